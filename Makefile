@@ -1,0 +1,43 @@
+# Two commands for a newcomer: `make train` and `make test`. Both install into $(VENV) first, once.
+
+PYTHON ?= python3
+VENV ?= .venv
+SEED ?= 0
+# More arguments for train or test: make train ARGS="--total-timesteps 100000", make test ARGS="-k gae".
+ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test lint types check clean
+
+help:  ## List the targets
+	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 17
+
+install: $(INSTALLED)  ## Create the virtual environment and install the pinned versions
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "recurrent-rl needs Python 3.10 or newer, and $(PYTHON) is %d.%d. Name a newer one: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -e ".[dev,plot]" -c constraints.txt
+	@touch $@
+
+train: $(INSTALLED)  ## Train a GRU agent on RepeatPrevious-Easy, then evaluate it (SEED=0)
+	$(BIN)/recurrent-rl train recurrent_rl/RepeatPrevious-Easy-v0 --memory gru --seed $(SEED) --eval-episodes 1000 $(ARGS)
+
+test: $(INSTALLED)  ## Run the default test suite
+	$(BIN)/pytest $(ARGS)
+
+lint: $(INSTALLED)  ## Check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)  ## Check types
+	$(BIN)/mypy
+
+check: lint types test  ## Everything that must pass before a commit
+
+clean:  ## Remove caches and build products; the environment and the runs stay
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,233 @@
+"""The rules of the house: who may import what, where things live, what a file may hold."""
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {
+    "recurrent_rl": "recurrent_rl",
+    "recurrent_rl.envs": "envs",
+    "recurrent_rl.agents": "agents",
+}
+ROOMS = ("envs", "agents")
+SOURCES = sorted(path for folder in FOLDERS.values() for path in (ROOT / folder).glob("*.py"))
+MAY_IMPORT = {
+    "envs": {"gymnasium", "numpy", "recurrent_rl.envs"},
+    "agents": {"gymnasium.spaces", "numpy", "recurrent_rl.agents", "safetensors", "torch"},
+}
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imported_names(tree: ast.AST) -> Iterator[str]:
+    """Dotted names that the code imports, wherever in the file it does so."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{'.' * node.level}{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_within(name: str, packages: set[str] | frozenset[str]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def forbidden_imports(room: str, source: str) -> list[str]:
+    """What the source imports although it stands in this room."""
+    tree = ast.parse(source)
+    allowed = MAY_IMPORT[room] | sys.stdlib_module_names
+    found = {name for name in imported_names(tree) if not is_within(name, allowed)}
+    if "gymnasium" in found and uses_only_spaces(tree):
+        found.remove("gymnasium")
+    return sorted(found)
+
+
+def uses_only_spaces(tree: ast.AST) -> bool:
+    """Whether `import gymnasium` serves for nothing but its spaces."""
+    aliases = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name == "gymnasium"
+    }
+    used = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in aliases
+    }
+    return used <= {"Space", "spaces"}
+
+
+def unsafe_code(source: str) -> list[str]:
+    """Ways to run code out of a file or a string that the source uses."""
+    tree = ast.parse(source)
+    modules = frozenset({"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"})
+    found = {name for name in imported_names(tree) if is_within(name, modules)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            if called in {"eval", "exec", "compile", "torch.load", "torch.save"}:
+                found.add(called)
+            if any(keyword.arg == "allow_pickle" for keyword in node.keywords):
+                found.add("allow_pickle")
+    return sorted(found)
+
+
+def tracked_files() -> dict[str, str]:
+    """Path of each file in git, with its mode."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--stage", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    entries = (entry.split("\t") for entry in listing.stdout.split("\0") if entry)
+    return {path: stage.split()[0] for stage, path in entries}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_what_its_row_in_the_design_allows(room: str) -> None:
+    sources = sorted((ROOT / room).glob("*.py"))
+    assert sources
+    wrong = {name_of(path): forbidden_imports(room, path.read_text()) for path in sources}
+    assert {path: names for path, names in wrong.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("envs", "def f():\n    import torch"),
+        ("envs", "from recurrent_rl.agents.memory import Memory"),
+        ("envs", "from recurrent_rl import config"),
+        ("envs", "from ..agents import memory"),
+        ("agents", "import recurrent_rl.envs"),
+        ("agents", "from gymnasium import Env"),
+        ("agents", "import gymnasium as gym\ngym.make('CartPole-v1')"),
+        ("agents", "import tensorboard"),
+    ],
+)
+def test_a_forbidden_import_is_found(room: str, source: str) -> None:
+    assert forbidden_imports(room, source)
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("envs", "import gymnasium as gym\ngym.make('CartPole-v1')"),
+        ("envs", "from recurrent_rl.envs.batch import BatchEnv"),
+        ("agents", "from collections.abc import Callable"),
+        ("agents", "from gymnasium import spaces"),
+        ("agents", "import gymnasium as gym\nx: gym.Space = gym.spaces.Discrete(2)"),
+        ("agents", "from safetensors.torch import load"),
+    ],
+)
+def test_an_allowed_import_passes(room: str, source: str) -> None:
+    assert forbidden_imports(room, source) == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_is_flat(room: str) -> None:
+    folders = {path.name for path in (ROOT / room).iterdir() if path.is_dir()}
+    assert folders <= {"__pycache__"}
+
+
+def test_the_package_list_names_every_folder_that_is_a_package() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    present = {
+        ".".join((package, *path.parent.relative_to(ROOT / folder).parts))
+        for package, folder in FOLDERS.items()
+        for path in (ROOT / folder).glob("**/__init__.py")
+    }
+    assert set(listed) == present
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_is_linked_into_the_package(room: str) -> None:
+    link = ROOT / "recurrent_rl" / room
+    assert link.is_symlink(), f"{name_of(link)} is no link: clone with core.symlinks=true"
+    assert link.readlink() == Path("..", room)
+    assert tracked_files()[name_of(link)] == "120000"
+
+
+def test_no_module_is_a_drawer_for_leftovers() -> None:
+    assert [name_of(path) for path in SOURCES if path.stem in {"utils", "util", "helpers"}] == []
+
+
+def test_no_module_runs_code_from_files_or_strings() -> None:
+    wrong = {name_of(path): unsafe_code(path.read_text()) for path in SOURCES}
+    assert {path: names for path, names in wrong.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "eval('1')",
+        "torch.load(path)",
+        "numpy.load(path, allow_pickle=True)",
+    ],
+)
+def test_unsafe_code_is_found(source: str) -> None:
+    assert unsafe_code(source)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import recurrent_rl",
+        "import recurrent_rl.envs",
+        "import gymnasium; gymnasium.make('recurrent_rl/RepeatPrevious-Easy-v0')",
+        "import gymnasium; gymnasium.make_vec('recurrent_rl/RepeatPrevious-Easy-v0', num_envs=2)",
+    ],
+)
+def test_environments_cost_no_torch_import(code: str, tmp_path: Path) -> None:
+    check = "import sys; print(*sorted({'torch', 'recurrent_rl.agents'} & sys.modules.keys()))"
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", f"{code}\n{check}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("package", FOLDERS)
+def test_every_public_name_resolves(package: str) -> None:
+    module = importlib.import_module(package)
+    assert module.__all__
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    assert set(module.__all__) <= set(dir(module))
+
+
+def test_no_committed_file_names_a_path_or_host_of_one_machine() -> None:
+    local = re.compile(r"(?<![\w.~])/(work|tmp|root|home|opt)/|pypi\.org|pythonhosted\.org")
+    wrong = []
+    for path, mode in tracked_files().items():
+        if mode == "120000" or not (ROOT / path).exists():
+            continue
+        try:
+            text = (ROOT / path).read_text(encoding="utf-8")
+        except UnicodeDecodeError:  # a picture
+            continue
+        wrong += [f"{path}: {match[0]}" for match in local.finditer(text)]
+    assert wrong == []
