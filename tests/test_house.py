@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -211,11 +212,13 @@ def test_environments_cost_no_torch_import(code: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("package", FOLDERS)
-def test_every_public_name_resolves(package: str) -> None:
+def test_every_public_name_resolves_and_keeps_resolving_to_the_same(package: str) -> None:
     module = importlib.import_module(package)
     assert module.__all__
     for name in module.__all__:
-        assert getattr(module, name) is not None
+        found = getattr(module, name)
+        assert not isinstance(found, ModuleType), f"{name} is hidden by the module of its name"
+        assert getattr(module, name) is found
     assert set(module.__all__) <= set(dir(module))
 
 
