@@ -1,0 +1,228 @@
+"""Batch-first environments: one class steps N copies; the single environment is that class, N = 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space, iterate
+from numpy.typing import NDArray
+
+from recurrent_rl.envs.streams import Streams
+
+Rows = NDArray[np.intp]
+Rewards = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+class BatchEnv(VectorEnv[Any, Any, Any]):
+    """N copies of an environment as NumPy arrays, in autoreset mode SAME_STEP.
+
+    A subclass gives the two spaces and `max_episode_steps`, names its per-copy arrays in `state`,
+    and writes `_begin`, `_advance` and `_observe`. All that is random comes from `self.streams`, so
+    that what a copy sees depends on its own seed only.
+
+    Args:
+        num_envs: copies.
+        observation_space: of one copy.
+        action_space: of one copy.
+        max_episode_steps: the longest an episode can last.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+    state: ClassVar[tuple[str, ...]]
+    """Names of the attributes that hold the copies' state: arrays `[N, ...]`."""
+    memoryless_return: float | None = None
+    """Return of the best policy without memory, where it is known."""
+    best_return: float | None = None
+    """Return of the best policy, where it is known."""
+
+    def __init__(
+        self,
+        num_envs: int,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        max_episode_steps: int,
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs is {num_envs}; it must be at least 1.")
+        self.num_envs = num_envs
+        self.single_observation_space = observation_space
+        self.single_action_space = action_space
+        self.observation_space = batch_space(observation_space, num_envs)
+        self.action_space = batch_space(action_space, num_envs)
+        self.max_episode_steps = max_episode_steps
+        self.render_mode = None
+        self._streams: Streams | None = None
+        self._all_rows: Rows = np.arange(num_envs)
+
+    def _begin(self, rows: Rows) -> None:
+        """Start new episodes in these copies."""
+        raise NotImplementedError
+
+    def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
+        """Step all copies: rewards, terminated and truncated, `[N]` each."""
+        raise NotImplementedError
+
+    def _observe(self) -> Any:
+        """The observation of all copies, in memory of its own."""
+        raise NotImplementedError
+
+    def _success(self) -> Flags | None:
+        """Whether each copy's episode, just ended, reached its goal; None if it has none."""
+        return None
+
+    def _infos(self) -> dict[str, Any]:
+        """What to tell of all copies at reset and at each step, for example action masks."""
+        return {}
+
+    @property
+    def streams(self) -> Streams:
+        """The copies' random streams."""
+        if self._streams is None:
+            raise gym.error.ResetNeeded("Call reset() before step().")
+        return self._streams
+
+    def seed_streams(self, seed: int | Sequence[int] | None) -> None:
+        """Give copy i the seed `seed + i`, or `seed[i]`; None keeps the streams that there are."""
+        if seed is None and self._streams is not None:
+            return
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1)[0])
+        if isinstance(seed, (int, np.integer)):
+            seeds = [int(seed) + i for i in range(self.num_envs)]
+        else:
+            seeds = [int(one) for one in seed]
+            if len(seeds) != self.num_envs:
+                raise ValueError(f"There are {len(seeds)} seeds for {self.num_envs} copies.")
+        self._streams = Streams(seeds)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start new episodes in all copies.
+
+        Args:
+            seed: copy i takes `seed + i`, or `seed[i]`; None goes on with the present streams.
+            options: not used.
+        """
+        self.seed_streams(seed)
+        self._begin(self._all_rows)
+        return self._observe(), self._infos()
+
+    def step(self, actions: Any) -> tuple[Any, Rewards, Flags, Flags, dict[str, Any]]:
+        """Step all copies; those that end start anew, their last observation is in `final_obs`."""
+        rewards, terminated, truncated = self._advance(self._checked(actions))
+        observation = self._observe()
+        done = terminated | truncated
+        if not done.any():
+            return observation, rewards, terminated, truncated, self._infos()
+        rows = np.flatnonzero(done)
+        final: NDArray[Any] = np.full(self.num_envs, None, dtype=object)
+        if isinstance(observation, np.ndarray):
+            final[rows] = list(observation[rows])
+        else:
+            each = list(iterate(self.observation_space, observation))
+            for row in rows:
+                final[row] = each[row]
+        final_info: dict[str, Any] = {}
+        success = self._success()
+        if success is not None:
+            final_info = {"is_success": success & done, "_is_success": done.copy()}
+        self._begin(rows)
+        infos = {
+            **self._infos(),
+            "final_obs": final,
+            "_final_obs": done,
+            "final_info": final_info,
+            "_final_info": done.copy(),
+        }
+        return self._observe(), rewards, terminated, truncated, infos
+
+    def _checked(self, actions: Any) -> Any:
+        """The actions as an array, of the right shape and, where discrete, in range.
+
+        Raises:
+            ValueError: says what came and what was expected.
+        """
+        actions = np.asarray(actions)
+        if actions.shape != self.action_space.shape:
+            raise ValueError(
+                f"actions have shape {list(actions.shape)}; expected "
+                f"{list(self.action_space.shape or ())}."
+            )
+        space = self.single_action_space
+        if isinstance(space, gym.spaces.Discrete):
+            low, high = int(space.start), int(space.start + space.n)
+            if actions.dtype.kind not in "iu" or actions.min() < low or actions.max() >= high:
+                raise ValueError(
+                    f"actions must be integers from {low} to {high - 1}; got type {actions.dtype} "
+                    f"from {actions.min()} to {actions.max()}."
+                )
+        return actions
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """The exact state of all copies and their random streams, as arrays."""
+        streams = {f"streams/{name}": x for name, x in self.streams.state_dict().items()}
+        return {name: np.array(getattr(self, name)) for name in self.state} | streams
+
+    def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
+        """Go on exactly where `state_dict` was taken, bit for bit."""
+        self.seed_streams([0] * self.num_envs)
+        self.streams.load_state_dict(
+            {n.removeprefix("streams/"): x for n, x in state.items() if n.startswith("streams/")}
+        )
+        for name in self.state:
+            setattr(self, name, state[name].copy())
+
+
+class SingleEnv(gym.Env[Any, Any]):
+    """One copy of a batch-first environment, as a plain Gymnasium environment.
+
+    A subclass names its `batch_type`; keyword arguments go there.
+    """
+
+    batch_type: ClassVar[type[BatchEnv]]
+    metadata: dict[str, Any] = {"render_modes": []}
+
+    def __init__(self, render_mode: str | None = None, **kwargs: Any) -> None:
+        self.batch = self.batch_type(num_envs=1, **kwargs)
+        self.observation_space = self.batch.single_observation_space
+        self.action_space = self.batch.single_action_space
+        self.max_episode_steps = self.batch.max_episode_steps
+        self.memoryless_return = self.batch.memoryless_return
+        self.best_return = self.batch.best_return
+        self.render_mode = render_mode
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start a new episode; a seed makes it and all that follow repeatable."""
+        super().reset(seed=seed)
+        observation, infos = self.batch.reset(seed=seed, options=options)
+        self._np_random = self.batch.streams.generators[0]
+        return self._first(observation), _of_first_copy(infos)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Step; at an episode's end the observation is its last one."""
+        batch = self.batch
+        rewards, terminated, truncated = batch._advance(batch._checked(np.asarray(action)[None]))
+        info = _of_first_copy(batch._infos())
+        success = batch._success() if terminated[0] or truncated[0] else None
+        if success is not None:
+            info["is_success"] = bool(success[0])
+        observation = self._first(batch._observe())
+        return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def _first(self, observation: Any) -> Any:
+        return next(iter(iterate(self.batch.observation_space, observation)))
+
+
+def _of_first_copy(infos: dict[str, Any]) -> dict[str, Any]:
+    return {name: value[0] for name, value in infos.items() if not name.startswith("_")}

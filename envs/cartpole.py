@@ -1,0 +1,93 @@
+"""CartPole without velocities: balance a pole and see only where things are, not how they move.
+
+To remember: the last positions, well enough to tell velocities from their differences; a few steps,
+or with noise some more, to average over.
+
+Observation: [cart position (m), pole angle (rad)], plus Gaussian noise of standard deviation `noise`
+on both. Physics, start and limits are those of Gymnasium's CartPole-v1 (Barto, Sutton & Anderson
+1983). Actions: 0 push left, 1 push right. Reward: 1 a step; the episode terminates when the cart
+leaves ±2.4 m or the pole ±12 degrees, and is truncated after 500 steps. Best return without noise:
+500. The best memoryless return is not known exactly; a policy that pushes towards the side to which
+the pole leans keeps it up for some 40 steps.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
+
+GRAVITY = 9.8
+CART_MASS, POLE_MASS = 1.0, 0.1
+TOTAL_MASS = CART_MASS + POLE_MASS
+HALF_LENGTH = 0.5
+FORCE = 10.0
+SECONDS_PER_STEP = 0.02
+MAX_POSITION = 2.4
+MAX_ANGLE = 12 * 2 * math.pi / 360
+
+
+class CartPole(BatchEnv):
+    """N copies of CartPole without velocities.
+
+    Args:
+        num_envs: copies.
+        noise: standard deviation of the noise on both positions.
+        max_episode_steps: truncate after so many steps.
+    """
+
+    state = ("physics", "t")
+
+    def __init__(self, num_envs: int = 1, noise: float = 0.0, max_episode_steps: int = 500) -> None:
+        if noise < 0:
+            raise ValueError(f"noise is {noise}; it must be at least 0.")
+        if max_episode_steps < 1:
+            raise ValueError(f"max_episode_steps is {max_episode_steps}; it must be at least 1.")
+        high = np.array([2 * MAX_POSITION, 2 * MAX_ANGLE], dtype=np.float32)
+        high += 10 * noise  # no draw in practice is farther out
+        space = gym.spaces.Box(-high, high, dtype=np.float32)
+        super().__init__(num_envs, space, gym.spaces.Discrete(2), max_episode_steps)
+        self.noise = noise
+        self.best_return = float(max_episode_steps) if noise == 0 else None
+        self.physics = np.zeros((num_envs, 4))
+        """[position, velocity, angle, angular velocity], `[N, 4]`."""
+        self.t = np.zeros(num_envs, dtype=np.int64)
+
+    def _begin(self, rows: Rows) -> None:
+        self.physics[rows] = self.streams.uniform(rows, 4) * 0.1 - 0.05
+        self.t[rows] = 0
+
+    def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
+        x, v, angle, spin = self.physics.T
+        cos, sin = np.cos(angle), np.sin(angle)
+        force = np.where(actions == 1, FORCE, -FORCE)
+        # Florian (2007), Correct equations for the dynamics of the cart-pole system, eq. 23 and 24.
+        common = (force + POLE_MASS * HALF_LENGTH * spin**2 * sin) / TOTAL_MASS
+        spin_up = (GRAVITY * sin - cos * common) / (
+            HALF_LENGTH * (4 / 3 - POLE_MASS * cos**2 / TOTAL_MASS)
+        )
+        speed_up = common - POLE_MASS * HALF_LENGTH * spin_up * cos / TOTAL_MASS
+        rates = np.stack([v, speed_up, spin, spin_up], axis=1)
+        self.physics = self.physics + SECONDS_PER_STEP * rates  # explicit Euler, as Gymnasium's
+        self.t += 1
+        fallen = np.abs(self.physics[:, 0]) > MAX_POSITION
+        fallen |= np.abs(self.physics[:, 2]) > MAX_ANGLE
+        truncated = (self.t >= self.max_episode_steps) & ~fallen
+        return np.ones(self.num_envs), fallen, truncated
+
+    def _observe(self) -> Any:
+        seen = self.physics[:, ::2].astype(np.float32)
+        if self.noise:
+            noise = self.streams.normal(self._all_rows, 2) * self.noise
+            seen += noise.astype(np.float32)
+        return seen
+
+
+class CartPoleEnv(SingleEnv):
+    """One copy of CartPole without velocities."""
+
+    batch_type = CartPole

@@ -1,0 +1,64 @@
+"""RepeatFirst: name the suit of the first card, at every step.
+
+Cards of one or more shuffled decks are shown one at a time. To remember: one of four suits, from
+the first step to the last, n - 2 steps later.
+
+Reward: ±1 / (n - 1) for a right or wrong answer, n cards in all; the episode terminates when the
+last card is shown, after n - 1 steps. Best return: 1. A memoryless policy does not know which card
+is the first. Naming another suit than it sees is right with chance (n / 4) / (n - 1) at all steps
+but the first, which comes to -0.500 for one deck.
+
+The task is POPGym's (Morad et al., ICLR 2023).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.cards import SUITS, memoryless_guess, suits_of
+
+
+class RepeatFirst(BatchEnv):
+    """N copies of RepeatFirst.
+
+    Args:
+        num_envs: copies.
+        num_decks: decks of 52 cards.
+    """
+
+    state = ("deck", "t")
+
+    def __init__(self, num_envs: int = 1, num_decks: int = 1) -> None:
+        self.suits = suits_of(num_decks)
+        self.num_cards = n = len(self.suits)
+        space = gym.spaces.Discrete(SUITS)
+        super().__init__(num_envs, space, gym.spaces.Discrete(SUITS), n - 1)
+        self.best_return = 1.0
+        # The first step, at which "another suit" is wrong, and the n - 2 others.
+        self.memoryless_return = (-1 + (n - 2) * (2 * memoryless_guess(n) - 1)) / (n - 1)
+        self.deck = np.zeros((num_envs, n), dtype=np.int64)
+        self.t = np.zeros(num_envs, dtype=np.int64)
+
+    def _begin(self, rows: Rows) -> None:
+        self.deck[rows] = self.streams.shuffled(rows, self.suits)
+        self.t[rows] = 0
+
+    def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
+        scale = 1 / (self.num_cards - 1)
+        rewards = np.where(actions == self.deck[:, 0], scale, -scale)
+        self.t += 1
+        terminated = self.t == self.num_cards - 1
+        return rewards, terminated, np.zeros(self.num_envs, dtype=bool)
+
+    def _observe(self) -> Any:
+        return self.deck[self._all_rows, self.t]
+
+
+class RepeatFirstEnv(SingleEnv):
+    """One copy of RepeatFirst."""
+
+    batch_type = RepeatFirst

@@ -1,0 +1,69 @@
+"""RepeatPrevious: name the suit of the card seen k - 1 steps before.
+
+Cards of one or more shuffled decks are shown one at a time. To remember: the last k cards, always,
+in order. The agent answers from the step on at which k cards have been seen.
+
+Reward: ±1 / (n - k) for a right or wrong answer, n cards in all, and 0 before k cards were seen;
+the episode terminates when the last card is shown, after n - 1 steps. Best return: 1. A memoryless
+policy can only use that a card of the deck is drawn once, and answers with another suit than the
+one it sees: 2 (n / 4) / (n - 1) - 1, about -0.49 for one deck.
+
+The task is POPGym's (Morad et al., ICLR 2023).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.cards import SUITS, memoryless_guess, suits_of
+
+
+class RepeatPrevious(BatchEnv):
+    """N copies of RepeatPrevious.
+
+    Args:
+        num_envs: copies.
+        num_decks: decks of 52 cards.
+        k: the answer is the suit seen k - 1 steps before; 1 is the present one.
+    """
+
+    state = ("deck", "t")
+
+    def __init__(self, num_envs: int = 1, num_decks: int = 1, k: int = 4) -> None:
+        self.suits = suits_of(num_decks)
+        self.num_cards = len(self.suits)
+        if not 1 <= k < self.num_cards:
+            raise ValueError(f"k is {k}; it must be from 1 to {self.num_cards - 1}.")
+        space = gym.spaces.Discrete(SUITS)
+        super().__init__(num_envs, space, gym.spaces.Discrete(SUITS), self.num_cards - 1)
+        self.k = k
+        self.best_return = 1.0
+        self.memoryless_return = 1.0 if k == 1 else 2 * memoryless_guess(self.num_cards) - 1
+        self.deck = np.zeros((num_envs, self.num_cards), dtype=np.int64)
+        self.t = np.zeros(num_envs, dtype=np.int64)
+
+    def _begin(self, rows: Rows) -> None:
+        self.deck[rows] = self.streams.shuffled(rows, self.suits)
+        self.t[rows] = 0
+
+    def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
+        asked = self.t + 1 - self.k
+        answer = self.deck[self._all_rows, np.maximum(asked, 0)]
+        scale = 1 / (self.num_cards - self.k)
+        rewards = np.where(actions == answer, scale, -scale) * (asked >= 0)
+        self.t += 1
+        terminated = self.t == self.num_cards - 1
+        return rewards, terminated, np.zeros(self.num_envs, dtype=bool)
+
+    def _observe(self) -> Any:
+        return self.deck[self._all_rows, self.t]
+
+
+class RepeatPreviousEnv(SingleEnv):
+    """One copy of RepeatPrevious."""
+
+    batch_type = RepeatPrevious
