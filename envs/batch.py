@@ -1,4 +1,4 @@
-"""Batch-first environments: one class steps N copies; the single environment is that class, N = 1."""
+"""Batch-first environments: one class steps N copies, and the single environment is N = 1."""
 
 from __future__ import annotations
 
@@ -32,7 +32,10 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         max_episode_steps: the longest an episode can last.
     """
 
-    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": []}
+    metadata: dict[str, Any] = {  # noqa: RUF012 (declared as Gymnasium does)
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+        "render_modes": [],
+    }
     state: ClassVar[tuple[str, ...]]
     """Names of the attributes that hold the copies' state: arrays `[N, ...]`."""
     memoryless_return: float | None = None
@@ -189,7 +192,7 @@ class SingleEnv(gym.Env[Any, Any]):
     """
 
     batch_type: ClassVar[type[BatchEnv]]
-    metadata: dict[str, Any] = {"render_modes": []}
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
 
     def __init__(self, render_mode: str | None = None, **kwargs: Any) -> None:
         self.batch = self.batch_type(num_envs=1, **kwargs)

@@ -3,12 +3,12 @@
 To remember: the last positions, well enough to tell velocities from their differences; a few steps,
 or with noise some more, to average over.
 
-Observation: [cart position (m), pole angle (rad)], plus Gaussian noise of standard deviation `noise`
-on both. Physics, start and limits are those of Gymnasium's CartPole-v1 (Barto, Sutton & Anderson
-1983). Actions: 0 push left, 1 push right. Reward: 1 a step; the episode terminates when the cart
-leaves ±2.4 m or the pole ±12 degrees, and is truncated after 500 steps. Best return without noise:
-500. The best memoryless return is not known exactly; a policy that pushes towards the side to which
-the pole leans keeps it up for some 40 steps.
+Observation: [cart position (m), pole angle (rad)], plus Gaussian noise of standard deviation
+`noise` on both. Physics, start and limits are those of Gymnasium's CartPole-v1 (Barto, Sutton &
+Anderson 1983). Actions: 0 push left, 1 push right. Reward: 1 a step; the episode terminates when
+the cart leaves ±2.4 m or the pole ±12 degrees, and is truncated after 500 steps. Best return
+without noise: 500. The best memoryless return is not known exactly; a policy that pushes towards
+the side to which the pole leans keeps it up for some 40 steps.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class CartPole(BatchEnv):
         self.t[rows] = 0
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
-        x, v, angle, spin = self.physics.T
+        _, v, angle, spin = self.physics.T
         cos, sin = np.cos(angle), np.sin(angle)
         force = np.where(actions == 1, FORCE, -FORCE)
         # Florian (2007), Correct equations for the dynamics of the cart-pole system, eq. 23 and 24.

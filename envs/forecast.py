@@ -5,17 +5,18 @@
 with a period drawn uniformly from [8, 24] and a phase from [0, 2 pi), anew for each episode. To
 remember: enough of the series to tell its period and phase through the noise, more than one season.
 
-Observation: [y_t]. Action: [the prediction of y_{t+1}], in [-1, 1]. Reward at each of the 128 steps:
+Observation: [y_t]. Action: [the prediction of y_{t+1}], in [-1, 1]. Reward at each of the 128
+steps:
 
     (|y_{t+1} - y_t| - |y_{t+1} - prediction|) / 128
 
 the error of the naive forecast "as now" minus the error made. Repeating the present value earns 0;
 the episode then terminates: a forecast's horizon is part of the task, so nothing follows it.
 
-The best memoryless policy shrinks the present value by a function of it; `memoryless_return` is that
-of the best constant factor, which is within 0.01 of it. `best_return` is that of a player who knows
-period and phase: no agent can, so it is a ceiling that is not quite reached.
-Both are integrals over the period, phase and noise, computed numerically.
+The best memoryless policy shrinks the present value by a function of it; `memoryless_return` is
+that of the best constant factor, which is within 0.01 of it. `best_return` is that of a player who
+knows period and phase: no agent can, so it is a ceiling that is not quite reached. Both are
+integrals over the period, phase and noise, computed numerically.
 """
 
 from __future__ import annotations

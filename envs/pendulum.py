@@ -2,9 +2,9 @@
 
 To remember: the last angles, well enough to tell the angular velocity from their differences.
 
-Observation: [cos, sin] of the angle, 0 upright. Action: torque in [-2, 2] N m. Physics and reward are
-those of Gymnasium's Pendulum-v1: -(angle^2 + 0.1 velocity^2 + 0.001 torque^2) a step, with the angle
-in [-pi, pi] and all taken before the step. An episode is truncated after 200 steps and never
+Observation: [cos, sin] of the angle, 0 upright. Action: torque in [-2, 2] N m. Physics and reward
+are those of Gymnasium's Pendulum-v1: -(angle^2 + 0.1 velocity^2 + 0.001 torque^2) a step, with the
+angle in [-pi, pi] and all taken before the step. An episode is truncated after 200 steps and never
 terminates. Neither the best return nor the memoryless one is known exactly: policies that see the
 velocity reach about -150, a random one about -1200.
 """

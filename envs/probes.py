@@ -76,7 +76,7 @@ class ObservationProbe(_Probe):
         self.memoryless_return = self.best_return = 0.0
 
     def _reward(self, actions: Any) -> Rewards:
-        return 2.0 * self.sign - 1.0
+        return np.where(self.sign == 1, 1.0, -1.0)
 
     def _observe(self) -> Any:
         return (2 * self.sign[:, None] - 1).astype(np.float32)
@@ -116,7 +116,8 @@ class MemoryProbe(_Probe):
         self.memoryless_return, self.best_return = 0.0, 1.0
 
     def _reward(self, actions: Any) -> Rewards:
-        return np.where(actions == self.sign, 1.0, -1.0) * (self.t == 1)
+        answer = np.where(actions == self.sign, 1.0, -1.0)
+        return np.where(self.t == 1, answer, 0.0)
 
     def _observe(self) -> Any:
         shown = np.where(self.t == 0, 2 * self.sign - 1, 0)
@@ -178,7 +179,8 @@ class SignalProbe(_Probe):
     def _reward(self, actions: Any) -> Rewards:
         kind = self.kinds[1]
         if kind == "box":
-            return 1.0 - np.abs(actions[:, 0].astype(np.float64) - (2 * self.sign - 1))
+            distance = np.abs(actions[:, 0].astype(np.float64) - (2 * self.sign - 1))
+            return np.asarray(1.0 - distance)
         if kind == "discrete":
             return np.where(actions - 3 == self.sign, 1.0, -1.0)
         return np.asarray(2.0 * (actions == self.sign[:, None]).mean(axis=1) - 1.0)

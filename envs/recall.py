@@ -6,8 +6,7 @@ An early word decides the right answer to a question that comes much later. To r
 Observation: a word of a small vocabulary: first one of the `num_answers` countries; then `distance`
 distractors, drawn at random from `num_distractors` words; then the question. Action: an answer.
 Only the action at the question counts: +1 if it names the country, else -1, and the episode
-terminates.
-Best return: 1. A memoryless policy guesses: 2 / num_answers - 1.
+terminates. Best return: 1. A memoryless policy guesses: 2 / num_answers - 1.
 """
 
 from __future__ import annotations

@@ -33,9 +33,9 @@ class _Blocks:
                 self.values[row] = self.draw(generators[row], BLOCK)
             begin = np.where(short, 0, begin)
         self.cursor[rows] = begin + size
-        if size == 1:
-            return self.values[rows, begin][:, None]
-        return self.values[rows[:, None], begin[:, None] + np.arange(size)]
+        columns = begin[:, None] if size == 1 else begin[:, None] + np.arange(size)
+        drawn: NDArray[np.float64] = self.values[rows[:, None], columns]
+        return drawn
 
 
 class Streams:

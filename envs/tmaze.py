@@ -5,9 +5,9 @@ The corridor looks the same everywhere, so nothing but memory holds the sign.
 
 Observation: 0 and 1, the sign (left, right), seen at the first step only; 2, the corridor; 3, the
 junction. Actions: 0 forward, 1 back, 2 left, 3 right. Reward: +1 for the arm that the sign named
-and -1 for the other, either of which terminates the episode; -1 / length for any other step that does
-not advance (walking back, bumping into a wall). After 2 length + 2 steps the episode is truncated.
-Best return: 1. Without memory either arm is right half of the time: 0.
+and -1 for the other, either of which terminates the episode; -1 / length for any other step that
+does not advance (walking back, bumping into a wall). After 2 length + 2 steps the episode is
+truncated. Best return: 1. Without memory either arm is right half of the time: 0.
 
 After Bakker (2002), Reinforcement learning with long short-term memory.
 """

@@ -1,0 +1,34 @@
+"""Recurrent actor-critic agents: memory cells, encoders, action heads and the loadable policy.
+
+The public names are loaded on first use, so that importing this package costs nothing.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "ActionHead": "heads",
+    "Actor": "policy",
+    "ActorCritic": "actor_critic",
+    "AgentConfig": "actor_critic",
+    "Encoder": "encoders",
+    "MEMORIES": "registry",
+    "Memory": "memory",
+    "Policy": "policy",
+    "PolicyFileError": "files",
+    "UnsupportedSpaceError": "spaces",
+    "load_policy": "policy",
+    "make_memory": "registry",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,251 @@
+"""The recurrent actor-critic: encoder, memory and heads, stepped and unrolled alike.
+
+    leaves ─ normalise ─ encoder ─ memory ─┬─ action head ─ distribution
+                                           └─ critic ───── value
+
+Rollout, update and the deployed policy all call `ActorCritic.step` or `ActorCritic.unroll`. Nothing
+is remembered in the module: the memory's state is an argument and a result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recurrent_rl.agents.encoders import ACTIVATIONS, Encoder
+from recurrent_rl.agents.heads import Distribution, make_head
+from recurrent_rl.agents.memory import Memory, MemoryState, map_state
+from recurrent_rl.agents.normalisers import ObservationNormaliser, ReturnNormaliser
+from recurrent_rl.agents.registry import check_memory_name, make_memory
+from recurrent_rl.agents.spaces import Leaves, check_action_space, leaf_spaces
+
+PREVIOUS_ACTION = "previous_action"
+PREVIOUS_REWARD = "previous_reward"
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """What the agent is made of. Saved in every policy file."""
+
+    memory: str = "gru"
+    """Memory cell: none, rnn, lstm, gru, lstm-peephole or gru-original."""
+    hidden_size: int = 128
+    """Units in each layer of the memory."""
+    num_layers: int = 1
+    """Layers of the memory."""
+    horizon: int = 128
+    """Steps that the gates are set to hold what they have before training (chrono initialisation);
+    0 leaves their biases at zero."""
+    separate_memory: bool = False
+    """Give the critic an encoder and a memory of its own instead of sharing the actor's."""
+    encoder_size: int = 128
+    """Units in each layer of the encoder before the memory."""
+    encoder_layers: int = 1
+    """Layers of the encoder before the memory."""
+    activation: str = "tanh"
+    """Activation of the encoder: tanh, relu, silu or elu."""
+    previous_action: bool = False
+    """Also feed the previous action to the agent."""
+    previous_reward: bool = False
+    """Also feed the previous reward to the agent."""
+    normalize_observations: bool = True
+    """Scale float vector observations to zero mean and unit variance."""
+    normalize_returns: bool = True
+    """Let the critic learn returns of zero mean and unit variance (PopArt)."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_size", "num_layers", "encoder_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("horizon", "encoder_layers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0.")
+        check_memory_name(self.memory)
+        if self.activation not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise ValueError(f"Unknown activation {self.activation!r}; choose one of {known}.")
+
+
+class AgentOutput(NamedTuple):
+    """What the agent says about a step: how it would act, and the return it expects from here."""
+
+    distribution: Distribution
+    value: Tensor
+
+
+class Trunk(nn.Module):
+    """Encoder and memory: from observation leaves to the features that the heads read."""
+
+    def __init__(self, leaves: dict[str, gym.Space[Any]], config: AgentConfig) -> None:
+        super().__init__()
+        silenced = frozenset({PREVIOUS_ACTION, PREVIOUS_REWARD} & leaves.keys())
+        self.encoder = Encoder(
+            leaves, config.encoder_size, config.encoder_layers, config.activation, silenced
+        )
+        self.memory: Memory = make_memory(
+            config.memory,
+            self.encoder.output_size,
+            config.hidden_size,
+            config.num_layers,
+            config.horizon,
+        )
+
+
+class ActorCritic(nn.Module):
+    """A policy and a value function that share a memory, or have one each.
+
+    Args:
+        observation_space: of one environment copy, any nesting of the supported spaces.
+        action_space: of one environment copy.
+        config: sizes and choices.
+
+    Raises:
+        UnsupportedSpaceError: a space has no encoder or no action head.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        config: AgentConfig,
+    ) -> None:
+        super().__init__()
+        check_action_space(action_space)
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.config = config
+        self.leaf_spaces = leaf_spaces(observation_space)
+        if taken := {PREVIOUS_ACTION, PREVIOUS_REWARD} & self.leaf_spaces.keys():
+            raise ValueError(
+                f"The observation space has a key {taken.pop()!r}, a name this library uses for "
+                "its own input; rename the key (gymnasium.wrappers.TransformObservation can)."
+            )
+        if config.previous_action:
+            self.leaf_spaces[PREVIOUS_ACTION] = previous_action_space(action_space)
+        if config.previous_reward:
+            self.leaf_spaces[PREVIOUS_REWARD] = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+
+        # One trunk for both, or one each: everything below treats the two cases alike.
+        count = 2 if config.separate_memory else 1
+        self._trunks = [Trunk(self.leaf_spaces, config) for _ in range(count)]
+        self.trunks = nn.ModuleList(self._trunks)
+        features = self.memories()[0].output_size
+        self.head = make_head(action_space, features)
+        self.critic = nn.Linear(features, 1)
+        nn.init.orthogonal_(self.critic.weight, gain=1.0)
+        nn.init.zeros_(self.critic.bias)
+        # The agent's own inputs are normalised where the environment's are: rewards have a scale.
+        self.observation_normaliser = ObservationNormaliser(self.leaf_spaces)
+        self.return_normaliser = ReturnNormaliser()
+
+    def memories(self) -> list[Memory]:
+        """The memories in the order in which their layers stack in the state: actor, critic."""
+        return [trunk.memory for trunk in self._trunks]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.critic.weight.device
+
+    def initial_state(self, batch: int) -> MemoryState:
+        """A fresh state for `batch` streams; tensors `[num_layers, B, hidden]`.
+
+        With `separate_memory` the critic's layers stand behind the actor's, so that a state is
+        one flat NamedTuple whatever the agent: `[2 * num_layers, B, hidden]`.
+        """
+        return self._join([memory.initial_state(batch) for memory in self.memories()])
+
+    def step(
+        self,
+        leaves: Leaves,
+        state: MemoryState,
+        episode_start: Tensor,
+        action_mask: Tensor | None = None,
+    ) -> tuple[AgentOutput, MemoryState]:
+        """One time step.
+
+        Args:
+            leaves: observation leaves, each `[B, ...]`.
+            state: memory state after the previous step.
+            episode_start: bool `[B]`; where true the state is reset before this observation.
+            action_mask: bool `[B, mask_size]`; false forbids an action.
+
+        Returns:
+            The distribution over actions and the value `[B]` in return units, and the new state.
+        """
+        return self._run("step", leaves, state, episode_start, action_mask)
+
+    def unroll(
+        self,
+        leaves: Leaves,
+        state: MemoryState,
+        episode_start: Tensor,
+        action_mask: Tensor | None = None,
+    ) -> tuple[AgentOutput, MemoryState]:
+        """A whole sequence: as `step`, with `[T, B, ...]` for every argument but `state`."""
+        return self._run("unroll", leaves, state, episode_start, action_mask)
+
+    def _run(
+        self,
+        how: str,
+        leaves: Leaves,
+        state: MemoryState,
+        episode_start: Tensor,
+        action_mask: Tensor | None,
+    ) -> tuple[AgentOutput, MemoryState]:
+        if self.config.normalize_observations:
+            leaves = self.observation_normaliser(leaves)
+        features, states = [], []
+        for trunk, part in zip(self._trunks, self._split(state), strict=True):
+            encoded = trunk.encoder(leaves, episode_start)
+            feature, new_state = getattr(trunk.memory, how)(encoded, part, episode_start)
+            features.append(feature)
+            states.append(new_state)
+        # features[0] is the actor's, features[-1] the critic's: the same where they share.
+        distribution = self.head(features[0], action_mask)
+        value = self.return_normaliser.denormalise(self.critic(features[-1]).squeeze(-1))
+        return AgentOutput(distribution, value), self._join(states)
+
+    def with_previous(self, leaves: Leaves, action: Tensor, reward: Tensor) -> Leaves:
+        """Add the previous action and reward (`[B, ...]`, `[B]`) where the config asks for them.
+
+        At an episode's first step their values do not matter: the encoder silences them there.
+        """
+        if self.config.previous_action:
+            leaves = {**leaves, PREVIOUS_ACTION: action}
+        if self.config.previous_reward:
+            leaves = {**leaves, PREVIOUS_REWARD: reward.unsqueeze(-1)}
+        return leaves
+
+    def encode(self, leaves: Leaves, episode_start: Tensor) -> list[Tensor]:
+        """What each memory is fed, `[..., F]` each: for looking inside the memory from outside."""
+        if self.config.normalize_observations:
+            leaves = self.observation_normaliser(leaves)
+        return [trunk.encoder(leaves, episode_start) for trunk in self._trunks]
+
+    def _split(self, state: MemoryState) -> list[MemoryState]:
+        if not self.config.separate_memory:
+            return [state]
+        layers = self.config.num_layers
+        return [map_state(lambda s: s[:layers], state), map_state(lambda s: s[layers:], state)]
+
+    def _join(self, states: list[MemoryState]) -> MemoryState:
+        if len(states) == 1:
+            return states[0]
+        return map_state(lambda *parts: torch.cat(parts), *states)
+
+
+def previous_action_space(action_space: gym.Space[Any]) -> gym.Space[Any]:
+    """The space of the `previous_action` leaf: 0-based for discrete actions, raw for continuous."""
+    if isinstance(action_space, gym.spaces.Discrete):
+        return gym.spaces.Discrete(int(action_space.n))
+    if isinstance(action_space, gym.spaces.MultiDiscrete):
+        return gym.spaces.MultiDiscrete(action_space.nvec)
+    if isinstance(action_space, gym.spaces.Box):
+        return gym.spaces.Box(-np.inf, np.inf, action_space.shape, np.float32)
+    return action_space

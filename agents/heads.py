@@ -1,0 +1,298 @@
+"""Action heads: from features to a distribution over actions, and from there to the environment.
+
+The distributions hold no checks and no more operations than acting needs; the tests compare them
+with `torch.distributions`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+
+from recurrent_rl.agents.encoders import orthogonal
+from recurrent_rl.agents.spaces import check_action_space
+
+INITIAL_GAIN = 0.01  # a first policy near uniform (Andrychowicz et al. 2021, 3.2)
+LOG_STD_RANGE = (-5.0, 2.0)
+
+
+class Distribution(Protocol):
+    """A distribution over actions, for any leading dimensions `[...]`."""
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Draw actions."""
+        ...
+
+    def mode(self) -> Tensor:
+        """The likeliest actions."""
+        ...
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log-probability or log-density, `[...]`."""
+        ...
+
+    def entropy(self) -> Tensor:
+        """Entropy in nats, `[...]`."""
+        ...
+
+
+class Categorical:
+    """One of n actions, by logits `[..., n]`; actions int64 `[...]`.
+
+    A masked action has probability 0 and no part in the entropy.
+    """
+
+    def __init__(self, logits: Tensor, mask: Tensor | None = None) -> None:
+        if mask is not None:
+            # Finite, so that 0 * log 0 stays 0 in value and gradient.
+            logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
+        self.log_probs = torch.log_softmax(logits, dim=-1)
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Draw by an exponential race: of Exp(p_i) clocks, i rings first with chance p_i."""
+        clocks = torch.empty_like(self.log_probs).exponential_(generator=generator)
+        return (self.log_probs.exp() / clocks).argmax(dim=-1)
+
+    def mode(self) -> Tensor:
+        """The likeliest action."""
+        return self.log_probs.argmax(dim=-1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log p(action)."""
+        return self.log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+
+    def entropy(self) -> Tensor:
+        """-sum p log p."""
+        return -(self.log_probs.exp() * self.log_probs).sum(dim=-1)
+
+
+class MultiCategorical:
+    """Independent categoricals, by logits `[..., sum(sizes)]`; actions int64 `[..., k]`."""
+
+    def __init__(self, logits: Tensor, sizes: list[int], mask: Tensor | None = None) -> None:
+        masks = [None] * len(sizes) if mask is None else mask.split(sizes, dim=-1)
+        parts = logits.split(sizes, dim=-1)
+        self.parts = [Categorical(x, m) for x, m in zip(parts, masks, strict=True)]
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Draw each component."""
+        return torch.stack([part.sample(generator) for part in self.parts], dim=-1)
+
+    def mode(self) -> Tensor:
+        """The likeliest of each component."""
+        return torch.stack([part.mode() for part in self.parts], dim=-1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Sum over the components."""
+        each = zip(self.parts, action.unbind(-1), strict=True)
+        return torch.stack([part.log_prob(a) for part, a in each]).sum(dim=0)
+
+    def entropy(self) -> Tensor:
+        """Sum over the components."""
+        return torch.stack([part.entropy() for part in self.parts]).sum(dim=0)
+
+
+class Bernoulli:
+    """Independent bits, by logits `[..., n]`; actions float32 0 or 1, `[..., n]`."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Draw each bit."""
+        uniform = torch.empty_like(self.logits).uniform_(generator=generator)
+        return (uniform < torch.sigmoid(self.logits)).to(self.logits.dtype)
+
+    def mode(self) -> Tensor:
+        """The likelier value of each bit."""
+        return (self.logits > 0).to(self.logits.dtype)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Sum over the bits."""
+        return -binary_cross_entropy_with_logits(self.logits, action, reduction="none").sum(dim=-1)
+
+    def entropy(self) -> Tensor:
+        """Sum over the bits: softplus(l) - l sigmoid(l) each."""
+        return (softplus(self.logits) - self.logits * torch.sigmoid(self.logits)).sum(dim=-1)
+
+
+class DiagonalGaussian:
+    """Independent normals, `[..., n]`."""
+
+    def __init__(self, mean: Tensor, log_std: Tensor) -> None:
+        self.mean = mean
+        self.log_std = log_std
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Draw; not clipped."""
+        noise = torch.empty_like(self.mean).normal_(generator=generator)
+        return self.mean + self.log_std.exp() * noise
+
+    def mode(self) -> Tensor:
+        """The mean."""
+        return self.mean
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Sum of the log-densities."""
+        z = (action - self.mean) * (-self.log_std).exp()
+        return (-0.5 * z.square() - self.log_std - 0.5 * math.log(2 * math.pi)).sum(dim=-1)
+
+    def entropy(self) -> Tensor:
+        """Sum of log(std sqrt(2 pi e))."""
+        each = self.log_std + 0.5 * math.log(2 * math.pi * math.e)
+        return each.expand_as(self.mean).sum(dim=-1)
+
+
+class ActionHead(nn.Module):
+    """A linear layer from features to the parameters of a distribution.
+
+    Args:
+        space: of one action.
+        input_size: features.
+        num_parameters: outputs of the layer.
+
+    Attributes:
+        action_shape: of an action tensor, without leading dimensions.
+        action_dtype: of an action tensor.
+        mask_size: entries of an action mask, or None where there are no masks.
+    """
+
+    action_dtype: torch.dtype = torch.float32
+    mask_size: int | None = None
+
+    def __init__(self, space: gym.Space[Any], input_size: int, num_parameters: int) -> None:
+        super().__init__()
+        self.space = space
+        self.action_shape: tuple[int, ...] = tuple(space.shape or ())
+        self.linear = nn.Linear(input_size, num_parameters)
+        orthogonal(self.linear, INITIAL_GAIN)
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Distribution:
+        """The distribution for features `[..., F]` and, where there are masks, `[..., n]`."""
+        raise NotImplementedError
+
+    def to_env(self, action: Tensor) -> NDArray[Any]:
+        """Action tensors as the environment takes them, in the space's type."""
+        raise NotImplementedError
+
+
+class DiscreteHead(ActionHead):
+    """For Discrete: a categorical; action tensors count from 0."""
+
+    action_dtype = torch.int64
+    space: spaces.Discrete
+
+    def __init__(self, space: spaces.Discrete, input_size: int) -> None:
+        super().__init__(space, input_size, int(space.n))
+        self.mask_size = int(space.n)
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Distribution:
+        """The distribution; false in `mask` forbids an action."""
+        return Categorical(self.linear(features), mask)
+
+    def to_env(self, action: Tensor) -> NDArray[Any]:
+        """The action, counted from the space's start."""
+        return (action.cpu().numpy() + self.space.start).astype(self.space.dtype, copy=False)
+
+
+class MultiDiscreteHead(ActionHead):
+    """For MultiDiscrete: independent categoricals; action tensors count from 0."""
+
+    action_dtype = torch.int64
+    space: spaces.MultiDiscrete
+
+    def __init__(self, space: spaces.MultiDiscrete, input_size: int) -> None:
+        self_sizes = [int(n) for n in space.nvec.reshape(-1)]
+        super().__init__(space, input_size, sum(self_sizes))
+        self.sizes = self_sizes
+        self.mask_size = sum(self_sizes)
+        self.action_shape = (len(self_sizes),)
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Distribution:
+        """The distribution; `mask` holds the components' masks one behind the other."""
+        return MultiCategorical(self.linear(features), self.sizes, mask)
+
+    def to_env(self, action: Tensor) -> NDArray[Any]:
+        """The action, counted from the space's start."""
+        shaped = action.cpu().numpy().reshape(*action.shape[:-1], *self.space.shape)
+        return (shaped + self.space.start).astype(self.space.dtype, copy=False)
+
+
+class MultiBinaryHead(ActionHead):
+    """For MultiBinary: independent bits."""
+
+    space: spaces.MultiBinary
+
+    def __init__(self, space: spaces.MultiBinary, input_size: int) -> None:
+        size = int(np.prod(space.shape))
+        super().__init__(space, input_size, size)
+        self.action_shape = (size,)
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Distribution:
+        """The distribution."""
+        return Bernoulli(self.linear(features))
+
+    def to_env(self, action: Tensor) -> NDArray[Any]:
+        """The bits."""
+        shaped = action.cpu().numpy().reshape(*action.shape[:-1], *self.space.shape)
+        return shaped.astype(self.space.dtype)
+
+
+class BoxHead(ActionHead):
+    """For Box: a Gaussian whose standard deviations are learnt, the same in every state.
+
+    Where an entry is bounded on both sides, -1..1 of the Gaussian spans the bounds and what lies
+    outside is clipped, so that the first policy covers the range whatever its scale. Where it is
+    unbounded the Gaussian is the action.
+    """
+
+    space: spaces.Box
+
+    def __init__(self, space: spaces.Box, input_size: int) -> None:
+        size = int(np.prod(space.shape))
+        super().__init__(space, input_size, size)
+        self.action_shape = (size,)
+        self.log_std = nn.Parameter(torch.zeros(size))
+        low = space.low.reshape(-1).astype(np.float64)
+        high = space.high.reshape(-1).astype(np.float64)
+        self._bounded = np.isfinite(low) & np.isfinite(high)
+        self._low, self._high = low, high
+        self._centre = np.where(self._bounded, (low + high) / 2, 0.0)
+        self._half = np.where(self._bounded, (high - low) / 2, 1.0)
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Distribution:
+        """The distribution of the unclipped action."""
+        return DiagonalGaussian(self.linear(features), self.log_std.clamp(*LOG_STD_RANGE))
+
+    def to_env(self, action: Tensor) -> NDArray[Any]:
+        """The action in the environment's units, within its bounds."""
+        raw = action.cpu().numpy().astype(np.float64)
+        scaled = np.clip(self._centre + self._half * raw, self._low, self._high)
+        shaped = scaled.reshape(*action.shape[:-1], *self.space.shape)
+        # Rounding to the space's type must not step over a bound.
+        return np.clip(shaped.astype(self.space.dtype), self.space.low, self.space.high)
+
+
+def make_head(space: gym.Space[Any], input_size: int) -> ActionHead:
+    """The head for an action space.
+
+    Raises:
+        UnsupportedSpaceError: there is none.
+    """
+    check_action_space(space)
+    if isinstance(space, spaces.Discrete):
+        return DiscreteHead(space, input_size)
+    if isinstance(space, spaces.MultiDiscrete):
+        return MultiDiscreteHead(space, input_size)
+    if isinstance(space, spaces.MultiBinary):
+        return MultiBinaryHead(space, input_size)
+    assert isinstance(space, spaces.Box)
+    return BoxHead(space, input_size)

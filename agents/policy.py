@@ -1,0 +1,277 @@
+"""The policy as other projects use it: one file to load, observations in, actions out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
+from recurrent_rl.agents.memory import MemoryState
+from recurrent_rl.agents.spaces import (
+    Leaves,
+    leaf_arrays,
+    space_from_json,
+    space_to_json,
+    stack_observations,
+)
+
+KIND = "recurrent_rl.policy"
+VERSION = 1
+
+
+class PolicyState(NamedTuple):
+    """What a policy carries from step to step of `B` streams."""
+
+    memory: MemoryState
+    """Fields `[num_layers, B, hidden]`."""
+    previous_action: Tensor
+    """`[B, ...]`, read by agents that are fed their previous action."""
+
+
+class Policy:
+    """A trained policy: takes raw observations, gives actions the environment takes.
+
+    Args:
+        agent: the network; used as it is, not copied.
+        summary: what to tell of its training, JSON values by name.
+    """
+
+    def __init__(self, agent: ActorCritic, summary: dict[str, Any] | None = None) -> None:
+        self.agent = agent
+        self.summary = summary or {}
+        self._generator: torch.Generator | None = None
+
+    @property
+    def observation_space(self) -> gym.Space[Any]:
+        """The space of one observation."""
+        return self.agent.observation_space
+
+    @property
+    def action_space(self) -> gym.Space[Any]:
+        """The space of one action."""
+        return self.agent.action_space
+
+    @property
+    def config(self) -> AgentConfig:
+        """What the agent is made of."""
+        return self.agent.config
+
+    def seed(self, seed: int) -> None:
+        """Make the sampling of stochastic actions repeatable."""
+        self._generator = torch.Generator(self.agent.device).manual_seed(seed)
+
+    def initial_state(self, batch: int) -> PolicyState:
+        """A fresh state for `batch` streams."""
+        head = self.agent.head
+        action = torch.zeros(
+            (batch, *head.action_shape), dtype=head.action_dtype, device=self.agent.device
+        )
+        return PolicyState(self.agent.initial_state(batch), action)
+
+    def predict(
+        self,
+        observation: Any,
+        state: PolicyState | None = None,
+        episode_start: NDArray[np.bool_] | bool | None = None,
+        deterministic: bool = False,
+        action_masks: Any = None,
+        reward: Any = None,
+    ) -> tuple[NDArray[Any], PolicyState]:
+        """Choose actions, as Stable-Baselines3's `predict`.
+
+        Args:
+            observation: one observation, or a batch `[B, ...]` as a vector environment gives it.
+            state: what the previous call returned; None for fresh streams.
+            episode_start: true where an episode starts with this observation, `[B]` or one bool;
+                None where none does.
+            deterministic: take the likeliest action instead of sampling one.
+            action_masks: true for what is allowed, `[B, n]` or `[n]`.
+            reward: of the previous step, `[B]` or a number; only for agents that are fed it.
+
+        Returns:
+            The action, or the batch of them, in the action space's type; and the new state.
+
+        Raises:
+            ObservationError: the observation does not fit the observation space.
+            ValueError: the state or an argument is for another number of streams, or the reward is
+                missing.
+        """
+        return self._predict(
+            observation, state, episode_start, deterministic, action_masks, reward, self._generator
+        )
+
+    @torch.no_grad()
+    def _predict(
+        self,
+        observation: Any,
+        state: PolicyState | None,
+        episode_start: Any,
+        deterministic: bool,
+        action_masks: Any,
+        reward: Any,
+        generator: torch.Generator | None,
+    ) -> tuple[Any, PolicyState]:
+        agent, device = self.agent, self.agent.device
+        batched = self._is_batched(observation)
+        if not batched:
+            observation = stack_observations(self.observation_space, [observation])
+        leaves = self._leaves(observation)
+        batch = len(next(iter(leaves.values())))
+        start = torch.zeros(batch, dtype=torch.bool, device=device)
+        if episode_start is not None:
+            start |= torch.as_tensor(episode_start, dtype=torch.bool, device=device)
+        if state is None:
+            state = self.initial_state(batch)
+            start[:] = True
+        elif len(state.previous_action) != batch:
+            raise ValueError(
+                f"The state is of {len(state.previous_action)} streams, the observation of "
+                f"{batch}. Pass the state that the same streams returned, or None for fresh ones."
+            )
+        mask = self._mask(action_masks, batch)
+        if agent.config.previous_reward and reward is None and not start.all():
+            raise ValueError(
+                "This policy is fed the reward of the previous step: pass reward= at every step "
+                "but an episode's first."
+            )
+        rewards = torch.as_tensor(reward or 0.0 if np.ndim(reward) == 0 else reward)
+        rewards = rewards.to(device, torch.float32).expand(batch)
+        leaves = agent.with_previous(leaves, state.previous_action, rewards)
+        output, memory = agent.step(leaves, state.memory, start, mask)
+        distribution = output.distribution
+        action = distribution.mode() if deterministic else distribution.sample(generator)
+        actions = agent.head.to_env(action)
+        return (actions if batched else actions[0]), PolicyState(memory, action)
+
+    def _mask(self, action_masks: Any, batch: int) -> Tensor | None:
+        if action_masks is None:
+            return None
+        size = self.agent.head.mask_size
+        if size is None:
+            raise ValueError(f"{self.action_space} has no action masks; leave them out.")
+        mask = torch.as_tensor(np.asarray(action_masks, dtype=bool), device=self.agent.device)
+        if mask.shape not in ((size,), (batch, size)):
+            raise ValueError(
+                f"action_masks has shape {list(mask.shape)}; expected [{batch}, {size}]."
+            )
+        return mask.expand(batch, size)
+
+    def _leaves(self, observation: Any) -> Leaves:
+        arrays = leaf_arrays(self.observation_space, observation)
+        return {path: torch.as_tensor(x, device=self.agent.device) for path, x in arrays.items()}
+
+    def _is_batched(self, observation: Any) -> bool:
+        """Whether there is a batch axis: judged by the first leaf's number of dimensions."""
+        space, value = self.observation_space, observation
+        while isinstance(space, (gym.spaces.Dict, gym.spaces.Tuple)):
+            key: Any = next(iter(space.spaces)) if isinstance(space, gym.spaces.Dict) else 0
+            space, value = space[key], value[key]
+        return np.ndim(value) > len(space.shape or ())
+
+    def actor(self, deterministic: bool = True, seed: int | None = None) -> Actor:
+        """A player of one stream that keeps the state itself.
+
+        Args:
+            deterministic: take the likeliest action instead of sampling one.
+            seed: of the sampling.
+        """
+        return Actor(self, deterministic, seed)
+
+    def save(self, path: str | Path) -> None:
+        """Write the policy to one data-only `.safetensors` file."""
+        text = {
+            "observation_space": space_to_json(self.observation_space),
+            "action_space": space_to_json(self.action_space),
+            "agent": dataclasses.asdict(self.config),
+            "training": self.summary,
+            "library_version": _library_version(),
+        }
+        save_tensors(
+            path,
+            dict(self.agent.state_dict()),
+            {name: json.dumps(value) for name, value in text.items()},
+            KIND,
+            VERSION,
+        )
+
+
+class Actor:
+    """Plays one stream of observations and keeps the state between them.
+
+    Made by `Policy.actor()`. The first observation, and the first after `reset()`, starts an
+    episode.
+    """
+
+    def __init__(self, policy: Policy, deterministic: bool, seed: int | None) -> None:
+        self.policy = policy
+        self.deterministic = deterministic
+        self._generator = torch.Generator(policy.agent.device)
+        if seed is None:
+            self._generator.seed()
+        else:
+            self._generator.manual_seed(seed)
+        self.state = policy.initial_state(1)
+        self._first = True
+
+    def reset(self) -> None:
+        """Forget: the next observation starts an episode."""
+        self._first = True
+
+    def act(self, observation: Any, reward: float | None = None, action_mask: Any = None) -> Any:
+        """The action for the next observation of the stream.
+
+        Args:
+            observation: one observation, no batch axis.
+            reward: of the previous step; only for agents that are fed it.
+            action_mask: true for what is allowed, `[n]`.
+        """
+        state = None if self._first else self.state
+        action, self.state = self.policy._predict(
+            observation, state, None, self.deterministic, action_mask, reward, self._generator
+        )
+        self._first = False
+        return action
+
+
+def load_policy(path: str | Path, device: str = "cpu") -> Policy:
+    """Load a policy file. Nothing in it is executed.
+
+    Args:
+        path: of a file that `Policy.save` or a training run has written.
+        device: where the policy computes.
+
+    Raises:
+        PolicyFileError: the file is missing, damaged, of a newer format or no policy.
+    """
+    tensors, text = load_tensors(path, KIND, VERSION)
+    try:
+        fields = {name: json.loads(value) for name, value in text.items() if value[:1] in '{["'}
+        agent = ActorCritic(
+            space_from_json(fields["observation_space"]),
+            space_from_json(fields["action_space"]),
+            AgentConfig(**fields["agent"]),
+        )
+        agent.load_state_dict(tensors)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise PolicyFileError(
+            f"{path} was written by recurrent-rl {text.get('library_version', '?')}, and this "
+            f"version ({_library_version()}) cannot build its agent: {error}"
+        ) from error
+    return Policy(agent.to(device).eval(), fields["training"])
+
+
+def _library_version() -> str:
+    try:
+        return version("recurrent-rl")
+    except PackageNotFoundError:  # a checkout that is not installed
+        return "unknown"

@@ -1,0 +1,43 @@
+"""The memories by name."""
+
+from __future__ import annotations
+
+import difflib
+
+from recurrent_rl.agents.cells import OriginalGRU, PeepholeLSTM
+from recurrent_rl.agents.memory import GRU, LSTM, RNN, Memory, NoMemory
+
+MEMORIES: dict[str, type[Memory]] = {
+    "none": NoMemory,
+    "rnn": RNN,
+    "lstm": LSTM,
+    "gru": GRU,
+    "lstm-peephole": PeepholeLSTM,
+    "gru-original": OriginalGRU,
+}
+
+
+def check_memory_name(name: str) -> None:
+    """Refuse a memory that does not exist.
+
+    Raises:
+        ValueError: names the memories there are, and the likeliest.
+    """
+    if name not in MEMORIES:
+        near = difflib.get_close_matches(name, MEMORIES, n=1, cutoff=0.4)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        raise ValueError(f"Unknown memory {name!r}. {hint}Choose one of {', '.join(MEMORIES)}.")
+
+
+def make_memory(
+    name: str, input_size: int, hidden_size: int, num_layers: int, horizon: int = 0
+) -> Memory:
+    """The memory of this name, its gates set to hold for up to `horizon` steps.
+
+    Raises:
+        ValueError: there is no such memory, or a size is below 1.
+    """
+    check_memory_name(name)
+    memory = MEMORIES[name](input_size, hidden_size, num_layers)
+    memory.hold_for(horizon)
+    return memory

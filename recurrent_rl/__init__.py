@@ -1,0 +1,39 @@
+"""Reinforcement learning with recurrent policies, for environments that do not show everything.
+
+The public names are loaded on first use: importing the package, or its environments, does not
+import PyTorch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "ActorCritic": "agents.actor_critic",
+    "AgentConfig": "agents.actor_critic",
+    "Evaluation": "evaluation",
+    "Policy": "agents.policy",
+    "TrainConfig": "config",
+    "EnvConfig": "config",
+    "UserError": "errors",
+    "evaluate": "evaluation",
+    "load_policy": "agents.policy",
+    "make_vector_env": "vectorize",
+    "resume": "training",
+    "train": "training",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("recurrent-rl")
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

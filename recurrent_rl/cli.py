@@ -1,0 +1,350 @@
+"""The command `recurrent-rl`: train, evaluate, envs, monitor."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from recurrent_rl.errors import UserError
+
+# Each command imports what it needs when it runs: `recurrent-rl envs` needs no PyTorch.
+Config = TypeVar("Config")
+TYRO_OPTIONS = (tyro.conf.OmitArgPrefixes, tyro.conf.CascadeSubcommandArgs)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; ends by `SystemExit` with the command's status.
+
+    0 is success, 2 a mistake in what was asked, 130 and 143 a stop by Ctrl-C and SIGTERM.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        raise SystemExit(0)
+    if arguments[0] == "--version":
+        from recurrent_rl import __version__
+
+        print(f"recurrent-rl {__version__}")
+        raise SystemExit(0)
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        _fail(f"Unknown command {name!r}; use one of {', '.join(COMMANDS)}.")
+    try:
+        status = COMMANDS[name](rest)
+    except ValueError as error:
+        # Every error that a user can mend is a ValueError of ours that says how. Others are bugs,
+        # and keep their traceback.
+        if not _is_ours(error):
+            raise
+        _fail(str(error))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    raise SystemExit(status)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether the error was raised on purpose: by a class of this package."""
+    return type(error).__module__.startswith("recurrent_rl.")
+
+
+def _fail(message: str) -> None:
+    Console(stderr=True).print(f"[bold red]error:[/] {_escape(message)}", soft_wrap=True)
+    raise SystemExit(2)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _help() -> str:
+    lines = [
+        f"  {name:10}{(command.__doc__ or '').splitlines()[0]}"
+        for name, command in COMMANDS.items()
+    ]
+    return "\n".join(
+        [
+            "usage: recurrent-rl COMMAND [ARGUMENTS]",
+            "",
+            "Reinforcement learning with recurrent policies.",
+            "",
+            *lines,
+            "",
+            "recurrent-rl COMMAND --help explains a command and all its options.",
+        ]
+    )
+
+
+def _parse(config: type[Config], name: str, arguments: Sequence[str]) -> Config:
+    """Read a command's arguments; its help and its own errors end the program here."""
+    try:
+        return tyro.cli(
+            config, prog=f"recurrent-rl {name}", args=list(arguments), config=TYRO_OPTIONS
+        )
+    except ValueError as error:  # a setting that does not make sense, said by its dataclass
+        raise UserError(str(error)) from error
+
+
+# ------------------------------------------------------------------------------------- train
+
+
+@dataclass(frozen=True)
+class ResumeArguments:
+    """Go on with a run from its last checkpoint, with the settings it was started with."""
+
+    resume: str
+    """Run folder to go on with."""
+    total_timesteps: int | None = None
+    """Train to this many steps in all; by default as many as the run was started for."""
+
+
+def train_command(arguments: Sequence[str]) -> int:
+    """Train an agent, or go on with a run (--resume RUN)."""
+    from recurrent_rl.config import TrainConfig
+    from recurrent_rl.training import resume, train
+
+    if any(argument.split("=")[0] == "--resume" for argument in arguments):
+        asked = _parse(ResumeArguments, "train", arguments)
+        result = resume(asked.resume, total_timesteps=asked.total_timesteps)
+    else:
+        result = train(_parse(TrainConfig, "train", arguments))
+
+    console = Console()
+    console.print(f"Trained for {result.timesteps:,} steps in {result.seconds:.0f} s.")
+    if result.stopped_by is not None:
+        console.print(f"Stopped early; everything is saved in {result.run_dir}", soft_wrap=True)
+        console.print(f"Go on:     recurrent-rl train --resume {result.run_dir}", soft_wrap=True)
+        return 128 + result.stopped_by
+    config = TrainConfig.from_json((result.run_dir / "config.json").read_text())
+    status = 0
+    if config.eval_episodes:
+        status = evaluate_and_print(
+            EvaluateArguments(
+                str(result.run_dir), config.eval_episodes, seed=config.seed, compare=False
+            ),
+            console,
+        )
+    for label, text in (
+        ("Policy", str(result.policy_path)),
+        ("Watch", f"recurrent-rl monitor {config.log_dir}"),
+        ("Evaluate", f"recurrent-rl evaluate {result.run_dir}"),
+        ("Import", f'recurrent_rl.load_policy("{result.policy_path}").actor()'),
+    ):
+        console.print(f"{label + ':':10} {_escape(text)}", soft_wrap=True, highlight=False)
+    return status
+
+
+# ---------------------------------------------------------------------------------- evaluate
+
+
+@dataclass(frozen=True)
+class EvaluateArguments:
+    """Play episodes with a trained policy, with its memory and without."""
+
+    policy: tyro.conf.Positional[str]
+    """Run folder or policy file."""
+    episodes: int = 1000
+    """Episodes to play."""
+    env_id: str | None = None
+    """Environment to play in; by default the one the policy was trained on."""
+    env_kwargs: str | None = None
+    """Its arguments as a JSON object; by default those of the training."""
+    num_envs: int = 64
+    """Copies of the environment stepped side by side."""
+    seed: int = 0
+    """Seed of the environments; training with the same seed saw other episodes."""
+    stochastic: bool = False
+    """Sample the actions as in training instead of taking the likeliest."""
+    compare: bool = True
+    """Play as many episodes again with the memory reset at every step."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "num_envs"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+
+
+# Training draws its environments' seeds from seed, seed + 1, ...; these lie far from them.
+EVALUATION_SEED = 10_000_000
+
+
+def evaluate_command(arguments: Sequence[str]) -> int:
+    """Play episodes with a policy, with its memory and with the memory switched off."""
+    return evaluate_and_print(_parse(EvaluateArguments, "evaluate", arguments), Console())
+
+
+def evaluate_and_print(asked: EvaluateArguments, console: Console) -> int:
+    """Evaluate as asked and print a table; returns the command's exit status."""
+    from recurrent_rl.agents.policy import load_policy
+    from recurrent_rl.config import EnvConfig
+    from recurrent_rl.evaluation import Evaluation, evaluate
+    from recurrent_rl.progress import ProgressBar
+    from recurrent_rl.signals import StopSignals
+    from recurrent_rl.vectorize import known_returns, make_vector_env
+
+    policy = load_policy(policy_path(asked.policy))
+    env_id = asked.env_id or policy.summary.get("env_id")
+    if env_id is None:
+        raise UserError("The policy does not say which environment it is for; name it: --env-id ID")
+    env_config = EnvConfig()
+    if env_id == policy.summary.get("env_id"):
+        env_config = EnvConfig.from_dict(policy.summary["env"])
+    if asked.env_kwargs is not None:
+        env_config = dataclasses.replace(env_config, env_kwargs=asked.env_kwargs)
+
+    settings = {"with memory": True, "memory reset every step": False}
+    if not asked.compare or policy.config.memory == "none":
+        del settings["memory reset every step"]
+    table = Table(title=f"{env_id}, {asked.episodes:,} episodes")
+    for column in ("", "mean return", "95 % interval", "episode length", "success"):
+        table.add_column(column, justify="left" if not column else "right")
+    with StopSignals() as stop:
+        for label, with_memory in settings.items():
+            env = make_vector_env(env_id, min(asked.num_envs, asked.episodes), env_config)
+            try:
+                with ProgressBar(f"Evaluating {label}", asked.episodes, "episodes") as bar:
+                    result: Evaluation = evaluate(
+                        policy,
+                        env,
+                        asked.episodes,
+                        deterministic=not asked.stochastic,
+                        with_memory=with_memory,
+                        seed=EVALUATION_SEED + asked.seed,
+                        on_episode=bar.update,
+                        should_stop=lambda: bool(stop),
+                    )
+            finally:
+                env.close()
+            if stop:
+                console.print("Stopped; an evaluation cut short would favour short episodes.")
+                return stop.exit_status
+            low, high = result.ci95
+            table.add_row(
+                label,
+                f"{result.mean:.4g}",
+                f"[{low:.4g}, {high:.4g}]".replace("[", r"\["),
+                f"{result.lengths.mean():.4g}",
+                f"{result.successes.mean():.1%}" if len(result.successes) else "-",
+            )
+        memoryless, best = known_returns(env)
+        if memoryless is not None:
+            table.add_row("best memoryless policy", f"{memoryless:.4g}", "known", "", "")
+        if best is not None:
+            table.add_row("best possible", f"{best:.4g}", "known", "", "")
+    console.print(table)
+    return 0
+
+
+def policy_path(run_or_policy: str) -> Path:
+    """The policy file of a run folder, or the file itself.
+
+    Raises:
+        UserError: there is no such file or folder, or no policy in it.
+    """
+    path = Path(run_or_policy)
+    if path.is_dir():
+        path = path / "policy.safetensors"
+        if not path.exists():
+            raise UserError(f"The run folder {run_or_policy} holds no policy.safetensors yet.")
+    return path
+
+
+# -------------------------------------------------------------------------------------- envs
+
+
+@dataclass(frozen=True)
+class EnvsArguments:
+    """List the environments of this library."""
+
+    probes: bool = False
+    """Also list the tiny environments that test a training loop."""
+
+
+def envs_command(arguments: Sequence[str]) -> int:
+    """List our environments: spaces, length, memoryless and best return."""
+    import gymnasium as gym
+
+    from recurrent_rl.envs import register_envs
+
+    asked = _parse(EnvsArguments, "envs", arguments)
+    register_envs()
+    table = Table(title="Environments of recurrent-rl")
+    for column in ("id", "observation", "action", "steps", "memoryless", "best"):
+        table.add_column(column, no_wrap=column == "id")
+    for env_id, spec in sorted(gym.registry.items()):
+        if spec.namespace != "recurrent_rl" or (spec.name.startswith("Probe") > asked.probes):
+            continue
+        env = gym.make_vec(env_id, num_envs=1)
+        env_any: Any = env.unwrapped
+        table.add_row(
+            env_id,
+            _escape(str(env.single_observation_space)),
+            _escape(str(env.single_action_space)),
+            str(env_any.max_episode_steps),
+            _figure(env_any.memoryless_return),
+            _figure(env_any.best_return),
+        )
+        env.close()
+    console = Console()
+    console.print(table)
+    console.print("Any other Gymnasium id trains too.  Train: recurrent-rl train ENV_ID")
+    return 0
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+# ----------------------------------------------------------------------------------- monitor
+
+
+@dataclass(frozen=True)
+class MonitorArguments:
+    """Serve TensorBoard over the run folders, until Ctrl-C."""
+
+    log_dir: tyro.conf.Positional[str] = "runs"
+    """Folder that holds the run folders, or one run folder."""
+    port: int = 6006
+    """Port to listen on; 0 picks a free one."""
+    host: str = "localhost"
+    """Address to listen on."""
+
+
+def monitor_command(arguments: Sequence[str]) -> int:
+    """Watch runs in TensorBoard."""
+    import time
+
+    from tensorboard import program
+
+    from recurrent_rl.signals import StopSignals
+
+    asked = _parse(MonitorArguments, "monitor", arguments)
+    if not Path(asked.log_dir).is_dir():
+        raise UserError(f"There is no folder {asked.log_dir!r}; train first, or name another.")
+    board = program.TensorBoard()
+    board.configure(logdir=asked.log_dir, port=asked.port, host=asked.host)
+    try:
+        url = board.launch()
+    except program.TensorBoardServerException as error:
+        raise UserError(f"TensorBoard could not start: {error} Try --port 0.") from error
+    console = Console()
+    console.print(f"TensorBoard shows {asked.log_dir} at {url}  (Ctrl-C ends it)", soft_wrap=True)
+    with StopSignals() as stop:
+        while not stop:
+            time.sleep(0.2)
+    return stop.exit_status
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "train": train_command,
+    "evaluate": evaluate_command,
+    "envs": envs_command,
+    "monitor": monitor_command,
+}

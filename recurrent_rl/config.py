@@ -1,0 +1,221 @@
+"""Every setting of a training run, with its meaning: the source of the command line's flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import tyro
+
+from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.errors import UserError
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """How the environment is made, and which information is hidden from the agent."""
+
+    env_kwargs: str = "{}"
+    """Arguments of the environment as a JSON object, for example '{"length": 50}'."""
+    vectorization: Literal["auto", "sync", "async"] = "auto"
+    """How copies are stepped: auto takes the environment's own batched form where it has one."""
+    hide_indices: tuple[int, ...] = ()
+    """Entries of a vector observation to drop, for example the velocities."""
+    flicker: float = 0.0
+    """Probability with which a whole observation is replaced by zeros."""
+    observation_noise: float = 0.0
+    """Standard deviation of Gaussian noise added to the observation."""
+    observation_delay: int = 0
+    """Steps by which observations are delayed."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.flicker < 1:
+            raise UserError(f"flicker is {self.flicker}; it is a probability in [0, 1).")
+        if self.observation_noise < 0:
+            raise UserError(f"observation_noise is {self.observation_noise}; it must be >= 0.")
+        if self.observation_delay < 0:
+            raise UserError(f"observation_delay is {self.observation_delay}; it must be >= 0.")
+        if any(index < 0 for index in self.hide_indices):
+            raise UserError(f"hide_indices has a negative index: {self.hide_indices}.")
+        self.parsed_env_kwargs()
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> EnvConfig:
+        """From `dataclasses.asdict`, also after a passage through JSON."""
+        return cls(**{**fields, "hide_indices": tuple(fields["hide_indices"])})
+
+    def parsed_env_kwargs(self) -> dict[str, Any]:
+        """`env_kwargs` as a dictionary.
+
+        Raises:
+            UserError: it is not a JSON object.
+        """
+        try:
+            kwargs = json.loads(self.env_kwargs)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"env_kwargs is not JSON ({error}): {self.env_kwargs!r}. "
+                """Write it as '{"name": value}'."""
+            ) from None
+        if not isinstance(kwargs, dict):
+            raise UserError(
+                f"env_kwargs is {self.env_kwargs!r}, not a JSON object. "
+                """Write it as '{"name": value}'."""
+            )
+        return kwargs
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of one training run. Field names follow CleanRL."""
+
+    env_id: tyro.conf.Positional[str]
+    """Environment to train on: a Gymnasium id, or module:EnvId to import a module first."""
+    name: str = "ppo"
+    """Name of the experiment, part of the run folder's name."""
+    seed: int = 0
+    """Seed of the environments, the weights and the sampling."""
+    log_dir: str = "runs"
+    """Folder that holds the run folders: the log directory for TensorBoard."""
+
+    total_timesteps: int = 1_000_000
+    """Environment steps to train for, all copies counted."""
+    num_envs: int = 64
+    """Copies of the environment stepped side by side."""
+    num_steps: int = 128
+    """Steps that each copy takes per rollout."""
+    seq_len: int | None = None
+    """Length of the chunks a rollout is cut into for back-propagation through time: by default
+    the whole rollout. It must divide num_steps."""
+    refresh_state: bool = False
+    """Recompute the states stored at the starts of chunks under the newest weights before each
+    epoch. Only chunks shorter than the rollout have such states."""
+
+    learning_rate: float = 1e-3
+    """Step size of Adam at the start."""
+    lr_schedule: Literal["constant", "linear"] = "linear"
+    """Keep the learning rate, or let it fall to zero over the run."""
+    adam_eps: float = 1e-5
+    """Adam's epsilon."""
+    gamma: float = 0.99
+    """Discount factor."""
+    gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation."""
+    update_epochs: int = 4
+    """Passes over each rollout."""
+    num_minibatches: int = 4
+    """Minibatches of whole chunks per pass. It must divide the number of chunks,
+    num_envs * num_steps / seq_len."""
+    clip_coef: float = 0.2
+    """Clip range of the probability ratio."""
+    clip_value: float | None = None
+    """Clip range of the value's change, in standard deviations of the return; none by default."""
+    normalize_advantages: bool = True
+    """Scale advantages to zero mean and unit variance in each minibatch."""
+    ent_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: float = 0.5
+    """Largest norm of the gradient; larger ones are scaled down."""
+    target_kl: float | None = None
+    """End a rollout's epochs when the approximate KL divergence passes this; none by default."""
+
+    device: str = "auto"
+    """cpu, cuda, cuda:1 ...; auto takes CUDA where there is one."""
+    threads: int | None = None
+    """CPU threads of PyTorch; by default PyTorch's own choice."""
+    log_interval: int = 1
+    """Rollouts between two points in TensorBoard."""
+    memory_interval: int = 10
+    """Rollouts between two looks inside the memory (the costlier memory/* tags); 0 for never."""
+    checkpoint_interval: float = 60.0
+    """Seconds between two checkpoints."""
+    eval_episodes: int = 100
+    """Episodes to evaluate the trained policy on at the end; 0 for none."""
+
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    env: EnvConfig = field(default_factory=EnvConfig)
+
+    def __post_init__(self) -> None:
+        for name in (
+            "total_timesteps",
+            "num_envs",
+            "num_steps",
+            "update_epochs",
+            "num_minibatches",
+            "log_interval",
+        ):
+            self._check(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("memory_interval", "eval_episodes", "seed"):
+            self._check(name, getattr(self, name) >= 0, "at least 0")
+        for name in ("learning_rate", "clip_coef", "max_grad_norm", "adam_eps"):
+            self._check(name, getattr(self, name) > 0, "greater than 0")
+        for name in ("gamma", "gae_lambda"):
+            self._check(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
+        for name in ("clip_value", "target_kl", "threads", "seq_len"):
+            self._check(name, getattr(self, name) is None or getattr(self, name) > 0, "above 0")
+        for name in ("ent_coef", "vf_coef", "checkpoint_interval"):
+            self._check(name, getattr(self, name) >= 0, "at least 0")
+        if self.num_steps % self.chunk_length:
+            raise UserError(
+                f"seq_len {self.seq_len} does not divide num_steps {self.num_steps}; "
+                f"use one of {_divisors(self.num_steps)}."
+            )
+        if self.num_chunks % self.num_minibatches:
+            raise UserError(
+                f"num_minibatches {self.num_minibatches} does not divide the {self.num_chunks} "
+                f"chunks of a rollout (num_envs {self.num_envs} x num_steps {self.num_steps} / "
+                f"seq_len {self.chunk_length}); use one of {_divisors(self.num_chunks)}."
+            )
+
+    def _check(self, name: str, good: bool, expected: str) -> None:
+        if not good:
+            raise UserError(f"{name} is {getattr(self, name)}; it must be {expected}.")
+
+    @property
+    def chunk_length(self) -> int:
+        """Steps in a chunk."""
+        return self.seq_len or self.num_steps
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks in a rollout."""
+        return self.num_envs * self.num_steps // self.chunk_length
+
+    @property
+    def batch_size(self) -> int:
+        """Environment steps in a rollout."""
+        return self.num_envs * self.num_steps
+
+    @property
+    def num_iterations(self) -> int:
+        """Rollouts in the run: enough to take at least `total_timesteps` steps."""
+        return -(-self.total_timesteps // self.batch_size)
+
+    def to_json(self) -> str:
+        """As JSON text; `from_json` is its inverse."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainConfig:
+        """Read what `to_json` wrote.
+
+        Raises:
+            UserError: a field is unknown, missing or out of range.
+        """
+        try:
+            fields = json.loads(text)
+            agent, env = AgentConfig(**fields.pop("agent")), EnvConfig.from_dict(fields.pop("env"))
+            return cls(**fields, agent=agent, env=env)
+        except (TypeError, KeyError, ValueError) as error:
+            raise UserError(
+                f"The run's config.json cannot be read ({error}). Was it written by another "
+                "version of recurrent-rl, or edited?"
+            ) from error
+
+
+def _divisors(n: int) -> str:
+    return ", ".join(str(d) for d in range(1, n + 1) if n % d == 0)

@@ -1,0 +1,134 @@
+"""Playing episodes with a trained policy, with its memory or without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from numpy.typing import NDArray
+
+from recurrent_rl.agents.policy import Policy
+from recurrent_rl.errors import UserError
+from recurrent_rl.rollout import successes as episode_successes
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The episodes played: one entry each."""
+
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+    successes: NDArray[np.float64]
+    """1 or 0 for each episode whose environment told; empty where it does not tell."""
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(self.returns.mean())
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """95 % confidence interval of the mean return."""
+        return confidence_interval(self.returns)
+
+
+def confidence_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % confidence interval of a mean, mean ± 1.96 s / sqrt(n): for 30 values or more."""
+    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else np.inf
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def check_spaces(policy: Policy, env: VectorEnv) -> None:
+    """Refuse an environment whose spaces are not the policy's.
+
+    Raises:
+        UserError: names both.
+    """
+    for what, of_policy, of_env in (
+        ("observation", policy.observation_space, env.single_observation_space),
+        ("action", policy.action_space, env.single_action_space),
+    ):
+        if of_policy != of_env:
+            raise UserError(
+                f"The policy was trained for the {what} space {of_policy}, but the environment's "
+                f"is {of_env}. Name the environment and arguments the policy was trained with."
+            )
+
+
+def evaluate(
+    policy: Policy,
+    env: VectorEnv,
+    episodes: int,
+    *,
+    deterministic: bool = True,
+    with_memory: bool = True,
+    seed: int | None = None,
+    on_episode: Callable[[int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Evaluation:
+    """Play `episodes` episodes.
+
+    Each copy plays its share of the episodes and no more: to take those that finish first would
+    favour the short ones.
+
+    Args:
+        policy: plays.
+        env: vector environment in autoreset mode SAME_STEP or NEXT_STEP.
+        episodes: to play in all.
+        deterministic: take the likeliest actions instead of sampling.
+        with_memory: false resets the state at every step, which shows what memory is worth.
+        seed: of the environments and of sampled actions.
+        on_episode: called with the number of finished episodes.
+        should_stop: asked at each step; true ends early, with the episodes played so far.
+
+    Raises:
+        UserError: the policy is for other spaces, or the autoreset mode is DISABLED.
+    """
+    check_spaces(policy, env)
+    mode = env.metadata.get("autoreset_mode")
+    if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
+        raise UserError(f"The environment's autoreset_mode is {mode}; use SAME_STEP or NEXT_STEP.")
+    if seed is not None:
+        policy.seed(seed)
+    count = env.num_envs
+    quota = np.full(count, episodes // count)
+    quota[: episodes % count] += 1
+    played = np.zeros(count, dtype=np.int64)
+    running_return, running_length = np.zeros(count), np.zeros(count, dtype=np.int64)
+    returns: list[float] = []
+    lengths: list[int] = []
+    successes: list[float] = []
+
+    observation, infos = env.reset(seed=seed)
+    state = policy.initial_state(count)
+    start = np.ones(count, dtype=bool)
+    inserted = np.zeros(count, dtype=bool)  # rows in which NEXT_STEP only resets
+    rewards: NDArray[np.float64] = np.zeros(count)
+    masked = policy.agent.head.mask_size is not None and "action_mask" in infos
+    while (played < quota).any() and not (should_stop and should_stop()):
+        action, state = policy.predict(
+            observation,
+            state,
+            start if with_memory else np.ones(count, dtype=bool),
+            deterministic,
+            infos["action_mask"] if masked else None,
+            rewards,
+        )
+        observation, rewards, terminated, truncated, infos = env.step(action)
+        done = terminated | truncated
+        running_return += np.where(inserted, 0.0, rewards)
+        running_length += ~inserted
+        counted = done & (played < quota)
+        if counted.any():
+            returns += running_return[counted].tolist()
+            lengths += running_length[counted].tolist()
+            successes += episode_successes(infos, counted)
+            played += counted
+            if on_episode:
+                on_episode(len(returns))
+        running_return[done] = 0
+        running_length[done] = 0
+        start, inserted = (done, inserted) if mode is AutoresetMode.SAME_STEP else (inserted, done)
+    return Evaluation(np.array(returns), np.array(lengths, dtype=np.int64), np.array(successes))

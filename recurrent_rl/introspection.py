@@ -1,0 +1,106 @@
+"""What the memory holds: norms of the state, saturation of the gates, reach of the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.memory import MemoryState, map_state, reset_state
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.ppo import policy_gradient_loss, value_loss
+from recurrent_rl.rollout import Sequences
+
+LOW, HIGH = 0.05, 0.95
+
+
+def look_inside(
+    agent: ActorCritic, data: Sequences, config: TrainConfig, columns: int = 16
+) -> dict[str, float]:
+    """Scalars of the `memory/*` group, read from a few chunks of a rollout.
+
+    Args:
+        agent: not changed.
+        data: chunks `[L, C, ...]`; the first `columns` of them are stepped through once.
+        config: for the loss whose gradient is followed.
+        columns: chunks to look at.
+
+    Returns:
+        - `memory/state_norm`, and `memory/cell_norm` for an LSTM: the mean Euclidean norm of a
+          copy's hidden and cell state.
+        - `memory/NAME_gate_low`, `_high`: the share of a gate's values below 0.05 and above 0.95.
+        - `memory/gradient_norm_lag_K`: the norm of the gradient of the last step's loss with
+          respect to the state K steps before, over the copies whose episode is that long. It says
+          how far back the loss reaches: a plain RNN's falls exponentially in K.
+    """
+    chosen = torch.arange(min(columns, data.valid.shape[1]), device=agent.device)
+    data = data.select(chosen)
+    if not data.state:
+        return {}
+    length = len(data.valid)
+    states: list[MemoryState] = [data.state]
+    gates = []
+    output = None
+    for t in range(length):
+        leaves = {path: x[t] for path, x in data.leaves.items()}
+        mask = None if data.action_mask is None else data.action_mask[t]
+        start = data.episode_start[t]
+        gates.append(_actor_gates(agent, leaves, states[-1], start))
+        output, state = agent.step(leaves, states[-1], start, mask)
+        states.append(state)
+    assert output is not None
+
+    # The loss of the last step alone, so that what comes back through the state is its reach.
+    log_prob = output.distribution.log_prob(data.actions[-1])
+    ratio = (log_prob - data.log_probs[-1]).exp()
+    advantage = data.advantages[-1] / (data.advantages.std() + 1e-8)
+    scale = agent.return_normaliser.std.to(output.value.dtype)
+    loss = policy_gradient_loss(ratio, advantage, config.clip_coef) + config.vf_coef * value_loss(
+        output.value, data.returns[-1], data.values[-1], scale, config.clip_value
+    )
+    scalars = _gradient_norm_by_lag(loss.sum(), states[1:-1], data.episode_start)
+    with torch.no_grad():
+        for field, name in enumerate(("state", "cell")[: len(data.state)]):
+            norms = [state[field].transpose(0, 1).flatten(1).norm(dim=1) for state in states[1:]]
+            scalars[f"memory/{name}_norm"] = float(torch.stack(norms).mean())
+        for name in gates[0]:
+            values = torch.stack([step[name] for step in gates])
+            scalars[f"memory/{name}_gate_low"] = float((values < LOW).float().mean())
+            scalars[f"memory/{name}_gate_high"] = float((values > HIGH).float().mean())
+    return scalars
+
+
+@torch.no_grad()
+def _actor_gates(
+    agent: ActorCritic, leaves: dict[str, Tensor], state: MemoryState, start: Tensor
+) -> dict[str, Tensor]:
+    """The gates of the actor's memory at this step, `[num_layers, B, hidden]` each."""
+    memory = agent.memories()[0]
+    fresh = map_state(lambda s: s[: memory.num_layers], reset_state(state, start))
+    return memory.gates(agent.encode(leaves, start)[0], fresh)
+
+
+def _gradient_norm_by_lag(
+    loss: Tensor, states: Sequence[tuple[Tensor, ...]], episode_start: Tensor
+) -> dict[str, float]:
+    """The mean norm of the gradient of `loss` at the states 1, 2, 4, ... steps before the end.
+
+    `states[t]` is the state after step t, up to the last but one; `episode_start` is `[L, B]`.
+    """
+    length = len(episode_start)
+    lags = [2**k for k in range(length.bit_length()) if 2**k < length]
+    fields = [field for lag in lags for field in states[length - 1 - lag]]
+    gradients = torch.autograd.grad(loss, fields, allow_unused=True)
+    width = len(states[0]) if states else 0
+    scalars = {}
+    for i, lag in enumerate(lags):
+        # Copies whose running episode reaches back to that state: no start since.
+        reached = ~episode_start[length - lag :].any(dim=0)
+        parts = [g for g in gradients[i * width : (i + 1) * width] if g is not None]
+        if not parts or not reached.any():
+            continue
+        squares = torch.stack([g.square().sum(dim=(0, 2)) for g in parts]).sum(dim=0)
+        scalars[f"memory/gradient_norm_lag_{lag:03d}"] = float(squares.sqrt()[reached].mean())
+    return scalars

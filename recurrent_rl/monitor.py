@@ -1,0 +1,73 @@
+"""TensorBoard: one run folder, Stable-Baselines3's tags, and the group `memory/*`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from recurrent_rl.config import TrainConfig
+
+RESULTS = ("rollout/ep_rew_mean", "rollout/ep_len_mean", "eval/mean_reward")
+
+
+class Monitor:
+    """Writes a run's scalars and hyperparameters.
+
+    Args:
+        run_dir: the run folder.
+        config: shown as text and in the HParams tab.
+        start_step: points at or after this step, which an interrupted run may have written past
+            its last checkpoint, are dropped.
+    """
+
+    def __init__(self, run_dir: Path, config: TrainConfig, start_step: int = 0) -> None:
+        self.writer = SummaryWriter(str(run_dir), purge_step=start_step or None, flush_secs=10)
+        if start_step == 0:
+            self._write_hyperparameters(config)
+
+    def _write_hyperparameters(self, config: TrainConfig) -> None:
+        values = flat(dataclasses.asdict(config))
+        rows = "\n".join(f"|{name}|{value}|" for name, value in values.items())
+        self.writer.add_text("hyperparameters", f"|name|value|\n|-|-|\n{rows}")
+        shown = {
+            name: value if isinstance(value, (bool, int, float, str)) else str(value)
+            for name, value in values.items()
+        }
+        # Written into this run's own event file; add_hparams would make a second run of it.
+        file_writer = self.writer._get_file_writer()
+        for summary in hparams(shown, dict.fromkeys(RESULTS, 0.0)):
+            file_writer.add_summary(summary)
+
+    def log(self, scalars: dict[str, float], step: int) -> None:
+        """Write scalars at `step` environment steps; NaN, which stands for no data, is left out."""
+        for tag, value in scalars.items():
+            if not math.isnan(value):
+                self.writer.add_scalar(tag, value, step)
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.writer.close()
+
+
+def flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings as one level, `agent.memory` and so on."""
+    result: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            result |= {f"{name}.{key}": inner for key, inner in flat(value).items()}
+        else:
+            result[name] = value
+    return result

@@ -1,0 +1,287 @@
+"""The training loop: collect, estimate advantages, update; log and save beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from recurrent_rl.advantages import gae
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.files import write_atomically
+from recurrent_rl.agents.policy import Policy
+from recurrent_rl.checkpoint import FILE_NAME as CHECKPOINT
+from recurrent_rl.checkpoint import load_checkpoint, save_checkpoint
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.introspection import look_inside
+from recurrent_rl.monitor import Monitor
+from recurrent_rl.ppo import update
+from recurrent_rl.progress import ProgressBar
+from recurrent_rl.rollout import Collector, Rollout
+from recurrent_rl.signals import StopSignals
+from recurrent_rl.vectorize import make_vector_env
+
+POLICY = "policy.safetensors"
+CONFIG = "config.json"
+
+
+class Trainer:
+    """Environment, agent and optimiser, and one iteration of PPO over them.
+
+    Args:
+        config: the settings; with the same settings two trainers do exactly the same.
+
+    Raises:
+        UserError: the environment or the device cannot be had.
+        UnsupportedSpaceError: no encoder or head fits the environment's spaces.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.device = pick_device(config.device)
+        self.env = make_vector_env(config.env_id, config.num_envs, config.env)
+        try:
+            self.agent = ActorCritic(
+                self.env.single_observation_space, self.env.single_action_space, config.agent
+            ).to(self.device)
+            self.optimizer = torch.optim.Adam(
+                self.agent.parameters(), lr=config.learning_rate, eps=config.adam_eps
+            )
+            self.generator = torch.Generator().manual_seed(config.seed)
+            self.collector = Collector(
+                self.env, self.agent, config.num_steps, config.chunk_length, config.seed
+            )
+        except BaseException:
+            self.env.close()
+            raise
+        self.iteration = 0
+
+    @property
+    def timesteps(self) -> int:
+        """Environment steps taken so far, all copies counted."""
+        return self.iteration * self.config.batch_size
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has all its steps."""
+        return self.iteration >= self.config.num_iterations
+
+    def iterate(self) -> dict[str, float]:
+        """One iteration of PPO.
+
+        Returns:
+            Scalars under their TensorBoard tags.
+        """
+        config, agent = self.config, self.agent
+        learning_rate = self._schedule_learning_rate()
+        rollout = self.collector.collect()
+        advantages = gae(
+            rollout.rewards,
+            rollout.values[:-1],
+            rollout.next_values,
+            rollout.terminated,
+            rollout.truncated,
+            config.gamma,
+            config.gae_lambda,
+        )
+        if config.agent.normalize_returns:
+            returns = (advantages + rollout.values[:-1])[rollout.valid[:-1]]
+            agent.return_normaliser.update(returns, agent.critic)
+        scalars = self._look_inside(rollout, advantages)
+        scalars |= update(agent, self.optimizer, rollout, advantages, config, self.generator)
+        if config.agent.normalize_observations:
+            # Only now: within an iteration the agent sees the same inputs in rollout and update.
+            agent.observation_normaliser.update(
+                {path: x[:-1] for path, x in rollout.leaves.items()}, rollout.valid[:-1]
+            )
+        self.iteration += 1
+        return scalars | {"train/learning_rate": learning_rate} | self.collector.episodes.means()
+
+    def _schedule_learning_rate(self) -> float:
+        config = self.config
+        learning_rate = config.learning_rate
+        if config.lr_schedule == "linear":
+            learning_rate *= 1 - self.iteration / config.num_iterations
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        return learning_rate
+
+    def _look_inside(self, rollout: Rollout, advantages: torch.Tensor) -> dict[str, float]:
+        every = self.config.memory_interval
+        if every == 0 or self.iteration % every:
+            return {}
+        data = rollout.sequences(advantages, advantages + rollout.values[:-1])
+        return look_inside(self.agent, data, self.config)
+
+    def policy(self) -> Policy:
+        """The agent as it is now, to save or to act with."""
+        summary = {
+            "env_id": self.config.env_id,
+            "env": dataclasses.asdict(self.config.env),
+            "timesteps": self.timesteps,
+            "seed": self.config.seed,
+            **self.collector.episodes.means(),
+        }
+        return Policy(self.agent, summary)
+
+    def close(self) -> None:
+        """Close the environments."""
+        self.env.close()
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a call of `train` or `resume` leaves behind."""
+
+    run_dir: Path
+    policy_path: Path
+    timesteps: int
+    seconds: float
+    stopped_by: int | None
+    """The signal that ended the run early, or None."""
+
+
+def train(config: TrainConfig, *, progress: bool = True) -> TrainResult:
+    """Train an agent from its first step, in a new run folder.
+
+    Args:
+        config: the settings.
+        progress: show a progress bar.
+
+    Raises:
+        UserError: the settings, the environment or what it returns are at fault.
+    """
+    trainer = Trainer(config)
+    run_dir = new_run_dir(config)
+    write_atomically(run_dir / CONFIG, config.to_json().encode())
+    return _run(trainer, run_dir, progress)
+
+
+def resume(
+    run_dir: str | Path, *, total_timesteps: int | None = None, progress: bool = True
+) -> TrainResult:
+    """Go on with a run from its last checkpoint.
+
+    With our own environments the continued run equals the uninterrupted one, weight for weight.
+    Others cannot tell their state: they are reset, and new episodes start.
+
+    Args:
+        run_dir: the run folder.
+        total_timesteps: train to this many steps in all instead of the run's own number.
+        progress: show a progress bar.
+
+    Raises:
+        UserError: the folder holds no run, or its files do not fit together.
+        PolicyFileError: the checkpoint is damaged.
+    """
+    run_dir = Path(run_dir)
+    config_path = run_dir / CONFIG
+    if not config_path.is_file():
+        raise UserError(
+            f"{run_dir} holds no run: there is no {CONFIG} in it. Name a run folder, such as one "
+            "of those in runs/."
+        )
+    config = TrainConfig.from_json(config_path.read_text())
+    if total_timesteps is not None:
+        config = dataclasses.replace(config, total_timesteps=total_timesteps)
+    trainer = Trainer(config)
+    load_checkpoint(trainer, run_dir / CHECKPOINT)
+    write_atomically(config_path, config.to_json().encode())
+    return _run(trainer, run_dir, progress)
+
+
+def _run(trainer: Trainer, run_dir: Path, progress: bool) -> TrainResult:
+    """Iterate until the run is done or a signal asks to stop, and leave everything saved."""
+    config = trainer.config
+    began, first = time.monotonic(), trainer.timesteps
+    with ExitStack() as stack:
+        stack.callback(trainer.close)
+        stop = stack.enter_context(StopSignals())
+        monitor = stack.enter_context(Monitor(run_dir, config, first))
+        bar = stack.enter_context(
+            ProgressBar("Training", config.total_timesteps, "steps", first, progress)
+        )
+        save_due = every(config.checkpoint_interval)
+        while not trainer.done and not stop:
+            scalars = trainer.iterate()
+            elapsed = time.monotonic() - began
+            scalars["time/fps"] = (trainer.timesteps - first) / elapsed
+            scalars["time/time_elapsed"] = elapsed
+            if trainer.iteration % config.log_interval == 0 or trainer.done:
+                monitor.log(scalars, trainer.timesteps)
+            bar.update(trainer.timesteps, {"return": _show(scalars.get("rollout/ep_rew_mean"))})
+            if save_due():
+                save(trainer, run_dir)
+        save(trainer, run_dir)
+    return TrainResult(
+        run_dir, run_dir / POLICY, trainer.timesteps, time.monotonic() - began, stop.received
+    )
+
+
+def save(trainer: Trainer, run_dir: Path) -> None:
+    """Write the policy and the checkpoint of this moment."""
+    trainer.policy().save(run_dir / POLICY)
+    save_checkpoint(trainer, run_dir / CHECKPOINT)
+
+
+def every(seconds: float) -> Callable[[], bool]:
+    """A function that is true once per `seconds`, the first time after that long."""
+    last = time.monotonic()
+
+    def due() -> bool:
+        nonlocal last
+        if time.monotonic() - last < seconds:
+            return False
+        last = time.monotonic()
+        return True
+
+    return due
+
+
+def new_run_dir(config: TrainConfig) -> Path:
+    """Make the folder `log_dir/{env}__{name}__{seed}__{time}`."""
+    env = config.env_id.replace("/", "-").replace(":", "-")
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    path = Path(config.log_dir) / f"{env}__{config.name}__{config.seed}__{stamp}"
+    for attempt in range(1, 1000):
+        candidate = path if attempt == 1 else path.with_name(f"{path.name}-{attempt}")
+        try:
+            candidate.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(
+                f"The run folder {candidate} cannot be made ({error}); choose another log_dir."
+            ) from error
+        return candidate
+    raise UserError(f"There are too many runs named {path}; choose another name.")
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of this name; `auto` is CUDA where there is one.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"Device {name!r} cannot be used ({reason}); try cpu.") from error
+    return device
+
+
+def _show(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

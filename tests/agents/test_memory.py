@@ -1,0 +1,283 @@
+"""The oracles of every memory: unroll = repeated step = torch's cells on each episode alone."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from recurrent_rl.agents.memory import (
+    GRU,
+    LSTM,
+    RNN,
+    GRUState,
+    LSTMState,
+    Memory,
+    MemoryState,
+    TorchMemory,
+    cat_states,
+    reset_state,
+    select_state,
+)
+from recurrent_rl.agents.registry import MEMORIES, make_memory
+
+T, B, F, H = 11, 4, 3, 5
+RECURRENT = [name for name in MEMORIES if name != "none"]
+TORCH_LAYERS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+def make(name: str, layers: int = 1, dtype: torch.dtype = torch.float64) -> Memory:
+    torch.manual_seed(0)
+    memory = make_memory(name, F, H, layers).to(dtype)
+    with torch.no_grad():  # biases and peepholes start at zero: give them something to do
+        for parameter in memory.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return memory
+
+
+def sequence(rate: float | str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(T, B, F, generator=generator, dtype=torch.float64).to(dtype)
+    if rate == "lockstep":
+        start = torch.zeros(T, B, dtype=torch.bool)
+        start[[0, 4, 5]] = True
+        return x, start
+    return x, torch.rand(T, B, generator=generator) < float(rate)
+
+
+def some_state(memory: Memory) -> MemoryState:
+    generator = torch.Generator().manual_seed(2)
+    return type(memory.initial_state(B))(
+        *(
+            torch.randn(s.shape, generator=generator, dtype=torch.float64).to(s.dtype)
+            for s in memory.initial_state(B)
+        )
+    )
+
+
+def gradients(outputs: Tensor, state: MemoryState, wanted: list[Tensor]) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    total = sum(
+        (x * torch.randn(x.shape, generator=generator, dtype=torch.float64).to(x.dtype)).sum()
+        for x in (outputs, *state)
+    )
+    assert isinstance(total, Tensor)
+    found = torch.autograd.grad(total, wanted, allow_unused=True)
+    return [torch.zeros_like(w) if g is None else g for w, g in zip(wanted, found, strict=True)]
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.02, 0.2, 1.0, "lockstep"])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("name", list(MEMORIES))
+def test_unroll_equals_repeated_step(name: str, layers: int, rate: float | str) -> None:
+    memory = make(name, layers)
+    x, start = sequence(rate)
+    x.requires_grad_()
+    initial = some_state(memory)
+    for field in initial:
+        field.requires_grad_()
+    wanted = [x, *initial, *memory.parameters()]
+
+    whole, end = memory.unroll(x, initial, start)
+    state, outputs = initial, []
+    for t in range(T):
+        y, state = memory.step(x[t], state, start[t])
+        outputs.append(y)
+    stepped = torch.stack(outputs)
+
+    assert_close(whole, stepped)
+    for a, b in zip(end, state, strict=True):
+        assert_close(a, b)
+    for a, b in zip(gradients(whole, end, wanted), gradients(stepped, state, wanted), strict=True):
+        assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_unroll_equals_repeated_step_in_single_precision(name: str) -> None:
+    memory = make(name, 2, torch.float32)
+    x, start = sequence(0.2, torch.float32)
+    whole, _ = memory.unroll(x, some_state(memory), start)
+    state = some_state(memory)
+    for t in range(T):
+        y, state = memory.step(x[t], state, start[t])
+        assert_close(whole[t], y, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("name", list(TORCH_LAYERS))
+def test_each_episode_is_what_torch_computes_on_it_alone(name: str, layers: int) -> None:
+    memory = make(name, layers)
+    assert isinstance(memory, TorchMemory)
+    layer = TORCH_LAYERS[name](F, H, layers).double()
+    layer.load_state_dict(memory.torch_layer.state_dict())
+    x, start = sequence(0.2)
+    x.requires_grad_()
+    whole, _ = memory.unroll(x, memory.initial_state(B), start)
+    alone = torch.empty_like(whole)
+    for b in range(B):
+        cuts = sorted({0, *start[:, b].nonzero().squeeze(1).tolist(), T})
+        for begin, stop in pairwise(cuts):
+            alone[begin:stop, b], _ = layer(x[begin:stop, b])
+    assert_close(whole, alone)
+    weights = list(memory.parameters())
+    ours = torch.autograd.grad(whole.square().sum(), [x, *weights])
+    torchs = torch.autograd.grad(alone.square().sum(), [x, *layer.parameters()])
+    for a, b_ in zip(ours, torchs, strict=True):
+        assert_close(a, b_)
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_no_gradient_reaches_another_episode(name: str) -> None:
+    memory = make(name, 2)
+    x, _ = sequence(0.0)
+    x.requires_grad_()
+    initial = some_state(memory)
+    for field in initial:
+        field.requires_grad_()
+    start = torch.zeros(T, B, dtype=torch.bool)
+    start[6, 1] = True
+    y, _ = memory.unroll(x, initial, start)
+    found = torch.autograd.grad(y[6:, 1].sum(), [x, *initial])
+    assert (found[0][:6] == 0).all()
+    assert (found[0][6:, 1] != 0).any()
+    assert all((g == 0).all() for g in found[1:])
+    y, _ = memory.unroll(x, initial, start)
+    (before,) = torch.autograd.grad(y[:6, 1].sum(), [x])
+    assert (before[6:] == 0).all()
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_start_at_the_first_step_ignores_the_given_state(name: str) -> None:
+    memory = make(name)
+    x, start = sequence(0.0)
+    start[0] = True
+    given, _ = memory.unroll(x, some_state(memory), start)
+    fresh, _ = memory.unroll(x, memory.initial_state(B), start)
+    assert torch.equal(given, fresh)
+
+
+@pytest.mark.parametrize("name", list(MEMORIES))
+def test_two_halves_make_a_whole(name: str) -> None:
+    memory = make(name, 2)
+    x, start = sequence(0.2)
+    whole, end = memory.unroll(x, some_state(memory), start)
+    first, middle = memory.unroll(x[:5], some_state(memory), start[:5])
+    second, last = memory.unroll(x[5:], middle, start[5:])
+    assert_close(whole, torch.cat([first, second]))
+    for a, b in zip(end, last, strict=True):
+        assert_close(a, b)
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_gradients_agree_with_finite_differences(name: str) -> None:
+    memory = make(name, 2)
+    x, start = sequence(0.3)
+
+    def run(x: Tensor) -> Tensor:
+        return memory.unroll(x, memory.initial_state(2), start[:4, :2])[0]
+
+    assert torch.autograd.gradcheck(run, x[:4, :2].clone().requires_grad_())
+
+
+@pytest.mark.parametrize("name", ["lstm", "lstm-peephole", "gru", "gru-original"])
+def test_the_gates_are_those_the_step_uses(name: str) -> None:
+    memory = make(name, 2)
+    x, _ = sequence(0.0)
+    state = some_state(memory)
+    never = torch.zeros(B, dtype=torch.bool)
+    gates = memory.gates(x[0], state)
+    assert set(gates) == set(memory.gate_names)
+    for gate in gates.values():
+        assert gate.shape == (2, B, H)
+        assert ((gate >= 0) & (gate <= 1)).all()
+    # A unit whose keeping gate is 1 and, in an LSTM, whose input gate is 0 is left as it was.
+    _, after = memory.step(x[0], state, never)
+    if isinstance(state, LSTMState) and isinstance(after, LSTMState):
+        candidate = (after.c - gates["forget"] * state.c) / gates["input"]
+        assert (candidate.abs() <= 1 + 1e-9).all()
+        assert_close(after.h, gates["output"] * torch.tanh(after.c))
+    elif isinstance(state, GRUState) and isinstance(after, GRUState):
+        candidate = (after.h - gates["update"] * state.h) / (1 - gates["update"])
+        assert (candidate.abs() <= 1 + 1e-9).all()
+
+
+@pytest.mark.parametrize("name", list(TORCH_LAYERS))
+def test_weights_of_torch_layers_are_taken_over(name: str) -> None:
+    layer = TORCH_LAYERS[name](F, H, 2).double()
+    memory = make(name, 2)
+    assert isinstance(memory, TorchMemory)
+    memory.load_torch(layer)
+    x, _ = sequence(0.0)
+    y, _ = memory.unroll(x, memory.initial_state(B), torch.zeros(T, B, dtype=torch.bool))
+    assert_close(y, layer(x)[0])
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (nn.LSTM(F, H + 1), "hidden_size is 6, not 5"),
+        (nn.LSTM(F, H, bidirectional=True), "bidirectional is True, not False"),
+        (nn.LSTM(F, H, bias=False), "bias is False"),
+        (nn.LSTM(F, H, proj_size=2), "proj_size is 2"),
+        (nn.GRU(F, H), "GRU"),
+    ],
+)
+def test_weights_of_other_layers_are_refused(layer: nn.RNNBase, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LSTM(F, H, 1).load_torch(layer)
+
+
+@pytest.mark.parametrize("name", ["lstm", "lstm-peephole", "gru", "gru-original"])
+def test_gates_are_set_to_hold_from_one_step_to_the_horizon(name: str) -> None:
+    torch.manual_seed(0)
+    memory = make_memory(name, 4, 500, 1, horizon=100)
+    with torch.no_grad():
+        gates = memory.gates(torch.zeros(1, 4), memory.initial_state(1))
+    keep = gates["forget" if "lstm" in name else "update"]
+    # A gate of log(u) keeps u / (1 + u): a unit forgets within 1 + u steps, u from 1 to 99.
+    steps = 1 / (1 - keep)
+    assert 2 <= float(steps.min()) < 5
+    assert 95 < float(steps.max()) <= 100.01
+    if "lstm" in name:
+        assert_close(gates["input"], 1 - keep)
+
+
+def test_states_are_selected_joined_and_reset_by_stream() -> None:
+    state = LSTMState(torch.arange(6.0).reshape(1, 3, 2), torch.ones(1, 3, 2))
+    chosen = select_state(state, torch.tensor([2, 0]))
+    assert isinstance(chosen, LSTMState)
+    assert chosen.h[0].tolist() == [[4, 5], [0, 1]]
+    both = cat_states([state, chosen], dim=1)
+    assert isinstance(both, LSTMState)
+    assert both.h.shape == (1, 5, 2)
+    fresh = reset_state(state, torch.tensor([False, True, False]))
+    assert isinstance(fresh, LSTMState)
+    assert fresh.h[0].tolist() == [[0, 1], [0, 0], [4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("x", "state", "start", "message"),
+    [
+        ((2, 4), (1, 2, 5), torch.bool, r"x has shape \[2, 4\]; expected \[B, 3\]"),
+        ((2, 3), (1, 3, 5), torch.bool, r"state.h has shape \[1, 3, 5\]; expected .* \[1, 2, 5\]"),
+        ((2, 3), (1, 2, 5), torch.float32, "episode_start .* expected .* torch.bool"),
+    ],
+)
+def test_wrong_shapes_and_types_are_refused(
+    x: tuple[int, ...], state: tuple[int, ...], start: torch.dtype, message: str
+) -> None:
+    memory = GRU(F, H, 1)
+    with pytest.raises(ValueError, match=message):
+        memory.step(torch.zeros(x), GRUState(torch.zeros(state)), torch.zeros(2, dtype=start))
+
+
+def test_the_state_of_another_memory_is_refused() -> None:
+    with pytest.raises(ValueError, match="The state is a GRUState; RNN needs a RNNState"):
+        RNN(F, H, 1).step(torch.zeros(2, F), GRUState(torch.zeros(1, 2, H)), torch.zeros(2).bool())
+
+
+def test_an_unknown_memory_is_refused_with_the_likeliest_one() -> None:
+    with pytest.raises(ValueError, match=r"Unknown memory 'lsmt'\. Did you mean lstm\?"):
+        make_memory("lsmt", 1, 1, 1)

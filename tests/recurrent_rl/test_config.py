@@ -1,0 +1,84 @@
+"""Settings that make no sense are refused by name, with the fix."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"num_envs": 0}, "num_envs is 0; it must be at least 1"),
+        ({"num_steps": -5}, "num_steps is -5; it must be at least 1"),
+        ({"total_timesteps": 0}, "total_timesteps is 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be greater than 0"),
+        ({"gamma": 1.5}, "gamma is 1.5; it must be between 0 and 1"),
+        ({"seq_len": 0}, "seq_len is 0"),
+        ({"seq_len": 5}, "seq_len 5 does not divide num_steps 128; use one of 1, 2, 4, 8"),
+        ({"num_envs": 6, "num_minibatches": 4}, "does not divide the 6 chunks .* 1, 2, 3, 6"),
+        ({"checkpoint_interval": -1.0}, "checkpoint_interval is -1.0"),
+        ({"threads": 0}, "threads is 0"),
+    ],
+)
+def test_a_bad_setting_is_refused_by_name(setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        TrainConfig("CartPole-v1", **setting)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"env_kwargs": "{length: 3}"}, "not JSON"),
+        ({"env_kwargs": "[1]"}, "not a JSON object"),
+        ({"flicker": 1.0}, "flicker is 1.0"),
+        ({"observation_noise": -0.1}, "observation_noise"),
+        ({"hide_indices": (-1,)}, "negative index"),
+    ],
+)
+def test_a_bad_environment_setting_is_refused_by_name(
+    setting: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        EnvConfig(**setting)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"memory": "lsmt"}, "lstm"),
+        ({"hidden_size": 0}, "hidden_size is 0"),
+        ({"num_layers": -1}, "num_layers is -1"),
+        ({"activation": "gelu?"}, "tanh"),
+    ],
+)
+def test_a_bad_agent_setting_is_refused_by_name(setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AgentConfig(**setting)
+
+
+def test_json_holds_every_setting() -> None:
+    config = TrainConfig(
+        "module:Env-v3",
+        seq_len=64,
+        target_kl=0.02,
+        agent=AgentConfig("lstm", num_layers=2),
+        env=EnvConfig('{"a": [1, 2]}', hide_indices=(1, 3), flicker=0.25),
+    )
+    assert TrainConfig.from_json(config.to_json()) == config
+
+
+def test_settings_of_another_version_are_refused_clearly() -> None:
+    text = TrainConfig("CartPole-v1").to_json().replace('"num_envs"', '"num_enws"')
+    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+        TrainConfig.from_json(text)
+
+
+def test_a_run_takes_at_least_the_steps_it_was_asked_for() -> None:
+    config = TrainConfig("CartPole-v1", total_timesteps=10_000, num_envs=8, num_steps=100)
+    assert config.num_iterations == 13
+    assert dataclasses.replace(config, total_timesteps=800).num_iterations == 1

@@ -1,0 +1,136 @@
+"""PPO's loss and update: the pure terms by hand, and what an update may and may not touch."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.memory import LSTMState
+from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.ppo import (
+    explained_variance,
+    policy_gradient_loss,
+    ppo_loss,
+    refreshed_state,
+    state_drift,
+    value_loss,
+)
+from recurrent_rl.rollout import Rollout
+from recurrent_rl.training import Trainer
+
+CONFIG = TrainConfig(
+    env_id="recurrent_rl/TMaze-v0",
+    num_envs=6,
+    num_steps=24,
+    seq_len=8,
+    num_minibatches=3,
+    update_epochs=2,
+    eval_episodes=0,
+    agent=AgentConfig(memory="lstm", hidden_size=16, encoder_size=16),
+    env=EnvConfig(env_kwargs='{"length": 3}'),
+)
+
+
+def test_the_surrogate_is_clipped_only_where_that_makes_it_worse() -> None:
+    ratio = torch.tensor([0.5, 0.5, 1.0, 1.5, 1.5])
+    advantage = torch.tensor([1.0, -1.0, 2.0, 1.0, -1.0])
+    # min(r A, clip(r, .8, 1.2) A): .5, -.8, 2, 1.2, -1.5
+    assert_close(
+        policy_gradient_loss(ratio, advantage, 0.2), torch.tensor([-0.5, 0.8, -2.0, -1.2, 1.5])
+    )
+
+
+def test_the_value_loss_is_in_standard_deviations_and_clips_its_change() -> None:
+    scale = torch.tensor(2.0)
+    values, returns, old = torch.tensor([5.0]), torch.tensor([9.0]), torch.tensor([1.0])
+    assert_close(value_loss(values, returns, old, scale, None), torch.tensor([0.5 * 4.0]))
+    # The value may move by .5 * 2 = 1, to 2: the error (9 - 2) / 2 = 3.5 is the larger one.
+    assert_close(value_loss(values, returns, old, scale, 0.5), torch.tensor([0.5 * 3.5**2]))
+
+
+def test_explained_variance_of_a_perfect_a_constant_and_no_critic() -> None:
+    returns = torch.tensor([1.0, 2.0, 3.0])
+    assert explained_variance(returns, returns) == pytest.approx(1.0)
+    assert explained_variance(torch.full((3,), 7.0), returns) == pytest.approx(0.0)
+    assert explained_variance(returns, torch.ones(3)) != explained_variance(returns, returns)
+
+
+def collected(config: TrainConfig) -> tuple[Trainer, Rollout, torch.Tensor]:
+    trainer = Trainer(config)
+    rollout = trainer.collector.collect()
+    generator = torch.Generator().manual_seed(0)
+    return trainer, rollout, torch.randn(rollout.rewards.shape, generator=generator)
+
+
+@pytest.mark.parametrize("memory", ["none", "rnn", "lstm", "gru", "lstm-peephole", "gru-original"])
+@pytest.mark.parametrize("separate", [False, True])
+def test_the_ratio_is_one_before_the_first_step_of_the_optimiser(
+    memory: str, separate: bool
+) -> None:
+    agent = AgentConfig(memory, hidden_size=16, encoder_size=16, separate_memory=separate)
+    trainer = Trainer(dataclasses.replace(CONFIG, agent=agent))
+    for _ in range(3):
+        assert trainer.iterate()["memory/first_ratio_error"] < 1e-5
+
+
+def test_rows_inserted_by_an_autoreset_have_no_weight_in_the_loss() -> None:
+    trainer, rollout, advantages = collected(CONFIG)
+    rollout.valid[5, 2] = rollout.valid[17, 4] = False
+    data = rollout.sequences(advantages, advantages + rollout.values[:-1])
+    before, _ = ppo_loss(trainer.agent, data, CONFIG)
+    hole = ~data.valid
+    for x in (data.log_probs, data.values, data.advantages, data.returns):
+        x[hole] = 123.0
+    after, _ = ppo_loss(trainer.agent, data, CONFIG)
+    assert_close(before.total, after.total)
+    data.returns[~hole] += 1
+    changed, _ = ppo_loss(trainer.agent, data, CONFIG)
+    assert changed.total != after.total
+
+
+def test_no_gradient_crosses_from_one_episode_into_another() -> None:
+    trainer, rollout, _ = collected(CONFIG)
+    data = rollout.sequences(rollout.rewards, rollout.rewards)
+    assert isinstance(data.state, LSTMState)
+    leaf = data.state.h.clone().requires_grad_()
+    output, _ = trainer.agent.unroll(data.leaves, LSTMState(leaf, data.state.c), data.episode_start)
+    # From each chunk's first start of an episode on, nothing may depend on the chunk's own state.
+    started = data.episode_start.cumsum(0) > 0
+    assert started.any()
+    (gradient,) = torch.autograd.grad(output.value[started].sum(), leaf, retain_graph=True)
+    assert (gradient == 0).all()
+    (gradient,) = torch.autograd.grad(output.value[~started].sum(), leaf)
+    assert (gradient != 0).any()
+
+
+def test_refreshed_states_are_the_stored_ones_until_the_weights_change() -> None:
+    trainer, rollout, advantages = collected(CONFIG)
+    stored = rollout.sequences(advantages, advantages).state
+    same = refreshed_state(trainer.agent, rollout)
+    for a, b in zip(stored, same, strict=True):
+        assert_close(a, b, rtol=1e-5, atol=1e-6)
+    assert float(state_drift(same, stored)) < 1e-5
+    with torch.no_grad():
+        for parameter in trainer.agent.parameters():
+            parameter.add_(0.05)
+    moved = refreshed_state(trainer.agent, rollout)
+    assert float(state_drift(moved, stored)) > 1e-2
+    # What came before the rollout is gone: its first chunks keep the state they were stored with.
+    for a, b in zip(stored, moved, strict=True):
+        assert torch.equal(a[:, : CONFIG.num_envs], b[:, : CONFIG.num_envs])
+
+
+def test_refreshing_the_state_changes_only_later_epochs() -> None:
+    def loss(refresh: bool, epochs: int) -> float:
+        config = dataclasses.replace(CONFIG, refresh_state=refresh, update_epochs=epochs)
+        return Trainer(config).iterate()["train/loss"]
+
+    assert loss(True, 1) == loss(False, 1)
+    assert loss(True, 3) != loss(False, 3)
+
+
+def test_a_target_kl_ends_the_epochs_early() -> None:
+    config = dataclasses.replace(CONFIG, update_epochs=8, learning_rate=0.01, target_kl=1e-4)
+    assert Trainer(config).iterate()["train/epochs"] < 8

@@ -1,0 +1,214 @@
+"""What the collector stores: resets, ends, both autoreset modes, memory across calls."""
+
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from torch.testing import assert_close
+
+from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.rollout import Collector
+
+LENGTHS = (3, 5, 4)
+
+
+class Counter(gym.Env[Any, Any]):
+    """Observes (copy, episode, step); episodes of a fixed length, every second one truncated."""
+
+    action_space = gym.spaces.Discrete(2)
+    observation_space = gym.spaces.Box(-1e6, 1e6, (3,), np.float32)
+
+    def __init__(self, copy: int) -> None:
+        self.copy = copy
+        self.episode = -1
+        self.t = 0
+
+    def _observation(self) -> np.ndarray[Any, Any]:
+        return np.array([self.copy, self.episode, self.t], dtype=np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+        super().reset(seed=seed)
+        self.episode += 1
+        self.t = 0
+        return self._observation(), {}
+
+    def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        end = self.t == LENGTHS[self.copy]
+        by_time = end and self.episode % 2 == 1
+        reward = self.copy + 0.1 * self.t
+        return self._observation(), reward, end and not by_time, by_time, {"is_success": by_time}
+
+
+def make_env(mode: AutoresetMode) -> SyncVectorEnv:
+    return SyncVectorEnv([partial(Counter, i) for i in range(3)], autoreset_mode=mode)
+
+
+def make_agent(memory: str = "lstm", **kwargs: Any) -> ActorCritic:
+    torch.manual_seed(0)
+    config = AgentConfig(
+        memory=memory, hidden_size=8, encoder_size=8, normalize_observations=False, **kwargs
+    )
+    return ActorCritic(Counter.observation_space, Counter.action_space, config)
+
+
+def make_collector(mode: AutoresetMode, num_steps: int = 12, chunk: int = 4) -> Collector:
+    return Collector(make_env(mode), make_agent(), num_steps, chunk, seed=0)
+
+
+def test_episode_start_belongs_to_the_first_observation_of_an_episode() -> None:
+    rollout = make_collector(AutoresetMode.SAME_STEP).collect()
+    step_in_episode = rollout.leaves[""][..., 2]
+    assert torch.equal(rollout.episode_start, step_in_episode == 0)
+    assert rollout.valid.all()
+
+
+def test_the_row_after_the_last_is_the_first_of_the_next_rollout() -> None:
+    collector = make_collector(AutoresetMode.SAME_STEP)
+    first = collector.collect()
+    carried = {name: x.clone() for name, x in collector.next_row().items()}
+    state = first.chunk_states[-1]
+    second = collector.collect()
+    for name, x in second.inputs(0).items():
+        assert torch.equal(x, carried[name])
+    assert all(torch.equal(a, b) for a, b in zip(second.chunk_states[0], state, strict=True))
+
+
+def test_the_next_step_mode_marks_inserted_rows_and_nothing_else() -> None:
+    collector = make_collector(AutoresetMode.NEXT_STEP)
+    for _ in range(3):
+        rollout = collector.collect()
+        copies = torch.arange(3)
+        at_end = rollout.leaves[""][..., 2] == torch.tensor(LENGTHS)[copies]
+        # A row that shows an episode's last observation is the one in which the reset happens.
+        assert torch.equal(~rollout.valid, at_end)
+        assert torch.equal(rollout.episode_start, rollout.leaves[""][..., 2] == 0)
+        assert (rollout.rewards[~rollout.valid[:-1]] == 0).all()
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_values_bootstrap_from_the_final_observation_with_the_state_before_the_reset(
+    mode: AutoresetMode,
+) -> None:
+    collector = make_collector(mode)
+    agent = collector.agent
+    seen = 0
+    for _ in range(4):
+        rollout = collector.collect()
+        # Play every column again, step by step, and value what followed each truncation afresh.
+        state = rollout.chunk_states[0]
+        for t in range(rollout.num_steps):
+            leaves, start, _ = rollout.row(t)
+            output, state = agent.step(leaves, state, start)
+            assert_close(output.value.float(), rollout.values[t], rtol=1e-5, atol=1e-6)
+            for b in torch.nonzero(rollout.truncated[t])[:, 0].tolist():
+                copy, episode, _ = leaves[""][b].tolist()
+                final = torch.tensor([[copy, episode, LENGTHS[b]]], dtype=torch.float32)
+                own = type(state)(*(x[:, b : b + 1] for x in state))
+                value = agent.step({"": final}, own, torch.tensor([False]))[0].value
+                assert_close(value[0].float(), rollout.next_values[t, b], rtol=1e-5, atol=1e-6)
+                seen += 1
+    assert seen > 4
+
+
+def test_both_autoreset_modes_store_the_same_episodes() -> None:
+    episodes: list[dict[tuple[int, int], list[float]]] = []
+    for mode in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
+        collector = make_collector(mode)
+        found: dict[tuple[int, int], list[float]] = {}
+        for _ in range(4):
+            rollout = collector.collect()
+            for t in range(rollout.num_steps):
+                for b in range(3):
+                    if rollout.valid[t, b]:
+                        copy, episode, _ = rollout.leaves[""][t, b].tolist()
+                        rewards = found.setdefault((int(copy), int(episode)), [])
+                        rewards.append(float(rollout.rewards[t, b]))
+        episodes.append(found)
+    shared = [key for key in episodes[1] if len(episodes[1][key]) == LENGTHS[key[0]]]
+    assert len(shared) > 10
+    for key in shared:
+        assert episodes[0][key] == episodes[1][key]
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_episode_statistics_count_each_step_once(mode: AutoresetMode) -> None:
+    collector = make_collector(mode)
+    for _ in range(5):
+        collector.collect()
+    for length, total in zip(collector.episodes.lengths, collector.episodes.returns, strict=True):
+        copy = LENGTHS.index(length)
+        assert total == pytest.approx(sum(copy + 0.1 * (t + 1) for t in range(length)))
+    assert 0.3 < collector.episodes.means()["rollout/success_rate"] < 0.7
+
+
+def test_chunks_keep_their_steps_together_and_start_from_their_own_state() -> None:
+    collector = make_collector(AutoresetMode.SAME_STEP, num_steps=12, chunk=4)
+    rollout = collector.collect()
+    zeros = torch.zeros(12, 3)
+    data = rollout.sequences(zeros, zeros)
+    assert data.episode_start.shape == (4, 9)
+    for k in range(3):
+        for b in range(3):
+            column = k * 3 + b
+            rows = slice(4 * k, 4 * k + 4)
+            assert torch.equal(data.leaves[""][:, column], rollout.leaves[""][rows, b])
+            for field, stored in zip(data.state, rollout.chunk_states[k], strict=True):
+                assert torch.equal(field[:, column], stored[:, b])
+    output, end_state = collector.agent.unroll(data.leaves, data.state, data.episode_start)
+    assert_close(output.value.float(), data.values, rtol=1e-5, atol=1e-6)
+    for new, stored in zip(end_state, data.end_state, strict=True):
+        assert_close(new, stored)
+
+
+def test_previous_action_and_reward_are_those_of_the_step_before() -> None:
+    agent = make_agent(previous_action=True, previous_reward=True)
+    collector = Collector(make_env(AutoresetMode.SAME_STEP), agent, 12, 12, seed=0)
+    collector.collect()
+    rollout = collector.collect()
+    assert torch.equal(rollout.leaves["previous_action"][1:], rollout.actions)
+    assert torch.equal(rollout.leaves["previous_reward"][1:, :, 0], rollout.rewards)
+
+
+class Faulty(Counter):
+    """Goes wrong at its seventh step."""
+
+    fault: Any = None
+
+    def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        if self.copy == 1 and self.episode == 1 and self.t == 2:
+            observation, reward = self.fault(observation, reward)
+        return observation, reward, terminated, truncated, info
+
+
+def test_an_observation_with_nan_is_refused_by_copy_and_step() -> None:
+    Faulty.fault = staticmethod(lambda o, r: (o * np.float32("nan"), r))
+    env = SyncVectorEnv(
+        [partial(Faulty, i) for i in range(3)], autoreset_mode=AutoresetMode.SAME_STEP
+    )
+    collector = Collector(env, make_agent(), 12, 12, seed=0)
+    with pytest.raises(UserError, match=r"NaN or infinity in copy 1 at step 7"):
+        collector.collect()
+
+
+def test_a_reward_that_is_nan_is_refused_by_copy_and_step() -> None:
+    Faulty.fault = staticmethod(lambda o, r: (o, float("nan")))
+    env = SyncVectorEnv(
+        [partial(Faulty, i) for i in range(3)], autoreset_mode=AutoresetMode.SAME_STEP
+    )
+    collector = Collector(env, make_agent(), 12, 12, seed=0)
+    with pytest.raises(UserError, match=r"reward nan in copy 1 at step 7"):
+        collector.collect()
+
+
+def test_the_disabled_autoreset_mode_is_refused_with_the_fix() -> None:
+    with pytest.raises(UserError, match=r"autoreset_mode=AutoresetMode\.SAME_STEP"):
+        make_collector(AutoresetMode.DISABLED)

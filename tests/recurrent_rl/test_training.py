@@ -1,0 +1,203 @@
+"""Training runs: reproducible, resumable weight for weight, and safe when they end early."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.policy import load_policy
+from recurrent_rl.checkpoint import FILE_NAME, load_checkpoint, save_checkpoint
+from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.training import Trainer, resume, train
+
+
+def config(tmp_path: Path, env_id: str = "recurrent_rl/TMaze-v0", **changes: Any) -> TrainConfig:
+    return dataclasses.replace(
+        TrainConfig(
+            env_id,
+            log_dir=str(tmp_path),
+            num_envs=8,
+            num_steps=16,
+            seq_len=8,
+            total_timesteps=8 * 16 * 6,
+            num_minibatches=2,
+            update_epochs=2,
+            memory_interval=2,
+            threads=1,
+            agent=AgentConfig("lstm", hidden_size=16, encoder_size=16),
+        ),
+        **changes,
+    )
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: x.clone() for name, x in trainer.agent.state_dict().items()}
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+@pytest.mark.parametrize(
+    "env_id",
+    [
+        "recurrent_rl/TMaze-v0",
+        "recurrent_rl/CartPole-NoVelocity-Noisy-v0",
+        "recurrent_rl/Pendulum-NoVelocity-v0",
+    ],
+)
+def test_an_interrupted_and_resumed_run_equals_the_uninterrupted_one(
+    tmp_path: Path, env_id: str
+) -> None:
+    agent = AgentConfig("gru", hidden_size=16, encoder_size=16, previous_action=True)
+    settings = config(tmp_path, env_id, agent=agent)
+    whole = Trainer(settings)
+    metrics = [whole.iterate() for _ in range(6)]
+
+    first = Trainer(settings)
+    for _ in range(3):
+        first.iterate()
+    save_checkpoint(first, tmp_path / FILE_NAME)
+    second = Trainer(settings)
+    assert load_checkpoint(second, tmp_path / FILE_NAME)
+    assert second.timesteps == first.timesteps
+    resumed = [second.iterate() for _ in range(3)]
+
+    assert_same(weights(whole), weights(second))
+    for expected, got in zip(metrics[3:], resumed, strict=True):
+        assert got == pytest.approx(expected, nan_ok=True, rel=0, abs=0)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    trainers = [Trainer(config(tmp_path, seed=seed)) for seed in (0, 0, 1)]
+    for trainer in trainers:
+        trainer.iterate()
+        trainer.iterate()
+    assert_same(weights(trainers[0]), weights(trainers[1]))
+    assert any(
+        not torch.equal(x, weights(trainers[2])[name]) for name, x in weights(trainers[0]).items()
+    )
+
+
+def test_an_environment_without_a_state_of_its_own_resumes_with_new_episodes(
+    tmp_path: Path,
+) -> None:
+    settings = config(tmp_path, "CartPole-v1", env=EnvConfig(vectorization="sync"))
+    first = Trainer(settings)
+    first.iterate()
+    save_checkpoint(first, tmp_path / FILE_NAME)
+    second = Trainer(settings)
+    assert not load_checkpoint(second, tmp_path / FILE_NAME)
+    assert_same(weights(first), weights(second))
+    assert second.collector.rollout.episode_start[-1].all()
+    before = second.collector.next_row()["leaf/"].clone()
+    assert not torch.equal(before, Trainer(settings).collector.next_row()["leaf/"])
+    second.iterate()
+
+
+def test_a_run_leaves_its_files_behind_and_the_policy_plays(tmp_path: Path) -> None:
+    result = train(config(tmp_path), progress=False)
+    names = {path.name for path in result.run_dir.iterdir()}
+    assert {"config.json", "policy.safetensors", FILE_NAME} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert result.run_dir.name.startswith("recurrent_rl-TMaze-v0__ppo__0__")
+    assert result.stopped_by is None
+    policy = load_policy(result.policy_path)
+    assert policy.summary["env_id"] == "recurrent_rl/TMaze-v0"
+    assert policy.summary["timesteps"] == result.timesteps == 8 * 16 * 6
+
+
+def test_a_finished_run_can_be_trained_further(tmp_path: Path) -> None:
+    result = train(config(tmp_path), progress=False)
+    longer = resume(result.run_dir, total_timesteps=8 * 16 * 8, progress=False)
+    assert longer.timesteps == 8 * 16 * 8
+    assert json.loads((result.run_dir / "config.json").read_text())["total_timesteps"] == 1024
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_a_run_with_everything_saved(tmp_path: Path, number: signal.Signals) -> None:
+    settings = config(tmp_path, total_timesteps=10_000_000, checkpoint_interval=1000.0)
+    threading.Timer(1.0, os.kill, (os.getpid(), number)).start()
+    result = train(settings, progress=False)
+    assert result.stopped_by == number
+    assert 0 < result.timesteps < 10_000_000
+    trainer = Trainer(settings)
+    load_checkpoint(trainer, result.run_dir / FILE_NAME)
+    assert trainer.timesteps == result.timesteps
+    assert load_policy(result.policy_path).summary["timesteps"] == result.timesteps
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_the_command_ends_with_the_status_of_the_signal_and_says_how_to_go_on(
+    tmp_path: Path, name: str, status: int
+) -> None:
+    command = [sys.executable, "-m", "recurrent_rl", "train", "recurrent_rl/TMaze-v0"]
+    process = subprocess.Popen(
+        [*command, "--log-dir", str(tmp_path), "--threads", "1", "--total-timesteps", "90000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("*/events*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1.0)
+    process.send_signal(getattr(signal, name))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert "Traceback" not in err
+    (run_dir,) = tmp_path.iterdir()
+    assert f"recurrent-rl train --resume {run_dir}" in out.replace("\n", "")
+    assert (run_dir / FILE_NAME).exists()
+
+
+class Dying(gym.Env[Any, Any]):
+    """Returns NaN after 40 steps."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self) -> None:
+        self.t = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        bad = np.nan if self.t > 40 else 0.0
+        return np.full(2, bad, np.float32), 0.0, self.t % 10 == 0, False, {}
+
+
+def test_a_run_that_dies_keeps_its_last_checkpoint(tmp_path: Path) -> None:
+    gym.register("Dying-v0", lambda **_: Dying(), disable_env_checker=True)
+    try:
+        with pytest.raises(UserError, match="NaN or infinity in copy 0 at step 41"):
+            train(config(tmp_path, "Dying-v0", checkpoint_interval=0.0), progress=False)
+    finally:
+        gym.registry.pop("Dying-v0")
+    (run_dir,) = tmp_path.iterdir()
+    assert load_policy(run_dir / "policy.safetensors").summary["timesteps"] == 8 * 16 * 2
+
+
+def test_resuming_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no run"):
+        resume(tmp_path)
