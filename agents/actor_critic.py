@@ -39,8 +39,8 @@ class AgentConfig:
     num_layers: int = 1
     """Layers of the memory."""
     horizon: int = 128
-    """Steps that the gates are set to hold what they have before training (chrono initialisation);
-    0 leaves their biases at zero."""
+    """Steps that, before training, the gates of half the units are set to hold what they have
+    (chrono initialisation); 0 leaves their biases at zero."""
     separate_memory: bool = False
     """Give the critic an encoder and a memory of its own instead of sharing the actor's."""
     encoder_size: int = 128

@@ -115,7 +115,7 @@ class PeepholeLSTM(LoopedMemory):
     num_peepholes = 3
 
     def hold_for(self, horizon: int) -> None:
-        """Chrono initialisation: forget bias log(U(1, horizon - 1)), input bias its negative."""
+        """Chrono: in half the units forget bias log(U(1, horizon - 1)), input bias its negative."""
         for bias in layer_biases(self, "bias"):
             set_chrono_bias(bias, self.hidden_size, horizon, keep=1, write=0)
 
@@ -147,7 +147,7 @@ class OriginalGRU(LoopedMemory):
     num_blocks = 3
 
     def hold_for(self, horizon: int) -> None:
-        """Chrono initialisation: update bias log(U(1, horizon - 1))."""
+        """Chrono initialisation: in half the units update bias log(U(1, horizon - 1))."""
         for bias in layer_biases(self, "bias"):
             set_chrono_bias(bias, self.hidden_size, horizon, keep=1)
 

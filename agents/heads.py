@@ -263,10 +263,11 @@ class BoxHead(ActionHead):
         self.log_std = nn.Parameter(torch.zeros(size))
         low = space.low.reshape(-1).astype(np.float64)
         high = space.high.reshape(-1).astype(np.float64)
-        self._bounded = np.isfinite(low) & np.isfinite(high)
+        bounded = np.isfinite(low) & np.isfinite(high)
         self._low, self._high = low, high
-        self._centre = np.where(self._bounded, (low + high) / 2, 0.0)
-        self._half = np.where(self._bounded, (high - low) / 2, 1.0)
+        inner_low, inner_high = (np.where(bounded, x, y) for x, y in ((low, -1.0), (high, 1.0)))
+        self._centre = (inner_low + inner_high) / 2
+        self._half = (inner_high - inner_low) / 2
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Distribution:
         """The distribution of the unclipped action."""

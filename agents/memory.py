@@ -157,12 +157,14 @@ class Memory(nn.Module):
         return {}
 
     def hold_for(self, horizon: int) -> None:
-        """Set the gates' biases so that, untrained, units hold what they have for 1..horizon steps.
+        """Set the gates of half the units so that, untrained, they hold for 2..horizon steps.
 
         Chrono initialisation (Tallec & Ollivier 2018, eq. 12 and 16): a unit whose gate keeps a
         share f at each step forgets within about 1 / (1 - f) steps, so the bias of the keeping
         gate is log(U(1, horizon - 1)). Without it a gate starts near one half, and neither content
-        nor gradient survives ten steps. Memories without gates are left alone.
+        nor gradient survives ten steps. The other half of the units stays as quick as that: tasks
+        that need the last few steps in detail learn slower where all units are slow. Memories
+        without gates are left alone.
 
         Args:
             horizon: steps; below 3 nothing is changed.
@@ -302,7 +304,7 @@ class LSTM(TorchMemory):
     gate_order = ("input", "forget", "candidate", "output")
 
     def hold_for(self, horizon: int) -> None:
-        """Chrono initialisation: forget bias log(U(1, horizon - 1)), input bias its negative."""
+        """Chrono: in half the units forget bias log(U(1, horizon - 1)), input bias its negative."""
         for bias in layer_biases(self.torch_layer, "bias_ih"):
             set_chrono_bias(bias, self.hidden_size, horizon, keep=1, write=0)
 
@@ -321,7 +323,7 @@ class GRU(TorchMemory):
     gate_order = ("reset", "update", "candidate")
 
     def hold_for(self, horizon: int) -> None:
-        """Chrono initialisation: update bias log(U(1, horizon - 1))."""
+        """Chrono initialisation: in half the units update bias log(U(1, horizon - 1))."""
         for bias in layer_biases(self.torch_layer, "bias_ih"):
             set_chrono_bias(bias, self.hidden_size, horizon, keep=1)
 
@@ -347,10 +349,10 @@ def layer_biases(module: nn.Module, prefix: str) -> list[Tensor]:
 def set_chrono_bias(
     bias: Tensor, hidden_size: int, horizon: int, keep: int, write: int | None = None
 ) -> None:
-    """Write chrono biases into the blocks of the keeping and, where there is one, writing gate."""
+    """Write chrono biases into the second half of the keeping and, where named, writing gate."""
     if horizon < 3:
         return
-    blocks = bias.view(-1, hidden_size)
-    blocks[keep] = torch.empty_like(blocks[keep]).uniform_(1, horizon - 1).log()
+    slow = bias.view(-1, hidden_size)[:, hidden_size // 2 :]
+    slow[keep] = torch.empty_like(slow[keep]).uniform_(1, horizon - 1).log()
     if write is not None:
-        blocks[write] = -blocks[keep]
+        slow[write] = -slow[keep]

@@ -71,7 +71,7 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         raise NotImplementedError
 
     def _observe(self) -> Any:
-        """The observation of all copies, in memory of its own."""
+        """The observation of all copies, in memory of its own; may be read twice, draws nothing."""
         raise NotImplementedError
 
     def _success(self) -> Flags | None:

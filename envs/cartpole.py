@@ -40,7 +40,7 @@ class CartPole(BatchEnv):
         max_episode_steps: truncate after so many steps.
     """
 
-    state = ("physics", "t")
+    state = ("physics", "seen", "t")
 
     def __init__(self, num_envs: int = 1, noise: float = 0.0, max_episode_steps: int = 500) -> None:
         if noise < 0:
@@ -55,14 +55,17 @@ class CartPole(BatchEnv):
         self.best_return = float(max_episode_steps) if noise == 0 else None
         self.physics = np.zeros((num_envs, 4))
         """[position, velocity, angle, angular velocity], `[N, 4]`."""
+        self.seen = np.zeros((num_envs, 2), dtype=np.float32)
         self.t = np.zeros(num_envs, dtype=np.int64)
 
     def _begin(self, rows: Rows) -> None:
         self.physics[rows] = self.streams.uniform(rows, 4) * 0.1 - 0.05
         self.t[rows] = 0
+        self._look(rows)
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
-        _, v, angle, spin = self.physics.T
+        # Contiguous: NumPy takes other cosines, a bit apart, for strided data.
+        _, v, angle, spin = np.ascontiguousarray(self.physics.T)
         cos, sin = np.cos(angle), np.sin(angle)
         force = np.where(actions == 1, FORCE, -FORCE)
         # Florian (2007), Correct equations for the dynamics of the cart-pole system, eq. 23 and 24.
@@ -74,17 +77,21 @@ class CartPole(BatchEnv):
         rates = np.stack([v, speed_up, spin, spin_up], axis=1)
         self.physics = self.physics + SECONDS_PER_STEP * rates  # explicit Euler, as Gymnasium's
         self.t += 1
+        self._look(self._all_rows)
         fallen = np.abs(self.physics[:, 0]) > MAX_POSITION
         fallen |= np.abs(self.physics[:, 2]) > MAX_ANGLE
         truncated = (self.t >= self.max_episode_steps) & ~fallen
         return np.ones(self.num_envs), fallen, truncated
 
-    def _observe(self) -> Any:
-        seen = self.physics[:, ::2].astype(np.float32)
+    def _look(self, rows: Rows) -> None:
+        """Take the positions with a new draw of the noise: once a step, however often read."""
+        seen = self.physics[rows, ::2]
         if self.noise:
-            noise = self.streams.normal(self._all_rows, 2) * self.noise
-            seen += noise.astype(np.float32)
-        return seen
+            seen = seen + self.noise * self.streams.normal(rows, 2)
+        self.seen[rows] = seen
+
+    def _observe(self) -> Any:
+        return self.seen.copy()
 
 
 class CartPoleEnv(SingleEnv):

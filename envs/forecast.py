@@ -13,10 +13,10 @@ steps:
 the error of the naive forecast "as now" minus the error made. Repeating the present value earns 0;
 the episode then terminates: a forecast's horizon is part of the task, so nothing follows it.
 
-The best memoryless policy shrinks the present value by a function of it; `memoryless_return` is
-that of the best constant factor, which is within 0.01 of it. `best_return` is that of a player who
-knows period and phase: no agent can, so it is a ceiling that is not quite reached. Both are
-integrals over the period, phase and noise, computed numerically.
+A memoryless policy can only shrink the present value towards zero; `memoryless_return` is that of
+the best constant factor. `best_return` is that of a player who knows period and phase: no agent
+can, so it is a ceiling that is not quite reached. Both are integrals over period, phase and noise,
+computed numerically.
 """
 
 from __future__ import annotations

@@ -1,0 +1,91 @@
+"""Encoders: one vector for any observation, the same for a step and a sequence."""
+
+import math
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from recurrent_rl.agents.encoders import ACTIVATIONS, Encoder
+from recurrent_rl.agents.spaces import leaf_arrays, leaf_spaces, stack_observations
+
+SPACES: list[gym.Space[Any]] = [
+    spaces.Box(-1, 1, (3,)),
+    spaces.Box(-1, 1, ()),
+    spaces.Box(-1, 1, (2, 3)),
+    spaces.Box(0, 255, (12, 12, 3), np.uint8),
+    spaces.Box(0, 255, (3, 84, 84), np.uint8),
+    spaces.Box(0, 255, (9, 7), np.uint8),
+    spaces.Box(0, 1, (5, 5, 2)),
+    spaces.Discrete(7),
+    spaces.MultiDiscrete([3, 50]),
+    spaces.MultiBinary(4),
+    spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Tuple((spaces.Box(-1, 1, (2,)),))}),
+]
+
+
+def leaves_of(space: gym.Space[Any], count: int) -> dict[str, torch.Tensor]:
+    space.seed(0)
+    stacked = stack_observations(space, [space.sample() for _ in range(count)])
+    return {path: torch.as_tensor(x) for path, x in leaf_arrays(space, stacked).items()}
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+def test_a_sequence_is_encoded_as_its_steps_are(space: gym.Space[Any], activation: str) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(leaf_spaces(space), 16, 1, activation)
+    leaves = leaves_of(space, 6)
+    flat = encoder(leaves)
+    assert flat.shape == (6, 16)
+    sequence = encoder({path: x.unflatten(0, (3, 2)) for path, x in leaves.items()})
+    torch.testing.assert_close(sequence.flatten(0, 1), flat)
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_every_leaf_has_a_part_in_the_features(space: gym.Space[Any]) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(leaf_spaces(space), 8, 1, "tanh")
+    leaves = leaves_of(space, 12)
+    before = encoder(leaves)
+    for path, x in leaves.items():
+        moved = encoder({**leaves, path: x.roll(1, 0)})
+        assert not torch.equal(moved, before)
+
+
+def test_bytes_are_scaled_to_one() -> None:
+    encoder = Encoder(leaf_spaces(spaces.Box(0, 255, (8, 8, 1), np.uint8)), 8, 0, "tanh")
+    white = torch.full((1, 8, 8, 1), 255, dtype=torch.uint8)
+    encoder_float = Encoder(leaf_spaces(spaces.Box(0, 1, (8, 8, 1))), 8, 0, "tanh")
+    encoder_float.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(encoder({"": white}), encoder_float({"": white.float() / 255}))
+
+
+def test_silenced_leaves_are_zero_where_they_are_told_to_be() -> None:
+    torch.manual_seed(0)
+    space = spaces.Dict({"a": spaces.Box(-1, 1, (2,)), "previous": spaces.Discrete(4)})
+    encoder = Encoder(leaf_spaces(space), 8, 1, "tanh", frozenset({"previous"}))
+    a = torch.ones(2, 2)
+    silence = torch.tensor([True, False])
+    one = encoder({"a": a, "previous": torch.tensor([1, 1])}, silence)
+    two = encoder({"a": a, "previous": torch.tensor([3, 3])}, silence)
+    assert torch.equal(one[0], two[0])
+    assert not torch.equal(one[1], two[1])
+
+
+def test_without_layers_the_features_go_on_as_they_are() -> None:
+    encoder = Encoder(leaf_spaces(spaces.Box(-1, 1, (3,))), 8, 0, "tanh")
+    x = torch.tensor([[0.5, -1.0, 0.0]])
+    assert torch.equal(encoder({"": x}), x)
+
+
+@pytest.mark.parametrize("inputs", [2, 32, 500])
+def test_inputs_of_unit_variance_are_not_thinned_out(inputs: int) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(leaf_spaces(spaces.Box(-9, 9, (inputs,))), 128, 1, "relu")
+    linear = encoder.layers[0]
+    spread = float(linear(torch.randn(4000, inputs)).detach().std())
+    assert spread == pytest.approx(math.sqrt(2), rel=0.1)

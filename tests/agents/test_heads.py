@@ -1,0 +1,179 @@
+"""Distributions against torch.distributions, and the way from action tensors to environments."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor, distributions
+from torch.testing import assert_close
+
+from recurrent_rl.agents.heads import (
+    Bernoulli,
+    Categorical,
+    DiagonalGaussian,
+    MultiCategorical,
+    make_head,
+)
+from recurrent_rl.agents.spaces import UnsupportedSpaceError
+
+
+def randn(*shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+
+def assert_agree(
+    ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor], wanted: list[Tensor]
+) -> None:
+    for a, b in zip(ours, theirs, strict=True):
+        assert_close(a, b)
+        of_a = torch.autograd.grad(a.sum(), wanted, retain_graph=True, allow_unused=True)
+        of_b = torch.autograd.grad(b.sum(), wanted, retain_graph=True, allow_unused=True)
+        for x, y in zip(of_a, of_b, strict=True):
+            assert (x is None) == (y is None)
+            if x is not None and y is not None:
+                assert_close(x, y)
+
+
+def test_the_categorical_is_torchs() -> None:
+    logits = randn(6, 3, 5)
+    action = torch.arange(18).reshape(6, 3) % 5
+    ours, theirs = Categorical(logits), distributions.Categorical(logits=logits)
+    assert_agree(
+        (ours.log_prob(action), ours.entropy()),
+        (theirs.log_prob(action), theirs.entropy()),
+        [logits],
+    )
+    assert torch.equal(ours.mode(), logits.argmax(-1))
+
+
+def test_the_multicategorical_is_independent_categoricals() -> None:
+    logits = randn(4, 9)
+    sizes = [2, 3, 4]
+    action = torch.tensor([[0, 1, 2], [1, 2, 3], [0, 0, 0], [1, 1, 1]])
+    ours = MultiCategorical(logits, sizes)
+    theirs = [distributions.Categorical(logits=part) for part in logits.split(sizes, -1)]
+    log_prob = sum(d.log_prob(action[:, i]) for i, d in enumerate(theirs))
+    entropy = sum(d.entropy() for d in theirs)
+    assert isinstance(log_prob, Tensor)
+    assert isinstance(entropy, Tensor)
+    assert_agree((ours.log_prob(action), ours.entropy()), (log_prob, entropy), [logits])
+
+
+def test_the_bernoulli_is_torchs() -> None:
+    logits = randn(4, 6)
+    action = (torch.arange(24).reshape(4, 6) % 3 == 0).double()
+    ours = Bernoulli(logits)
+    theirs = distributions.Independent(distributions.Bernoulli(logits=logits), 1)
+    assert_agree(
+        (ours.log_prob(action), ours.entropy()),
+        (theirs.log_prob(action), theirs.entropy()),
+        [logits],
+    )
+
+
+def test_the_gaussian_is_torchs() -> None:
+    mean, log_std = randn(4, 3), torch.tensor([-1.0, 0.0, 0.5], dtype=torch.float64)
+    log_std.requires_grad_()
+    action = randn(4, 3).detach() + 0.3
+    ours = DiagonalGaussian(mean, log_std)
+    theirs = distributions.Independent(distributions.Normal(mean, log_std.exp()), 1)
+    assert_agree(
+        (ours.log_prob(action), ours.entropy()),
+        (theirs.log_prob(action), theirs.entropy()),
+        [mean, log_std],
+    )
+
+
+def test_samples_have_the_distributions_frequencies() -> None:
+    generator = torch.Generator().manual_seed(0)
+    count = 20_000
+    logits = torch.tensor([0.0, 1.0, -1.0, 2.0])
+    drawn = Categorical(logits.expand(count, 4)).sample(generator)
+    expected = torch.softmax(logits, 0) * count
+    chi_square = ((torch.bincount(drawn, minlength=4) - expected).square() / expected).sum()
+    assert chi_square < 16.3  # the 99.9 % quantile with 3 degrees of freedom
+    bits = Bernoulli(logits.expand(count, 4)).sample(generator)
+    assert_close(bits.mean(0), torch.sigmoid(logits), atol=0.015, rtol=0)
+    normal = DiagonalGaussian(logits.expand(count, 4), torch.tensor([0.0, -1.0, 0.5, 0.0]))
+    sample = normal.sample(generator)
+    assert_close(sample.mean(0), logits, atol=0.05, rtol=0)
+    assert_close(sample.std(0), normal.log_std.exp(), atol=0.05, rtol=0)
+
+
+def test_the_same_generator_state_draws_the_same_actions() -> None:
+    logits = randn(50, 4).detach()
+    first, second = (Categorical(logits).sample(torch.Generator().manual_seed(7)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_a_masked_action_is_never_taken_and_has_no_part_in_entropy_or_gradient() -> None:
+    logits = randn(1000, 4)
+    mask = torch.tensor([True, False, True, False]).expand(1000, 4)
+    masked = Categorical(logits, mask)
+    drawn = masked.sample(torch.Generator().manual_seed(0))
+    assert set(drawn.tolist()) == {0, 2}
+    assert (masked.log_probs.exp()[:, [1, 3]] == 0).all()
+    allowed = distributions.Categorical(logits=logits[:, [0, 2]])
+    assert_close(masked.entropy(), allowed.entropy())
+    (gradient,) = torch.autograd.grad(
+        (masked.entropy() + masked.log_prob(drawn)).sum(), logits, retain_graph=True
+    )
+    assert torch.isfinite(gradient).all()
+    assert (gradient[:, [1, 3]] == 0).all()
+
+
+SPACES: list[gym.Space[Any]] = [
+    spaces.Discrete(5),
+    spaces.Discrete(3, start=-1),
+    spaces.MultiDiscrete([2, 3]),
+    spaces.MultiDiscrete(np.array([[2, 3], [4, 2]])),
+    spaces.MultiBinary(4),
+    spaces.MultiBinary([2, 3]),
+    spaces.Box(-2, 3, (2,)),
+    spaces.Box(-1, 1, (2, 2), np.float64),
+    spaces.Box(np.array([-1, -np.inf], np.float32), np.array([1, np.inf], np.float32)),
+    spaces.Box(-0.1, 0.1, ()),
+]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_every_action_drawn_is_one_of_the_space(space: gym.Space[Any]) -> None:
+    torch.manual_seed(0)
+    head = make_head(space, 6)
+    with torch.no_grad():
+        distribution = head(100 * torch.randn(64, 6))
+    for action in (distribution.sample(None), distribution.mode()):
+        assert action.shape == (64, *head.action_shape)
+        assert action.dtype == head.action_dtype
+        assert distribution.log_prob(action).shape == (64,)
+        for one in head.to_env(action):
+            assert space.contains(np.asarray(one) if isinstance(space, spaces.Box) else one)
+    assert distribution.entropy().shape == (64,)
+
+
+def test_a_bounded_box_is_spanned_and_clipped_and_an_unbounded_entry_left_alone() -> None:
+    space = spaces.Box(np.array([-2, -np.inf], np.float32), np.array([6, np.inf], np.float32))
+    head = make_head(space, 2)
+    raw = torch.tensor([[0.0, 7.0], [1.0, -7.0], [-1.0, 0.0], [5.0, 0.5]])
+    assert head.to_env(raw).tolist() == [[2, 7], [6, -7], [-2, 0], [6, 0.5]]
+
+
+def test_a_first_policy_is_nearly_uniform() -> None:
+    torch.manual_seed(0)
+    head = make_head(spaces.Discrete(4), 64)
+    probabilities = torch.exp(
+        torch.stack([head(torch.randn(64)).log_prob(torch.tensor(a)) for a in range(4)])
+    )
+    assert_close(probabilities.detach(), torch.full((4,), 0.25), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Text(5), spaces.Box(0, 9, (2,), np.int64), spaces.Dict({})], ids=str
+)
+def test_other_action_spaces_are_refused_by_name(space: gym.Space[Any]) -> None:
+    with pytest.raises(UnsupportedSpaceError, match=r"action space .* is not supported"):
+        make_head(space, 4)

@@ -1,0 +1,85 @@
+"""Running statistics against NumPy's, and a rescaled critic that says what it said before."""
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import nn
+from torch.testing import assert_close
+
+from recurrent_rl.agents.normalisers import ObservationNormaliser, ReturnNormaliser
+from recurrent_rl.agents.spaces import leaf_spaces
+
+SPACE = spaces.Dict(
+    {
+        "image": spaces.Box(0, 255, (4, 4, 3), np.uint8),
+        "n": spaces.Discrete(3),
+        "v": spaces.Box(-np.inf, np.inf, (2,)),
+    }
+)
+
+
+def test_statistics_are_those_of_all_valid_data() -> None:
+    normaliser = ObservationNormaliser(leaf_spaces(SPACE))
+    generator = torch.Generator().manual_seed(0)
+    seen = []
+    for scale in (1.0, 5.0, 0.1):
+        v = scale * torch.randn(7, 4, 2, generator=generator) + 1000 * scale
+        valid = torch.rand(7, 4, generator=generator) < 0.7
+        normaliser.update({"v": v}, valid)
+        seen.append(v[valid].double().numpy())
+    data = np.concatenate(seen)
+    x = torch.tensor([[3.0, -2.0], [1000.0, 2000.0]])
+    expected = (x.double().numpy() - data.mean(0)) / np.sqrt(data.var(0) + 1e-8)
+    leaves = {"v": x, "n": torch.tensor([1, 2]), "image": torch.zeros(2, 4, 4, 3)}
+    scaled = normaliser(leaves)
+    assert_close(scaled["v"], torch.as_tensor(expected).float(), rtol=1e-4, atol=1e-4)
+    assert scaled["v"].dtype == torch.float32
+    assert scaled["n"] is leaves["n"]
+    assert scaled["image"] is leaves["image"]
+
+
+def test_it_is_the_identity_until_it_has_seen_data_and_clips_far_values() -> None:
+    normaliser = ObservationNormaliser(leaf_spaces(SPACE))
+    x = torch.tensor([[0.5, -3.0]])
+    assert_close(normaliser({"v": x})["v"], x)
+    normaliser.update({"v": torch.randn(100, 1, 2)}, torch.zeros(100, 1, dtype=torch.bool))
+    assert_close(normaliser({"v": x})["v"], x)
+    assert float(normaliser({"v": 1e6 * x})["v"].max()) == 10.0
+
+
+def test_statistics_are_part_of_the_saved_state() -> None:
+    first, second = (ObservationNormaliser(leaf_spaces(SPACE)) for _ in range(2))
+    first.update({"v": 3 + torch.randn(50, 2, 2)}, torch.ones(50, 2, dtype=torch.bool))
+    second.load_state_dict(first.state_dict())
+    x = torch.randn(5, 2)
+    assert torch.equal(first({"v": x})["v"], second({"v": x})["v"])
+
+
+def test_an_update_of_the_return_statistics_moves_no_value() -> None:
+    torch.manual_seed(0)
+    normaliser, critic = ReturnNormaliser(), nn.Linear(8, 1)
+    features = torch.randn(32, 8)
+    for scale in (1.0, 300.0, 0.01, 50.0):
+        before = normaliser.denormalise(critic(features))
+        normaliser.update(scale * torch.randn(500) + 3 * scale, critic)
+        after = normaliser.denormalise(critic(features))
+        assert_close(after, before, rtol=1e-3, atol=1e-3)
+
+
+def test_the_first_update_takes_over_and_later_ones_adapt() -> None:
+    normaliser, critic = ReturnNormaliser(), nn.Linear(2, 1)
+    data = 40 + 7 * torch.randn(5000, generator=torch.Generator().manual_seed(0))
+    normaliser.update(data, critic)
+    assert_close(normaliser.mean, data.mean(), rtol=1e-4, atol=0)
+    assert_close(normaliser.std, data.std(correction=0), rtol=1e-3, atol=0)
+    for _ in range(200):
+        normaliser.update(data / 10, critic)
+    assert_close(normaliser.mean, data.mean() / 10, rtol=1e-2, atol=0)
+
+
+def test_returns_that_do_not_vary_do_not_blow_up() -> None:
+    normaliser, critic = ReturnNormaliser(), nn.Linear(2, 1)
+    for value in (0.0, 5.0, 5.0):
+        normaliser.update(torch.full((10,), value), critic)
+    assert torch.isfinite(critic.weight).all()
+    assert float(normaliser.std) > 0

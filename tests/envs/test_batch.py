@@ -1,0 +1,240 @@
+"""What holds for every environment: Gymnasium's checks, N copies = N single ones, exact states."""
+
+import warnings
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector.utils import iterate
+from numpy.typing import NDArray
+
+import recurrent_rl.envs
+from recurrent_rl.envs.batch import BatchEnv
+
+IDS = [env_id for env_id in gym.registry if env_id.startswith("recurrent_rl/")]
+CASES: list[tuple[str, dict[str, Any]]] = [
+    *((env_id, {}) for env_id in IDS),
+    ("recurrent_rl/TMaze-v0", {"length": 3}),
+    ("recurrent_rl/Recall-v0", {"distance": 0, "num_answers": 2, "num_distractors": 1}),
+    ("recurrent_rl/CartPole-NoVelocity-v0", {"noise": 0.02}),
+    ("recurrent_rl/Forecast-v0", {"noise": 0.0}),
+    *(
+        ("recurrent_rl/Probe-Signal-v0", {"observation": kind, "action": action})
+        for kind, action in (
+            ("image", "box"),
+            ("discrete", "multidiscrete"),
+            ("multidiscrete", "multibinary"),
+            ("multibinary", "discrete"),
+            ("dict", "discrete"),
+            ("nested", "discrete"),
+        )
+    ),
+]
+case = pytest.mark.parametrize(("env_id", "kwargs"), CASES, ids=str)
+
+
+def make(env_id: str, num_envs: int, **kwargs: Any) -> BatchEnv:
+    env = gym.make_vec(env_id, num_envs=num_envs, **kwargs)
+    assert isinstance(env, BatchEnv)
+    return env
+
+
+def draw_actions(env_id: str, env: BatchEnv, steps: int) -> list[Any]:
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(steps)]
+    if "Mask" in env_id:
+        actions = [np.maximum(a, 1) for a in actions]
+    if "TMaze" in env_id:  # walk forward often enough to reach the junction
+        rng = np.random.default_rng(0)
+        actions = [np.where(rng.random(a.shape) < 0.7, 0, a) for a in actions]
+    return actions
+
+
+def rows(env: BatchEnv, observation: Any) -> list[Any]:
+    return list(iterate(env.observation_space, observation))
+
+
+def assert_equal(a: Any, b: Any) -> None:
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_equal(a[key], b[key])
+    elif isinstance(a, tuple):
+        for x, y in zip(a, b, strict=True):
+            assert_equal(x, y)
+    else:
+        np.testing.assert_array_equal(a, b)
+        assert np.asarray(a).dtype == np.asarray(b).dtype
+
+
+@case
+def test_gymnasiums_checker_finds_nothing(env_id: str, kwargs: dict[str, Any]) -> None:
+    env = gym.make(env_id, **kwargs).unwrapped
+    if "Mask" in env_id:  # it draws actions without the mask, and is meant to fail then
+        env.action_space = gym.spaces.Discrete(2, start=1)
+    with warnings.catch_warnings():
+        # Advice, not a fault: torques are in N m, as in Gymnasium's own Pendulum.
+        warnings.filterwarnings("ignore", message=".*symmetric and normalized space.*")
+        check_env(env, skip_render_check=True)
+
+
+@case
+def test_a_batch_is_single_copies_side_by_side(env_id: str, kwargs: dict[str, Any]) -> None:
+    count, seed = 3, 11
+    batch = make(env_id, count, **kwargs)
+    singles = [gym.make(env_id, **kwargs).unwrapped for _ in range(count)]
+    observation, _ = batch.reset(seed=seed)
+    for i, env in enumerate(singles):
+        assert_equal(rows(batch, observation)[i], env.reset(seed=seed + i)[0])
+    ended = 0
+    for actions in draw_actions(env_id, batch, 700):
+        observation, rewards, terminated, truncated, infos = batch.step(actions)
+        each = rows(batch, observation)
+        for i, (env, action) in enumerate(
+            zip(singles, iterate(batch.action_space, actions), strict=True)
+        ):
+            seen, reward, term, trunc, info = env.step(action)
+            assert (reward, term, trunc) == (rewards[i], terminated[i], truncated[i])
+            if term or trunc:
+                ended += 1
+                assert infos["_final_obs"][i]
+                assert_equal(infos["final_obs"][i], seen)
+                if "is_success" in info:
+                    assert infos["final_info"]["is_success"][i] == info["is_success"]
+                seen, info = env.reset()
+            assert_equal(each[i], seen)
+            if "action_mask" in info:
+                assert_equal(infos["action_mask"][i], info["action_mask"])
+    assert ended > 0 or batch.max_episode_steps > 700
+
+
+@case
+def test_what_a_copy_sees_does_not_depend_on_the_others(
+    env_id: str, kwargs: dict[str, Any]
+) -> None:
+    few, many = make(env_id, 2, **kwargs), make(env_id, 5, **kwargs)
+    observation, _ = few.reset(seed=[3, 4])
+    other, _ = many.reset(seed=[9, 3, 8, 4, 7])
+    for actions in draw_actions(env_id, many, 300):
+        for i, j in ((0, 1), (1, 3)):
+            assert_equal(rows(few, observation)[i], rows(many, other)[j])
+        observation, rewards, *_ = few.step(actions[[1, 3]])
+        other, more, *_ = many.step(actions)
+        assert_equal(rewards, more[[1, 3]])
+
+
+@case
+def test_a_saved_state_goes_on_bit_for_bit(env_id: str, kwargs: dict[str, Any]) -> None:
+    env, again = make(env_id, 3, **kwargs), make(env_id, 3, **kwargs)
+    env.reset(seed=5)
+    actions = draw_actions(env_id, env, 400)
+    for action in actions[:37]:
+        env.step(action)
+    again.load_state_dict(env.state_dict())
+    for action in actions[37:]:
+        for a, b in zip(env.step(action)[:4], again.step(action)[:4], strict=True):
+            assert_equal(a, b)
+
+
+@case
+def test_observations_belong_to_their_space_and_are_not_overwritten(
+    env_id: str, kwargs: dict[str, Any]
+) -> None:
+    env = make(env_id, 4, **kwargs)
+    first, _ = env.reset(seed=0)
+    kept = [np.array(x) for x in leaves(first)]
+    for action in draw_actions(env_id, env, 60):
+        observation, *_ = env.step(action)
+        for one in rows(env, observation):
+            assert env.single_observation_space.contains(one)
+    for before, now in zip(kept, leaves(first), strict=True):
+        np.testing.assert_array_equal(before, now)
+
+
+def leaves(observation: Any) -> list[NDArray[Any]]:
+    if isinstance(observation, dict):
+        return [x for value in observation.values() for x in leaves(value)]
+    if isinstance(observation, tuple):
+        return [x for value in observation for x in leaves(value)]
+    return [observation]
+
+
+def test_infos_at_an_end_are_laid_out_as_gymnasiums() -> None:
+    env_id, kwargs = "recurrent_rl/TMaze-v0", {"length": 1}
+    ours = make(env_id, 3, **kwargs)
+    theirs = SyncVectorEnv(
+        [lambda: gym.make(env_id, **kwargs).unwrapped] * 3,
+        autoreset_mode=AutoresetMode.SAME_STEP,
+    )
+    ours.reset(seed=0)
+    theirs.reset(seed=0)
+    ends = 0
+    for actions in draw_actions(env_id, ours, 40):
+        mine, their = ours.step(actions), theirs.step(actions)
+        for a, b in zip(mine[:4], their[:4], strict=True):
+            np.testing.assert_array_equal(a, b)
+        done = mine[2] | mine[3]
+        if done.any():
+            ends += 1
+            for key in ("final_obs", "_final_obs", "_final_info"):
+                assert list(mine[4][key]) == list(their[4][key])
+            for key in ("is_success", "_is_success"):
+                assert list(mine[4]["final_info"][key]) == list(their[4]["final_info"][key])
+    assert ends > 10
+
+
+def test_without_a_seed_a_reset_goes_on_with_new_episodes() -> None:
+    env = make("recurrent_rl/RepeatPrevious-Easy-v0", 4)
+    env.reset(seed=0)
+    first = env.state_dict()["deck"]
+    env.reset()
+    assert (env.state_dict()["deck"] != first).any()
+    env.reset(seed=0)
+    np.testing.assert_array_equal(env.state_dict()["deck"], first)
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (np.zeros(3, np.int64), r"actions have shape \[3\]; expected \[2\]"),
+        (np.array([0, 4]), "integers from 0 to 3; .* from 0 to 4"),
+        (np.array([0.0, 1.0]), "integers from 0 to 3; got type float64"),
+    ],
+)
+def test_wrong_actions_are_refused(actions: Any, message: str) -> None:
+    env = make("recurrent_rl/TMaze-v0", 2)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=message):
+        env.step(actions)
+
+
+def test_a_step_before_the_reset_is_refused() -> None:
+    with pytest.raises(gym.error.ResetNeeded):
+        make("recurrent_rl/Recall-v0", 2).step(np.zeros(2, np.int64))
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs", "message"),
+    [
+        ("TMaze-v0", {"length": 0}, "length is 0"),
+        ("Recall-v0", {"num_answers": 1}, "num_answers is 1"),
+        ("RepeatPrevious-Easy-v0", {"k": 52}, "k is 52"),
+        ("RepeatFirst-Easy-v0", {"num_decks": 0}, "num_decks is 0"),
+        ("CartPole-NoVelocity-v0", {"noise": -1.0}, "noise is -1.0"),
+        ("Forecast-v0", {"noise": 2.0}, "noise is 2.0"),
+        ("Probe-Signal-v0", {"observation": "smell"}, "choose one of vector"),
+    ],
+)
+def test_senseless_arguments_are_refused_by_name(
+    env_id: str, kwargs: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        gym.make_vec(f"recurrent_rl/{env_id}", num_envs=1, **kwargs)
+
+
+def test_the_public_names_are_there() -> None:
+    for name in recurrent_rl.envs.__all__:
+        assert getattr(recurrent_rl.envs, name) is not None

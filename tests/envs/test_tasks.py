@@ -1,0 +1,313 @@
+"""Each task against its source, and scripted players against the returns it states."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from recurrent_rl.envs.batch import BatchEnv
+from recurrent_rl.envs.cartpole import CartPole
+from recurrent_rl.envs.forecast import Forecast
+from recurrent_rl.envs.pendulum import Pendulum
+from recurrent_rl.envs.probes import MaskProbe, MemoryProbe, SignalProbe
+from recurrent_rl.envs.recall import Recall
+from recurrent_rl.envs.repeat_first import RepeatFirst
+from recurrent_rl.envs.repeat_previous import RepeatPrevious
+from recurrent_rl.envs.tmaze import TMaze
+
+Player = Callable[[BatchEnv, Any], Any]
+
+
+def mean_return(env: BatchEnv, player: Player, steps: int = 0) -> float:
+    """Mean return of whole episodes; `steps` defaults to three of the longest."""
+    observation, _ = env.reset(seed=0)
+    running = np.zeros(env.num_envs)
+    finished: list[float] = []
+    for _ in range(steps or 3 * env.max_episode_steps):
+        observation, rewards, terminated, truncated, _ = env.step(player(env, observation))
+        running += rewards
+        done = terminated | truncated
+        finished += running[done].tolist()
+        running[done] = 0
+    return float(np.mean(finished))
+
+
+# --------------------------------------------------------------------------------- card games
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("RepeatFirstEasy", RepeatFirst(1, num_decks=1)),
+        ("RepeatFirstMedium", RepeatFirst(1, num_decks=8)),
+        ("RepeatFirstHard", RepeatFirst(1, num_decks=16)),
+        ("RepeatPreviousEasy", RepeatPrevious(1, num_decks=1, k=4)),
+        ("RepeatPreviousMedium", RepeatPrevious(1, num_decks=2, k=32)),
+        ("RepeatPreviousHard", RepeatPrevious(1, num_decks=3, k=64)),
+    ],
+)
+def test_the_card_games_are_popgyms(name: str, ours: BatchEnv) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        popgym_envs = pytest.importorskip("popgym.envs")
+    theirs = getattr(popgym_envs, name)()
+    rng = np.random.default_rng(0)
+    for episode in range(10):
+        theirs.reset(seed=episode)
+        # Put POPGym's shuffle into ours; it deals from the end.
+        dealt = theirs.deck.idx[::-1]
+        ours.reset(seed=episode)
+        ours.load_state_dict(
+            {**ours.state_dict(), "deck": theirs.deck.suits_idx[dealt][None].astype(np.int64)}
+        )
+        done = False
+        while not done:
+            action = int(rng.integers(4))
+            a, b = ours.step(np.array([action])), theirs.step(action)
+            done = bool(a[2][0])
+            seen = a[4]["final_obs"][0] if done else a[0][0]
+            assert (seen, a[2][0], a[3][0]) == (b[0], b[2], b[3])
+            assert a[1][0] == pytest.approx(b[1], abs=1e-12)
+
+
+class Recorder:
+    """Plays RepeatPrevious and RepeatFirst perfectly by writing down what it sees."""
+
+    def __init__(self) -> None:
+        self.seen: list[NDArray[np.int64]] = []
+
+    def previous(self, env: BatchEnv, observation: Any) -> Any:
+        assert isinstance(env, RepeatPrevious)
+        if env.t[0] == 0:
+            self.seen.clear()
+        self.seen.append(observation)
+        return self.seen[max(len(self.seen) - env.k, 0)]
+
+    def first(self, env: BatchEnv, observation: Any) -> Any:
+        assert isinstance(env, RepeatFirst)
+        if env.t[0] == 0:
+            self.seen.clear()
+        self.seen.append(observation)
+        return self.seen[0]
+
+
+def another_suit(env: BatchEnv, observation: Any) -> Any:
+    return (observation + 1) % 4
+
+
+def test_the_card_games_state_their_returns() -> None:
+    for num_decks, k in ((1, 4), (2, 32)):
+        env: BatchEnv = RepeatPrevious(256, num_decks, k)
+        assert mean_return(env, Recorder().previous) == pytest.approx(1.0)
+        assert env.memoryless_return is not None
+        assert mean_return(env, another_suit) == pytest.approx(env.memoryless_return, abs=0.02)
+    env = RepeatFirst(256, 1)
+    assert mean_return(env, Recorder().first) == pytest.approx(1.0)
+    assert env.memoryless_return is not None
+    assert mean_return(env, another_suit) == pytest.approx(env.memoryless_return, abs=0.02)
+
+
+# -------------------------------------------------------------------------- T-maze and Recall
+
+
+def walker(turn: Callable[[TMaze], Any]) -> Player:
+    def play(env: BatchEnv, observation: Any) -> Any:
+        assert isinstance(env, TMaze)
+        return np.where(observation == 3, turn(env), 0)
+
+    return play
+
+
+def test_the_t_maze_pays_one_for_the_sign_and_nothing_for_a_guess() -> None:
+    env = TMaze(64, length=7)
+    assert mean_return(env, walker(lambda e: 2 + e.goal)) == 1.0
+    assert mean_return(env, walker(lambda e: 3 - e.goal)) == -1.0
+    assert abs(mean_return(env, walker(lambda e: 2), 4000)) < 0.05
+
+
+def test_standing_still_in_the_t_maze_costs_and_is_cut_short() -> None:
+    env = TMaze(2, length=5)
+    still = mean_return(env, lambda e, o: np.full(2, 1))
+    assert still == pytest.approx(-12 / 5)
+    env.reset(seed=0)
+    for t in range(12):
+        _, _, terminated, truncated, infos = env.step(np.array([1, 1]))
+        assert not terminated.any()
+        assert truncated.all() == (t == 11)
+    assert not infos["final_info"]["is_success"].any()
+
+
+def test_the_sign_of_the_t_maze_is_seen_once() -> None:
+    env = TMaze(8, length=4)
+    observation, _ = env.reset(seed=1)
+    assert set(observation) == {0, 1}
+    np.testing.assert_array_equal(observation, env.goal)
+    for t in range(4):
+        observation, *_ = env.step(np.zeros(8, np.int64))
+        assert (observation == (3 if t == 3 else 2)).all()
+
+
+def test_recall_asks_for_the_first_word_after_its_distance() -> None:
+    env = Recall(64, distance=9, num_answers=5, num_distractors=3)
+    observation, _ = env.reset(seed=0)
+    first = observation
+    for t in range(10):
+        observation, rewards, *_ = env.step(np.zeros(64, np.int64))
+        assert (rewards == 0).all()
+        assert ((observation >= 5) & (observation < 8)).all() if t < 9 else (observation == 8).all()
+    _, rewards, terminated, *_ = env.step(first)
+    assert terminated.all()
+    assert (rewards == 1).all()
+
+
+def test_recall_states_its_returns() -> None:
+    env = Recall(256, distance=4)
+
+    def knows(e: BatchEnv, observation: Any) -> Any:
+        assert isinstance(e, Recall)
+        return e.answer
+
+    assert mean_return(env, knows) == 1.0
+    guess = mean_return(env, lambda e, o: np.zeros(256, np.int64), 300)
+    assert guess == pytest.approx(-0.5, abs=0.03)
+
+
+# --------------------------------------------------------------------------------- physics
+
+
+def test_cartpole_is_gymnasiums_without_its_velocities() -> None:
+    env = CartPole(16)
+    observation, _ = env.reset(seed=0)
+    theirs = [gym.make("CartPole-v1").unwrapped for _ in range(16)]
+    start = env.state_dict()["physics"]
+    for one, state in zip(theirs, start, strict=True):
+        one.reset(seed=0)
+        one.state = tuple(state)  # type: ignore[attr-defined]
+    rng = np.random.default_rng(0)
+    running = np.ones(16, dtype=bool)
+    for _ in range(60):
+        actions = rng.integers(2, size=16)
+        observation, rewards, terminated, truncated, infos = env.step(actions)
+        for i in np.flatnonzero(running):
+            seen, reward, ended, *_ = theirs[i].step(int(actions[i]))
+            mine = infos["final_obs"][i] if terminated[i] else observation[i]
+            np.testing.assert_allclose(mine, seen[[0, 2]], rtol=1e-5, atol=1e-7)
+            assert (terminated[i], rewards[i]) == (ended, reward)
+        running &= ~terminated
+        assert not truncated.any()
+    assert running.sum() < 8
+
+
+def test_cartpole_is_truncated_at_its_limit_and_best_played_with_velocities() -> None:
+    def balance(e: BatchEnv, observation: Any) -> Any:
+        assert isinstance(e, CartPole)
+        x, v, angle, spin = e.physics.T
+        return (angle + 0.4 * spin + 0.02 * x + 0.06 * v > 0).astype(np.int64)
+
+    def lean(e: BatchEnv, observation: Any) -> Any:
+        return (observation[:, 1] > 0).astype(np.int64)
+
+    env = CartPole(32, max_episode_steps=200)
+    assert mean_return(env, balance, 400) == 200
+    assert mean_return(env, lean, 400) < 60
+
+
+def test_the_noise_of_cartpole_has_its_standard_deviation() -> None:
+    clean, noisy = CartPole(500), CartPole(500, noise=0.2)
+    difference = noisy.reset(seed=0)[0] - clean.reset(seed=0)[0]
+    assert difference.std() == pytest.approx(0.2, rel=0.05)
+
+
+def test_pendulum_is_gymnasiums_without_its_velocity() -> None:
+    env = Pendulum(8)
+    env.reset(seed=3)
+    theirs: list[Any] = [gym.make("Pendulum-v1").unwrapped for _ in range(8)]
+    for i, one in enumerate(theirs):
+        one.reset(seed=0)
+        one.state = np.array([env.angle[i], env.velocity[i]])
+    env.action_space.seed(0)
+    for t in range(200):
+        actions = env.action_space.sample()
+        observation, rewards, terminated, truncated, infos = env.step(actions)
+        assert truncated.all() == (t == 199)
+        assert not terminated.any()
+        seen = np.stack(list(infos["final_obs"])) if t == 199 else observation
+        for i, one in enumerate(theirs):
+            expected, reward, *_ = one.step(actions[i])
+            np.testing.assert_allclose(seen[i], expected[:2], rtol=1e-4, atol=1e-5)
+            assert rewards[i] == pytest.approx(reward, rel=1e-4, abs=1e-5)
+
+
+# --------------------------------------------------------------------------------- forecast
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.5])
+def test_forecast_states_its_returns(noise: float) -> None:
+    env = Forecast(512, noise=noise)
+    assert env.memoryless_return is not None
+    assert env.best_return is not None
+
+    def naive(e: BatchEnv, observation: Any) -> Any:
+        return observation
+
+    def knows(e: BatchEnv, observation: Any) -> Any:
+        assert isinstance(e, Forecast)
+        return e.season(e.t + 1)[:, None].astype(np.float32)
+
+    def shrink(factor: float) -> Player:
+        return lambda e, o: factor * o
+
+    assert mean_return(env, naive, 256) == pytest.approx(0.0, abs=1e-6)
+    assert mean_return(env, knows, 256) == pytest.approx(env.best_return, abs=0.01)
+    shrunk = max(mean_return(env, shrink(f), 256) for f in (0.7, 0.8, 0.85, 0.9, 0.95, 0.98))
+    assert shrunk == pytest.approx(env.memoryless_return, abs=0.005)
+
+
+def test_forecast_is_the_series_it_says() -> None:
+    env = Forecast(3, noise=0.0)
+    observation, _ = env.reset(seed=0)
+    for t in range(127):
+        expected = np.sin(2 * np.pi * t / env.period + env.phase)
+        np.testing.assert_allclose(observation[:, 0], expected, atol=1e-5)
+        observation, _, terminated, *_ = env.step(np.zeros((3, 1), np.float32))
+        assert not terminated.any()
+    *_, terminated, truncated, _ = env.step(np.zeros((3, 1), np.float32))
+    assert terminated.all()
+    assert not truncated.any()
+
+
+# ---------------------------------------------------------------------------------- probes
+
+
+def test_the_memory_probe_pays_for_the_sign_only_at_its_end() -> None:
+    def knows(e: BatchEnv, observation: Any) -> Any:
+        assert isinstance(e, MemoryProbe)
+        return e.sign
+
+    assert mean_return(MemoryProbe(64), knows) == 1.0
+    assert abs(mean_return(MemoryProbe(64), lambda e, o: np.zeros(64, np.int64), 400)) < 0.05
+
+
+@pytest.mark.parametrize("action", ["discrete", "multidiscrete", "multibinary", "box"])
+def test_the_signal_probe_pays_one_for_the_right_answer(action: str) -> None:
+    def knows(e: BatchEnv, observation: Any) -> Any:
+        assert isinstance(e, SignalProbe)
+        if action == "discrete":
+            return e.sign + 3
+        if action == "box":
+            return (2.0 * e.sign - 1)[:, None].astype(np.float32)
+        return np.stack([e.sign, e.sign], axis=1)
+
+    assert mean_return(SignalProbe(32, action=action), knows) == 1.0
+
+
+def test_the_mask_probe_refuses_what_its_mask_forbids() -> None:
+    env = MaskProbe(2)
+    _, infos = env.reset(seed=0)
+    assert infos["action_mask"].tolist() == [[0, 1, 1]] * 2
+    with pytest.raises(ValueError, match="forbidden"):
+        env.step(np.array([1, 0]))

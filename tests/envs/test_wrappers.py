@@ -1,0 +1,94 @@
+"""Wrappers that hide information hide what they say, repeatably."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
+
+
+class Counting(gym.Env[Any, Any]):
+    """Observes [1, 2, 3] times the step's number, from 1."""
+
+    observation_space = spaces.Box(-1e6, 1e6, (3,), np.float32)
+    action_space = spaces.Discrete(2)
+    t = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.t = 1
+        return np.array([1, 2, 3], np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        return self.t * np.array([1, 2, 3], np.float32), 0.0, False, False, {}
+
+
+def play(env: gym.Env[Any, Any], steps: int, seed: int | None = 0) -> np.ndarray[Any, Any]:
+    seen = [env.reset(seed=seed)[0]]
+    seen += [env.step(0)[0] for _ in range(steps - 1)]
+    assert all(env.observation_space.contains(x) for x in seen)
+    return np.stack(seen)
+
+
+def test_hidden_indices_are_gone() -> None:
+    assert play(HideIndices(Counting(), [1]), 2).tolist() == [[1, 3], [2, 6]]
+
+
+@pytest.mark.parametrize(
+    ("indices", "message"),
+    [
+        ([3], "no entry 3 to hide: entries are 0 to 2"),
+        ([-1], "no entry -1"),
+        ([0, 1, 2], "nothing"),
+    ],
+)
+def test_indices_that_cannot_be_hidden_are_refused(indices: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        HideIndices(Counting(), indices)
+
+
+def test_flicker_shows_zeros_as_often_as_it_says() -> None:
+    seen = play(Flicker(Counting(), 0.3), 5000)
+    hidden = (seen == 0).all(axis=1)
+    assert hidden.mean() == pytest.approx(0.3, abs=0.03)
+    steps = np.arange(1, 5001)[~hidden]
+    np.testing.assert_array_equal(seen[~hidden], steps[:, None] * np.array([1, 2, 3]))
+
+
+def test_noise_has_its_standard_deviation() -> None:
+    seen = play(ObservationNoise(Counting(), 0.5), 3000)
+    clean = np.arange(1, 3001)[:, None] * np.array([1, 2, 3])
+    assert seen.dtype == np.float32
+    assert (seen - clean).std() == pytest.approx(0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("wrap", [lambda e: Flicker(e, 0.5), lambda e: ObservationNoise(e, 1.0)])
+def test_what_is_hidden_is_repeated_by_the_seed(wrap: Any) -> None:
+    first, second, other = (play(wrap(Counting()), 40, seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, second)
+    assert (first != other).any()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda e: HideIndices(e, [0]),
+        lambda e: Flicker(e, 0.5),
+        lambda e: ObservationNoise(e, 0.5),
+    ],
+)
+def test_a_space_they_do_not_know_is_refused_by_name(wrap: Any) -> None:
+    with pytest.raises(ValueError, match=r"needs a Box observation; .* observes Discrete"):
+        wrap(gym.make("FrozenLake-v1"))
+
+
+@pytest.mark.parametrize("probability", [-0.1, 1.0])
+def test_flicker_needs_a_probability(probability: float) -> None:
+    with pytest.raises(ValueError, match="probability is"):
+        Flicker(Counting(), probability)
