@@ -60,6 +60,12 @@ def _fail(message: str) -> None:
     raise SystemExit(2)
 
 
+def _console() -> Console:
+    """The terminal as it is; where output goes to a file, wide enough for the tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
 def _escape(text: str) -> str:
     return text.replace("[", r"\[")
 
@@ -116,7 +122,7 @@ def train_command(arguments: Sequence[str]) -> int:
     else:
         result = train(_parse(TrainConfig, "train", arguments))
 
-    console = Console()
+    console = _console()
     console.print(f"Trained for {result.timesteps:,} steps in {result.seconds:.0f} s.")
     if result.stopped_by is not None:
         console.print(f"Stopped early; everything is saved in {result.run_dir}", soft_wrap=True)
@@ -177,7 +183,7 @@ EVALUATION_SEED = 10_000_000
 
 def evaluate_command(arguments: Sequence[str]) -> int:
     """Play episodes with a policy, with its memory and with the memory switched off."""
-    return evaluate_and_print(_parse(EvaluateArguments, "evaluate", arguments), Console())
+    return evaluate_and_print(_parse(EvaluateArguments, "evaluate", arguments), _console())
 
 
 def evaluate_and_print(asked: EvaluateArguments, console: Console) -> int:
@@ -271,10 +277,9 @@ def envs_command(arguments: Sequence[str]) -> int:
     """List our environments: spaces, length, memoryless and best return."""
     import gymnasium as gym
 
-    from recurrent_rl.envs import register_envs
+    import recurrent_rl.envs  # noqa: F401 (registers them)
 
     asked = _parse(EnvsArguments, "envs", arguments)
-    register_envs()
     table = Table(title="Environments of recurrent-rl")
     for column in ("id", "observation", "action", "steps", "memoryless", "best"):
         table.add_column(column, no_wrap=column == "id")
@@ -292,7 +297,7 @@ def envs_command(arguments: Sequence[str]) -> int:
             _figure(env_any.best_return),
         )
         env.close()
-    console = Console()
+    console = _console()
     console.print(table)
     console.print("Any other Gymnasium id trains too.  Train: recurrent-rl train ENV_ID")
     return 0
@@ -334,7 +339,7 @@ def monitor_command(arguments: Sequence[str]) -> int:
         url = board.launch()
     except program.TensorBoardServerException as error:
         raise UserError(f"TensorBoard could not start: {error} Try --port 0.") from error
-    console = Console()
+    console = _console()
     console.print(f"TensorBoard shows {asked.log_dir} at {url}  (Ctrl-C ends it)", soft_wrap=True)
     with StopSignals() as stop:
         while not stop:

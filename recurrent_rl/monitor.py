@@ -22,12 +22,14 @@ class Monitor:
     Args:
         run_dir: the run folder.
         config: shown as text and in the HParams tab.
-        start_step: points at or after this step, which an interrupted run may have written past
-            its last checkpoint, are dropped.
+        start_step: where a resumed run goes on. Points after it, which an interrupted run may
+            have written past its last checkpoint, are dropped.
     """
 
     def __init__(self, run_dir: Path, config: TrainConfig, start_step: int = 0) -> None:
-        self.writer = SummaryWriter(str(run_dir), purge_step=start_step or None, flush_secs=10)
+        self.writer = SummaryWriter(
+            str(run_dir), purge_step=start_step + 1 if start_step else None, flush_secs=10
+        )
         if start_step == 0:
             self._write_hyperparameters(config)
 

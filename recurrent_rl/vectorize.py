@@ -12,7 +12,6 @@ import gymnasium as gym
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from recurrent_rl.config import EnvConfig
-from recurrent_rl.envs import register_envs
 from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
 from recurrent_rl.errors import UserError
 
@@ -59,7 +58,6 @@ def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
     Raises:
         UserError: there is none; the message names near matches.
     """
-    register_envs()  # for a checkout that is not installed; installed, Gymnasium has done it
     module, _, name = env_id.rpartition(":")
     if module:
         try:

@@ -163,7 +163,8 @@ def leaves(observation: Any) -> list[NDArray[Any]]:
 
 
 def test_infos_at_an_end_are_laid_out_as_gymnasiums() -> None:
-    env_id, kwargs = "recurrent_rl/TMaze-v0", {"length": 1}
+    env_id = "recurrent_rl/TMaze-v0"
+    kwargs: dict[str, Any] = {"length": 1}
     ours = make(env_id, 3, **kwargs)
     theirs = SyncVectorEnv(
         [lambda: gym.make(env_id, **kwargs).unwrapped] * 3,

@@ -1,0 +1,227 @@
+"""Policies elsewhere: the same actions as in training, from raw observations, in any form."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from gymnasium.vector.utils import batch_space
+
+from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.files import PolicyFileError, save_tensors
+from recurrent_rl.agents.policy import KIND, Policy, PolicyState, load_policy
+from recurrent_rl.agents.registry import MEMORIES
+from recurrent_rl.agents.spaces import ObservationError
+
+BOX = spaces.Box(-5, 5, (3,))
+NESTED = spaces.Dict(
+    {
+        "image": spaces.Box(0, 255, (8, 8, 3), np.uint8),
+        "rest": spaces.Tuple((spaces.Discrete(3, start=1), spaces.MultiBinary(2), BOX)),
+    }
+)
+ACTIONS: list[gym.Space[Any]] = [
+    spaces.Discrete(4, start=2),
+    spaces.MultiDiscrete([2, 3]),
+    spaces.MultiBinary(3),
+    spaces.Box(-2, 2, (2,)),
+]
+
+
+def make(
+    observation: gym.Space[Any] = BOX, action: gym.Space[Any] = ACTIONS[0], **config: Any
+) -> Policy:
+    torch.manual_seed(0)
+    settings = {"memory": "lstm", "hidden_size": 12, "encoder_size": 10, **config}
+    agent = ActorCritic(observation, action, AgentConfig(**settings))
+    with torch.no_grad():
+        for parameter in agent.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    if not agent.config.previous_reward:
+        vectors = {path: 2 + torch.randn(50, 2, 3) for path in ("", "rest/2")}
+        agent.observation_normaliser.update(vectors, torch.ones(50, 2, dtype=torch.bool))
+    return Policy(agent, {"env_id": "x", "timesteps": 3})
+
+
+@pytest.mark.parametrize("observation", [BOX, NESTED], ids=["box", "nested"])
+@pytest.mark.parametrize("action", ACTIONS, ids=str)
+def test_single_and_batched_observations_give_actions_of_the_space(
+    observation: gym.Space[Any], action: gym.Space[Any]
+) -> None:
+    policy = make(observation, action)
+    observation.seed(0)
+    one, state = policy.predict(observation.sample())
+    assert action.contains(one)
+    one, _ = policy.predict(observation.sample(), state, deterministic=True)
+    assert action.contains(one)
+    batched = batch_space(observation, 5)
+    batched.seed(0)
+    many, _ = policy.predict(batched.sample())
+    assert len(many) == 5
+    assert batch_space(action, 5).contains(np.asarray(many))
+
+
+@pytest.mark.parametrize("memory", list(MEMORIES))
+def test_a_loaded_policy_gives_the_same_actions(tmp_path: Path, memory: str) -> None:
+    policy = make(memory=memory, num_layers=2, separate_memory=True)
+    policy.save(tmp_path / "p.safetensors")
+    again = load_policy(tmp_path / "p.safetensors")
+    assert again.config == policy.config
+    assert again.summary == policy.summary
+    assert (again.observation_space, again.action_space) == (BOX, ACTIONS[0])
+    state: Any = None
+    state_again: Any = None
+    for t in range(20):
+        x = np.random.default_rng(t).standard_normal((4, 3)).astype(np.float32)
+        start = np.array([t % 5 == i for i in range(4)])
+        a, state = policy.predict(x, state, start, deterministic=True)
+        b, state_again = again.predict(x, state_again, start, deterministic=True)
+        np.testing.assert_array_equal(a, b)
+        for s, s_again in zip(state.memory, state_again.memory, strict=True):
+            assert torch.equal(s, s_again)
+
+
+def test_a_fresh_process_computes_the_same_bits(tmp_path: Path) -> None:
+    policy = make(action=ACTIONS[3])
+    policy.save(tmp_path / "p.safetensors")
+    code = """
+import sys, numpy as np, recurrent_rl
+policy, state = recurrent_rl.load_policy(sys.argv[1]), None
+for t in range(5):
+    x = np.random.default_rng(t).standard_normal((3, 3)).astype(np.float32)
+    action, state = policy.predict(x, state, deterministic=True)
+    print(action.tobytes().hex(), state.memory.c.numpy().tobytes().hex())
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "p.safetensors")],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    state: PolicyState | None = None
+    expected = []
+    for t in range(5):
+        x = np.random.default_rng(t).standard_normal((3, 3)).astype(np.float32)
+        action, state = policy.predict(x, state, deterministic=True)
+        cell = state.memory[1].numpy()  # type: ignore[misc]
+        expected.append(f"{action.tobytes().hex()} {cell.tobytes().hex()}")
+    assert result.stdout.split("\n")[:5] == expected
+
+
+def test_prediction_step_by_step_is_the_agents_unroll() -> None:
+    policy = make(previous_action=True, previous_reward=True)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((7, 2, 3)).astype(np.float32)
+    rewards = rng.standard_normal((7, 2)).astype(np.float32)
+    start = np.zeros((7, 2), dtype=bool)
+    start[0] = start[3, 1] = True
+    state: PolicyState | None = None
+    actions, memories = [], []
+    for t in range(7):
+        action, state = policy.predict(x[t], state, start[t], deterministic=True, reward=rewards[t])
+        actions.append(torch.as_tensor(action) - 2)
+        memories.append(state.memory)
+    previous = torch.stack([torch.zeros(2, dtype=torch.int64), *actions[:-1]])
+    leaves = policy.agent.with_previous(
+        {"": torch.as_tensor(x)}, previous, torch.as_tensor(rewards)
+    )
+    output, end = policy.agent.unroll(leaves, policy.agent.initial_state(2), torch.as_tensor(start))
+    assert torch.equal(output.distribution.mode(), torch.stack(actions))
+    for a, b in zip(end, memories[-1], strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_an_episode_start_forgets_what_came_before() -> None:
+    policy = make()
+    x = np.ones((2, 3), np.float32)
+    _, state = policy.predict(5 * x)
+    _, kept = policy.predict(x, state, False)
+    _, fresh = policy.predict(x, state, np.array([True, False]))
+    _, first = policy.predict(x)
+    assert torch.equal(fresh.memory[0][:, 0], first.memory[0][:, 0])  # type: ignore[misc]
+    assert torch.equal(fresh.memory[0][:, 1], kept.memory[0][:, 1])  # type: ignore[misc]
+    assert not torch.equal(fresh.memory[0][:, 0], kept.memory[0][:, 0])  # type: ignore[misc]
+
+
+def test_an_actor_keeps_the_state_of_one_stream() -> None:
+    policy = make(previous_reward=True)
+    actor = policy.actor()
+    for _ in range(2):
+        state: PolicyState | None = None
+        for t in range(6):
+            x = np.random.default_rng(t).standard_normal(3).astype(np.float32)
+            action, state = policy.predict(x, state, deterministic=True, reward=0.5 * t)
+            assert actor.act(x, reward=0.5 * t) == action
+        actor.reset()
+
+
+def test_sampling_is_repeated_by_its_seed() -> None:
+    policy = make()
+    x = np.zeros((64, 3), np.float32)
+    drawn = []
+    for seed in (1, 1, 2):
+        policy.seed(seed)
+        drawn.append(policy.predict(x)[0])
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[0] != drawn[2]).any()
+    actors = [policy.actor(deterministic=False, seed=3) for _ in range(2)]
+    for _ in range(20):
+        assert actors[0].act(x[0]) == actors[1].act(x[0])
+
+
+def test_masked_actions_are_not_taken() -> None:
+    policy = make()
+    masks = np.zeros((40, 4), np.int8)
+    masks[np.arange(40), np.arange(40) % 4] = 1
+    actions, _ = policy.predict(np.zeros((40, 3), np.float32), action_masks=masks)
+    np.testing.assert_array_equal(actions, 2 + np.arange(40) % 4)
+    assert policy.actor().act(np.zeros(3, np.float32), action_mask=[0, 0, 1, 0]) == 4
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda p, s: p.predict(np.zeros(4)),
+            ObservationError,
+            r"shape \[1, 4\]; expected",
+        ),
+        (lambda p, s: p.predict(np.zeros((3, 3)), s), ValueError, "state is of 2 streams.* of 3"),
+        (
+            lambda p, s: p.predict(np.zeros((2, 3)), s, action_masks=np.ones((2, 5))),
+            ValueError,
+            r"action_masks has shape \[2, 5\]; expected \[2, 4\]",
+        ),
+    ],
+)
+def test_wrong_arguments_are_refused(call: Any, error: type[Exception], message: str) -> None:
+    policy = make()
+    _, state = policy.predict(np.zeros((2, 3), np.float32))
+    with pytest.raises(error, match=message):
+        call(policy, state)
+
+
+def test_a_policy_that_is_fed_rewards_asks_for_them() -> None:
+    policy = make(previous_reward=True)
+    x = np.zeros(3, np.float32)
+    _, state = policy.predict(x)
+    with pytest.raises(ValueError, match="pass reward="):
+        policy.predict(x, state)
+
+
+def test_masks_for_an_action_space_without_them_are_refused() -> None:
+    with pytest.raises(ValueError, match="has no action masks"):
+        make(action=ACTIONS[3]).predict(np.zeros(3), action_masks=[1, 1])
+
+
+def test_a_file_that_this_version_cannot_build_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.safetensors"
+    save_tensors(path, {}, {"agent": '{"memory": "hopfield"}', "library_version": '"9.0"'}, KIND, 1)
+    with pytest.raises(PolicyFileError, match=r"written by recurrent-rl .*9\.0"):
+        load_policy(path)

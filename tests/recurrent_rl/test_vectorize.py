@@ -1,0 +1,125 @@
+"""Any environment by its id: the right vectorisation, hidden information, and clear refusals."""
+
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+
+from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.envs.batch import BatchEnv
+from recurrent_rl.errors import UserError
+from recurrent_rl.training import Trainer
+from recurrent_rl.vectorize import find_spec, known_returns, make_vector_env
+
+# Its version differs between releases of Gymnasium.
+TAXI = max(env_id for env_id in gym.registry if env_id.startswith("Taxi-"))
+
+
+def test_our_environments_are_stepped_in_their_batched_form() -> None:
+    env = make_vector_env("recurrent_rl/TMaze-v0", 3, EnvConfig('{"length": 5}'))
+    assert isinstance(env, BatchEnv)
+    assert env.max_episode_steps == 12
+    assert known_returns(env) == (0.0, 1.0)
+
+
+def test_others_are_stepped_by_their_own_vector_form_or_in_turn() -> None:
+    assert not isinstance(make_vector_env("CartPole-v1", 2), SyncVectorEnv)
+    env = make_vector_env("Acrobot-v1", 2)
+    assert isinstance(env, SyncVectorEnv)
+    assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
+    assert known_returns(env) == (None, None)
+
+
+def test_copies_can_be_stepped_in_processes() -> None:
+    env = make_vector_env("CartPole-v1", 2, EnvConfig(vectorization="async"))
+    assert isinstance(env, AsyncVectorEnv)
+    try:
+        assert env.reset(seed=0)[0].shape == (2, 4)
+    finally:
+        env.close()
+
+
+def test_information_is_hidden_as_asked() -> None:
+    config = EnvConfig(hide_indices=(1, 3))
+    env = make_vector_env("CartPole-v1", 2, config)
+    full = make_vector_env("CartPole-v1", 2, EnvConfig(vectorization="sync"))
+    np.testing.assert_array_equal(env.reset(seed=0)[0], full.reset(seed=0)[0][:, [0, 2]])
+    delayed = make_vector_env("CartPole-v1", 2, EnvConfig(observation_delay=2))
+    assert (delayed.reset(seed=0)[0] == 0).all()
+    noisy = make_vector_env("CartPole-v1", 2, EnvConfig(observation_noise=0.5))
+    assert (noisy.reset(seed=0)[0] != full.reset(seed=0)[0]).all()
+    flicker = make_vector_env("CartPole-v1", 64, EnvConfig(flicker=0.5))
+    dark = (flicker.reset(seed=0)[0] == 0).all(axis=1)
+    assert 10 < dark.sum() < 54
+
+
+def test_a_module_named_before_the_id_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_envs.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('Mine-v0', 'gymnasium.envs.classic_control:CartPoleEnv')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        assert find_spec("my_envs:Mine-v0").id == "Mine-v0"
+    finally:
+        gym.registry.pop("Mine-v0", None)
+        sys.modules.pop("my_envs", None)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "message"),
+    [
+        ("CartPol-v1", "Unknown environment 'CartPol-v1'. Did you mean CartPole-v1"),
+        ("RepeatPrevious-Easy-v0", "Did you mean recurrent_rl/RepeatPrevious-Easy-v0"),
+        ("recurrent_rl/TMase-v0", "Did you mean recurrent_rl/TMaze-v0"),
+        ("xyzzy", "`recurrent-rl envs` lists ours"),
+        ("no_such_module:X-v0", "Module 'no_such_module' .* cannot be imported"),
+    ],
+)
+def test_an_unknown_environment_is_refused_with_near_matches(env_id: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        find_spec(env_id)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "config"),
+    [
+        ("recurrent_rl/TMaze-v0", EnvConfig('{"lenght": 5}')),
+        ("recurrent_rl/TMaze-v0", EnvConfig('{"length": -5}')),
+        ("CartPole-v1", EnvConfig(hide_indices=(7,))),
+        ("FrozenLake-v1", EnvConfig(flicker=0.5)),
+    ],
+)
+def test_an_environment_that_cannot_be_made_is_refused_by_name(
+    env_id: str, config: EnvConfig
+) -> None:
+    with pytest.raises(UserError, match=f"{env_id} could not be made"):
+        make_vector_env(env_id, 2, config)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "env"),
+    [
+        ("CartPole-v1", EnvConfig()),  # its own vector form, autoreset NEXT_STEP
+        ("Acrobot-v1", EnvConfig(hide_indices=(4, 5))),
+        ("Pendulum-v1", EnvConfig(observation_noise=0.1)),
+        (TAXI, EnvConfig()),  # Discrete observations, action masks in its infos
+        ("FrozenLake-v1", EnvConfig('{"is_slippery": false}')),
+        ("Blackjack-v1", EnvConfig()),  # a Tuple of Discrete
+    ],
+)
+def test_gymnasiums_environments_train(env_id: str, env: EnvConfig) -> None:
+    agent = AgentConfig("lstm", hidden_size=8, encoder_size=8)
+    config = TrainConfig(env_id, num_envs=4, num_steps=32, agent=agent, env=env, threads=1)
+    trainer = Trainer(config)
+    for _ in range(2):
+        scalars = trainer.iterate()
+    assert scalars["memory/first_ratio_error"] < 1e-4
+    assert (trainer.collector.rollout.action_mask is not None) == (env_id == TAXI)
+    trainer.close()
