@@ -1,0 +1,3 @@
+"""The project's own agents; not those of recurrent-rl."""
+
+GREETING = "an agent of this project"

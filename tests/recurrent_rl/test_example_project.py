@@ -1,0 +1,33 @@
+"""The example project of the docs, run as its reader would run it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+
+from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.policy import Policy
+
+PROJECT = Path(__file__).parents[2] / "docs" / "example-project"
+
+
+def test_the_example_project_plays_with_an_imported_policy(tmp_path: Path) -> None:
+    space = gym.spaces.Discrete(4)
+    policy = tmp_path / "policy.safetensors"
+    Policy(ActorCritic(space, space, AgentConfig("gru", hidden_size=8))).save(policy)
+    result = subprocess.run(
+        [sys.executable, "main.py", str(policy)],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "a warehouse of this project, an agent of this project, and gru" in result.stdout
+    actor, predict = map(float, re.findall(r"mean return (-?\d\.\d+)", result.stdout))
+    # The same twenty decks by both ways, and an untrained policy that guesses.
+    assert actor == pytest.approx(predict, abs=1e-6)
+    assert -1 <= actor < 0
