@@ -75,7 +75,7 @@ def run(task: str, memory: str, seed: int, out: str) -> dict[str, Any]:
         "seed": seed,
         "steps": result.timesteps,
         "seconds": result.seconds,
-        "policy": str(result.policy_path),
+        "policy": str(result.policy_path.relative_to(out)),
     }
     for name, with_memory in (("on", True), ("off", False)):
         env = make_vector_env(config.env_id, 100, env_config)

@@ -73,8 +73,8 @@ class TrainConfig:
 
     env_id: tyro.conf.Positional[str]
     """Environment to train on: a Gymnasium id, or module:EnvId to import a module first."""
-    name: str = "ppo"
-    """Name of the experiment, part of the run folder's name."""
+    name: str | None = None
+    """Name of the experiment, part of the run folder's name; by default the memory's."""
     seed: int = 0
     """Seed of the environments, the weights and the sampling."""
     log_dir: str = "runs"

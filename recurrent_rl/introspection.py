@@ -31,9 +31,10 @@ def look_inside(
         - `memory/state_norm`, and `memory/cell_norm` for an LSTM: the mean Euclidean norm of a
           copy's hidden and cell state.
         - `memory/NAME_gate_low`, `_high`: the share of a gate's values below 0.05 and above 0.95.
-        - `memory/gradient_norm_lag_K`: the norm of the gradient of the last step's loss with
-          respect to the state K steps before, over the copies whose episode is that long. It says
-          how far back the loss reaches: a plain RNN's falls exponentially in K.
+        - `memory/gradient_norm`: the norm of the gradient of the last step's loss with respect to
+          the state one step before, mean over the copies whose episode is that long.
+        - `memory/gradient_norm_lag_K`: the same K steps before, as a share of it. It says how far
+          back the loss reaches: 1 is undiminished, a plain RNN's falls exponentially in K.
     """
     chosen = torch.arange(min(columns, data.valid.shape[1]), device=agent.device)
     data = data.select(chosen)
@@ -85,7 +86,7 @@ def _actor_gates(
 def _gradient_norm_by_lag(
     loss: Tensor, states: Sequence[tuple[Tensor, ...]], episode_start: Tensor
 ) -> dict[str, float]:
-    """The mean norm of the gradient of `loss` at the states 1, 2, 4, ... steps before the end.
+    """The norm of the gradient of `loss` at the states 1, 2, 4, ... steps before the end.
 
     `states[t]` is the state after step t, up to the last but one; `episode_start` is `[L, B]`.
     """
@@ -94,7 +95,8 @@ def _gradient_norm_by_lag(
     fields = [field for lag in lags for field in states[length - 1 - lag]]
     gradients = torch.autograd.grad(loss, fields, allow_unused=True)
     width = len(states[0]) if states else 0
-    scalars = {}
+    scalars: dict[str, float] = {}
+    base = 0.0
     for i, lag in enumerate(lags):
         # Copies whose running episode reaches back to that state: no start since.
         reached = ~episode_start[length - lag :].any(dim=0)
@@ -102,5 +104,9 @@ def _gradient_norm_by_lag(
         if not parts or not reached.any():
             continue
         squares = torch.stack([g.square().sum(dim=(0, 2)) for g in parts]).sum(dim=0)
-        scalars[f"memory/gradient_norm_lag_{lag:03d}"] = float(squares.sqrt()[reached].mean())
+        norm = float(squares.sqrt()[reached].mean())
+        if lag == 1:
+            base = scalars["memory/gradient_norm"] = norm
+        elif base > 0:
+            scalars[f"memory/gradient_norm_lag_{lag:03d}"] = norm / base
     return scalars

@@ -251,7 +251,8 @@ def new_run_dir(config: TrainConfig) -> Path:
     """Make the folder `log_dir/{env}__{name}__{seed}__{time}`."""
     env = config.env_id.replace("/", "-").replace(":", "-")
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    path = Path(config.log_dir) / f"{env}__{config.name}__{config.seed}__{stamp}"
+    name = config.name or config.agent.memory
+    path = Path(config.log_dir) / f"{env}__{name}__{config.seed}__{stamp}"
     for attempt in range(1, 1000):
         candidate = path if attempt == 1 else path.with_name(f"{path.name}-{attempt}")
         try:

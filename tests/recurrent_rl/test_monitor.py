@@ -54,7 +54,8 @@ def test_a_run_writes_the_tags_that_dashboards_know(tmp_path: Path) -> None:
         "memory/cell_norm",
         "memory/forget_gate_low",
         "memory/forget_gate_high",
-        "memory/gradient_norm_lag_001",
+        "memory/gradient_norm",
+        "memory/gradient_norm_lag_002",
         "memory/first_ratio_error",
         "memory/state_drift",
     } <= tags
@@ -140,6 +141,6 @@ def test_the_gradient_reaches_back_as_far_as_the_memory_holds(tmp_path: Path) ->
             layer.get_parameter(f"torch_layer.{name}").zero_()
     trainer.collector.restart(seed=1)
     scalars = looked(trainer)
-    norms = {lag: scalars[f"memory/gradient_norm_lag_{lag:03d}"] for lag in (1, 2, 4)}
-    assert norms[2] / norms[1] == pytest.approx(0.5, rel=0.3)
-    assert norms[4] / norms[2] == pytest.approx(0.25, rel=0.3)
+    assert scalars["memory/gradient_norm"] > 0
+    assert scalars["memory/gradient_norm_lag_002"] == pytest.approx(0.5, rel=0.3)
+    assert scalars["memory/gradient_norm_lag_004"] == pytest.approx(0.125, rel=0.4)

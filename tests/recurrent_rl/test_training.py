@@ -115,7 +115,7 @@ def test_a_run_leaves_its_files_behind_and_the_policy_plays(tmp_path: Path) -> N
     names = {path.name for path in result.run_dir.iterdir()}
     assert {"config.json", "policy.safetensors", FILE_NAME} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
-    assert result.run_dir.name.startswith("recurrent_rl-TMaze-v0__ppo__0__")
+    assert result.run_dir.name.startswith("recurrent_rl-TMaze-v0__lstm__0__")
     assert result.stopped_by is None
     policy = load_policy(result.policy_path)
     assert policy.summary["env_id"] == "recurrent_rl/TMaze-v0"

@@ -1,0 +1,79 @@
+"""The README's blocks run as written."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+
+from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.policy import Policy
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+PYTHON_BLOCKS = [text for language, text in BLOCKS if language == "python"]
+COMMANDS = [
+    line.split("#")[0].strip()
+    for language, text in BLOCKS
+    if not language
+    for line in text.splitlines()
+    if line.startswith("recurrent-rl ") and "RUN" not in line and "my_package" not in line
+]
+
+
+def test_the_blocks_are_found() -> None:
+    assert len(PYTHON_BLOCKS) == 2
+    assert len(COMMANDS) == 5
+
+
+@pytest.mark.parametrize("block", PYTHON_BLOCKS, ids=["train", "import"])
+def test_a_python_block_runs_as_written(block: str, tmp_path: Path) -> None:
+    space = gym.spaces.Discrete(4)
+    Policy(ActorCritic(space, space, AgentConfig())).save(tmp_path / "policy.safetensors")
+    result = subprocess.run(
+        [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "monitor" not in c])
+def test_a_command_runs_as_written(command: str, tmp_path: Path) -> None:
+    arguments = shlex.split(command)[1:]
+    if arguments[0] == "train" and "--help" not in arguments:
+        # As written, but for the length of the training.
+        arguments += ["--total-timesteps", "8192", "--eval-episodes", "5"]
+    result = subprocess.run(
+        [sys.executable, "-m", "recurrent_rl", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_make_targets_are_the_pip_lines_it_stands_for() -> None:
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    result = subprocess.run(
+        ["make", "--dry-run", "--always-make", "train"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    wanted = next(
+        line for line in README.splitlines() if "recurrent-rl train recurrent_rl/R" in line
+    )
+    assert " ".join(wanted.split()) in " ".join(result.stdout.split())
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
