@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,9 +13,7 @@ from torch import Tensor
 
 from recurrent_rl.agents.files import load_tensors, save_tensors
 from recurrent_rl.errors import UserError
-
-if TYPE_CHECKING:
-    from recurrent_rl.training import Trainer
+from recurrent_rl.trainer import Trainer
 
 FILE_NAME = "checkpoint.safetensors"
 KIND = "recurrent_rl.checkpoint"

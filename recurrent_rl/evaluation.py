@@ -10,8 +10,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.policy import Policy
+from recurrent_rl.episodes import successes as episode_successes
 from recurrent_rl.errors import UserError
-from recurrent_rl.rollout import successes as episode_successes
 
 
 @dataclass(frozen=True)

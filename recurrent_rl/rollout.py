@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -18,11 +15,13 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.memory import MemoryState, cat_states, map_state, select_state
 from recurrent_rl.agents.spaces import (
     Leaves,
+    ObservationError,
     first_nonfinite,
     leaf_arrays,
     stack_observations,
     storage_dtype,
 )
+from recurrent_rl.episodes import EpisodeStatistics
 from recurrent_rl.errors import UserError
 
 
@@ -138,70 +137,6 @@ class Rollout:
         )
 
 
-@dataclass
-class EpisodeStatistics:
-    """Returns, lengths and successes of finished episodes, and of those under way.
-
-    The last 100 episodes are kept, as in Stable-Baselines3's `ep_rew_mean`.
-    """
-
-    running_return: NDArray[np.float64]
-    running_length: NDArray[np.int64]
-    returns: deque[float]
-    lengths: deque[int]
-    successes: deque[float]
-    finished: int = 0
-
-    @classmethod
-    def of(cls, num_envs: int, window: int = 100) -> EpisodeStatistics:
-        """Empty statistics of `num_envs` copies."""
-        return cls(
-            np.zeros(num_envs),
-            np.zeros(num_envs, dtype=np.int64),
-            deque(maxlen=window),
-            deque(maxlen=window),
-            deque(maxlen=window),
-        )
-
-    def step(
-        self,
-        rewards: NDArray[np.float64],
-        done: NDArray[np.bool_],
-        infos: dict[str, Any],
-        counted: NDArray[np.bool_],
-    ) -> None:
-        """Take in one step of all copies; rows not `counted` were inserted by an autoreset."""
-        self.running_return += rewards
-        self.running_length += counted
-        if not done.any():
-            return
-        rows = np.flatnonzero(done)
-        self.finished += len(rows)
-        self.returns.extend(self.running_return[rows].tolist())
-        self.lengths.extend(self.running_length[rows].tolist())
-        self.running_return[rows] = 0
-        self.running_length[rows] = 0
-        self.successes.extend(successes(infos, done))
-
-    def means(self) -> dict[str, float]:
-        """The window's means under Stable-Baselines3's tags; a tag without data is left out."""
-        columns: dict[str, Sequence[float]] = {
-            "rollout/ep_rew_mean": self.returns,
-            "rollout/ep_len_mean": self.lengths,
-            "rollout/success_rate": self.successes,
-        }
-        return {tag: float(np.mean(values)) for tag, values in columns.items() if values}
-
-
-def successes(infos: dict[str, Any], ended: NDArray[np.bool_]) -> list[float]:
-    """1 or 0 for each ended copy whose info tells `is_success`."""
-    ends = infos.get("final_info", infos)
-    if "is_success" not in ends:
-        return []
-    known = np.asarray(ends.get("_is_success", ended), dtype=bool) & ended
-    return [float(value) for value in np.asarray(ends["is_success"])[known]]
-
-
 class _Truncation(NamedTuple):
     """What is needed to value the final observations of the copies truncated at one step."""
 
@@ -223,8 +158,7 @@ class Collector:
 
     Raises:
         UserError: the autoreset mode is DISABLED or unknown; an observation or reward is NaN or
-            infinite.
-        ObservationError: an observation is outside its declared shape.
+            infinite, or an observation is outside its declared shape.
     """
 
     def __init__(
@@ -346,7 +280,10 @@ class Collector:
             ).view_as(rollout.action_mask[row])
 
     def _leaves(self, space: gym.Space[Any], observation: Any, rows: Any = None) -> Leaves:
-        arrays = leaf_arrays(space, observation)
+        try:
+            arrays = leaf_arrays(space, observation)
+        except ObservationError as error:
+            raise UserError(f"At step {self.steps_taken}: {error} Mend the environment.") from error
         if (bad := first_nonfinite(arrays)) is not None:
             path, index = bad
             copy = index if rows is None else int(rows[index])

@@ -1,4 +1,4 @@
-"""The training loop: collect, estimate advantages, update; log and save beside it."""
+"""Training runs: iterate, log and save until the steps are taken or a signal asks to stop."""
 
 from __future__ import annotations
 
@@ -9,133 +9,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
-from recurrent_rl.advantages import gae
-from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.files import write_atomically
-from recurrent_rl.agents.policy import Policy
 from recurrent_rl.checkpoint import FILE_NAME as CHECKPOINT
 from recurrent_rl.checkpoint import load_checkpoint, save_checkpoint
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.introspection import look_inside
 from recurrent_rl.monitor import Monitor
-from recurrent_rl.ppo import update
 from recurrent_rl.progress import ProgressBar
-from recurrent_rl.rollout import Collector, Rollout
 from recurrent_rl.signals import StopSignals
-from recurrent_rl.vectorize import make_vector_env
+from recurrent_rl.trainer import Trainer
 
 POLICY = "policy.safetensors"
 CONFIG = "config.json"
-
-
-class Trainer:
-    """Environment, agent and optimiser, and one iteration of PPO over them.
-
-    Args:
-        config: the settings; with the same settings two trainers do exactly the same.
-
-    Raises:
-        UserError: the environment or the device cannot be had.
-        UnsupportedSpaceError: no encoder or head fits the environment's spaces.
-    """
-
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
-        torch.manual_seed(config.seed)
-        self.device = pick_device(config.device)
-        self.env = make_vector_env(config.env_id, config.num_envs, config.env)
-        try:
-            self.agent = ActorCritic(
-                self.env.single_observation_space, self.env.single_action_space, config.agent
-            ).to(self.device)
-            self.optimizer = torch.optim.Adam(
-                self.agent.parameters(), lr=config.learning_rate, eps=config.adam_eps
-            )
-            self.generator = torch.Generator().manual_seed(config.seed)
-            self.collector = Collector(
-                self.env, self.agent, config.num_steps, config.chunk_length, config.seed
-            )
-        except BaseException:
-            self.env.close()
-            raise
-        self.iteration = 0
-
-    @property
-    def timesteps(self) -> int:
-        """Environment steps taken so far, all copies counted."""
-        return self.iteration * self.config.batch_size
-
-    @property
-    def done(self) -> bool:
-        """Whether the run has all its steps."""
-        return self.iteration >= self.config.num_iterations
-
-    def iterate(self) -> dict[str, float]:
-        """One iteration of PPO.
-
-        Returns:
-            Scalars under their TensorBoard tags.
-        """
-        config, agent = self.config, self.agent
-        learning_rate = self._schedule_learning_rate()
-        rollout = self.collector.collect()
-        advantages = gae(
-            rollout.rewards,
-            rollout.values[:-1],
-            rollout.next_values,
-            rollout.terminated,
-            rollout.truncated,
-            config.gamma,
-            config.gae_lambda,
-        )
-        if config.agent.normalize_returns:
-            returns = (advantages + rollout.values[:-1])[rollout.valid[:-1]]
-            agent.return_normaliser.update(returns, agent.critic)
-        scalars = self._look_inside(rollout, advantages)
-        scalars |= update(agent, self.optimizer, rollout, advantages, config, self.generator)
-        if config.agent.normalize_observations:
-            # Only now: within an iteration the agent sees the same inputs in rollout and update.
-            agent.observation_normaliser.update(
-                {path: x[:-1] for path, x in rollout.leaves.items()}, rollout.valid[:-1]
-            )
-        self.iteration += 1
-        return scalars | {"train/learning_rate": learning_rate} | self.collector.episodes.means()
-
-    def _schedule_learning_rate(self) -> float:
-        config = self.config
-        learning_rate = config.learning_rate
-        if config.lr_schedule == "linear":
-            learning_rate *= 1 - self.iteration / config.num_iterations
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        return learning_rate
-
-    def _look_inside(self, rollout: Rollout, advantages: torch.Tensor) -> dict[str, float]:
-        every = self.config.memory_interval
-        if every == 0 or self.iteration % every:
-            return {}
-        data = rollout.sequences(advantages, advantages + rollout.values[:-1])
-        return look_inside(self.agent, data, self.config)
-
-    def policy(self) -> Policy:
-        """The agent as it is now, to save or to act with."""
-        summary = {
-            "env_id": self.config.env_id,
-            "env": dataclasses.asdict(self.config.env),
-            "timesteps": self.timesteps,
-            "seed": self.config.seed,
-            **self.collector.episodes.means(),
-        }
-        return Policy(self.agent, summary)
-
-    def close(self) -> None:
-        """Close the environments."""
-        self.env.close()
 
 
 @dataclass(frozen=True)
@@ -194,7 +79,8 @@ def resume(
     if total_timesteps is not None:
         config = dataclasses.replace(config, total_timesteps=total_timesteps)
     trainer = Trainer(config)
-    load_checkpoint(trainer, run_dir / CHECKPOINT)
+    if not load_checkpoint(trainer, run_dir / CHECKPOINT) and progress:
+        print("These environments cannot tell their state: they start new episodes.")
     write_atomically(config_path, config.to_json().encode())
     return _run(trainer, run_dir, progress)
 
@@ -265,23 +151,6 @@ def new_run_dir(config: TrainConfig) -> Path:
             ) from error
         return candidate
     raise UserError(f"There are too many runs named {path}; choose another name.")
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of this name; `auto` is CUDA where there is one.
-
-    Raises:
-        UserError: there is no such device.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"Device {name!r} cannot be used ({reason}); try cpu.") from error
-    return device
 
 
 def _show(value: float | None) -> str:

@@ -4,16 +4,64 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from recurrent_rl.agents.spaces import ObservationError, leaf_arrays, stack_observations
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
 from recurrent_rl.errors import UserError
+
+
+class CheckedObservations(gym.Wrapper[Any, Any, Any, Any]):
+    """Refuses an observation that its space does not allow, by the copy and its step.
+
+    Without it a wrong shape surfaces where all copies' observations are put together, and nobody
+    can tell whose it was.
+
+    Args:
+        env: one copy.
+        copies: counts the copies.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], copies: Iterator[int]) -> None:
+        super().__init__(env)
+        self.copy = next(copies)
+        self.steps = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset, and check."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._checked(observation), info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step, and check."""
+        self.steps += 1
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._checked(observation), reward, terminated, truncated, info
+
+    def _checked(self, observation: Any) -> Any:
+        space = self.observation_space
+        if isinstance(space, gym.spaces.Box) and np.shape(observation) == space.shape:
+            return observation  # the common case, as quick as can be
+        try:
+            leaf_arrays(space, stack_observations(space, [observation]))
+        except (ObservationError, KeyError, IndexError, TypeError) as error:
+            raise UserError(
+                f"Copy {self.copy} of the environment returned at its step {self.steps} what its "
+                f"observation space {space} does not allow: {error} Mend the environment or the "
+                "space."
+            ) from error
+        return observation
+
 
 Wrapper = Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]
 
@@ -35,15 +83,16 @@ def make_vector_env(env_id: str, num_envs: int, config: EnvConfig | None = None)
     """
     config = config or EnvConfig()
     spec = find_spec(env_id)
-    wrappers = hiding_wrappers(config)
+    hiding = hiding_wrappers(config)
     mode: str = config.vectorization
     if mode == "auto":
-        batched = spec.vector_entry_point is not None and not wrappers
+        batched = spec.vector_entry_point is not None and not hiding
         mode = "vector_entry_point" if batched else "sync"
     kwargs: dict[str, Any] = config.parsed_env_kwargs()
     if mode != "vector_entry_point":
         kwargs["vector_kwargs"] = {"autoreset_mode": AutoresetMode.SAME_STEP}
-        kwargs["wrappers"] = wrappers
+        # One counter for all: copies are made in their order.
+        kwargs["wrappers"] = [partial(CheckedObservations, copies=count()), *hiding]
     try:
         return gym.make_vec(spec, num_envs, vectorization_mode=mode, **kwargs)
     except (gym.error.Error, ImportError, TypeError, ValueError) as error:

@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.introspection import look_inside
-from recurrent_rl.training import Trainer, resume, train
+from recurrent_rl.trainer import Trainer
+from recurrent_rl.training import resume, train
 
 
 def config(tmp_path: Path, memory: str = "lstm", **changes: Any) -> TrainConfig:

@@ -18,7 +18,7 @@ from recurrent_rl.ppo import (
     value_loss,
 )
 from recurrent_rl.rollout import Rollout
-from recurrent_rl.training import Trainer
+from recurrent_rl.trainer import Trainer
 
 CONFIG = TrainConfig(
     env_id="recurrent_rl/TMaze-v0",

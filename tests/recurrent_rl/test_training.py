@@ -21,7 +21,8 @@ from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.checkpoint import FILE_NAME, load_checkpoint, save_checkpoint
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.training import Trainer, resume, train
+from recurrent_rl.trainer import Trainer
+from recurrent_rl.training import resume, train
 
 
 def config(tmp_path: Path, env_id: str = "recurrent_rl/TMaze-v0", **changes: Any) -> TrainConfig:

@@ -2,17 +2,18 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.envs.batch import BatchEnv
 from recurrent_rl.errors import UserError
-from recurrent_rl.training import Trainer
+from recurrent_rl.trainer import Trainer
 from recurrent_rl.vectorize import find_spec, known_returns, make_vector_env
 
 # Its version differs between releases of Gymnasium.
@@ -123,3 +124,52 @@ def test_gymnasiums_environments_train(env_id: str, env: EnvConfig) -> None:
     assert scalars["memory/first_ratio_error"] < 1e-4
     assert (trainer.collector.rollout.action_mask is not None) == (env_id == TAXI)
     trainer.close()
+
+
+def play(env: VectorEnv, steps: int) -> None:
+    for _ in range(steps):
+        env.step(np.zeros(env.num_envs, np.int64))
+
+
+class Shrinking(gym.Env[Any, Any]):
+    """Returns an observation of another shape at its fifth step, in the copy that it is told."""
+
+    observation_space = gym.spaces.Dict({"v": gym.spaces.Box(-1, 1, (3,))})
+    action_space = gym.spaces.Discrete(2)
+    made = 0
+
+    def __init__(self, box: bool) -> None:
+        self.box = box
+        self.copy = Shrinking.made
+        Shrinking.made += 1
+        if box:
+            self.observation_space = gym.spaces.Box(-1, 1, (3,))  # type: ignore[assignment]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.t = 0
+        return self._observation(3), {}
+
+    def _observation(self, size: int) -> Any:
+        vector = np.zeros(size, np.float32)
+        return vector if self.box else {"v": vector}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        size = 2 if self.t == 5 and self.copy == 1 else 3
+        return self._observation(size), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("box", [True, False])
+def test_an_observation_outside_its_declared_shape_is_refused_by_copy_and_step(box: bool) -> None:
+    gym.register("Shrinking-v0", lambda **_: Shrinking(box), disable_env_checker=True)
+    Shrinking.made = 0
+    try:
+        env = make_vector_env("Shrinking-v0", 3)
+        env.reset(seed=0)
+        with pytest.raises(UserError, match=r"Copy 1 .* at its step 5 .* has shape \[1, 2\]"):
+            play(env, 10)
+    finally:
+        gym.registry.pop("Shrinking-v0")
