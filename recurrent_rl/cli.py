@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 from rich.console import Console
@@ -16,6 +16,9 @@ from rich.table import Table
 from recurrent_rl.errors import UserError
 
 # Each command imports what it needs when it runs: `recurrent-rl envs` needs no PyTorch.
+if TYPE_CHECKING:
+    from recurrent_rl.evaluation import Evaluation
+
 Config = TypeVar("Config")
 TYRO_OPTIONS = (tyro.conf.OmitArgPrefixes, tyro.conf.CascadeSubcommandArgs)
 
@@ -114,6 +117,7 @@ class ResumeArguments:
 def train_command(arguments: Sequence[str]) -> int:
     """Train an agent, or go on with a run (--resume RUN)."""
     from recurrent_rl.config import TrainConfig
+    from recurrent_rl.monitor import Monitor
     from recurrent_rl.training import resume, train
 
     if any(argument.split("=")[0] == "--resume" for argument in arguments):
@@ -131,12 +135,13 @@ def train_command(arguments: Sequence[str]) -> int:
     config = TrainConfig.from_json((result.run_dir / "config.json").read_text())
     status = 0
     if config.eval_episodes:
-        status = evaluate_and_print(
-            EvaluateArguments(
-                str(result.run_dir), config.eval_episodes, seed=config.seed, compare=False
-            ),
-            console,
+        asked_of_it = EvaluateArguments(
+            str(result.run_dir), config.eval_episodes, seed=config.seed, compare=False
         )
+        status, played = evaluate_and_print(asked_of_it, console)
+        with Monitor(result.run_dir, config, result.timesteps) as monitor:
+            for evaluation in played:
+                monitor.log(evaluation.scalars(), result.timesteps)
     for label, text in (
         ("Policy", str(result.policy_path)),
         ("Watch", f"recurrent-rl monitor {config.log_dir}"),
@@ -183,14 +188,14 @@ EVALUATION_SEED = 10_000_000
 
 def evaluate_command(arguments: Sequence[str]) -> int:
     """Play episodes with a policy, with its memory and with the memory switched off."""
-    return evaluate_and_print(_parse(EvaluateArguments, "evaluate", arguments), _console())
+    return evaluate_and_print(_parse(EvaluateArguments, "evaluate", arguments), _console())[0]
 
 
-def evaluate_and_print(asked: EvaluateArguments, console: Console) -> int:
-    """Evaluate as asked and print a table; returns the command's exit status."""
+def evaluate_and_print(asked: EvaluateArguments, console: Console) -> tuple[int, list[Evaluation]]:
+    """Evaluate as asked and print a table; returns the exit status and what was played."""
     from recurrent_rl.agents.policy import load_policy
     from recurrent_rl.config import EnvConfig
-    from recurrent_rl.evaluation import Evaluation, evaluate
+    from recurrent_rl.evaluation import evaluate
     from recurrent_rl.progress import ProgressBar
     from recurrent_rl.signals import StopSignals
     from recurrent_rl.vectorize import known_returns, make_vector_env
@@ -211,12 +216,13 @@ def evaluate_and_print(asked: EvaluateArguments, console: Console) -> int:
     table = Table(title=f"{env_id}, {asked.episodes:,} episodes")
     for column in ("", "mean return", "95 % interval", "episode length", "success"):
         table.add_column(column, justify="left" if not column else "right")
+    played = []
     with StopSignals() as stop:
         for label, with_memory in settings.items():
             env = make_vector_env(env_id, min(asked.num_envs, asked.episodes), env_config)
             try:
                 with ProgressBar(f"Evaluating {label}", asked.episodes, "episodes") as bar:
-                    result: Evaluation = evaluate(
+                    result = evaluate(
                         policy,
                         env,
                         asked.episodes,
@@ -230,7 +236,8 @@ def evaluate_and_print(asked: EvaluateArguments, console: Console) -> int:
                 env.close()
             if stop:
                 console.print("Stopped; an evaluation cut short would favour short episodes.")
-                return stop.exit_status
+                return stop.exit_status, []
+            played.append(result)
             low, high = result.ci95
             table.add_row(
                 label,
@@ -241,11 +248,11 @@ def evaluate_and_print(asked: EvaluateArguments, console: Console) -> int:
             )
         memoryless, best = known_returns(env)
         if memoryless is not None:
-            table.add_row("best memoryless policy", f"{memoryless:.4g}", "known", "", "")
+            table.add_row("best memoryless policy", f"{memoryless:.4g}", "as stated", "", "")
         if best is not None:
-            table.add_row("best possible", f"{best:.4g}", "known", "", "")
+            table.add_row("best possible", f"{best:.4g}", "as stated", "", "")
     console.print(table)
-    return 0
+    return 0, played
 
 
 def policy_path(run_or_policy: str) -> Path:

@@ -33,6 +33,13 @@ class Evaluation:
         """95 % confidence interval of the mean return."""
         return confidence_interval(self.returns)
 
+    def scalars(self) -> dict[str, float]:
+        """The means under Stable-Baselines3's TensorBoard tags."""
+        means = {"eval/mean_reward": self.mean, "eval/mean_ep_length": float(self.lengths.mean())}
+        if len(self.successes):
+            means["eval/success_rate"] = float(self.successes.mean())
+        return means
+
 
 def confidence_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """95 % confidence interval of a mean, mean ± 1.96 s / sqrt(n): for 30 values or more."""

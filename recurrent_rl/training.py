@@ -98,7 +98,10 @@ def _run(trainer: Trainer, run_dir: Path, progress: bool) -> TrainResult:
         )
         save_due = every(config.checkpoint_interval)
         while not trainer.done and not stop:
-            scalars = trainer.iterate()
+            try:
+                scalars = trainer.iterate()
+            except UserError as error:
+                raise UserError(f"{error}{_what_is_kept(run_dir)}") from error
             elapsed = time.monotonic() - began
             scalars["time/fps"] = (trainer.timesteps - first) / elapsed
             scalars["time/time_elapsed"] = elapsed
@@ -111,6 +114,12 @@ def _run(trainer: Trainer, run_dir: Path, progress: bool) -> TrainResult:
     return TrainResult(
         run_dir, run_dir / POLICY, trainer.timesteps, time.monotonic() - began, stop.received
     )
+
+
+def _what_is_kept(run_dir: Path) -> str:
+    if not (run_dir / CHECKPOINT).exists():
+        return ""
+    return f" The last checkpoint is kept: recurrent-rl train --resume {run_dir}"
 
 
 def save(trainer: Trainer, run_dir: Path) -> None:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.config import TrainConfig
@@ -63,6 +64,10 @@ def test_training_ends_with_an_evaluation_and_the_next_commands(tmp_path: Path) 
     ):
         assert expected in text
     assert "Training: 512 of 512" in result.stderr
+    events = EventAccumulator(str(tmp_path / "runs" / run_dir.name))
+    events.Reload()
+    (evaluated,) = events.Scalars("eval/mean_reward")
+    assert evaluated.step == 512
     again = run("train", "--resume", str(run_dir), "--total-timesteps=1024", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "Trained for 1,024 steps" in again.stdout
