@@ -1,0 +1,130 @@
+"""The actor-critic: one function for steps and sequences, and nothing shared that should not be."""
+
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import torch
+from gymnasium import spaces
+from torch.testing import assert_close
+
+from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.registry import MEMORIES
+from recurrent_rl.agents.spaces import UnsupportedSpaceError
+
+T, B = 9, 3
+OBSERVATION = spaces.Dict({"a": spaces.Discrete(3), "v": spaces.Box(-1, 1, (2,))})
+ACTION = spaces.Discrete(4)
+
+
+def make(**config: Any) -> ActorCritic:
+    torch.manual_seed(0)
+    settings = {"memory": "lstm", "hidden_size": 6, "encoder_size": 5, **config}
+    return ActorCritic(OBSERVATION, ACTION, AgentConfig(**settings))
+
+
+def inputs(agent: ActorCritic) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    leaves = {
+        "a": torch.randint(3, (T, B), generator=generator),
+        "v": torch.randn(T, B, 2, generator=generator),
+    }
+    action = torch.randint(4, (T, B), generator=generator)
+    reward = torch.randn(T, B, generator=generator)
+    return (
+        agent.with_previous(leaves, action, reward),
+        torch.rand(T, B, generator=generator) < 0.25,
+    )
+
+
+@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("memory", list(MEMORIES))
+def test_unroll_equals_repeated_step(memory: str, separate: bool) -> None:
+    agent = make(
+        memory=memory,
+        num_layers=2,
+        separate_memory=separate,
+        previous_action=True,
+        previous_reward=True,
+    )
+    leaves, start = inputs(agent)
+    state = agent.initial_state(B)
+    output, end = agent.unroll(leaves, state, start)
+    assert output.value.shape == (T, B)
+    for t in range(T):
+        step, state = agent.step({path: x[t] for path, x in leaves.items()}, state, start[t])
+        assert_close(step.value, output.value[t])
+        action = torch.full((B,), 2)
+        assert_close(
+            step.distribution.log_prob(action),
+            output.distribution.log_prob(action.expand(T, B))[t],
+        )
+    for a, b in zip(state, end, strict=True):
+        assert_close(a, b)
+
+
+def test_with_a_memory_each_neither_touches_the_others_weights() -> None:
+    agent = make(separate_memory=True)
+    leaves, start = inputs(agent)
+    output, state = agent.unroll(leaves, agent.initial_state(B), start)
+    assert all(field.shape == (2, B, 6) for field in state)
+    actor, critic = (list(trunk.parameters()) for trunk in agent.trunks)
+    of_value = torch.autograd.grad(output.value.sum(), [*actor, *critic], allow_unused=True)
+    assert all(g is None for g in of_value[: len(actor)])
+    assert any(g is not None and (g != 0).any() for g in of_value[len(actor) :])
+    entropy = output.distribution.entropy().sum()
+    of_policy = torch.autograd.grad(entropy, [*actor, *critic], allow_unused=True)
+    assert all(g is None for g in of_policy[len(actor) :])
+
+
+def test_what_came_before_an_episode_is_not_fed_to_its_first_step() -> None:
+    agent = make(previous_action=True, previous_reward=True)
+    leaves, _ = inputs(agent)
+    start = torch.zeros(T, B, dtype=torch.bool)
+    start[4, 1] = True
+    other = agent.with_previous(
+        leaves,
+        (leaves["previous_action"] + 1) % 4,
+        leaves["previous_reward"].squeeze(-1) + 1,
+    )
+    state = agent.initial_state(B)
+    values = [
+        agent.step({path: x[4] for path, x in each.items()}, state, start[4])[0].value
+        for each in (leaves, other)
+    ]
+    assert values[0][1] == values[1][1]
+    assert (values[0][[0, 2]] != values[1][[0, 2]]).all()
+
+
+def test_an_observation_that_takes_a_name_of_ours_is_refused() -> None:
+    space = spaces.Dict({"previous_action": spaces.Discrete(2)})
+    with pytest.raises(ValueError, match="has a key 'previous_action'"):
+        ActorCritic(space, ACTION, AgentConfig())
+
+
+@pytest.mark.parametrize(
+    ("observation", "action"),
+    [(spaces.Text(3), ACTION), (spaces.Graph(spaces.Discrete(2), None), ACTION)],
+)
+def test_spaces_without_encoder_or_head_are_refused_by_name(
+    observation: gym.Space[Any], action: gym.Space[Any]
+) -> None:
+    with pytest.raises(UnsupportedSpaceError, match=str(observation).split("(")[0]):
+        ActorCritic(observation, action, AgentConfig())
+    with pytest.raises(UnsupportedSpaceError, match=str(observation).split("(")[0]):
+        ActorCritic(spaces.Discrete(2), observation, AgentConfig())
+
+
+def test_observations_are_normalised_inside() -> None:
+    agent = make()
+    leaves, start = inputs(agent)
+    far = {**leaves, "v": 1000 * leaves["v"] + 5000.0}
+    agent.observation_normaliser.update(far, torch.ones(T, B, dtype=torch.bool))
+    v = agent.observation_normaliser(far)["v"]
+    assert_close(v.mean((0, 1)), torch.zeros(2), atol=1e-4, rtol=0)
+    plain = make(normalize_observations=False)
+    plain.load_state_dict(agent.state_dict())
+    assert_close(
+        agent.unroll(far, agent.initial_state(B), start)[0].value,
+        plain.unroll({**far, "v": v}, plain.initial_state(B), start)[0].value,
+    )

@@ -1,0 +1,66 @@
+"""Progress and stops as a user at a terminal, or the reader of a log, meets them."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from recurrent_rl.progress import ProgressBar
+from recurrent_rl.signals import StopSignals
+
+
+def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with ProgressBar("Training", 1000, "steps", start=200) as bar:
+        for done in range(300, 1001, 100):
+            bar.update(done, {"return": "0.5"})
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("Training: 1,000 of 1,000  return 0.5  steps/s ")
+
+
+def test_an_invisible_bar_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressBar("Training", 10, "steps", visible=False) as bar:
+        bar.update(10)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_first_signal_is_noted_and_a_second_obeyed(
+    number: signal.Signals, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard: list[int] = []
+    before = signal.signal(number, lambda n, _: heard.append(n))
+    try:
+        with StopSignals() as stop:
+            assert not stop
+            assert stop.exit_status == 0
+            os.kill(os.getpid(), number)
+            assert stop
+            assert stop.exit_status == status
+            assert not heard
+            os.kill(os.getpid(), number)
+            assert heard == [number]
+        os.kill(os.getpid(), number)
+        assert heard == [number, number]
+    finally:
+        signal.signal(number, before)
+    assert "once more ends at once" in capsys.readouterr().err
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    failures: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            with StopSignals() as stop:
+                assert not stop
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert not failures
