@@ -59,8 +59,10 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         self.action_space = batch_space(action_space, num_envs)
         self.max_episode_steps = max_episode_steps
         self.render_mode = None
+        self._action_range = _integer_range(action_space)
         self._streams: Streams | None = None
         self._all_rows: Rows = np.arange(num_envs)
+        self._all_copies: Flags = np.ones(num_envs, dtype=bool)
 
     def _begin(self, rows: Rows) -> None:
         """Start new episodes in these copies."""
@@ -78,8 +80,8 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         """Whether each copy's episode, just ended, reached its goal; None if it has none."""
         return None
 
-    def _infos(self) -> dict[str, Any]:
-        """What to tell of all copies at reset and at each step, for example action masks."""
+    def _infos(self) -> dict[str, NDArray[Any]]:
+        """What to tell of each copy at reset and at each step, `[N, ...]`; e.g. action masks."""
         return {}
 
     @property
@@ -117,16 +119,17 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         """
         self.seed_streams(seed)
         self._begin(self._all_rows)
-        return self._observe(), self._infos()
+        return self._observe(), _with_masks(self._infos(), self._all_copies)
 
     def step(self, actions: Any) -> tuple[Any, Rewards, Flags, Flags, dict[str, Any]]:
         """Step all copies; those that end start anew, their last observation is in `final_obs`."""
         rewards, terminated, truncated = self._advance(self._checked(actions))
         observation = self._observe()
         done = terminated | truncated
-        if not done.any():
-            return observation, rewards, terminated, truncated, self._infos()
         rows = np.flatnonzero(done)
+        if not len(rows):
+            infos = _with_masks(self._infos(), self._all_copies)
+            return observation, rewards, terminated, truncated, infos
         final: NDArray[Any] = np.full(self.num_envs, None, dtype=object)
         if isinstance(observation, np.ndarray):
             final[rows] = list(observation[rows])
@@ -134,13 +137,14 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
             each = list(iterate(self.observation_space, observation))
             for row in rows:
                 final[row] = each[row]
-        final_info: dict[str, Any] = {}
+        last_infos = self._infos()
         success = self._success()
         if success is not None:
-            final_info = {"is_success": success & done, "_is_success": done.copy()}
+            last_infos["is_success"] = success
+        final_info = _with_masks(last_infos, done)
         self._begin(rows)
         infos = {
-            **self._infos(),
+            **_with_masks(self._infos(), self._all_copies),
             "final_obs": final,
             "_final_obs": done,
             "final_info": final_info,
@@ -149,40 +153,93 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         return self._observe(), rewards, terminated, truncated, infos
 
     def _checked(self, actions: Any) -> Any:
-        """The actions as an array, of the right shape and, where discrete, in range.
+        """The actions as an array, of the right shape; integers in range, or finite numbers.
+
+        Numbers beyond the limits of a Box are left to the environment, as Gymnasium's leave them.
 
         Raises:
+            ResetNeeded: no episode has begun.
             ValueError: says what came and what was expected.
         """
+        if self._streams is None:
+            raise gym.error.ResetNeeded("Call reset() before step().")
         actions = np.asarray(actions)
         if actions.shape != self.action_space.shape:
             raise ValueError(
                 f"actions have shape {list(actions.shape)}; expected "
                 f"{list(self.action_space.shape or ())}."
             )
-        space = self.single_action_space
-        if isinstance(space, gym.spaces.Discrete):
-            low, high = int(space.start), int(space.start + space.n)
-            if actions.dtype.kind not in "iu" or actions.min() < low or actions.max() >= high:
+        if self._action_range is None:
+            if actions.dtype.kind not in "fiu" or not np.isfinite(actions).all():
                 raise ValueError(
-                    f"actions must be integers from {low} to {high - 1}; got type {actions.dtype} "
-                    f"from {actions.min()} to {actions.max()}."
+                    f"actions must be finite numbers; got type {actions.dtype}: {actions.tolist()}."
                 )
+            return actions
+        low, high = self._action_range
+        if (
+            actions.dtype.kind not in "iu"
+            or np.count_nonzero(actions < low)
+            or np.count_nonzero(actions > high)
+        ):
+            raise ValueError(
+                f"actions must be integers from {low.tolist()} to {high.tolist()}; got type "
+                f"{actions.dtype} from {actions.min(0).tolist()} to {actions.max(0).tolist()}."
+            )
         return actions
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """The exact state of all copies and their random streams, as arrays."""
-        streams = {f"streams/{name}": x for name, x in self.streams.state_dict().items()}
-        return {name: np.array(getattr(self, name)) for name in self.state} | streams
+        return self._arrays(self.streams)
+
+    def _arrays(self, streams: Streams) -> dict[str, NDArray[Any]]:
+        drawn = {f"streams/{name}": x for name, x in streams.state_dict().items()}
+        return {name: np.array(getattr(self, name)) for name in self.state} | drawn
 
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
-        """Go on exactly where `state_dict` was taken, bit for bit."""
-        self.seed_streams([0] * self.num_envs)
-        self.streams.load_state_dict(
+        """Go on exactly where `state_dict` was taken, bit for bit.
+
+        Raises:
+            ValueError: the state is of another environment, other arguments or another number of
+                copies; nothing is changed then.
+        """
+        streams = Streams([0] * self.num_envs)
+        own = self._arrays(streams)
+        if state.keys() != own.keys():
+            raise ValueError(f"The state holds {sorted(state)}; expected {sorted(own)}.")
+        for name, array in own.items():
+            if state[name].shape != array.shape:
+                raise ValueError(
+                    f"{name} of the state has shape {list(state[name].shape)}; expected "
+                    f"{list(array.shape)}: make the environment with the same arguments and "
+                    "num_envs."
+                )
+        streams.load_state_dict(
             {n.removeprefix("streams/"): x for n, x in state.items() if n.startswith("streams/")}
         )
+        self._streams = streams
         for name in self.state:
             setattr(self, name, state[name].copy())
+
+
+def _integer_range(space: gym.Space[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """The least and the greatest action; None where actions are not integers."""
+    if isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
+        size = space.n if isinstance(space, gym.spaces.Discrete) else space.nvec
+        return np.asarray(space.start), np.asarray(space.start + size - 1)
+    if isinstance(space, gym.spaces.MultiBinary):
+        return np.asarray(0), np.asarray(1)
+    return None
+
+
+def _with_masks(infos: dict[str, NDArray[Any]], told: Flags) -> dict[str, Any]:
+    """Infos as SyncVectorEnv lays them out: `_name` says which copies tell; the rest hold zero."""
+    masked: dict[str, Any] = {}
+    for name, value in infos.items():
+        masked[name] = np.where(
+            told.reshape(-1, *[1] * (value.ndim - 1)), value, value.dtype.type()
+        )
+        masked[f"_{name}"] = told.copy()
+    return masked
 
 
 class SingleEnv(gym.Env[Any, Any]):
@@ -210,13 +267,14 @@ class SingleEnv(gym.Env[Any, Any]):
         super().reset(seed=seed)
         observation, infos = self.batch.reset(seed=seed, options=options)
         self._np_random = self.batch.streams.generators[0]
-        return self._first(observation), _of_first_copy(infos)
+        info = {name: value[0] for name, value in infos.items() if not name.startswith("_")}
+        return self._first(observation), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Step; at an episode's end the observation is its last one."""
         batch = self.batch
         rewards, terminated, truncated = batch._advance(batch._checked(np.asarray(action)[None]))
-        info = _of_first_copy(batch._infos())
+        info: dict[str, Any] = {name: value[0] for name, value in batch._infos().items()}
         success = batch._success() if terminated[0] or truncated[0] else None
         if success is not None:
             info["is_success"] = bool(success[0])
@@ -225,7 +283,3 @@ class SingleEnv(gym.Env[Any, Any]):
 
     def _first(self, observation: Any) -> Any:
         return next(iter(iterate(self.batch.observation_space, observation)))
-
-
-def _of_first_copy(infos: dict[str, Any]) -> dict[str, Any]:
-    return {name: value[0] for name, value in infos.items() if not name.startswith("_")}

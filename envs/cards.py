@@ -16,10 +16,11 @@ def suits_of(num_decks: int) -> NDArray[np.int64]:
     return np.arange(CARDS * num_decks, dtype=np.int64) % SUITS
 
 
-def memoryless_guess(num_cards: int) -> float:
-    """The chance to name another card's suit from the card seen now, at best.
+def same_suit(num_cards: int) -> float:
+    """The chance that two cards of a deck are of one suit: (n / 4 - 1) / (n - 1), below 1/4."""
+    return (num_cards / SUITS - 1) / (num_cards - 1)
 
-    A card of the deck, drawn without replacement, is of another given suit with probability
-    (n / 4) / (n - 1), a little more than 1/4, and of the same suit a little less.
-    """
+
+def other_suit(num_cards: int) -> float:
+    """The chance that a card is of one given suit, when another card is not: (n / 4) / (n - 1)."""
     return num_cards / SUITS / (num_cards - 1)

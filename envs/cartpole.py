@@ -74,7 +74,8 @@ class CartPole(BatchEnv):
             HALF_LENGTH * (4 / 3 - POLE_MASS * cos**2 / TOTAL_MASS)
         )
         speed_up = common - POLE_MASS * HALF_LENGTH * spin_up * cos / TOTAL_MASS
-        rates = np.stack([v, speed_up, spin, spin_up], axis=1)
+        rates = np.empty_like(self.physics)
+        rates[:, 0], rates[:, 1], rates[:, 2], rates[:, 3] = v, speed_up, spin, spin_up
         self.physics = self.physics + SECONDS_PER_STEP * rates  # explicit Euler, as Gymnasium's
         self.t += 1
         self._look(self._all_rows)

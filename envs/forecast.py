@@ -1,27 +1,36 @@
 """Forecast: predict the next value of a noisy seasonal series.
 
-    y_t = sin(2 pi t / period + phase) + noise * e_t,   e_t standard normal
+    y_t = amplitude * sin(2 pi t / period + phase) + noise * e_t,   e_t standard normal
 
-with a period drawn uniformly from [8, 24] and a phase from [0, 2 pi), anew for each episode. To
-remember: enough of the series to tell its period and phase through the noise, more than one season.
+with an amplitude drawn uniformly from [0.5, 1], a period from [8, 24] and a phase from [0, 2 pi),
+anew for each episode. To remember: enough of the series to tell all three through the noise, more
+than one season.
 
 Observation: [y_t]. Action: [the prediction of y_{t+1}], in [-1, 1]. Reward at each of the 128
 steps:
 
     (|y_{t+1} - y_t| - |y_{t+1} - prediction|) / 128
 
-the error of the naive forecast "as now" minus the error made. Repeating the present value earns 0;
-the episode then terminates: a forecast's horizon is part of the task, so nothing follows it.
+the error of the naive forecast "as now" minus the error made: the return is the mean gain over
+that forecast, which earns 0 itself. The episode then terminates: the horizon is part of the task,
+so nothing follows it.
 
-A memoryless policy can only shrink the present value towards zero; `memoryless_return` is that of
-the best constant factor. `best_return` is that of a player who knows period and phase: no agent
-can, so it is a ceiling that is not quite reached. Both are integrals over period, phase and noise,
-computed numerically.
+The best memoryless policy predicts the median of y_{t+1} given y_t: about the present value, shrunk
+towards zero. The ceiling is the player who knows the season and errs by the noise alone, by
+noise * sqrt(2 / pi) on average; an agent has to estimate the season, so it does not quite get
+there. Both are means over series, computed numerically, right to about 0.001:
+
+| noise | memoryless | ceiling |
+|---|---|---|
+| 0 | 0.004 | 0.204 |
+| 0.1 (default) | 0.008 | 0.149 |
+| 0.5 | 0.084 | 0.198 |
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import gymnasium as gym
@@ -31,6 +40,7 @@ from numpy.typing import NDArray
 from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
 
 STEPS = 128
+SMALLEST, LARGEST = 0.5, 1.0
 SHORTEST, LONGEST = 8.0, 24.0
 LIMIT = 10.0
 
@@ -40,10 +50,10 @@ class Forecast(BatchEnv):
 
     Args:
         num_envs: copies.
-        noise: standard deviation of the noise; the season's amplitude is 1.
+        noise: standard deviation of the noise, from 0 to 1.
     """
 
-    state = ("period", "phase", "value", "t")
+    state = ("amplitude", "period", "phase", "value", "t")
 
     def __init__(self, num_envs: int = 1, noise: float = 0.1) -> None:
         if not 0 <= noise <= 1:
@@ -52,6 +62,7 @@ class Forecast(BatchEnv):
         super().__init__(num_envs, box, gym.spaces.Box(-1.0, 1.0, (1,), np.float32), STEPS)
         self.noise = noise
         self.memoryless_return, self.best_return = expected_returns(noise)
+        self.amplitude = np.ones(num_envs)
         self.period = np.ones(num_envs)
         self.phase = np.zeros(num_envs)
         self.value = np.zeros(num_envs)
@@ -59,12 +70,11 @@ class Forecast(BatchEnv):
 
     def season(self, t: NDArray[np.int64]) -> NDArray[np.float64]:
         """The series without its noise at times `t` `[N]`."""
-        return np.sin(2 * np.pi * t / self.period + self.phase)
+        return self.amplitude * np.sin(2 * np.pi * t / self.period + self.phase)
 
     def _begin(self, rows: Rows) -> None:
-        draws = self.streams.uniform(rows, 2)
-        self.period[rows] = SHORTEST + (LONGEST - SHORTEST) * draws[:, 0]
-        self.phase[rows] = 2 * np.pi * draws[:, 1]
+        draws = self.streams.uniform(rows, 3)
+        self.amplitude[rows], self.period[rows], self.phase[rows] = _season_of(draws)
         self.t[rows] = 0
         self.value[rows] = self._next_values(rows)
 
@@ -84,32 +94,31 @@ class Forecast(BatchEnv):
         return self.value[:, None].astype(np.float32)
 
 
-def mean_abs_normal(mean: NDArray[np.float64], std: float) -> NDArray[np.float64]:
-    """E|X| of X ~ N(mean, std^2): std sqrt(2/pi) exp(-m^2 / 2 std^2) + m erf(m / std sqrt 2)."""
-    if std == 0:
-        return np.abs(mean)
-    erf = np.vectorize(math.erf)
-    ratio = mean / std
-    return np.asarray(
-        std * math.sqrt(2 / math.pi) * np.exp(-(ratio**2) / 2) + mean * erf(ratio / math.sqrt(2))
-    )
+def _season_of(draws: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """Amplitude, period and phase `[n]` from uniform draws in [0, 1), `[n, 3]`."""
+    amplitude = SMALLEST + (LARGEST - SMALLEST) * draws[:, 0]
+    period = SHORTEST + (LONGEST - SHORTEST) * draws[:, 1]
+    return amplitude, period, 2 * np.pi * draws[:, 2]
 
 
+@lru_cache
 def expected_returns(noise: float) -> tuple[float, float]:
-    """Return of the best constant shrinkage, and of a player who knows the season."""
-    periods = SHORTEST + (LONGEST - SHORTEST) * (np.arange(32) + 0.5) / 32
-    phases = 2 * np.pi * (np.arange(48) + 0.5) / 48
-    now = np.sin(phases)[None, :]
-    then = np.sin(phases[None, :] + 2 * np.pi / periods[:, None])
+    """Return of the best memoryless policy, and of a player who knows the season.
 
-    def error(factor: float) -> float:
-        # prediction factor * y_t: the error is normal with both noises in it.
-        std = noise * math.sqrt(1 + factor**2)
-        return float(mean_abs_normal(then - factor * now, std).mean())
-
-    naive = error(1.0)
-    shrunk = min(error(factor) for factor in np.linspace(0.7, 1.0, 31))
-    return naive - shrunk, naive - noise * math.sqrt(2 / math.pi)
+    Over many pairs (y_t, y_{t+1}); t does not matter, as the phase is uniform. The median of
+    y_{t+1} given y_t, which has the least mean absolute error, is taken in 256 bins of y_t: from
+    every other pair of a bin for the pairs between, as a median flatters the pairs it is taken of.
+    """
+    rng = np.random.Generator(np.random.PCG64(0))
+    amplitude, period, phase = _season_of(rng.random((1 << 19, 3)))
+    now = amplitude * np.sin(phase) + noise * rng.standard_normal(phase.shape)
+    season = amplitude * np.sin(phase + 2 * np.pi / period)
+    following = season + noise * rng.standard_normal(phase.shape)
+    naive = np.abs(following - now).mean()
+    binned = following[np.argsort(now)].reshape(256, -1, 2)
+    medians = np.median(binned, axis=1, keepdims=True)
+    error = np.abs(binned - medians[:, :, ::-1]).mean()
+    return float(naive - error), float(naive - noise * math.sqrt(2 / math.pi))
 
 
 class ForecastEnv(SingleEnv):

@@ -132,7 +132,7 @@ def _signal_space(kind: str) -> gym.Space[Any]:
         "discrete": gym.spaces.Discrete(5, start=-2),
         "multidiscrete": gym.spaces.MultiDiscrete([2, 3]),
         "multibinary": gym.spaces.MultiBinary(3),
-        "dict": gym.spaces.Dict({"noise": SCALAR, "signal": gym.spaces.Discrete(2)}),
+        "dict": gym.spaces.Dict({"blank": SCALAR, "signal": gym.spaces.Discrete(2)}),
         "nested": gym.spaces.Dict(
             {
                 "inner": gym.spaces.Tuple((SCALAR, gym.spaces.Dict({"image": image}))),
@@ -173,35 +173,41 @@ class SignalProbe(_Probe):
         self, num_envs: int = 1, observation: str = "vector", action: str = "discrete"
     ) -> None:
         super().__init__(num_envs, 1, _signal_space(observation), _answer_space(action))
-        self.kinds = observation, action
+        self.shown, self.asked = observation, action
         self.memoryless_return = self.best_return = 1.0
 
     def _reward(self, actions: Any) -> Rewards:
-        kind = self.kinds[1]
-        if kind == "box":
+        if self.asked == "box":
             distance = np.abs(actions[:, 0].astype(np.float64) - (2 * self.sign - 1))
             return np.asarray(1.0 - distance)
-        if kind == "discrete":
+        if self.asked == "discrete":
             return np.where(actions - 3 == self.sign, 1.0, -1.0)
         return np.asarray(2.0 * (actions == self.sign[:, None]).mean(axis=1) - 1.0)
 
     def _observe(self) -> Any:
-        count, sign = self.num_envs, self.sign
-        flat: NDArray[np.float32] = np.zeros((count, 1), dtype=np.float32)
-        image = np.zeros((count, IMAGE, IMAGE, 1), dtype=np.uint8)
-        image[:, : IMAGE // 2] = (200 * sign).astype(np.uint8)[:, None, None, None]
-        image[:, IMAGE // 2 :] = (200 * (1 - sign)).astype(np.uint8)[:, None, None, None]
-        bits = np.stack([sign, 1 - sign], axis=1)
-        shown: dict[str, Any] = {
-            "vector": np.stack([sign * 0.5, 1.0 - sign, sign * 0.0], axis=1).astype(np.float32),
-            "image": image,
-            "discrete": sign * 2 - 1,
-            "multidiscrete": np.stack([0 * sign, 1 + sign], axis=1),
-            "multibinary": np.stack([sign, 1 - sign, 0 * sign], axis=1).astype(np.int8),
-            "dict": {"noise": flat, "signal": sign.copy()},
-            "nested": {"inner": (flat, {"image": image}), "flags": (0 * bits).astype(np.int8)},
-        }
-        return shown[self.kinds[0]]
+        sign = self.sign
+        if self.shown == "vector":
+            return np.stack([sign * 0.5, 1.0 - sign, sign * 0.0], axis=1).astype(np.float32)
+        if self.shown == "image":
+            return self._image()
+        if self.shown == "discrete":
+            return sign * 2 - 1
+        if self.shown == "multidiscrete":
+            return np.stack([0 * sign, 1 + sign], axis=1)
+        if self.shown == "multibinary":
+            return np.stack([sign, 1 - sign, 0 * sign], axis=1).astype(np.int8)
+        nothing = np.zeros((self.num_envs, 1), dtype=np.float32)
+        if self.shown == "dict":
+            return {"blank": nothing, "signal": sign.copy()}
+        flags = np.zeros((self.num_envs, 2), dtype=np.int8)
+        return {"inner": (nothing, {"image": self._image()}), "flags": flags}
+
+    def _image(self) -> NDArray[np.uint8]:
+        """The upper half bright for 1, the lower half for 0."""
+        image = np.zeros((self.num_envs, IMAGE, IMAGE, 1), dtype=np.uint8)
+        image[:, : IMAGE // 2] = (200 * self.sign).astype(np.uint8)[:, None, None, None]
+        image[:, IMAGE // 2 :] = (200 * (1 - self.sign)).astype(np.uint8)[:, None, None, None]
+        return image
 
 
 class MaskProbe(_Probe):
@@ -219,10 +225,10 @@ class MaskProbe(_Probe):
             raise ValueError("Action 0 is forbidden by the action mask.")
         return np.where(actions == 1, 1.0, 0.0)
 
-    def _infos(self) -> dict[str, Any]:
+    def _infos(self) -> dict[str, NDArray[Any]]:
         mask = np.ones((self.num_envs, 3), dtype=np.int8)
         mask[:, 0] = 0
-        return {"action_mask": mask, "_action_mask": np.ones(self.num_envs, dtype=bool)}
+        return {"action_mask": mask}
 
 
 class ConstantProbeEnv(SingleEnv):

@@ -5,8 +5,9 @@ the first step to the last, n - 2 steps later.
 
 Reward: ±1 / (n - 1) for a right or wrong answer, n cards in all; the episode terminates when the
 last card is shown, after n - 1 steps. Best return: 1. A memoryless policy does not know which card
-is the first. Naming another suit than it sees is right with chance (n / 4) / (n - 1) at all steps
-but the first, which comes to -0.500 for one deck.
+is the first. Naming the suit it sees is best: right at the first step, where it sees the answer,
+and with chance (n / 4 - 1) / (n - 1) at the n - 2 others; -0.499 for one deck. (Another suit is the
+better guess at those others, by less than the first step is worth: -0.500.)
 
 The task is POPGym's (Morad et al., ICLR 2023).
 """
@@ -19,7 +20,7 @@ import gymnasium as gym
 import numpy as np
 
 from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
-from recurrent_rl.envs.cards import SUITS, memoryless_guess, suits_of
+from recurrent_rl.envs.cards import SUITS, same_suit, suits_of
 
 
 class RepeatFirst(BatchEnv):
@@ -38,8 +39,8 @@ class RepeatFirst(BatchEnv):
         space = gym.spaces.Discrete(SUITS)
         super().__init__(num_envs, space, gym.spaces.Discrete(SUITS), n - 1)
         self.best_return = 1.0
-        # The first step, at which "another suit" is wrong, and the n - 2 others.
-        self.memoryless_return = (-1 + (n - 2) * (2 * memoryless_guess(n) - 1)) / (n - 1)
+        # The first step, at which the suit seen is the answer, and the n - 2 others.
+        self.memoryless_return = (1 + (n - 2) * (2 * same_suit(n) - 1)) / (n - 1)
         self.deck = np.zeros((num_envs, n), dtype=np.int64)
         self.t = np.zeros(num_envs, dtype=np.int64)
 

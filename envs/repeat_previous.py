@@ -19,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 
 from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
-from recurrent_rl.envs.cards import SUITS, memoryless_guess, suits_of
+from recurrent_rl.envs.cards import SUITS, other_suit, suits_of
 
 
 class RepeatPrevious(BatchEnv):
@@ -42,7 +42,7 @@ class RepeatPrevious(BatchEnv):
         super().__init__(num_envs, space, gym.spaces.Discrete(SUITS), self.num_cards - 1)
         self.k = k
         self.best_return = 1.0
-        self.memoryless_return = 1.0 if k == 1 else 2 * memoryless_guess(self.num_cards) - 1
+        self.memoryless_return = 1.0 if k == 1 else 2 * other_suit(self.num_cards) - 1
         self.deck = np.zeros((num_envs, self.num_cards), dtype=np.int64)
         self.t = np.zeros(num_envs, dtype=np.int64)
 

@@ -27,14 +27,17 @@ class _Blocks:
         if size > BLOCK:
             return np.stack([self.draw(generators[row], size) for row in rows])
         begin = self.cursor[rows]
-        short = begin + size > BLOCK
-        if short.any():
+        short = np.flatnonzero(begin > BLOCK - size)
+        if len(short):
             for row in rows[short]:  # only where a block is used up: rare by its length
                 self.values[row] = self.draw(generators[row], BLOCK)
-            begin = np.where(short, 0, begin)
+            begin[short] = 0
         self.cursor[rows] = begin + size
-        columns = begin[:, None] if size == 1 else begin[:, None] + np.arange(size)
-        drawn: NDArray[np.float64] = self.values[rows[:, None], columns]
+        # By flat position: several times as fast as by row and column.
+        first = (rows * BLOCK + begin)[:, None]
+        drawn: NDArray[np.float64] = self.values.take(
+            first if size == 1 else first + np.arange(size)
+        )
         return drawn
 
 
@@ -51,8 +54,8 @@ class Streams:
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self.generators = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
-        self._uniform = _Blocks(len(seeds), lambda generator, size: generator.random(size))
-        self._normal = _Blocks(len(seeds), lambda generator, size: generator.standard_normal(size))
+        self._uniform = _Blocks(len(seeds), np.random.Generator.random)
+        self._normal = _Blocks(len(seeds), np.random.Generator.standard_normal)
 
     def uniform(self, rows: NDArray[np.intp], size: int = 1) -> NDArray[np.float64]:
         """Uniform draws in [0, 1), `[len(rows), size]`."""

@@ -71,12 +71,14 @@ class HideIndices(gym.ObservationWrapper[Any, Any, Any], gym.utils.RecordConstru
 class Flicker(_RandomObservation, gym.utils.RecordConstructorArgs):
     """With some probability show zeros instead of the observation (Hausknecht & Stone 2015).
 
+    The observation space is widened to hold zero where it does not.
+
     Args:
         env: observes a Box.
         probability: in [0, 1).
 
     Raises:
-        ValueError: the observation is no Box, or zero is outside of it; or no probability.
+        ValueError: the observation is no Box, or `probability` is none.
     """
 
     def __init__(self, env: gym.Env[Any, Any], probability: float) -> None:

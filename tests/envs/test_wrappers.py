@@ -61,6 +61,12 @@ def test_flicker_shows_zeros_as_often_as_it_says() -> None:
     np.testing.assert_array_equal(seen[~hidden], steps[:, None] * np.array([1, 2, 3]))
 
 
+def test_flicker_widens_a_space_without_zero() -> None:
+    env = Counting()
+    env.observation_space = spaces.Box(1, 1e6, (3,), np.float32)
+    assert Flicker(env, 0.5).observation_space == spaces.Box(0, 1e6, (3,), np.float32)
+
+
 def test_noise_has_its_standard_deviation() -> None:
     seen = play(ObservationNoise(Counting(), 0.5), 3000)
     clean = np.arange(1, 3001)[:, None] * np.array([1, 2, 3])
