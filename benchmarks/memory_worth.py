@@ -47,13 +47,11 @@ TASKS: dict[str, dict[str, Any]] = {
 
 def run(task: str, memory: str, seed: int, out: str) -> dict[str, Any]:
     """Train one agent and play its episodes; runs in a process of its own."""
-    import torch
 
     from recurrent_rl import evaluate, load_policy, make_vector_env, train
     from recurrent_rl.agents.actor_critic import AgentConfig
     from recurrent_rl.config import EnvConfig, TrainConfig
 
-    torch.set_num_threads(1)
     spec = TASKS[task]
     env_config = EnvConfig(env_kwargs=json.dumps(spec.get("kwargs", {})))
     config = TrainConfig(
@@ -61,7 +59,6 @@ def run(task: str, memory: str, seed: int, out: str) -> dict[str, Any]:
         seed=seed,
         total_timesteps=spec["steps"],
         log_dir=str(Path(out) / "runs"),
-        threads=1,
         device="cpu",
         agent=AgentConfig(memory=memory),
         env=env_config,

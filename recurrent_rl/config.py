@@ -125,8 +125,9 @@ class TrainConfig:
 
     device: str = "auto"
     """cpu, cuda, cuda:1 ...; auto takes CUDA where there is one."""
-    threads: int | None = None
-    """CPU threads of PyTorch; by default PyTorch's own choice."""
+    threads: int = 1
+    """CPU threads of PyTorch. Networks of the default size gain little from more, and lose much
+    where other processes want the cores; large ones gain."""
     log_interval: int = 1
     """Rollouts between two points in TensorBoard."""
     memory_interval: int = 10
@@ -147,6 +148,7 @@ class TrainConfig:
             "update_epochs",
             "num_minibatches",
             "log_interval",
+            "threads",
         ):
             self._check(name, getattr(self, name) >= 1, "at least 1")
         for name in ("memory_interval", "eval_episodes", "seed"):
@@ -155,7 +157,7 @@ class TrainConfig:
             self._check(name, getattr(self, name) > 0, "greater than 0")
         for name in ("gamma", "gae_lambda"):
             self._check(name, 0 <= getattr(self, name) <= 1, "between 0 and 1")
-        for name in ("clip_value", "target_kl", "threads", "seq_len"):
+        for name in ("clip_value", "target_kl", "seq_len"):
             self._check(name, getattr(self, name) is None or getattr(self, name) > 0, "above 0")
         for name in ("ent_coef", "vf_coef", "checkpoint_interval"):
             self._check(name, getattr(self, name) >= 0, "at least 0")

@@ -17,7 +17,6 @@ TINY = [
     "--total-timesteps=512",
     "--hidden-size=8",
     "--encoder-size=8",
-    "--threads=1",
 ]
 
 
@@ -39,7 +38,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_envs=8,
         num_steps=16,
         total_timesteps=256,
-        threads=1,
         agent=AgentConfig("lstm", hidden_size=8, encoder_size=8),
     )
     return train(config, progress=False).run_dir

@@ -24,7 +24,6 @@ def config(tmp_path: Path, memory: str = "lstm", **changes: Any) -> TrainConfig:
         num_steps=32,
         total_timesteps=8 * 32 * 4,
         memory_interval=2,
-        threads=1,
         agent=agent,
     )
     return dataclasses.replace(base, **changes)

@@ -31,7 +31,6 @@ def learn(
         learning_rate=3e-3,
         gamma=GAMMA,
         memory_interval=0,
-        threads=1,
         agent=AgentConfig(memory, hidden_size=32, encoder_size=32, **more),
         env=EnvConfig(env_kwargs),
     )

@@ -37,7 +37,6 @@ def config(tmp_path: Path, env_id: str = "recurrent_rl/TMaze-v0", **changes: Any
             num_minibatches=2,
             update_epochs=2,
             memory_interval=2,
-            threads=1,
             agent=AgentConfig("lstm", hidden_size=16, encoder_size=16),
         ),
         **changes,
@@ -149,7 +148,7 @@ def test_the_command_ends_with_the_status_of_the_signal_and_says_how_to_go_on(
 ) -> None:
     command = [sys.executable, "-m", "recurrent_rl", "train", "recurrent_rl/TMaze-v0"]
     process = subprocess.Popen(
-        [*command, "--log-dir", str(tmp_path), "--threads", "1", "--total-timesteps", "90000000"],
+        [*command, "--log-dir", str(tmp_path), "--total-timesteps", "90000000"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

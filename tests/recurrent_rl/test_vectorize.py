@@ -117,7 +117,7 @@ def test_an_environment_that_cannot_be_made_is_refused_by_name(
 )
 def test_gymnasiums_environments_train(env_id: str, env: EnvConfig) -> None:
     agent = AgentConfig("lstm", hidden_size=8, encoder_size=8)
-    config = TrainConfig(env_id, num_envs=4, num_steps=32, agent=agent, env=env, threads=1)
+    config = TrainConfig(env_id, num_envs=4, num_steps=32, agent=agent, env=env)
     trainer = Trainer(config)
     for _ in range(2):
         scalars = trainer.iterate()
