@@ -27,8 +27,8 @@ class _Blocks:
         if size > BLOCK:
             return np.stack([self.draw(generators[row], size) for row in rows])
         begin = self.cursor[rows]
-        short = np.flatnonzero(begin > BLOCK - size)
-        if len(short):
+        short = begin > BLOCK - size
+        if np.count_nonzero(short):
             for row in rows[short]:  # only where a block is used up: rare by its length
                 self.values[row] = self.draw(generators[row], BLOCK)
             begin[short] = 0
