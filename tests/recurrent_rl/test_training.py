@@ -142,6 +142,30 @@ def test_a_signal_stops_a_run_with_everything_saved(tmp_path: Path, number: sign
     assert load_policy(result.policy_path).summary["timesteps"] == result.timesteps
 
 
+def test_a_run_stopped_by_ctrl_c_and_resumed_saves_the_policy_of_an_unbroken_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(tmp_path, total_timesteps=8 * 16 * 40)
+    whole = train(settings, progress=False)
+    iterate = Trainer.iterate
+
+    def iterate_and_press_ctrl_c(trainer: Trainer) -> dict[str, float]:
+        if trainer.iteration == 16:
+            os.kill(os.getpid(), signal.SIGINT)
+        return iterate(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "iterate", iterate_and_press_ctrl_c)
+        broken = train(settings, progress=False)
+    assert broken.stopped_by == signal.SIGINT
+    assert broken.timesteps == 8 * 16 * 17
+    resumed = resume(broken.run_dir, progress=False)
+    assert resumed.timesteps == whole.timesteps
+    first, second = (load_policy(r.policy_path) for r in (whole, resumed))
+    assert_same(first.agent.state_dict(), second.agent.state_dict())
+    assert first.summary == second.summary
+
+
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_the_command_ends_with_the_status_of_the_signal_and_says_how_to_go_on(
     tmp_path: Path, name: str, status: int
