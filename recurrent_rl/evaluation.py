@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.episodes import successes as episode_successes
 from recurrent_rl.errors import UserError
+from recurrent_rl.rollout import action_masks
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,14 @@ def evaluate(
     start = np.ones(count, dtype=bool)
     inserted = np.zeros(count, dtype=bool)  # rows in which NEXT_STEP only resets
     rewards: NDArray[np.float64] = np.zeros(count)
-    masked = policy.agent.head.mask_size is not None and "action_mask" in infos
+    masked = policy.agent.head.mask_size if "action_mask" in infos else None
     while (played < quota).any() and not (should_stop and should_stop()):
         action, state = policy.predict(
             observation,
             state,
             start if with_memory else np.ones(count, dtype=bool),
             deterministic,
-            infos["action_mask"] if masked else None,
+            action_masks(infos, (count, masked)) if masked else None,
             rewards,
         )
         observation, rewards, terminated, truncated, infos = env.step(action)

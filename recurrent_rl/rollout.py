@@ -25,6 +25,20 @@ from recurrent_rl.episodes import EpisodeStatistics
 from recurrent_rl.errors import UserError
 
 
+def action_masks(infos: dict[str, Any], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The copies' action masks `[B, n]`; all is allowed in a copy that does not tell.
+
+    Args:
+        infos: of a vector environment's reset or step.
+        shape: `(B, n)`.
+    """
+    masks = np.ones(shape, dtype=bool)
+    if "action_mask" in infos:
+        told = np.asarray(infos.get("_action_mask", np.ones(shape[0])), dtype=bool)
+        masks[told] = np.asarray(infos["action_mask"]).reshape(shape)[told]
+    return masks
+
+
 class Sequences(NamedTuple):
     """Chunks of a rollout, side by side: what an update learns from. `C` chunks of `L` steps."""
 
@@ -275,9 +289,8 @@ class Collector:
         for path, x in leaves.items():
             rollout.leaves[path][row].copy_(x)
         if rollout.action_mask is not None:
-            rollout.action_mask[row] = torch.as_tensor(
-                np.asarray(infos["action_mask"]).astype(bool)
-            ).view_as(rollout.action_mask[row])
+            shape = tuple(rollout.action_mask[row].shape)
+            rollout.action_mask[row] = torch.as_tensor(action_masks(infos, shape))
 
     def _leaves(self, space: gym.Space[Any], observation: Any, rows: Any = None) -> Leaves:
         try:

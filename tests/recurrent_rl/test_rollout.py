@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.rollout import Collector
+from recurrent_rl.rollout import Collector, action_masks
 
 LENGTHS = (3, 5, 4)
 
@@ -212,3 +212,11 @@ def test_a_reward_that_is_nan_is_refused_by_copy_and_step() -> None:
 def test_the_disabled_autoreset_mode_is_refused_with_the_fix() -> None:
     with pytest.raises(UserError, match=r"autoreset_mode=AutoresetMode\.SAME_STEP"):
         make_collector(AutoresetMode.DISABLED)
+
+
+def test_a_copy_that_tells_no_action_mask_may_do_anything() -> None:
+    infos = {"action_mask": np.array([[1, 0], [0, 0], [0, 1]], np.int8)}
+    assert action_masks(infos, (3, 2)).tolist() == [[1, 0], [0, 0], [0, 1]]
+    infos["_action_mask"] = np.array([True, False, True])
+    assert action_masks(infos, (3, 2)).tolist() == [[1, 0], [1, 1], [0, 1]]
+    assert action_masks({}, (3, 2)).all()
