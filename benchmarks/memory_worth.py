@@ -108,7 +108,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             of_memory = [row for row in of_task if row["memory"] == memory]
             on, off = ([row[key] for row in of_memory] for key in ("on", "off"))
             cell = interval(on) if on else ""
-            cells.append(cell if memory == "none" or not on else f"{cell} (off: {interval(off)})")
+            cells.append(cell if memory == "none" or not on else f"{cell} ({interval(off)})")
         steps = f"{of_task[0]['steps'] / 1e6:.2g} M"
         lines.append(f"| {task} | {steps} | {len(seeds)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
