@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 from rich.console import Console
@@ -159,7 +159,7 @@ def train_command(arguments: Sequence[str]) -> int:
 class EvaluateArguments:
     """Play episodes with a trained policy, with its memory and without."""
 
-    policy: tyro.conf.Positional[str]
+    policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_POLICY")]
     """Run folder or policy file."""
     episodes: int = 1000
     """Episodes to play."""
@@ -297,8 +297,8 @@ def envs_command(arguments: Sequence[str]) -> int:
         env_any: Any = env.unwrapped
         table.add_row(
             env_id,
-            _escape(str(env.single_observation_space)),
-            _escape(str(env.single_action_space)),
+            _describe(env.single_observation_space),
+            _describe(env.single_action_space),
             str(env_any.max_episode_steps),
             _figure(env_any.memoryless_return),
             _figure(env_any.best_return),
@@ -310,8 +310,14 @@ def envs_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _describe(space: Any) -> str:
+    """A space in a word: the bounds of a Box have no room in a table."""
+    short = f"Box{space.shape}" if type(space).__name__ == "Box" else str(space)
+    return _escape(short)
+
+
 def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    return "-" if value is None else f"{value:.4g}"
 
 
 # ----------------------------------------------------------------------------------- monitor
@@ -321,7 +327,7 @@ def _figure(value: float | None) -> str:
 class MonitorArguments:
     """Serve TensorBoard over the run folders, until Ctrl-C."""
 
-    log_dir: tyro.conf.Positional[str] = "runs"
+    log_dir: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="LOG_DIR")] = "runs"
     """Folder that holds the run folders, or one run folder."""
     port: int = 6006
     """Port to listen on; 0 picks a free one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -69,9 +69,12 @@ class EnvConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of one training run. Field names follow CleanRL."""
+    """Settings of one training run. Field names follow CleanRL.
 
-    env_id: tyro.conf.Positional[str]
+    To go on with a run that was stopped: recurrent-rl train --resume RUN
+    """
+
+    env_id: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV_ID")]
     """Environment to train on: a Gymnasium id, or module:EnvId to import a module first."""
     name: str | None = None
     """Name of the experiment, part of the run folder's name; by default the memory's."""

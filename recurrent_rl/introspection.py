@@ -96,17 +96,17 @@ def _gradient_norm_by_lag(
     gradients = torch.autograd.grad(loss, fields, allow_unused=True)
     width = len(states[0]) if states else 0
     scalars: dict[str, float] = {}
-    base = 0.0
+    at_one = torch.zeros(())
     for i, lag in enumerate(lags):
         # Copies whose running episode reaches back to that state: no start since.
         reached = ~episode_start[length - lag :].any(dim=0)
         parts = [g for g in gradients[i * width : (i + 1) * width] if g is not None]
         if not parts or not reached.any():
-            continue
-        squares = torch.stack([g.square().sum(dim=(0, 2)) for g in parts]).sum(dim=0)
-        norm = float(squares.sqrt()[reached].mean())
+            break
+        norms = torch.stack([g.square().sum(dim=(0, 2)) for g in parts]).sum(dim=0).sqrt()
         if lag == 1:
-            base = scalars["memory/gradient_norm"] = norm
-        elif base > 0:
-            scalars[f"memory/gradient_norm_lag_{lag:03d}"] = norm / base
+            at_one = norms
+            scalars["memory/gradient_norm"] = float(norms[reached].mean())
+        elif (base := float(at_one[reached].mean())) > 0:  # of the same copies
+            scalars[f"memory/gradient_norm_lag_{lag:03d}"] = float(norms[reached].mean()) / base
     return scalars
