@@ -61,7 +61,7 @@ def test_the_make_targets_are_the_pip_lines_it_stands_for() -> None:
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
     result = subprocess.run(
-        ["make", "--dry-run", "--always-make", "train"],
+        ["make", "--dry-run", "--always-make", "train", "VENV=.venv", "SEED=0", "ARGS="],
         cwd=ROOT,
         capture_output=True,
         text=True,
