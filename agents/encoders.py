@@ -35,17 +35,25 @@ def orthogonal(layer: nn.Linear | nn.Conv2d, gain: float) -> None:
         nn.init.zeros_(layer.bias)
 
 
+def _scale(space: gym.Space[Any]) -> float:
+    """What a leaf's values are multiplied by: a Box of bytes goes to 0..1."""
+    return 1 / 255 if isinstance(space, spaces.Box) and space.dtype == np.uint8 else 1.0
+
+
 class VectorFeatures(nn.Module):
-    """Numbers as they are: a Box or MultiBinary, flattened."""
+    """Numbers as they are: a Box or MultiBinary, flattened; bytes scaled by 1/255."""
 
     def __init__(self, space: gym.Space[Any]) -> None:
         super().__init__()
+        self.scale = _scale(space)
         self.dims = len(space.shape or ())
         self.output_size = int(np.prod(space.shape or (1,)))
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., *shape]` to `[..., features]`."""
-        x = x if x.is_floating_point() else x.float()
+        x = x.float()
+        if self.scale != 1:
+            x = x * self.scale
         if self.dims == 1:
             return x
         return x.unsqueeze(-1) if self.dims == 0 else x.flatten(-self.dims)
@@ -81,8 +89,9 @@ class ImageFeatures(nn.Module):
     """A small convolutional network.
 
     Images are `[H, W]`, `[H, W, C]` or `[C, H, W]`: the channels are the smaller one of the first
-    and last axes. Bytes are scaled by 1/255. Images of 36 pixels and more take the layers of Mnih
-    et al. (2015); smaller ones two layers of 3 x 3, the second with stride 2, to any size from 1.
+    and last axes, the last where they are alike. Bytes are scaled by 1/255. Images of 36 pixels
+    and more on both sides take the layers of Mnih et al. (2015); smaller ones two layers of 3 x 3,
+    the second with stride 2, to any size from 1.
     """
 
     def __init__(self, space: spaces.Box, activation: str, size: int = 128) -> None:
@@ -96,7 +105,7 @@ class ImageFeatures(nn.Module):
             height, width, channels = shape
         else:
             channels, height, width = shape
-        self.scale = 1 / 255 if space.dtype == np.uint8 else 1.0
+        self.scale = _scale(space)
         # Output channels, kernel, stride, padding.
         large = min(height, width) >= 36
         plan = (

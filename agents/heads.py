@@ -21,7 +21,7 @@ from recurrent_rl.agents.encoders import orthogonal
 from recurrent_rl.agents.spaces import check_action_space
 
 INITIAL_GAIN = 0.01  # a first policy near uniform (Andrychowicz et al. 2021, 3.2)
-LOG_STD_RANGE = (-5.0, 2.0)
+LOG_STD_RANGE = (-5.0, 2.0)  # standard deviations 0.007 to 7.4; -1..1 spans a bounded action
 
 
 class Distribution(Protocol):
@@ -47,7 +47,9 @@ class Distribution(Protocol):
 class Categorical:
     """One of n actions, by logits `[..., n]`; actions int64 `[...]`.
 
-    A masked action has probability 0 and no part in the entropy.
+    An action that is false in `mask` has probability 0 and no part in the entropy. A row that
+    allows nothing is uniform, not an error: with next-step autoreset an environment may mask all
+    actions of an ended episode, and whatever is drawn there is ignored.
     """
 
     def __init__(self, logits: Tensor, mask: Tensor | None = None) -> None:
@@ -250,8 +252,9 @@ class BoxHead(ActionHead):
     """For Box: a Gaussian whose standard deviations are learnt, the same in every state.
 
     Where an entry is bounded on both sides, -1..1 of the Gaussian spans the bounds and what lies
-    outside is clipped, so that the first policy covers the range whatever its scale. Where it is
-    unbounded the Gaussian is the action.
+    outside is clipped, so that the first policy covers the range whatever its scale. Elsewhere
+    the Gaussian is the action, clipped to the bound where there is one. The logarithm of the
+    standard deviation is clamped to `LOG_STD_RANGE`.
     """
 
     space: spaces.Box

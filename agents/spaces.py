@@ -6,7 +6,7 @@ MultiDiscrete or MultiBinary in the space, named by its path. A plain space has 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import gymnasium as gym
@@ -18,6 +18,7 @@ from torch import Tensor
 
 Leaves: TypeAlias = dict[str, Tensor]
 LEAF_TYPES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+FLOAT32_MAX = np.finfo(np.float32).max
 
 
 class UnsupportedSpaceError(ValueError):
@@ -28,18 +29,35 @@ class ObservationError(ValueError):
     """An observation that is not what its space declares."""
 
 
-def _children(space: gym.Space[Any]) -> Iterator[tuple[str, Any, gym.Space[Any]]]:
-    """Path part, key and space of what a Dict or Tuple holds."""
+def _children(space: gym.Space[Any]) -> Iterator[tuple[Any, gym.Space[Any]]]:
+    """Key and space of what a Dict or Tuple holds."""
     if isinstance(space, spaces.Dict):
-        for key, inner in space.spaces.items():
-            yield str(key), key, inner
+        yield from space.spaces.items()
     elif isinstance(space, spaces.Tuple):
-        for i, inner in enumerate(space.spaces):
-            yield str(i), i, inner
+        yield from enumerate(space.spaces)
 
 
-def _join(path: str, part: str) -> str:
-    return f"{path}/{part}" if path else part
+def _child(observation: Any, key: Any, path: str) -> Any:
+    """What an observation holds under a key, or an error that says what it holds instead."""
+    try:
+        return observation[key]
+    except (KeyError, IndexError, TypeError) as error:
+        if isinstance(observation, Mapping):
+            came = f"a mapping with the keys {list(observation)}"
+        else:
+            came = f"a {type(observation).__name__}"
+        raise ObservationError(
+            f"The observation{_at(path)} lacks {str(key)!r}, which its space declares; it is "
+            f"{came}."
+        ) from error
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}/{key}" if path else str(key)
+
+
+def _at(path: str) -> str:
+    return f" under {path!r}" if path else ""
 
 
 def leaf_spaces(space: gym.Space[Any], path: str = "") -> dict[str, gym.Space[Any]]:
@@ -51,20 +69,19 @@ def leaf_spaces(space: gym.Space[Any], path: str = "") -> dict[str, gym.Space[An
     if isinstance(space, LEAF_TYPES):
         return {path: space}
     if not isinstance(space, (spaces.Dict, spaces.Tuple)):
-        where = f" under {path!r}" if path else ""
         raise UnsupportedSpaceError(
-            f"The observation space {space}{where} is not supported. Use Box, Discrete, "
+            f"The observation space {space}{_at(path)} is not supported. Use Box, Discrete, "
             "MultiDiscrete, MultiBinary, or Dict and Tuple of these; gymnasium.wrappers."
             "TransformObservation can convert others."
         )
     found: dict[str, gym.Space[Any]] = {}
-    for part, _, inner in _children(space):
-        if "/" in part or not part:
+    for key, inner in _children(space):
+        if isinstance(space, spaces.Dict) and (not isinstance(key, str) or "/" in key or not key):
             raise UnsupportedSpaceError(
-                f"The observation space has the key {part!r}; a key may not be empty or contain "
-                "'/'. Rename it."
+                f"The observation space has the key {key!r}; a key must be text, not empty, and "
+                "without '/'. Rename it."
             )
-        found |= leaf_spaces(inner, _join(path, part))
+        found |= leaf_spaces(inner, _join(path, key))
     if not found and not path:
         raise UnsupportedSpaceError("The observation space is empty: there is nothing to see.")
     return found
@@ -82,76 +99,99 @@ def leaf_arrays(space: gym.Space[Any], observation: Any, path: str = "") -> dict
         `[B, *leaf.shape]` for each leaf; Discrete and MultiDiscrete count from 0.
 
     Raises:
-        ObservationError: a key is missing, or a leaf's shape, type or range is not as declared.
+        ObservationError: a key is missing, a leaf's shape, type or range is not as declared, or
+            leaves are of different batches. The limits of a Box are not checked, but for bytes.
     """
     if not isinstance(space, LEAF_TYPES):
         found: dict[str, NDArray[Any]] = {}
-        for part, key, inner in _children(space):
-            try:
-                value = observation[key]
-            except (KeyError, IndexError, TypeError) as error:
-                raise ObservationError(
-                    f"The observation{_at(path)} lacks {part!r}, which its space declares."
-                ) from error
-            found |= leaf_arrays(inner, value, _join(path, part))
+        for key, inner in _children(space):
+            found |= leaf_arrays(inner, _child(observation, key, path), _join(path, key))
+        if len({len(array) for array in found.values()}) > 1:
+            sizes = {name: len(array) for name, array in found.items()}
+            raise ObservationError(
+                f"The observation{_at(path)} has leaves of different batches: {sizes}."
+            )
         return found
-    array = np.asarray(observation)
+    try:
+        array = np.asarray(observation)
+    except ValueError as error:
+        raise ObservationError(
+            f"The observation{_at(path)} is ragged; expected {_batch_of(space)}."
+        ) from error
     shape = space.shape or ()
     if array.shape[1:] != shape or array.ndim != len(shape) + 1:
-        came = f"shape {list(array.shape)}"
         raise ObservationError(
-            f"The observation{_at(path)} has {came}; expected a batch "
-            f"[B{''.join(f', {n}' for n in shape)}] of {space}."
+            f"The observation{_at(path)} has shape {list(array.shape)}; expected "
+            f"{_batch_of(space)}."
         )
-    if array.dtype.kind not in "biuf":
+    kinds, what = ("biuf", "numbers") if _takes_fractions(space) else ("biu", "integers")
+    if array.dtype.kind not in kinds:
         raise ObservationError(
-            f"The observation{_at(path)} is of type {array.dtype}; expected numbers of {space}."
+            f"The observation{_at(path)} is of type {array.dtype}; expected {what} of {space}."
         )
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         size: Any = space.n if isinstance(space, spaces.Discrete) else space.nvec
-        if np.any(space.start):
-            array = array - space.start
-        if len(array) and ((array < 0) | (array >= size)).any():
-            rows = np.argwhere((array < 0) | (array >= size))[:, 0]
-            raise ObservationError(
-                f"The observation{_at(path)} of copy {rows[0]} is {observation[rows[0]]}, which "
-                f"is not in {space}."
-            )
-        return {path: array.astype(np.int64, copy=False)}
+        index = array.astype(np.int64, copy=False) - space.start
+        _refuse(path, space, array, (index < 0) | (index >= size))
+        return {path: index}
+    if isinstance(space, spaces.MultiBinary):
+        _refuse(path, space, array, (array != 0) & (array != 1))
+    elif space.dtype == np.uint8 and array.dtype != np.uint8:
+        _refuse(path, space, array, (array < 0) | (array > 255))
     return {path: array}
 
 
-def _at(path: str) -> str:
-    return f" under {path!r}" if path else ""
+def _batch_of(space: gym.Space[Any]) -> str:
+    return f"a batch [B{''.join(f', {n}' for n in space.shape or ())}] of {space}"
 
 
-def stack_observations(space: gym.Space[Any], observations: Sequence[Any]) -> Any:
+def _takes_fractions(space: gym.Space[Any]) -> bool:
+    """Whether floats may stand for this leaf's values: not where they would be cut to integers."""
+    return isinstance(space, spaces.MultiBinary) or (
+        isinstance(space, spaces.Box) and space.dtype != np.uint8
+    )
+
+
+def _refuse(
+    path: str, space: gym.Space[Any], array: NDArray[Any], outside: NDArray[np.bool_]
+) -> None:
+    if outside.any():
+        entry = tuple(int(i) for i in np.argwhere(outside)[0])
+        where = f" at {list(entry[1:])}" if entry[1:] else ""
+        raise ObservationError(
+            f"The observation{_at(path)} of copy {entry[0]} is {array[entry]}{where}, which is "
+            f"not in {space}."
+        )
+
+
+def stack_observations(space: gym.Space[Any], observations: Sequence[Any], path: str = "") -> Any:
     """Unbatched observations as one batched observation of the same nesting.
 
     Raises:
-        ObservationError: they do not have the same shape.
+        ObservationError: a key is missing, or they do not have the same shape.
     """
-    if isinstance(space, spaces.Dict):
-        return {
-            key: stack_observations(inner, [o[key] for o in observations])
-            for key, inner in space.spaces.items()
+    if not isinstance(space, LEAF_TYPES):
+        stacked = {
+            key: stack_observations(
+                inner, [_child(o, key, path) for o in observations], _join(path, key)
+            )
+            for key, inner in _children(space)
         }
-    if isinstance(space, spaces.Tuple):
-        return tuple(
-            stack_observations(inner, [o[i] for o in observations])
-            for i, inner in enumerate(space.spaces)
-        )
+        return stacked if isinstance(space, spaces.Dict) else tuple(stacked.values())
     try:
         return np.stack([np.asarray(o) for o in observations])
     except ValueError as error:
-        raise ObservationError(f"Observations of {space} differ in shape: {error}.") from error
+        raise ObservationError(
+            f"Observations{_at(path)} of {space} differ in shape: {error}."
+        ) from error
 
 
 def first_nonfinite(arrays: dict[str, NDArray[Any]]) -> tuple[str, int] | None:
-    """Path and copy of the first NaN or infinity in the leaves, or None."""
+    """Path and copy of the first value that is no finite float32 (NaN or infinity), or None."""
     for path, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            return path, int(np.argwhere(~np.isfinite(array))[0, 0])
+        # NaN compares as false. A finite float64 beyond float32 would be infinite once stored.
+        if array.dtype.kind == "f" and not (finite := np.abs(array) <= FLOAT32_MAX).all():
+            return path, int(np.argwhere(~finite)[0, 0])
     return None
 
 
@@ -188,32 +228,38 @@ def check_action_space(space: gym.Space[Any]) -> None:
 
 
 def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
-    """A space as JSON values; `space_from_json` gives an equal one."""
-    kind = type(space).__name__
+    """A space as JSON values; `space_from_json` gives an equal one, its keys in the same order.
+
+    Raises:
+        UnsupportedSpaceError: the space, or one in it, is of another kind.
+    """
     if isinstance(space, spaces.Box):
         return {
-            "type": kind,
+            "type": "Box",
             "low": _bound_to_json(space.low),
             "high": _bound_to_json(space.high),
             "shape": list(space.shape),
             "dtype": str(space.dtype),
         }
     if isinstance(space, spaces.Discrete):
-        return {"type": kind, "n": int(space.n), "start": int(space.start)}
+        fields = {"type": "Discrete", "n": int(space.n), "start": int(space.start)}
+        # Only where it is not the usual one: older releases of Gymnasium know no other.
+        return fields if space.dtype == np.int64 else fields | {"dtype": str(space.dtype)}
     if isinstance(space, spaces.MultiDiscrete):
         return {
-            "type": kind,
+            "type": "MultiDiscrete",
             "nvec": space.nvec.tolist(),
             "start": space.start.tolist(),
             "dtype": str(space.dtype),
         }
     if isinstance(space, spaces.MultiBinary):
-        return {"type": kind, "n": list(space.shape)}
+        return {"type": "MultiBinary", "n": list(space.shape)}
     if isinstance(space, spaces.Dict):
         # A list keeps the order, which the leaves follow.
-        return {"type": kind, "spaces": [[k, space_to_json(s)] for k, s in space.spaces.items()]}
+        inner = [[key, space_to_json(s)] for key, s in space.spaces.items()]
+        return {"type": "Dict", "spaces": inner}
     if isinstance(space, spaces.Tuple):
-        return {"type": kind, "spaces": [space_to_json(inner) for inner in space.spaces]}
+        return {"type": "Tuple", "spaces": [space_to_json(inner) for inner in space.spaces]}
     raise UnsupportedSpaceError(f"The space {space} cannot be saved.")
 
 
@@ -234,7 +280,8 @@ def space_from_json(fields: dict[str, Any]) -> gym.Space[Any]:
         )
         return spaces.Box(low.copy(), high.copy(), dtype=dtype.type)
     if kind == "Discrete":
-        return spaces.Discrete(fields["n"], start=fields["start"])
+        given = {"dtype": np.dtype(fields["dtype"]).type} if "dtype" in fields else {}
+        return spaces.Discrete(fields["n"], start=fields["start"], **given)
     if kind == "MultiDiscrete":
         dtype = np.dtype(fields["dtype"])
         return spaces.MultiDiscrete(fields["nvec"], dtype=dtype.type, start=fields["start"])
@@ -242,7 +289,8 @@ def space_from_json(fields: dict[str, Any]) -> gym.Space[Any]:
         shape = fields["n"]
         return spaces.MultiBinary(shape[0] if len(shape) == 1 else shape)
     if kind == "Dict":
-        return spaces.Dict({key: space_from_json(inner) for key, inner in fields["spaces"]})
+        # Pairs, not a dictionary, whose keys Gymnasium would sort.
+        return spaces.Dict([(key, space_from_json(inner)) for key, inner in fields["spaces"]])
     if kind == "Tuple":
         return spaces.Tuple([space_from_json(inner) for inner in fields["spaces"]])
     raise ValueError(f"Unknown space type {kind!r}.")

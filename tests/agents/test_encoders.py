@@ -56,12 +56,21 @@ def test_every_leaf_has_a_part_in_the_features(space: gym.Space[Any]) -> None:
         assert not torch.equal(moved, before)
 
 
-def test_bytes_are_scaled_to_one() -> None:
-    encoder = Encoder(leaf_spaces(spaces.Box(0, 255, (8, 8, 1), np.uint8)), 8, 0, "tanh")
-    white = torch.full((1, 8, 8, 1), 255, dtype=torch.uint8)
-    encoder_float = Encoder(leaf_spaces(spaces.Box(0, 1, (8, 8, 1))), 8, 0, "tanh")
+@pytest.mark.parametrize("shape", [(8, 8, 1), (128,), (2, 8, 8, 1)], ids=str)
+def test_bytes_are_scaled_to_one(shape: tuple[int, ...]) -> None:
+    encoder = Encoder(leaf_spaces(spaces.Box(0, 255, shape, np.uint8)), 8, 0, "tanh")
+    white = torch.full((1, *shape), 255, dtype=torch.uint8)
+    encoder_float = Encoder(leaf_spaces(spaces.Box(0, 1, shape)), 8, 0, "tanh")
     encoder_float.load_state_dict(encoder.state_dict())
     torch.testing.assert_close(encoder({"": white}), encoder_float({"": white.float() / 255}))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.bool])
+def test_numbers_of_any_type_are_encoded_as_float32(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(leaf_spaces(spaces.Box(-1, 1, (3,))), 8, 1, "tanh")
+    x = torch.tensor([[1.0, 0.0, 1.0]])
+    assert torch.equal(encoder({"": x.to(dtype)}), encoder({"": x}))
 
 
 def test_silenced_leaves_are_zero_where_they_are_told_to_be() -> None:

@@ -1,5 +1,6 @@
 """Distributions against torch.distributions, and the way from action tensors to environments."""
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -96,6 +97,11 @@ def test_samples_have_the_distributions_frequencies() -> None:
     expected = torch.softmax(logits, 0) * count
     chi_square = ((torch.bincount(drawn, minlength=4) - expected).square() / expected).sum()
     assert chi_square < 16.3  # the 99.9 % quantile with 3 degrees of freedom
+    both = MultiCategorical(logits.expand(count, 4), [2, 2]).sample(generator)
+    pairs = torch.bincount(2 * both[:, 0] + both[:, 1], minlength=4)
+    first, second = torch.softmax(logits[:2], 0), torch.softmax(logits[2:], 0)
+    expected = torch.outer(first, second).flatten() * count
+    assert ((pairs - expected).square() / expected).sum() < 16.3
     bits = Bernoulli(logits.expand(count, 4)).sample(generator)
     assert_close(bits.mean(0), torch.sigmoid(logits), atol=0.015, rtol=0)
     normal = DiagonalGaussian(logits.expand(count, 4), torch.tensor([0.0, -1.0, 0.5, 0.0]))
@@ -124,6 +130,35 @@ def test_a_masked_action_is_never_taken_and_has_no_part_in_entropy_or_gradient()
     )
     assert torch.isfinite(gradient).all()
     assert (gradient[:, [1, 3]] == 0).all()
+
+
+def test_a_mask_of_several_components_is_split_among_them() -> None:
+    head = make_head(spaces.MultiDiscrete([2, 3]), 4)
+    assert head.mask_size == 5
+    features = torch.randn(500, 4, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([False, True, True, False, True]).expand(500, 5)
+    drawn = head(features, mask).sample(torch.Generator().manual_seed(0))
+    assert set(drawn[:, 0].tolist()) == {1}
+    assert set(drawn[:, 1].tolist()) == {0, 2}
+
+
+def test_a_row_that_allows_nothing_is_uniform_and_disturbs_no_other() -> None:
+    logits = randn(2, 3)
+    mask = torch.tensor([[False, False, False], [True, True, True]])
+    masked = Categorical(logits, mask)
+    assert_close(masked.log_probs[0].exp(), torch.full((3,), 1 / 3, dtype=torch.float64))
+    (gradient,) = torch.autograd.grad(masked.entropy().sum(), logits)
+    assert (gradient[0] == 0).all()
+    assert_close(gradient[1], torch.autograd.grad(Categorical(logits).entropy()[1], logits)[0][1])
+
+
+@pytest.mark.parametrize(("log_std", "expected"), [(-40.0, -5.0), (0.3, 0.3), (40.0, 2.0)])
+def test_the_standard_deviation_stays_within_its_range(log_std: float, expected: float) -> None:
+    head = make_head(spaces.Box(-1, 1, (2,)), 4)
+    with torch.no_grad():
+        head.get_parameter("log_std").fill_(log_std)
+    each = expected + 0.5 * math.log(2 * math.pi * math.e)
+    assert float(head(torch.zeros(4)).entropy().detach()) == pytest.approx(2 * each)
 
 
 SPACES: list[gym.Space[Any]] = [

@@ -66,6 +66,21 @@ def test_an_update_of_the_return_statistics_moves_no_value() -> None:
         assert_close(after, before, rtol=1e-3, atol=1e-3)
 
 
+def test_in_double_precision_an_update_moves_no_value_at_all() -> None:
+    torch.manual_seed(0)
+    normaliser, critic = ReturnNormaliser().double(), nn.Linear(8, 1).double()
+    features = torch.randn(32, 8, dtype=torch.float64)
+    for scale in (1.0, 300.0, 0.01, 50.0):
+        before = normaliser.denormalise(critic(features))
+        normaliser.update(scale * torch.randn(500) + 3 * scale, critic)
+        assert_close(normaliser.denormalise(critic(features)), before, rtol=1e-9, atol=1e-9)
+
+
+def test_values_are_in_units_of_return_before_the_first_update() -> None:
+    value = torch.tensor([-2.0, 0.5])
+    assert torch.equal(ReturnNormaliser().denormalise(value), value)
+
+
 def test_the_first_update_takes_over_and_later_ones_adapt() -> None:
     normaliser, critic = ReturnNormaliser(), nn.Linear(2, 1)
     data = 40 + 7 * torch.randn(5000, generator=torch.Generator().manual_seed(0))

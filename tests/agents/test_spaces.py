@@ -1,23 +1,27 @@
 """Spaces: leaves of nested observations, refusals by name, and the round trip through JSON."""
 
+import inspect
 import json
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
 from recurrent_rl.agents.spaces import (
     ObservationError,
     UnsupportedSpaceError,
+    check_action_space,
     first_nonfinite,
     leaf_arrays,
     leaf_spaces,
     space_from_json,
     space_to_json,
     stack_observations,
+    storage_dtype,
 )
 
 PIXELS = spaces.Dict({"pixels": spaces.Box(0, 255, (4, 5, 3), np.uint8)})
@@ -72,7 +76,23 @@ def test_discrete_leaves_count_from_zero() -> None:
         (spaces.Box(-1, 1, (1,)), np.array([["x"]]), "is of type <U1"),
         (spaces.Discrete(3), np.array([0, 3, 1]), "of copy 1 is 3, which is not in Discrete"),
         (spaces.MultiDiscrete([2, 3]), np.array([[0, 0], [0, -1]]), "of copy 1 is"),
-        (spaces.Dict({"a": spaces.Discrete(2)}), {"b": np.array([1])}, "lacks 'a'"),
+        (spaces.Discrete(3), np.array([1.7]), "is of type float64; expected integers of Discrete"),
+        (spaces.Discrete(3), np.array([np.nan]), "is of type float64; expected integers"),
+        (spaces.MultiBinary(2), np.array([[1, 0], [1, 2]]), r"of copy 1 is 2 at \[1\]"),
+        (spaces.MultiBinary(2), np.array([[1, np.nan]]), r"of copy 0 is nan at \[1\]"),
+        (spaces.Box(0, 255, (2,), np.uint8), np.array([[1, 256]]), r"of copy 0 is 256 at \[1\]"),
+        (spaces.Box(0, 255, (2,), np.uint8), np.array([[-1, 0]]), r"of copy 0 is -1 at \[0\]"),
+        (spaces.Box(0, 255, (2,), np.uint8), np.zeros((1, 2)), "expected integers of Box"),
+        (spaces.Box(-1, 1, (2,)), [[0, 1], [0]], r"is ragged; expected a batch \[B, 2\]"),
+        (spaces.Box(-1, 1, (2,)), np.array([[1, None]]), "is of type object; expected numbers"),
+        (spaces.Dict({"a": spaces.Discrete(2)}), {"b": np.array([1])}, r"lacks 'a'.* keys \['b'\]"),
+        (spaces.Dict({"a": spaces.Discrete(2)}), np.array([1]), "lacks 'a'.* a ndarray"),
+        (spaces.Tuple((spaces.Discrete(2),) * 2), (np.array([1]),), "lacks '1'.* a tuple"),
+        (
+            spaces.Dict({"a": spaces.Discrete(2), "b": spaces.Discrete(2)}),
+            {"a": np.array([1]), "b": np.array([1, 0])},
+            "different batches: {'a': 1, 'b': 2}",
+        ),
         (
             spaces.Dict({"a": spaces.Box(-1, 1, (2,))}),
             {"a": np.zeros((1, 3))},
@@ -88,11 +108,40 @@ def test_an_observation_outside_its_space_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("observations", "message"),
+    [
+        ([{"b": {"x": [0.0]}}, {"b": {}}], r"under 'b' lacks 'x'.* keys \[\]"),
+        ([{"b": {"x": [0.0]}}, {"b": {"x": [0.0, 1.0]}}], "under 'b/x' .* differ in shape"),
+    ],
+)
+def test_observations_that_cannot_be_stacked_are_refused_by_path(
+    observations: list[Any], message: str
+) -> None:
+    space = spaces.Dict({"b": spaces.Dict({"x": spaces.Box(-1, 1, (1,))})})
+    with pytest.raises(ObservationError, match=message):
+        stack_observations(space, observations)
+
+
+def test_values_of_another_type_but_within_the_space_are_taken() -> None:
+    assert leaf_arrays(spaces.Discrete(4), [3, 0])[""].tolist() == [3, 0]
+    assert leaf_arrays(spaces.Discrete(4), np.array([3], np.uint8))[""].dtype == np.int64
+    byte = spaces.Box(0, 255, (1,), np.uint8)
+    assert leaf_arrays(byte, np.array([[255]]))[""].tolist() == [[255]]
+    assert leaf_arrays(spaces.MultiBinary(2), np.array([[0.0, 1.0]]))[""].tolist() == [[0, 1]]
+
+
+def test_a_box_leaf_is_not_copied() -> None:
+    observation = np.zeros((2, 3), np.float32)
+    assert leaf_arrays(spaces.Box(-1, 1, (3,)), observation)[""] is observation
+
+
+@pytest.mark.parametrize(
     ("space", "message"),
     [
         (spaces.Text(5), r"Text.* is not supported. Use Box, Discrete"),
         (spaces.Dict({"a": spaces.Sequence(spaces.Discrete(2))}), "under 'a' is not supported"),
         (spaces.Dict({"a/b": spaces.Discrete(2)}), "key 'a/b'"),
+        (spaces.Dict([("1", spaces.Discrete(2)), (1, spaces.Discrete(3))]), "key 1;"),  # type: ignore[list-item]
         (spaces.Dict({}), "nothing to see"),
     ],
 )
@@ -109,6 +158,14 @@ def test_the_first_nan_or_infinity_is_found_by_leaf_and_copy() -> None:
     bad[2, 1] = np.inf
     assert first_nonfinite({"a": good, "n": np.zeros(4, np.int64)}) is None
     assert first_nonfinite({"a": good, "b": bad}) == ("b", 2)
+    bad[1, 0] = np.nan
+    assert first_nonfinite({"b": bad}) == ("b", 1)
+    assert first_nonfinite({"b": bad.astype(np.float16)}) == ("b", 1)
+
+
+def test_a_number_too_large_for_float32_counts_as_infinite() -> None:
+    assert first_nonfinite({"": np.array([[0.0], [-1e39]])}) == ("", 1)
+    assert first_nonfinite({"": np.array([[0.0], [-1e38]])}) is None
 
 
 @pytest.mark.parametrize(
@@ -125,10 +182,64 @@ def test_the_first_nan_or_infinity_is_found_by_leaf_and_copy() -> None:
         spaces.MultiBinary(3),
         spaces.MultiBinary([2, 3]),
         NESTED,
+        spaces.Dict([("b", spaces.Discrete(2)), ("a", spaces.Discrete(2))]),
+        spaces.Dict(d=spaces.Discrete(2), c=spaces.Dict(f=spaces.Discrete(2), e=PIXELS)),
     ],
     ids=str,
 )
 def test_a_space_is_the_same_after_json(space: gym.Space[Any]) -> None:
     again = space_from_json(json.loads(json.dumps(space_to_json(space))))
     assert again == space
+    # Equal Dicts may differ in order, and the encoder's weights go by the order of the leaves.
     assert list(leaf_spaces(again)) == list(leaf_spaces(space))
+
+
+def test_a_subclass_is_saved_as_the_space_it_is() -> None:
+    class Velocity(spaces.Box):
+        pass
+
+    assert space_from_json(space_to_json(Velocity(-1, 1, (2,)))) == spaces.Box(-1, 1, (2,))
+
+
+def test_a_space_that_cannot_be_saved_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedSpaceError, match="Text"):
+        space_to_json(spaces.Dict({"a": spaces.Text(5)}))
+
+
+@pytest.mark.skipif(
+    "dtype" not in inspect.signature(spaces.Discrete.__init__).parameters,
+    reason="this Gymnasium has int64 Discrete only",
+)
+def test_the_type_of_a_discrete_is_the_same_after_json() -> None:
+    space = spaces.Discrete(3, dtype=np.int32)
+    again = space_from_json(json.loads(json.dumps(space_to_json(space))))
+    assert again == space
+    assert again.dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("space", "dtype"),
+    [
+        (spaces.Box(-1, 1, (2,), np.float64), torch.float32),
+        (spaces.Box(-5, 5, (2,), np.int64), torch.float32),
+        (spaces.Box(0, 255, (4, 4, 3), np.uint8), torch.uint8),
+        (spaces.Discrete(2), torch.int64),
+        (spaces.MultiDiscrete([2, 3]), torch.int64),
+        (spaces.MultiBinary(2), torch.uint8),
+    ],
+    ids=str,
+)
+def test_a_leaf_is_stored_in_a_type_that_holds_it(
+    space: gym.Space[Any], dtype: torch.dtype
+) -> None:
+    assert storage_dtype(space) is dtype
+
+
+@pytest.mark.parametrize(
+    "space",
+    [spaces.Text(5), spaces.Dict({"a": spaces.Discrete(2)}), spaces.Box(0, 9, (1,), np.int64)],
+    ids=str,
+)
+def test_an_unsupported_action_space_is_refused_by_name(space: gym.Space[Any]) -> None:
+    with pytest.raises(UnsupportedSpaceError, match=type(space).__name__):
+        check_action_space(space)
