@@ -245,7 +245,8 @@ def previous_action_space(action_space: gym.Space[Any]) -> gym.Space[Any]:
     if isinstance(action_space, gym.spaces.Discrete):
         return gym.spaces.Discrete(int(action_space.n))
     if isinstance(action_space, gym.spaces.MultiDiscrete):
-        return gym.spaces.MultiDiscrete(action_space.nvec)
-    if isinstance(action_space, gym.spaces.Box):
-        return gym.spaces.Box(-np.inf, np.inf, action_space.shape, np.float32)
-    return action_space
+        return gym.spaces.MultiDiscrete(action_space.nvec.reshape(-1))
+    size = int(np.prod(action_space.shape or ()))
+    if isinstance(action_space, gym.spaces.MultiBinary):
+        return gym.spaces.MultiBinary(size)
+    return gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)

@@ -164,6 +164,8 @@ class Policy:
             raise ValueError(
                 f"action_masks has shape {list(mask.shape)}; expected [{batch}, {size}]."
             )
+        if not mask.any(dim=-1).all():
+            raise ValueError("action_masks forbids every action; allow at least one.")
         return mask.expand(batch, size)
 
     def _leaves(self, observation: Any) -> Leaves:
@@ -175,7 +177,10 @@ class Policy:
         space, value = self.observation_space, observation
         while isinstance(space, (gym.spaces.Dict, gym.spaces.Tuple)):
             key: Any = next(iter(space.spaces)) if isinstance(space, gym.spaces.Dict) else 0
-            space, value = space[key], value[key]
+            try:
+                space, value = space[key], value[key]
+            except (KeyError, IndexError, TypeError):
+                return True  # not of this space: reading the leaves says what is missing
         return np.ndim(value) > len(space.shape or ())
 
     def actor(self, deterministic: bool = True, seed: int | None = None) -> Actor:

@@ -116,12 +116,15 @@ def evaluate(
     rewards: NDArray[np.float64] = np.zeros(count)
     masked = policy.agent.head.mask_size if "action_mask" in infos else None
     while (played < quota).any() and not (should_stop and should_stop()):
+        masks = action_masks(infos, (count, masked)) if masked else None
+        if masks is not None:
+            masks[inserted] = True  # the action is ignored there
         action, state = policy.predict(
             observation,
             state,
             start if with_memory else np.ones(count, dtype=bool),
             deterministic,
-            action_masks(infos, (count, masked)) if masked else None,
+            masks,
             rewards,
         )
         observation, rewards, terminated, truncated, infos = env.step(action)

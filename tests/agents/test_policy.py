@@ -42,7 +42,7 @@ def make(
     with torch.no_grad():
         for parameter in agent.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
-    if not agent.config.previous_reward:
+    if not (agent.config.previous_reward or agent.config.previous_action):
         vectors = {path: 2 + torch.randn(50, 2, 3) for path in ("", "rest/2")}
         agent.observation_normaliser.update(vectors, torch.ones(50, 2, dtype=torch.bool))
     return Policy(agent, {"env_id": "x", "timesteps": 3})
@@ -205,6 +205,35 @@ def test_wrong_arguments_are_refused(call: Any, error: type[Exception], message:
     _, state = policy.predict(np.zeros((2, 3), np.float32))
     with pytest.raises(error, match=message):
         call(policy, state)
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        spaces.MultiDiscrete(np.array([[2, 3], [4, 2]])),
+        spaces.MultiBinary([2, 3]),
+        spaces.Box(-1, 1, (2, 2)),
+        spaces.Box(-1, 1, ()),
+    ],
+    ids=str,
+)
+def test_an_action_of_any_shape_can_be_fed_back(action: gym.Space[Any]) -> None:
+    policy = make(action=action, previous_action=True)
+    state: PolicyState | None = None
+    for _ in range(3):
+        one, state = policy.predict(np.zeros((2, 3), np.float32), state)
+        assert batch_space(action, 2).contains(np.asarray(one, dtype=action.dtype))
+
+
+def test_a_dict_observation_without_a_key_is_refused_by_the_key() -> None:
+    policy = make(NESTED)
+    with pytest.raises(ObservationError, match="lacks 'image'"):
+        policy.predict({"rest": ()})
+
+
+def test_a_mask_that_forbids_everything_is_refused() -> None:
+    with pytest.raises(ValueError, match="forbids every action"):
+        make().predict(np.zeros(3, np.float32), action_masks=[0, 0, 0, 0])
 
 
 def test_a_policy_that_is_fed_rewards_asks_for_them() -> None:
