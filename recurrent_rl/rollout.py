@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.memory import MemoryState, cat_states, map_state, select_state
+from recurrent_rl.agents.memory import MemoryState, cat_states, select_state
 from recurrent_rl.agents.spaces import (
     Leaves,
     ObservationError,
@@ -57,22 +57,14 @@ class Sequences(NamedTuple):
     def select(self, chunks: Tensor) -> Sequences:
         """The chunks with these indices."""
 
-        def pick(x: Tensor) -> Tensor:
-            return x.index_select(1, chunks)
+        def pick(field: Any) -> Any:
+            if isinstance(field, dict):
+                return {name: pick(x) for name, x in field.items()}
+            if isinstance(field, tuple):
+                return type(field)(*map(pick, field))
+            return None if field is None else field.index_select(1, chunks)
 
-        return Sequences(
-            leaves={path: pick(x) for path, x in self.leaves.items()},
-            action_mask=None if self.action_mask is None else pick(self.action_mask),
-            episode_start=pick(self.episode_start),
-            valid=pick(self.valid),
-            actions=pick(self.actions),
-            log_probs=pick(self.log_probs),
-            values=pick(self.values),
-            advantages=pick(self.advantages),
-            returns=pick(self.returns),
-            state=map_state(pick, self.state),
-            end_state=map_state(pick, self.end_state),
-        )
+        return Sequences(*map(pick, self))
 
 
 class Rollout:
