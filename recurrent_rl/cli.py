@@ -211,7 +211,9 @@ def evaluate_and_print(asked: EvaluateArguments, console: Console) -> tuple[int,
         env_config = dataclasses.replace(env_config, env_kwargs=asked.env_kwargs)
 
     settings = {"with memory": True, "memory reset every step": False}
-    if not asked.compare or policy.config.memory == "none":
+    if policy.config.memory == "none":
+        settings = {"without memory": True}
+    elif not asked.compare:
         del settings["memory reset every step"]
     table = Table(title=f"{env_id}, {asked.episodes:,} episodes")
     for column in ("", "mean return", "95 % interval", "episode length", "success"):
