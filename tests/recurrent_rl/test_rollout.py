@@ -220,3 +220,47 @@ def test_a_copy_that_tells_no_action_mask_may_do_anything() -> None:
     infos["_action_mask"] = np.array([True, False, True])
     assert action_masks(infos, (3, 2)).tolist() == [[1, 0], [1, 1], [0, 1]]
     assert action_masks({}, (3, 2)).all()
+
+
+class Nested(Counter):
+    """The same episodes, observed as a Dict with a Tuple inside."""
+
+    observation_space = gym.spaces.Dict(  # type: ignore[assignment]
+        {
+            "z": gym.spaces.Tuple((Counter.observation_space, gym.spaces.Discrete(3))),
+            "a": gym.spaces.MultiBinary(1),
+        }
+    )
+
+    def _observation(self) -> Any:
+        vector = super()._observation()
+        return {"z": (vector, self.copy), "a": np.array([self.t % 2], np.int8)}
+
+
+def test_final_observations_of_nested_spaces_are_valued_too() -> None:
+    env = SyncVectorEnv(
+        [partial(Nested, i) for i in range(3)], autoreset_mode=AutoresetMode.SAME_STEP
+    )
+    torch.manual_seed(0)
+    config = AgentConfig("gru", hidden_size=8, encoder_size=8, normalize_observations=False)
+    agent = ActorCritic(Nested.observation_space, Nested.action_space, config)
+    collector = Collector(env, agent, 12, 12, seed=0)
+    seen = 0
+    for _ in range(2):
+        rollout = collector.collect()
+        state = rollout.chunk_states[0]
+        for t in range(rollout.num_steps):
+            leaves, start, _ = rollout.row(t)
+            _, state = agent.step(leaves, state, start)
+            for b in torch.nonzero(rollout.truncated[t])[:, 0].tolist():
+                copy, episode, _ = leaves["z/0"][b].tolist()
+                final = {
+                    "z/0": torch.tensor([[copy, episode, LENGTHS[b]]]),
+                    "z/1": torch.tensor([b]),
+                    "a": torch.tensor([[LENGTHS[b] % 2]], dtype=torch.uint8),
+                }
+                own = type(state)(*(x[:, b : b + 1] for x in state))
+                value = agent.step(final, own, torch.tensor([False]))[0].value
+                assert_close(value[0], rollout.next_values[t, b], rtol=1e-5, atol=1e-6)
+                seen += 1
+    assert seen > 1
