@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from recurrent_rl.agents.encoders import ACTIVATIONS, Encoder
 from recurrent_rl.agents.heads import Distribution, make_head
-from recurrent_rl.agents.memory import Memory, MemoryState, map_state
+from recurrent_rl.agents.memory import Memory
 from recurrent_rl.agents.normalisers import ObservationNormaliser, ReturnNormaliser
 from recurrent_rl.agents.registry import check_memory_name, make_memory
 from recurrent_rl.agents.spaces import Leaves, check_action_space, leaf_spaces
+from recurrent_rl.agents.states import MemoryState, map_state
 
 PREVIOUS_ACTION = "previous_action"
 PREVIOUS_REWARD = "previous_reward"
@@ -33,7 +34,7 @@ class AgentConfig:
     """What the agent is made of. Saved in every policy file."""
 
     memory: str = "gru"
-    """Memory cell: none, rnn, lstm, gru, lstm-peephole or gru-original."""
+    """Memory cell: none, rnn, lstm, gru, lstm-peephole, gru-original, mingru, minlstm or lru."""
     hidden_size: int = 128
     """Units in each layer of the memory."""
     num_layers: int = 1

@@ -7,63 +7,17 @@ repeated `step`, in values and in gradients, for any pattern of resets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeAlias, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
-
-class NoState(NamedTuple):
-    """The state of an agent without memory: nothing."""
-
-
-class RNNState(NamedTuple):
-    """State of a plain recurrent network, `[num_layers, B, hidden]`."""
-
-    h: Tensor
-
-
-class GRUState(NamedTuple):
-    """State of a gated recurrent unit, `[num_layers, B, hidden]`."""
-
-    h: Tensor
-
-
-class LSTMState(NamedTuple):
-    """Hidden and cell state, `[num_layers, B, hidden]` each, as in `torch.nn.LSTM`."""
-
-    h: Tensor
-    c: Tensor
-
-
-MemoryState: TypeAlias = NoState | RNNState | GRUState | LSTMState
-
-
-def map_state(fn: Callable[..., Tensor], *states: MemoryState) -> MemoryState:
-    """Apply `fn` to the tensors of one or more states, field by field."""
-    fields = zip(*states, strict=True)
-    return type(states[0])(*(fn(*tensors) for tensors in fields))
-
-
-def select_state(state: MemoryState, index: Tensor) -> MemoryState:
-    """The streams with these indices: columns of dimension 1."""
-    return map_state(lambda s: s.index_select(1, index), state)
-
-
-def cat_states(states: Sequence[MemoryState], dim: int) -> MemoryState:
-    """Several states as one; `dim=1` puts their streams side by side, `dim=0` stacks layers."""
-    return map_state(lambda *tensors: torch.cat(tensors, dim), *states)
-
-
-def reset_state(state: MemoryState, episode_start: Tensor) -> MemoryState:
-    """Zero the streams for which `episode_start` (bool `[B]`) is true."""
-    start = episode_start.unsqueeze(-1)
-    return map_state(lambda s: s.masked_fill(start, 0.0), state)
+from recurrent_rl.agents.kernels import choose_kernel
+from recurrent_rl.agents.states import LayerState, MemoryState, NoState
 
 
 class Memory(nn.Module):
-    """What all memories share; a subclass computes `_run` and says which gates it has.
+    """What all memories share; a subclass computes `step_layer` and says which gates it has.
 
     Args:
         input_size: features of an input.
@@ -73,6 +27,8 @@ class Memory(nn.Module):
 
     state_type: ClassVar[type[Any]]
     gate_names: ClassVar[tuple[str, ...]] = ()
+    kernels: ClassVar[tuple[str, ...]] = ("loop",)
+    """What can unroll a layer, by name in `kernels.KERNELS`; the first that is there does."""
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
         super().__init__()
@@ -96,14 +52,14 @@ class Memory(nn.Module):
         return cast(MemoryState, self.state_type(*fields))
 
     def step(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
     ) -> tuple[Tensor, MemoryState]:
         """One time step.
 
         Args:
             x: `[B, input_size]`.
             state: after the previous step.
-            episode_start: bool `[B]`; true resets the state before `x` is read.
+            episode_start: bool `[B]`; true resets the state before `x` is read. None: all false.
 
         Returns:
             The output `[B, output_size]`, which is the top layer's h, and the new state.
@@ -112,22 +68,19 @@ class Memory(nn.Module):
             ValueError: a shape or type is not as said here.
         """
         self._check(x, state, episode_start, ("B",))
-        y, state = self._run(x.unsqueeze(0), reset_state(state, episode_start))
+        start = None if episode_start is None else episode_start.unsqueeze(0)
+        y, state = self._run(x.unsqueeze(0), state, start)
         return y.squeeze(0), state
 
     def unroll(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
     ) -> tuple[Tensor, MemoryState]:
-        """A sequence: equal to repeated `step`.
-
-        The sequence is cut only where some stream starts an episode; between the cuts one dense
-        kernel runs over the whole batch. So lockstep resets are as good as free, and the worst
-        case, a reset somewhere at each step, is a loop over time.
+        """A sequence: equal to repeated `step`, and done by one of `kernels.KERNELS`.
 
         Args:
             x: `[T, B, input_size]`.
             state: before the first step.
-            episode_start: bool `[T, B]`.
+            episode_start: bool `[T, B]`; None: all false.
 
         Returns:
             The outputs `[T, B, output_size]` and the state after the last step.
@@ -136,16 +89,33 @@ class Memory(nn.Module):
             ValueError: a shape or type is not as said here.
         """
         self._check(x, state, episode_start, ("T", "B"))
-        starts = episode_start.any(dim=1).nonzero().squeeze(1).tolist()
-        cuts = starts if starts and starts[0] == 0 else [0, *starts]
-        outputs = []
-        for begin, end in zip(cuts, [*cuts[1:], len(x)], strict=True):
-            y, state = self._run(x[begin:end], reset_state(state, episode_start[begin]))
-            outputs.append(y)
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs), state
+        return self._run(x, state, episode_start)
 
-    def _run(self, x: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
-        """Run over `[T, B, input_size]` without resets."""
+    def _run(
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None
+    ) -> tuple[Tensor, MemoryState]:
+        """Feed `x` `[T, B, F]` to the first layer and each layer's output to the next."""
+        unroll_layer = choose_kernel(self.kernels, x)
+        layers = []
+        for layer in range(self.num_layers):
+            fields = tuple([field[layer] for field in state])
+            x, fields = unroll_layer(self, x, fields, episode_start, layer)
+            layers.append(fields)
+        if len(layers) == 1:
+            return x, self.state_type(*[field.unsqueeze(0) for field in layers[0]])
+        return x, self.state_type(*[torch.stack(field) for field in zip(*layers, strict=True)])
+
+    def step_layer(self, x: Tensor, fields: LayerState, layer: int) -> tuple[Tensor, LayerState]:
+        """One step of one layer.
+
+        Args:
+            x: `[B, F]`.
+            fields: the layer's part of the state, `[B, hidden]` each, already reset.
+            layer: its number.
+
+        Returns:
+            The output `[B, hidden]`, and the fields after the step.
+        """
         raise NotImplementedError
 
     def gates(self, x: Tensor, state: MemoryState) -> dict[str, Tensor]:
@@ -171,12 +141,14 @@ class Memory(nn.Module):
         """
 
     def _check(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor, lead: tuple[str, ...]
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None, lead: tuple[str, ...]
     ) -> None:
         dims = ", ".join(lead)
         if x.dim() != len(lead) + 1 or x.shape[-1] != self.input_size:
             raise ValueError(f"x has shape {list(x.shape)}; expected [{dims}, {self.input_size}].")
-        if episode_start.shape != x.shape[:-1] or episode_start.dtype is not torch.bool:
+        if episode_start is not None and (
+            episode_start.shape != x.shape[:-1] or episode_start.dtype is not torch.bool
+        ):
             raise ValueError(
                 f"episode_start has shape {list(episode_start.shape)} and type "
                 f"{episode_start.dtype}; expected [{dims}] = {list(x.shape[:-1])} and torch.bool."
@@ -208,124 +180,11 @@ class NoMemory(Memory):
         """Nothing, for any batch."""
         return NoState()
 
-    def unroll(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor
+    def _run(
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None
     ) -> tuple[Tensor, MemoryState]:
         """The input as it came."""
-        self._check(x, state, episode_start, ("T", "B"))
         return x, state
-
-    def _run(self, x: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
-        return x, state
-
-
-class TorchMemory(Memory):
-    """A memory that torch's own recurrent layers compute.
-
-    The parameters bear torch's names and layout: `torch_layer` is a plain `torch.nn` module, and
-    `load_torch` takes over another's weights.
-    """
-
-    layer_type: ClassVar[type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]]
-    num_blocks: ClassVar[int]
-    """Blocks of `hidden` rows in each weight: one a gate, and one for the candidate."""
-    gate_order: ClassVar[tuple[str, ...]] = ()
-    """What torch's blocks are, in order; names that are no gates stand for the candidate."""
-
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
-        super().__init__(input_size, hidden_size, num_layers)
-        self.torch_layer: nn.RNNBase = self.layer_type(input_size, hidden_size, num_layers)
-        initialise(dict(self.torch_layer.named_parameters()), self.num_blocks)
-
-    def load_torch(self, layer: nn.RNNBase) -> None:
-        """Take over the weights of a `torch.nn` layer.
-
-        Raises:
-            ValueError: it is of another kind, size or form.
-        """
-        own = self.torch_layer
-        names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional")
-        for name in (*names, "proj_size", "nonlinearity"):
-            wanted, found = (getattr(module, name, None) for module in (own, layer))
-            if wanted != found or type(layer) is not type(own):
-                raise ValueError(
-                    f"The weights of {layer} do not fit {own}: {name} is {found}, not {wanted}."
-                )
-        self.torch_layer.load_state_dict(layer.state_dict())
-
-    def _run(self, x: Tensor, state: MemoryState) -> tuple[Tensor, MemoryState]:
-        fields = tuple(state)
-        y, new = self.torch_layer(x, fields if len(fields) > 1 else fields[0])
-        return y, self.state_type(*new) if isinstance(new, tuple) else self.state_type(new)
-
-    def _pre_activations(
-        self, x: Tensor, h: Tensor, layer: int
-    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """The input's and the state's part of what each block squashes, in torch's order."""
-        p = dict(self.torch_layer.named_parameters())
-        of_x = torch.nn.functional.linear(x, p[f"weight_ih_l{layer}"], p[f"bias_ih_l{layer}"])
-        of_h = torch.nn.functional.linear(h, p[f"weight_hh_l{layer}"], p[f"bias_hh_l{layer}"])
-        return of_x.chunk(self.num_blocks, -1), of_h.chunk(self.num_blocks, -1)
-
-    def gates(self, x: Tensor, state: MemoryState) -> dict[str, Tensor]:
-        """The gates that a step computes, `[num_layers, B, hidden]` each."""
-        if not self.gate_names:
-            return {}
-        _, after = self._run(x.unsqueeze(0), state)
-        before, (above, *_) = next(iter(state)), tuple(after)
-        layers = []
-        for layer in range(self.num_layers):
-            of_x, of_h = self._pre_activations(x, before[layer], layer)
-            sums = (torch.sigmoid(a + b) for a, b in zip(of_x, of_h, strict=True))
-            layers.append(dict(zip(self.gate_order, sums, strict=True)))
-            x = above[layer]
-        return {name: torch.stack([of[name] for of in layers]) for name in self.gate_names}
-
-
-class RNN(TorchMemory):
-    """The plain recurrent network (Elman 1990): h_t = tanh(W x_t + b + U h_tm1 + d)."""
-
-    state_type = RNNState
-    layer_type = nn.RNN
-    num_blocks = 1
-
-
-class LSTM(TorchMemory):
-    """Long short-term memory with forget gates (Gers et al. 2000), as `torch.nn.LSTM`.
-
-    i, f, o = sigmoid(W x_t + U h_tm1 + b), g = tanh(W x_t + U h_tm1 + b), one W, U, b for each;
-    c_t = f * c_tm1 + i * g;  h_t = o * tanh(c_t).
-    """
-
-    state_type = LSTMState
-    layer_type = nn.LSTM
-    num_blocks = 4
-    gate_names = ("input", "forget", "output")
-    gate_order = ("input", "forget", "candidate", "output")
-
-    def hold_for(self, horizon: int) -> None:
-        """Chrono: in half the units forget bias log(U(1, horizon - 1)), input bias its negative."""
-        for bias in layer_biases(self.torch_layer, "bias_ih"):
-            set_chrono_bias(bias, self.hidden_size, horizon, keep=1, write=0)
-
-
-class GRU(TorchMemory):
-    """Gated recurrent unit as `torch.nn.GRU`: the reset gate acts after the recurrent product.
-
-    r, z = sigmoid(W x_t + U h_tm1 + b);  n = tanh(W x_t + b + r * (U h_tm1 + d));
-    h_t = (1 - z) * n + z * h_tm1: the update gate z is the one that keeps.
-    """
-
-    state_type = GRUState
-    layer_type = nn.GRU
-    num_blocks = 3
-    gate_names = ("reset", "update")
-    gate_order = ("reset", "update", "candidate")
-
-    def hold_for(self, horizon: int) -> None:
-        """Chrono initialisation: in half the units update bias log(U(1, horizon - 1))."""
-        for bias in layer_biases(self.torch_layer, "bias_ih"):
-            set_chrono_bias(bias, self.hidden_size, horizon, keep=1)
 
 
 def initialise(parameters: dict[str, Tensor], num_blocks: int) -> None:
@@ -340,9 +199,12 @@ def initialise(parameters: dict[str, Tensor], num_blocks: int) -> None:
                 fill(block)
 
 
-def layer_biases(module: nn.Module, prefix: str) -> list[Tensor]:
-    """The biases of all layers whose names start so."""
-    return [p for name, p in module.named_parameters() if name.startswith(prefix)]
+def chrono_steps(like: Tensor, horizon: int) -> Tensor:
+    """U of U(1, horizon - 1) for each unit: a gate u / (1 + u) forgets within 1 + u steps.
+
+    Below a horizon of 3 all are 1, which is the gate at a bias of zero.
+    """
+    return torch.empty_like(like).uniform_(1, max(horizon - 1, 1))
 
 
 @torch.no_grad()
@@ -353,6 +215,6 @@ def set_chrono_bias(
     if horizon < 3:
         return
     slow = bias.view(-1, hidden_size)[:, hidden_size // 2 :]
-    slow[keep] = torch.empty_like(slow[keep]).uniform_(1, horizon - 1).log()
+    slow[keep] = chrono_steps(slow[keep], horizon).log()
     if write is not None:
         slow[write] = -slow[keep]

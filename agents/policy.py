@@ -16,7 +16,6 @@ from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
-from recurrent_rl.agents.memory import MemoryState
 from recurrent_rl.agents.spaces import (
     Leaves,
     leaf_arrays,
@@ -24,6 +23,7 @@ from recurrent_rl.agents.spaces import (
     space_to_json,
     stack_observations,
 )
+from recurrent_rl.agents.states import MemoryState
 
 KIND = "recurrent_rl.policy"
 VERSION = 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 
-from recurrent_rl.agents.cells import OriginalGRU, PeepholeLSTM
-from recurrent_rl.agents.memory import GRU, LSTM, RNN, Memory, NoMemory
+from recurrent_rl.agents.cells import GRU, LSTM, RNN, OriginalGRU, PeepholeLSTM
+from recurrent_rl.agents.linear_cells import LRU, MinGRU, MinLSTM
+from recurrent_rl.agents.memory import Memory, NoMemory
 
 MEMORIES: dict[str, type[Memory]] = {
     "none": NoMemory,
@@ -14,6 +15,9 @@ MEMORIES: dict[str, type[Memory]] = {
     "gru": GRU,
     "lstm-peephole": PeepholeLSTM,
     "gru-original": OriginalGRU,
+    "mingru": MinGRU,
+    "minlstm": MinLSTM,
+    "lru": LRU,
 }
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.memory import MemoryState, map_state, reset_state
+from recurrent_rl.agents.states import MemoryState, map_state, reset_state
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.ppo import policy_gradient_loss, value_loss
 from recurrent_rl.rollout import Sequences

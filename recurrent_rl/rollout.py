@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.memory import MemoryState, cat_states, select_state
 from recurrent_rl.agents.spaces import (
     Leaves,
     ObservationError,
@@ -21,6 +20,7 @@ from recurrent_rl.agents.spaces import (
     stack_observations,
     storage_dtype,
 )
+from recurrent_rl.agents.states import MemoryState, cat_states, select_state
 from recurrent_rl.episodes import EpisodeStatistics
 from recurrent_rl.errors import UserError
 

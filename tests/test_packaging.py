@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from collections import Counter
@@ -20,6 +21,9 @@ from packaging.utils import canonicalize_name
 from recurrent_rl.agents import ActorCritic, AgentConfig, Policy
 
 ROOT = Path(__file__).parents[1]
+# The compiled kernel is there if there is a compiler, and not missed if there is none.
+KERNEL = re.compile(r"recurrent_rl/agents/_sequence\.[\w.-]+")
+HAS_COMPILER = shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]) is not None
 ENV_ID = "recurrent_rl.envs:recurrent_rl/RepeatPrevious-Easy-v0"
 
 CONSUMER = f"""
@@ -70,9 +74,9 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> str:
     return result.stdout
 
 
-def build(source: Path, output: Path, kind: Literal["wheel", "sdist"]) -> Path:
+def build(source: Path, output: Path, kind: Literal["wheel", "sdist"], **environment: str) -> Path:
     command = (sys.executable, "-m", "build", "--no-isolation", f"--{kind}", "--outdir", output)
-    run(*command, cwd=source)
+    run(*command, cwd=source, **environment)
     (built,) = output.iterdir()
     return built
 
@@ -89,14 +93,19 @@ def sources() -> Counter[str]:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """Wheel and sdist, built from a copy so that nothing left over in the checkout gets in."""
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the sources, so that nothing left over in the checkout gets in."""
     source = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md"):
         shutil.copy(ROOT / name, source)
     for name in ("recurrent_rl", "envs", "agents"):
-        ignore = shutil.ignore_patterns("__pycache__")
+        ignore = shutil.ignore_patterns("__pycache__", "*.so")
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignore)
+    return source
+
+
+@pytest.fixture(scope="session")
+def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Build:
     return Build(
         wheel=build(source, tmp_path_factory.mktemp("wheel"), "wheel"),
         sdist=build(source, tmp_path_factory.mktemp("sdist"), "sdist"),
@@ -128,8 +137,22 @@ def unpacked_wheel(built: Build, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def test_the_wheel_holds_each_module_exactly_once(built: Build) -> None:
     with zipfile.ZipFile(built.wheel) as wheel:
-        names = [name for name in wheel.namelist() if ".dist-info/" not in name]
-    assert Counter(names) == sources()
+        names = Counter(name for name in wheel.namelist() if ".dist-info/" not in name)
+    extra = names - sources()
+    assert sources() - names == Counter()
+    assert [bool(KERNEL.fullmatch(name)) for name in extra.elements()] == [True] * HAS_COMPILER
+
+
+def test_without_a_compiler_the_wheel_is_built_without_the_kernel(
+    source: Path, project: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "source"
+    shutil.copytree(source, copy, symlinks=True, ignore=shutil.ignore_patterns("build"))
+    wheel = build(copy, tmp_path / "dist", "wheel", CC="no-such-compiler")
+    with zipfile.ZipFile(wheel) as archive:
+        assert Counter(n for n in archive.namelist() if ".dist-info/" not in n) == sources()
+        archive.extractall(tmp_path / "site-packages")
+    run(sys.executable, "use.py", cwd=project, PYTHONPATH=str(tmp_path / "site-packages"))
 
 
 def test_the_wheel_built_from_the_sdist_holds_the_same_files(built: Build, tmp_path: Path) -> None:

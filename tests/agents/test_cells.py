@@ -9,7 +9,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from recurrent_rl.agents.cells import OriginalGRU, PeepholeLSTM
-from recurrent_rl.agents.memory import GRUState, LSTMState
+from recurrent_rl.agents.states import GRUState, LSTMState
 
 T, B, F, H = 7, 3, 4, 5
 Array = NDArray[np.float64]

@@ -8,23 +8,22 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from recurrent_rl.agents.memory import (
-    GRU,
-    LSTM,
-    RNN,
+from recurrent_rl.agents.cells import GRU, LSTM, RNN, TorchCell
+from recurrent_rl.agents.kernels import VARIABLE
+from recurrent_rl.agents.memory import Memory
+from recurrent_rl.agents.registry import MEMORIES, make_memory
+from recurrent_rl.agents.states import (
     GRUState,
     LSTMState,
-    Memory,
     MemoryState,
-    TorchMemory,
     cat_states,
     reset_state,
     select_state,
 )
-from recurrent_rl.agents.registry import MEMORIES, make_memory
 
-T, B, F, H = 11, 4, 3, 5
+T, B, F, H = 11, 4, 3, 6
 RECURRENT = [name for name in MEMORIES if name != "none"]
+SERVED = [(name, kernel) for name in RECURRENT for kernel in MEMORIES[name].kernels]
 TORCH_LAYERS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
@@ -70,8 +69,11 @@ def gradients(outputs: Tensor, state: MemoryState, wanted: list[Tensor]) -> list
 
 @pytest.mark.parametrize("rate", [0.0, 0.02, 0.2, 1.0, "lockstep"])
 @pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("name", list(MEMORIES))
-def test_unroll_equals_repeated_step(name: str, layers: int, rate: float | str) -> None:
+@pytest.mark.parametrize(("name", "kernel"), [*SERVED, ("none", "")])
+def test_unroll_equals_repeated_step(
+    name: str, kernel: str, layers: int, rate: float | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, kernel)
     memory = make(name, layers)
     x, start = sequence(rate)
     x.requires_grad_()
@@ -94,22 +96,31 @@ def test_unroll_equals_repeated_step(name: str, layers: int, rate: float | str) 
         assert_close(a, b)
 
 
-@pytest.mark.parametrize("name", RECURRENT)
-def test_unroll_equals_repeated_step_in_single_precision(name: str) -> None:
+@pytest.mark.parametrize(("name", "kernel"), SERVED)
+def test_unroll_equals_repeated_step_in_single_precision(
+    name: str, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, kernel)
     memory = make(name, 2, torch.float32)
     x, start = sequence(0.2, torch.float32)
-    whole, _ = memory.unroll(x, some_state(memory), start)
-    state = some_state(memory)
+    x.requires_grad_()
+    wanted = [x, *memory.parameters()]
+    whole, end = memory.unroll(x, some_state(memory), start)
+    state, outputs = some_state(memory), []
     for t in range(T):
         y, state = memory.step(x[t], state, start[t])
-        assert_close(whole[t], y, rtol=1e-5, atol=1e-6)
+        outputs.append(y)
+    stepped = torch.stack(outputs)
+    assert_close(whole, stepped, rtol=1e-5, atol=1e-6)
+    for a, b in zip(gradients(whole, end, wanted), gradients(stepped, state, wanted), strict=True):
+        assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("name", list(TORCH_LAYERS))
 def test_each_episode_is_what_torch_computes_on_it_alone(name: str, layers: int) -> None:
     memory = make(name, layers)
-    assert isinstance(memory, TorchMemory)
+    assert isinstance(memory, TorchCell)
     layer = TORCH_LAYERS[name](F, H, layers).double()
     layer.load_state_dict(memory.torch_layer.state_dict())
     x, start = sequence(0.2)
@@ -128,8 +139,11 @@ def test_each_episode_is_what_torch_computes_on_it_alone(name: str, layers: int)
         assert_close(a, b_)
 
 
-@pytest.mark.parametrize("name", RECURRENT)
-def test_no_gradient_reaches_another_episode(name: str) -> None:
+@pytest.mark.parametrize(("name", "kernel"), SERVED)
+def test_no_gradient_reaches_another_episode(
+    name: str, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, kernel)
     memory = make(name, 2)
     x, _ = sequence(0.0)
     x.requires_grad_()
@@ -148,8 +162,11 @@ def test_no_gradient_reaches_another_episode(name: str) -> None:
     assert (before[6:] == 0).all()
 
 
-@pytest.mark.parametrize("name", RECURRENT)
-def test_a_start_at_the_first_step_ignores_the_given_state(name: str) -> None:
+@pytest.mark.parametrize(("name", "kernel"), SERVED)
+def test_a_start_at_the_first_step_ignores_the_given_state(
+    name: str, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, kernel)
     memory = make(name)
     x, start = sequence(0.0)
     start[0] = True
@@ -170,8 +187,11 @@ def test_two_halves_make_a_whole(name: str) -> None:
         assert_close(a, b)
 
 
-@pytest.mark.parametrize("name", RECURRENT)
-def test_gradients_agree_with_finite_differences(name: str) -> None:
+@pytest.mark.parametrize(("name", "kernel"), SERVED)
+def test_gradients_agree_with_finite_differences(
+    name: str, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, kernel)
     memory = make(name, 2)
     x, start = sequence(0.3)
 
@@ -207,7 +227,7 @@ def test_the_gates_are_those_the_step_uses(name: str) -> None:
 def test_weights_of_torch_layers_are_taken_over(name: str) -> None:
     layer = TORCH_LAYERS[name](F, H, 2).double()
     memory = make(name, 2)
-    assert isinstance(memory, TorchMemory)
+    assert isinstance(memory, TorchCell)
     memory.load_torch(layer)
     x, _ = sequence(0.0)
     y, _ = memory.unroll(x, memory.initial_state(B), torch.zeros(T, B, dtype=torch.bool))
@@ -217,7 +237,7 @@ def test_weights_of_torch_layers_are_taken_over(name: str) -> None:
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (nn.LSTM(F, H + 1), "hidden_size is 6, not 5"),
+        (nn.LSTM(F, H + 1), "hidden_size is 7, not 6"),
         (nn.LSTM(F, H, bidirectional=True), "bidirectional is True, not False"),
         (nn.LSTM(F, H, bias=False), "bias is False"),
         (nn.LSTM(F, H, proj_size=2), "proj_size is 2"),
@@ -229,13 +249,17 @@ def test_weights_of_other_layers_are_refused(layer: nn.RNNBase, message: str) ->
         LSTM(F, H, 1).load_torch(layer)
 
 
-@pytest.mark.parametrize("name", ["lstm", "lstm-peephole", "gru", "gru-original"])
+@pytest.mark.parametrize(
+    "name", ["lstm", "lstm-peephole", "gru", "gru-original", "mingru", "minlstm"]
+)
 def test_gates_are_set_to_hold_from_one_step_to_the_horizon(name: str) -> None:
     torch.manual_seed(0)
     memory = make_memory(name, 4, 500, 1, horizon=100)
     with torch.no_grad():
         gates = memory.gates(torch.zeros(1, 4), memory.initial_state(1))
     keep = gates["forget" if "lstm" in name else "update"]
+    if name == "mingru":  # its update gate is the one that writes
+        keep = 1 - keep
     # A gate of log(u) keeps u / (1 + u): a unit forgets within 1 + u steps, u from 1 to 99.
     quick, steps = (1 / (1 - keep)).squeeze().chunk(2)
     assert_close(quick, torch.full((250,), 2.0), rtol=0.5, atol=0)
@@ -261,9 +285,9 @@ def test_states_are_selected_joined_and_reset_by_stream() -> None:
 @pytest.mark.parametrize(
     ("x", "state", "start", "message"),
     [
-        ((2, 4), (1, 2, 5), torch.bool, r"x has shape \[2, 4\]; expected \[B, 3\]"),
-        ((2, 3), (1, 3, 5), torch.bool, r"state.h has shape \[1, 3, 5\]; expected .* \[1, 2, 5\]"),
-        ((2, 3), (1, 2, 5), torch.float32, "episode_start .* expected .* torch.bool"),
+        ((2, 4), (1, 2, 6), torch.bool, r"x has shape \[2, 4\]; expected \[B, 3\]"),
+        ((2, 3), (1, 3, 6), torch.bool, r"state.h has shape \[1, 3, 6\]; expected .* \[1, 2, 6\]"),
+        ((2, 3), (1, 2, 6), torch.float32, "episode_start .* expected .* torch.bool"),
     ],
 )
 def test_wrong_shapes_and_types_are_refused(

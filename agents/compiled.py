@@ -1,0 +1,226 @@
+"""The compiled kernel: a layer over a whole sequence in C, forward and backward.
+
+`sequence.c` is an optional extension: built at installation where there is a C compiler, and never
+needed. It is called through ctypes with plain pointers, in float32 or float64, on CPU tensors.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from recurrent_rl.agents.states import LayerState
+
+if TYPE_CHECKING:
+    from recurrent_rl.agents.cells import Cell
+
+CELLS = ("rnn", "gru", "gru-original", "lstm", "lstm-peephole")
+"""The cells that the kernel computes, in the order of its enumeration."""
+
+MIN_ROWS = 4
+"""Fewer rows of the batch than this are not worth a thread of their own."""
+
+MIN_WORK = 1_000_000
+"""Nor are fewer multiplications than this in all (those of one block of weights)."""
+
+_Sizes = ctypes.c_long * 5
+
+
+class _Sequence(ctypes.Structure):
+    """`Sequence` in sequence.c, which says what each field is."""
+
+    _fields_ = (
+        *((name, ctypes.c_long) for name in ("cell", "is_double", "threads")),
+        *((name, ctypes.c_long) for name in ("steps", "batch", "inputs", "units")),
+        *((name, ctypes.c_void_p) for name in ("x", "start", "h0", "c0", "w", "u", "b", "d")),
+        *((name, ctypes.c_void_p) for name in ("peephole", "y", "c_end", "saved", "shared")),
+        *((name, ctypes.c_void_p) for name in ("dy", "dc_end", "dx", "dh0", "dc0")),
+    )
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernel, or None where it was not built."""
+    for suffix in EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name(f"_sequence{suffix}")
+        if path.is_file():
+            found = ctypes.CDLL(str(path))
+            found.recurrent_sizes.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+            found.recurrent_sizes.restype = None
+            found.recurrent_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+            found.recurrent_run.restype = None
+            return found
+    return None
+
+
+@cache
+def _openmp() -> ctypes.c_void_p | None:
+    """GOMP_parallel of the OpenMP that torch computes with, where that has this entry."""
+    try:
+        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p)
+    except (AttributeError, OSError, TypeError):  # another OpenMP, or none
+        return None
+
+
+def instruction_set() -> str:
+    """What the kernel computes with here: `AVX-512`, `AVX2`, `portable`, or `not built`."""
+    found = library()
+    return "not built" if found is None else ("portable", "AVX2", "AVX-512")[found.recurrent_isa()]
+
+
+def serves(x: Tensor) -> bool:
+    """Whether the kernel is here, and can run on this input."""
+    return (
+        library() is not None
+        and x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and x.numel() > 0
+    )
+
+
+def unroll(
+    memory: Cell, x: Tensor, fields: LayerState, episode_start: Tensor | None, layer: int
+) -> tuple[Tensor, LayerState]:
+    """A kernel as `kernels.Kernel` says. Differentiable once."""
+    h, c = fields if len(fields) == 2 else (fields[0], None)
+    cell = CELLS.index(memory.compiled_cell)
+    arguments = (cell, x, episode_start, h, c, *memory.weights(layer))
+    if torch.is_grad_enabled():
+        y, c_end = _Unroll.apply(*arguments)  # type: ignore[no-untyped-call]
+    else:
+        y, c_end = _forward(*arguments)[0]
+    return y, (y[-1],) if c is None else (y[-1], c_end)
+
+
+class _Inputs(NamedTuple):
+    """What a forward pass is given: fields of `Sequence`."""
+
+    x: Tensor
+    start: Tensor | None
+    h0: Tensor
+    c0: Tensor | None
+    w: Tensor
+    u: Tensor
+    b: Tensor
+    d: Tensor | None
+    peephole: Tensor | None
+
+
+def _forward(
+    cell: int, *inputs: Tensor | None
+) -> tuple[tuple[Tensor, Tensor | None], _Inputs, Tensor]:
+    """Outputs and the last c; the inputs as the kernel read them; what the backward pass needs."""
+    given = _Inputs(*[v if v is None else v.contiguous() for v in inputs])  # type: ignore[arg-type]
+    if not given.x.dtype is given.h0.dtype is given.w.dtype:
+        raise ValueError(
+            f"x is {given.x.dtype}, the state {given.h0.dtype} and the weights {given.w.dtype}; "
+            "they must be of one type."
+        )
+    y = given.x.new_empty(*given.x.shape[:2], given.h0.shape[1])
+    c_end = None if given.c0 is None else torch.empty_like(given.c0)
+    saved, _, _ = _run(cell, given, y, c_end)
+    return (y, c_end), given, saved
+
+
+class _Unroll(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, cell: int, *inputs: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        outputs, given, saved = _forward(cell, *inputs)
+        ctx.save_for_backward(*given, outputs[0], saved)
+        ctx.cell = cell
+        ctx.set_materialize_grads(False)
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor | None, dc_end: Tensor | None) -> tuple[Tensor | None, ...]:
+        *inputs, y, saved = ctx.saved_tensors
+        given = _Inputs(*inputs)
+        dx, dh0 = torch.empty_like(given.x), torch.empty_like(given.h0)
+        dc0 = None if given.c0 is None else torch.empty_like(dh0)
+        dy = torch.zeros_like(y) if dy is None else dy.contiguous()
+        dc_end = None if dc_end is None else dc_end.contiguous()
+        _, own, padded = _run(ctx.cell, given, y, None, saved, (dy, dc_end, dx, dh0, dc0))
+
+        # Each thread's sums: block, unit, column, the last two padded.
+        units, features = given.h0.shape[1], given.x.shape[2]
+        wide_h, wide_x = padded
+        widths = [(4, wide_x, features), (4, wide_h, units), (4, 1, 1), (3, 1, 1)]
+        sums, at = [], 0
+        for blocks, wide, columns in widths:
+            part = own[:, at : at + blocks * wide_h * wide].view(-1, blocks, wide_h, wide)
+            sums.append(part[:, :, :units, :columns].sum(0))
+            at += blocks * wide_h * wide
+        dw, du, dbias, dpeephole = sums
+        blocks = len(given.w) // units
+        db = dd = dbias[:blocks]
+        if CELLS[ctx.cell] == "gru":  # the third block is of U h, the fourth of W x
+            db = dbias[[0, 1, 3]]
+        return (
+            None,
+            dx,
+            None,
+            dh0,
+            dc0,
+            dw[:blocks].reshape_as(given.w),
+            du[:blocks].reshape_as(given.u),
+            db.reshape_as(given.b),
+            None if given.d is None else dd.clone().view_as(given.d),
+            None if given.peephole is None else dpeephole.view_as(given.peephole),
+        )
+
+
+_local = threading.local()
+
+
+def _workspace(size: int, dtype: torch.dtype) -> Tensor:
+    """Room for `size` numbers, the same each time: fresh memory costs a page fault per 4 KiB."""
+    held: dict[torch.dtype, Tensor] = _local.__dict__.setdefault("held", {})
+    if dtype not in held or len(held[dtype]) < size:
+        held[dtype] = torch.empty(size, dtype=dtype)
+    return held[dtype][:size]
+
+
+def _run(
+    cell: int,
+    given: _Inputs,
+    y: Tensor,
+    c_end: Tensor | None,
+    saved: Tensor | None = None,
+    gradients: tuple[Tensor | None, ...] = (),
+) -> tuple[Tensor, Tensor, tuple[int, int]]:
+    """A forward pass, or with `saved` and `gradients` a backward pass.
+
+    Returns:
+        `saved`, the threads' workspaces `[threads, n]`, and units and inputs as padded there.
+    """
+    steps, batch, features = given.x.shape
+    units = given.h0.shape[1]
+    work = steps * batch * (features + units) * units
+    threads = min(torch.get_num_threads(), batch // MIN_ROWS) if work > MIN_WORK else 1
+    tensors = (*given, y, c_end, saved, None, *gradients)
+    sequence = _Sequence(
+        *(cell, given.x.dtype is torch.float64, max(1, threads), steps, batch, features, units),
+        *[None if tensor is None else tensor.data_ptr() for tensor in tensors],
+    )
+    address = ctypes.addressof(sequence)
+    found = library()
+    assert found is not None
+    sizes = _Sizes()
+    found.recurrent_sizes(address, sizes)
+    if saved is None:
+        saved = given.x.new_empty(sizes[0])
+        sequence.saved = saved.data_ptr()
+    shared = _workspace(sizes[1], given.x.dtype)
+    sequence.shared = shared.data_ptr()
+    found.recurrent_run(address, _openmp())
+    own = shared[sizes[1] - sequence.threads * sizes[2] :]
+    return saved, own.view(sequence.threads, -1), (sizes[3], sizes[4])

@@ -1,0 +1,90 @@
+"""Ways to unroll one layer of a memory, held to one oracle: the loop.
+
+| name | what | where |
+|---|---|---|
+| compiled | the sequence in C, forward and backward (`sequence.c`) | CPU, where it was built |
+| insertion | one call of torch's own kernel, whatever the resets | LSTM and GRU, any device |
+| scan | a linear recurrence for all steps at once | the linear cells, any device |
+| loop | step by step | everything, everywhere |
+
+A memory names those that can serve it, best first; the first that is there is taken. The variable
+`RECURRENT_RL_KERNEL` in the environment names another, for measurements and to find faults.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from recurrent_rl.agents import compiled, insertion, scan
+from recurrent_rl.agents.states import LayerState
+
+if TYPE_CHECKING:
+    from recurrent_rl.agents.memory import Memory
+
+VARIABLE = "RECURRENT_RL_KERNEL"
+
+
+class Kernel(Protocol):
+    """Unrolls one layer of a memory."""
+
+    def __call__(
+        self, memory: Any, x: Tensor, fields: LayerState, episode_start: Tensor | None, layer: int
+    ) -> tuple[Tensor, LayerState]:
+        """Run over `[T, B, F]`.
+
+        Args:
+            memory: of a class that names this kernel in `kernels`.
+            x: `[T, B, F]`.
+            fields: the layer's state before the first step, `[B, hidden]` each.
+            episode_start: bool `[T, B]`; None: all false.
+            layer: its number.
+
+        Returns:
+            Outputs `[T, B, hidden]`, and the fields after the last step.
+        """
+        ...
+
+
+def loop(
+    memory: Memory, x: Tensor, fields: LayerState, episode_start: Tensor | None, layer: int
+) -> tuple[Tensor, LayerState]:
+    """Repeated steps: what `unroll` means, and what the other kernels are compared with."""
+    outputs = []
+    for t, x_t in enumerate(x):
+        if episode_start is not None:
+            start = episode_start[t].unsqueeze(-1)
+            fields = tuple([field.masked_fill(start, 0.0) for field in fields])
+        y, fields = memory.step_layer(x_t, fields, layer)
+        outputs.append(y)
+    return torch.stack(outputs), fields
+
+
+KERNELS: dict[str, Kernel] = {
+    "compiled": compiled.unroll,
+    "insertion": insertion.unroll,
+    "scan": scan.unroll,
+    "loop": loop,
+}
+
+
+def choose_kernel(names: tuple[str, ...], x: Tensor) -> Kernel:
+    """The first kernel in `names` that can run here, or the one that the environment asks for.
+
+    Args:
+        names: of kernels that serve the memory, best first.
+        x: the input, `[T, B, F]`.
+    """
+    wanted = os.environ.get(VARIABLE)
+    if wanted:
+        if wanted not in KERNELS:
+            raise ValueError(
+                f"{VARIABLE} is {wanted!r}; choose one of {', '.join(KERNELS)}, or unset it."
+            )
+        names = (wanted, *names) if wanted in names else names
+    if len(x) == 1:  # getting ready for a whole sequence costs more than one step
+        return loop
+    return KERNELS[next(name for name in names if name != "compiled" or compiled.serves(x))]

@@ -1,0 +1,163 @@
+/* Recurrent layers over whole sequences with resets, forward and backward, on a CPU.
+
+   The batch is split over threads, and each thread takes a few rows through all time steps, so that no
+   thread waits for another before the end. Where an episode starts, the product reads a row of zeros in
+   place of the state: resets cost nothing. What does not depend on the order of steps (W x, and all
+   gradients of weights) is done for a window of steps at once, while it is in the cache.
+
+   A plain C interface, for ctypes: no Python and no torch headers. The vector code is compiled for
+   AVX-512, AVX2 and the compiler's default, and chosen when it runs. */
+
+#include <math.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <string.h>
+
+#define BLOCK 32   /* rows that go through the sequence together, at most */
+#define WINDOW 128 /* rows of a product over several steps, about */
+
+enum { RNN, GRU, GRU_ORIGINAL, LSTM, LSTM_PEEPHOLE };
+
+/* T steps of B rows; blocks of weights in torch's order. All arrays are dense and of one number type. */
+typedef struct {
+    long cell, is_double, threads, steps, batch, inputs, units;
+    const void *x;             /* [T, B, inputs] */
+    const uint8_t *start;      /* [T, B]; NULL: no episode starts */
+    const void *h0, *c0;       /* [B, units] */
+    const void *w, *u;         /* [blocks * units, inputs] and [blocks * units, units] */
+    const void *b, *d;         /* biases [blocks * units], added to W x and to U h; d may be NULL */
+    const void *peephole;      /* [3, units] or NULL */
+    void *y, *c_end;           /* [T, B, units], [B, units] */
+    void *saved, *shared;      /* of the sizes that recurrent_sizes tells */
+    const void *dy, *dc_end;   /* NULL in a forward pass; dc_end may be NULL */
+    void *dx, *dh0, *dc0;      /* as x, h0, c0; dx may be NULL */
+} Sequence;
+
+#define REAL float
+#define IS_FLOAT 1
+#define LANES 4
+#define ROWS 4
+#define TARGET
+#define NAME(x) x##_portable
+#include "sequence_body.h"
+
+#define REAL double
+#define IS_FLOAT 0
+#define LANES 2
+#define ROWS 4
+#define TARGET
+#define NAME(x) x##_double
+#include "sequence_body.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define REAL float
+#define IS_FLOAT 1
+#define LANES 8
+#define ROWS 6
+#define TARGET __attribute__((target("avx2,fma")))
+#define NAME(x) x##_avx2
+#include "sequence_body.h"
+
+#define REAL float
+#define IS_FLOAT 1
+#define LANES 16
+#define ROWS 8
+#define TARGET __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,fma")))
+#define RECIPROCAL(x) _mm512_rcp14_ps((__m512)(x))
+#define PERMUTE(a, index, b) _mm512_permutex2var_ps((__m512)(a), (__m512i)(index), (__m512)(b))
+#define NAME(x) x##_avx512
+#include "sequence_body.h"
+#endif
+
+typedef struct {
+    void (*sizes)(const Sequence *, long *, long *, long *, long *);
+    void (*pack)(const Sequence *);
+    void (*share)(const Sequence *, long);
+} Kernel;
+
+#define KERNEL(isa) {sizes_##isa, pack_##isa, share_##isa}
+static const Kernel FLOATS[] = {
+    KERNEL(portable),
+#if defined(__x86_64__)
+    KERNEL(avx2),
+    KERNEL(avx512),
+#endif
+};
+static const Kernel DOUBLES = KERNEL(double);
+
+static int limit = 2;
+
+/* The instruction set in use: 0 the compiler's default, 1 AVX2, 2 AVX-512. */
+int recurrent_isa(void) {
+    int best = 0;
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) best = 1;
+    if (best && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"))
+        best = 2;
+#endif
+    return best < limit ? best : limit;
+}
+
+/* Use no newer instruction set than this; for tests and measurements. */
+void recurrent_limit_isa(int isa) { limit = isa; }
+
+static const Kernel *kernel_for(const Sequence *s) {
+    return s->is_double ? &DOUBLES : &FLOATS[recurrent_isa()];
+}
+
+/* How many numbers `saved` and `shared` must hold; of `shared`, how many are each thread's own, behind
+   the others; and units and inputs as padded in the gradients that a backward pass leaves at the start
+   of each thread's part: of w [4 * units, inputs], u [4 * units, units], the biases [4, units] (GRU: r,
+   z, of U h, of W x) and the peepholes [3, units]. */
+void recurrent_sizes(const Sequence *s, long sizes[5]) {
+    kernel_for(s)->sizes(s, &sizes[0], &sizes[1], &sizes[2], &sizes[3]);
+    sizes[1] += s->threads * sizes[2];
+}
+
+/* Runs function(argument) on this many threads and waits, as GNU's OpenMP does for a parallel region. */
+typedef void (*Parallel)(void (*function)(void *), void *argument, unsigned threads, unsigned flags);
+
+typedef struct {
+    const Sequence *s;
+    long next;
+} Work;
+
+/* Shares are numbered: what a share computes, and where, does not depend on the thread that takes it,
+   nor on how many threads there really are. */
+static void *take_shares(void *argument) {
+    Work *work = argument;
+    for (;;) {
+        long share = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED);
+        if (share >= work->s->threads) return NULL;
+        kernel_for(work->s)->share(work->s, share);
+    }
+}
+
+static void region(void *argument) { take_shares(argument); }
+
+static void own_threads(Work *work, long threads) {
+    pthread_t handles[64];
+    long started = 0;
+    while (started + 1 < threads && started < 64 &&
+           !pthread_create(&handles[started], NULL, take_shares, work))
+        started++;
+    take_shares(work);
+    while (started) pthread_join(handles[--started], NULL);
+}
+
+/* One pass: forward where dy is NULL, else backward. `parallel` is the GOMP_parallel of the OpenMP
+   that the caller's other work runs on: a team of our own would have to share the cores with its
+   threads, which go on spinning for a while after each region. NULL: threads of our own. */
+void recurrent_run(const Sequence *s, Parallel parallel) {
+    Work work = {s, 0};
+    kernel_for(s)->pack(s);
+    if (s->threads == 1)
+        take_shares(&work);
+    else if (parallel)
+        parallel(region, &work, (unsigned)s->threads, 0);
+    else
+        own_threads(&work, s->threads);
+}

@@ -1,0 +1,656 @@
+/* The kernels for one number type and one instruction set; sequence.c includes this file once for each.
+
+   Before: REAL (float or double), LANES (numbers in a vector register), ROWS (rows of a register
+   tile), TARGET (function attribute), NAME(x) (suffixes a function's name). A register tile is ROWS by
+   PANEL numbers; weights are packed into panels of PANEL columns, so that a tile reads them in order. */
+
+#define PANEL (2 * LANES)
+#define INLINE static inline __attribute__((always_inline)) TARGET
+
+typedef REAL NAME(vec) __attribute__((vector_size(LANES * sizeof(REAL))));
+#define VEC NAME(vec)
+
+INLINE VEC NAME(load)(const REAL *p) {
+    VEC v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+INLINE void NAME(store)(REAL *p, VEC v) { memcpy(p, &v, sizeof v); }
+
+/* The first n numbers of a row that has no padding; the others are zero. */
+INLINE VEC NAME(load_some)(const REAL *p, long n) {
+    if (n >= LANES) return NAME(load)(p);
+    REAL lanes[LANES] = {0};
+    for (long i = 0; i < n; i++) lanes[i] = p[i];
+    return NAME(load)(lanes);
+}
+
+INLINE void NAME(store_some)(REAL *p, VEC v, long n) {
+    if (n >= LANES) {
+        NAME(store)(p, v);
+        return;
+    }
+    REAL lanes[LANES];
+    NAME(store)(lanes, v);
+    for (long i = 0; i < n; i++) p[i] = lanes[i];
+}
+
+/* ---- sigmoid and tanh ---- */
+
+#if IS_FLOAT
+typedef int32_t NAME(ints) __attribute__((vector_size(LANES * sizeof(int32_t))));
+
+INLINE VEC NAME(clamp)(VEC x, float low, float high) {
+    VEC lowest = (VEC){0} + low, highest = (VEC){0} + high;
+    NAME(ints) below = x < lowest, above = x > highest;
+    NAME(ints) bits = ((NAME(ints))x & ~below & ~above) | ((NAME(ints))lowest & below) |
+                      ((NAME(ints))highest & above);
+    return (VEC)bits;
+}
+
+INLINE VEC NAME(reciprocal)(VEC x) {
+#ifdef RECIPROCAL
+    VEC y = (VEC)RECIPROCAL(x);
+    return y * (2.0f - x * y); /* one step of Newton's: 14 bits become 28 */
+#else
+    return 1.0f / x;
+#endif
+}
+
+/* e^x = scale * (1 + excess), with scale a power of two and excess = e^r - 1, |r| <= ln(2) / 2: its
+   Taylor series to the seventh power is exact to a rounding. */
+INLINE VEC NAME(exponential)(VEC x, VEC *scale) {
+    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+    VEC n = (x * 1.44269504f + magic) - magic;
+    VEC r = x - n * 0.693359375f;
+    r = r + n * 2.12194440e-4f;
+    VEC q = r * (1.0f / 5040) + (1.0f / 720);
+    q = q * r + (1.0f / 120);
+    q = q * r + (1.0f / 24);
+    q = q * r + (1.0f / 6);
+    q = q * r + 0.5f;
+    NAME(ints) bits = (__builtin_convertvector(n, NAME(ints)) + 127) << 23;
+    memcpy(scale, &bits, sizeof bits);
+    return q * r * r + r;
+}
+
+INLINE VEC NAME(sigmoid)(VEC x) {
+    VEC scale, excess = NAME(exponential)(NAME(clamp)(-x, -80.0f, 80.0f), &scale);
+    return NAME(reciprocal)(scale * excess + scale + 1.0f);
+}
+
+/* With e = e^2x - 1 exact also near zero, tanh x = e / (e + 2). A NaN goes through as it came. */
+INLINE VEC NAME(tanh)(VEC x) {
+    VEC scale, excess = NAME(exponential)(2.0f * NAME(clamp)(x, -9.5f, 9.5f), &scale);
+    VEC e = scale * excess + (scale - 1.0f);
+    return e * NAME(reciprocal)(e + 2.0f);
+}
+#else
+INLINE VEC NAME(sigmoid)(VEC x) {
+    for (int i = 0; i < LANES; i++) x[i] = 1 / (1 + exp(-x[i]));
+    return x;
+}
+
+INLINE VEC NAME(tanh)(VEC x) {
+    for (int i = 0; i < LANES; i++) x[i] = tanh(x[i]);
+    return x;
+}
+#endif
+
+/* ---- matrix products ---- */
+
+INLINE void NAME(tile)(const int rows, const REAL *const *a, long depth, const REAL *panel, REAL *out,
+                       long stride, const REAL *bias) {
+    VEC sum[ROWS][2];
+    for (int i = 0; i < rows; i++) {
+        const REAL *from = bias ? bias : out + i * stride;
+        sum[i][0] = NAME(load)(from);
+        sum[i][1] = NAME(load)(from + LANES);
+    }
+    const REAL *row[ROWS];
+    for (int i = 0; i < rows; i++) row[i] = a[i];
+    for (long k = 0; k < depth; k++) {
+        VEC left = NAME(load)(panel + k * PANEL), right = NAME(load)(panel + k * PANEL + LANES);
+        for (int i = 0; i < rows; i++) {
+            sum[i][0] += row[i][k] * left;
+            sum[i][1] += row[i][k] * right;
+        }
+    }
+    for (int i = 0; i < rows; i++) {
+        NAME(store)(out + i * stride, sum[i][0]);
+        NAME(store)(out + i * stride + LANES, sum[i][1]);
+    }
+}
+
+/* out[rows, columns] = bias + a[rows, depth] . panels; with no bias it adds to what out holds. */
+TARGET static void NAME(product)(long rows, const REAL *const *a, long depth, const REAL *panels,
+                                 long columns, REAL *out, long stride, const REAL *bias) {
+    for (long n = 0; n < columns; n += PANEL) {
+        const REAL *panel = panels + n * depth, *b = bias ? bias + n : NULL;
+        long m = 0;
+        for (; m + ROWS <= rows; m += ROWS)
+            NAME(tile)(ROWS, a + m, depth, panel, out + m * stride + n, stride, b);
+        for (; m + 4 <= rows; m += 4)
+            NAME(tile)(4, a + m, depth, panel, out + m * stride + n, stride, b);
+        for (; m < rows; m++)
+            NAME(tile)(1, a + m, depth, panel, out + m * stride + n, stride, b);
+    }
+}
+
+/* out[m, n] += sum over rows of g[row, m] b[row, n]; m even, n a multiple of PANEL. */
+INLINE void NAME(outer_tile)(const int height, long rows, const REAL *g, long g_stride, const REAL *b,
+                             long b_stride, REAL *out, long stride) {
+    VEC sum[ROWS][2];
+    for (int i = 0; i < height; i++) {
+        sum[i][0] = NAME(load)(out + i * stride);
+        sum[i][1] = NAME(load)(out + i * stride + LANES);
+    }
+    for (long r = 0; r < rows; r++) {
+        VEC left = NAME(load)(b + r * b_stride), right = NAME(load)(b + r * b_stride + LANES);
+        const REAL *row = g + r * g_stride;
+        for (int i = 0; i < height; i++) {
+            sum[i][0] += row[i] * left;
+            sum[i][1] += row[i] * right;
+        }
+    }
+    for (int i = 0; i < height; i++) {
+        NAME(store)(out + i * stride, sum[i][0]);
+        NAME(store)(out + i * stride + LANES, sum[i][1]);
+    }
+}
+
+TARGET static void NAME(outer)(long rows, const REAL *g, long g_stride, long m, const REAL *b,
+                               long b_stride, long n, REAL *out, long stride) {
+    long i = 0;
+    for (; i + ROWS <= m; i += ROWS)
+        for (long j = 0; j < n; j += PANEL)
+            NAME(outer_tile)(ROWS, rows, g + i, g_stride, b + j, b_stride, out + i * stride + j, stride);
+    for (; i < m; i += 2)
+        for (long j = 0; j < n; j += PANEL)
+            NAME(outer_tile)(2, rows, g + i, g_stride, b + j, b_stride, out + i * stride + j, stride);
+}
+
+/* ---- packing ---- */
+
+#ifdef PERMUTE
+/* to[k][r] = from[r][k] for LANES by LANES numbers: at distance d, rows i and i + d swap the blocks of
+   d columns that lie across the diagonal. */
+INLINE void NAME(transpose)(const REAL *from, long stride, REAL *to, long to_stride) {
+    VEC row[LANES];
+    for (int i = 0; i < LANES; i++) row[i] = NAME(load)(from + i * stride);
+    for (int d = LANES / 2; d; d /= 2) {
+        NAME(ints) low, high;
+        for (int i = 0; i < LANES; i++) {
+            low[i] = i & d ? LANES + i - d : i;
+            high[i] = i & d ? LANES + i : i + d;
+        }
+        for (int i = 0; i < LANES; i++)
+            if (!(i & d)) {
+                VEC a = row[i], b = row[i + d];
+                row[i] = (VEC)PERMUTE(a, low, b);
+                row[i + d] = (VEC)PERMUTE(a, high, b);
+            }
+    }
+    for (int i = 0; i < LANES; i++) NAME(store)(to + i * to_stride, row[i]);
+}
+#endif
+
+/* Panels for x . W^T: W is [blocks * units, depth], each block padded to `padded` columns. */
+TARGET static void NAME(pack_forward)(const REAL *w, long blocks, long units, long padded, long depth,
+                                      REAL *panels) {
+    for (long n = 0; n < blocks * padded; n += LANES) {
+        long unit = n % padded, k = 0;
+        const REAL *from = w + (n / padded * units + unit) * depth;
+        REAL *to = panels + n / PANEL * PANEL * depth + n % PANEL;
+#ifdef PERMUTE
+        if (unit + LANES <= units)
+            for (; k + LANES <= depth; k += LANES)
+                NAME(transpose)(from + k, depth, to + k * PANEL, PANEL);
+#endif
+        for (; k < depth; k++)
+            for (long c = 0; c < LANES; c++)
+                to[k * PANEL + c] = unit + c < units ? from[c * depth + k] : 0;
+    }
+}
+
+/* Panels for g . W: the depth is blocks * padded, with rows of zeros for the padding. */
+TARGET static void NAME(pack_backward)(const REAL *w, long blocks, long units, long padded, long columns,
+                                       long padded_columns, REAL *panels) {
+    long depth = blocks * padded;
+    for (long n = 0; n < padded_columns; n += PANEL)
+        for (long k = 0; k < depth; k++) {
+            long block = k / padded, unit = k % padded;
+            const REAL *row = w + (block * units + unit) * columns;
+            for (long c = 0; c < PANEL; c++)
+                panels[n * depth + k * PANEL + c] =
+                    unit < units && n + c < columns ? row[n + c] : 0;
+        }
+}
+
+/* ---- sizes and layout ---- */
+
+INLINE long NAME(pad)(long n) { return (n + PANEL - 1) / PANEL * PANEL; }
+
+/* Blocks of a row of `saved`: what the forward pass keeps for the backward pass. */
+INLINE long NAME(kept)(int cell) {
+    switch (cell) {
+        case RNN: return 1;          /* h */
+        case GRU: return 4;          /* r, z, U h + d, n */
+        case GRU_ORIGINAL: return 3; /* r, z, n */
+        default: return 5;           /* i, f, g, o, c */
+    }
+}
+
+/* Blocks of weights, and of gradients of what is squashed (GRU: r, z, of U h + d, of W x + b). */
+INLINE long NAME(weights)(int cell) { return cell == RNN ? 1 : cell >= LSTM ? 4 : 3; }
+INLINE long NAME(gradients)(int cell) { return cell == GRU ? 4 : NAME(weights)(cell); }
+
+/* Rows of a copy's share of the batch that go through the sequence together, and the steps whose
+   inputs and weight gradients are computed in one product: about WINDOW rows at a time. */
+INLINE long NAME(block_rows)(const Sequence *s) {
+    long share = (s->batch + s->threads - 1) / s->threads;
+    long blocks = (share + BLOCK - 1) / BLOCK;
+    long rows = (share + blocks - 1) / blocks;
+    return (rows + 3) / 4 * 4;
+}
+
+INLINE long NAME(window)(long rows) { return rows < WINDOW ? WINDOW / rows : 1; }
+
+/* A thread's gradients of w [4h, i], u [4h, h], the biases [4h] and the peepholes [3h]. */
+INLINE long NAME(sums)(long h, long i) { return 4 * h * (i + h + 1) + 3 * h; }
+
+TARGET static void NAME(sizes)(const Sequence *s, long *saved, long *shared, long *own, long *padded) {
+    long h = NAME(pad)(s->units), i = NAME(pad)(s->inputs), g = NAME(gradients)(s->cell) * h;
+    long rows = NAME(block_rows)(s), wide = WINDOW;
+    *saved = s->steps * s->batch * NAME(kept)(s->cell) * h;
+    *shared = NAME(weights)(s->cell) * h * (i + h) + 8 * h;
+    *own = s->dy ? NAME(sums)(h, i) + wide * (g + LANES + 2 * i + 2 * h) + 2 * rows * h : rows * h;
+    padded[0] = h;
+    padded[1] = i;
+}
+
+/* ---- one share of the batch ---- */
+
+typedef struct {
+    const Sequence *s;
+    long h, i;          /* units and inputs, padded */
+    long first, rows;   /* of the batch */
+    long kept;          /* numbers in a row of saved */
+    const REAL *w, *u;  /* packed */
+    const REAL *bias;   /* padded; GRU: r, z, of U h, of W x */
+    const REAL *peephole;
+    const REAL *zeros;  /* [h] */
+} NAME(Block);
+#define BLOCK_T NAME(Block)
+
+INLINE REAL *NAME(row)(const BLOCK_T *b, long t, long j) {
+    return (REAL *)b->s->saved + (b->first * b->s->steps + t * b->rows + j) * b->kept;
+}
+
+INLINE int NAME(starts)(const BLOCK_T *b, long t, long j) {
+    return b->s->start && b->s->start[t * b->s->batch + b->first + j];
+}
+
+/* h before step t, after the reset. */
+INLINE const REAL *NAME(h_before)(const BLOCK_T *b, long t, long j) {
+    const Sequence *s = b->s;
+    if (NAME(starts)(b, t, j)) return b->zeros;
+    return t ? (REAL *)s->y + ((t - 1) * s->batch + b->first + j) * s->units
+             : (REAL *)s->h0 + (b->first + j) * s->units;
+}
+
+/* c before step t, after the reset: padded in `saved`, not padded in c0. */
+INLINE VEC NAME(c_before)(const BLOCK_T *b, long t, long j, long k) {
+    const Sequence *s = b->s;
+    if (NAME(starts)(b, t, j)) return (VEC){0};
+    return t ? NAME(load)(NAME(row)(b, t - 1, j) + 4 * b->h + k)
+             : NAME(load_some)((REAL *)s->c0 + (b->first + j) * s->units + k, s->units - k);
+}
+
+TARGET static void NAME(squash)(const BLOCK_T *b, long t) {
+    const Sequence *s = b->s;
+    long h = b->h;
+    for (long j = 0; j < b->rows; j++) {
+        REAL *row = NAME(row)(b, t, j), *y = (REAL *)s->y + (t * s->batch + b->first + j) * s->units;
+        const REAL *before = NAME(h_before)(b, t, j);
+        for (long k = 0; k < s->units; k += LANES) {
+            long n = s->units - k;
+            REAL *p = row + k;
+            VEC out;
+            if (s->cell == RNN) {
+                out = NAME(tanh)(NAME(load)(p));
+                NAME(store)(p, out);
+            } else if (s->cell == GRU) {
+                VEC r = NAME(sigmoid)(NAME(load)(p)), z = NAME(sigmoid)(NAME(load)(p + h));
+                VEC of_h = NAME(load)(p + 2 * h);
+                VEC c = NAME(tanh)(NAME(load)(p + 3 * h) + r * of_h);
+                out = c + z * (NAME(load_some)(before + k, n) - c);
+                NAME(store)(p, r);
+                NAME(store)(p + h, z);
+                NAME(store)(p + 3 * h, c);
+            } else if (s->cell == GRU_ORIGINAL) { /* r and z were squashed before */
+                VEC z = NAME(load)(p + h), c = NAME(tanh)(NAME(load)(p + 2 * h));
+                out = c + z * (NAME(load_some)(before + k, n) - c);
+                NAME(store)(p + 2 * h, c);
+            } else {
+                VEC i = NAME(load)(p), f = NAME(load)(p + h), o = NAME(load)(p + 3 * h);
+                VEC c = NAME(c_before)(b, t, j, k), g = NAME(tanh)(NAME(load)(p + 2 * h));
+                const REAL *peephole = b->peephole + k;
+                if (s->cell == LSTM_PEEPHOLE) {
+                    i += NAME(load)(peephole) * c;
+                    f += NAME(load)(peephole + h) * c;
+                }
+                i = NAME(sigmoid)(i);
+                f = NAME(sigmoid)(f);
+                c = f * c + i * g;
+                if (s->cell == LSTM_PEEPHOLE) o += NAME(load)(peephole + 2 * h) * c;
+                o = NAME(sigmoid)(o);
+                out = o * NAME(tanh)(c);
+                NAME(store)(p, i);
+                NAME(store)(p + h, f);
+                NAME(store)(p + 2 * h, g);
+                NAME(store)(p + 3 * h, o);
+                NAME(store)(p + 4 * h, c);
+                if (t == s->steps - 1)
+                    NAME(store_some)((REAL *)s->c_end + (b->first + j) * s->units + k, c, n);
+            }
+            NAME(store_some)(y + k, out, n);
+        }
+    }
+}
+
+/* The original GRU squashes its gates first: the candidate needs r * h. */
+TARGET static void NAME(squash_gates)(const BLOCK_T *b, long t, REAL *gated) {
+    const Sequence *s = b->s;
+    for (long j = 0; j < b->rows; j++) {
+        REAL *row = NAME(row)(b, t, j);
+        const REAL *before = NAME(h_before)(b, t, j);
+        for (long k = 0; k < s->units; k += LANES) {
+            VEC r = NAME(sigmoid)(NAME(load)(row + k)), z = NAME(sigmoid)(NAME(load)(row + b->h + k));
+            NAME(store)(row + k, r);
+            NAME(store)(row + b->h + k, z);
+            NAME(store)(gated + j * b->h + k, r * NAME(load_some)(before + k, s->units - k));
+        }
+    }
+}
+
+TARGET static void NAME(forward_block)(const BLOCK_T *b, REAL *scratch) {
+    const Sequence *s = b->s;
+    long h = b->h, window = NAME(window)(b->rows), gates = NAME(weights)(s->cell) * h;
+    const REAL *a[WINDOW + BLOCK];
+    for (long t0 = 0; t0 < s->steps; t0 += window) {
+        long t1 = t0 + window < s->steps ? t0 + window : s->steps, rows = 0;
+        for (long t = t0; t < t1; t++)
+            for (long j = 0; j < b->rows; j++)
+                a[rows++] = (REAL *)s->x + (t * s->batch + b->first + j) * s->inputs;
+        REAL *out = NAME(row)(b, t0, 0);
+        if (s->cell == GRU) { /* W x + b of the candidate stands apart from U h + d */
+            NAME(product)(rows, a, s->inputs, b->w, 2 * h, out, b->kept, b->bias);
+            NAME(product)(rows, a, s->inputs, b->w + 2 * h * s->inputs, h, out + 3 * h, b->kept,
+                          b->bias + 3 * h);
+        } else {
+            NAME(product)(rows, a, s->inputs, b->w, gates, out, b->kept, b->bias);
+        }
+        for (long t = t0; t < t1; t++) {
+            out = NAME(row)(b, t, 0);
+            for (long j = 0; j < b->rows; j++) a[j] = NAME(h_before)(b, t, j);
+            if (s->cell == GRU) {
+                NAME(product)(b->rows, a, s->units, b->u, 2 * h, out, b->kept, NULL);
+                NAME(product)(b->rows, a, s->units, b->u + 2 * h * s->units, h, out + 2 * h, b->kept,
+                              b->bias + 2 * h);
+            } else if (s->cell == GRU_ORIGINAL) {
+                NAME(product)(b->rows, a, s->units, b->u, 2 * h, out, b->kept, NULL);
+                NAME(squash_gates)(b, t, scratch);
+                for (long j = 0; j < b->rows; j++) a[j] = scratch + j * h;
+                NAME(product)(b->rows, a, s->units, b->u + 2 * h * s->units, h, out + 2 * h, b->kept,
+                              NULL);
+            } else {
+                NAME(product)(b->rows, a, s->units, b->u, gates, out, b->kept, NULL);
+            }
+            NAME(squash)(b, t);
+        }
+    }
+}
+
+/* Where a thread's gradients gather, padded, in this order. */
+typedef struct {
+    REAL *w, *u, *bias, *peephole;
+} NAME(Sums);
+
+/* From the gradients of h and c after step t to those of what was squashed (g), and to what of
+   them goes straight to h and c before the step. */
+TARGET static void NAME(unsquash)(const BLOCK_T *b, long t, const REAL *before, REAL *g, long stride,
+                                  REAL *dh, REAL *dc, REAL *dpeephole) {
+    const Sequence *s = b->s;
+    long h = b->h;
+    for (long j = 0; j < b->rows; j++) {
+        const REAL *row = NAME(row)(b, t, j);
+        const REAL *dy = (REAL *)s->dy + (t * s->batch + b->first + j) * s->units;
+        for (long k = 0; k < s->units; k += LANES) {
+            const REAL *p = row + k;
+            REAL *q = g + j * stride + k, *dh_k = dh + j * h + k, *dc_k = dc + j * h + k;
+            VEC d = NAME(load)(dh_k) + NAME(load_some)(dy + k, s->units - k);
+            if (s->cell == RNN) {
+                VEC out = NAME(load)(p);
+                NAME(store)(q, d * (1 - out * out));
+                NAME(store)(dh_k, (VEC){0});
+            } else if (s->cell == GRU || s->cell == GRU_ORIGINAL) {
+                VEC r = NAME(load)(p), z = NAME(load)(p + h);
+                VEC c = NAME(load)(p + (s->cell == GRU ? 3 : 2) * h);
+                VEC dz = d * (NAME(load)(before + j * h + k) - c), dn = d * (1 - z) * (1 - c * c);
+                NAME(store)(q + h, dz * z * (1 - z));
+                NAME(store)(dh_k, d * z);
+                if (s->cell == GRU) {
+                    NAME(store)(q, dn * NAME(load)(p + 2 * h) * r * (1 - r));
+                    NAME(store)(q + 2 * h, dn * r);
+                    NAME(store)(q + 3 * h, dn);
+                } else { /* the reset gate's follows from the product with U */
+                    NAME(store)(q + 2 * h, dn);
+                }
+            } else {
+                VEC i = NAME(load)(p), f = NAME(load)(p + h), o = NAME(load)(p + 3 * h);
+                VEC c_tm1 = NAME(c_before)(b, t, j, k), c = NAME(load)(p + 4 * h);
+                VEC in = NAME(load)(p + 2 * h), out = NAME(tanh)(c);
+                VEC d_o = d * out * o * (1 - o);
+                VEC d_c = NAME(load)(dc_k) + d * o * (1 - out * out);
+                const REAL *peephole = b->peephole + k;
+                if (s->cell == LSTM_PEEPHOLE) d_c += d_o * NAME(load)(peephole + 2 * h);
+                VEC d_i = d_c * in * i * (1 - i), d_f = d_c * c_tm1 * f * (1 - f);
+                VEC to_c = d_c * f;
+                if (s->cell == LSTM_PEEPHOLE) {
+                    to_c += d_i * NAME(load)(peephole) + d_f * NAME(load)(peephole + h);
+                    REAL *sum = dpeephole + k;
+                    NAME(store)(sum, NAME(load)(sum) + d_i * c_tm1);
+                    NAME(store)(sum + h, NAME(load)(sum + h) + d_f * c_tm1);
+                    NAME(store)(sum + 2 * h, NAME(load)(sum + 2 * h) + d_o * c);
+                }
+                NAME(store)(q, d_i);
+                NAME(store)(q + h, d_f);
+                NAME(store)(q + 2 * h, d_c * i * (1 - in * in));
+                NAME(store)(q + 3 * h, d_o);
+                NAME(store)(dc_k, to_c);
+                NAME(store)(dh_k, (VEC){0});
+            }
+        }
+    }
+}
+
+/* The original GRU: from the gradient of r * h to those of r and h. */
+TARGET static void NAME(unsquash_reset)(const BLOCK_T *b, long t, const REAL *before, const REAL *dgated,
+                                        REAL *g, long stride, REAL *dh) {
+    for (long j = 0; j < b->rows; j++)
+        for (long k = 0; k < b->s->units; k += LANES) {
+            VEC r = NAME(load)(NAME(row)(b, t, j) + k), d = NAME(load)(dgated + j * b->h + k);
+            REAL *dh_k = dh + j * b->h + k;
+            NAME(store)(dh_k, NAME(load)(dh_k) + d * r);
+            NAME(store)(g + j * stride + k, d * NAME(load)(before + j * b->h + k) * r * (1 - r));
+        }
+}
+
+TARGET static void NAME(backward_block)(const BLOCK_T *b, const NAME(Sums) *sums, REAL *scratch) {
+    const Sequence *s = b->s;
+    long h = b->h, in = b->i, blocks = NAME(gradients)(s->cell), window = NAME(window)(b->rows);
+    long wide = window * b->rows, stride = blocks * h + LANES;
+    REAL *g = scratch, *xs = g + wide * stride, *hs = xs + wide * in, *gated = hs + wide * h;
+    REAL *dxs = gated + wide * h, *dh = dxs + wide * in, *dc = dh + b->rows * h;
+    memset(g, 0, wide * stride * sizeof(REAL));
+    memset(dh, 0, 2 * b->rows * h * sizeof(REAL));
+    if (s->dc_end)
+        for (long j = 0; j < b->rows; j++)
+            memcpy(dc + j * h, (REAL *)s->dc_end + (b->first + j) * s->units, s->units * sizeof(REAL));
+    memset(xs, 0, wide * in * sizeof(REAL));
+    memset(hs, 0, 2 * wide * h * sizeof(REAL));
+    const REAL *a[WINDOW + BLOCK];
+
+    for (long t1 = s->steps; t1 > 0; t1 -= window) {
+        long t0 = t1 > window ? t1 - window : 0, rows = (t1 - t0) * b->rows;
+        for (long t = t0; t < t1; t++)
+            for (long j = 0; j < b->rows; j++) {
+                long at = (t - t0) * b->rows + j, of = t * s->batch + b->first + j;
+                memcpy(xs + at * in, (REAL *)s->x + of * s->inputs, s->inputs * sizeof(REAL));
+                memcpy(hs + at * h, NAME(h_before)(b, t, j), s->units * sizeof(REAL));
+            }
+        for (long t = t1 - 1; t >= t0; t--) {
+            long at = (t - t0) * b->rows;
+            REAL *gt = g + at * stride;
+            NAME(unsquash)(b, t, hs + at * h, gt, stride, dh, dc, sums->peephole);
+            for (long j = 0; j < b->rows; j++) a[j] = gt + j * stride;
+            if (s->cell == GRU_ORIGINAL) {
+                REAL *dgated = gated + at * h;
+                const REAL *candidate[BLOCK];
+                for (long j = 0; j < b->rows; j++) candidate[j] = a[j] + 2 * h;
+                memset(dgated, 0, b->rows * h * sizeof(REAL));
+                NAME(product)(b->rows, candidate, h, b->u + 2 * h * h, h, dgated, h, NULL);
+                NAME(unsquash_reset)(b, t, hs + at * h, dgated, gt, stride, dh);
+                NAME(product)(b->rows, a, 2 * h, b->u, h, dh, h, NULL);
+                for (long j = 0; j < b->rows; j++) /* from here on r * h, for the gradient of U */
+                    for (long k = 0; k < s->units; k += LANES)
+                        NAME(store)(dgated + j * h + k, NAME(load)(NAME(row)(b, t, j) + k) *
+                                                            NAME(load)(hs + (at + j) * h + k));
+            } else {
+                NAME(product)(b->rows, a, NAME(weights)(s->cell) * h, b->u, h, dh, h, NULL);
+            }
+            for (long j = 0; j < b->rows; j++)
+                if (NAME(starts)(b, t, j)) {
+                    memset(dh + j * h, 0, h * sizeof(REAL));
+                    memset(dc + j * h, 0, h * sizeof(REAL));
+                }
+        }
+
+        /* All that does not depend on the order of steps, for the whole window. */
+        long two = 2 * h;
+        for (long r = 0; r < rows; r++) a[r] = g + r * stride;
+        if (s->cell == GRU) {
+            NAME(outer)(rows, g, stride, two, xs, in, in, sums->w, in);
+            NAME(outer)(rows, g + 3 * h, stride, h, xs, in, in, sums->w + two * in, in);
+            NAME(outer)(rows, g, stride, 3 * h, hs, h, h, sums->u, h);
+        } else if (s->cell == GRU_ORIGINAL) {
+            NAME(outer)(rows, g, stride, 3 * h, xs, in, in, sums->w, in);
+            NAME(outer)(rows, g, stride, two, hs, h, h, sums->u, h);
+            NAME(outer)(rows, g + two, stride, h, gated, h, h, sums->u + two * h, h);
+        } else {
+            NAME(outer)(rows, g, stride, blocks * h, xs, in, in, sums->w, in);
+            NAME(outer)(rows, g, stride, blocks * h, hs, h, h, sums->u, h);
+        }
+        for (long k = 0; k < blocks * h; k += LANES) {
+            VEC sum = NAME(load)(sums->bias + k);
+            for (long r = 0; r < rows; r++) sum += NAME(load)(g + r * stride + k);
+            NAME(store)(sums->bias + k, sum);
+        }
+        if (s->dx) {
+            memset(dxs, 0, rows * in * sizeof(REAL));
+            if (s->cell == GRU) {
+                NAME(product)(rows, a, two, b->w, in, dxs, in, NULL);
+                for (long r = 0; r < rows; r++) a[r] += 3 * h;
+                NAME(product)(rows, a, h, b->w + two * in, in, dxs, in, NULL);
+            } else {
+                NAME(product)(rows, a, blocks * h, b->w, in, dxs, in, NULL);
+            }
+            for (long r = 0; r < rows; r++) {
+                long of = (t0 + r / b->rows) * s->batch + b->first + r % b->rows;
+                memcpy((REAL *)s->dx + of * s->inputs, dxs + r * in, s->inputs * sizeof(REAL));
+            }
+        }
+    }
+    for (long j = 0; j < b->rows; j++) {
+        long of = (b->first + j) * s->units;
+        memcpy((REAL *)s->dh0 + of, dh + j * h, s->units * sizeof(REAL));
+        if (s->cell >= LSTM) memcpy((REAL *)s->dc0 + of, dc + j * h, s->units * sizeof(REAL));
+    }
+}
+
+/* ---- the whole batch ---- */
+
+TARGET static void NAME(pack)(const Sequence *s) {
+    long h = NAME(pad)(s->units), i = NAME(pad)(s->inputs), blocks = NAME(weights)(s->cell);
+    REAL *w = s->shared, *u = w + blocks * h * i, *bias = u + blocks * h * h, *peephole = bias + 4 * h;
+    memset(bias, 0, 8 * h * sizeof(REAL));
+    for (long n = 0; n < NAME(gradients)(s->cell); n++) {
+        /* The GRU squashes no sum of all: d_n is added to U h, and b_n to W x. */
+        long of_x = s->cell == GRU && n == 3 ? 2 : n;
+        int with_x = s->cell != GRU || n != 2, with_h = s->d && (s->cell != GRU || n != 3);
+        for (long k = 0; k < s->units; k++)
+            bias[n * h + k] = (with_x ? ((REAL *)s->b)[of_x * s->units + k] : 0) +
+                              (with_h ? ((REAL *)s->d)[n * s->units + k] : 0);
+    }
+    if (s->peephole)
+        for (long n = 0; n < 3; n++)
+            memcpy(peephole + n * h, (REAL *)s->peephole + n * s->units, s->units * sizeof(REAL));
+    if (!s->dy) {
+        NAME(pack_forward)(s->w, blocks, s->units, h, s->inputs, w);
+        NAME(pack_forward)(s->u, blocks, s->units, h, s->units, u);
+        return;
+    }
+    /* The GRUs multiply by their third block apart. */
+    long joint = s->cell == GRU ? 2 : blocks, split = s->cell == GRU_ORIGINAL ? 2 : blocks;
+    NAME(pack_backward)(s->w, joint, s->units, h, s->inputs, i, w);
+    if (joint < blocks)
+        NAME(pack_backward)((REAL *)s->w + joint * s->units * s->inputs, 1, s->units, h, s->inputs, i,
+                            w + joint * h * i);
+    NAME(pack_backward)(s->u, split, s->units, h, s->units, h, u);
+    if (split < blocks)
+        NAME(pack_backward)((REAL *)s->u + split * s->units * s->units, 1, s->units, h, s->units, h,
+                            u + split * h * h);
+}
+
+TARGET static void NAME(share)(const Sequence *s, long thread) {
+    long saved, shared, own, padded[2];
+    NAME(sizes)(s, &saved, &shared, &own, padded);
+    long h = padded[0], i = padded[1], blocks = NAME(weights)(s->cell), most = NAME(block_rows)(s);
+    REAL *scratch = (REAL *)s->shared + shared + thread * own;
+    NAME(Sums) sums = {scratch, scratch + 4 * h * i, scratch + 4 * h * (i + h), 0};
+    sums.peephole = sums.bias + 4 * h;
+    if (s->dy) {
+        memset(scratch, 0, NAME(sums)(h, i) * sizeof(REAL));
+        scratch += NAME(sums)(h, i);
+    }
+    BLOCK_T b = {s, h, i, 0, 0, NAME(kept)(s->cell) * h, s->shared, 0, 0, 0, 0};
+    b.u = b.w + blocks * h * i;
+    b.bias = b.u + blocks * h * h;
+    b.peephole = b.bias + 4 * h;
+    b.zeros = b.peephole + 3 * h;
+    long each = (s->batch + s->threads - 1) / s->threads;
+    each = (each + most - 1) / most * most;
+    long end = (thread + 1) * each < s->batch ? (thread + 1) * each : s->batch;
+    for (b.first = thread * each; b.first < end; b.first += b.rows) {
+        b.rows = end - b.first < most ? end - b.first : most;
+        if (s->dy)
+            NAME(backward_block)(&b, &sums, scratch);
+        else
+            NAME(forward_block)(&b, scratch);
+    }
+}
+
+#undef PANEL
+#undef INLINE
+#undef VEC
+#undef BLOCK_T
+#undef REAL
+#undef LANES
+#undef ROWS
+#undef TARGET
+#undef NAME
+#undef IS_FLOAT
+#undef RECIPROCAL
+#undef PERMUTE

@@ -1,0 +1,189 @@
+"""What unrolls a layer: every kernel against the loop, and how one is chosen."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from recurrent_rl.agents import compiled
+from recurrent_rl.agents.kernels import KERNELS, VARIABLE, choose_kernel
+from recurrent_rl.agents.memory import Memory
+from recurrent_rl.agents.registry import make_memory
+from recurrent_rl.agents.scan import by_doubling, in_order
+
+needs_compiled = pytest.mark.skipif(compiled.library() is None, reason="built without a compiler")
+
+CELLS = ["rnn", "gru", "gru-original", "lstm", "lstm-peephole"]
+# T, B, F, H: one of everything; less and more than a vector; padding everywhere; several blocks of
+# the batch; several windows of steps; the size that the defaults have.
+SIZES = [(1, 1, 1, 1), (7, 5, 3, 10), (9, 70, 20, 64), (40, 37, 16, 33), (130, 16, 128, 128)]
+
+
+@pytest.fixture(params=[0, 1, 2], ids=["portable", "avx2", "avx512"])
+def instruction_set(request: pytest.FixtureRequest) -> Iterator[None]:
+    library = compiled.library()
+    assert library is not None
+    library.recurrent_limit_isa(request.param)
+    if library.recurrent_isa() != request.param:
+        pytest.skip("this processor has no such instructions")
+    yield
+    library.recurrent_limit_isa(2)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def case(name: str, size: tuple[int, ...], rate: float, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Inputs, states, weights that need gradients, and resets; and what to multiply outputs by."""
+    steps, batch, features, hidden = size
+    generator = torch.Generator().manual_seed(4)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    return {
+        "x": normal(steps, batch, features).requires_grad_(),
+        "h": normal(batch, hidden).requires_grad_(),
+        "c": normal(batch, hidden).requires_grad_(),
+        "start": torch.rand(steps, batch, generator=generator) < rate,
+        "dy": normal(steps, batch, hidden),
+        "dh": normal(batch, hidden),
+        "dc": normal(batch, hidden),
+    }
+
+
+def run(kernel: str, memory: Memory, given: dict[str, Tensor]) -> list[Tensor]:
+    """Outputs, final fields and all gradients."""
+    fields = (given["h"], given["c"])[: len(memory.state_type._fields)]
+    y, after = KERNELS[kernel](memory, given["x"], fields, given["start"], 0)
+    total = (y * given["dy"]).sum()
+    for field, name in zip(after, ("dh", "dc"), strict=False):
+        total = total + (field * given[name]).sum()
+    wanted = [given["x"], *fields, *memory.parameters()]
+    return [y.detach(), *(f.detach() for f in after), *torch.autograd.grad(total, wanted)]
+
+
+def make(name: str, size: tuple[int, ...], dtype: torch.dtype) -> Memory:
+    torch.manual_seed(5)
+    memory = make_memory(name, size[2], size[3], 1).to(dtype)
+    with torch.no_grad():
+        for parameter in memory.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return memory
+
+
+@needs_compiled
+@pytest.mark.parametrize("rate", [0.0, 0.02, 0.2, 1.0])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.usefixtures("instruction_set", "two_threads")
+def test_the_compiled_kernel_computes_what_the_loop_does(
+    name: str, size: tuple[int, ...], rate: float
+) -> None:
+    memory = make(name, size, torch.float32)
+    given = case(name, size, rate, torch.float32)
+    for ours, loops in zip(run("compiled", memory, given), run("loop", memory, given), strict=True):
+        assert_close(ours, loops, rtol=1e-4, atol=3e-5 * max(1.0, float(loops.abs().max())))
+
+
+@needs_compiled
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.usefixtures("two_threads")
+def test_the_compiled_kernel_is_exact_in_double_precision(name: str, size: tuple[int, ...]) -> None:
+    memory = make(name, size, torch.float64)
+    given = case(name, size, 0.1, torch.float64)
+    for ours, loops in zip(run("compiled", memory, given), run("loop", memory, given), strict=True):
+        assert_close(ours, loops, rtol=1e-9, atol=1e-11 * max(1.0, float(loops.abs().max())))
+
+
+@pytest.mark.parametrize("size", SIZES[1:])
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_insertion_is_exact_in_double_precision(name: str, size: tuple[int, ...]) -> None:
+    memory = make(name, size, torch.float64)
+    given = case(name, size, 0.1, torch.float64)
+    for ours, loops in zip(
+        run("insertion", memory, given), run("loop", memory, given), strict=True
+    ):
+        assert_close(ours, loops, rtol=1e-9, atol=1e-11 * max(1.0, float(loops.abs().max())))
+
+
+@needs_compiled
+@pytest.mark.usefixtures("two_threads")
+def test_threads_of_our_own_compute_the_same_to_the_last_bit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    memory = make("gru", SIZES[-1], torch.float32)
+    given = case("gru", SIZES[-1], 0.02, torch.float32)
+    on_openmp = run("compiled", memory, given)
+    monkeypatch.setattr(compiled, "_openmp", lambda: None)
+    for ours, theirs in zip(run("compiled", memory, given), on_openmp, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@needs_compiled
+def test_extreme_inputs_saturate_and_do_not_overflow() -> None:
+    memory = make("lstm", (5, 4, 3, 8), torch.float32)
+    given = case("lstm", (5, 4, 3, 8), 0.0, torch.float32)
+    given["x"] = (given["x"].detach() * 1e6).requires_grad_()
+    for ours, loops in zip(run("compiled", memory, given), run("loop", memory, given), strict=True):
+        assert_close(ours, loops, rtol=1e-4, atol=1e-5 * max(1.0, float(loops.abs().max())))
+
+
+@needs_compiled
+def test_a_nan_is_passed_on() -> None:
+    memory = make("gru", (3, 4, 3, 8), torch.float32)
+    x = torch.zeros(3, 4, 3)
+    x[1, 2, 0] = float("nan")
+    y, _ = memory.unroll(x, memory.initial_state(4), torch.zeros(3, 4, dtype=torch.bool))
+    assert y.isnan().any(dim=2).tolist() == [[False] * 4, *[[False, False, True, False]] * 2]
+
+
+@needs_compiled
+def test_numbers_of_two_types_are_refused() -> None:
+    memory = make("gru", (3, 4, 3, 8), torch.float32)
+    with pytest.raises(ValueError, match="x is torch.float64, the state torch.float32"):
+        memory.unroll(torch.zeros(3, 4, 3, dtype=torch.float64), memory.initial_state(4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("steps", [1, 2, 7, 64])
+def test_a_scan_by_doubling_is_the_scan_in_order(steps: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(2, steps, 3, dtype=dtype)
+    expected = [b[0]]
+    for t in range(1, steps):
+        expected.append(a[t] * expected[-1] + b[t])
+    assert_close(in_order(a, b), torch.stack(expected))
+    assert_close(by_doubling(a, b), torch.stack(expected))
+
+
+def test_without_the_compiled_kernel_torchs_own_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "library", lambda: None)
+    x = torch.zeros(5, 2, 3)
+    for name, expected in {
+        "lstm": "insertion",
+        "gru": "insertion",
+        "rnn": "loop",
+        "lru": "scan",
+    }.items():
+        kernels = make_memory(name, 3, 4, 1).kernels
+        assert choose_kernel(kernels, x) is KERNELS[expected]
+    assert compiled.instruction_set() == "not built"
+
+
+def test_the_environment_names_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.zeros(5, 2, 3)
+    monkeypatch.setenv(VARIABLE, "insertion")
+    assert choose_kernel(("compiled", "insertion", "loop"), x) is KERNELS["insertion"]
+    assert choose_kernel(("scan", "loop"), x) is KERNELS["scan"]  # does not serve this one
+    monkeypatch.setenv(VARIABLE, "quick")
+    with pytest.raises(ValueError, match="RECURRENT_RL_KERNEL is 'quick'; choose one of compiled"):
+        choose_kernel(("loop",), x)
