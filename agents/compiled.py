@@ -25,13 +25,21 @@ if TYPE_CHECKING:
 CELLS = ("rnn", "gru", "gru-original", "lstm", "lstm-peephole")
 """The cells that the kernel computes, in the order of its enumeration."""
 
-MIN_ROWS = 4
-"""Fewer rows of the batch than this are not worth a thread of their own."""
-
 MIN_WORK = 1_000_000
-"""Nor are fewer multiplications than this in all (those of one block of weights)."""
+"""Fewer multiplications than this (those of one block of weights) are not worth a second thread."""
 
-_Sizes = ctypes.c_long * 5
+_Sizes = ctypes.c_long * 6
+
+_threads: int | None = None
+
+
+def set_num_threads(threads: int | None) -> None:
+    """Let the kernel compute on so many threads; None: on as many as torch does.
+
+    Its results are the same to the last bit on any number of them.
+    """
+    global _threads
+    _threads = threads
 
 
 class _Sequence(ctypes.Structure):
@@ -150,7 +158,7 @@ class _Unroll(torch.autograd.Function):
         dc_end = None if dc_end is None else dc_end.contiguous()
         _, own, padded = _run(ctx.cell, given, y, None, saved, (dy, dc_end, dx, dh0, dc0))
 
-        # Each thread's sums: block, unit, column, the last two padded.
+        # Each share's sums: block, unit, column, the last two padded.
         units, features = given.h0.shape[1], given.x.shape[2]
         wide_h, wide_x = padded
         widths = [(4, wide_x, features), (4, wide_h, units), (4, 1, 1), (3, 1, 1)]
@@ -200,15 +208,15 @@ def _run(
     """A forward pass, or with `saved` and `gradients` a backward pass.
 
     Returns:
-        `saved`, the threads' workspaces `[threads, n]`, and units and inputs as padded there.
+        `saved`, the shares' workspaces `[shares, n]`, and units and inputs as padded there.
     """
     steps, batch, features = given.x.shape
     units = given.h0.shape[1]
     work = steps * batch * (features + units) * units
-    threads = min(torch.get_num_threads(), batch // MIN_ROWS) if work > MIN_WORK else 1
+    threads = 1 if work < MIN_WORK else _threads or torch.get_num_threads()
     tensors = (*given, y, c_end, saved, None, *gradients)
     sequence = _Sequence(
-        *(cell, given.x.dtype is torch.float64, max(1, threads), steps, batch, features, units),
+        *(cell, given.x.dtype is torch.float64, threads, steps, batch, features, units),
         *[None if tensor is None else tensor.data_ptr() for tensor in tensors],
     )
     address = ctypes.addressof(sequence)
@@ -222,5 +230,5 @@ def _run(
     shared = _workspace(sizes[1], given.x.dtype)
     sequence.shared = shared.data_ptr()
     found.recurrent_run(address, _openmp())
-    own = shared[sizes[1] - sequence.threads * sizes[2] :]
-    return saved, own.view(sequence.threads, -1), (sizes[3], sizes[4])
+    own = shared[sizes[1] - sizes[5] * sizes[2] :]
+    return saved, own.view(sizes[5], -1), (sizes[3], sizes[4])

@@ -1,7 +1,8 @@
 /* Recurrent layers over whole sequences with resets, forward and backward, on a CPU.
 
-   The batch is split over threads, and each thread takes a few rows through all time steps, so that no
-   thread waits for another before the end. Where an episode starts, the product reads a row of zeros in
+   The batch is split into shares that depend on its size alone, so that the result is the same to the
+   last bit on any number of threads. A thread takes a share through all time steps and then the next,
+   so that none waits for another before the end. Where an episode starts, the product reads a row of zeros in
    place of the state: resets cost nothing. What does not depend on the order of steps (W x, and all
    gradients of weights) is done for a window of steps at once, while it is in the cache.
 
@@ -14,6 +15,7 @@
 #include <string.h>
 
 #define BLOCK 32   /* rows that go through the sequence together, at most */
+#define SHARES 32  /* at most */
 #define WINDOW 128 /* rows of a product over several steps, about */
 
 enum { RNN, GRU, GRU_ORIGINAL, LSTM, LSTM_PEEPHOLE };
@@ -32,6 +34,17 @@ typedef struct {
     const void *dy, *dc_end;   /* NULL in a forward pass; dc_end may be NULL */
     void *dx, *dh0, *dc0;      /* as x, h0, c0; dx may be NULL */
 } Sequence;
+
+/* Rows that go through the sequence together. More make better use of a weight once it is in the cache,
+   fewer leave work for more threads. */
+static long block_rows(const Sequence *s) { return s->batch <= 32 ? 8 : s->batch <= 128 ? 16 : BLOCK; }
+
+static long share_rows(const Sequence *s) {
+    long rows = block_rows(s), blocks = (s->batch + rows - 1) / rows;
+    return (blocks + SHARES - 1) / SHARES * rows;
+}
+
+static long shares(const Sequence *s) { return (s->batch + share_rows(s) - 1) / share_rows(s); }
 
 #define REAL float
 #define IS_FLOAT 1
@@ -108,13 +121,14 @@ static const Kernel *kernel_for(const Sequence *s) {
     return s->is_double ? &DOUBLES : &FLOATS[recurrent_isa()];
 }
 
-/* How many numbers `saved` and `shared` must hold; of `shared`, how many are each thread's own, behind
-   the others; and units and inputs as padded in the gradients that a backward pass leaves at the start
-   of each thread's part: of w [4 * units, inputs], u [4 * units, units], the biases [4, units] (GRU: r,
+/* How many numbers `saved` and `shared` must hold; of `shared`, how many are each share's own, behind
+   the others; units and inputs as padded; and the number of shares. At the start of its own part each
+   share leaves its gradients, padded: of w [4 * units, inputs], u [4 * units, units], the biases [4, units] (GRU: r,
    z, of U h, of W x) and the peepholes [3, units]. */
-void recurrent_sizes(const Sequence *s, long sizes[5]) {
+void recurrent_sizes(const Sequence *s, long sizes[6]) {
     kernel_for(s)->sizes(s, &sizes[0], &sizes[1], &sizes[2], &sizes[3]);
-    sizes[1] += s->threads * sizes[2];
+    sizes[5] = shares(s);
+    sizes[1] += sizes[5] * sizes[2];
 }
 
 /* Runs function(argument) on this many threads and waits, as GNU's OpenMP does for a parallel region. */
@@ -125,13 +139,13 @@ typedef struct {
     long next;
 } Work;
 
-/* Shares are numbered: what a share computes, and where, does not depend on the thread that takes it,
-   nor on how many threads there really are. */
+/* What a share computes, and where, does not depend on the thread that takes it, nor on how many threads
+   there really are. */
 static void *take_shares(void *argument) {
     Work *work = argument;
     for (;;) {
         long share = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED);
-        if (share >= work->s->threads) return NULL;
+        if (share >= shares(work->s)) return NULL;
         kernel_for(work->s)->share(work->s, share);
     }
 }
@@ -139,9 +153,9 @@ static void *take_shares(void *argument) {
 static void region(void *argument) { take_shares(argument); }
 
 static void own_threads(Work *work, long threads) {
-    pthread_t handles[64];
+    pthread_t handles[SHARES];
     long started = 0;
-    while (started + 1 < threads && started < 64 &&
+    while (started + 1 < threads &&
            !pthread_create(&handles[started], NULL, take_shares, work))
         started++;
     take_shares(work);
@@ -154,10 +168,11 @@ static void own_threads(Work *work, long threads) {
 void recurrent_run(const Sequence *s, Parallel parallel) {
     Work work = {s, 0};
     kernel_for(s)->pack(s);
-    if (s->threads == 1)
+    long threads = s->threads < shares(s) ? s->threads : shares(s);
+    if (threads <= 1)
         take_shares(&work);
     else if (parallel)
-        parallel(region, &work, (unsigned)s->threads, 0);
+        parallel(region, &work, (unsigned)threads, 0);
     else
-        own_threads(&work, s->threads);
+        own_threads(&work, threads);
 }

@@ -246,23 +246,15 @@ INLINE long NAME(kept)(int cell) {
 INLINE long NAME(weights)(int cell) { return cell == RNN ? 1 : cell >= LSTM ? 4 : 3; }
 INLINE long NAME(gradients)(int cell) { return cell == GRU ? 4 : NAME(weights)(cell); }
 
-/* Rows of a copy's share of the batch that go through the sequence together, and the steps whose
-   inputs and weight gradients are computed in one product: about WINDOW rows at a time. */
-INLINE long NAME(block_rows)(const Sequence *s) {
-    long share = (s->batch + s->threads - 1) / s->threads;
-    long blocks = (share + BLOCK - 1) / BLOCK;
-    long rows = (share + blocks - 1) / blocks;
-    return (rows + 3) / 4 * 4;
-}
-
+/* The steps whose inputs and weight gradients are computed in one product: about WINDOW rows of them. */
 INLINE long NAME(window)(long rows) { return rows < WINDOW ? WINDOW / rows : 1; }
 
-/* A thread's gradients of w [4h, i], u [4h, h], the biases [4h] and the peepholes [3h]. */
+/* A share's gradients of w [4h, i], u [4h, h], the biases [4h] and the peepholes [3h]. */
 INLINE long NAME(sums)(long h, long i) { return 4 * h * (i + h + 1) + 3 * h; }
 
 TARGET static void NAME(sizes)(const Sequence *s, long *saved, long *shared, long *own, long *padded) {
     long h = NAME(pad)(s->units), i = NAME(pad)(s->inputs), g = NAME(gradients)(s->cell) * h;
-    long rows = NAME(block_rows)(s), wide = WINDOW;
+    long rows = block_rows(s), wide = WINDOW;
     *saved = s->steps * s->batch * NAME(kept)(s->cell) * h;
     *shared = NAME(weights)(s->cell) * h * (i + h) + 8 * h;
     *own = s->dy ? NAME(sums)(h, i) + wide * (g + LANES + 2 * i + 2 * h) + 2 * rows * h : rows * h;
@@ -413,7 +405,7 @@ TARGET static void NAME(forward_block)(const BLOCK_T *b, REAL *scratch) {
     }
 }
 
-/* Where a thread's gradients gather, padded, in this order. */
+/* Where a share's gradients gather, padded, in this order. */
 typedef struct {
     REAL *w, *u, *bias, *peephole;
 } NAME(Sums);
@@ -614,11 +606,11 @@ TARGET static void NAME(pack)(const Sequence *s) {
                             u + split * h * h);
 }
 
-TARGET static void NAME(share)(const Sequence *s, long thread) {
+TARGET static void NAME(share)(const Sequence *s, long number) {
     long saved, shared, own, padded[2];
     NAME(sizes)(s, &saved, &shared, &own, padded);
-    long h = padded[0], i = padded[1], blocks = NAME(weights)(s->cell), most = NAME(block_rows)(s);
-    REAL *scratch = (REAL *)s->shared + shared + thread * own;
+    long h = padded[0], i = padded[1], blocks = NAME(weights)(s->cell), most = block_rows(s);
+    REAL *scratch = (REAL *)s->shared + shared + number * own;
     NAME(Sums) sums = {scratch, scratch + 4 * h * i, scratch + 4 * h * (i + h), 0};
     sums.peephole = sums.bias + 4 * h;
     if (s->dy) {
@@ -630,10 +622,9 @@ TARGET static void NAME(share)(const Sequence *s, long thread) {
     b.bias = b.u + blocks * h * h;
     b.peephole = b.bias + 4 * h;
     b.zeros = b.peephole + 3 * h;
-    long each = (s->batch + s->threads - 1) / s->threads;
-    each = (each + most - 1) / most * most;
-    long end = (thread + 1) * each < s->batch ? (thread + 1) * each : s->batch;
-    for (b.first = thread * each; b.first < end; b.first += b.rows) {
+    long each = share_rows(s);
+    long end = (number + 1) * each < s->batch ? (number + 1) * each : s->batch;
+    for (b.first = number * each; b.first < end; b.first += b.rows) {
         b.rows = end - b.first < most ? end - b.first : most;
         if (s->dy)
             NAME(backward_block)(&b, &sums, scratch);
