@@ -9,6 +9,7 @@ is remembered in the module: the memory's state is an argument and a result.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -133,8 +134,10 @@ class ActorCritic(nn.Module):
 
         # One trunk for both, or one each: everything below treats the two cases alike.
         count = 2 if config.separate_memory else 1
-        self._trunks = [Trunk(self.leaf_spaces, config) for _ in range(count)]
-        self.trunks = nn.ModuleList(self._trunks)
+        trunks = [Trunk(self.leaf_spaces, config) for _ in range(count)]
+        self.trunks = nn.ModuleList(trunks)
+        self._encoders = [trunk.encoder for trunk in trunks]
+        self._memories = [trunk.memory for trunk in trunks]
         features = self.memories()[0].output_size
         self.head = make_head(action_space, features)
         self.critic = nn.Linear(features, 1)
@@ -146,7 +149,7 @@ class ActorCritic(nn.Module):
 
     def memories(self) -> list[Memory]:
         """The memories in the order in which their layers stack in the state: actor, critic."""
-        return [trunk.memory for trunk in self._trunks]
+        return self._memories
 
     @property
     def device(self) -> torch.device:
@@ -165,7 +168,7 @@ class ActorCritic(nn.Module):
         self,
         leaves: Leaves,
         state: MemoryState,
-        episode_start: Tensor,
+        episode_start: Tensor | None = None,
         action_mask: Tensor | None = None,
     ) -> tuple[AgentOutput, MemoryState]:
         """One time step.
@@ -174,45 +177,49 @@ class ActorCritic(nn.Module):
             leaves: observation leaves, each `[B, ...]`.
             state: memory state after the previous step.
             episode_start: bool `[B]`; where true the state is reset before this observation.
+                None: nowhere.
             action_mask: bool `[B, mask_size]`; false forbids an action.
 
         Returns:
             The distribution over actions and the value `[B]` in return units, and the new state.
         """
-        return self._run("step", leaves, state, episode_start, action_mask)
+        steps = [memory.step for memory in self._memories]
+        return self._run(steps, leaves, state, episode_start, action_mask)
 
     def unroll(
         self,
         leaves: Leaves,
         state: MemoryState,
-        episode_start: Tensor,
+        episode_start: Tensor | None = None,
         action_mask: Tensor | None = None,
     ) -> tuple[AgentOutput, MemoryState]:
         """A whole sequence: as `step`, with `[T, B, ...]` for every argument but `state`."""
-        return self._run("unroll", leaves, state, episode_start, action_mask)
+        unrolls = [memory.unroll for memory in self._memories]
+        return self._run(unrolls, leaves, state, episode_start, action_mask)
 
     def _run(
         self,
-        how: str,
+        remember: list[Callable[..., tuple[Tensor, MemoryState]]],
         leaves: Leaves,
         state: MemoryState,
-        episode_start: Tensor,
+        episode_start: Tensor | None,
         action_mask: Tensor | None,
     ) -> tuple[AgentOutput, MemoryState]:
+        # `forward` by name: calls through nn.Module cost a third of an acting step.
         if self.config.normalize_observations:
-            leaves = self.observation_normaliser(leaves)
+            leaves = self.observation_normaliser.forward(leaves)
         features, states = [], []
-        for trunk, part in zip(self._trunks, self._split(state), strict=True):
-            encoded = trunk.encoder(leaves, episode_start)
-            feature, new_state = getattr(trunk.memory, how)(encoded, part, episode_start)
+        for encoder, run, part in zip(self._encoders, remember, self._split(state), strict=True):
+            feature, new_state = run(encoder.forward(leaves, episode_start), part, episode_start)
             features.append(feature)
             states.append(new_state)
         # features[0] is the actor's, features[-1] the critic's: the same where they share.
-        distribution = self.head(features[0], action_mask)
-        value = self.return_normaliser.denormalise(self.critic(features[-1]).squeeze(-1))
+        distribution = self.head.forward(features[0], action_mask)
+        value = self.critic.forward(features[-1]).squeeze(-1)
+        value = self.return_normaliser.denormalise(value)
         return AgentOutput(distribution, value), self._join(states)
 
-    def with_previous(self, leaves: Leaves, action: Tensor, reward: Tensor) -> Leaves:
+    def with_previous(self, leaves: Leaves, action: Tensor, reward: Tensor | None) -> Leaves:
         """Add the previous action and reward (`[B, ...]`, `[B]`) where the config asks for them.
 
         At an episode's first step their values do not matter: the encoder silences them there.
@@ -220,6 +227,7 @@ class ActorCritic(nn.Module):
         if self.config.previous_action:
             leaves = {**leaves, PREVIOUS_ACTION: action}
         if self.config.previous_reward:
+            assert reward is not None
             leaves = {**leaves, PREVIOUS_REWARD: reward.unsqueeze(-1)}
         return leaves
 
@@ -227,7 +235,7 @@ class ActorCritic(nn.Module):
         """What each memory is fed, `[..., F]` each: for looking inside the memory from outside."""
         if self.config.normalize_observations:
             leaves = self.observation_normaliser(leaves)
-        return [trunk.encoder(leaves, episode_start) for trunk in self._trunks]
+        return [encoder(leaves, episode_start) for encoder in self._encoders]
 
     def _split(self, state: MemoryState) -> list[MemoryState]:
         if not self.config.separate_memory:

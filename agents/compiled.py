@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -46,7 +48,7 @@ class _Sequence(ctypes.Structure):
     """`Sequence` in sequence.c, which says what each field is."""
 
     _fields_ = (
-        *((name, ctypes.c_long) for name in ("cell", "is_double", "threads")),
+        *((name, ctypes.c_long) for name in ("cell", "is_double", "threads", "packed")),
         *((name, ctypes.c_long) for name in ("steps", "batch", "inputs", "units")),
         *((name, ctypes.c_void_p) for name in ("x", "start", "h0", "c0", "w", "u", "b", "d")),
         *((name, ctypes.c_void_p) for name in ("peephole", "y", "c_end", "saved", "shared")),
@@ -186,15 +188,44 @@ class _Unroll(torch.autograd.Function):
         )
 
 
-_local = threading.local()
+class _Local(threading.local):
+    """What a thread of Python keeps between calls."""
+
+    def __init__(self) -> None:
+        self.room: dict[torch.dtype, Tensor] = {}
+        self.frozen: dict[tuple[int, int], tuple[Tensor, Tensor]] | None = None
+
+
+_local = _Local()
+
+
+@contextmanager
+def frozen_weights() -> Iterator[None]:
+    """Take it that no weight changes inside: what a step needs of them is made once for many steps.
+
+    A single step is then worth the kernel, where there is one; else this does nothing.
+    """
+    before, _local.frozen = _local.frozen, {}
+    try:
+        yield
+    finally:
+        _local.frozen = before
+
+
+def serves_steps(x: Tensor) -> bool:
+    """Whether the kernel can run one step and is worth it: inside `frozen_weights`.
+
+    Getting ready for a whole sequence costs more than a step.
+    """
+    return _local.frozen is not None and not torch.is_grad_enabled() and serves(x)
 
 
 def _workspace(size: int, dtype: torch.dtype) -> Tensor:
     """Room for `size` numbers, the same each time: fresh memory costs a page fault per 4 KiB."""
-    held: dict[torch.dtype, Tensor] = _local.__dict__.setdefault("held", {})
-    if dtype not in held or len(held[dtype]) < size:
-        held[dtype] = torch.empty(size, dtype=dtype)
-    return held[dtype][:size]
+    room = _local.room
+    if dtype not in room or len(room[dtype]) < size:
+        room[dtype] = torch.empty(size, dtype=dtype)
+    return room[dtype][:size]
 
 
 def _run(
@@ -216,7 +247,7 @@ def _run(
     threads = 1 if work < MIN_WORK else _threads or torch.get_num_threads()
     tensors = (*given, y, c_end, saved, None, *gradients)
     sequence = _Sequence(
-        *(cell, given.x.dtype is torch.float64, threads, steps, batch, features, units),
+        *(cell, given.x.dtype is torch.float64, threads, False, steps, batch, features, units),
         *[None if tensor is None else tensor.data_ptr() for tensor in tensors],
     )
     address = ctypes.addressof(sequence)
@@ -227,7 +258,15 @@ def _run(
     if saved is None:
         saved = given.x.new_empty(sizes[0])
         sequence.saved = saved.data_ptr()
-    shared = _workspace(sizes[1], given.x.dtype)
+    if steps == 1 and not gradients and _local.frozen is not None:
+        # The weights as packed before for a batch of this size; w is kept so that its address is.
+        key = (given.w.data_ptr(), batch)
+        sequence.packed = key in _local.frozen
+        if not sequence.packed:
+            _local.frozen[key] = given.x.new_empty(sizes[1]), given.w
+        shared, _ = _local.frozen[key]
+    else:
+        shared = _workspace(sizes[1], given.x.dtype)
     sequence.shared = shared.data_ptr()
     found.recurrent_run(address, _openmp())
     own = shared[sizes[1] - sizes[5] * sizes[2] :]

@@ -179,6 +179,9 @@ class Encoder(nn.Module):
             layers += [linear, ACTIVATIONS[activation]()]
             width = size
         self.layers = nn.Sequential(*layers)
+        # The same as plain lists: a call through nn.Module costs as much as a small layer.
+        self._features = list(zip(self.paths, features, strict=True))
+        self._layers = layers
         self.output_size = width
 
     def forward(self, leaves: Leaves, silence: Tensor | None = None) -> Tensor:
@@ -189,9 +192,12 @@ class Encoder(nn.Module):
             silence: bool `[...]`; where true the features of the silenced leaves are zero.
         """
         parts = []
-        for path, module in zip(self.paths, self.features, strict=True):
-            part = module(leaves[path])
+        for path, module in self._features:
+            part = module.forward(leaves[path])
             if silence is not None and path in self.silenced:
                 part = part.masked_fill(silence.unsqueeze(-1), 0.0)
             parts.append(part)
-        return self.layers(parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1))  # type: ignore[no-any-return]
+        x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        for layer in self._layers:
+            x = layer.forward(x)
+        return x

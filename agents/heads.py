@@ -198,7 +198,7 @@ class DiscreteHead(ActionHead):
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Distribution:
         """The distribution; false in `mask` forbids an action."""
-        return Categorical(self.linear(features), mask)
+        return Categorical(self.linear.forward(features), mask)
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
         """The action, counted from the space's start."""
@@ -220,7 +220,7 @@ class MultiDiscreteHead(ActionHead):
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Distribution:
         """The distribution; `mask` holds the components' masks one behind the other."""
-        return MultiCategorical(self.linear(features), self.sizes, mask)
+        return MultiCategorical(self.linear.forward(features), self.sizes, mask)
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
         """The action, counted from the space's start."""
@@ -240,7 +240,7 @@ class MultiBinaryHead(ActionHead):
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Distribution:
         """The distribution."""
-        return Bernoulli(self.linear(features))
+        return Bernoulli(self.linear.forward(features))
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
         """The bits."""
@@ -274,7 +274,7 @@ class BoxHead(ActionHead):
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Distribution:
         """The distribution of the unclipped action."""
-        return DiagonalGaussian(self.linear(features), self.log_std.clamp(*LOG_STD_RANGE))
+        return DiagonalGaussian(self.linear.forward(features), self.log_std.clamp(*LOG_STD_RANGE))
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
         """The action in the environment's units, within its bounds."""

@@ -85,6 +85,4 @@ def choose_kernel(names: tuple[str, ...], x: Tensor) -> Kernel:
                 f"{VARIABLE} is {wanted!r}; choose one of {', '.join(KERNELS)}, or unset it."
             )
         names = (wanted, *names) if wanted in names else names
-    if len(x) == 1:  # getting ready for a whole sequence costs more than one step
-        return loop
     return KERNELS[next(name for name in names if name != "compiled" or compiled.serves(x))]

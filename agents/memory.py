@@ -12,8 +12,9 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from recurrent_rl.agents import compiled
 from recurrent_rl.agents.kernels import choose_kernel
-from recurrent_rl.agents.states import LayerState, MemoryState, NoState
+from recurrent_rl.agents.states import LayerState, MemoryState, NoState, reset_state
 
 
 class Memory(nn.Module):
@@ -68,9 +69,17 @@ class Memory(nn.Module):
             ValueError: a shape or type is not as said here.
         """
         self._check(x, state, episode_start, ("B",))
-        start = None if episode_start is None else episode_start.unsqueeze(0)
-        y, state = self._run(x.unsqueeze(0), state, start)
-        return y.squeeze(0), state
+        if "compiled" in self.kernels and compiled.serves_steps(x):
+            start = None if episode_start is None else episode_start.unsqueeze(0)
+            y, state = self._run(x.unsqueeze(0), state, start)
+            return y.squeeze(0), state
+        if episode_start is not None:
+            state = reset_state(state, episode_start)
+        layers = []
+        for layer in range(self.num_layers):
+            x, fields = self.step_layer(x, tuple([field[layer] for field in state]), layer)
+            layers.append(fields)
+        return x, self._stack(layers)
 
     def unroll(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
@@ -101,9 +110,15 @@ class Memory(nn.Module):
             fields = tuple([field[layer] for field in state])
             x, fields = unroll_layer(self, x, fields, episode_start, layer)
             layers.append(fields)
+        return x, self._stack(layers)
+
+    def _stack(self, layers: list[LayerState]) -> MemoryState:
+        """The state whose layers these are."""
         if len(layers) == 1:
-            return x, self.state_type(*[field.unsqueeze(0) for field in layers[0]])
-        return x, self.state_type(*[torch.stack(field) for field in zip(*layers, strict=True)])
+            fields = [field.unsqueeze(0) for field in layers[0]]
+        else:
+            fields = [torch.stack(field) for field in zip(*layers, strict=True)]
+        return cast(MemoryState, self.state_type(*fields))
 
     def step_layer(self, x: Tensor, fields: LayerState, layer: int) -> tuple[Tensor, LayerState]:
         """One step of one layer.
@@ -180,10 +195,18 @@ class NoMemory(Memory):
         """Nothing, for any batch."""
         return NoState()
 
-    def _run(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor | None
+    def step(
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
     ) -> tuple[Tensor, MemoryState]:
         """The input as it came."""
+        self._check(x, state, episode_start, ("B",))
+        return x, state
+
+    def unroll(
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
+    ) -> tuple[Tensor, MemoryState]:
+        """The input as it came."""
+        self._check(x, state, episode_start, ("T", "B"))
         return x, state
 
 

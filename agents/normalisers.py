@@ -72,7 +72,9 @@ class ObservationNormaliser(nn.Module):
             if isinstance(space, spaces.Box) and space.dtype != np.uint8 and not is_image(space)
         ]
         # By position, since a path may hold what a module's name may not.
-        self.moments = nn.ModuleList(RunningMoments(leaf_spaces[p].shape or ()) for p in self.paths)
+        moments = [RunningMoments(leaf_spaces[path].shape or ()) for path in self.paths]
+        self.moments = nn.ModuleList(moments)
+        self._moments = list(zip(self.paths, moments, strict=True))
 
     def update(self, leaves: Leaves, valid: Tensor) -> None:
         """Take in leaves `[T, B, ...]` where `valid` (bool `[T, B]`) is true."""
@@ -83,8 +85,7 @@ class ObservationNormaliser(nn.Module):
         """The leaves, those with statistics scaled."""
         if not self.paths:
             return leaves
-        scaled = {p: m(leaves[p]) for p, m in zip(self.paths, self.moments, strict=True)}
-        return {**leaves, **scaled}
+        return leaves | {path: moments.forward(leaves[path]) for path, moments in self._moments}
 
 
 class ReturnNormaliser(nn.Module):

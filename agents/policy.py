@@ -106,52 +106,56 @@ class Policy:
             ValueError: the state or an argument is for another number of streams, or the reward is
                 missing.
         """
-        return self._predict(
-            observation, state, episode_start, deterministic, action_masks, reward, self._generator
-        )
-
-    @torch.no_grad()
-    def _predict(
-        self,
-        observation: Any,
-        state: PolicyState | None,
-        episode_start: Any,
-        deterministic: bool,
-        action_masks: Any,
-        reward: Any,
-        generator: torch.Generator | None,
-    ) -> tuple[Any, PolicyState]:
-        agent, device = self.agent, self.agent.device
         batched = self._is_batched(observation)
         if not batched:
             observation = stack_observations(self.observation_space, [observation])
         leaves = self._leaves(observation)
         batch = len(next(iter(leaves.values())))
-        start = torch.zeros(batch, dtype=torch.bool, device=device)
-        if episode_start is not None:
-            start |= torch.as_tensor(episode_start, dtype=torch.bool, device=device)
+        start = None
         if state is None:
             state = self.initial_state(batch)
-            start[:] = True
-        elif len(state.previous_action) != batch:
+            start = torch.ones(batch, dtype=torch.bool, device=self.agent.device)
+        elif episode_start is not None:
+            start = torch.as_tensor(episode_start, dtype=torch.bool, device=self.agent.device)
+            start = start.expand(batch)
+        if len(state.previous_action) != batch:
             raise ValueError(
                 f"The state is of {len(state.previous_action)} streams, the observation of "
                 f"{batch}. Pass the state that the same streams returned, or None for fresh ones."
             )
         mask = self._mask(action_masks, batch)
-        if agent.config.previous_reward and reward is None and not start.all():
-            raise ValueError(
-                "This policy is fed the reward of the previous step: pass reward= at every step "
-                "but an episode's first."
-            )
-        rewards = torch.as_tensor(0.0 if reward is None else reward)
-        rewards = rewards.to(device, torch.float32).expand(batch)
+        actions, state = self._choose(
+            leaves, state, start, mask, reward, deterministic, self._generator
+        )
+        return (actions if batched else actions[0]), state
+
+    @torch.no_grad()
+    def _choose(
+        self,
+        leaves: Leaves,
+        state: PolicyState,
+        start: Tensor | None,
+        mask: Tensor | None,
+        reward: Any,
+        deterministic: bool,
+        generator: torch.Generator | None,
+    ) -> tuple[NDArray[Any], PolicyState]:
+        """Actions for a batch, and the state after them."""
+        agent = self.agent
+        rewards = None
+        if agent.config.previous_reward:
+            if reward is None and (start is None or not start.all()):
+                raise ValueError(
+                    "This policy is fed the reward of the previous step: pass reward= at every "
+                    "step but an episode's first."
+                )
+            rewards = torch.as_tensor(0.0 if reward is None else reward)
+            rewards = rewards.to(agent.device, torch.float32)
+            rewards = rewards.expand(len(state.previous_action))
         leaves = agent.with_previous(leaves, state.previous_action, rewards)
-        output, memory = agent.step(leaves, state.memory, start, mask)
-        distribution = output.distribution
+        (distribution, _), memory = agent.step(leaves, state.memory, start, mask)
         action = distribution.mode() if deterministic else distribution.sample(generator)
-        actions = agent.head.to_env(action)
-        return (actions if batched else actions[0]), PolicyState(memory, action)
+        return agent.head.to_env(action), PolicyState(memory, action)
 
     def _mask(self, action_masks: Any, batch: int) -> Tensor | None:
         if action_masks is None:
@@ -225,7 +229,8 @@ class Actor:
             self._generator.seed()
         else:
             self._generator.manual_seed(seed)
-        self.state = policy.initial_state(1)
+        self._fresh = self.state = policy.initial_state(1)
+        self._starts = torch.ones(1, dtype=torch.bool, device=policy.agent.device)
         self._first = True
 
     def reset(self) -> None:
@@ -240,12 +245,15 @@ class Actor:
             reward: of the previous step; only for agents that are fed it.
             action_mask: true for what is allowed, `[n]`.
         """
-        state = None if self._first else self.state
-        action, self.state = self.policy._predict(
-            observation, state, None, self.deterministic, action_mask, reward, self._generator
+        policy = self.policy
+        leaves = policy._leaves(stack_observations(policy.observation_space, [observation]))
+        mask = policy._mask(action_mask, 1)
+        state, start = (self._fresh, self._starts) if self._first else (self.state, None)
+        actions, self.state = policy._choose(
+            leaves, state, start, mask, reward, self.deterministic, self._generator
         )
         self._first = False
-        return action
+        return actions[0]
 
 
 def load_policy(path: str | Path, device: str = "cpu") -> Policy:

@@ -20,9 +20,10 @@
 
 enum { RNN, GRU, GRU_ORIGINAL, LSTM, LSTM_PEEPHOLE };
 
-/* T steps of B rows; blocks of weights in torch's order. All arrays are dense and of one number type. */
+/* T steps of B rows; blocks of weights in torch's order. All arrays are dense and of one number type.
+   Where `packed` is set, `shared` holds the weights as an earlier pass of this kind and size left it. */
 typedef struct {
-    long cell, is_double, threads, steps, batch, inputs, units;
+    long cell, is_double, threads, packed, steps, batch, inputs, units;
     const void *x;             /* [T, B, inputs] */
     const uint8_t *start;      /* [T, B]; NULL: no episode starts */
     const void *h0, *c0;       /* [B, units] */
@@ -167,7 +168,7 @@ static void own_threads(Work *work, long threads) {
    threads, which go on spinning for a while after each region. NULL: threads of our own. */
 void recurrent_run(const Sequence *s, Parallel parallel) {
     Work work = {s, 0};
-    kernel_for(s)->pack(s);
+    if (!s->packed) kernel_for(s)->pack(s);
     long threads = s->threads < shares(s) ? s->threads : shares(s);
     if (threads <= 1)
         take_shares(&work);

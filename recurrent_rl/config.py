@@ -128,9 +128,10 @@ class TrainConfig:
 
     device: str = "auto"
     """cpu, cuda, cuda:1 ...; auto takes CUDA where there is one."""
-    threads: int = 1
-    """CPU threads of PyTorch. Networks of the default size gain little from more, and lose much
-    where other processes want the cores; large ones gain."""
+    threads: int = 0
+    """CPU threads. By default (0) the memory's kernel takes all cores, with the same result to the
+    last bit, and PyTorch's own operations one: their many small steps gain little from more, and
+    lose much where other processes want the cores. A number is for both."""
     log_interval: int = 1
     """Rollouts between two points in TensorBoard."""
     memory_interval: int = 10
@@ -151,10 +152,9 @@ class TrainConfig:
             "update_epochs",
             "num_minibatches",
             "log_interval",
-            "threads",
         ):
             self._check(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("memory_interval", "eval_episodes", "seed"):
+        for name in ("memory_interval", "eval_episodes", "seed", "threads"):
             self._check(name, getattr(self, name) >= 0, "at least 0")
         for name in ("learning_rate", "clip_coef", "max_grad_norm", "adam_eps"):
             self._check(name, getattr(self, name) > 0, "greater than 0")

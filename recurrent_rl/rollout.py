@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.compiled import frozen_weights
 from recurrent_rl.agents.spaces import (
     Leaves,
     ObservationError,
@@ -204,6 +205,7 @@ class Collector:
         return self.rollout.inputs(-1)
 
     @torch.no_grad()
+    @frozen_weights()
     def collect(self) -> Rollout:
         """Take `num_steps` steps; the result is overwritten by the next call."""
         rollout, agent, state = self.rollout, self.agent, self.state

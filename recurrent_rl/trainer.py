@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import os
 
 import torch
 
 from recurrent_rl.advantages import gae
+from recurrent_rl.agents import compiled
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.config import TrainConfig
@@ -30,7 +33,8 @@ class Trainer:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        torch.set_num_threads(config.threads)
+        set_threads(config.threads)
+        keep_freed_memory()
         torch.manual_seed(config.seed)
         self.device = pick_device(config.device)
         self.env = make_vector_env(config.env_id, config.num_envs, config.env)
@@ -39,7 +43,7 @@ class Trainer:
                 self.env.single_observation_space, self.env.single_action_space, config.agent
             ).to(self.device)
             self.optimizer = torch.optim.Adam(
-                self.agent.parameters(), lr=config.learning_rate, eps=config.adam_eps
+                self.agent.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
             )
             self.generator = torch.Generator().manual_seed(config.seed)
             self.collector = Collector(
@@ -121,6 +125,33 @@ class Trainer:
     def close(self) -> None:
         """Close the environments."""
         self.env.close()
+
+
+def set_threads(threads: int) -> None:
+    """Set the threads of PyTorch and of the memory's kernel; 0 is one and all cores."""
+    torch.set_num_threads(threads or 1)
+    compiled.set_num_threads(threads or available_cores())
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep large blocks once freed, for the process, where it is glibc.
+
+    It would hand them back, and each minibatch would pay for the page faults of fresh ones.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library
+        return
+    mmap_threshold, trim_threshold = -3, -1  # as in <malloc.h>
+    mallopt(mmap_threshold, 2**30)
+    mallopt(trim_threshold, 2**31 - 1)
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):  # Linux, where a container may have fewer than the machine
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def pick_device(name: str) -> torch.device:

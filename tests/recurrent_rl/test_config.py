@@ -22,7 +22,7 @@ from recurrent_rl.errors import UserError
         ({"seq_len": 5}, "seq_len 5 does not divide num_steps 128; use one of 1, 2, 4, 8"),
         ({"num_envs": 6, "num_minibatches": 4}, "does not divide the 6 chunks .* 1, 2, 3, 6"),
         ({"checkpoint_interval": -1.0}, "checkpoint_interval is -1.0"),
-        ({"threads": 0}, "threads is 0"),
+        ({"threads": -1}, "threads is -1"),
     ],
 )
 def test_a_bad_setting_is_refused_by_name(setting: dict[str, Any], message: str) -> None:
