@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CELLS = ("rnn", "gru", "gru-original", "lstm", "lstm-peephole")
 """The cells that the kernel computes, in the order of its enumeration."""
 
-MIN_WORK = 1_000_000
+MIN_WORK = 4_000_000
 """Fewer multiplications than this (those of one block of weights) are not worth a second thread."""
 
 _Sizes = ctypes.c_long * 6
@@ -268,6 +268,7 @@ def _run(
     else:
         shared = _workspace(sizes[1], given.x.dtype)
     sequence.shared = shared.data_ptr()
-    found.recurrent_run(address, _openmp())
+    openmp = _openmp() if torch.get_num_threads() > 1 else None
+    found.recurrent_run(address, openmp)
     own = shared[sizes[1] - sizes[5] * sizes[2] :]
     return saved, own.view(sizes[5], -1), (sizes[3], sizes[4])

@@ -153,19 +153,81 @@ static void *take_shares(void *argument) {
 
 static void region(void *argument) { take_shares(argument); }
 
-static void own_threads(Work *work, long threads) {
-    pthread_t handles[SHARES];
-    long started = 0;
-    while (started + 1 < threads &&
-           !pthread_create(&handles[started], NULL, take_shares, work))
-        started++;
-    take_shares(work);
-    while (started) pthread_join(handles[--started], NULL);
+/* Threads that sleep between passes: one that spun would look busy to the scheduler, and lose its core
+   to other processes just when it is needed. Who wakes too late to find a share is not waited for. */
+static struct {
+    pthread_mutex_t in_use, lock;
+    pthread_cond_t wake, done;
+    Work *work;
+    long started, welcome, active;
+    unsigned long pass;
+} pool = {.in_use = PTHREAD_MUTEX_INITIALIZER,
+          .lock = PTHREAD_MUTEX_INITIALIZER,
+          .wake = PTHREAD_COND_INITIALIZER,
+          .done = PTHREAD_COND_INITIALIZER};
+
+static void *pool_thread(void *unused) {
+    (void)unused;
+    pthread_mutex_lock(&pool.lock);
+    for (unsigned long seen = pool.pass - 1;;) {
+        while (pool.pass == seen || !pool.welcome) {
+            seen = pool.pass;
+            pthread_cond_wait(&pool.wake, &pool.lock);
+        }
+        seen = pool.pass;
+        pool.welcome--;
+        __atomic_add_fetch(&pool.active, 1, __ATOMIC_RELAXED);
+        Work *work = pool.work;
+        pthread_mutex_unlock(&pool.lock);
+        take_shares(work);
+        pthread_mutex_lock(&pool.lock);
+        if (!__atomic_sub_fetch(&pool.active, 1, __ATOMIC_RELEASE)) pthread_cond_signal(&pool.done);
+    }
+    return NULL;
 }
 
-/* One pass: forward where dy is NULL, else backward. `parallel` is the GOMP_parallel of the OpenMP
-   that the caller's other work runs on: a team of our own would have to share the cores with its
-   threads, which go on spinning for a while after each region. NULL: threads of our own. */
+/* A forked process has none of the threads, and locks as they happened to be. */
+static void forget_pool(void) {
+    pthread_mutex_init(&pool.in_use, NULL);
+    pthread_mutex_init(&pool.lock, NULL);
+    pthread_cond_init(&pool.wake, NULL);
+    pthread_cond_init(&pool.done, NULL);
+    pool.started = pool.welcome = pool.active = 0;
+}
+
+static void register_fork(void) { pthread_atfork(NULL, NULL, forget_pool); }
+
+static void on_pool(Work *work, long threads) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, register_fork);
+    if (pthread_mutex_trylock(&pool.in_use)) { /* another caller has the pool */
+        take_shares(work);
+        return;
+    }
+    pthread_mutex_lock(&pool.lock);
+    for (pthread_t handle; pool.started < threads - 1; pool.started++) {
+        if (pthread_create(&handle, NULL, pool_thread, NULL)) break;
+        pthread_detach(handle);
+    }
+    pool.work = work;
+    pool.welcome = threads - 1;
+    pool.pass++;
+    pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.lock);
+
+    take_shares(work);
+    for (int n = 0; n < 20000 && __atomic_load_n(&pool.active, __ATOMIC_ACQUIRE); n++) {
+    }
+    pthread_mutex_lock(&pool.lock);
+    pool.welcome = 0;
+    while (pool.active) pthread_cond_wait(&pool.done, &pool.lock);
+    pthread_mutex_unlock(&pool.lock);
+    pthread_mutex_unlock(&pool.in_use);
+}
+
+/* One pass: forward where dy is NULL, else backward. Where the caller's other work runs on OpenMP,
+   `parallel` is its GOMP_parallel: its threads go on spinning for a while after each region, and
+   threads of our own would have to share the cores with them. NULL: threads of our own. */
 void recurrent_run(const Sequence *s, Parallel parallel) {
     Work work = {s, 0};
     if (!s->packed) kernel_for(s)->pack(s);
@@ -175,5 +237,5 @@ void recurrent_run(const Sequence *s, Parallel parallel) {
     else if (parallel)
         parallel(region, &work, (unsigned)threads, 0);
     else
-        own_threads(&work, threads);
+        on_pool(&work, threads);
 }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.states import MemoryState, map_state, reset_state
+from recurrent_rl.agents.states import MemoryState, cat_states, map_state, reset_state
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.ppo import policy_gradient_loss, value_loss
 from recurrent_rl.rollout import Sequences
@@ -23,7 +23,7 @@ def look_inside(
 
     Args:
         agent: not changed.
-        data: chunks `[L, C, ...]`; the first `columns` of them are stepped through once.
+        data: chunks `[L, C, ...]`; the first `columns` of them are unrolled once, in pieces.
         config: for the loss whose gradient is followed.
         columns: chunks to look at.
 
@@ -41,60 +41,74 @@ def look_inside(
     if not data.state:
         return {}
     length = len(data.valid)
-    states: list[MemoryState] = [data.state]
-    gates = []
+    cuts = _cuts(length)
+    before: dict[int, MemoryState] = {}  # the state before each cut's step, as a node of the graph
+    state: MemoryState = data.state
     output = None
-    for t in range(length):
-        leaves = {path: x[t] for path, x in data.leaves.items()}
-        mask = None if data.action_mask is None else data.action_mask[t]
-        start = data.episode_start[t]
-        gates.append(_actor_gates(agent, leaves, states[-1], start))
-        output, state = agent.step(leaves, states[-1], start, mask)
-        states.append(state)
+    for begin, end in pairwise([*cuts, length]):
+        before[begin] = state
+        rows = slice(begin, end)
+        mask = None if data.action_mask is None else data.action_mask[rows]
+        leaves = {path: x[rows] for path, x in data.leaves.items()}
+        output, state = agent.unroll(leaves, state, data.episode_start[rows], mask)
     assert output is not None
 
     # The loss of the last step alone, so that what comes back through the state is its reach.
-    log_prob = output.distribution.log_prob(data.actions[-1])
+    log_prob = output.distribution.log_prob(data.actions[-1:])[-1]
     ratio = (log_prob - data.log_probs[-1]).exp()
     advantage = data.advantages[-1] / (data.advantages.std() + 1e-8)
     scale = agent.return_normaliser.std.to(output.value.dtype)
     loss = policy_gradient_loss(ratio, advantage, config.clip_coef) + config.vf_coef * value_loss(
-        output.value, data.returns[-1], data.values[-1], scale, config.clip_value
+        output.value[-1], data.returns[-1], data.values[-1], scale, config.clip_value
     )
-    scalars = _gradient_norm_by_lag(loss.sum(), states[1:-1], data.episode_start)
+    scalars = _gradient_norm_by_lag(loss.sum(), before, data.episode_start)
     with torch.no_grad():
-        for field, name in enumerate(("state", "cell")[: len(data.state)]):
-            norms = [state[field].transpose(0, 1).flatten(1).norm(dim=1) for state in states[1:]]
-            scalars[f"memory/{name}_norm"] = float(torch.stack(norms).mean())
-        for name in gates[0]:
-            values = torch.stack([step[name] for step in gates])
-            scalars[f"memory/{name}_gate_low"] = float((values < LOW).float().mean())
-            scalars[f"memory/{name}_gate_high"] = float((values > HIGH).float().mean())
+        seen = cat_states([*list(before.values())[1:], state], dim=1)
+        for field, name in zip(seen, ("state", "cell"), strict=False):
+            norms = field.transpose(0, 1).flatten(1).norm(dim=1)
+            scalars[f"memory/{name}_norm"] = float(norms.mean())
+        for name, gate in _actor_gates(agent, data, before).items():
+            scalars[f"memory/{name}_gate_low"] = float((gate < LOW).float().mean())
+            scalars[f"memory/{name}_gate_high"] = float((gate > HIGH).float().mean())
     return scalars
+
+
+def _lags(length: int) -> list[int]:
+    """1, 2, 4, ... as far as there is a state before the last step."""
+    return [2**k for k in range(length.bit_length()) if 2**k < length]
+
+
+def _cuts(length: int) -> list[int]:
+    """Steps before which the state is looked at: lags before the end, and evenly spread."""
+    return sorted({length - lag for lag in _lags(length)} | set(range(0, length, -(-length // 16))))
 
 
 @torch.no_grad()
 def _actor_gates(
-    agent: ActorCritic, leaves: dict[str, Tensor], state: MemoryState, start: Tensor
+    agent: ActorCritic, data: Sequences, before: dict[int, MemoryState]
 ) -> dict[str, Tensor]:
-    """The gates of the actor's memory at this step, `[num_layers, B, hidden]` each."""
+    """The gates of the actor's memory at these steps, `[num_layers, steps * C, hidden]` each."""
     memory = agent.memories()[0]
-    fresh = map_state(lambda s: s[: memory.num_layers], reset_state(state, start))
+    steps = torch.tensor(list(before), device=agent.device)
+    leaves = {path: x[steps].flatten(0, 1) for path, x in data.leaves.items()}
+    start = data.episode_start[steps].flatten()
+    state = reset_state(cat_states(list(before.values()), dim=1), start)
+    fresh = map_state(lambda s: s[: memory.num_layers], state)
     return memory.gates(agent.encode(leaves, start)[0], fresh)
 
 
 def _gradient_norm_by_lag(
-    loss: Tensor, states: Sequence[tuple[Tensor, ...]], episode_start: Tensor
+    loss: Tensor, before: dict[int, MemoryState], episode_start: Tensor
 ) -> dict[str, float]:
     """The norm of the gradient of `loss` at the states 1, 2, 4, ... steps before the end.
 
-    `states[t]` is the state after step t, up to the last but one; `episode_start` is `[L, B]`.
+    `before[t]` is the state before step t; `episode_start` is `[L, B]`.
     """
     length = len(episode_start)
-    lags = [2**k for k in range(length.bit_length()) if 2**k < length]
-    fields = [field for lag in lags for field in states[length - 1 - lag]]
-    gradients = torch.autograd.grad(loss, fields, allow_unused=True)
-    width = len(states[0]) if states else 0
+    lags = _lags(length)
+    fields = [field for lag in lags for field in before[length - lag]]
+    gradients = torch.autograd.grad(loss, fields, allow_unused=True) if fields else ()
+    width = len(before[0])
     scalars: dict[str, float] = {}
     at_one = torch.zeros(())
     for i, lag in enumerate(lags):

@@ -1,0 +1,267 @@
+"""What the training loop costs beside the arithmetic: acting, environments, logging, shared cores.
+
+    python benchmarks/loop.py                       # about five minutes; prints Markdown
+    python benchmarks/loop.py --only acting profile
+
+Contenders of a comparison run in turn, several rounds, and the ratios are taken within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+import gymnasium as gym
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+
+import recurrent_rl.envs as envs
+from recurrent_rl import trainer
+from recurrent_rl.agents import ActorCritic, AgentConfig, Policy, compiled
+from recurrent_rl.agents.compiled import frozen_weights
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.episodes import EpisodeStatistics
+from recurrent_rl.trainer import Trainer
+from recurrent_rl.training import train
+
+STDERR = Console(stderr=True)
+ENV_ID = "recurrent_rl/RepeatPrevious-Easy-v0"
+
+
+def best_of(run: Callable[[], Any], calls: int, repeats: int = 7) -> float:
+    """The least mean time of a call, over repeats."""
+    for _ in range(calls // 10 + 1):
+        run()
+    means = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        for _ in range(calls):
+            run()
+        means.append((time.perf_counter() - begin) / calls)
+    return min(means)
+
+
+def acting() -> None:
+    """One step of an agent with two observed numbers, two actions and the default sizes."""
+    print("| memory | `actor.act`, B = 1, us | step in a rollout, B = 16 | B = 64 | B = 256 |")
+    print("|---|---|---|---|---|")
+    spaces = gym.spaces.Box(-1, 1, (2,), np.float32), gym.spaces.Discrete(2)
+    for memory in ("rnn", "gru", "lstm"):
+        agent = ActorCritic(*spaces, AgentConfig(memory=memory))
+        trainer.set_threads(1)
+        actor = Policy(agent).actor(deterministic=False, seed=0)
+        observation = np.zeros(2, np.float32)
+        times = [best_of(lambda a=actor, o=observation: a.act(o), 2000)]  # type: ignore[misc]
+        trainer.set_threads(0)
+        for batch in (16, 64, 256):
+            times.append(best_of(rollout_step(agent, batch), 500))
+        print(f"| {memory} | " + " | ".join(f"{1e6 * t:.0f}" for t in times) + " |")
+
+
+def rollout_step(agent: ActorCritic, batch: int) -> Callable[[], None]:
+    """Value, sampled action and its log-probability, as a rollout takes them."""
+    leaves = {"": torch.zeros(batch, 2)}
+    state, start = agent.initial_state(batch), torch.zeros(batch, dtype=torch.bool)
+    generator = torch.Generator()
+    frozen = frozen_weights()
+    frozen.__enter__()
+
+    @torch.no_grad()
+    def step() -> None:
+        output, _ = agent.step(leaves, state, start)
+        action = output.distribution.sample(generator)
+        output.distribution.log_prob(action)
+
+    return step
+
+
+def environments() -> None:
+    """Random actions, drawn beforehand; resets included."""
+    print("| environment | million steps/s, 16 copies | 64 | 256 |\n|---|---|---|---|")
+    ids = [i for i in sorted(gym.registry) if i.startswith("recurrent_rl/") and "Probe" not in i]
+    for env_id in track(ids, "environments", console=STDERR, transient=True):
+        speeds = []
+        for copies in (16, 64, 256):
+            env = gym.make_vec(env_id, copies, vectorization_mode="vector_entry_point")
+            env.reset(seed=0)
+            actions = [env.action_space.sample() for _ in range(64)]
+
+            def steps(env: Any = env, actions: list[Any] = actions) -> None:
+                for action in actions:
+                    env.step(action)
+
+            speeds.append(64 * copies / best_of(steps, 30, 5) / 1e6)
+            env.close()
+        print(f"| {env_id} | " + " | ".join(f"{speed:.1f}" for speed in speeds) + " |")
+
+
+def logging(rounds: int) -> None:
+    """A run of `train` against the same iterations with nothing watched, written or counted."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = TrainConfig(
+            env_id=ENV_ID, log_dir=folder, total_timesteps=60 * 8192, eval_episodes=0
+        )
+        bare = replace(config, memory_interval=0)
+
+        def watched() -> None:
+            train(config)
+
+        def unwatched() -> None:
+            with patch.object(EpisodeStatistics, "step", lambda *_: None):
+                it = Trainer(bare)
+                while not it.done:
+                    it.iterate()
+                it.close()
+
+        ratios = [seconds(watched) / seconds(unwatched) for _ in range(rounds)]
+    print(
+        "Logging, episode statistics, progress bar and checkpoints: "
+        f"{100 * (median(ratios) - 1):.1f} % of a run (median of {rounds} rounds; "
+        f"{shown([100 * (ratio - 1) for ratio in ratios], 1)})."
+    )
+
+
+def sharing(rounds: int) -> None:
+    """Training alone and beside a process that keeps one core busy."""
+    print("| threads | thousand steps/s alone | beside a busy process | ratio |\n|---|---|---|---|")
+    speeds: dict[tuple[int, bool], list[float]] = {}
+    for _ in track(range(rounds), "sharing", console=STDERR, transient=True):
+        for threads in (0, 1, 2):
+            for busy in (False, True):
+                with busy_process() if busy else noone():
+                    speeds.setdefault((threads, busy), []).append(training_speed(threads))
+    for threads in (0, 1, 2):
+        alone, beside = (median(speeds[threads, busy]) / 1e3 for busy in (False, True))
+        name = "default" if threads == 0 else threads
+        print(f"| {name} | {alone:.1f} | {beside:.1f} | {beside / alone:.2f} |")
+
+
+def training_speed(threads: int) -> float:
+    it = Trainer(TrainConfig(env_id=ENV_ID, total_timesteps=10**7, threads=threads))
+    it.iterate()
+    spent = seconds(lambda: [it.iterate() for _ in range(4)])
+    it.close()
+    return 4 * it.config.batch_size / spent
+
+
+def profile() -> None:
+    """Where an iteration's time goes, for each of the three cells; parts add up to the whole."""
+    print("| memory | ms an iteration | thousand steps/s | acting | environment "
+          "| rest of the rollout | kernel in the update | optimiser | rest of the update "
+          "| other |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for memory in ("rnn", "gru", "lstm"):
+        config = TrainConfig(env_id=ENV_ID, total_timesteps=10**7, agent=AgentConfig(memory=memory))
+        it = Trainer(config)
+        it.iterate()
+        spent: dict[str, float] = {}
+        iterations = 10
+        with (
+            timed(spent, it.collector, "collect"),
+            timed(spent, it.env, "step"),
+            timed(spent, it.agent, "step", "act"),
+            timed(spent, trainer, "update"),
+            timed(spent, it.optimizer, "step", "optimiser"),
+            timed(spent, compiled, "_run", "kernel"),
+        ):
+            begin = time.perf_counter()
+            for _ in range(iterations):
+                it.iterate()
+            whole = time.perf_counter() - begin
+        it.close()
+        kernel = spent["kernel"] - spent.get("kernel in act", 0.0)  # that one counts as acting
+        parts = [
+            spent["act"],
+            spent["step"],
+            spent["collect"] - spent["act"] - spent["step"],
+            kernel,
+            spent["optimiser"],
+            spent["update"] - kernel - spent["optimiser"],
+            whole - spent["collect"] - spent["update"],
+        ]
+        row = " | ".join(f"{part / whole:.0%}" for part in parts)
+        print(f"| {memory} | {1e3 * whole / iterations:.0f} "
+              f"| {iterations * config.batch_size / whole / 1e3:.1f} | {row} |")  # fmt: skip
+
+
+@contextmanager
+def timed(
+    spent: dict[str, float], owner: Any, name: str, label: str | None = None
+) -> Iterator[None]:
+    """Adds up the seconds spent in `owner.name`."""
+    function, label = getattr(owner, name), label or name
+    spent[label] = 0.0
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        begin = time.perf_counter()
+        before = spent.get("kernel", 0.0)
+        result = function(*args, **kwargs)
+        spent[label] += time.perf_counter() - begin
+        if label == "act":
+            inside = spent.get("kernel", 0.0) - before
+            spent["kernel in act"] = spent.get("kernel in act", 0.0) + inside
+        return result
+
+    with patch.object(owner, name, run):
+        yield
+
+
+def seconds(run: Callable[[], Any]) -> float:
+    begin = time.perf_counter()
+    run()
+    return time.perf_counter() - begin
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def shown(values: list[float], digits: int) -> str:
+    return ", ".join(f"{value:.{digits}f}" for value in values)
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+@contextmanager
+def busy_process() -> Iterator[None]:
+    process = multiprocessing.get_context("spawn").Process(target=spin, daemon=True)
+    process.start()
+    time.sleep(1.0)
+    yield
+    process.kill()
+    process.join()
+
+
+@contextmanager
+def noone() -> Iterator[None]:
+    yield
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    sections = ["acting", "environments", "profile", "logging", "sharing"]
+    parser.add_argument("--only", nargs="+", choices=sections, default=sections)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    envs.register_envs()
+    for section in arguments.only:
+        print(f"\n## {section}\n")
+        function = globals()[section]
+        function(arguments.rounds) if section in ("logging", "sharing") else function()
+
+
+if __name__ == "__main__":
+    main()
