@@ -32,7 +32,10 @@ MIN_WORK = 4_000_000
 
 _Sizes = ctypes.c_long * 6
 
+_FLOAT, _DOUBLE, _BFLOAT16 = range(3)
+
 _threads: int | None = None
+_bfloat16 = False
 
 
 def set_num_threads(threads: int | None) -> None:
@@ -48,7 +51,7 @@ class _Sequence(ctypes.Structure):
     """`Sequence` in sequence.c, which says what each field is."""
 
     _fields_ = (
-        *((name, ctypes.c_long) for name in ("cell", "is_double", "threads", "packed")),
+        *((name, ctypes.c_long) for name in ("cell", "precision", "threads", "packed")),
         *((name, ctypes.c_long) for name in ("steps", "batch", "inputs", "units")),
         *((name, ctypes.c_void_p) for name in ("x", "start", "h0", "c0", "w", "u", "b", "d")),
         *((name, ctypes.c_void_p) for name in ("peephole", "y", "c_end", "saved", "shared")),
@@ -94,6 +97,29 @@ def serves(x: Tensor) -> bool:
         and x.dtype in (torch.float32, torch.float64)
         and x.numel() > 0
     )
+
+
+def has_bfloat16() -> bool:
+    """Whether the kernel can take products of bfloat16 numbers here: AMX on Linux."""
+    found = library()
+    return found is not None and bool(found.recurrent_has_bfloat16())
+
+
+def set_bfloat16(on: bool) -> None:
+    """Let the kernel round the factors of its products to bfloat16, where the input is float32.
+
+    Sums, states and all else stay float32.
+
+    Raises:
+        ValueError: the processor or the system has no AMX, or the kernel was not built.
+    """
+    global _bfloat16
+    if on and not has_bfloat16():
+        raise ValueError(
+            "bfloat16 needs the compiled kernel and a processor with AMX on Linux; here the "
+            f"kernel is {instruction_set()}. Use float32."
+        )
+    _bfloat16 = on
 
 
 def unroll(
@@ -246,8 +272,9 @@ def _run(
     work = steps * batch * (features + units) * units
     threads = 1 if work < MIN_WORK else _threads or torch.get_num_threads()
     tensors = (*given, y, c_end, saved, None, *gradients)
+    precision = _DOUBLE if given.x.dtype is torch.float64 else _BFLOAT16 if _bfloat16 else _FLOAT
     sequence = _Sequence(
-        *(cell, given.x.dtype is torch.float64, threads, False, steps, batch, features, units),
+        *(cell, precision, threads, False, steps, batch, features, units),
         *[None if tensor is None else tensor.data_ptr() for tensor in tensors],
     )
     address = ctypes.addressof(sequence)

@@ -19,11 +19,12 @@
 #define WINDOW 128 /* rows of a product over several steps, about */
 
 enum { RNN, GRU, GRU_ORIGINAL, LSTM, LSTM_PEEPHOLE };
+enum { FLOAT, DOUBLE, BFLOAT16 }; /* the last: floats, whose products are of numbers so rounded */
 
 /* T steps of B rows; blocks of weights in torch's order. All arrays are dense and of one number type.
    Where `packed` is set, `shared` holds the weights as an earlier pass of this kind and size left it. */
 typedef struct {
-    long cell, is_double, threads, packed, steps, batch, inputs, units;
+    long cell, precision, threads, packed, steps, batch, inputs, units;
     const void *x;             /* [T, B, inputs] */
     const uint8_t *start;      /* [T, B]; NULL: no episode starts */
     const void *h0, *c0;       /* [B, units] */
@@ -83,6 +84,25 @@ static long shares(const Sequence *s) { return (s->batch + share_rows(s) - 1) / 
 #define PERMUTE(a, index, b) _mm512_permutex2var_ps((__m512)(a), (__m512i)(index), (__m512)(b))
 #define NAME(x) x##_avx512
 #include "sequence_body.h"
+
+#if defined(__linux__) && !defined(__clang__) && __GNUC__ >= 12
+#define HAS_TILES
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define REAL float
+#define IS_FLOAT 1
+#define LANES 16
+#define ROWS 16
+#define TARGET \
+    __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,avx512bf16,fma,amx-tile,amx-bf16")))
+#define RECIPROCAL(x) _mm512_rcp14_ps((__m512)(x))
+#define PERMUTE(a, index, b) _mm512_permutex2var_ps((__m512)(a), (__m512i)(index), (__m512)(b))
+#define TILES
+#define NAME(x) x##_amx
+#include "sequence_body.h"
+#endif
 #endif
 
 typedef struct {
@@ -100,6 +120,9 @@ static const Kernel FLOATS[] = {
 #endif
 };
 static const Kernel DOUBLES = KERNEL(double);
+#ifdef HAS_TILES
+static const Kernel TILED = KERNEL(amx);
+#endif
 
 static int limit = 2;
 
@@ -118,8 +141,26 @@ int recurrent_isa(void) {
 /* Use no newer instruction set than this; for tests and measurements. */
 void recurrent_limit_isa(int isa) { limit = isa; }
 
+/* Whether products can be of bfloat16 numbers: the processor has the tiles for it, and the system,
+   which is asked once, lets the process use their registers. */
+int recurrent_has_bfloat16(void) {
+#ifdef HAS_TILES
+    unsigned a, b, c, d, bf16 = 0;
+    const unsigned tile = 1u << 24, tile_bf16 = 1u << 22;
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) bf16 = a & (1u << 5);
+    if (recurrent_isa() < 2 || !bf16 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return 0;
+    const long request = 0x1023, tile_data = 18; /* ARCH_REQ_XCOMP_PERM */
+    return (d & tile) && (d & tile_bf16) && !syscall(SYS_arch_prctl, request, tile_data);
+#else
+    return 0;
+#endif
+}
+
 static const Kernel *kernel_for(const Sequence *s) {
-    return s->is_double ? &DOUBLES : &FLOATS[recurrent_isa()];
+#ifdef HAS_TILES
+    if (s->precision == BFLOAT16) return &TILED;
+#endif
+    return s->precision == DOUBLE ? &DOUBLES : &FLOATS[recurrent_isa()];
 }
 
 /* How many numbers `saved` and `shared` must hold; of `shared`, how many are each share's own, behind

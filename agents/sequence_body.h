@@ -98,6 +98,32 @@ INLINE VEC NAME(tanh)(VEC x) {
 }
 #endif
 
+#ifdef PERMUTE
+/* to[k][r] = from[r][k] for LANES by LANES numbers: at distance d, rows i and i + d swap the blocks of
+   d columns that lie across the diagonal. */
+INLINE void NAME(transpose)(const REAL *from, long stride, REAL *to, long to_stride) {
+    VEC row[LANES];
+    for (int i = 0; i < LANES; i++) row[i] = NAME(load)(from + i * stride);
+    for (int d = LANES / 2; d; d /= 2) {
+        NAME(ints) low, high;
+        for (int i = 0; i < LANES; i++) {
+            low[i] = i & d ? LANES + i - d : i;
+            high[i] = i & d ? LANES + i : i + d;
+        }
+        for (int i = 0; i < LANES; i++)
+            if (!(i & d)) {
+                VEC a = row[i], b = row[i + d];
+                row[i] = (VEC)PERMUTE(a, low, b);
+                row[i + d] = (VEC)PERMUTE(a, high, b);
+            }
+    }
+    for (int i = 0; i < LANES; i++) NAME(store)(to + i * to_stride, row[i]);
+}
+#endif
+
+#ifdef TILES
+#include "sequence_tiles.h"
+#else
 /* ---- matrix products ---- */
 
 INLINE void NAME(tile)(const int rows, const REAL *const *a, long depth, const REAL *panel, REAL *out,
@@ -173,29 +199,6 @@ TARGET static void NAME(outer)(long rows, const REAL *g, long g_stride, long m, 
 
 /* ---- packing ---- */
 
-#ifdef PERMUTE
-/* to[k][r] = from[r][k] for LANES by LANES numbers: at distance d, rows i and i + d swap the blocks of
-   d columns that lie across the diagonal. */
-INLINE void NAME(transpose)(const REAL *from, long stride, REAL *to, long to_stride) {
-    VEC row[LANES];
-    for (int i = 0; i < LANES; i++) row[i] = NAME(load)(from + i * stride);
-    for (int d = LANES / 2; d; d /= 2) {
-        NAME(ints) low, high;
-        for (int i = 0; i < LANES; i++) {
-            low[i] = i & d ? LANES + i - d : i;
-            high[i] = i & d ? LANES + i : i + d;
-        }
-        for (int i = 0; i < LANES; i++)
-            if (!(i & d)) {
-                VEC a = row[i], b = row[i + d];
-                row[i] = (VEC)PERMUTE(a, low, b);
-                row[i + d] = (VEC)PERMUTE(a, high, b);
-            }
-    }
-    for (int i = 0; i < LANES; i++) NAME(store)(to + i * to_stride, row[i]);
-}
-#endif
-
 /* Panels for x . W^T: W is [blocks * units, depth], each block padded to `padded` columns. */
 TARGET static void NAME(pack_forward)(const REAL *w, long blocks, long units, long padded, long depth,
                                       REAL *panels) {
@@ -227,6 +230,10 @@ TARGET static void NAME(pack_backward)(const REAL *w, long blocks, long units, l
                     unit < units && n + c < columns ? row[n + c] : 0;
         }
 }
+
+/* Where the panels of column n begin. */
+INLINE const REAL *NAME(panels)(const REAL *packed, long n, long depth) { return packed + n * depth; }
+#endif
 
 /* ---- sizes and layout ---- */
 
@@ -379,7 +386,7 @@ TARGET static void NAME(forward_block)(const BLOCK_T *b, REAL *scratch) {
         REAL *out = NAME(row)(b, t0, 0);
         if (s->cell == GRU) { /* W x + b of the candidate stands apart from U h + d */
             NAME(product)(rows, a, s->inputs, b->w, 2 * h, out, b->kept, b->bias);
-            NAME(product)(rows, a, s->inputs, b->w + 2 * h * s->inputs, h, out + 3 * h, b->kept,
+            NAME(product)(rows, a, s->inputs, NAME(panels)(b->w, 2 * h, s->inputs), h, out + 3 * h, b->kept,
                           b->bias + 3 * h);
         } else {
             NAME(product)(rows, a, s->inputs, b->w, gates, out, b->kept, b->bias);
@@ -389,13 +396,13 @@ TARGET static void NAME(forward_block)(const BLOCK_T *b, REAL *scratch) {
             for (long j = 0; j < b->rows; j++) a[j] = NAME(h_before)(b, t, j);
             if (s->cell == GRU) {
                 NAME(product)(b->rows, a, s->units, b->u, 2 * h, out, b->kept, NULL);
-                NAME(product)(b->rows, a, s->units, b->u + 2 * h * s->units, h, out + 2 * h, b->kept,
+                NAME(product)(b->rows, a, s->units, NAME(panels)(b->u, 2 * h, s->units), h, out + 2 * h, b->kept,
                               b->bias + 2 * h);
             } else if (s->cell == GRU_ORIGINAL) {
                 NAME(product)(b->rows, a, s->units, b->u, 2 * h, out, b->kept, NULL);
                 NAME(squash_gates)(b, t, scratch);
                 for (long j = 0; j < b->rows; j++) a[j] = scratch + j * h;
-                NAME(product)(b->rows, a, s->units, b->u + 2 * h * s->units, h, out + 2 * h, b->kept,
+                NAME(product)(b->rows, a, s->units, NAME(panels)(b->u, 2 * h, s->units), h, out + 2 * h, b->kept,
                               NULL);
             } else {
                 NAME(product)(b->rows, a, s->units, b->u, gates, out, b->kept, NULL);
@@ -645,3 +652,4 @@ TARGET static void NAME(share)(const Sequence *s, long number) {
 #undef IS_FLOAT
 #undef RECIPROCAL
 #undef PERMUTE
+#undef TILES

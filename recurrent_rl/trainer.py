@@ -35,6 +35,7 @@ class Trainer:
         self.config = config
         set_threads(config.threads)
         keep_freed_memory()
+        set_precision(config.precision)
         torch.manual_seed(config.seed)
         self.device = pick_device(config.device)
         self.env = make_vector_env(config.env_id, config.num_envs, config.env)
@@ -131,6 +132,18 @@ def set_threads(threads: int) -> None:
     """Set the threads of PyTorch and of the memory's kernel; 0 is one and all cores."""
     torch.set_num_threads(threads or 1)
     compiled.set_num_threads(threads or available_cores())
+
+
+def set_precision(precision: str) -> None:
+    """Let the memory's kernel compute in this precision.
+
+    Raises:
+        UserError: the machine cannot.
+    """
+    try:
+        compiled.set_bfloat16(precision == "bfloat16")
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def keep_freed_memory() -> None:

@@ -32,6 +32,15 @@ def instruction_set(request: pytest.FixtureRequest) -> Iterator[None]:
     library.recurrent_limit_isa(2)
 
 
+@pytest.fixture
+def bfloat16() -> Iterator[None]:
+    if not compiled.has_bfloat16():
+        pytest.skip("this machine has no AMX")
+    compiled.set_bfloat16(True)
+    yield
+    compiled.set_bfloat16(False)
+
+
 def case(name: str, size: tuple[int, ...], rate: float, dtype: torch.dtype) -> dict[str, Tensor]:
     """Inputs, states, weights that need gradients, and resets; and what to multiply outputs by."""
     steps, batch, features, hidden = size
@@ -125,6 +134,69 @@ def test_threads_of_our_own_compute_the_same_to_the_last_bit(
     monkeypatch.setattr(compiled, "_openmp", lambda: None)
     for ours, theirs in zip(run("compiled", memory, given), on_openmp, strict=True):
         assert torch.equal(ours, theirs)
+
+
+@needs_compiled
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.usefixtures("bfloat16")
+def test_in_bfloat16_the_kernel_differs_by_the_rounding_of_products(
+    name: str, size: tuple[int, ...]
+) -> None:
+    memory = make(name, size, torch.float32)
+    given = case(name, size, 0.1, torch.float32)
+    compiled.set_bfloat16(False)
+    exact = run("compiled", memory, given)
+    compiled.set_bfloat16(True)
+    rounded = run("compiled", memory, given)
+    for ours, floats in zip(rounded, exact, strict=True):
+        assert (ours - floats).norm() <= 0.02 * floats.norm()
+    assert not torch.equal(rounded[0], exact[0])
+
+
+@needs_compiled
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.usefixtures("bfloat16")
+def test_in_bfloat16_a_rollouts_steps_are_the_updates_sequence(name: str) -> None:
+    memory = make(name, SIZES[2], torch.float32)
+    given = case(name, SIZES[2], 0.1, torch.float32)
+    state = memory.initial_state(70)
+    x = given["x"].detach()
+    whole, _ = memory.unroll(x, state, given["start"])
+    with torch.no_grad(), compiled.frozen_weights():
+        for t in range(len(x)):
+            y, state = memory.step(x[t], state, given["start"][t])
+            assert torch.equal(y, whole[t])
+
+
+@needs_compiled
+def test_bfloat16_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "has_bfloat16", lambda: False)
+    with pytest.raises(ValueError, match="bfloat16 needs the compiled kernel and a processor with"):
+        compiled.set_bfloat16(True)
+
+
+@needs_compiled
+@pytest.mark.parametrize("name", CELLS)
+def test_a_step_on_frozen_weights_is_a_step(name: str) -> None:
+    memory = make(name, SIZES[1], torch.float32)
+    given = case(name, SIZES[1], 0.5, torch.float32)
+    x, start = given["x"].detach(), given["start"]
+    with torch.no_grad():
+        for _ in range(2):  # the second time with other weights
+            assert not compiled.serves_steps(x[0])
+            state, expected = memory.initial_state(5), []
+            for t in range(len(x)):
+                y, state = memory.step(x[t], state, start[t])
+                expected.append(y)
+            state = memory.initial_state(5)
+            with compiled.frozen_weights():
+                assert compiled.serves_steps(x[0])
+                for t in range(len(x)):
+                    y, state = memory.step(x[t], state, start[t])
+                    assert_close(y, expected[t])
+            for parameter in memory.parameters():
+                parameter.mul_(0.5)
 
 
 @needs_compiled

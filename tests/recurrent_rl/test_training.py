@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from recurrent_rl.agents import compiled
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.checkpoint import FILE_NAME, load_checkpoint, save_checkpoint
@@ -51,6 +52,38 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
     assert a.keys() == b.keys()
     for name in a:
         assert torch.equal(a[name], b[name]), name
+
+
+def test_the_default_threads_leave_the_weights_as_they_are_on_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = AgentConfig("lstm", hidden_size=128, encoder_size=16)
+    settings = config(tmp_path, num_envs=64, num_steps=128, seq_len=128, agent=agent)
+    monkeypatch.setattr("recurrent_rl.trainer.available_cores", lambda: 4)
+    ended = []
+    for threads in (0, 1):
+        trainer = Trainer(dataclasses.replace(settings, threads=threads))
+        trainer.iterate()
+        ended.append(weights(trainer))
+    assert_same(*ended)
+
+
+def test_a_precision_that_the_machine_has_not_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "has_bfloat16", lambda: False)
+    with pytest.raises(UserError, match=r"needs .* AMX on Linux; .* Use float32"):
+        Trainer(config(tmp_path, precision="bfloat16"))
+
+
+@pytest.mark.skipif(not compiled.has_bfloat16(), reason="this machine has no AMX")
+def test_in_bfloat16_rollout_and_update_compute_the_same(tmp_path: Path) -> None:
+    trainer = Trainer(config(tmp_path, precision="bfloat16"))
+    try:
+        errors = [trainer.iterate()["memory/first_ratio_error"] for _ in range(3)]
+    finally:
+        compiled.set_bfloat16(False)
+    assert max(errors) < 1e-5
 
 
 @pytest.mark.parametrize(
