@@ -68,6 +68,8 @@ class Contender:
 CONTENDERS = (
     Contender("recurrent-rl", OURS, "default", {"16": 16, "64": 64}),
     Contender("recurrent-rl, best", OURS, "best", {BEST: 256}),
+    Contender("recurrent-rl, bfloat16", OURS, "bfloat16", {"64": 64}),
+    Contender("recurrent-rl, best, bfloat16", OURS, "best-bfloat16", {BEST: 256}),
     Contender("sb3-contrib, default", "sb3_contrib", "default", {"16": 16}),
     Contender("sb3-contrib, one LSTM", "sb3_contrib", "best", {"16": 16, "64": 64, BEST: 256}),
     Contender("rl_games", "rl_games", "default", {"16": 16, "64": 64}),
@@ -392,7 +394,11 @@ def table(rows: list[Row], env: str) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     of_env = [row for row in rows if row["env"] == env]
-    ours = {contender.name for contender in CONTENDERS if contender.runner == OURS}
+    ours = {
+        contender.name
+        for contender in CONTENDERS
+        if contender.runner == OURS and "bfloat16" not in contender.variant
+    }
     for group in GROUPS:
         of_group = [row for row in of_env if row["group"] == group]
         speeds = [row for row in of_group if row["kind"] == "speed"]

@@ -12,6 +12,8 @@ SHORT = 32  # the fastest of 8, 16, 32 and 128 at 256 copies
 VARIANTS = {
     "default": "sequences of 128 steps in the update",
     "best": f"sequences of {SHORT} steps in the update: fewer steps one after the other",
+    "bfloat16": "as default, products of the memory in bfloat16",
+    "best-bfloat16": "as best, products of the memory in bfloat16",
 }
 
 
@@ -29,7 +31,7 @@ def main() -> None:
         total_timesteps=args.steps,
         num_envs=args.num_envs,
         num_steps=common.NUM_STEPS,
-        seq_len=SHORT if args.variant == "best" else None,
+        seq_len=SHORT if "best" in args.variant else None,
         learning_rate=args.learning_rate,
         lr_schedule="constant",
         adam_eps=common.ADAM_EPS,
@@ -43,6 +45,7 @@ def main() -> None:
         max_grad_norm=common.MAX_GRAD_NORM,
         device="cpu",
         threads=args.threads,
+        precision="bfloat16" if "bfloat16" in args.variant else "float32",
         agent=AgentConfig(
             memory="lstm",
             hidden_size=common.HIDDEN,
