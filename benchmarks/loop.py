@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, get_args
 from unittest.mock import patch
 
 import gymnasium as gym
@@ -27,14 +28,23 @@ from rich.progress import track
 
 import recurrent_rl.envs as envs
 from recurrent_rl import trainer
-from recurrent_rl.agents import ActorCritic, AgentConfig, Policy, compiled
+from recurrent_rl.agents import MEMORIES, ActorCritic, AgentConfig, Policy, compiled, load_policy
 from recurrent_rl.agents.compiled import frozen_weights
+from recurrent_rl.agents.kernels import VARIABLE
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.episodes import EpisodeStatistics
+from recurrent_rl.evaluation import evaluate
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.training import train
+from recurrent_rl.vectorize import make_vector_env
 
 STDERR = Console(stderr=True)
+Precision = Literal["float32", "bfloat16"]
+PRECISION_TASKS = (
+    ("recurrent_rl/RepeatPrevious-Easy-v0", "gru", 1_000_000),
+    ("recurrent_rl/TMaze-v0", "lstm", 500_000),
+    ("recurrent_rl/Pendulum-NoVelocity-v0", "gru", 1_000_000),
+)
 ENV_ID = "recurrent_rl/RepeatPrevious-Easy-v0"
 
 
@@ -64,7 +74,8 @@ def acting() -> None:
         times = [best_of(lambda a=actor, o=observation: a.act(o), 2000)]  # type: ignore[misc]
         trainer.set_threads(0)
         for batch in (16, 64, 256):
-            times.append(best_of(rollout_step(agent, batch), 500))
+            with frozen_weights():
+                times.append(best_of(rollout_step(agent, batch), 500))
         print(f"| {memory} | " + " | ".join(f"{1e6 * t:.0f}" for t in times) + " |")
 
 
@@ -73,8 +84,6 @@ def rollout_step(agent: ActorCritic, batch: int) -> Callable[[], None]:
     leaves = {"": torch.zeros(batch, 2)}
     state, start = agent.initial_state(batch), torch.zeros(batch, dtype=torch.bool)
     generator = torch.Generator()
-    frozen = frozen_weights()
-    frozen.__enter__()
 
     @torch.no_grad()
     def step() -> None:
@@ -146,12 +155,68 @@ def sharing(rounds: int) -> None:
         print(f"| {name} | {alone:.1f} | {beside:.1f} | {beside / alone:.2f} |")
 
 
-def training_speed(threads: int) -> float:
-    it = Trainer(TrainConfig(env_id=ENV_ID, total_timesteps=10**7, threads=threads))
+def training_speed(threads: int, memory: str = "gru", precision: Precision = "float32") -> float:
+    """Environment steps a second."""
+    it = Trainer(
+        TrainConfig(
+            env_id=ENV_ID,
+            total_timesteps=10**7,
+            threads=threads,
+            precision=precision,
+            agent=AgentConfig(memory=memory),
+        )
+    )
     it.iterate()
     spent = seconds(lambda: [it.iterate() for _ in range(4)])
     it.close()
     return 4 * it.config.batch_size / spent
+
+
+def kernels(rounds: int) -> None:
+    """Whole iterations with each kernel that serves the cell."""
+    print("| memory | kernel | thousand steps/s | x the compiled kernel's time |")
+    print("|---|---|---|---|")
+    for memory in ("lstm", "gru", "rnn"):
+        names = [*MEMORIES[memory].kernels, *(["bfloat16"] if compiled.has_bfloat16() else [])]
+        speeds: dict[str, list[float]] = {name: [] for name in names}
+        for _ in track(range(rounds), memory, console=STDERR, transient=True):
+            for name in names:
+                narrow = name == "bfloat16"
+                with patch.dict(os.environ, {VARIABLE: "compiled" if narrow else name}):
+                    precision: Precision = "bfloat16" if narrow else "float32"
+                    speeds[name].append(training_speed(0, memory, precision))
+        for name in names:
+            ratios = [a / b for a, b in zip(speeds["compiled"], speeds[name], strict=True)]
+            label = "compiled, bfloat16" if name == "bfloat16" else name
+            print(f"| {memory} | {label} | {median(speeds[name]) / 1e3:.1f} "
+                  f"| {median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}] |")  # fmt: skip
+
+
+def precision(rounds: int) -> None:
+    """What bfloat16 costs in return: the same seeds trained in both."""
+    print("| task | memory | precision | seconds | mean return of 500 episodes, by seed |")
+    print("|---|---|---|---|---|")
+    for env_id, memory, steps in PRECISION_TASKS:
+        for name in get_args(Precision):
+            times, returns = [], []
+            for seed in track(range(rounds), env_id, console=STDERR, transient=True):
+                with tempfile.TemporaryDirectory() as folder:
+                    config = TrainConfig(
+                        env_id=env_id,
+                        seed=seed,
+                        total_timesteps=steps,
+                        precision=name,
+                        log_dir=folder,
+                        agent=AgentConfig(memory=memory),
+                    )
+                    result = train(config, progress=False)
+                    times.append(result.seconds)
+                    compiled.set_bfloat16(False)
+                    env = make_vector_env(env_id, 50, config.env)
+                    played = evaluate(load_policy(result.policy_path), env, 500, seed=0)
+                    env.close()
+                    returns.append(played.mean)
+            print(f"| {env_id} | {memory} | {name} | {median(times):.1f} | {shown(returns, 3)} |")
 
 
 def profile() -> None:
@@ -252,7 +317,7 @@ def noone() -> Iterator[None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    sections = ["acting", "environments", "profile", "logging", "sharing"]
+    sections = ["acting", "environments", "profile", "kernels", "logging", "sharing", "precision"]
     parser.add_argument("--only", nargs="+", choices=sections, default=sections)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
@@ -260,7 +325,7 @@ def main() -> None:
     for section in arguments.only:
         print(f"\n## {section}\n")
         function = globals()[section]
-        function(arguments.rounds) if section in ("logging", "sharing") else function()
+        function(arguments.rounds) if section in sections[3:] else function()
 
 
 if __name__ == "__main__":
