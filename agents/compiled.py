@@ -155,10 +155,12 @@ def _forward(
 ) -> tuple[tuple[Tensor, Tensor | None], _Inputs, Tensor]:
     """Outputs and the last c; the inputs as the kernel read them; what the backward pass needs."""
     given = _Inputs(*[v if v is None else v.contiguous() for v in inputs])  # type: ignore[arg-type]
-    if not given.x.dtype is given.h0.dtype is given.w.dtype:
+    kinds = [(v.dtype, v.device) for v in (given.x, given.h0, given.w)]
+    if kinds[0] != kinds[1] or kinds[0] != kinds[2]:
+        x, state, weights = ("{} on {}".format(*kind) for kind in kinds)
         raise ValueError(
-            f"x is {given.x.dtype}, the state {given.h0.dtype} and the weights {given.w.dtype}; "
-            "they must be of one type."
+            f"x is {x}, the state {state} and the weights {weights}; they must be of one type and "
+            "on one device."
         )
     y = given.x.new_empty(*given.x.shape[:2], given.h0.shape[1])
     c_end = None if given.c0 is None else torch.empty_like(given.c0)

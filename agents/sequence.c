@@ -15,7 +15,8 @@
 #include <string.h>
 
 #define BLOCK 32   /* rows that go through the sequence together, at most */
-#define SHARES 32  /* at most */
+#define SHARES 32  /* of the batch, at most */
+#define MOST_SUMS (1L << 26) /* numbers in the gradients that all shares gather */
 #define WINDOW 128 /* rows of a product over several steps, about */
 
 enum { RNN, GRU, GRU_ORIGINAL, LSTM, LSTM_PEEPHOLE };
@@ -41,9 +42,12 @@ typedef struct {
    fewer leave work for more threads. */
 static long block_rows(const Sequence *s) { return s->batch <= 32 ? 8 : s->batch <= 128 ? 16 : BLOCK; }
 
+/* Each share has gradients of all weights of its own: large ones leave room for fewer shares. */
 static long share_rows(const Sequence *s) {
     long rows = block_rows(s), blocks = (s->batch + rows - 1) / rows;
-    return (blocks + SHARES - 1) / SHARES * rows;
+    long most = MOST_SUMS / (4 * s->units * (s->units + s->inputs));
+    most = most < 1 ? 1 : most > SHARES ? SHARES : most;
+    return (blocks + most - 1) / most * rows;
 }
 
 static long shares(const Sequence *s) { return (s->batch + share_rows(s) - 1) / share_rows(s); }

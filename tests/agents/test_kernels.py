@@ -220,7 +220,7 @@ def test_a_nan_is_passed_on() -> None:
 @needs_compiled
 def test_numbers_of_two_types_are_refused() -> None:
     memory = make("gru", (3, 4, 3, 8), torch.float32)
-    with pytest.raises(ValueError, match=r"x is torch\.float64, the state torch\.float32"):
+    with pytest.raises(ValueError, match=r"x is torch\.float64 on cpu, the state torch\.float32"):
         memory.unroll(torch.zeros(3, 4, 3, dtype=torch.float64), memory.initial_state(4))
 
 
