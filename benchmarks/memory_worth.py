@@ -60,6 +60,7 @@ def run(task: str, memory: str, seed: int, out: str) -> dict[str, Any]:
         total_timesteps=spec["steps"],
         log_dir=str(Path(out) / "runs"),
         device="cpu",
+        threads=1,
         agent=AgentConfig(memory=memory),
         env=env_config,
         **spec.get("settings", {}),
