@@ -1,6 +1,9 @@
 """What unrolls a layer: every kernel against the loop, and how one is chosen."""
 
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -206,6 +209,19 @@ def test_extreme_inputs_saturate_and_do_not_overflow() -> None:
     given["x"] = (given["x"].detach() * 1e6).requires_grad_()
     for ours, loops in zip(run("compiled", memory, given), run("loop", memory, given), strict=True):
         assert_close(ours, loops, rtol=1e-4, atol=1e-5 * max(1.0, float(loops.abs().max())))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
+def test_the_compiled_kernel_stays_within_its_arrays(tmp_path: Path) -> None:
+    source = Path(__file__).with_name("sequence_check.c")
+    program = tmp_path / "check"
+    options = ["-O1", "-g", "-Wno-psabi", "-fsanitize=address,undefined"]
+    stop = "-fno-sanitize-recover=undefined"
+    libraries = ["-lm", "-lpthread"]
+    subprocess.run(["gcc", *options, stop, "-o", program, source, *libraries], check=True)
+    result = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
 
 
 @needs_compiled

@@ -1,0 +1,85 @@
+/* Runs the compiled kernel over odd sizes with arrays of just the size they must have, so that the
+   compiler's sanitizers find whatever it reads or writes beside them. Built by test_kernels.py. */
+
+#include "../../agents/sequence.c"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static double draw(void) {
+    static unsigned state = 1;
+    state = state * 1664525u + 1013904223u;
+    return (double)(state >> 8) / (1 << 24) - 0.5;
+}
+
+static void *numbers(long count, int precision) {
+    if (precision == DOUBLE) {
+        double *p = malloc((size_t)count * sizeof *p);
+        for (long i = 0; i < count; i++) p[i] = draw();
+        return p;
+    }
+    float *p = malloc((size_t)count * sizeof *p);
+    for (long i = 0; i < count; i++) p[i] = (float)draw();
+    return p;
+}
+
+static void forward_and_backward(int cell, int precision, const long *size, long threads, int odd) {
+    static const long blocks[] = {1, 3, 3, 4, 4};
+    long steps = size[0], batch = size[1], inputs = size[2], units = size[3], sizes[6];
+    size_t bytes = precision == DOUBLE ? sizeof(double) : sizeof(float);
+    uint8_t *start = malloc((size_t)(steps * batch));
+    for (long i = 0; i < steps * batch; i++) start[i] = draw() > 0.4;
+    Sequence s = {
+        .cell = cell, .precision = precision, .threads = threads,
+        .steps = steps, .batch = batch, .inputs = inputs, .units = units,
+        .start = start,
+        .x = numbers(steps * batch * inputs, precision),
+        .h0 = numbers(batch * units, precision),
+        .c0 = cell >= LSTM ? numbers(batch * units, precision) : NULL,
+        .w = numbers(blocks[cell] * units * inputs, precision),
+        .u = numbers(blocks[cell] * units * units, precision),
+        .b = numbers(blocks[cell] * units, precision),
+        .d = odd ? numbers(blocks[cell] * units, precision) : NULL,
+        .peephole = cell == LSTM_PEEPHOLE ? numbers(3 * units, precision) : NULL,
+        .y = malloc((size_t)(steps * batch * units) * bytes),
+        .c_end = malloc((size_t)(batch * units) * bytes),
+    };
+    recurrent_sizes(&s, sizes);
+    s.saved = malloc((size_t)sizes[0] * bytes);
+    s.shared = malloc((size_t)sizes[1] * bytes);
+    recurrent_run(&s, NULL);
+
+    free(s.shared);
+    s.dy = numbers(steps * batch * units, precision);
+    s.dc_end = odd ? numbers(batch * units, precision) : NULL;
+    s.dx = malloc((size_t)(steps * batch * inputs) * bytes);
+    s.dh0 = malloc((size_t)(batch * units) * bytes);
+    s.dc0 = malloc((size_t)(batch * units) * bytes);
+    recurrent_sizes(&s, sizes);
+    s.shared = malloc((size_t)sizes[1] * bytes);
+    recurrent_run(&s, NULL);
+
+    const void *all[] = {s.start, s.x, s.h0,    s.c0,     s.w,  s.u,      s.b,  s.d,   s.peephole,
+                         s.y,     s.c_end, s.saved, s.shared, s.dy, s.dc_end, s.dx, s.dh0, s.dc0};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free((void *)all[i]);
+}
+
+int main(void) {
+    /* Steps, rows, inputs, units. */
+    static const long sizes[][4] = {{1, 1, 1, 1},     {3, 2, 5, 7},     {7, 5, 3, 10},
+                                    {9, 70, 20, 64},  {40, 37, 16, 33}, {20, 150, 17, 47},
+                                    {5, 1100, 4, 9},  {130, 16, 32, 32}};
+    for (int isa = 0; isa < 3; isa++) {
+        recurrent_limit_isa(isa);
+        if (recurrent_isa() != isa) continue;
+        for (int precision = FLOAT; precision <= BFLOAT16; precision++) {
+            if (precision == BFLOAT16 && !recurrent_has_bfloat16()) continue;
+            for (int cell = RNN; cell <= LSTM_PEEPHOLE; cell++)
+                for (int n = 0; n < 8; n++)
+                    for (long threads = 1; threads < 4; threads += 2)
+                        forward_and_backward(cell, precision, sizes[n], threads, n % 2);
+        }
+    }
+    puts("clean");
+    return 0;
+}
