@@ -40,7 +40,9 @@ typedef struct {
 
 /* Rows that go through the sequence together. More make better use of a weight once it is in the cache,
    fewer leave work for more threads. */
-static long block_rows(const Sequence *s) { return s->batch <= 32 ? 8 : s->batch <= 128 ? 16 : BLOCK; }
+static long block_rows(const Sequence *s) {
+    return s->batch <= 4 ? 2 : s->batch <= 8 ? 4 : s->batch <= 32 ? 8 : s->batch <= 128 ? 16 : BLOCK;
+}
 
 /* Each share has gradients of all weights of its own: large ones leave room for fewer shares. */
 static long share_rows(const Sequence *s) {

@@ -159,6 +159,8 @@ TARGET static void NAME(product)(long rows, const REAL *const *a, long depth, co
             NAME(tile)(ROWS, a + m, depth, panel, out + m * stride + n, stride, b);
         for (; m + 4 <= rows; m += 4)
             NAME(tile)(4, a + m, depth, panel, out + m * stride + n, stride, b);
+        for (; m + 2 <= rows; m += 2)
+            NAME(tile)(2, a + m, depth, panel, out + m * stride + n, stride, b);
         for (; m < rows; m++)
             NAME(tile)(1, a + m, depth, panel, out + m * stride + n, stride, b);
     }
