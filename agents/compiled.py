@@ -83,6 +83,11 @@ def _openmp() -> ctypes.c_void_p | None:
         return None
 
 
+def _openmp_of_torch() -> ctypes.c_void_p | None:
+    """What the kernel's threads come from: torch's OpenMP where that has several, else its own."""
+    return _openmp() if torch.get_num_threads() > 1 else None
+
+
 def instruction_set() -> str:
     """What the kernel computes with here: `AVX-512`, `AVX2`, `portable`, or `not built`."""
     found = library()
@@ -150,10 +155,8 @@ class _Inputs(NamedTuple):
     peephole: Tensor | None
 
 
-def _forward(
-    cell: int, *inputs: Tensor | None
-) -> tuple[tuple[Tensor, Tensor | None], _Inputs, Tensor]:
-    """Outputs and the last c; the inputs as the kernel read them; what the backward pass needs."""
+def _inputs(*inputs: Tensor | None) -> _Inputs:
+    """The inputs as the kernel reads them: contiguous, of one type."""
     given = _Inputs(*[v if v is None else v.contiguous() for v in inputs])  # type: ignore[arg-type]
     kinds = [(v.dtype, v.device) for v in (given.x, given.h0, given.w)]
     if kinds[0] != kinds[1] or kinds[0] != kinds[2]:
@@ -162,6 +165,14 @@ def _forward(
             f"x is {x}, the state {state} and the weights {weights}; they must be of one type and "
             "on one device."
         )
+    return given
+
+
+def _forward(
+    cell: int, *inputs: Tensor | None
+) -> tuple[tuple[Tensor, Tensor | None], _Inputs, Tensor]:
+    """Outputs and the last c; the inputs as the kernel read them; what the backward pass needs."""
+    given = _inputs(*inputs)
     y = given.x.new_empty(*given.x.shape[:2], given.h0.shape[1])
     c_end = None if given.c0 is None else torch.empty_like(given.c0)
     saved, _, _ = _run(cell, given, y, c_end)
@@ -221,7 +232,8 @@ class _Local(threading.local):
 
     def __init__(self) -> None:
         self.room: dict[torch.dtype, Tensor] = {}
-        self.frozen: dict[tuple[int, int], tuple[Tensor, Tensor]] | None = None
+        # By cell, layer, batch size and types; None outside `frozen_weights`.
+        self.steps: dict[tuple[Any, ...], _Step] | None = None
 
 
 _local = _Local()
@@ -233,19 +245,63 @@ def frozen_weights() -> Iterator[None]:
 
     A single step is then worth the kernel, where there is one; else this does nothing.
     """
-    before, _local.frozen = _local.frozen, {}
+    before, _local.steps = _local.steps, {}
     try:
         yield
     finally:
-        _local.frozen = before
+        _local.steps = before
 
 
-def serves_steps(x: Tensor) -> bool:
-    """Whether the kernel can run one step and is worth it: inside `frozen_weights`.
+def keeps_steps() -> bool:
+    """Whether a single step is worth the kernel: inside `frozen_weights`, without gradients.
 
     Getting ready for a whole sequence costs more than a step.
     """
-    return _local.frozen is not None and not torch.is_grad_enabled() and serves(x)
+    return _local.steps is not None and not torch.is_grad_enabled()
+
+
+def step(
+    memory: Cell, x: Tensor, fields: LayerState, episode_start: Tensor | None, layer: int
+) -> tuple[Tensor, LayerState]:
+    """One step of one layer, where `keeps_steps`: `x` `[B, F]`, episode_start `[B]` or None."""
+    assert _local.steps is not None
+    key = (memory, layer, len(x), x.dtype, *[field.dtype for field in fields])
+    found = _local.steps.get(key)
+    if found is None:
+        found = _local.steps[key] = _Step(memory, x, fields, layer)
+    return found(x, fields, episode_start)
+
+
+class _Step:
+    """A step of one layer for batches of one size: laid out once, but for what a step is given."""
+
+    def __init__(self, memory: Cell, x: Tensor, fields: LayerState, layer: int) -> None:
+        h, c = fields if len(fields) == 2 else (fields[0], None)
+        given = _inputs(x.unsqueeze(0), None, h, c, *memory.weights(layer))
+        self._sequence, sizes = _layout(CELLS.index(memory.compiled_cell), given)
+        self._room = [x.new_empty(sizes[0]), x.new_empty(sizes[1])]
+        self._sequence.saved, self._sequence.shared = (room.data_ptr() for room in self._room)
+        self._given = given  # so that the weights stay where they are
+        self._address = ctypes.addressof(self._sequence)
+        self._openmp = _openmp_of_torch()
+
+    def __call__(
+        self, x: Tensor, fields: LayerState, episode_start: Tensor | None
+    ) -> tuple[Tensor, LayerState]:
+        sequence = self._sequence
+        x, before = x.contiguous(), [field.contiguous() for field in fields]
+        start = None if episode_start is None else episode_start.contiguous()
+        after = tuple([torch.empty_like(field) for field in before])
+        sequence.x = x.data_ptr()
+        sequence.start = None if start is None else start.data_ptr()
+        sequence.h0, sequence.y = before[0].data_ptr(), after[0].data_ptr()
+        if len(after) == 2:
+            sequence.c0, sequence.c_end = before[1].data_ptr(), after[1].data_ptr()
+        found = library()
+        assert found is not None
+        found.recurrent_run(self._address, self._openmp)
+        sequence.packed = True
+        return after[0], after
 
 
 def _workspace(size: int, dtype: torch.dtype) -> Tensor:
@@ -254,6 +310,29 @@ def _workspace(size: int, dtype: torch.dtype) -> Tensor:
     if dtype not in room or len(room[dtype]) < size:
         room[dtype] = torch.empty(size, dtype=dtype)
     return room[dtype][:size]
+
+
+def _layout(
+    cell: int, given: _Inputs, *others: Tensor | None
+) -> tuple[_Sequence, ctypes.Array[ctypes.c_long]]:
+    """What the kernel is told, and the sizes that it answers: `recurrent_sizes` says which.
+
+    `others` are its fields from `y` on, as far as they are known.
+    """
+    steps, batch, features = given.x.shape
+    units = given.h0.shape[1]
+    work = steps * batch * (features + units) * units
+    threads = 1 if work < MIN_WORK else _threads or torch.get_num_threads()
+    precision = _DOUBLE if given.x.dtype is torch.float64 else _BFLOAT16 if _bfloat16 else _FLOAT
+    sequence = _Sequence(
+        *(cell, precision, threads, False, steps, batch, features, units),
+        *[None if tensor is None else tensor.data_ptr() for tensor in (*given, *others)],
+    )
+    sizes = _Sizes()
+    found = library()
+    assert found is not None
+    found.recurrent_sizes(ctypes.addressof(sequence), sizes)
+    return sequence, sizes
 
 
 def _run(
@@ -269,35 +348,14 @@ def _run(
     Returns:
         `saved`, the shares' workspaces `[shares, n]`, and units and inputs as padded there.
     """
-    steps, batch, features = given.x.shape
-    units = given.h0.shape[1]
-    work = steps * batch * (features + units) * units
-    threads = 1 if work < MIN_WORK else _threads or torch.get_num_threads()
-    tensors = (*given, y, c_end, saved, None, *gradients)
-    precision = _DOUBLE if given.x.dtype is torch.float64 else _BFLOAT16 if _bfloat16 else _FLOAT
-    sequence = _Sequence(
-        *(cell, precision, threads, False, steps, batch, features, units),
-        *[None if tensor is None else tensor.data_ptr() for tensor in tensors],
-    )
-    address = ctypes.addressof(sequence)
-    found = library()
-    assert found is not None
-    sizes = _Sizes()
-    found.recurrent_sizes(address, sizes)
+    sequence, sizes = _layout(cell, given, y, c_end, saved, None, *gradients)
     if saved is None:
         saved = given.x.new_empty(sizes[0])
         sequence.saved = saved.data_ptr()
-    if steps == 1 and not gradients and _local.frozen is not None:
-        # The weights as packed before for a batch of this size; w is kept so that its address is.
-        key = (given.w.data_ptr(), batch)
-        sequence.packed = key in _local.frozen
-        if not sequence.packed:
-            _local.frozen[key] = given.x.new_empty(sizes[1]), given.w
-        shared, _ = _local.frozen[key]
-    else:
-        shared = _workspace(sizes[1], given.x.dtype)
+    shared = _workspace(sizes[1], given.x.dtype)
     sequence.shared = shared.data_ptr()
-    openmp = _openmp() if torch.get_num_threads() > 1 else None
-    found.recurrent_run(address, openmp)
+    found = library()
+    assert found is not None
+    found.recurrent_run(ctypes.addressof(sequence), _openmp_of_torch())
     own = shared[sizes[1] - sizes[5] * sizes[2] :]
     return saved, own.view(sizes[5], -1), (sizes[3], sizes[4])

@@ -69,15 +69,16 @@ class Memory(nn.Module):
             ValueError: a shape or type is not as said here.
         """
         self._check(x, state, episode_start, ("B",))
-        if "compiled" in self.kernels and compiled.serves_steps(x):
-            start = None if episode_start is None else episode_start.unsqueeze(0)
-            y, state = self._run(x.unsqueeze(0), state, start)
-            return y.squeeze(0), state
-        if episode_start is not None:
+        kernel = compiled.keeps_steps() and choose_kernel(self.kernels, x) is compiled.unroll
+        if episode_start is not None and not kernel:
             state = reset_state(state, episode_start)
         layers = []
         for layer in range(self.num_layers):
-            x, fields = self.step_layer(x, tuple([field[layer] for field in state]), layer)
+            fields = tuple([field[layer] for field in state])
+            if kernel:
+                x, fields = compiled.step(self, x, fields, episode_start, layer)  # type: ignore[arg-type]
+            else:
+                x, fields = self.step_layer(x, fields, layer)
             layers.append(fields)
         return x, self._stack(layers)
 

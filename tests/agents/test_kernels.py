@@ -187,19 +187,31 @@ def test_a_step_on_frozen_weights_is_a_step(name: str) -> None:
     x, start = given["x"].detach(), given["start"]
     with torch.no_grad():
         for _ in range(2):  # the second time with other weights
-            assert not compiled.serves_steps(x[0])
+            assert not compiled.keeps_steps()
             state, expected = memory.initial_state(5), []
             for t in range(len(x)):
                 y, state = memory.step(x[t], state, start[t])
                 expected.append(y)
             state = memory.initial_state(5)
             with compiled.frozen_weights():
-                assert compiled.serves_steps(x[0])
+                assert compiled.keeps_steps()
                 for t in range(len(x)):
                     y, state = memory.step(x[t], state, start[t])
                     assert_close(y, expected[t])
             for parameter in memory.parameters():
                 parameter.mul_(0.5)
+
+
+@needs_compiled
+def test_a_step_on_frozen_weights_takes_one_type_only_and_any_layout() -> None:
+    memory = make("lstm", (1, 5, 3, 8), torch.float32)
+    x, state = torch.randn(3, 5).t(), memory.initial_state(5)
+    start = torch.tensor([True, False] * 5)[::2]
+    with torch.no_grad(), compiled.frozen_weights():
+        y, state = memory.step(x, state, start)
+        assert_close(y, memory.unroll(x.unsqueeze(0), memory.initial_state(5))[0][0])
+        with pytest.raises(ValueError, match="they must be of one type"):
+            memory.step(x, type(state)(*(field.double() for field in state)), start)
 
 
 @needs_compiled
