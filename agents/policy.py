@@ -78,6 +78,7 @@ class Policy:
         )
         return PolicyState(self.agent.initial_state(batch), action)
 
+    @torch.no_grad()
     def predict(
         self,
         observation: Any,
@@ -129,7 +130,6 @@ class Policy:
         )
         return (actions if batched else actions[0]), state
 
-    @torch.no_grad()
     def _choose(
         self,
         leaves: Leaves,
@@ -237,6 +237,7 @@ class Actor:
         """Forget: the next observation starts an episode."""
         self._first = True
 
+    @torch.inference_mode()
     def act(self, observation: Any, reward: float | None = None, action_mask: Any = None) -> Any:
         """The action for the next observation of the stream.
 
