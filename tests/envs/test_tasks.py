@@ -211,7 +211,7 @@ def test_the_bandit_states_its_memoryless_return_and_pays_the_one_who_learns() -
     assert change == pytest.approx(0.0, abs=0.02)
     pulls, wins = np.zeros((4096, 10)), np.zeros((4096, 10))
     rng = np.random.default_rng(0)
-    observation, _ = env.reset(seed=0)
+    env.reset(seed=0)
     total, rows = np.zeros(4096), np.arange(4096)
     for _ in range(200):
         action = rng.beta(1 + wins, 1 + pulls - wins).argmax(1)  # Thompson sampling
