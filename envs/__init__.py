@@ -10,11 +10,18 @@ from typing import Any
 from gymnasium.envs.registration import register, registry
 
 _CLASSES = {
+    "Autoencode": "autoencode",
     "BatchEnv": "batch",
     "CartPole": "cartpole",
+    "Concentration": "concentration",
+    "CountRecall": "count_recall",
     "Flicker": "wrappers",
     "Forecast": "forecast",
     "HideIndices": "wrappers",
+    "HigherLower": "higher_lower",
+    "Ladder": "ladder",
+    "MountainCar": "mountain_car",
+    "MultiarmedBandit": "bandit",
     "ObservationNoise": "wrappers",
     "Pendulum": "pendulum",
     "Recall": "recall",
@@ -26,10 +33,71 @@ _CLASSES = {
 
 # Name under recurrent_rl/, module and class, arguments.
 _ENVIRONMENTS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("Autoencode-Easy-v0", "autoencode:Autoencode", {"num_decks": 1}),
+    ("Autoencode-Medium-v0", "autoencode:Autoencode", {"num_decks": 2}),
+    ("Autoencode-Hard-v0", "autoencode:Autoencode", {"num_decks": 3}),
     ("CartPole-NoVelocity-v0", "cartpole:CartPole", {}),
     ("CartPole-NoVelocity-Noisy-v0", "cartpole:CartPole", {"noise": 0.1}),
+    ("Concentration-Easy-v0", "concentration:Concentration", {"num_decks": 1, "kind": "colours"}),
+    ("Concentration-Medium-v0", "concentration:Concentration", {"num_decks": 2, "kind": "colours"}),
+    ("Concentration-Hard-v0", "concentration:Concentration", {"num_decks": 1, "kind": "ranks"}),
+    ("CountRecall-Easy-v0", "count_recall:CountRecall", {"num_decks": 1, "kind": "colours"}),
+    ("CountRecall-Medium-v0", "count_recall:CountRecall", {"num_decks": 2, "kind": "suits"}),
+    ("CountRecall-Hard-v0", "count_recall:CountRecall", {"num_decks": 4, "kind": "ranks"}),
     ("Forecast-v0", "forecast:Forecast", {}),
+    ("HigherLower-Easy-v0", "higher_lower:HigherLower", {"num_decks": 1}),
+    ("HigherLower-Medium-v0", "higher_lower:HigherLower", {"num_decks": 2}),
+    ("HigherLower-Hard-v0", "higher_lower:HigherLower", {"num_decks": 3}),
+    ("Ladder-v0", "ladder:Ladder", {}),
+    ("MountainCar-NoVelocity-v0", "mountain_car:MountainCar", {}),
+    (
+        "MultiarmedBandit-Easy-v0",
+        "bandit:MultiarmedBandit",
+        {"num_arms": 10, "max_episode_steps": 200},
+    ),
+    (
+        "MultiarmedBandit-Medium-v0",
+        "bandit:MultiarmedBandit",
+        {"num_arms": 20, "max_episode_steps": 400},
+    ),
+    (
+        "MultiarmedBandit-Hard-v0",
+        "bandit:MultiarmedBandit",
+        {"num_arms": 30, "max_episode_steps": 600},
+    ),
+    *(
+        (
+            f"NoisyPositionOnlyCartPole-{level}-v0",
+            "cartpole:CartPole",
+            {"noise": noise, "max_episode_steps": 200, "scaled": True},
+        )
+        for level, noise in (("Easy", 0.1), ("Medium", 0.2), ("Hard", 0.3))
+    ),
+    *(
+        (
+            f"NoisyPositionOnlyPendulum-{level}-v0",
+            "pendulum:Pendulum",
+            {"noise": noise, "max_episode_steps": 200, "scaled": True},
+        )
+        for level, noise in (("Easy", 0.1), ("Medium", 0.2), ("Hard", 0.3))
+    ),
     ("Pendulum-NoVelocity-v0", "pendulum:Pendulum", {}),
+    *(
+        (
+            f"PositionOnlyCartPole-{level}-v0",
+            "cartpole:CartPole",
+            {"max_episode_steps": steps, "scaled": True},
+        )
+        for level, steps in (("Easy", 200), ("Medium", 400), ("Hard", 600))
+    ),
+    *(
+        (
+            f"PositionOnlyPendulum-{level}-v0",
+            "pendulum:Pendulum",
+            {"max_episode_steps": steps, "scaled": True},
+        )
+        for level, steps in (("Easy", 200), ("Medium", 150), ("Hard", 100))
+    ),
     ("Recall-v0", "recall:Recall", {}),
     ("RepeatFirst-Easy-v0", "repeat_first:RepeatFirst", {"num_decks": 1}),
     ("RepeatFirst-Medium-v0", "repeat_first:RepeatFirst", {"num_decks": 8}),

@@ -9,11 +9,21 @@ SUITS = 4
 CARDS = 52
 
 
-def suits_of(num_decks: int) -> NDArray[np.int64]:
-    """The suits of all cards in so many decks: as many of each."""
+KINDS = {"colours": 2, "suits": SUITS, "ranks": 13}
+
+
+def kinds_of(num_decks: int, kind: str) -> NDArray[np.int64]:
+    """The colour, suit or rank of each card in so many decks, from 0; as many cards of each."""
     if num_decks < 1:
         raise ValueError(f"num_decks is {num_decks}; it must be at least 1.")
-    return np.arange(CARDS * num_decks, dtype=np.int64) % SUITS
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}; choose one of {', '.join(KINDS)}.")
+    return np.arange(CARDS * num_decks, dtype=np.int64) % KINDS[kind]
+
+
+def suits_of(num_decks: int) -> NDArray[np.int64]:
+    """The suits of all cards in so many decks: as many of each."""
+    return kinds_of(num_decks, "suits")
 
 
 def same_suit(num_cards: int) -> float:

@@ -10,6 +10,11 @@ the cart leaves ±2.4 m or the pole ±12 degrees, and is truncated after 500 ste
 without noise: 500. The best memoryless return is not known exactly; stated is a measured one, of
 PPO without memory after 1 M steps (three seeds, 1,000 episodes each): 43.8 ± 0.7 without noise and
 50.6 ± 2.1 with noise 0.1, which breaks up the swinging. Pushing to where the pole leans gives 42.
+
+With `scaled` it is POPGym's PositionOnlyCartPole and NoisyPositionOnlyCartPole (Morad et al., ICLR
+2023): a step's reward is 1 / max_episode_steps, and what is seen with noise is clipped to the
+limits of the observation. One thing differs: an episode that ends in both ways at once is only
+terminated here. Memoryless returns are 0.22, 0.11 and 0.07 for 200, 400 and 600 steps.
 """
 
 from __future__ import annotations
@@ -40,23 +45,34 @@ class CartPole(BatchEnv):
         num_envs: copies.
         noise: standard deviation of the noise on both positions.
         max_episode_steps: truncate after so many steps.
+        scaled: rewards of 1 / max_episode_steps, and noise clipped, as in POPGym.
     """
 
     state = ("physics", "seen", "t")
 
-    def __init__(self, num_envs: int = 1, noise: float = 0.0, max_episode_steps: int = 500) -> None:
+    def __init__(
+        self,
+        num_envs: int = 1,
+        noise: float = 0.0,
+        max_episode_steps: int = 500,
+        scaled: bool = False,
+    ) -> None:
         if noise < 0:
             raise ValueError(f"noise is {noise}; it must be at least 0.")
         if max_episode_steps < 1:
             raise ValueError(f"max_episode_steps is {max_episode_steps}; it must be at least 1.")
         high = np.array([2 * MAX_POSITION, 2 * MAX_ANGLE], dtype=np.float32)
-        high += 10 * noise  # no draw in practice is farther out
+        if not scaled:
+            high += 10 * noise  # no draw in practice is farther out
         space = gym.spaces.Box(-high, high, dtype=np.float32)
         super().__init__(num_envs, space, gym.spaces.Discrete(2), max_episode_steps)
         self.noise = noise
-        self.best_return = float(max_episode_steps) if noise == 0 else None
-        if max_episode_steps == 500:
-            self.memoryless_return = MEASURED_MEMORYLESS.get(noise)
+        self.reward = 1 / max_episode_steps if scaled else 1.0
+        self.clipped = scaled
+        self.best_return = max_episode_steps * self.reward if noise == 0 else None
+        # Without memory the pole falls long before any of the limits.
+        if (fallen := MEASURED_MEMORYLESS.get(noise)) is not None and max_episode_steps >= 200:
+            self.memoryless_return = fallen * self.reward
         self.physics = np.zeros((num_envs, 4))
         """[position, velocity, angle, angular velocity], `[N, 4]`."""
         self.seen = np.zeros((num_envs, 2), dtype=np.float32)
@@ -86,13 +102,16 @@ class CartPole(BatchEnv):
         fallen = np.abs(self.physics[:, 0]) > MAX_POSITION
         fallen |= np.abs(self.physics[:, 2]) > MAX_ANGLE
         truncated = (self.t >= self.max_episode_steps) & ~fallen
-        return np.ones(self.num_envs), fallen, truncated
+        return np.full(self.num_envs, self.reward), fallen, truncated
 
     def _look(self, rows: Rows) -> None:
         """Take the positions with a new draw of the noise: once a step, however often read."""
         seen = self.physics[rows, ::2]
         if self.noise:
             seen = seen + self.noise * self.streams.normal(rows, 2)
+        if self.clipped:
+            box = self.single_observation_space
+            seen = np.clip(seen, box.low, box.high)
         self.seen[rows] = seen
 
     def _observe(self) -> Any:

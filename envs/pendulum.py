@@ -8,6 +8,10 @@ angle in [-pi, pi] and all taken before the step. An episode is truncated after 
 terminates. Neither the best return nor the memoryless one is known exactly. Policies that see the
 velocity reach about -150, a random one about -1235. Stated as memoryless is a measured return, of
 PPO without memory after 1 M steps (three seeds, 1,000 episodes each): -1037 ± 56.
+
+With `scaled` it is POPGym's PositionOnlyPendulum and NoisyPositionOnlyPendulum (Morad et al., ICLR
+2023): a step's reward r becomes (1 + r / 8.1368) / max_episode_steps, so that returns lie between
+-1 and 1, and what is seen with noise is clipped to [-1, 1].
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ MASS, LENGTH = 1.0, 1.0
 SECONDS_PER_STEP = 0.05
 MAX_SPEED, MAX_TORQUE = 8.0, 2.0
 MEASURED_MEMORYLESS = -1037.0
+HALF_COST = 16.2736044 / 2  # the greatest cost of a step: pi^2 + 0.1 8^2 + 0.001 2^2
 
 
 class Pendulum(BatchEnv):
@@ -32,18 +37,33 @@ class Pendulum(BatchEnv):
     Args:
         num_envs: copies.
         max_episode_steps: truncate after so many steps.
+        noise: standard deviation of the noise on both numbers.
+        scaled: rewards scaled to returns in -1..1, and noise clipped, as in POPGym.
     """
 
-    state = ("angle", "velocity", "t")
+    state = ("angle", "velocity", "seen", "t")
 
-    def __init__(self, num_envs: int = 1, max_episode_steps: int = 200) -> None:
+    def __init__(
+        self,
+        num_envs: int = 1,
+        max_episode_steps: int = 200,
+        noise: float = 0.0,
+        scaled: bool = False,
+    ) -> None:
         if max_episode_steps < 1:
             raise ValueError(f"max_episode_steps is {max_episode_steps}; it must be at least 1.")
-        seen = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+        if noise < 0:
+            raise ValueError(f"noise is {noise}; it must be at least 0.")
+        high = 1.0 if scaled else 1.0 + 10 * noise  # no draw in practice is farther out
+        seen = gym.spaces.Box(-high, high, (2,), np.float32)
         torque = gym.spaces.Box(-MAX_TORQUE, MAX_TORQUE, (1,), np.float32)
         super().__init__(num_envs, seen, torque, max_episode_steps)
-        if max_episode_steps == 200:
-            self.memoryless_return = MEASURED_MEMORYLESS
+        if max_episode_steps == 200 and noise == 0:
+            memoryless = MEASURED_MEMORYLESS
+            self.memoryless_return = 1 + memoryless / HALF_COST / 200 if scaled else memoryless
+        self.noise = noise
+        self.scaled = scaled
+        self.seen = np.zeros((num_envs, 2), dtype=np.float32)
         self.angle = np.zeros(num_envs)
         self.velocity = np.zeros(num_envs)
         self.t = np.zeros(num_envs, dtype=np.int64)
@@ -53,6 +73,7 @@ class Pendulum(BatchEnv):
         self.angle[rows] = np.pi * start[:, 0]
         self.velocity[rows] = start[:, 1]
         self.t[rows] = 0
+        self._look(rows)
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         torque = np.clip(actions[:, 0], -MAX_TORQUE, MAX_TORQUE)
@@ -65,10 +86,21 @@ class Pendulum(BatchEnv):
         self.velocity = np.clip(velocity, -MAX_SPEED, MAX_SPEED)
         self.angle = self.angle + SECONDS_PER_STEP * self.velocity
         self.t += 1
+        self._look(self._all_rows)
+        if self.scaled:
+            rewards = (1 + rewards / HALF_COST) / self.max_episode_steps
         return rewards, np.zeros(self.num_envs, dtype=bool), self.t >= self.max_episode_steps
 
+    def _look(self, rows: Rows) -> None:
+        """Take cosine and sine with a new draw of the noise: once a step, however often read."""
+        angle = self.angle[rows]
+        seen = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        if self.noise:
+            seen = seen + self.noise * self.streams.normal(rows, 2)
+        self.seen[rows] = np.clip(seen, -1, 1) if self.scaled else seen
+
     def _observe(self) -> Any:
-        return np.stack([np.cos(self.angle), np.sin(self.angle)], axis=1).astype(np.float32)
+        return self.seen.copy()
 
 
 class PendulumEnv(SingleEnv):

@@ -1,6 +1,5 @@
 """Each task against its source, and scripted players against the returns it states."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,9 +8,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from recurrent_rl.envs.autoencode import Autoencode
+from recurrent_rl.envs.bandit import MultiarmedBandit
 from recurrent_rl.envs.batch import BatchEnv
 from recurrent_rl.envs.cartpole import CartPole
+from recurrent_rl.envs.concentration import Concentration
+from recurrent_rl.envs.count_recall import CountRecall
 from recurrent_rl.envs.forecast import Forecast
+from recurrent_rl.envs.higher_lower import HigherLower
+from recurrent_rl.envs.ladder import Ladder
+from recurrent_rl.envs.mountain_car import MountainCar
 from recurrent_rl.envs.pendulum import Pendulum
 from recurrent_rl.envs.probes import MaskProbe, MemoryProbe, SignalProbe
 from recurrent_rl.envs.recall import Recall
@@ -37,41 +43,6 @@ def mean_return(env: BatchEnv, player: Player, steps: int = 0) -> float:
 
 
 # --------------------------------------------------------------------------------- card games
-
-
-@pytest.mark.parametrize(
-    ("name", "ours"),
-    [
-        ("RepeatFirstEasy", RepeatFirst(1, num_decks=1)),
-        ("RepeatFirstMedium", RepeatFirst(1, num_decks=8)),
-        ("RepeatFirstHard", RepeatFirst(1, num_decks=16)),
-        ("RepeatPreviousEasy", RepeatPrevious(1, num_decks=1, k=4)),
-        ("RepeatPreviousMedium", RepeatPrevious(1, num_decks=2, k=32)),
-        ("RepeatPreviousHard", RepeatPrevious(1, num_decks=3, k=64)),
-    ],
-)
-def test_the_card_games_are_popgyms(name: str, ours: BatchEnv) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        popgym_envs = pytest.importorskip("popgym.envs")
-    theirs = getattr(popgym_envs, name)()
-    rng = np.random.default_rng(0)
-    for episode in range(10):
-        theirs.reset(seed=episode)
-        # Put POPGym's shuffle into ours; it deals from the end.
-        dealt = theirs.deck.idx[::-1]
-        ours.reset(seed=episode)
-        ours.load_state_dict(
-            {**ours.state_dict(), "deck": theirs.deck.suits_idx[dealt][None].astype(np.int64)}
-        )
-        done = False
-        while not done:
-            action = int(rng.integers(4))
-            a, b = ours.step(np.array([action])), theirs.step(action)
-            done = bool(a[2][0])
-            seen = a[4]["final_obs"][0] if done else a[0][0]
-            assert (seen, a[2][0], a[3][0]) == (b[0], b[2], b[3])
-            assert a[1][0] == pytest.approx(b[1], abs=1e-12)
 
 
 class Recorder:
@@ -137,6 +108,143 @@ def test_no_answer_from_the_card_seen_beats_the_stated_return(
     both = first_card_scored * same_card / n + others * another_card / (n * (n - 1))
     right = both.max(axis=1).sum()  # the best answer to each suit seen
     assert env.memoryless_return == pytest.approx(2 * right / steps_scored - 1, abs=1e-12)
+
+
+def autoencoder(env: BatchEnv, observation: Any) -> Any:
+    assert isinstance(env, Autoencode)
+    asked = np.minimum(2 * env.num_cards - 2 - env.t, env.num_cards - 1)
+    return env.deck[np.arange(env.num_envs), asked]
+
+
+def repeats_what_it_sees(env: BatchEnv, observation: Any) -> Any:
+    return observation[:, 1]  # the last card's suit when it is asked for, then always suit 0
+
+
+@pytest.mark.parametrize("num_decks", [1, 3])
+def test_autoencode_states_its_returns(num_decks: int) -> None:
+    env = Autoencode(512, num_decks)
+    assert mean_return(env, autoencoder, env.max_episode_steps) == pytest.approx(1.0)
+    blind = mean_return(env, repeats_what_it_sees, env.max_episode_steps)
+    assert blind == pytest.approx(env.memoryless_return, abs=0.005)
+
+
+def test_autoencode_shows_all_cards_and_asks_for_them_backwards() -> None:
+    env = Autoencode(1, 1)
+    observation, _ = env.reset(seed=0)
+    shown = [observation[0]]
+    for _ in range(51):
+        observation, rewards, *_ = env.step(np.array([0]))
+        assert rewards == 0
+        shown.append(observation[0])
+    assert [mode for mode, _ in shown] == [1] * 51 + [0]
+    for asked in reversed([suit for _, suit in shown]):
+        observation, rewards, terminated, *_ = env.step(np.array([asked]))
+        assert rewards == pytest.approx(1 / 52)
+    assert terminated.all()
+
+
+@pytest.mark.parametrize(("num_decks", "kind"), [(1, "colours"), (2, "suits"), (4, "ranks")])
+def test_count_recall_states_its_returns(num_decks: int, kind: str) -> None:
+    def counts(e: BatchEnv, observation: Any) -> Any:
+        assert isinstance(e, CountRecall)
+        return e.counts[np.arange(e.num_envs), observation[:, 1]]
+
+    env = CountRecall(512, num_decks, kind)
+    steps = env.max_episode_steps
+    assert mean_return(env, counts, steps) == pytest.approx(1.0)
+    # No pair of answers, one where the kinds are the same and one where not, beats what is stated.
+    each = env.num_cards // env.num_kinds
+    best = [-1.0, -1.0]
+    share = [0.0, 0.0]
+    for answer in range(each + 1):
+        env.reset(seed=0)
+        right, met = np.zeros(2), np.zeros(2)
+        for _ in range(steps):
+            observation = env._observe()
+            differ = (observation[:, 0] != observation[:, 1]).astype(np.int64)
+            truth = counts(env, observation)
+            met += np.bincount(differ, minlength=2)
+            right += np.bincount(differ, weights=truth == answer, minlength=2)
+            env.step(np.zeros(512, np.int64))
+        best = [max(b, float(r / m)) for b, r, m in zip(best, right, met, strict=True)]
+        share = [float(m / met.sum()) for m in met]
+    found = 2 * (share[0] * best[0] + share[1] * best[1]) - 1
+    assert env.memoryless_return == pytest.approx(found, abs=0.01)
+
+
+@pytest.mark.parametrize("num_decks", [1, 2, 3])
+def test_higher_lower_states_its_returns(num_decks: int) -> None:
+    env = HigherLower(4000, num_decks)
+    env.reset(seed=0)
+    n, total = env.num_cards, 0.0
+    # The mean over decks of what a card counter may expect at each step, not of what it gets.
+    left = np.full((4000, 13), 4 * num_decks)
+    ranks = np.arange(13)
+    for t in range(n - 1):
+        card = env.deck[:, t]
+        left[np.arange(4000), card] -= 1
+        higher = (left * (ranks > card[:, None])).sum(1)
+        lower = (left * (ranks < card[:, None])).sum(1)
+        total += float(np.mean(np.abs(higher - lower) / left.sum(1))) / n
+    assert env.best_return == pytest.approx(total, abs=0.001)
+    middle = mean_return(env, lambda e, o: (o >= 6).astype(np.int64), n - 1)
+    assert middle == pytest.approx(env.memoryless_return, abs=0.005)
+
+
+def test_concentration_pays_one_for_all_pairs_less_what_goes_wrong() -> None:
+    env = Concentration(1, 1, "ranks")
+    env.reset(seed=0)
+    total = 0.0
+    for rank in range(13):
+        for card in np.flatnonzero(env.deck[0] == rank):
+            observation, reward, terminated, *_ = env.step(np.array([card]))
+            total += float(reward[0])
+    assert terminated.all()
+    assert total == pytest.approx(1.0)
+    assert (observation == 13).all()  # a new table
+
+
+def test_the_bandit_states_its_memoryless_return_and_pays_the_one_who_learns() -> None:
+    env = MultiarmedBandit(4096)
+    assert mean_return(env, lambda e, o: np.zeros(4096, np.int64)) == pytest.approx(0.0, abs=0.02)
+    change = mean_return(env, lambda e, o: np.asarray(o))  # another arm where the last did not pay
+    assert change == pytest.approx(0.0, abs=0.02)
+    pulls, wins = np.zeros((4096, 10)), np.zeros((4096, 10))
+    rng = np.random.default_rng(0)
+    env.reset(seed=0)
+    total, rows = np.zeros(4096), np.arange(4096)
+    for _ in range(200):
+        action = rng.beta(1 + wins, 1 + pulls - wins).argmax(1)  # Thompson sampling
+        _, rewards, _, truncated, _ = env.step(action)
+        paid = rewards > 0
+        pulls[rows, action] += 1
+        wins[rows, action] += paid
+        total += rewards
+    assert truncated.all()
+    assert total.mean() > 0.6
+
+
+def test_the_ladder_asks_for_its_bits_after_its_horizon() -> None:
+    env = Ladder(64, horizon=5, bits=3)
+    observation, _ = env.reset(seed=0)
+    code = observation[:, 2:]
+    assert (observation[:, 0] == 1).all()
+    for t in range(1, 6):
+        observation, rewards, *_ = env.step(np.zeros((64, 3), np.int8))
+        assert (rewards == 0).all()
+        assert (observation[:, 0] == 0).all()
+        assert (observation[:, 1] == (t == 5)).all()
+        assert (observation[:, 2:] == 0).all()
+    _, rewards, terminated, *_ = env.step(code)
+    assert terminated.all()
+    assert (rewards == 1).all()
+    env.reset(seed=0)
+    for _ in range(5):
+        env.step(np.zeros((64, 3), np.int8))
+    wrong = code.copy()
+    wrong[:, 0] ^= 1
+    assert env.step(wrong)[1] == pytest.approx(np.full(64, 1 / 3))
+    assert abs(mean_return(Ladder(4096), lambda e, o: np.zeros((4096, 1), np.int8))) < 0.05
 
 
 # -------------------------------------------------------------------------- T-maze and Recall
@@ -268,6 +376,30 @@ def test_pendulum_is_gymnasiums_without_its_velocity() -> None:
             expected, reward, *_ = one.step(actions[i])
             np.testing.assert_allclose(seen[i], expected[:2], rtol=1e-4, atol=1e-5)
             assert rewards[i] == pytest.approx(reward, rel=1e-4, abs=1e-5)
+
+
+def test_the_mountain_car_is_gymnasiums_without_its_velocity() -> None:
+    env = MountainCar(8)
+    env.reset(seed=0)
+    theirs: list[Any] = [gym.make("MountainCarContinuous-v0").unwrapped for _ in range(8)]
+    for i, one in enumerate(theirs):
+        one.reset(seed=0)
+        one.state = np.array([env.position[i], 0.0])
+    rng = np.random.default_rng(0)
+    arrived = np.zeros(8, dtype=bool)
+    for _ in range(400):
+        push = np.where(env.velocity >= 0, 1.0, -1.0)[:, None] + 0.3 * rng.standard_normal((8, 1))
+        actions = push.astype(np.float32)
+        observation, rewards, terminated, truncated, infos = env.step(actions)
+        assert not truncated.any()
+        for i in np.flatnonzero(~arrived):
+            seen, reward, ended, *_ = theirs[i].step(actions[i])
+            mine = infos["final_obs"][i] if terminated[i] else observation[i]
+            np.testing.assert_allclose(mine, seen[:1], rtol=1e-4, atol=1e-4)
+            assert rewards[i] == pytest.approx(reward, rel=1e-5)
+            assert terminated[i] == ended
+        arrived |= terminated
+    assert arrived.all()
 
 
 # --------------------------------------------------------------------------------- forecast

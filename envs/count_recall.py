@@ -1,0 +1,95 @@
+"""CountRecall: how many cards of this kind have been seen so far?
+
+To remember: a count for each kind of card. The cards of one deck are shown one at a time, each with
+a question, the kind of a card of a second deck: how many cards of that kind have been shown, the
+present one included?
+
+Observation: [kind shown, kind asked for]. Action: a count from 0 to all cards of a kind. Reward:
+±1 / (n - 1) for a right or wrong count, n cards in all; the episode terminates when the last card
+is shown, after n - 1 steps. Best return: 1. A memoryless policy gives one count where the kinds are
+the same and another where they differ; the best two follow from hypergeometric distributions.
+
+The task is that of POPGym (Morad et al., ICLR 2023) from its version 1 on: in the paper the
+greatest count could not be answered.
+"""
+
+from __future__ import annotations
+
+from math import comb
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.cards import KINDS, kinds_of
+
+
+class CountRecall(BatchEnv):
+    """N copies of CountRecall.
+
+    Args:
+        num_envs: copies.
+        num_decks: decks of 52 cards that are shown, and as many that are asked for.
+        kind: what is counted: `colours`, `suits` or `ranks`.
+    """
+
+    state = ("deck", "asked", "counts", "t")
+
+    def __init__(self, num_envs: int = 1, num_decks: int = 1, kind: str = "colours") -> None:
+        self.kinds = kinds_of(num_decks, kind)
+        self.num_cards, self.num_kinds = len(self.kinds), KINDS[kind]
+        each = self.num_cards // self.num_kinds
+        seen = gym.spaces.MultiDiscrete([self.num_kinds, self.num_kinds])
+        super().__init__(num_envs, seen, gym.spaces.Discrete(each + 1), self.num_cards - 1)
+        self.best_return = 1.0
+        self.memoryless_return = _memoryless(self.num_cards, self.num_kinds)
+        self.deck = np.zeros((num_envs, self.num_cards), dtype=np.int64)
+        self.asked = np.zeros((num_envs, self.num_cards), dtype=np.int64)
+        self.counts = np.zeros((num_envs, self.num_kinds), dtype=np.int64)
+        """Cards of each kind that have been shown."""
+        self.t = np.zeros(num_envs, dtype=np.int64)
+
+    def _begin(self, rows: Rows) -> None:
+        self.deck[rows] = self.streams.shuffled(rows, self.kinds)
+        self.asked[rows] = self.streams.shuffled(rows, self.kinds)
+        self.counts[rows] = 0
+        self.counts[rows, self.deck[rows, 0]] = 1
+        self.t[rows] = 0
+
+    def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
+        rows = self._all_rows
+        answer = self.counts[rows, self.asked[rows, self.t]]
+        scale = 1 / (self.num_cards - 1)
+        rewards = np.where(actions == answer, scale, -scale)
+        self.t += 1
+        self.counts[rows, self.deck[rows, self.t]] += 1
+        return rewards, self.t == self.num_cards - 1, np.zeros(self.num_envs, dtype=bool)
+
+    def _observe(self) -> Any:
+        rows = self._all_rows
+        return np.stack([self.deck[rows, self.t], self.asked[rows, self.t]], axis=1)
+
+
+def _memoryless(n: int, kinds: int) -> float:
+    """The best return of one count for "the kind shown is asked for" and one for "it is not".
+
+    When t other cards have been shown, as many of them are of a given kind as a draw of t without
+    replacement from the n - 1 others holds, of which n / kinds, or one less, are of that kind.
+    """
+    right = 0.0
+    for share, of_kind in ((1 / kinds, n // kinds - 1), (1 - 1 / kinds, n // kinds)):
+        chances = np.zeros(of_kind + 1)
+        for t in range(n - 1):
+            for count in range(max(0, t - (n - 1 - of_kind)), min(t, of_kind) + 1):
+                chances[count] += (
+                    comb(of_kind, count) * comb(n - 1 - of_kind, t - count) / comb(n - 1, t)
+                )
+        right += share * float(chances.max()) / (n - 1)
+    return 2 * right - 1
+
+
+class CountRecallEnv(SingleEnv):
+    """One copy of CountRecall."""
+
+    batch_type = CountRecall

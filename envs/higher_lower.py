@@ -1,0 +1,68 @@
+"""HigherLower: will the next card be higher or lower than this one?
+
+To remember: how many cards of each rank have been seen, all along: they will not come again.
+
+Observation: the rank of the card, from 0 to 12. Action: 0 for higher, 1 for lower. Reward: 1 / n
+for a right guess and -1 / n for a wrong one, n cards in all, and 0 where the ranks are the same;
+the episode terminates when the last card is shown, after n - 1 steps. A memoryless policy guesses
+"higher" below the middle rank: 84 / 169, 0.497 for any number of decks. The best counts the cards
+and guesses what more of the cards to come are: 0.528, 0.516 and 0.512 for one, two and three decks.
+
+The task is POPGym's (Morad et al., ICLR 2023).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.cards import KINDS, kinds_of
+
+RANKS = KINDS["ranks"]
+BEST = {1: 0.528, 2: 0.516, 3: 0.512}
+HIGHER = 0
+
+
+class HigherLower(BatchEnv):
+    """N copies of HigherLower.
+
+    Args:
+        num_envs: copies.
+        num_decks: decks of 52 cards.
+    """
+
+    state = ("deck", "t")
+
+    def __init__(self, num_envs: int = 1, num_decks: int = 1) -> None:
+        self.ranks = kinds_of(num_decks, "ranks")
+        self.num_cards = len(self.ranks)
+        seen = gym.spaces.Discrete(RANKS)
+        super().__init__(num_envs, seen, gym.spaces.Discrete(2), self.num_cards - 1)
+        self.best_return = BEST.get(num_decks)
+        self.memoryless_return = 84 / 169
+        self.deck = np.zeros((num_envs, self.num_cards), dtype=np.int64)
+        self.t = np.zeros(num_envs, dtype=np.int64)
+
+    def _begin(self, rows: Rows) -> None:
+        self.deck[rows] = self.streams.shuffled(rows, self.ranks)
+        self.t[rows] = 0
+
+    def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
+        now = self.deck[self._all_rows, self.t]
+        self.t += 1
+        following = self.deck[self._all_rows, self.t]
+        guess = np.where(actions == HIGHER, 1, -1)
+        rewards = guess * np.sign(following - now) / self.num_cards
+        return rewards, self.t == self.num_cards - 1, np.zeros(self.num_envs, dtype=bool)
+
+    def _observe(self) -> Any:
+        return self.deck[self._all_rows, self.t]
+
+
+class HigherLowerEnv(SingleEnv):
+    """One copy of HigherLower."""
+
+    batch_type = HigherLower
