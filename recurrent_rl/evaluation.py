@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
+from recurrent_rl.agents.files import write_atomically
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.episodes import successes as episode_successes
 from recurrent_rl.errors import UserError
 from recurrent_rl.rollout import action_masks
+
+FILE_NAME = "evaluation.json"
+EVALUATION_SEED = 10_000_000
+"""Training draws its environments' seeds from seed, seed + 1, ...; these lie far from them."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,64 @@ class Evaluation:
         if len(self.successes):
             means["eval/success_rate"] = float(self.successes.mean())
         return means
+
+
+@dataclass(frozen=True)
+class SavedEvaluation:
+    """What an evaluation found, as a run's `evaluation.json` holds it."""
+
+    timesteps: int
+    """Steps that the policy was trained for."""
+    episodes: int
+    deterministic: bool
+    mean_return: float
+    ci95: tuple[float, float]
+    mean_length: float
+    success_rate: float | None
+    return_without_memory: float | None
+    """Mean return with the memory reset at every step; None where that was not played."""
+
+    @classmethod
+    def of(
+        cls,
+        played: Evaluation,
+        timesteps: int,
+        deterministic: bool,
+        without_memory: Evaluation | None = None,
+    ) -> SavedEvaluation:
+        """A summary of the episodes played."""
+        return cls(
+            timesteps=timesteps,
+            episodes=len(played.returns),
+            deterministic=deterministic,
+            mean_return=played.mean,
+            ci95=played.ci95,
+            mean_length=float(played.lengths.mean()),
+            success_rate=float(played.successes.mean()) if len(played.successes) else None,
+            return_without_memory=without_memory.mean if without_memory else None,
+        )
+
+    def save(self, run_dir: Path) -> None:
+        """Write it into the run's folder."""
+        write_atomically(run_dir / FILE_NAME, json.dumps(vars(self), indent=2).encode())
+
+    @classmethod
+    def load(cls, run_dir: Path) -> SavedEvaluation | None:
+        """Read it from the run's folder; None where there is none.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        path = run_dir / FILE_NAME
+        if not path.is_file():
+            return None
+        try:
+            fields = json.loads(path.read_text())
+            return cls(**{**fields, "ci95": tuple(fields["ci95"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"{path} cannot be read ({error}); write it anew: recurrent-rl evaluate {run_dir}"
+            ) from error
 
 
 def confidence_interval(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -26,9 +26,7 @@ class Monitor:
     """
 
     def __init__(self, run_dir: Path, config: TrainConfig, start_step: int = 0) -> None:
-        self.writer = SummaryWriter(
-            str(run_dir), purge_step=start_step + 1 if start_step else None, flush_secs=10
-        )
+        self.writer = SummaryWriter(str(run_dir), purge_step=start_step + 1, flush_secs=10)
         if start_step == 0:
             self._write_hyperparameters(config)
 

@@ -35,26 +35,37 @@ class TrainResult:
     """The signal that ended the run early, or None."""
 
 
-def train(config: TrainConfig, *, progress: bool = True) -> TrainResult:
+OnIteration = Callable[[int, dict[str, float]], None]
+"""Called after each iteration with the steps taken so far and the iteration's scalars."""
+
+
+def train(
+    config: TrainConfig, *, progress: bool = True, on_iteration: OnIteration | None = None
+) -> TrainResult:
     """Train an agent from its first step, in a new run folder.
 
     Args:
         config: the settings.
         progress: show a progress bar.
+        on_iteration: called after each iteration.
 
     Raises:
         UserError: the settings, the environment or what it returns are at fault.
     """
     trainer = Trainer(config)
     run_dir = new_run_dir(config)
-    write_atomically(run_dir / CONFIG, config.to_json().encode())
-    return _run(trainer, run_dir, progress)
+    save_config(config, run_dir)
+    return _run(trainer, run_dir, progress, on_iteration)
 
 
 def resume(
-    run_dir: str | Path, *, total_timesteps: int | None = None, progress: bool = True
+    run_dir: str | Path,
+    *,
+    total_timesteps: int | None = None,
+    progress: bool = True,
+    on_iteration: OnIteration | None = None,
 ) -> TrainResult:
-    """Go on with a run from its last checkpoint.
+    """Go on with a run from its last checkpoint; from its first step where there is none yet.
 
     With our own environments the continued run equals the uninterrupted one, weight for weight.
     Others cannot tell their state: they are reset, and new episodes start.
@@ -63,29 +74,47 @@ def resume(
         run_dir: the run folder.
         total_timesteps: train to this many steps in all instead of the run's own number.
         progress: show a progress bar.
+        on_iteration: called after each iteration.
 
     Raises:
         UserError: the folder holds no run, or its files do not fit together.
         PolicyFileError: the checkpoint is damaged.
     """
     run_dir = Path(run_dir)
-    config_path = run_dir / CONFIG
-    if not config_path.is_file():
+    config = load_config(run_dir)
+    if total_timesteps is not None:
+        config = dataclasses.replace(config, total_timesteps=total_timesteps)
+    trainer = Trainer(config)
+    checkpoint = run_dir / CHECKPOINT
+    if checkpoint.exists() and not load_checkpoint(trainer, checkpoint) and progress:
+        print("These environments cannot tell their state: they start new episodes.")
+    save_config(config, run_dir)
+    return _run(trainer, run_dir, progress, on_iteration)
+
+
+def load_config(run_dir: Path) -> TrainConfig:
+    """The settings of the run in this folder.
+
+    Raises:
+        UserError: the folder holds no run, or its settings cannot be read.
+    """
+    path = run_dir / CONFIG
+    if not path.is_file():
         raise UserError(
             f"{run_dir} holds no run: there is no {CONFIG} in it. Name a run folder, such as one "
             "of those in runs/."
         )
-    config = TrainConfig.from_json(config_path.read_text())
-    if total_timesteps is not None:
-        config = dataclasses.replace(config, total_timesteps=total_timesteps)
-    trainer = Trainer(config)
-    if not load_checkpoint(trainer, run_dir / CHECKPOINT) and progress:
-        print("These environments cannot tell their state: they start new episodes.")
-    write_atomically(config_path, config.to_json().encode())
-    return _run(trainer, run_dir, progress)
+    return TrainConfig.from_json(path.read_text())
 
 
-def _run(trainer: Trainer, run_dir: Path, progress: bool) -> TrainResult:
+def save_config(config: TrainConfig, run_dir: Path) -> None:
+    """Write the settings into the run's folder: with them alone `resume` starts the run."""
+    write_atomically(run_dir / CONFIG, config.to_json().encode())
+
+
+def _run(
+    trainer: Trainer, run_dir: Path, progress: bool, on_iteration: OnIteration | None
+) -> TrainResult:
     """Iterate until the run is done or a signal asks to stop, and leave everything saved."""
     config = trainer.config
     began, first = time.monotonic(), trainer.timesteps
@@ -108,6 +137,8 @@ def _run(trainer: Trainer, run_dir: Path, progress: bool) -> TrainResult:
             if trainer.iteration % config.log_interval == 0 or trainer.done:
                 monitor.log(scalars, trainer.timesteps)
             bar.update(trainer.timesteps, {"return": _show(scalars.get("rollout/ep_rew_mean"))})
+            if on_iteration is not None:
+                on_iteration(trainer.timesteps, scalars)
             if save_due():
                 save(trainer, run_dir)
         save(trainer, run_dir)

@@ -23,7 +23,7 @@ from recurrent_rl.checkpoint import FILE_NAME, load_checkpoint, save_checkpoint
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.training import resume, train
+from recurrent_rl.training import resume, save_config, train
 
 
 def config(tmp_path: Path, env_id: str = "recurrent_rl/TMaze-v0", **changes: Any) -> TrainConfig:
@@ -261,3 +261,14 @@ def test_a_run_that_dies_keeps_its_last_checkpoint(tmp_path: Path) -> None:
 def test_resuming_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no run"):
         resume(tmp_path)
+
+
+def test_a_run_that_has_only_its_settings_starts_from_its_first_step(tmp_path: Path) -> None:
+    whole = train(config(tmp_path / "whole"), progress=False)
+    run_dir = tmp_path / "prepared"
+    save_config(config(tmp_path / "whole"), run_dir)
+    told: list[int] = []
+    started = resume(run_dir, progress=False, on_iteration=lambda steps, _: told.append(steps))
+    assert told == [128, 256, 384, 512, 640, 768]
+    first, second = (load_policy(r.policy_path).agent.state_dict() for r in (whole, started))
+    assert_same(first, second)
