@@ -35,7 +35,8 @@ class AgentConfig:
     """What the agent is made of. Saved in every policy file."""
 
     memory: str = "gru"
-    """Memory cell: none, rnn, lstm, gru, lstm-peephole, gru-original, mingru, minlstm or lru."""
+    """Memory cell: none, rnn, lstm, gru, lstm-peephole, gru-original, mingru, minlstm, lru or
+    rotor."""
     hidden_size: int = 128
     """Units in each layer of the memory."""
     num_layers: int = 1

@@ -1,4 +1,4 @@
-"""Cells whose next state is linear in the state: minGRU, minLSTM and the linear recurrent unit.
+"""Cells whose next state is linear in the state: minGRU, minLSTM, and units that turn.
 
 h_t = a_t * h_tm1 + b_t with a and b made from the input alone, so that a whole sequence is one scan
 (`scan.py`).
@@ -143,56 +143,89 @@ class MinLSTM(LinearCell):
         return f / (f + i), i / (f + i)
 
 
-class LRU(LinearCell):
+def spread_angles(units: int) -> Tensor:
+    """Angles of turning units, in a random order: a quarter near 0, the others even over 0..pi."""
+    still = units // 4
+    moving = math.pi * (torch.arange(units - still) + 0.5) / (units - still)
+    angles = torch.cat([torch.full((still,), 1e-4), moving])
+    return angles[torch.randperm(units)]
+
+
+class TurningCell(LinearCell):
+    """Hidden / 2 complex units and a layer over them: y_t = gelu(Re(C h_t) + D x_t).
+
+    The state holds each unit's real and imaginary part side by side.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        if hidden_size % 2:
+            raise ValueError(
+                f"hidden_size is {hidden_size}; {type(self).__name__} has complex units, so it "
+                "must be even."
+            )
+        super().__init__(input_size, hidden_size, num_layers)
+        for layer in range(num_layers):
+            columns = input_size if layer == 0 else hidden_size
+            for name, width in (("output", hidden_size), ("skip", columns)):
+                weight = torch.empty(hidden_size, width)
+                nn.init.xavier_uniform_(weight)
+                self.register_parameter(f"{name}_l{layer}", nn.Parameter(weight))
+
+    def from_state(self, h: Tensor) -> Tensor:
+        """Complex `[..., hidden / 2]`."""
+        return torch.view_as_complex(h.unflatten(-1, (-1, 2)))
+
+    def to_state(self, h: Tensor) -> Tensor:
+        """Real numbers `[..., hidden]`."""
+        return torch.view_as_real(h).flatten(-2)
+
+    def output(self, h: Tensor, x: Tensor, layer: int) -> Tensor:
+        """gelu(Re(C h) + D x); a real matrix on both parts is as general as Re(C h)."""
+        c, d = self.get_parameter(f"output_l{layer}"), self.get_parameter(f"skip_l{layer}")
+        return gelu(linear(h, c) + linear(x, d))
+
+
+class LRU(TurningCell):
     """The linear recurrent unit (Orvieto et al. 2023, 3): hidden / 2 complex units.
 
         h_t = lambda * h_tm1 + gamma * (B x_t + b),  lambda = exp(-exp(nu) + i exp(theta))
         y_t = gelu(Re(C h_t) + D x_t)
 
-    gamma = sqrt(1 - |lambda|^2) at the start, and learnt. The state holds the real parts, then the
-    imaginary parts. The paper follows the layer by a gated unit of its own; here it is the GELU.
+    gamma = sqrt(1 - |lambda|^2) at the start, and learnt. The paper follows the layer by a gated
+    unit of its own; here it is the GELU.
     """
 
     num_blocks = 1
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
-        if hidden_size % 2:
-            raise ValueError(
-                f"hidden_size is {hidden_size}; lru has complex units, so it must be even."
-            )
         super().__init__(input_size, hidden_size, num_layers)
         for layer in range(num_layers):
-            columns = input_size if layer == 0 else hidden_size
             for name in ("nu", "theta", "gamma"):
                 parameter = nn.Parameter(torch.empty(hidden_size // 2))
                 self.register_parameter(f"{name}_l{layer}", parameter)
-            for name, width in (("output", hidden_size), ("skip", columns)):
-                weight = torch.empty(hidden_size, width)
-                nn.init.xavier_uniform_(weight)
-                self.register_parameter(f"{name}_l{layer}", nn.Parameter(weight))
             # Uniform on the unit disk (Orvieto et al. 2023, lemma 3.2).
             radius = torch.empty(hidden_size // 2).uniform_(1e-4, 1 - 1e-4).sqrt()
-            self._set_ring(layer, slice(None), radius, 2 * math.pi)
+            angles = torch.empty(hidden_size // 2).uniform_(1e-4, 2 * math.pi)
+            self._set_eigenvalues(layer, radius, angles)
 
     def hold_for(self, horizon: int) -> None:
-        """Half the units forget within 2..horizon steps: |lambda| = u / (1 + u), u as in chrono.
+        """Units forget within 2..horizon steps: |lambda| = u / (1 + u), u as in chrono.
 
-        Their phase is at most pi / 10, so that what they hold is turned slowly.
+        A quarter of them hardly turn, and so hold; the angles of the others are spread evenly over
+        half a circle. These resolve a delay as a Fourier transform does: with angles at random, or
+        small ones only, what was seen 32 steps ago is not to be told from what was seen at 31.
         """
         if horizon < 3:
             return
-        half = slice(self.hidden_size // 4, None)
         for layer in range(self.num_layers):
-            steps = chrono_steps(self.get_parameter(f"nu_l{layer}")[half], horizon)
-            self._set_ring(layer, half, steps / (1 + steps), math.pi / 10)
+            steps = chrono_steps(self.get_parameter(f"nu_l{layer}"), horizon)
+            self._set_eigenvalues(layer, steps / (1 + steps), spread_angles(len(steps)))
 
     @torch.no_grad()
-    def _set_ring(self, layer: int, units: slice, radius: Tensor, max_phase: float) -> None:
-        named = (self.get_parameter(f"{name}_l{layer}") for name in ("nu", "theta", "gamma"))
-        nu, theta, gamma = (parameter[units] for parameter in named)
-        nu.copy_((-radius.log()).log())
-        theta.copy_(torch.empty_like(theta).uniform_(1e-4, max_phase).log())
-        gamma.copy_((1 - radius.square()).sqrt().log())
+    def _set_eigenvalues(self, layer: int, radius: Tensor, angles: Tensor) -> None:
+        self.get_parameter(f"nu_l{layer}").copy_((-radius.log()).log())
+        self.get_parameter(f"theta_l{layer}").copy_(angles.log())
+        self.get_parameter(f"gamma_l{layer}").copy_((1 - radius.square()).sqrt().log())
 
     def coefficients(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """Lambda and gamma * (B x + b), complex."""
@@ -203,15 +236,50 @@ class LRU(LinearCell):
         b = self.from_state(of_x) * gamma.exp()
         return eigenvalue.expand_as(b), b
 
-    def from_state(self, h: Tensor) -> Tensor:
-        """Complex `[..., hidden / 2]`."""
-        return torch.complex(*h.chunk(2, -1))
 
-    def to_state(self, h: Tensor) -> Tensor:
-        """Real parts, then imaginary parts, `[..., hidden]`."""
-        return torch.cat([h.real, h.imag], dim=-1)
+class Rotor(TurningCell):
+    """Complex units that the input can slow, stop or turn back: hidden / 2 of them.
 
-    def output(self, h: Tensor, x: Tensor, layer: int) -> Tensor:
-        """gelu(Re(C h) + D x); a real matrix on both parts is as general as Re(C h)."""
-        c, d = self.get_parameter(f"output_l{layer}"), self.get_parameter(f"skip_l{layer}")
-        return gelu(linear(h, c) + linear(x, d))
+        k = sigmoid(W x_t + c),  s = tanh(V x_t + d)
+        h_t = k exp(i theta s) h_tm1 + sqrt(1 - k^2) (B x_t + b)
+        y_t = gelu(C h_t + D x_t)
+
+    k is the gate of the RG-LRU (De et al. 2024, 2.4) with its norm-preserving factor; that the
+    angle depends on the input too is as in the state space model Mamba-3 (Lahoti et al. 2026).
+    Angles that add up count; turned back, they give a sequence in reverse.
+    """
+
+    num_blocks = 2
+    gate_names = ("forget",)
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__(input_size, hidden_size, num_layers)
+        for layer in range(num_layers):
+            theta = nn.Parameter(spread_angles(hidden_size // 2))
+            self.register_parameter(f"theta_l{layer}", theta)
+            # tanh(2) = 0.96: at first the units turn nearly as fast as theta says.
+            self._control_bias(layer, 1).fill_(2.0)
+
+    def hold_for(self, horizon: int) -> None:
+        """Units forget within 2..horizon steps: chrono initialisation of k."""
+        for layer in range(self.num_layers):
+            bias = self._control_bias(layer, 0)
+            bias.copy_(chrono_steps(bias, horizon).log())
+
+    def _control_bias(self, layer: int, part: int) -> Tensor:
+        """The biases of k (0) or of s (1), `[hidden / 2]`."""
+        bias = self.get_parameter(f"bias_l{layer}").detach()
+        return bias[self.hidden_size :].chunk(2)[part]
+
+    def coefficients(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """K exp(i theta s) and sqrt(1 - k^2) (B x + b), complex."""
+        of_x, control = self._project(x, layer)
+        forget, turn = control.chunk(2, -1)
+        keep = torch.sigmoid(forget)
+        angle = self.get_parameter(f"theta_l{layer}") * torch.tanh(turn)
+        # Not torch.polar, whose gradient goes through absolute values and signs.
+        a = torch.complex(keep * torch.cos(angle), keep * torch.sin(angle))
+        return a, self.from_state(of_x) * torch.sqrt(torch.sigmoid(-forget) * (1 + keep))
+
+    def _gates(self, x: Tensor, layer: int) -> tuple[Tensor, ...]:
+        return (torch.sigmoid(self._project(x, layer)[1].chunk(2, -1)[0]),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 
 from recurrent_rl.agents.cells import GRU, LSTM, RNN, OriginalGRU, PeepholeLSTM
-from recurrent_rl.agents.linear_cells import LRU, MinGRU, MinLSTM
+from recurrent_rl.agents.linear_cells import LRU, MinGRU, MinLSTM, Rotor
 from recurrent_rl.agents.memory import Memory, NoMemory
 
 MEMORIES: dict[str, type[Memory]] = {
@@ -18,6 +18,7 @@ MEMORIES: dict[str, type[Memory]] = {
     "mingru": MinGRU,
     "minlstm": MinLSTM,
     "lru": LRU,
+    "rotor": Rotor,
 }
 
 

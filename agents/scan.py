@@ -21,12 +21,11 @@ if TYPE_CHECKING:
 
 
 def in_order(a: Tensor, b: Tensor) -> Tensor:
-    """h_t = a_t * h_tm1 + b_t with h_-1 = 0, step by step; `[T, ...]`."""
-    h = b.clone()
-    rows = h.unbind(0)
-    for a_t, h_tm1, h_t in zip(a[1:].unbind(0), rows, rows[1:], strict=False):
+    """h_t = a_t * h_tm1 + b_t with h_-1 = 0, step by step; `[T, ...]`. Writes over b."""
+    rows = b.unbind(0)
+    for a_t, h_tm1, h_t in zip(a.unbind(0)[1:], rows, rows[1:], strict=False):
         h_t.addcmul_(a_t, h_tm1)
-    return h
+    return b
 
 
 def by_doubling(a: Tensor, b: Tensor) -> Tensor:
@@ -39,23 +38,40 @@ def by_doubling(a: Tensor, b: Tensor) -> Tensor:
     return b
 
 
+def in_order_backwards(a: Tensor, b: Tensor) -> Tensor:
+    """g_t = a_tp1 * g_tp1 + b_t, from the last step to the first; `[T, ...]`. Writes over b."""
+    rows = b.unbind(0)[::-1]
+    for a_tp1, g_tp1, g_t in zip(a.unbind(0)[::-1], rows, rows[1:], strict=False):
+        g_t.addcmul_(a_tp1, g_tp1)
+    return b
+
+
+def by_doubling_backwards(a: Tensor, b: Tensor) -> Tensor:
+    """The same in log2(T) passes."""
+    later = torch.cat([a[1:], torch.zeros_like(a[:1])]).flip(0)
+    return by_doubling(later, b.flip(0)).flip(0)
+
+
 class _Scan(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+    def forward(ctx: Any, a: Tensor, b: Tensor, before: Tensor) -> Tensor:
+        b = b.clone()
+        b[0].addcmul_(a[0], before)
         h = (in_order if a.device.type == "cpu" else by_doubling)(a, b)
-        ctx.save_for_backward(a, h)
+        ctx.save_for_backward(a, h, before)
         return h
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dh: Tensor) -> tuple[Tensor, Tensor]:
-        a, h = ctx.saved_tensors
-        # db_t = dh_t + a_tp1 * db_tp1: the same recurrence, backwards in time.
-        later = torch.cat([a[1:], torch.zeros_like(a[:1])]).conj().flip(0).resolve_conj()
-        db = (in_order if a.device.type == "cpu" else by_doubling)(later, dh.flip(0)).flip(0)
-        da = torch.zeros_like(a)
-        da[1:] = db[1:] * h[:-1].conj()
-        return da, db
+    def backward(ctx: Any, dh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        a, h, before = ctx.saved_tensors
+        scan = in_order_backwards if a.device.type == "cpu" else by_doubling_backwards
+        conjugate = a.conj().resolve_conj()
+        db = scan(conjugate, dh.clone())
+        da = torch.empty_like(db)
+        torch.mul(db[1:], h[:-1].conj(), out=da[1:])
+        torch.mul(db[0], before.conj(), out=da[0])
+        return da, db, db[0] * conjugate[0]
 
 
 def linear_scan(a: Tensor, b: Tensor, h: Tensor) -> Tensor:
@@ -69,8 +85,7 @@ def linear_scan(a: Tensor, b: Tensor, h: Tensor) -> Tensor:
     Returns:
         h after each step, `[T, ...]`.
     """
-    first = torch.addcmul(b[0], a[0], h).unsqueeze(0)
-    return _Scan.apply(a, torch.cat([first, b[1:]]))  # type: ignore[no-any-return, no-untyped-call]
+    return _Scan.apply(a, b, h)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def unroll(

@@ -14,7 +14,12 @@ from recurrent_rl.agents import compiled
 from recurrent_rl.agents.kernels import KERNELS, VARIABLE, choose_kernel
 from recurrent_rl.agents.memory import Memory
 from recurrent_rl.agents.registry import make_memory
-from recurrent_rl.agents.scan import by_doubling, in_order
+from recurrent_rl.agents.scan import (
+    by_doubling,
+    by_doubling_backwards,
+    in_order,
+    in_order_backwards,
+)
 
 needs_compiled = pytest.mark.skipif(compiled.library() is None, reason="built without a compiler")
 
@@ -260,8 +265,11 @@ def test_a_scan_by_doubling_is_the_scan_in_order(steps: int, dtype: torch.dtype)
     expected = [b[0]]
     for t in range(1, steps):
         expected.append(a[t] * expected[-1] + b[t])
-    assert_close(in_order(a, b), torch.stack(expected))
+    assert_close(in_order(a, b.clone()), torch.stack(expected))
     assert_close(by_doubling(a, b), torch.stack(expected))
+    backwards = in_order(torch.cat([a[:1], a[1:].flip(0)]), b.flip(0)).flip(0)
+    assert_close(in_order_backwards(a, b.clone()), backwards)
+    assert_close(by_doubling_backwards(a, b), backwards)
 
 
 def test_without_the_compiled_kernel_torchs_own_serves(monkeypatch: pytest.MonkeyPatch) -> None:

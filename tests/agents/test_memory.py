@@ -1,5 +1,6 @@
 """The oracles of every memory: unroll = repeated step = torch's cells on each episode alone."""
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -10,8 +11,10 @@ from torch.testing import assert_close
 
 from recurrent_rl.agents.cells import GRU, LSTM, RNN, TorchCell
 from recurrent_rl.agents.kernels import VARIABLE
+from recurrent_rl.agents.linear_cells import Rotor, TurningCell
 from recurrent_rl.agents.memory import Memory
 from recurrent_rl.agents.registry import MEMORIES, make_memory
+from recurrent_rl.agents.scan import linear_scan
 from recurrent_rl.agents.states import (
     GRUState,
     LSTMState,
@@ -267,6 +270,62 @@ def test_gates_are_set_to_hold_from_one_step_to_the_horizon(name: str) -> None:
     assert 95 < float(steps.max()) <= 100.01
     if "lstm" in name:
         assert_close(gates["input"][..., 250:], 1 - keep[..., 250:])
+
+
+@pytest.mark.parametrize("name", ["lru", "rotor"])
+def test_all_turning_units_hold_from_one_step_to_the_horizon(name: str) -> None:
+    torch.manual_seed(0)
+    memory = make_memory(name, 4, 500, 1, horizon=100)
+    assert isinstance(memory, TurningCell)
+    with torch.no_grad():
+        a, _ = memory.coefficients(torch.zeros(4), 0)
+    steps = 1 / (1 - a.abs())
+    assert 2 <= float(steps.min()) < 5
+    assert 95 < float(steps.max()) <= 100.1
+    # Of 250 units 62 stand still; the angles of the others are evenly spread, the most nearly pi.
+    angles = a.angle().sort().values
+    assert float(angles[61]) < 1e-3
+    assert_close(angles[62:].diff(), (angles[-1] - angles[62]).expand(187) / 187, rtol=1e-3, atol=0)
+    assert 0.95 * math.pi < float(angles[-1]) < math.pi
+
+
+@pytest.mark.parametrize("name", ["lru", "rotor"])
+def test_what_was_seen_at_a_lag_can_be_read_off_turning_units_before_training(name: str) -> None:
+    torch.manual_seed(0)
+    memory = make_memory(name, 1, 128, 1, horizon=64)
+    assert isinstance(memory, TurningCell)
+    x = torch.randn(1500, 4, 1)
+    with torch.no_grad():
+        a, b = memory.coefficients(x, 0)
+        states = memory.to_state(linear_scan(a, b, torch.zeros_like(b[0])))
+    # A linear map to the input 24 steps before, fitted on one half and tried on the other.
+    seen, wanted = (y.double().flatten(0, 1) for y in (states[300:], x[276:-24]))
+    half = len(seen) // 2
+    weights = torch.linalg.lstsq(seen[:half], wanted[:half]).solution
+    assert float((seen[half:] @ weights - wanted[half:]).square().mean()) < 0.1
+
+
+def test_a_rotor_turned_back_gives_what_it_was_given_in_reverse() -> None:
+    memory = make_memory("rotor", 1, 6, 1)
+    assert isinstance(memory, Rotor)
+    with torch.no_grad():
+        weight, bias = memory.weight_l0, memory.bias_l0
+        assert isinstance(weight, torch.Tensor)
+        assert isinstance(bias, torch.Tensor)
+        weight.zero_()
+        bias.zero_()
+        bias[6:9] = 30.0  # keep all
+        weight[9:] = 30.0  # turn as the input's sign says
+        h = memory.from_state(torch.randn(1, 6))
+        first = h.clone()
+        states = []
+        for sign in (1.0, 1.0, 1.0, -1.0, -1.0, -1.0):
+            a, b = memory.coefficients(torch.full((1, 1), sign), 0)
+            states.append(h)
+            h = a * h + b
+    assert_close(h, first)
+    assert_close(states[5], states[1])
+    assert not torch.allclose(states[1], first)
 
 
 def test_states_are_selected_joined_and_reset_by_stream() -> None:
