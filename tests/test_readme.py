@@ -28,7 +28,7 @@ COMMANDS = [
 
 def test_the_blocks_are_found() -> None:
     assert len(PYTHON_BLOCKS) == 2
-    assert len(COMMANDS) == 5
+    assert len(COMMANDS) == 7
 
 
 @pytest.mark.parametrize("block", PYTHON_BLOCKS, ids=["train", "import"])
@@ -47,6 +47,9 @@ def test_a_command_runs_as_written(command: str, tmp_path: Path) -> None:
     if arguments[0] == "train" and "--help" not in arguments:
         # As written, but for the length of the training.
         arguments += ["--total-timesteps", "8192", "--eval-episodes", "5"]
+    if arguments[:2] == ["benchmark", "memory"]:
+        arguments += ["--total-timesteps", "8192", "--episodes", "5", "--seeds", "1"]
+        arguments += ["--memories", "gru", "rnn"]
     result = subprocess.run(
         [sys.executable, "-m", "recurrent_rl", *arguments],
         cwd=tmp_path,

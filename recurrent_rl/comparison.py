@@ -1,0 +1,351 @@
+"""Comparing finished runs: a table by task, aggregate scores with bootstrap intervals, and curves.
+
+The statistics are those of Agarwal et al. (NeurIPS 2021): interquartile mean, probability of
+improvement, and a percentile bootstrap stratified by task. SciPy computes them; it and matplotlib
+are optional: `pip install "recurrent-rl[plot]"`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurrent_rl.agents.files import write_atomically
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.monitor import flat
+from recurrent_rl.results import Run
+from recurrent_rl.vectorize import known_returns, make_vector_env
+
+REPETITIONS = 2000
+"""Of the bootstrap."""
+CURVE_POINTS = 200
+
+# What makes no method: a label says what else differs between runs.
+_NOT_OF_A_METHOD = (
+    *("env_id", "seed", "name", "log_dir", "total_timesteps", "threads", "device"),
+    *("log_interval", "memory_interval", "checkpoint_interval", "eval_episodes"),
+)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its 95 % interval; NaN where there are too few runs for one."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if np.isnan(self.low):
+            return f"{self.value:.3f}"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of one method on one task."""
+
+    runs: tuple[Run, ...]
+
+    @property
+    def returns(self) -> NDArray[np.float64]:
+        """Mean return of each run's evaluation."""
+        return np.array([run.evaluation.mean_return for run in self.runs])
+
+    @property
+    def mmer(self) -> float:
+        """Mean over the runs."""
+        return float(np.mean([run.mmer for run in self.runs]))
+
+    @property
+    def without_memory(self) -> float | None:
+        """Mean return with the memory reset at every step; None where not all runs have it."""
+        found = [run.evaluation.return_without_memory for run in self.runs]
+        known = [value for value in found if value is not None]
+        return float(np.mean(known)) if len(known) == len(found) else None
+
+    @property
+    def half_interval(self) -> float:
+        """Half of the mean's 95 % interval: over runs by Student's t, of one run over episodes."""
+        if len(self.runs) == 1:
+            low, high = self.runs[0].evaluation.ci95
+            return (high - low) / 2
+        count = len(self.runs)
+        t = float(_optional("scipy.stats").t.ppf(0.975, count - 1))
+        return t * float(self.returns.std(ddof=1)) / float(count**0.5)
+
+
+class Comparison:
+    """Runs by task and method.
+
+    Args:
+        runs: finished and evaluated.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        if not runs:
+            raise UserError("There are no runs to compare.")
+        labels = method_labels([run.config for run in runs])
+        cells: defaultdict[tuple[str, str], list[Run]] = defaultdict(list)
+        for run, label in zip(runs, labels, strict=True):
+            cells[task_name(run.config), label].append(run)
+        self.cells = {key: Cell(tuple(found)) for key, found in cells.items()}
+        self.tasks = list(dict.fromkeys(task for task, _ in self.cells))
+        self.methods = list(dict.fromkeys(labels))
+
+    def table(self) -> str:
+        """Markdown: mean return of the evaluations ± half of its interval; MMER in brackets."""
+        lines = ["| task | steps | runs | " + " | ".join(self.methods) + " |"]
+        lines.append("|---|---|---|" + "---|" * len(self.methods))
+        for task in self.tasks:
+            runs = [run for cell in self._row(task).values() for run in cell.runs]
+            steps = _range([run.evaluation.timesteps / 1e6 for run in runs], "{:.3g} M")
+            counts = _range([len(cell.runs) for cell in self._row(task).values()], "{}")
+            shown = [
+                f"{cell.returns.mean():.3f} ± {cell.half_interval:.3f} ({cell.mmer:.3f})"
+                if (cell := self.cells.get((task, method)))
+                else ""
+                for method in self.methods
+            ]
+            lines.append(f"| {task} | {steps} | {counts} | " + " | ".join(shown) + " |")
+        return "\n".join(lines)
+
+    def _row(self, task: str) -> dict[str, Cell]:
+        return {m: self.cells[task, m] for m in self.methods if (task, m) in self.cells}
+
+    def scores(self) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
+        """What can be aggregated: the tasks, and by method the scores `[runs, tasks]`.
+
+        A score is 0 for the best memoryless policy and 1 for the best possible. Tasks without a
+        known range, and those that not all methods have, are left out; so are the runs of a method
+        beyond the number that it has on all of its tasks.
+        """
+        ranges = {}
+        for task in self.tasks:
+            row = self._row(task)
+            found = score_range(next(iter(row.values())).runs[0].config)
+            if found is not None and len(row) == len(self.methods):
+                ranges[task] = found
+        scores = {}
+        for method in self.methods:
+            columns = [
+                (self.cells[task, method].returns - low) / (high - low)
+                for task, (low, high) in ranges.items()
+            ]
+            count = min((len(column) for column in columns), default=0)
+            scores[method] = np.array([column[:count] for column in columns]).T.reshape(count, -1)
+        return list(ranges), scores
+
+    def aggregates(self) -> tuple[dict[str, Interval], dict[tuple[str, str], Interval]]:
+        """Interquartile mean by method, and the probability that one improves on another.
+
+        Intervals are of a bootstrap stratified by task. Both are empty where nothing can be
+        aggregated.
+        """
+        tasks, scores = self.scores()
+        if not tasks:
+            return {}, {}
+        means = {m: bootstrapped(interquartile_mean, list(x.T)) for m, x in scores.items()}
+        improvements = {
+            (a, b): bootstrapped(probability_of_improvement, [*scores[a].T, *scores[b].T])
+            for a, b in itertools.permutations(scores, 2)
+        }
+        return means, improvements
+
+    def report(self) -> str:
+        """Markdown: the table and the aggregates."""
+        parts = [
+            self.table(),
+            "",
+            "Mean return of the frozen policies' evaluations, ± half of its 95 % interval: over "
+            "runs by Student's t, over episodes where there is one run. In brackets the maximum "
+            "over training of the mean return (MMER), which is biased upward.",
+        ]
+        means, improvements = self.aggregates() if len(self.tasks) > 1 else ({}, {})
+        if means:
+            tasks, scores = self.scores()
+            runs = min(len(x) for x in scores.values())
+            parts += [
+                "",
+                f"Over {len(tasks)} of {len(self.tasks)} tasks (those with a known range that all "
+                "methods have), scores from 0, the best memoryless policy, to 1, the best possible;"
+                f" 95 % intervals by a bootstrap over {runs} or more runs, stratified by task:",
+                "",
+                "| | interquartile mean | "
+                + " | ".join(f"P(better than {m})" for m in means)
+                + " |",
+                "|---|---|" + "---|" * len(means),
+            ]
+            for a, mean in means.items():
+                shown = ["" if a == b else str(improvements[a, b]) for b in means]
+                parts.append(f"| {a} | {mean} | " + " | ".join(shown) + " |")
+        return "\n".join(parts) + "\n"
+
+    def draw(self, path: Path) -> None:
+        """Draw the learning curves, one panel a task: mean over runs, and their range."""
+        matplotlib = _optional("matplotlib")
+        matplotlib.use("Agg")
+        pyplot = _optional("matplotlib.pyplot")
+        columns = min(4, len(self.tasks))
+        rows = -(-len(self.tasks) // columns)
+        figure, axes = pyplot.subplots(
+            rows, columns, figsize=(4 * columns, 3 * rows), squeeze=False, layout="constrained"
+        )
+        panels = list(axes.flat)
+        for panel, task in zip(panels, self.tasks, strict=False):
+            for number, method in enumerate(self.methods):
+                if (task, method) in self.cells:
+                    steps, curves = common_curves(self.cells[task, method].runs)
+                    colour = f"C{number % 10}"
+                    panel.plot(steps / 1e6, curves.mean(axis=0), color=colour, label=method)
+                    low, high = curves.min(axis=0), curves.max(axis=0)
+                    panel.fill_between(steps / 1e6, low, high, color=colour, alpha=0.2, linewidth=0)
+            panel.set_title(task, fontsize=10)
+            panel.grid(alpha=0.3)
+        for panel in panels[len(self.tasks) :]:
+            panel.set_visible(False)
+        for row in axes:
+            row[0].set_ylabel("episode return")
+        for panel in panels[: len(self.tasks)]:
+            panel.set_xlabel("million steps")
+        handles = {
+            label: handle
+            for panel in panels
+            for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(handles))
+        )
+        figure.savefig(path, dpi=110)
+        pyplot.close(figure)
+
+    def save(self, out: Path) -> list[Path]:
+        """Write `results.md` and `curves.png` into a folder; returns their paths."""
+        out.mkdir(parents=True, exist_ok=True)
+        written = [out / "results.md", out / "curves.png"]
+        write_atomically(written[0], self.report().encode())
+        self.draw(written[1])
+        return written
+
+
+def interquartile_mean(*scores: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    """The mean of the middle half of all scores: one array a task, runs along `axis`."""
+    pooled = np.concatenate(scores, axis=axis)
+    mean: NDArray[np.float64] = _optional("scipy.stats").trim_mean(pooled, 0.25, axis=axis)
+    return mean
+
+
+def probability_of_improvement(*scores: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    """P(x > y) + P(x = y) / 2, averaged over tasks; half of the arrays are x's, one a task."""
+    count = len(scores) // 2
+    wins = []
+    for one, other in zip(scores[:count], scores[count:], strict=True):
+        x, y = np.moveaxis(one, axis, -1), np.moveaxis(other, axis, -1)
+        difference = x[..., :, None] - y[..., None, :]
+        wins.append((0.5 + 0.5 * np.sign(difference)).mean(axis=(-2, -1)))
+    return np.asarray(np.mean(wins, axis=0))
+
+
+def bootstrapped(
+    statistic: Callable[..., NDArray[np.float64]], scores: Sequence[NDArray[np.float64]]
+) -> Interval:
+    """The statistic of one array a task, and its interval: each task's runs are drawn anew."""
+    value = float(statistic(*scores))
+    if min(len(of_task) for of_task in scores) < 2:
+        return Interval(value, np.nan, np.nan)
+    found = _optional("scipy.stats").bootstrap(
+        scores,
+        statistic,
+        n_resamples=REPETITIONS,
+        vectorized=True,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    low, high = found.confidence_interval
+    return Interval(value, float(low), float(high))
+
+
+def task_name(config: TrainConfig) -> str:
+    """The environment, with what its arguments and the hiding of information make of it."""
+    name = config.env_id.rpartition("/")[2].removesuffix("-v0")
+    kwargs = config.env.parsed_env_kwargs()
+    parts = [name, *(f"{key} {value}" for key, value in kwargs.items())]
+    for field in dataclasses.fields(config.env):
+        value = getattr(config.env, field.name)
+        if field.name not in ("env_kwargs", "vectorization") and value != field.default:
+            parts.append(f"{field.name} {value}")
+    return ", ".join(parts)
+
+
+def method_labels(configs: Sequence[TrainConfig]) -> list[str]:
+    """What tells each run's method from the others': the memory, and the settings that differ."""
+    settings = []
+    for config in configs:
+        values = flat(dataclasses.asdict(config))
+        settings.append(
+            {
+                key: value
+                for key, value in values.items()
+                if key not in _NOT_OF_A_METHOD and not key.startswith("env.")
+            }
+        )
+    differing = [
+        key
+        for key in settings[0]
+        if key != "agent.memory" and len({str(one[key]) for one in settings}) > 1
+    ]
+    return [
+        ", ".join(
+            [one["agent.memory"], *(f"{key.rpartition('.')[2]} {one[key]}" for key in differing)]
+        )
+        for one in settings
+    ]
+
+
+def score_range(config: TrainConfig) -> tuple[float, float] | None:
+    """The best memoryless and the best possible return; None where one is not known."""
+    env = make_vector_env(config.env_id, 1, config.env)
+    try:
+        low, high = known_returns(env)
+    finally:
+        env.close()
+    return None if low is None or high is None or low >= high else (low, high)
+
+
+def common_curves(runs: Sequence[Run]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Learning curves at steps that all runs have: `[points]`, and `[runs, points]`."""
+    first = max(run.steps[0] for run in runs)
+    last = min(run.steps[-1] for run in runs)
+    steps = np.linspace(first, max(first, last), CURVE_POINTS)
+    return steps, np.stack([np.interp(steps, run.steps, run.returns) for run in runs])
+
+
+def _range(values: Sequence[Any], form: str) -> str:
+    low, high = form.format(min(values)), form.format(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def _optional(module: str) -> Any:
+    """A module of the extra `plot`.
+
+    Raises:
+        UserError: it is not installed; says how to.
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"Comparing runs needs {module.partition('.')[0]}, which is not installed: "
+            'pip install "recurrent-rl[plot]"'
+        ) from error

@@ -1,0 +1,142 @@
+"""Named suites: tasks that are trained and compared together by `recurrent-rl benchmark`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.errors import UserError
+
+
+@dataclass(frozen=True)
+class Task:
+    """An environment, and how long to train on it."""
+
+    name: str
+    env_id: str
+    total_timesteps: int
+    env: EnvConfig = field(default_factory=EnvConfig)
+
+    def config(self, **settings: Any) -> TrainConfig:
+        """The run's settings: the defaults but for `settings`, as for `change`.
+
+        Raises:
+            UserError: a setting is unknown or makes no sense.
+        """
+        base = TrainConfig(self.env_id, total_timesteps=self.total_timesteps, env=self.env)
+        return change(base, settings)
+
+
+def change(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
+    """The config with these fields changed; `agent` and `env` hold fields of their own.
+
+    Raises:
+        UserError: a setting is unknown or makes no sense.
+    """
+    fields = dict(settings)
+    try:
+        for part in ("agent", "env"):
+            if part in fields:
+                fields[part] = dataclasses.replace(getattr(config, part), **fields[part])
+        return dataclasses.replace(config, **fields)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"The settings {json.dumps(dict(settings))} cannot be used: {error}. The names are "
+            'those of `recurrent-rl train --help`; the agent\'s go under "agent".'
+        ) from error
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Tasks, and what to try on them where nothing else is asked for."""
+
+    description: str
+    tasks: tuple[Task, ...]
+    memories: tuple[str, ...] = ("gru", "lstm")
+    seeds: int = 3
+
+    def only(self, names: Collection[str]) -> Suite:
+        """The suite with only the tasks whose names begin with one of these, if any is named.
+
+        Raises:
+            UserError: there is no such task.
+        """
+        if not names:
+            return self
+        for name in names:
+            if not any(task.name.startswith(name) for task in self.tasks):
+                known = "; ".join(task.name for task in self.tasks)
+                raise UserError(f"The suite has no task {name!r}. It has {known}.")
+        tasks = tuple(task for task in self.tasks if task.name.startswith(tuple(names)))
+        return dataclasses.replace(self, tasks=tasks)
+
+
+def _ours(name: str, total_timesteps: int, **kwargs: Any) -> Task:
+    title = name + "".join(f", {key} {value}" for key, value in kwargs.items())
+    env = EnvConfig(env_kwargs=json.dumps(kwargs))
+    return Task(title, f"recurrent_rl/{name}-v0", total_timesteps, env)
+
+
+def _levels(name: str, *total_timesteps: int) -> tuple[Task, ...]:
+    levels = zip(("Easy", "Medium", "Hard"), total_timesteps, strict=True)
+    return tuple(_ours(f"{name}-{level}", steps) for level, steps in levels)
+
+
+M = 1_000_000
+
+POPGYM = (
+    *_levels("RepeatPrevious", 2 * M, 15 * M, 15 * M),
+    *_levels("RepeatFirst", 2 * M, 5 * M, 10 * M),
+    *_levels("Autoencode", 15 * M, 15 * M, 15 * M),
+    *_levels("CountRecall", 15 * M, 15 * M, 15 * M),
+    *_levels("MultiarmedBandit", 15 * M, 15 * M, 15 * M),
+    *_levels("HigherLower", 5 * M, 5 * M, 5 * M),
+    *_levels("NoisyPositionOnlyCartPole", 10 * M, 10 * M, 10 * M),
+    *_levels("PositionOnlyCartPole", 2 * M, 2 * M, 2 * M),
+)
+
+SUITES: dict[str, Suite] = {
+    "memory": Suite(
+        "what memory is worth: four tasks that none solves without",
+        (
+            _ours("RepeatPrevious-Easy", M),
+            _ours("TMaze", M, length=50),
+            _ours("Recall", M, distance=64),
+            _ours("CartPole-NoVelocity", M),
+        ),
+        memories=("none", "rnn", "lstm", "gru"),
+    ),
+    "popgym": Suite(
+        "24 tasks of POPGym (Morad et al., ICLR 2023)", POPGYM, memories=("gru", "lru", "rotor")
+    ),
+    "control": Suite(
+        "classic control without velocities, in RL Zoo's budgets of steps",
+        (
+            _ours("CartPole-NoVelocity", 100_000),
+            _ours("Pendulum-NoVelocity", 100_000),
+            _ours("MountainCar-NoVelocity", 300_000),
+        ),
+    ),
+    "ladder": Suite(
+        "how far each memory remembers: four bits, over 2 to 1,024 steps",
+        tuple(_ours("Ladder", 2 * M, horizon=2**n, bits=4) for n in range(1, 11)),
+        memories=("rnn", "lstm", "gru", "mingru", "lru", "rotor"),
+        seeds=1,
+    ),
+}
+
+
+def find_suite(name: str) -> Suite:
+    """The suite of this name.
+
+    Raises:
+        UserError: there is none; the message lists them.
+    """
+    if name not in SUITES:
+        known = "; ".join(f"{known}: {suite.description}" for known, suite in SUITES.items())
+        raise UserError(f"There is no suite {name!r}. There are {known}.")
+    return SUITES[name]
