@@ -161,7 +161,7 @@ def growth(rounds: int) -> None:
     print("|---|---|---|---|---|---|")
     sizes = [(steps, 16) for steps in (128, 512, 2048, 4096)]
     sizes += [(128, batch) for batch in (64, 256, 1024)]
-    for cell in ("lstm", "gru", "mingru", "minlstm", "lru"):
+    for cell in ("lstm", "gru", "mingru", "minlstm", "lru", "rotor"):
         kernel = MEMORIES[cell].kernels[0]
         if kernel == "compiled" and compiled.library() is None:
             kernel = "insertion"

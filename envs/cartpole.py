@@ -64,6 +64,7 @@ class CartPole(BatchEnv):
         high = np.array([2 * MAX_POSITION, 2 * MAX_ANGLE], dtype=np.float32)
         if not scaled:
             high += 10 * noise  # no draw in practice is farther out
+        self._high = high
         space = gym.spaces.Box(-high, high, dtype=np.float32)
         super().__init__(num_envs, space, gym.spaces.Discrete(2), max_episode_steps)
         self.noise = noise
@@ -110,8 +111,7 @@ class CartPole(BatchEnv):
         if self.noise:
             seen = seen + self.noise * self.streams.normal(rows, 2)
         if self.clipped:
-            box = self.single_observation_space
-            seen = np.clip(seen, box.low, box.high)
+            seen = np.clip(seen, -self._high, self._high)
         self.seen[rows] = seen
 
     def _observe(self) -> Any:

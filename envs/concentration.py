@@ -76,7 +76,8 @@ class Concentration(BatchEnv):
         rewards = match * (2 / self.num_cards) - failure / self.max_episode_steps
         self.first = np.where(second | was_up, NONE, actions)
         self.t += 1
-        return rewards, self.up.all(axis=1), self.t >= self.max_episode_steps
+        all_up: Flags = np.asarray(self.up.all(axis=1))
+        return rewards, all_up, self.t >= self.max_episode_steps
 
     def _observe(self) -> Any:
         return self.seen.copy()

@@ -392,7 +392,7 @@ def test_the_mountain_car_is_gymnasiums_without_its_velocity() -> None:
         actions = push.astype(np.float32)
         observation, rewards, terminated, truncated, infos = env.step(actions)
         assert not truncated.any()
-        for i in np.flatnonzero(~arrived):
+        for i in np.flatnonzero(~arrived).tolist():
             seen, reward, ended, *_ = theirs[i].step(actions[i])
             mine = infos["final_obs"][i] if terminated[i] else observation[i]
             np.testing.assert_allclose(mine, seen[:1], rtol=1e-4, atol=1e-4)

@@ -1,0 +1,170 @@
+"""What makes recurrent PPO learn: one change at a time to the defaults, on six tasks.
+
+    python benchmarks/study.py                     # all runs, then the table
+    python benchmarks/study.py --only memory lru   # some variants: names or their beginnings
+    python benchmarks/study.py --table             # the table of the runs there are
+
+The runs are those of `recurrent-rl benchmark`: resumable, as many side by side as there are cores.
+Some variants are changes to the code that did not earn a place in the library; they live here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.stats
+
+from recurrent_rl.benchmark import Job, plan, run_all
+from recurrent_rl.config import EnvConfig
+from recurrent_rl.evaluation import SavedEvaluation
+from recurrent_rl.suites import Suite, Task
+from recurrent_rl.trainer import available_cores
+
+STEPS = 1_000_000
+BASE = "base"
+
+
+def task(name: str, steps: int = STEPS, kwargs: str = "{}") -> Task:
+    return Task(name, f"recurrent_rl/{name}-v0", steps, EnvConfig(env_kwargs=kwargs))
+
+
+SUITE = Suite(
+    "what stands for each kind of demand",
+    (
+        task("RepeatPrevious-Medium"),  # an exact delay of 32 steps
+        task("Autoencode-Easy"),  # much, in an order
+        task("CountRecall-Easy"),  # counting
+        task("MultiarmedBandit-Easy"),  # exploration, and its result
+        task("NoisyPositionOnlyCartPole-Medium"),  # filtering noise
+        task("Recall", kwargs='{"distance": 64}'),  # one thing, for long
+    ),
+)
+
+# Changes to the defaults; lists in the order of the table.
+VARIANTS: dict[str, dict[str, Any]] = {
+    BASE: {},
+    **{
+        f"memory-{name}": {"agent": {"memory": name}}
+        for name in (
+            *(
+                "none",
+                "rnn",
+                "lstm",
+                "lstm-peephole",
+                "gru-original",
+                "mingru",
+                "minlstm",
+                "lru",
+                "rotor",
+            ),
+        )
+    },
+    "units-256": {"agent": {"hidden_size": 256}},
+    "layers-2": {"agent": {"num_layers": 2}},
+    "previous-action": {"agent": {"previous_action": True}},
+    "previous-action-reward": {"agent": {"previous_action": True, "previous_reward": True}},
+    "separate-memory": {"agent": {"separate_memory": True}},
+    "chrono-none": {"agent": {"horizon": 0}},
+    "chrono-32": {"agent": {"horizon": 32}},
+    "chrono-512": {"agent": {"horizon": 512}},
+    "sequences-16": {"seq_len": 16},
+    "sequences-32": {"seq_len": 32},
+    "sequences-32-refreshed": {"seq_len": 32, "refresh_state": True},
+    "sequences-256": {"num_steps": 256, "num_envs": 32},
+    "sequences-512": {"num_steps": 512, "num_envs": 16},
+    "copies-16": {"num_envs": 16},
+    "copies-256": {"num_envs": 256},
+    "epochs-2": {"update_epochs": 2},
+    "epochs-8": {"update_epochs": 8},
+    "minibatches-2": {"num_minibatches": 2},
+    "minibatches-8": {"num_minibatches": 8},
+    "rate-3e-4": {"learning_rate": 3e-4},
+    "rate-3e-3": {"learning_rate": 3e-3},
+    "rate-constant": {"lr_schedule": "constant"},
+    "gamma-0.9": {"gamma": 0.9},
+    "gamma-0.999": {"gamma": 0.999},
+    "lambda-0.8": {"gae_lambda": 0.8},
+    "lambda-1": {"gae_lambda": 1.0},
+    "entropy-0.003": {"ent_coef": 0.003},
+    "entropy-0.01": {"ent_coef": 0.01},
+    "clip-0.1": {"clip_coef": 0.1},
+    "gradient-norm-2": {"max_grad_norm": 2.0},
+    "returns-as-they-are": {"agent": {"normalize_returns": False}},
+    "observations-as-they-are": {"agent": {"normalize_observations": False}},
+    "advantages-as-they-are": {"normalize_advantages": False},
+}
+
+
+def jobs_of(names: list[str], out: Path, seeds: int, steps: int) -> list[Job]:
+    jobs = []
+    for name in names:
+        settings = dict(VARIANTS[name])
+        agent = dict(settings.pop("agent", {}))
+        memory = agent.pop("memory", "gru")
+        jobs += plan(
+            SUITE,
+            out,
+            memories=[memory],
+            seeds=seeds,
+            episodes=500,
+            settings=settings | {"agent": agent, "memory_interval": 0},
+            name=name,
+            total_timesteps=steps,
+        )
+    return sorted(jobs, key=lambda job: job.config.seed)  # seeds outermost
+
+
+def table(names: list[str], out: Path, seeds: int, steps: int) -> str:
+    """Markdown: each variant's return, ± half of the 95 % interval of its mean over seeds."""
+    titles = [one.name for one in SUITE.tasks]
+    lines = ["| change | " + " | ".join(titles) + " |", "|---|" + "---|" * len(titles)]
+    for name in names:
+        cells = []
+        for one in SUITE.tasks:
+            found = [
+                evaluation.mean_return
+                for job in jobs_of([name], out, seeds, steps)
+                if job.run_dir.name.startswith(f"{one.name}__")
+                and (evaluation := SavedEvaluation.load(job.run_dir))
+            ]
+            cells.append(interval(found))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def interval(values: list[float]) -> str:
+    if not values:
+        return ""
+    mean, count = float(np.mean(values)), len(values)
+    if count == 1:
+        return f"{mean:.3f}"
+    half = scipy.stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / count**0.5
+    return f"{mean:.3f} ± {half:.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", default=[""], metavar="VARIANT")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--out", type=Path, default=Path("runs/study"))
+    parser.add_argument("--table", action="store_true")
+    asked = parser.parse_args()
+    names = [name for name in VARIANTS if name == BASE or name.startswith(tuple(asked.only))]
+    if not asked.table:
+        outcome = run_all(jobs_of(names, asked.out, asked.seeds, asked.steps), available_cores())
+        for run_dir, reason in outcome.failed.items():
+            print(f"failed: {run_dir}: {reason}", file=sys.stderr)
+        if outcome.stopped_by is not None:
+            raise SystemExit(128 + outcome.stopped_by)
+    print(table(names, asked.out, asked.seeds, asked.steps))
+
+
+if __name__ == "__main__":
+    main()
