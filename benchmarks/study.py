@@ -5,7 +5,6 @@
     python benchmarks/study.py --table             # the table of the runs there are
 
 The runs are those of `recurrent-rl benchmark`: resumable, as many side by side as there are cores.
-Some variants are changes to the code that did not earn a place in the library; they live here.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import scipy.stats
+from memory_worth import interval
 
 from recurrent_rl.benchmark import Job, plan, run_all
 from recurrent_rl.config import EnvConfig
@@ -131,19 +129,9 @@ def table(names: list[str], out: Path, seeds: int, steps: int) -> str:
                 if job.run_dir.name.startswith(f"{one.name}__")
                 and (evaluation := SavedEvaluation.load(job.run_dir))
             ]
-            cells.append(interval(found))
+            cells.append(interval(found) if found else "")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def interval(values: list[float]) -> str:
-    if not values:
-        return ""
-    mean, count = float(np.mean(values)), len(values)
-    if count == 1:
-        return f"{mean:.3f}"
-    half = scipy.stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / count**0.5
-    return f"{mean:.3f} ± {half:.2f}"
 
 
 def main() -> None:

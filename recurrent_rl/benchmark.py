@@ -7,7 +7,7 @@ import os
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -119,17 +119,11 @@ class Outcome:
     """The signal that ended it early, or None."""
 
 
-def run_all(jobs: list[Job], workers: int, prepare: Callable[[Job], None] | None = None) -> Outcome:
+def run_all(jobs: list[Job], workers: int) -> Outcome:
     """Do what is not done yet, `workers` runs at a time; a run that was cut short goes on.
 
     A run that fails is told of at the end; the others go on. What a run prints is in the `log.txt`
     of its folder.
-
-    Args:
-        jobs: the runs.
-        workers: processes at a time.
-        prepare: a module's function, called with the job in its process before the run, for what
-            no setting says.
     """
     waiting = deque(job for job in jobs if not job.done)
     steps = {job.run_dir: job.config.total_timesteps if job.done else 0 for job in jobs}
@@ -144,7 +138,7 @@ def run_all(jobs: list[Job], workers: int, prepare: Callable[[Job], None] | None
         try:
             while running or (waiting and not stop):
                 while waiting and len(running) < workers and not stop:
-                    running.append(_Worker(waiting.popleft(), prepare))
+                    running.append(_Worker(waiting.popleft()))
                 if stop and not forwarded:
                     forwarded = True
                     for worker in running:
@@ -170,11 +164,11 @@ def run_all(jobs: list[Job], workers: int, prepare: Callable[[Job], None] | None
 class _Worker:
     """A process that does one job, and tells of each iteration through a pipe."""
 
-    def __init__(self, job: Job, prepare: Callable[[Job], None] | None) -> None:
+    def __init__(self, job: Job) -> None:
         self.job = job
         context = get_context("spawn")
         self._told, telling = context.Pipe(duplex=False)
-        self.process: SpawnProcess = context.Process(target=_work, args=(job, telling, prepare))
+        self.process: SpawnProcess = context.Process(target=_work, args=(job, telling))
         self.process.start()
         telling.close()
         self._steps = 0
@@ -203,15 +197,13 @@ class _Worker:
         return self._failure
 
 
-def _work(job: Job, telling: Connection, prepare: Callable[[Job], None] | None) -> None:
+def _work(job: Job, telling: Connection) -> None:
     """Train and evaluate, in a process of its own."""
     job.run_dir.mkdir(parents=True, exist_ok=True)
     with (job.run_dir / LOG).open("a") as log:
         for descriptor in (1, 2):
             os.dup2(log.fileno(), descriptor)
     try:
-        if prepare is not None:
-            prepare(job)
         if not (job.run_dir / CONFIG).exists():
             save_config(job.config, job.run_dir)
         result = resume(job.run_dir, on_iteration=lambda steps, _: telling.send(steps))
