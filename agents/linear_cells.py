@@ -257,8 +257,8 @@ class Rotor(TurningCell):
         for layer in range(num_layers):
             theta = nn.Parameter(spread_angles(hidden_size // 2))
             self.register_parameter(f"theta_l{layer}", theta)
-            # tanh(2) = 0.96: at first the units turn nearly as fast as theta says.
-            self._control_bias(layer, 1).fill_(2.0)
+            # tanh(1) = 0.76: at first the units turn, and not so fast that s has no slope left.
+            self._control_bias(layer, 1).fill_(1.0)
 
     def hold_for(self, horizon: int) -> None:
         """Units forget within 2..horizon steps: chrono initialisation of k."""

@@ -18,8 +18,7 @@ from typing import Any
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.evaluation import EVALUATION_SEED, SavedEvaluation, evaluate
-from recurrent_rl.evaluation import FILE_NAME as EVALUATION
+from recurrent_rl.evaluation import EVALUATION_SEED, SavedEvaluation, evaluate, is_evaluated
 from recurrent_rl.progress import ProgressBar
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.suites import Suite, change
@@ -41,7 +40,7 @@ class Job:
     @property
     def done(self) -> bool:
         """Whether it was trained and evaluated."""
-        return (self.run_dir / EVALUATION).exists()
+        return is_evaluated(self.run_dir)
 
 
 def plan(

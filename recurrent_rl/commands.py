@@ -306,7 +306,8 @@ class BenchmarkArguments:
     """Changes to the defaults of `train` as a JSON object, the agent's under "agent", for example
     '{"gae_lambda": 1.0, "agent": {"hidden_size": 256}}'."""
     name: str | None = None
-    """Name of these settings, in the names of the run folders."""
+    """Name of these settings, in the names of the run folders. The results compare all runs in
+    the folder, so that settings tried one after the other stand side by side."""
     episodes: int = 1000
     """Episodes to evaluate each policy on."""
     jobs: int = 0
@@ -341,6 +342,8 @@ def benchmark_command(arguments: Sequence[str]) -> int:
     suite = find_suite(asked.suite).only(asked.tasks)
 
     from recurrent_rl.benchmark import plan, run_all
+    from recurrent_rl.evaluation import is_evaluated
+    from recurrent_rl.results import find_runs
     from recurrent_rl.trainer import available_cores
 
     out = Path(asked.out or f"runs/benchmark-{asked.suite}")
@@ -359,7 +362,8 @@ def benchmark_command(arguments: Sequence[str]) -> int:
     outcome = run_all(jobs, workers)
     done = [job.run_dir for job in jobs if job.done]
     if done:
-        _compare(done, out, console)
+        # With those of other settings in the same folder, which --name has told apart.
+        _compare([path for path in find_runs([out]) if is_evaluated(path)], out, console)
     for run_dir, reason in outcome.failed.items():
         console.print(f"Failed: {run_dir}: {escape(reason)}  (see its log.txt)", soft_wrap=True)
     if outcome.stopped_by is not None:

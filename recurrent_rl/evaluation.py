@@ -107,6 +107,11 @@ class SavedEvaluation:
             ) from error
 
 
+def is_evaluated(run_dir: Path) -> bool:
+    """Whether the run in this folder has an evaluation."""
+    return (run_dir / FILE_NAME).is_file()
+
+
 def confidence_interval(values: NDArray[np.float64]) -> tuple[float, float]:
     """95 % confidence interval of a mean, mean ± 1.96 s / sqrt(n): for 30 values or more."""
     half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else np.inf

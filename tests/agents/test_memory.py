@@ -272,8 +272,8 @@ def test_gates_are_set_to_hold_from_one_step_to_the_horizon(name: str) -> None:
         assert_close(gates["input"][..., 250:], 1 - keep[..., 250:])
 
 
-@pytest.mark.parametrize("name", ["lru", "rotor"])
-def test_all_turning_units_hold_from_one_step_to_the_horizon(name: str) -> None:
+@pytest.mark.parametrize(("name", "turn"), [("lru", 1.0), ("rotor", math.tanh(1))])
+def test_all_turning_units_hold_from_one_step_to_the_horizon(name: str, turn: float) -> None:
     torch.manual_seed(0)
     memory = make_memory(name, 4, 500, 1, horizon=100)
     assert isinstance(memory, TurningCell)
@@ -283,14 +283,16 @@ def test_all_turning_units_hold_from_one_step_to_the_horizon(name: str) -> None:
     assert 2 <= float(steps.min()) < 5
     assert 95 < float(steps.max()) <= 100.1
     # Of 250 units 62 stand still; the angles of the others are evenly spread, the most nearly pi.
-    angles = a.angle().sort().values
+    angles = a.angle().sort().values / turn
     assert float(angles[61]) < 1e-3
     assert_close(angles[62:].diff(), (angles[-1] - angles[62]).expand(187) / 187, rtol=1e-3, atol=0)
     assert 0.95 * math.pi < float(angles[-1]) < math.pi
 
 
-@pytest.mark.parametrize("name", ["lru", "rotor"])
-def test_what_was_seen_at_a_lag_can_be_read_off_turning_units_before_training(name: str) -> None:
+@pytest.mark.parametrize(("name", "error"), [("lru", 0.05), ("rotor", 0.3)])
+def test_what_was_seen_at_a_lag_can_be_read_off_turning_units_before_training(
+    name: str, error: float
+) -> None:
     torch.manual_seed(0)
     memory = make_memory(name, 1, 128, 1, horizon=64)
     assert isinstance(memory, TurningCell)
@@ -302,7 +304,7 @@ def test_what_was_seen_at_a_lag_can_be_read_off_turning_units_before_training(na
     seen, wanted = (y.double().flatten(0, 1) for y in (states[300:], x[276:-24]))
     half = len(seen) // 2
     weights = torch.linalg.lstsq(seen[:half], wanted[:half]).solution
-    assert float((seen[half:] @ weights - wanted[half:]).square().mean()) < 0.1
+    assert float((seen[half:] @ weights - wanted[half:]).square().mean()) < error
 
 
 def test_a_rotor_turned_back_gives_what_it_was_given_in_reverse() -> None:

@@ -1,0 +1,107 @@
+"""What each memory can be taught, without reinforcement learning: to delay, to reverse, to count.
+
+    python benchmarks/probes.py                          # every memory on every probe
+    python benchmarks/probes.py --memories gru rotor     # some
+
+Cross-entropy on the right answer at each step, by Adam, on fresh random sequences; what is printed
+is the share of right answers in the last tenth of the updates. It tells within seconds whether a
+memory can hold what a task needs, before it is asked to find that out by trial and error.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, one_hot
+
+from recurrent_rl.agents.registry import MEMORIES, make_memory
+from recurrent_rl.trainer import keep_freed_memory, set_threads
+
+COPIES = 32
+NOT_ASKED = -100  # what cross_entropy leaves out
+
+Batch = tuple[Tensor, Tensor]  # inputs [T, B, F], answers [T, B]
+
+
+def delay(steps: int) -> Batch:
+    """Give back the card seen so many steps ago: RepeatPrevious."""
+    cards = torch.randint(4, (128, COPIES))
+    answers = torch.full_like(cards, NOT_ASKED)
+    answers[steps:] = cards[:-steps]
+    return one_hot(cards, 4).float(), answers
+
+
+def reverse(count: int) -> Batch:
+    """See so many cards, then give them back from the last to the first: Autoencode."""
+    cards = torch.randint(4, (count, COPIES))
+    inputs = torch.zeros(2 * count, COPIES, 5)
+    inputs[:count, :, :4] = one_hot(cards, 4).float()
+    inputs[count:, :, 4] = 1.0
+    return inputs, torch.cat([torch.full_like(cards, NOT_ASKED), cards.flip(0)])
+
+
+def count(kinds: int) -> Batch:
+    """How many cards of the kind asked for were there so far: CountRecall."""
+    cards, asked = torch.randint(kinds, (2, 52, COPIES))
+    seen = one_hot(cards, kinds)
+    answers = seen.cumsum(0).gather(-1, asked.unsqueeze(-1)).squeeze(-1)
+    return torch.cat([seen, one_hot(asked, kinds)], dim=-1).float(), answers
+
+
+PROBES: dict[str, Callable[[], Batch]] = {
+    "delay of 32": lambda: delay(32),
+    "delay of 64": lambda: delay(64),
+    "16 cards in reverse": lambda: reverse(16),
+    "52 cards in reverse": lambda: reverse(52),
+    "count of 2 kinds": lambda: count(2),
+}
+
+
+def accuracy(probe: Callable[[], Batch], memory_name: str, hidden: int, updates: int) -> float:
+    torch.manual_seed(0)
+    inputs, _ = probe()
+    encoder = nn.Sequential(nn.Linear(inputs.shape[-1], 128), nn.Tanh())
+    memory = make_memory(memory_name, 128, hidden, 1, horizon=128)
+    head = nn.Linear(memory.output_size, 64)
+    parameters = [*encoder.parameters(), *memory.parameters(), *head.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=1e-3, fused=True)
+    right: list[Tensor] = []
+    for _ in range(updates):
+        inputs, answers = probe()
+        outputs, _ = memory.unroll(encoder(inputs), memory.initial_state(COPIES))
+        guesses = head(outputs)
+        loss = cross_entropy(guesses.flatten(0, 1), answers.flatten(), ignore_index=NOT_ASKED)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 0.5)
+        optimizer.step()
+        asked = answers != NOT_ASKED
+        right.append((guesses.argmax(-1) == answers)[asked].float().mean())
+    return float(torch.stack(right[-max(1, updates // 10) :]).mean())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--memories", nargs="+", choices=MEMORIES, default=[m for m in MEMORIES if m != "none"]
+    )
+    parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--updates", type=int, default=600)
+    parser.add_argument("--threads", type=int, default=0)
+    asked = parser.parse_args()
+    set_threads(asked.threads)
+    keep_freed_memory()
+    print("| memory | " + " | ".join(PROBES) + " |")
+    print("|---|" + "---|" * len(PROBES))
+    for name in asked.memories:
+        found = [accuracy(probe, name, asked.hidden, asked.updates) for probe in PROBES.values()]
+        print(f"| {name} | " + " | ".join(f"{x:.0%}" for x in found) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
