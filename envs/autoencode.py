@@ -19,11 +19,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
-from recurrent_rl.envs.cards import SUITS, suits_of
+from recurrent_rl.envs.batch import Flags, Rewards, SingleEnv
+from recurrent_rl.envs.cards import SUITS, CardEnv, kinds_of
 
 
-class Autoencode(BatchEnv):
+class Autoencode(CardEnv):
     """N copies of Autoencode.
 
     Args:
@@ -31,21 +31,13 @@ class Autoencode(BatchEnv):
         num_decks: decks of 52 cards.
     """
 
-    state = ("deck", "t")
-
     def __init__(self, num_envs: int = 1, num_decks: int = 1) -> None:
-        self.suits = suits_of(num_decks)
-        n = self.num_cards = len(self.suits)
+        suits = kinds_of(num_decks, "suits")
+        n = len(suits)
         seen = gym.spaces.MultiDiscrete([2, SUITS])
-        super().__init__(num_envs, seen, gym.spaces.Discrete(SUITS), 2 * n - 1)
+        super().__init__(num_envs, seen, gym.spaces.Discrete(SUITS), 2 * n - 1, suits)
         self.best_return = 1.0
         self.memoryless_return = 2 * (1 + (n - 1) / SUITS) / n - 1
-        self.deck = np.zeros((num_envs, n), dtype=np.int64)
-        self.t = np.zeros(num_envs, dtype=np.int64)
-
-    def _begin(self, rows: Rows) -> None:
-        self.deck[rows] = self.streams.shuffled(rows, self.suits)
-        self.t[rows] = 0
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         last = self.num_cards - 1

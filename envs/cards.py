@@ -1,14 +1,17 @@
-"""What the card games share."""
+"""What the card games share: decks, and an environment that shows one."""
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from recurrent_rl.envs.batch import BatchEnv, Rows
+
 SUITS = 4
 CARDS = 52
-
-
 KINDS = {"colours": 2, "suits": SUITS, "ranks": 13}
 
 
@@ -21,11 +24,6 @@ def kinds_of(num_decks: int, kind: str) -> NDArray[np.int64]:
     return np.arange(CARDS * num_decks, dtype=np.int64) % KINDS[kind]
 
 
-def suits_of(num_decks: int) -> NDArray[np.int64]:
-    """The suits of all cards in so many decks: as many of each."""
-    return kinds_of(num_decks, "suits")
-
-
 def same_suit(num_cards: int) -> float:
     """The chance that two cards of a deck are of one suit: (n / 4 - 1) / (n - 1), below 1/4."""
     return (num_cards / SUITS - 1) / (num_cards - 1)
@@ -34,3 +32,40 @@ def same_suit(num_cards: int) -> float:
 def other_suit(num_cards: int) -> float:
     """The chance that a card is of one given suit, when another card is not: (n / 4) / (n - 1)."""
     return num_cards / SUITS / (num_cards - 1)
+
+
+class CardEnv(BatchEnv):
+    """A game in which each copy has a shuffled deck; a subclass says what follows from an action.
+
+    Shown is the card at `t`, unless a subclass shows something else.
+
+    Args:
+        num_envs: copies.
+        observation_space: of one copy.
+        action_space: of one copy.
+        max_episode_steps: length of an episode.
+        kinds: what counts of each card, such as its suit, unshuffled.
+    """
+
+    state: ClassVar[tuple[str, ...]] = ("deck", "t")
+
+    def __init__(
+        self,
+        num_envs: int,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        max_episode_steps: int,
+        kinds: NDArray[np.int64],
+    ) -> None:
+        super().__init__(num_envs, observation_space, action_space, max_episode_steps)
+        self.kinds = kinds
+        self.num_cards = len(kinds)
+        self.deck = np.zeros((num_envs, self.num_cards), dtype=np.int64)
+        self.t = np.zeros(num_envs, dtype=np.int64)
+
+    def _begin(self, rows: Rows) -> None:
+        self.deck[rows] = self.streams.shuffled(rows, self.kinds)
+        self.t[rows] = 0
+
+    def _observe(self) -> Any:
+        return self.deck[self._all_rows, self.t]

@@ -21,13 +21,13 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
-from recurrent_rl.envs.cards import KINDS, kinds_of
+from recurrent_rl.envs.batch import Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.cards import KINDS, CardEnv, kinds_of
 
 NONE = -1
 
 
-class Concentration(BatchEnv):
+class Concentration(CardEnv):
     """N copies of Concentration.
 
     Args:
@@ -39,25 +39,22 @@ class Concentration(BatchEnv):
     state = ("deck", "up", "first", "seen", "t")
 
     def __init__(self, num_envs: int = 1, num_decks: int = 1, kind: str = "colours") -> None:
-        self.kinds = kinds_of(num_decks, kind)
-        n = self.num_cards = len(self.kinds)
+        kinds = kinds_of(num_decks, kind)
+        n = len(kinds)
         self.face_down = KINDS[kind]
         length = math.ceil(2 * n - n / (2 * n - 1))
         table = gym.spaces.MultiDiscrete([self.face_down + 1] * n)
-        super().__init__(num_envs, table, gym.spaces.Discrete(n), length)
-        self.deck = np.zeros((num_envs, n), dtype=np.int64)
+        super().__init__(num_envs, table, gym.spaces.Discrete(n), length, kinds)
         self.up = np.zeros((num_envs, n), dtype=bool)
         self.first = np.full(num_envs, NONE)
         """The first card of the present turn, where one lies open."""
         self.seen = np.full((num_envs, n), self.face_down)
-        self.t = np.zeros(num_envs, dtype=np.int64)
 
     def _begin(self, rows: Rows) -> None:
-        self.deck[rows] = self.streams.shuffled(rows, self.kinds)
+        super()._begin(rows)
         self.up[rows] = False
         self.first[rows] = NONE
         self.seen[rows] = self.face_down
-        self.t[rows] = 0
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         rows, first = self._all_rows, self.first

@@ -21,11 +21,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
-from recurrent_rl.envs.cards import KINDS, kinds_of
+from recurrent_rl.envs.batch import Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.cards import KINDS, CardEnv, kinds_of
 
 
-class CountRecall(BatchEnv):
+class CountRecall(CardEnv):
     """N copies of CountRecall.
 
     Args:
@@ -37,25 +37,22 @@ class CountRecall(BatchEnv):
     state = ("deck", "asked", "counts", "t")
 
     def __init__(self, num_envs: int = 1, num_decks: int = 1, kind: str = "colours") -> None:
-        self.kinds = kinds_of(num_decks, kind)
-        self.num_cards, self.num_kinds = len(self.kinds), KINDS[kind]
-        each = self.num_cards // self.num_kinds
+        kinds = kinds_of(num_decks, kind)
+        n, self.num_kinds = len(kinds), KINDS[kind]
         seen = gym.spaces.MultiDiscrete([self.num_kinds, self.num_kinds])
-        super().__init__(num_envs, seen, gym.spaces.Discrete(each + 1), self.num_cards - 1)
+        counts = gym.spaces.Discrete(n // self.num_kinds + 1)
+        super().__init__(num_envs, seen, counts, n - 1, kinds)
         self.best_return = 1.0
-        self.memoryless_return = _memoryless(self.num_cards, self.num_kinds)
-        self.deck = np.zeros((num_envs, self.num_cards), dtype=np.int64)
-        self.asked = np.zeros((num_envs, self.num_cards), dtype=np.int64)
+        self.memoryless_return = _memoryless(n, self.num_kinds)
+        self.asked = np.zeros((num_envs, n), dtype=np.int64)
         self.counts = np.zeros((num_envs, self.num_kinds), dtype=np.int64)
         """Cards of each kind that have been shown."""
-        self.t = np.zeros(num_envs, dtype=np.int64)
 
     def _begin(self, rows: Rows) -> None:
-        self.deck[rows] = self.streams.shuffled(rows, self.kinds)
+        super()._begin(rows)
         self.asked[rows] = self.streams.shuffled(rows, self.kinds)
         self.counts[rows] = 0
         self.counts[rows, self.deck[rows, 0]] = 1
-        self.t[rows] = 0
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         rows = self._all_rows

@@ -18,15 +18,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
-from recurrent_rl.envs.cards import KINDS, kinds_of
+from recurrent_rl.envs.batch import Flags, Rewards, SingleEnv
+from recurrent_rl.envs.cards import KINDS, CardEnv, kinds_of
 
 RANKS = KINDS["ranks"]
 BEST = {1: 0.528, 2: 0.516, 3: 0.512}
 HIGHER = 0
 
 
-class HigherLower(BatchEnv):
+class HigherLower(CardEnv):
     """N copies of HigherLower.
 
     Args:
@@ -34,21 +34,12 @@ class HigherLower(BatchEnv):
         num_decks: decks of 52 cards.
     """
 
-    state = ("deck", "t")
-
     def __init__(self, num_envs: int = 1, num_decks: int = 1) -> None:
-        self.ranks = kinds_of(num_decks, "ranks")
-        self.num_cards = len(self.ranks)
+        ranks = kinds_of(num_decks, "ranks")
         seen = gym.spaces.Discrete(RANKS)
-        super().__init__(num_envs, seen, gym.spaces.Discrete(2), self.num_cards - 1)
+        super().__init__(num_envs, seen, gym.spaces.Discrete(2), len(ranks) - 1, ranks)
         self.best_return = BEST.get(num_decks)
         self.memoryless_return = 84 / 169
-        self.deck = np.zeros((num_envs, self.num_cards), dtype=np.int64)
-        self.t = np.zeros(num_envs, dtype=np.int64)
-
-    def _begin(self, rows: Rows) -> None:
-        self.deck[rows] = self.streams.shuffled(rows, self.ranks)
-        self.t[rows] = 0
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         now = self.deck[self._all_rows, self.t]
@@ -57,9 +48,6 @@ class HigherLower(BatchEnv):
         guess = np.where(actions == HIGHER, 1, -1)
         rewards = guess * np.sign(following - now) / self.num_cards
         return rewards, self.t == self.num_cards - 1, np.zeros(self.num_envs, dtype=bool)
-
-    def _observe(self) -> Any:
-        return self.deck[self._all_rows, self.t]
 
 
 class HigherLowerEnv(SingleEnv):

@@ -19,11 +19,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
-from recurrent_rl.envs.cards import SUITS, same_suit, suits_of
+from recurrent_rl.envs.batch import Flags, Rewards, SingleEnv
+from recurrent_rl.envs.cards import SUITS, CardEnv, kinds_of, same_suit
 
 
-class RepeatFirst(BatchEnv):
+class RepeatFirst(CardEnv):
     """N copies of RepeatFirst.
 
     Args:
@@ -31,22 +31,14 @@ class RepeatFirst(BatchEnv):
         num_decks: decks of 52 cards.
     """
 
-    state = ("deck", "t")
-
     def __init__(self, num_envs: int = 1, num_decks: int = 1) -> None:
-        self.suits = suits_of(num_decks)
-        self.num_cards = n = len(self.suits)
+        suits = kinds_of(num_decks, "suits")
+        n = len(suits)
         space = gym.spaces.Discrete(SUITS)
-        super().__init__(num_envs, space, gym.spaces.Discrete(SUITS), n - 1)
+        super().__init__(num_envs, space, gym.spaces.Discrete(SUITS), n - 1, suits)
         self.best_return = 1.0
         # The first step, at which the suit seen is the answer, and the n - 2 others.
         self.memoryless_return = (1 + (n - 2) * (2 * same_suit(n) - 1)) / (n - 1)
-        self.deck = np.zeros((num_envs, n), dtype=np.int64)
-        self.t = np.zeros(num_envs, dtype=np.int64)
-
-    def _begin(self, rows: Rows) -> None:
-        self.deck[rows] = self.streams.shuffled(rows, self.suits)
-        self.t[rows] = 0
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         scale = 1 / (self.num_cards - 1)
@@ -54,9 +46,6 @@ class RepeatFirst(BatchEnv):
         self.t += 1
         terminated = self.t == self.num_cards - 1
         return rewards, terminated, np.zeros(self.num_envs, dtype=bool)
-
-    def _observe(self) -> Any:
-        return self.deck[self._all_rows, self.t]
 
 
 class RepeatFirstEnv(SingleEnv):

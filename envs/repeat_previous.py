@@ -18,11 +18,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
-from recurrent_rl.envs.cards import SUITS, other_suit, suits_of
+from recurrent_rl.envs.batch import Flags, Rewards, SingleEnv
+from recurrent_rl.envs.cards import SUITS, CardEnv, kinds_of, other_suit
 
 
-class RepeatPrevious(BatchEnv):
+class RepeatPrevious(CardEnv):
     """N copies of RepeatPrevious.
 
     Args:
@@ -31,24 +31,16 @@ class RepeatPrevious(BatchEnv):
         k: the answer is the suit seen k - 1 steps before; 1 is the present one.
     """
 
-    state = ("deck", "t")
-
     def __init__(self, num_envs: int = 1, num_decks: int = 1, k: int = 4) -> None:
-        self.suits = suits_of(num_decks)
-        self.num_cards = len(self.suits)
-        if not 1 <= k < self.num_cards:
-            raise ValueError(f"k is {k}; it must be from 1 to {self.num_cards - 1}.")
+        suits = kinds_of(num_decks, "suits")
+        n = len(suits)
+        if not 1 <= k < n:
+            raise ValueError(f"k is {k}; it must be from 1 to {n - 1}.")
         space = gym.spaces.Discrete(SUITS)
-        super().__init__(num_envs, space, gym.spaces.Discrete(SUITS), self.num_cards - 1)
+        super().__init__(num_envs, space, gym.spaces.Discrete(SUITS), n - 1, suits)
         self.k = k
         self.best_return = 1.0
-        self.memoryless_return = 1.0 if k == 1 else 2 * other_suit(self.num_cards) - 1
-        self.deck = np.zeros((num_envs, self.num_cards), dtype=np.int64)
-        self.t = np.zeros(num_envs, dtype=np.int64)
-
-    def _begin(self, rows: Rows) -> None:
-        self.deck[rows] = self.streams.shuffled(rows, self.suits)
-        self.t[rows] = 0
+        self.memoryless_return = 1.0 if k == 1 else 2 * other_suit(n) - 1
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         asked = self.t + 1 - self.k
@@ -58,9 +50,6 @@ class RepeatPrevious(BatchEnv):
         self.t += 1
         terminated = self.t == self.num_cards - 1
         return rewards, terminated, np.zeros(self.num_envs, dtype=bool)
-
-    def _observe(self) -> Any:
-        return self.deck[self._all_rows, self.t]
 
 
 class RepeatPreviousEnv(SingleEnv):

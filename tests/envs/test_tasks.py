@@ -100,10 +100,10 @@ def test_no_answer_from_the_card_seen_beats_the_stated_return(
     env: RepeatFirst | RepeatPrevious, first_card_scored: int, steps_scored: int
 ) -> None:
     # How often the card seen is of suit a and the card asked of suit b: the same card, or another.
-    suits = np.eye(4)[env.suits]
+    suits = np.eye(4)[env.kinds]
     same_card = suits.T @ suits
     another_card = np.outer(suits.sum(0), suits.sum(0)) - same_card
-    n = len(env.suits)
+    n = env.num_cards
     others = steps_scored - first_card_scored
     both = first_card_scored * same_card / n + others * another_card / (n * (n - 1))
     right = both.max(axis=1).sum()  # the best answer to each suit seen
