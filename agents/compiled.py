@@ -74,6 +74,13 @@ def library() -> ctypes.CDLL | None:
     return None
 
 
+def _built() -> ctypes.CDLL:
+    """The compiled kernel, where it is known to be there."""
+    found = library()
+    assert found is not None
+    return found
+
+
 @cache
 def _openmp() -> ctypes.c_void_p | None:
     """GOMP_parallel of the OpenMP that torch computes with, where that has this entry."""
@@ -297,9 +304,7 @@ class _Step:
         sequence.h0, sequence.y = before[0].data_ptr(), after[0].data_ptr()
         if len(after) == 2:
             sequence.c0, sequence.c_end = before[1].data_ptr(), after[1].data_ptr()
-        found = library()
-        assert found is not None
-        found.recurrent_run(self._address, self._openmp)
+        _built().recurrent_run(self._address, self._openmp)
         sequence.packed = True
         return after[0], after
 
@@ -329,9 +334,7 @@ def _layout(
         *[None if tensor is None else tensor.data_ptr() for tensor in (*given, *others)],
     )
     sizes = _Sizes()
-    found = library()
-    assert found is not None
-    found.recurrent_sizes(ctypes.addressof(sequence), sizes)
+    _built().recurrent_sizes(ctypes.addressof(sequence), sizes)
     return sequence, sizes
 
 
@@ -354,8 +357,6 @@ def _run(
         sequence.saved = saved.data_ptr()
     shared = _workspace(sizes[1], given.x.dtype)
     sequence.shared = shared.data_ptr()
-    found = library()
-    assert found is not None
-    found.recurrent_run(ctypes.addressof(sequence), _openmp_of_torch())
+    _built().recurrent_run(ctypes.addressof(sequence), _openmp_of_torch())
     own = shared[sizes[1] - sizes[5] * sizes[2] :]
     return saved, own.view(sizes[5], -1), (sizes[3], sizes[4])

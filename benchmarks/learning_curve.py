@@ -8,25 +8,17 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from memory_worth import MEMORIES, TASKS
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from recurrent_rl.results import learning_curve
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 COLOURS = {"none": "#888888", "rnn": "#d95f02", "lstm": "#1b6ca8", "gru": "#1b9e77"}
-
-
-def curve(run_dir: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Steps and mean episode return of one run."""
-    events = EventAccumulator(str(run_dir))
-    events.Reload()
-    points = events.Scalars("rollout/ep_rew_mean")
-    return np.array([p.step for p in points]), np.array([p.value for p in points])
 
 
 def main() -> None:
@@ -43,7 +35,7 @@ def main() -> None:
     for axis, task in zip(axes, TASKS, strict=True):
         for memory in MEMORIES:
             curves = [
-                curve((asked.runs / row["policy"]).parent)
+                learning_curve((asked.runs / row["policy"]).parent)
                 for row in rows
                 if row["task"] == task and row["memory"] == memory
             ]

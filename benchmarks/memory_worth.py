@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.stats
+
+from recurrent_rl.comparison import student_half_interval
 
 EPISODES = 1000
 MEMORIES = ("none", "rnn", "lstm", "gru")
@@ -89,8 +90,7 @@ def interval(values: list[float]) -> str:
     mean, count = float(np.mean(values)), len(values)
     if count == 1:
         return f"{mean:.3g}"
-    half = scipy.stats.t.ppf(0.975, count - 1) * np.std(values, ddof=1) / count**0.5
-    return f"{mean:.3g} ± {half:.2g}"
+    return f"{mean:.3g} ± {student_half_interval(np.array(values)):.2g}"
 
 
 def table(rows: list[dict[str, Any]]) -> str:

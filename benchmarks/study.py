@@ -121,15 +121,11 @@ def table(names: list[str], out: Path, seeds: int, steps: int) -> str:
     titles = [one.name for one in SUITE.tasks]
     lines = ["| change | " + " | ".join(titles) + " |", "|---|" + "---|" * len(titles)]
     for name in names:
-        cells = []
-        for one in SUITE.tasks:
-            found = [
-                evaluation.mean_return
-                for job in jobs_of([name], out, seeds, steps)
-                if job.run_dir.name.startswith(f"{one.name}__")
-                and (evaluation := SavedEvaluation.load(job.run_dir))
-            ]
-            cells.append(interval(found) if found else "")
+        returns: dict[str, list[float]] = {title: [] for title in titles}
+        for job in jobs_of([name], out, seeds, steps):
+            if evaluation := SavedEvaluation.load(job.run_dir):
+                returns[job.run_dir.name.partition("__")[0]].append(evaluation.mean_return)
+        cells = [interval(found) if found else "" for found in returns.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

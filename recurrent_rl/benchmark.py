@@ -127,6 +127,7 @@ def run_all(jobs: list[Job], workers: int) -> Outcome:
     waiting = deque(job for job in jobs if not job.done)
     steps = {job.run_dir: job.config.total_timesteps if job.done else 0 for job in jobs}
     total = sum(job.config.total_timesteps for job in jobs)
+    finished = len(jobs) - len(waiting)
     running: list[_Worker] = []
     failed: dict[Path, str] = {}
     forwarded = False
@@ -146,9 +147,9 @@ def run_all(jobs: list[Job], workers: int) -> Outcome:
                     steps[worker.job.run_dir] = worker.steps()
                     if not worker.process.is_alive():
                         running.remove(worker)
+                        finished += worker.job.done
                         if (reason := worker.failure()) is not None and not stop:
                             failed[worker.job.run_dir] = reason
-                finished = sum(job.done for job in jobs)
                 figures = {"runs": f"{finished}/{len(jobs)}"}
                 if failed:
                     figures["failed"] = str(len(failed))

@@ -160,7 +160,7 @@ def evaluate_and_print(asked: EvaluateArguments, console: Console) -> tuple[int,
                 f"{result.mean:.4g}",
                 f"[{low:.4g}, {high:.4g}]".replace("[", r"\["),
                 f"{result.lengths.mean():.4g}",
-                f"{result.successes.mean():.1%}" if len(result.successes) else "-",
+                "-" if result.success_rate is None else f"{result.success_rate:.1%}",
             )
         memoryless, best = known_returns(env)
         if memoryless is not None:
@@ -342,6 +342,7 @@ def benchmark_command(arguments: Sequence[str]) -> int:
     suite = find_suite(asked.suite).only(asked.tasks)
 
     from recurrent_rl.benchmark import plan, run_all
+    from recurrent_rl.config import parse_json_object
     from recurrent_rl.evaluation import is_evaluated
     from recurrent_rl.results import find_runs
     from recurrent_rl.trainer import available_cores
@@ -354,7 +355,7 @@ def benchmark_command(arguments: Sequence[str]) -> int:
         memories=asked.memories or suite.memories,
         seeds=asked.seeds or suite.seeds,
         episodes=asked.episodes,
-        settings=_json_object("settings", asked.settings),
+        settings=parse_json_object("settings", asked.settings),
         name=asked.name,
         threads=1 if workers > 1 else 0,
         total_timesteps=asked.total_timesteps,
@@ -375,18 +376,6 @@ def benchmark_command(arguments: Sequence[str]) -> int:
     if outcome.stopped_by is not None:
         return 128 + outcome.stopped_by
     return 1 if outcome.failed else 0
-
-
-def _json_object(name: str, text: str) -> dict[str, Any]:
-    import json
-
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{name} is not JSON ({error}): {text!r}.") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{name} is {text!r}, not a JSON object.")
-    return value
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,12 @@ are optional: `pip install "recurrent-rl[plot]"`.
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +81,7 @@ class Cell:
         if len(self.runs) == 1:
             low, high = self.runs[0].evaluation.ci95
             return (high - low) / 2
-        count = len(self.runs)
-        t = float(_optional("scipy.stats").t.ppf(0.975, count - 1))
-        return t * float(self.returns.std(ddof=1)) / float(count**0.5)
+        return student_half_interval(self.returns)
 
 
 class Comparison:
@@ -122,8 +122,9 @@ class Comparison:
     def _row(self, task: str) -> dict[str, Cell]:
         return {m: self.cells[task, m] for m in self.methods if (task, m) in self.cells}
 
+    @cached_property
     def scores(self) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
-        """What can be aggregated: the tasks, and by method the scores `[runs, tasks]`.
+        """What can be aggregated: the tasks, and by method their scores `[runs, tasks]`.
 
         A score is 0 for the best memoryless policy and 1 for the best possible. Tasks without a
         known range, and those that not all methods have, are left out; so are the runs of a method
@@ -151,7 +152,7 @@ class Comparison:
         Intervals are of a bootstrap stratified by task. Both are empty where nothing can be
         aggregated.
         """
-        tasks, scores = self.scores()
+        tasks, scores = self.scores
         if not tasks:
             return {}, {}
         means = {m: bootstrapped(interquartile_mean, list(x.T)) for m, x in scores.items()}
@@ -172,7 +173,7 @@ class Comparison:
         ]
         means, improvements = self.aggregates() if len(self.tasks) > 1 else ({}, {})
         if means:
-            tasks, scores = self.scores()
+            tasks, scores = self.scores
             runs = min(len(x) for x in scores.values())
             parts += [
                 "",
@@ -235,6 +236,13 @@ class Comparison:
         write_atomically(written[0], self.report().encode())
         self.draw(written[1])
         return written
+
+
+def student_half_interval(values: NDArray[np.float64]) -> float:
+    """Half of the 95 % interval of a mean of few values, by Student's t: two or more of them."""
+    count = len(values)
+    t = float(_optional("scipy.stats").t.ppf(0.975, count - 1))
+    return t * float(np.std(values, ddof=1)) / float(count**0.5)
 
 
 def interquartile_mean(*scores: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
@@ -340,8 +348,6 @@ def _optional(module: str) -> Any:
     Raises:
         UserError: it is not installed; says how to.
     """
-    import importlib
-
     try:
         return importlib.import_module(module)
     except ImportError as error:

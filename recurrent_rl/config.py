@@ -13,6 +13,25 @@ from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.errors import UserError
 
 
+def parse_json_object(name: str, text: str) -> dict[str, Any]:
+    """The dictionary that the argument `name` holds as JSON.
+
+    Raises:
+        UserError: it is not a JSON object.
+    """
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"""{name} is not JSON ({error}): {text!r}. Write it as '{{"name": value}}'."""
+        ) from None
+    if not isinstance(value, dict):
+        raise UserError(
+            f"""{name} is {text!r}, not a JSON object. Write it as '{{"name": value}}'."""
+        )
+    return value
+
+
 @dataclass(frozen=True)
 class EnvConfig:
     """How the environment is made, and which information is hidden from the agent."""
@@ -52,19 +71,7 @@ class EnvConfig:
         Raises:
             UserError: it is not a JSON object.
         """
-        try:
-            kwargs = json.loads(self.env_kwargs)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"env_kwargs is not JSON ({error}): {self.env_kwargs!r}. "
-                """Write it as '{"name": value}'."""
-            ) from None
-        if not isinstance(kwargs, dict):
-            raise UserError(
-                f"env_kwargs is {self.env_kwargs!r}, not a JSON object. "
-                """Write it as '{"name": value}'."""
-            )
-        return kwargs
+        return parse_json_object("env_kwargs", self.env_kwargs)
 
 
 @dataclass(frozen=True)

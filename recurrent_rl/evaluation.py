@@ -41,11 +41,16 @@ class Evaluation:
         """95 % confidence interval of the mean return."""
         return confidence_interval(self.returns)
 
+    @property
+    def success_rate(self) -> float | None:
+        """Share of episodes that reached their goal; None where the environment does not tell."""
+        return float(self.successes.mean()) if len(self.successes) else None
+
     def scalars(self) -> dict[str, float]:
         """The means under Stable-Baselines3's TensorBoard tags."""
         means = {"eval/mean_reward": self.mean, "eval/mean_ep_length": float(self.lengths.mean())}
-        if len(self.successes):
-            means["eval/success_rate"] = float(self.successes.mean())
+        if self.success_rate is not None:
+            means["eval/success_rate"] = self.success_rate
         return means
 
 
@@ -80,7 +85,7 @@ class SavedEvaluation:
             mean_return=played.mean,
             ci95=played.ci95,
             mean_length=float(played.lengths.mean()),
-            success_rate=float(played.successes.mean()) if len(played.successes) else None,
+            success_rate=played.success_rate,
             return_without_memory=without_memory.mean if without_memory else None,
         )
 
@@ -95,9 +100,9 @@ class SavedEvaluation:
         Raises:
             UserError: the file cannot be read.
         """
-        path = run_dir / FILE_NAME
-        if not path.is_file():
+        if not is_evaluated(run_dir):
             return None
+        path = run_dir / FILE_NAME
         try:
             fields = json.loads(path.read_text())
             return cls(**{**fields, "ci95": tuple(fields["ci95"])})
