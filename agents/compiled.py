@@ -32,7 +32,7 @@ MIN_WORK = 4_000_000
 
 _Sizes = ctypes.c_long * 6
 
-_FLOAT, _DOUBLE, _BFLOAT16 = range(3)
+FLOAT, DOUBLE, _BFLOAT16 = range(3)
 
 _threads: int | None = None
 _bfloat16 = False
@@ -45,6 +45,11 @@ def set_num_threads(threads: int | None) -> None:
     """
     global _threads
     _threads = threads
+
+
+def threads_for(work: int) -> int:
+    """How many threads so many multiplications are worth."""
+    return 1 if work < MIN_WORK else _threads or torch.get_num_threads()
 
 
 class _Sequence(ctypes.Structure):
@@ -70,11 +75,15 @@ def library() -> ctypes.CDLL | None:
             found.recurrent_sizes.restype = None
             found.recurrent_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
             found.recurrent_run.restype = None
+            found.rotor_run.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+            found.rotor_run.restype = None
+            found.rotor_shares.argtypes = [ctypes.c_long]
+            found.rotor_shares.restype = ctypes.c_long
             return found
     return None
 
 
-def _built() -> ctypes.CDLL:
+def built() -> ctypes.CDLL:
     """The compiled kernel, where it is known to be there."""
     found = library()
     assert found is not None
@@ -90,7 +99,7 @@ def _openmp() -> ctypes.c_void_p | None:
         return None
 
 
-def _openmp_of_torch() -> ctypes.c_void_p | None:
+def openmp_of_torch() -> ctypes.c_void_p | None:
     """What the kernel's threads come from: torch's OpenMP where that has several, else its own."""
     return _openmp() if torch.get_num_threads() > 1 else None
 
@@ -290,7 +299,7 @@ class _Step:
         self._sequence.saved, self._sequence.shared = (room.data_ptr() for room in self._room)
         self._given = given  # so that the weights stay where they are
         self._address = ctypes.addressof(self._sequence)
-        self._openmp = _openmp_of_torch()
+        self._openmp = openmp_of_torch()
 
     def __call__(
         self, x: Tensor, fields: LayerState, episode_start: Tensor | None
@@ -304,7 +313,7 @@ class _Step:
         sequence.h0, sequence.y = before[0].data_ptr(), after[0].data_ptr()
         if len(after) == 2:
             sequence.c0, sequence.c_end = before[1].data_ptr(), after[1].data_ptr()
-        _built().recurrent_run(self._address, self._openmp)
+        built().recurrent_run(self._address, self._openmp)
         sequence.packed = True
         return after[0], after
 
@@ -327,14 +336,13 @@ def _layout(
     steps, batch, features = given.x.shape
     units = given.h0.shape[1]
     work = steps * batch * (features + units) * units
-    threads = 1 if work < MIN_WORK else _threads or torch.get_num_threads()
-    precision = _DOUBLE if given.x.dtype is torch.float64 else _BFLOAT16 if _bfloat16 else _FLOAT
+    precision = DOUBLE if given.x.dtype is torch.float64 else _BFLOAT16 if _bfloat16 else FLOAT
     sequence = _Sequence(
-        *(cell, precision, threads, False, steps, batch, features, units),
+        *(cell, precision, threads_for(work), False, steps, batch, features, units),
         *[None if tensor is None else tensor.data_ptr() for tensor in (*given, *others)],
     )
     sizes = _Sizes()
-    _built().recurrent_sizes(ctypes.addressof(sequence), sizes)
+    built().recurrent_sizes(ctypes.addressof(sequence), sizes)
     return sequence, sizes
 
 
@@ -357,6 +365,6 @@ def _run(
         sequence.saved = saved.data_ptr()
     shared = _workspace(sizes[1], given.x.dtype)
     sequence.shared = shared.data_ptr()
-    _built().recurrent_run(ctypes.addressof(sequence), _openmp_of_torch())
+    built().recurrent_run(ctypes.addressof(sequence), openmp_of_torch())
     own = shared[sizes[1] - sizes[5] * sizes[2] :]
     return saved, own.view(sizes[5], -1), (sizes[3], sizes[4])

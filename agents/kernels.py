@@ -3,6 +3,7 @@
 | name | what | where |
 |---|---|---|
 | compiled | the sequence in C, forward and backward (`sequence.c`) | CPU, where it was built |
+| compiled-rotor | the rotor's factors and scan in C, both ways | CPU, where it was built |
 | insertion | one call of torch's own kernel, whatever the resets | LSTM and GRU, any device |
 | scan | a linear recurrence for all steps at once | the linear cells, any device |
 | loop | step by step | everything, everywhere |
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from recurrent_rl.agents import compiled, insertion, scan
+from recurrent_rl.agents import compiled, compiled_rotor, insertion, scan
 from recurrent_rl.agents.states import LayerState
 
 if TYPE_CHECKING:
@@ -65,14 +66,19 @@ def loop(
 
 KERNELS: dict[str, Kernel] = {
     "compiled": compiled.unroll,
+    "compiled-rotor": compiled_rotor.unroll,
     "insertion": insertion.unroll,
     "scan": scan.unroll,
     "loop": loop,
 }
 
 
-def choose_kernel(names: tuple[str, ...], x: Tensor) -> Kernel:
-    """The first kernel in `names` that can run here, or the one that the environment asks for.
+STEPS: dict[str, Kernel] = {"compiled": compiled.step, "compiled-rotor": compiled_rotor.step}
+"""How the kernels that were built from C take a single step, `[B, F]`."""
+
+
+def choose_kernel(names: tuple[str, ...], x: Tensor) -> str:
+    """The first of these kernels that can run here, or the one that the environment asks for.
 
     Args:
         names: of kernels that serve the memory, best first.
@@ -85,4 +91,4 @@ def choose_kernel(names: tuple[str, ...], x: Tensor) -> Kernel:
                 f"{VARIABLE} is {wanted!r}; choose one of {', '.join(KERNELS)}, or unset it."
             )
         names = (wanted, *names) if wanted in names else names
-    return KERNELS[next(name for name in names if name != "compiled" or compiled.serves(x))]
+    return next(name for name in names if name not in STEPS or compiled.serves(x))

@@ -27,7 +27,7 @@ class LinearCell(Memory):
     """
 
     state_type = LinearState
-    kernels = ("scan", "loop")
+    kernels: ClassVar[tuple[str, ...]] = ("scan", "loop")
     num_blocks: ClassVar[int]
     """Blocks of `hidden` rows in the weight of the input."""
 
@@ -76,9 +76,13 @@ class LinearCell(Memory):
     def _gates(self, x: Tensor, layer: int) -> tuple[Tensor, ...]:
         return ()
 
-    def _project(self, x: Tensor, layer: int) -> tuple[Tensor, ...]:
+    def projected(self, x: Tensor, layer: int) -> Tensor:
+        """All that a layer makes of the input alone, `[..., num_blocks * hidden]`."""
         weight, bias = self.get_parameter(f"weight_l{layer}"), self.get_parameter(f"bias_l{layer}")
-        return linear(x, weight, bias).chunk(self.num_blocks, -1)
+        return linear(x, weight, bias)
+
+    def _blocks(self, x: Tensor, layer: int) -> tuple[Tensor, ...]:
+        return self.projected(x, layer).chunk(self.num_blocks, -1)
 
     def _slow_biases(self, block: int) -> list[Tensor]:
         """The second half of one block of each layer's bias."""
@@ -107,11 +111,11 @@ class MinGRU(LinearCell):
 
     def coefficients(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """1 - z and z * (V x + d)."""
-        update, candidate = self._project(x, layer)
+        update, candidate = self._blocks(x, layer)
         return torch.sigmoid(-update), torch.sigmoid(update) * candidate
 
     def _gates(self, x: Tensor, layer: int) -> tuple[Tensor, ...]:
-        return (torch.sigmoid(self._project(x, layer)[0]),)
+        return (torch.sigmoid(self._blocks(x, layer)[0]),)
 
 
 class MinLSTM(LinearCell):
@@ -135,10 +139,10 @@ class MinLSTM(LinearCell):
     def coefficients(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """F / (f + i) and i / (f + i) * (V x + d)."""
         forget, write = self._gates(x, layer)
-        return forget, write * self._project(x, layer)[2]
+        return forget, write * self._blocks(x, layer)[2]
 
     def _gates(self, x: Tensor, layer: int) -> tuple[Tensor, ...]:
-        f, i, _ = self._project(x, layer)
+        f, i, _ = self._blocks(x, layer)
         f, i = torch.sigmoid(f), torch.sigmoid(i)
         return f / (f + i), i / (f + i)
 
@@ -232,7 +236,7 @@ class LRU(TurningCell):
         named = (self.get_parameter(f"{name}_l{layer}") for name in ("nu", "theta", "gamma"))
         nu, theta, gamma = named
         eigenvalue = torch.polar((-nu.exp()).exp(), theta.exp())
-        (of_x,) = self._project(x, layer)
+        (of_x,) = self._blocks(x, layer)
         b = self.from_state(of_x) * gamma.exp()
         return eigenvalue.expand_as(b), b
 
@@ -247,8 +251,11 @@ class Rotor(TurningCell):
     k is the gate of the RG-LRU (De et al. 2024, 2.4) with its norm-preserving factor; that the
     angle depends on the input too is as in the state space model Mamba-3 (Lahoti et al. 2026).
     Angles that add up count; turned back, they give a sequence in reverse.
+
+    W starts small: units that fade by what they see before they have learnt to blur what they hold.
     """
 
+    kernels = ("compiled-rotor", "scan", "loop")
     num_blocks = 2
     gate_names = ("forget",)
 
@@ -257,6 +264,9 @@ class Rotor(TurningCell):
         for layer in range(num_layers):
             theta = nn.Parameter(spread_angles(hidden_size // 2))
             self.register_parameter(f"theta_l{layer}", theta)
+            with torch.no_grad():
+                of_control = self.get_parameter(f"weight_l{layer}")[hidden_size:]
+                of_control.chunk(2)[0].mul_(0.1)
             # tanh(1) = 0.76: at first the units turn, and not so fast that s has no slope left.
             self._control_bias(layer, 1).fill_(1.0)
 
@@ -266,6 +276,10 @@ class Rotor(TurningCell):
             bias = self._control_bias(layer, 0)
             bias.copy_(chrono_steps(bias, horizon).log())
 
+    def angles(self, layer: int) -> Tensor:
+        """Theta, `[hidden / 2]`."""
+        return self.get_parameter(f"theta_l{layer}")
+
     def _control_bias(self, layer: int, part: int) -> Tensor:
         """The biases of k (0) or of s (1), `[hidden / 2]`."""
         bias = self.get_parameter(f"bias_l{layer}").detach()
@@ -273,13 +287,13 @@ class Rotor(TurningCell):
 
     def coefficients(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """K exp(i theta s) and sqrt(1 - k^2) (B x + b), complex."""
-        of_x, control = self._project(x, layer)
+        of_x, control = self._blocks(x, layer)
         forget, turn = control.chunk(2, -1)
         keep = torch.sigmoid(forget)
-        angle = self.get_parameter(f"theta_l{layer}") * torch.tanh(turn)
+        angle = self.angles(layer) * torch.tanh(turn)
         # Not torch.polar, whose gradient goes through absolute values and signs.
         a = torch.complex(keep * torch.cos(angle), keep * torch.sin(angle))
         return a, self.from_state(of_x) * torch.sqrt(torch.sigmoid(-forget) * (1 + keep))
 
     def _gates(self, x: Tensor, layer: int) -> tuple[Tensor, ...]:
-        return (torch.sigmoid(self._project(x, layer)[1].chunk(2, -1)[0]),)
+        return (torch.sigmoid(self._blocks(x, layer)[1].chunk(2, -1)[0]),)

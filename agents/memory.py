@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recurrent_rl.agents import compiled
-from recurrent_rl.agents.kernels import choose_kernel
+from recurrent_rl.agents.kernels import KERNELS, STEPS, choose_kernel
 from recurrent_rl.agents.states import LayerState, MemoryState, NoState, reset_state
 
 
@@ -69,14 +69,16 @@ class Memory(nn.Module):
             ValueError: a shape or type is not as said here.
         """
         self._check(x, state, episode_start, ("B",))
-        kernel = compiled.keeps_steps() and choose_kernel(self.kernels, x) is compiled.unroll
-        if episode_start is not None and not kernel:
+        compiled_step = None
+        if compiled.keeps_steps():
+            compiled_step = STEPS.get(choose_kernel(self.kernels, x))
+        if episode_start is not None and compiled_step is None:
             state = reset_state(state, episode_start)
         layers = []
         for layer in range(self.num_layers):
             fields = tuple([field[layer] for field in state])
-            if kernel:
-                x, fields = compiled.step(self, x, fields, episode_start, layer)  # type: ignore[arg-type]
+            if compiled_step is not None:
+                x, fields = compiled_step(self, x, fields, episode_start, layer)
             else:
                 x, fields = self.step_layer(x, fields, layer)
             layers.append(fields)
@@ -105,7 +107,7 @@ class Memory(nn.Module):
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None
     ) -> tuple[Tensor, MemoryState]:
         """Feed `x` `[T, B, F]` to the first layer and each layer's output to the next."""
-        unroll_layer = choose_kernel(self.kernels, x)
+        unroll_layer = KERNELS[choose_kernel(self.kernels, x)]
         layers = []
         for layer in range(self.num_layers):
             fields = tuple([field[layer] for field in state])

@@ -38,6 +38,19 @@ typedef struct {
     void *dx, *dh0, *dc0;      /* as x, h0, c0; dx may be NULL */
 } Sequence;
 
+/* A layer of turning units (rotor_body.h), n complex numbers each, parts side by side. */
+typedef struct {
+    long precision, threads, steps, batch, units;
+    const void *input;         /* [T, B, 4 n]: x [n] complex, then the arguments f [n] and v [n] */
+    const void *theta;         /* [n] */
+    const uint8_t *start;      /* [T, B]; NULL: no episode starts */
+    const void *h0;            /* [B, n] complex */
+    void *h;                   /* [T, B, n] complex */
+    const void *dh;            /* as h; NULL in a forward pass */
+    void *dinput, *dtheta;     /* as input; [rotor_shares, n], to be summed */
+    void *dh0;                 /* as h0 */
+} Rotor;
+
 /* Rows that go through the sequence together. More make better use of a weight once it is in the cache,
    fewer leave work for more threads. */
 static long block_rows(const Sequence *s) {
@@ -115,9 +128,10 @@ typedef struct {
     void (*sizes)(const Sequence *, long *, long *, long *, long *);
     void (*pack)(const Sequence *);
     void (*share)(const Sequence *, long);
+    void (*rotor)(const Rotor *, long, long, long);
 } Kernel;
 
-#define KERNEL(isa) {sizes_##isa, pack_##isa, share_##isa}
+#define KERNEL(isa) {sizes_##isa, pack_##isa, share_##isa, rotor_share_##isa}
 static const Kernel FLOATS[] = {
     KERNEL(portable),
 #if defined(__x86_64__)
@@ -127,7 +141,7 @@ static const Kernel FLOATS[] = {
 };
 static const Kernel DOUBLES = KERNEL(double);
 #ifdef HAS_TILES
-static const Kernel TILED = KERNEL(amx);
+static const Kernel TILED = {sizes_amx, pack_amx, share_amx, NULL};
 #endif
 
 static int limit = 2;
@@ -162,11 +176,11 @@ int recurrent_has_bfloat16(void) {
 #endif
 }
 
-static const Kernel *kernel_for(const Sequence *s) {
+static const Kernel *kernel_for(long precision) {
 #ifdef HAS_TILES
-    if (s->precision == BFLOAT16) return &TILED;
+    if (precision == BFLOAT16) return &TILED;
 #endif
-    return s->precision == DOUBLE ? &DOUBLES : &FLOATS[recurrent_isa()];
+    return precision == DOUBLE ? &DOUBLES : &FLOATS[recurrent_isa()];
 }
 
 /* How many numbers `saved` and `shared` must hold; of `shared`, how many are each share's own, behind
@@ -174,7 +188,7 @@ static const Kernel *kernel_for(const Sequence *s) {
    share leaves its gradients, padded: of w [4 * units, inputs], u [4 * units, units], the biases [4, units] (GRU: r,
    z, of U h, of W x) and the peepholes [3, units]. */
 void recurrent_sizes(const Sequence *s, long sizes[6]) {
-    kernel_for(s)->sizes(s, &sizes[0], &sizes[1], &sizes[2], &sizes[3]);
+    kernel_for(s->precision)->sizes(s, &sizes[0], &sizes[1], &sizes[2], &sizes[3]);
     sizes[5] = shares(s);
     sizes[1] += sizes[5] * sizes[2];
 }
@@ -183,8 +197,9 @@ void recurrent_sizes(const Sequence *s, long sizes[6]) {
 typedef void (*Parallel)(void (*function)(void *), void *argument, unsigned threads, unsigned flags);
 
 typedef struct {
-    const Sequence *s;
-    long next;
+    void (*share)(const void *of, long number);
+    const void *of;
+    long shares, next;
 } Work;
 
 /* What a share computes, and where, does not depend on the thread that takes it, nor on how many threads
@@ -193,8 +208,8 @@ static void *take_shares(void *argument) {
     Work *work = argument;
     for (;;) {
         long share = __atomic_fetch_add(&work->next, 1, __ATOMIC_RELAXED);
-        if (share >= shares(work->s)) return NULL;
-        kernel_for(work->s)->share(work->s, share);
+        if (share >= work->shares) return NULL;
+        work->share(work->of, share);
     }
 }
 
@@ -272,17 +287,40 @@ static void on_pool(Work *work, long threads) {
     pthread_mutex_unlock(&pool.in_use);
 }
 
-/* One pass: forward where dy is NULL, else backward. Where the caller's other work runs on OpenMP,
-   `parallel` is its GOMP_parallel: its threads go on spinning for a while after each region, and
-   threads of our own would have to share the cores with them. NULL: threads of our own. */
-void recurrent_run(const Sequence *s, Parallel parallel) {
-    Work work = {s, 0};
-    if (!s->packed) kernel_for(s)->pack(s);
-    long threads = s->threads < shares(s) ? s->threads : shares(s);
+/* Where the caller's other work runs on OpenMP, `parallel` is its GOMP_parallel: its threads go on
+   spinning for a while after each region, and threads of our own would have to share the cores with
+   them. NULL: threads of our own. */
+static void take_all(Work work, long threads, Parallel parallel) {
+    if (threads > work.shares) threads = work.shares;
     if (threads <= 1)
         take_shares(&work);
     else if (parallel)
         parallel(region, &work, (unsigned)threads, 0);
     else
         on_pool(&work, threads);
+}
+
+static void sequence_share(const void *of, long number) {
+    const Sequence *s = of;
+    kernel_for(s->precision)->share(s, number);
+}
+
+/* One pass: forward where dy is NULL, else backward. */
+void recurrent_run(const Sequence *s, Parallel parallel) {
+    if (!s->packed) kernel_for(s->precision)->pack(s);
+    take_all((Work){sequence_share, s, shares(s), 0}, s->threads, parallel);
+}
+
+/* Shares of a batch of turning units. */
+long rotor_shares(long batch) { return batch < SHARES ? batch : SHARES; }
+
+static void rotor_share(const void *of, long number) {
+    const Rotor *s = of;
+    long count = rotor_shares(s->batch);
+    kernel_for(s->precision)->rotor(s, s->batch * number / count, s->batch * (number + 1) / count, number);
+}
+
+/* One pass: forward where dh is NULL, else backward. */
+void rotor_run(const Rotor *s, Parallel parallel) {
+    take_all((Work){rotor_share, s, rotor_shares(s->batch), 0}, s->threads, parallel);
 }

@@ -642,6 +642,10 @@ TARGET static void NAME(share)(const Sequence *s, long number) {
     }
 }
 
+#ifndef TILES
+#include "rotor_body.h"
+#endif
+
 #undef PANEL
 #undef INLINE
 #undef VEC

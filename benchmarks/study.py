@@ -124,7 +124,7 @@ def table(names: list[str], out: Path, seeds: int, steps: int) -> str:
         returns: dict[str, list[float]] = {title: [] for title in titles}
         for job in jobs_of([name], out, seeds, steps):
             if evaluation := SavedEvaluation.load(job.run_dir):
-                returns[job.run_dir.name.partition("__")[0]].append(evaluation.mean_return)
+                returns[job.run_dir.name.partition("__")[0]].append(evaluation.greedy.mean_return)
         cells = [interval(found) if found else "" for found in returns.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

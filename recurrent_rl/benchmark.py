@@ -18,7 +18,12 @@ from typing import Any
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.evaluation import EVALUATION_SEED, SavedEvaluation, evaluate, is_evaluated
+from recurrent_rl.evaluation import (
+    EVALUATION_COPIES,
+    SavedEvaluation,
+    evaluate_ways,
+    is_evaluated,
+)
 from recurrent_rl.progress import ProgressBar
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.suites import Suite, change
@@ -26,7 +31,6 @@ from recurrent_rl.training import CONFIG, POLICY, load_config, resume, save_conf
 from recurrent_rl.vectorize import make_vector_env
 
 LOG = "log.txt"
-EVALUATION_COPIES = 100
 POLL_SECONDS = 0.2
 
 
@@ -214,20 +218,16 @@ def _work(job: Job, telling: Connection) -> None:
         telling.send(str(error) or type(error).__name__)
 
 
-def evaluate_run(run_dir: Path) -> SavedEvaluation:
-    """Play a run's evaluation episodes, and again without memory; save what came of it."""
+def evaluate_run(run_dir: Path) -> None:
+    """Play a run's evaluation episodes, and save what came of it unless a signal comes first."""
     config = load_config(run_dir)
     policy = load_policy(run_dir / POLICY)
     episodes = config.eval_episodes
     env = make_vector_env(config.env_id, min(EVALUATION_COPIES, episodes), config.env)
-    seed = EVALUATION_SEED + config.seed
     try:
-        played = evaluate(policy, env, episodes, seed=seed)
-        without = None
-        if config.agent.memory != "none":
-            without = evaluate(policy, env, episodes, seed=seed, with_memory=False)
+        with StopSignals() as stop:
+            played = evaluate_ways(policy, env, episodes, seed=config.seed, stop=stop)
     finally:
         env.close()
-    found = SavedEvaluation.of(played, int(policy.summary["timesteps"]), True, without)
-    found.save(run_dir)
-    return found
+    if not stop:
+        SavedEvaluation.of(policy, played).save(run_dir)

@@ -89,10 +89,9 @@ class EvaluateArguments:
     """Copies of the environment stepped side by side."""
     seed: int = 0
     """Seed of the environments; training with the same seed saw other episodes."""
-    stochastic: bool = False
-    """Sample the actions as in training instead of taking the likeliest."""
     compare: bool = True
-    """Play as many episodes again with the memory reset at every step."""
+    """Play the episodes again with actions sampled as in training, and with the memory reset at
+    every step."""
 
     def __post_init__(self) -> None:
         for name in ("episodes", "num_envs"):
@@ -109,8 +108,7 @@ def evaluate_and_print(asked: EvaluateArguments, console: Console) -> tuple[int,
     """Evaluate as asked and print a table; returns the exit status and what was played."""
     from recurrent_rl.agents.policy import load_policy
     from recurrent_rl.config import EnvConfig
-    from recurrent_rl.evaluation import EVALUATION_SEED, SavedEvaluation, evaluate
-    from recurrent_rl.progress import ProgressBar
+    from recurrent_rl.evaluation import WAYS, SavedEvaluation, evaluate_ways
     from recurrent_rl.signals import StopSignals
     from recurrent_rl.vectorize import known_returns, make_vector_env
 
@@ -124,57 +122,39 @@ def evaluate_and_print(asked: EvaluateArguments, console: Console) -> tuple[int,
     if asked.env_kwargs is not None:
         env_config = dataclasses.replace(env_config, env_kwargs=asked.env_kwargs)
 
-    settings = {"with memory": True, "memory reset every step": False}
-    if policy.config.memory == "none":
-        settings = {"without memory": True}
-    elif not asked.compare:
-        del settings["memory reset every step"]
+    env = make_vector_env(env_id, min(asked.num_envs, asked.episodes), env_config)
+    try:
+        with StopSignals() as stop:
+            played = evaluate_ways(
+                policy, env, asked.episodes, seed=asked.seed, stop=stop, compare=asked.compare
+            )
+    finally:
+        env.close()
+    if stop:
+        console.print("Stopped; an evaluation cut short would favour short episodes.")
+        return stop.exit_status, []
     table = Table(title=f"{env_id}, {asked.episodes:,} episodes")
     for column in ("", "mean return", "95 % interval", "episode length", "success"):
         table.add_column(column, justify="left" if not column else "right")
-    played = []
-    with StopSignals() as stop:
-        for label, with_memory in settings.items():
-            env = make_vector_env(env_id, min(asked.num_envs, asked.episodes), env_config)
-            try:
-                with ProgressBar(f"Evaluating {label}", asked.episodes, "episodes") as bar:
-                    result = evaluate(
-                        policy,
-                        env,
-                        asked.episodes,
-                        deterministic=not asked.stochastic,
-                        with_memory=with_memory,
-                        seed=EVALUATION_SEED + asked.seed,
-                        on_episode=bar.update,
-                        should_stop=lambda: bool(stop),
-                    )
-            finally:
-                env.close()
-            if stop:
-                console.print("Stopped; an evaluation cut short would favour short episodes.")
-                return stop.exit_status, []
-            played.append(result)
-            low, high = result.ci95
-            table.add_row(
-                label,
-                f"{result.mean:.4g}",
-                f"[{low:.4g}, {high:.4g}]".replace("[", r"\["),
-                f"{result.lengths.mean():.4g}",
-                "-" if result.success_rate is None else f"{result.success_rate:.1%}",
-            )
-        memoryless, best = known_returns(env)
-        if memoryless is not None:
-            table.add_row("best memoryless policy", f"{memoryless:.4g}", "as stated", "", "")
-        if best is not None:
-            table.add_row("best possible", f"{best:.4g}", "as stated", "", "")
+    for name, result in played.items():
+        low, high = result.ci95
+        table.add_row(
+            WAYS[name].label,
+            f"{result.mean:.4g}",
+            f"[{low:.4g}, {high:.4g}]".replace("[", r"\["),
+            f"{result.lengths.mean():.4g}",
+            "-" if result.success_rate is None else f"{result.success_rate:.1%}",
+        )
+    memoryless, best = known_returns(env)
+    if memoryless is not None:
+        table.add_row("best memoryless policy", f"{memoryless:.4g}", "as stated", "", "")
+    if best is not None:
+        table.add_row("best possible", f"{best:.4g}", "as stated", "", "")
     console.print(table)
     if Path(asked.policy).is_dir() and asked.env_id is None and asked.env_kwargs is None:
         # A run played where it was trained: what `recurrent-rl compare` reads.
-        timesteps = int(policy.summary.get("timesteps", 0))
-        without = played[1] if len(played) > 1 else None
-        found = SavedEvaluation.of(played[0], timesteps, not asked.stochastic, without)
-        found.save(Path(asked.policy))
-    return 0, played
+        SavedEvaluation.of(policy, played).save(Path(asked.policy))
+    return 0, list(played.values())
 
 
 def policy_path(run_or_policy: str) -> Path:

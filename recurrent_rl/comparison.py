@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from recurrent_rl.agents.files import write_atomically
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.evaluation import WAYS, Figures
 from recurrent_rl.monitor import flat
 from recurrent_rl.results import Run
 from recurrent_rl.vectorize import known_returns, make_vector_env
@@ -58,30 +60,32 @@ class Cell:
 
     runs: tuple[Run, ...]
 
+    def of(self, way: str) -> list[Figures]:
+        """What the runs' evaluations of this name in `WAYS` found; empty where one lacks it."""
+        found = [getattr(run.evaluation, way) for run in self.runs]
+        return [] if None in found else found
+
     @property
     def returns(self) -> NDArray[np.float64]:
-        """Mean return of each run's evaluation."""
-        return np.array([run.evaluation.mean_return for run in self.runs])
+        """Mean return of each run's evaluation, taking the likeliest actions."""
+        return np.array([figures.mean_return for figures in self.of("greedy")])
 
-    @property
-    def mmer(self) -> float:
-        """Mean over the runs."""
-        return float(np.mean([run.mmer for run in self.runs]))
+    def shown(self, way: str) -> str:
+        """Mean return, ± half of its 95 % interval: over runs by Student's t, of one over episodes.
 
-    @property
-    def without_memory(self) -> float | None:
-        """Mean return with the memory reset at every step; None where not all runs have it."""
-        found = [run.evaluation.return_without_memory for run in self.runs]
-        known = [value for value in found if value is not None]
-        return float(np.mean(known)) if len(known) == len(found) else None
+        Empty where not all runs were evaluated in this way.
+        """
+        found = self.of(way)
+        if not found:
+            return ""
+        returns = np.array([figures.mean_return for figures in found])
+        low, high = found[0].ci95
+        half = (high - low) / 2 if len(found) == 1 else student_half_interval(returns)
+        return f"{returns.mean():.3f} ± {half:.3f}"
 
-    @property
-    def half_interval(self) -> float:
-        """Half of the mean's 95 % interval: over runs by Student's t, of one run over episodes."""
-        if len(self.runs) == 1:
-            low, high = self.runs[0].evaluation.ci95
-            return (high - low) / 2
-        return student_half_interval(self.returns)
+    def shown_mmer(self) -> str:
+        """Mean over the runs of the maximum over training."""
+        return f"{np.mean([run.mmer for run in self.runs]):.3f}"
 
 
 class Comparison:
@@ -102,21 +106,17 @@ class Comparison:
         self.tasks = list(dict.fromkeys(task for task, _ in self.cells))
         self.methods = list(dict.fromkeys(labels))
 
-    def table(self) -> str:
-        """Markdown: mean return of the evaluations ± half of its interval; MMER in brackets."""
+    def table(self, shown: Callable[[Cell], str]) -> str:
+        """Markdown: one row a task, and for each method what `shown` says of its runs."""
         lines = ["| task | steps | runs | " + " | ".join(self.methods) + " |"]
         lines.append("|---|---|---|" + "---|" * len(self.methods))
         for task in self.tasks:
-            runs = [run for cell in self._row(task).values() for run in cell.runs]
+            row = self._row(task)
+            runs = [run for cell in row.values() for run in cell.runs]
             steps = _range([run.evaluation.timesteps / 1e6 for run in runs], "{:.3g} M")
-            counts = _range([len(cell.runs) for cell in self._row(task).values()], "{}")
-            shown = [
-                f"{cell.returns.mean():.3f} ± {cell.half_interval:.3f} ({cell.mmer:.3f})"
-                if (cell := self.cells.get((task, method)))
-                else ""
-                for method in self.methods
-            ]
-            lines.append(f"| {task} | {steps} | {counts} | " + " | ".join(shown) + " |")
+            counts = _range([len(cell.runs) for cell in row.values()], "{}")
+            cells = [shown(row[method]) if method in row else "" for method in self.methods]
+            lines.append(f"| {task} | {steps} | {counts} | " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
     def _row(self, task: str) -> dict[str, Cell]:
@@ -163,13 +163,20 @@ class Comparison:
         return means, improvements
 
     def report(self) -> str:
-        """Markdown: the table and the aggregates."""
+        """Markdown: a table for each way of playing, the maximum over training, the aggregates."""
         parts = [
-            self.table(),
+            "Mean return of the frozen policies, ± half of its 95 % interval: over runs by "
+            "Student's t, over episodes where there is one run.",
+        ]
+        for name, way in WAYS.items():
+            if any(cell.of(name) for cell in self.cells.values()):
+                of_way = methodcaller("shown", name)
+                parts += ["", f"With {way.label}:", "", self.table(of_way)]
+        parts += [
             "",
-            "Mean return of the frozen policies' evaluations, ± half of its 95 % interval: over "
-            "runs by Student's t, over episodes where there is one run. In brackets the maximum "
-            "over training of the mean return (MMER), which is biased upward.",
+            "Maximum over training of the mean return (MMER, sampled actions), biased upward:",
+            "",
+            self.table(Cell.shown_mmer),
         ]
         means, improvements = self.aggregates() if len(self.tasks) > 1 else ({}, {})
         if means:

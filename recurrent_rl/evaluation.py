@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -15,11 +17,15 @@ from recurrent_rl.agents.files import write_atomically
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.episodes import successes as episode_successes
 from recurrent_rl.errors import UserError
+from recurrent_rl.progress import ProgressBar
 from recurrent_rl.rollout import action_masks
+from recurrent_rl.signals import StopSignals
 
 FILE_NAME = "evaluation.json"
 EVALUATION_SEED = 10_000_000
 """Training draws its environments' seeds from seed, seed + 1, ...; these lie far from them."""
+EVALUATION_COPIES = 64
+"""Copies of the environment stepped side by side."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,37 @@ class Evaluation:
         return means
 
 
+class Way(NamedTuple):
+    """A way of playing: how actions are chosen, and whether the memory is left alone."""
+
+    label: str
+    deterministic: bool = True
+    with_memory: bool = True
+
+
+WAYS = {
+    "greedy": Way("likeliest actions"),
+    "sampled": Way("sampled actions", deterministic=False),
+    "without_memory": Way("memory reset every step", with_memory=False),
+}
+"""What a policy is asked to show: the first is the policy as it is used."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What an evaluation comes to."""
+
+    mean_return: float
+    ci95: tuple[float, float]
+    mean_length: float
+    success_rate: float | None
+
+    @classmethod
+    def of(cls, played: Evaluation) -> Figures:
+        """Of the episodes played."""
+        return cls(played.mean, played.ci95, float(played.lengths.mean()), played.success_rate)
+
+
 @dataclass(frozen=True)
 class SavedEvaluation:
     """What an evaluation found, as a run's `evaluation.json` holds it."""
@@ -61,37 +98,26 @@ class SavedEvaluation:
     timesteps: int
     """Steps that the policy was trained for."""
     episodes: int
-    deterministic: bool
-    mean_return: float
-    ci95: tuple[float, float]
-    mean_length: float
-    success_rate: float | None
-    return_without_memory: float | None
-    """Mean return with the memory reset at every step; None where that was not played."""
+    greedy: Figures
+    """Taking the likeliest actions."""
+    sampled: Figures | None = None
+    """Sampling the actions as in training; None where that was not played."""
+    without_memory: Figures | None = None
+    """With the memory reset at every step; None where that was not played."""
 
     @classmethod
-    def of(
-        cls,
-        played: Evaluation,
-        timesteps: int,
-        deterministic: bool,
-        without_memory: Evaluation | None = None,
-    ) -> SavedEvaluation:
-        """A summary of the episodes played."""
+    def of(cls, policy: Policy, played: dict[str, Evaluation]) -> SavedEvaluation:
+        """Of the episodes that this policy played, by their names in `WAYS`."""
         return cls(
-            timesteps=timesteps,
-            episodes=len(played.returns),
-            deterministic=deterministic,
-            mean_return=played.mean,
-            ci95=played.ci95,
-            mean_length=float(played.lengths.mean()),
-            success_rate=played.success_rate,
-            return_without_memory=without_memory.mean if without_memory else None,
+            timesteps=int(policy.summary.get("timesteps", 0)),
+            episodes=len(played["greedy"].returns),
+            **{name: Figures.of(of_way) for name, of_way in played.items()},
         )
 
     def save(self, run_dir: Path) -> None:
         """Write it into the run's folder."""
-        write_atomically(run_dir / FILE_NAME, json.dumps(vars(self), indent=2).encode())
+        text = json.dumps(dataclasses.asdict(self), indent=2)
+        write_atomically(run_dir / FILE_NAME, text.encode())
 
     @classmethod
     def load(cls, run_dir: Path) -> SavedEvaluation | None:
@@ -105,7 +131,11 @@ class SavedEvaluation:
         path = run_dir / FILE_NAME
         try:
             fields = json.loads(path.read_text())
-            return cls(**{**fields, "ci95": tuple(fields["ci95"])})
+            for name in WAYS:
+                if fields[name] is not None:
+                    figures = {**fields[name], "ci95": tuple(fields[name]["ci95"])}
+                    fields[name] = Figures(**figures)
+            return cls(**fields)
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(
                 f"{path} cannot be read ({error}); write it anew: recurrent-rl evaluate {run_dir}"
@@ -218,3 +248,44 @@ def evaluate(
         running_length[done] = 0
         start, inserted = (done, inserted) if mode is AutoresetMode.SAME_STEP else (inserted, done)
     return Evaluation(np.array(returns), np.array(lengths, dtype=np.int64), np.array(successes))
+
+
+def evaluate_ways(
+    policy: Policy,
+    env: VectorEnv,
+    episodes: int,
+    seed: int,
+    stop: StopSignals,
+    compare: bool = True,
+) -> dict[str, Evaluation]:
+    """Play the same episodes in each of the `WAYS`, with a progress bar.
+
+    Args:
+        policy: plays.
+        env: vector environment as for `evaluate`.
+        episodes: to play in each way.
+        seed: training with the same seed saw other episodes.
+        stop: a signal ends the playing early; what is returned then is cut short.
+        compare: false plays only the first way. A policy without memory is not asked to do without.
+
+    Returns:
+        What was played, by the names in `WAYS`.
+    """
+    played = {}
+    for name, way in WAYS.items():
+        if (name != "greedy" and not compare) or stop:
+            break
+        if policy.config.memory == "none" and not way.with_memory:
+            continue
+        with ProgressBar(f"Evaluating, {way.label}", episodes, "episodes") as bar:
+            played[name] = evaluate(
+                policy,
+                env,
+                episodes,
+                deterministic=way.deterministic,
+                with_memory=way.with_memory,
+                seed=EVALUATION_SEED + seed,
+                on_episode=bar.update,
+                should_stop=lambda: bool(stop),
+            )
+    return played

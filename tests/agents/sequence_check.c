@@ -64,6 +64,29 @@ static void forward_and_backward(int cell, int precision, const long *size, long
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free((void *)all[i]);
 }
 
+static void turn(int precision, const long *size, long threads, int odd) {
+    long steps = size[0], batch = size[1], units = size[3], all = steps * batch * units;
+    size_t bytes = precision == DOUBLE ? sizeof(double) : sizeof(float);
+    uint8_t *start = malloc((size_t)(steps * batch));
+    for (long i = 0; i < steps * batch; i++) start[i] = draw() > 0.4;
+    Rotor s = {
+        .precision = precision, .threads = threads, .steps = steps, .batch = batch, .units = units,
+        .input = numbers(4 * all, precision),
+        .theta = numbers(units, precision),
+        .start = odd ? start : NULL,
+        .h0 = numbers(2 * batch * units, precision),
+        .h = malloc((size_t)(2 * all) * bytes),
+    };
+    rotor_run(&s, NULL);
+    s.dh = numbers(2 * all, precision);
+    s.dinput = malloc((size_t)(4 * all) * bytes);
+    s.dtheta = malloc((size_t)(rotor_shares(batch) * units) * bytes);
+    s.dh0 = malloc((size_t)(2 * batch * units) * bytes);
+    rotor_run(&s, NULL);
+    const void *freed[] = {start, s.input, s.theta, s.h0, s.h, s.dh, s.dinput, s.dtheta, s.dh0};
+    for (size_t i = 0; i < sizeof freed / sizeof *freed; i++) free((void *)freed[i]);
+}
+
 int main(void) {
     /* Steps, rows, inputs, units. */
     static const long sizes[][4] = {{1, 1, 1, 1},     {3, 2, 5, 7},     {7, 5, 3, 10},
@@ -78,6 +101,9 @@ int main(void) {
                 for (int n = 0; n < 8; n++)
                     for (long threads = 1; threads < 4; threads += 2)
                         forward_and_backward(cell, precision, sizes[n], threads, n % 2);
+            for (int n = 0; n < 8 && precision != BFLOAT16; n++)
+                for (long threads = 1; threads < 4; threads += 2)
+                    turn(precision, sizes[n], threads, n % 2);
         }
     }
     puts("clean");

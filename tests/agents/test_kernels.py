@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from recurrent_rl.agents import compiled
-from recurrent_rl.agents.kernels import KERNELS, VARIABLE, choose_kernel
+from recurrent_rl.agents.kernels import KERNELS, STEPS, VARIABLE, choose_kernel
 from recurrent_rl.agents.memory import Memory
 from recurrent_rl.agents.registry import make_memory
 from recurrent_rl.agents.scan import (
@@ -23,7 +23,8 @@ from recurrent_rl.agents.scan import (
 
 needs_compiled = pytest.mark.skipif(compiled.library() is None, reason="built without a compiler")
 
-CELLS = ["rnn", "gru", "gru-original", "lstm", "lstm-peephole"]
+# What was built from C to serve a memory.
+COMPILED = dict.fromkeys(compiled.CELLS, "compiled") | {"rotor": "compiled-rotor"}
 # T, B, F, H: one of everything; less and more than a vector; padding everywhere; several blocks of
 # the batch; several windows of steps; the size that the defaults have.
 SIZES = [(1, 1, 1, 1), (7, 5, 3, 10), (9, 70, 20, 64), (40, 37, 16, 33), (130, 16, 128, 128)]
@@ -49,9 +50,14 @@ def bfloat16() -> Iterator[None]:
     compiled.set_bfloat16(False)
 
 
+def fitting(name: str, size: tuple[int, ...]) -> tuple[int, ...]:
+    """The size, with an even number of units for the rotor."""
+    return (*size[:3], size[3] + size[3] % 2) if name == "rotor" else size
+
+
 def case(name: str, size: tuple[int, ...], rate: float, dtype: torch.dtype) -> dict[str, Tensor]:
     """Inputs, states, weights that need gradients, and resets; and what to multiply outputs by."""
-    steps, batch, features, hidden = size
+    steps, batch, features, hidden = fitting(name, size)
     generator = torch.Generator().manual_seed(4)
 
     def normal(*shape: int) -> Tensor:
@@ -71,7 +77,7 @@ def case(name: str, size: tuple[int, ...], rate: float, dtype: torch.dtype) -> d
 def run(kernel: str, memory: Memory, given: dict[str, Tensor]) -> list[Tensor]:
     """Outputs, final fields and all gradients; the compiled kernel on two threads."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(2 if kernel == "compiled" else 1)
+    torch.set_num_threads(2 if kernel in STEPS else 1)
     try:
         return outputs_and_gradients(kernel, memory, given)
     finally:
@@ -90,7 +96,7 @@ def outputs_and_gradients(kernel: str, memory: Memory, given: dict[str, Tensor])
 
 def make(name: str, size: tuple[int, ...], dtype: torch.dtype) -> Memory:
     torch.manual_seed(5)
-    memory = make_memory(name, size[2], size[3], 1).to(dtype)
+    memory = make_memory(name, size[2], fitting(name, size)[3], 1).to(dtype)
     with torch.no_grad():
         for parameter in memory.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -100,24 +106,26 @@ def make(name: str, size: tuple[int, ...], dtype: torch.dtype) -> Memory:
 @needs_compiled
 @pytest.mark.parametrize("rate", [0.0, 0.02, 0.2, 1.0])
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", COMPILED)
 @pytest.mark.usefixtures("instruction_set")
 def test_the_compiled_kernel_computes_what_the_loop_does(
     name: str, size: tuple[int, ...], rate: float
 ) -> None:
     memory = make(name, size, torch.float32)
     given = case(name, size, rate, torch.float32)
-    for ours, loops in zip(run("compiled", memory, given), run("loop", memory, given), strict=True):
+    kernel = COMPILED[name]
+    for ours, loops in zip(run(kernel, memory, given), run("loop", memory, given), strict=True):
         assert_close(ours, loops, rtol=1e-4, atol=3e-5 * max(1.0, float(loops.abs().max())))
 
 
 @needs_compiled
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", COMPILED)
 def test_the_compiled_kernel_is_exact_in_double_precision(name: str, size: tuple[int, ...]) -> None:
     memory = make(name, size, torch.float64)
     given = case(name, size, 0.1, torch.float64)
-    for ours, loops in zip(run("compiled", memory, given), run("loop", memory, given), strict=True):
+    kernel = COMPILED[name]
+    for ours, loops in zip(run(kernel, memory, given), run("loop", memory, given), strict=True):
         assert_close(ours, loops, rtol=1e-9, atol=1e-11 * max(1.0, float(loops.abs().max())))
 
 
@@ -133,20 +141,21 @@ def test_insertion_is_exact_in_double_precision(name: str, size: tuple[int, ...]
 
 
 @needs_compiled
+@pytest.mark.parametrize("name", ["gru", "rotor"])
 def test_threads_of_our_own_compute_the_same_to_the_last_bit(
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory = make("gru", SIZES[-1], torch.float32)
-    given = case("gru", SIZES[-1], 0.02, torch.float32)
-    on_openmp = run("compiled", memory, given)
+    memory = make(name, SIZES[-1], torch.float32)
+    given = case(name, SIZES[-1], 0.02, torch.float32)
+    on_openmp = run(COMPILED[name], memory, given)
     monkeypatch.setattr(compiled, "_openmp", lambda: None)
-    for ours, theirs in zip(run("compiled", memory, given), on_openmp, strict=True):
+    for ours, theirs in zip(run(COMPILED[name], memory, given), on_openmp, strict=True):
         assert torch.equal(ours, theirs)
 
 
 @needs_compiled
 @pytest.mark.parametrize("size", SIZES[1:])
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", compiled.CELLS)
 @pytest.mark.usefixtures("bfloat16")
 def test_in_bfloat16_the_kernel_differs_by_the_rounding_of_products(
     name: str, size: tuple[int, ...]
@@ -163,7 +172,7 @@ def test_in_bfloat16_the_kernel_differs_by_the_rounding_of_products(
 
 
 @needs_compiled
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", compiled.CELLS)
 @pytest.mark.usefixtures("bfloat16")
 def test_in_bfloat16_a_rollouts_steps_are_the_updates_sequence(name: str) -> None:
     memory = make(name, SIZES[2], torch.float32)
@@ -185,7 +194,7 @@ def test_bfloat16_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch
 
 
 @needs_compiled
-@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("name", COMPILED)
 def test_a_step_on_frozen_weights_is_a_step(name: str) -> None:
     memory = make(name, SIZES[1], torch.float32)
     given = case(name, SIZES[1], 0.5, torch.float32)
@@ -228,6 +237,20 @@ def test_extreme_inputs_saturate_and_do_not_overflow() -> None:
         assert_close(ours, loops, rtol=1e-4, atol=1e-5 * max(1.0, float(loops.abs().max())))
 
 
+@needs_compiled
+@pytest.mark.usefixtures("instruction_set")
+def test_a_rotor_turns_by_any_angle_and_fades_by_any_gate() -> None:
+    memory = make("rotor", (60, 4, 3, 40), torch.float32)
+    given = case("rotor", (60, 4, 3, 40), 0.1, torch.float32)
+    with torch.no_grad():
+        memory.get_parameter("theta_l0").copy_(torch.linspace(-100, 100, 20))
+        given["x"].mul_(10)
+    for ours, loops in zip(
+        run("compiled-rotor", memory, given), run("loop", memory, given), strict=True
+    ):
+        assert_close(ours, loops, rtol=1e-3, atol=3e-5 * max(1.0, float(loops.abs().max())))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="there is no gcc")
 def test_the_compiled_kernel_stays_within_its_arrays(tmp_path: Path) -> None:
@@ -255,6 +278,10 @@ def test_numbers_of_two_types_are_refused() -> None:
     memory = make("gru", (3, 4, 3, 8), torch.float32)
     with pytest.raises(ValueError, match=r"x is torch\.float64 on cpu, the state torch\.float32"):
         memory.unroll(torch.zeros(3, 4, 3, dtype=torch.float64), memory.initial_state(4))
+    rotor = make("rotor", (3, 4, 3, 8), torch.float32)
+    state = rotor.initial_state(4)
+    with pytest.raises(ValueError, match=r"the state torch\.float64; they must be of the type"):
+        rotor.unroll(torch.zeros(3, 4, 3), type(state)(*(field.double() for field in state)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
@@ -280,17 +307,18 @@ def test_without_the_compiled_kernel_torchs_own_serves(monkeypatch: pytest.Monke
         "gru": "insertion",
         "rnn": "loop",
         "lru": "scan",
+        "rotor": "scan",
     }.items():
         kernels = make_memory(name, 3, 4, 1).kernels
-        assert choose_kernel(kernels, x) is KERNELS[expected]
+        assert choose_kernel(kernels, x) == expected
     assert compiled.instruction_set() == "not built"
 
 
 def test_the_environment_names_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.zeros(5, 2, 3)
     monkeypatch.setenv(VARIABLE, "insertion")
-    assert choose_kernel(("compiled", "insertion", "loop"), x) is KERNELS["insertion"]
-    assert choose_kernel(("scan", "loop"), x) is KERNELS["scan"]  # does not serve this one
+    assert choose_kernel(("compiled", "insertion", "loop"), x) == "insertion"
+    assert choose_kernel(("scan", "loop"), x) == "scan"  # does not serve this one
     monkeypatch.setenv(VARIABLE, "quick")
     with pytest.raises(ValueError, match="RECURRENT_RL_KERNEL is 'quick'; choose one of compiled"):
         choose_kernel(("loop",), x)

@@ -17,7 +17,7 @@ from recurrent_rl.benchmark import Job, plan, run_all
 from recurrent_rl.comparison import Comparison, common_curves, method_labels, task_name
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.evaluation import Evaluation, SavedEvaluation
+from recurrent_rl.evaluation import Evaluation, Figures, SavedEvaluation
 from recurrent_rl.results import Run, find_runs, learning_curve, load_run
 from recurrent_rl.suites import SUITES, Suite, Task, find_suite
 from recurrent_rl.vectorize import make_vector_env
@@ -102,7 +102,8 @@ def test_a_benchmark_runs_compares_and_does_nothing_twice(tmp_path: Path) -> Non
     assert {run.evaluation.timesteps for run in runs} == {1024}
     for run in runs:
         is_none = run.config.agent.memory == "none"
-        assert (run.evaluation.return_without_memory is None) == is_none
+        assert (run.evaluation.without_memory is None) == is_none
+        assert run.evaluation.sampled is not None
     comparison = Comparison(runs)
     assert comparison.methods == ["gru", "none"]
     assert sorted(comparison.tasks) == ["RepeatPrevious-Easy", "TMaze, length 3"]
@@ -165,7 +166,7 @@ def a_run(
     config = dataclasses.replace(base, agent=dataclasses.replace(base.agent, memory=memory))
     played = Evaluation(np.full(4, mean), np.full(4, 7), np.zeros(0))
     steps = 40_000 * np.arange(1, len(returns) + 1)
-    evaluation = SavedEvaluation.of(played, 100_000, True)
+    evaluation = SavedEvaluation(100_000, 4, Figures.of(played))
     return Run(Path(f"{memory}{seed}"), config, evaluation, steps, np.array(returns))
 
 
@@ -216,7 +217,8 @@ def comparison_range(env_id: str) -> tuple[float, float]:
 def test_the_interval_of_a_mean_is_students() -> None:
     runs = [a_run("TMaze", "gru", seed, mean, [1.0]) for seed, mean in enumerate((0.1, 0.2, 0.3))]
     (cell,) = Comparison(runs).cells.values()
-    assert cell.half_interval == pytest.approx(4.303 * 0.1 / 3**0.5, rel=1e-3)
+    assert cell.shown("greedy") == f"0.200 ± {4.303 * 0.1 / 3**0.5:.3f}"
+    assert cell.shown("sampled") == ""  # was not played
 
 
 def test_curves_are_read_at_steps_that_all_runs_have() -> None:

@@ -75,7 +75,14 @@ def test_evaluation_shows_what_memory_is_worth(finished: Path) -> None:
     for target in (finished, finished / "policy.safetensors"):
         result = run("evaluate", str(target), "--episodes=30", "--num-envs=10")
         assert result.returncode == 0, result.stderr
-        for expected in ("30 episodes", "with memory", "memory reset", "best possible", "success"):
+        for expected in (
+            "30 episodes",
+            "likeliest actions",
+            "sampled actions",
+            "memory reset",
+            "best possible",
+            "success",
+        ):
             assert expected in result.stdout
     again = run("evaluate", str(finished), "--episodes=30", "--num-envs=10")
     assert again.stdout == result.stdout
