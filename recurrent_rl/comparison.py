@@ -143,7 +143,7 @@ class Comparison:
                 for task, (low, high) in ranges.items()
             ]
             count = min((len(column) for column in columns), default=0)
-            scores[method] = np.array([column[:count] for column in columns]).T.reshape(count, -1)
+            scores[method] = np.array([x[:count] for x in columns]).T.reshape(count, len(columns))
         return list(ranges), scores
 
     def aggregates(self) -> tuple[dict[str, Interval], dict[tuple[str, str], Interval]]:

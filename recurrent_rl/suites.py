@@ -121,6 +121,14 @@ SUITES: dict[str, Suite] = {
             _ours("MountainCar-NoVelocity", 300_000),
         ),
     ),
+    "untuned": Suite(
+        "two environments that no default was chosen for, without velocities (need box2d)",
+        (
+            Task("Acrobot-v1", "Acrobot-v1", M // 2, EnvConfig(hide_indices=(4, 5))),
+            Task("LunarLander-v3", "LunarLander-v3", M // 2, EnvConfig(hide_indices=(2, 3, 5))),
+        ),
+        seeds=5,
+    ),
     "ladder": Suite(
         "how far each memory remembers: four bits, over 2 to 1,024 steps",
         tuple(_ours("Ladder", 2 * M, horizon=2**n, bits=4) for n in range(1, 11)),

@@ -206,6 +206,13 @@ def test_aggregates_agree_with_what_can_be_counted_by_hand() -> None:
     assert improvements["lstm", "gru"].value == pytest.approx(6 / 16)
 
 
+def test_tasks_without_a_known_range_are_compared_but_not_aggregated() -> None:
+    tasks = ("Pendulum-NoVelocity", "NoisyPositionOnlyCartPole-Hard")
+    comparison = Comparison([a_run(task, "gru", 0, 0.0, [1.0]) for task in tasks])
+    assert comparison.aggregates() == ({}, {})
+    assert "interquartile" not in comparison.report()
+
+
 def comparison_range(env_id: str) -> tuple[float, float]:
     from recurrent_rl.comparison import score_range
 

@@ -1,0 +1,66 @@
+"""sb3-contrib's RecurrentPPO as it comes, on an environment with entries of the observation hidden.
+
+Eight copies; all else is the library's default. Prints one JSON line: the mean return of the
+policy's episodes after training, taking the likeliest actions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from sb3_contrib import RecurrentPPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+
+COPIES = 8
+
+
+class Hidden(gym.ObservationWrapper[Any, Any, Any]):
+    """The observation without some of its entries."""
+
+    def __init__(self, env: gym.Env[Any, Any], hide: list[int]) -> None:
+        super().__init__(env)
+        box = env.observation_space
+        assert isinstance(box, gym.spaces.Box)
+        self.kept = np.delete(np.arange(box.shape[0]), hide)
+        low, high = box.low[self.kept], box.high[self.kept]
+        self.observation_space = gym.spaces.Box(low, high, dtype=np.float32)
+
+    def observation(self, observation: Any) -> Any:
+        return observation[self.kept]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("env_id")
+    parser.add_argument("--hide", type=int, nargs="*", default=[])
+    parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--episodes", type=int, required=True)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+
+    def make(seed: int) -> Any:
+        return make_vec_env(
+            asked.env_id, COPIES, seed, wrapper_class=Hidden, wrapper_kwargs={"hide": asked.hide}
+        )
+
+    began = time.monotonic()
+    model = RecurrentPPO("MlpLstmPolicy", make(asked.seed), seed=asked.seed, device="cpu")
+    model.learn(asked.steps)
+    seconds = time.monotonic() - began
+    returns, _ = evaluate_policy(
+        model, make(10_000_000 + asked.seed), asked.episodes, return_episode_rewards=True
+    )
+    found = {"mean_return": float(np.mean(returns)), "steps": model.num_timesteps}
+    print(json.dumps(found | {"seconds": round(seconds, 1)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""The defaults on environments that they were not chosen on, beside sb3-contrib's RecurrentPPO.
+
+    python benchmarks/untuned.py            # all runs, then the table
+    python benchmarks/untuned.py --table    # the table of the runs there are
+
+Acrobot-v1 and LunarLander-v3 without velocities, the same number of steps, everyone's defaults;
+needs `pip install -e ".[box2d,plot]"`. Ours are the runs of `recurrent-rl benchmark untuned`; the
+others' are lines of benchmarks/results/untuned.jsonl. What is there is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
+
+import numpy as np
+from peers import ROOT, RUNNERS, python_of, set_up
+
+from recurrent_rl.benchmark import Job, plan, run_all
+from recurrent_rl.comparison import bootstrapped, probability_of_improvement, student_half_interval
+from recurrent_rl.evaluation import SavedEvaluation
+from recurrent_rl.suites import SUITES, Task
+from recurrent_rl.trainer import available_cores
+
+SUITE = SUITES["untuned"]
+PEER = "sb3-contrib RecurrentPPO"
+RESULTS = ROOT / "benchmarks" / "results" / "untuned.jsonl"
+OUT = ROOT / "runs" / "benchmark-untuned"
+
+Row = dict[str, Any]
+
+
+def ours(memory: str, seeds: int, episodes: int) -> list[Job]:
+    return plan(SUITE, OUT, memories=[memory], seeds=seeds, episodes=episodes, settings={})
+
+
+def peer(task: Task, seed: int, episodes: int) -> Row:
+    """Train and evaluate the peer: its row."""
+    command = [str(python_of("sb3_contrib")), str(RUNNERS / "sb3_contrib_untuned.py"), task.env_id]
+    command += ["--hide", *map(str, task.env.hide_indices), "--seed", str(seed)]
+    command += ["--steps", str(task.total_timesteps), "--episodes", str(episodes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{PEER} on {task.name}, seed {seed}: {done.stderr.strip()[-300:]}")
+    row: Row = {"task": task.name, "seed": seed, "episodes": episodes}
+    return row | json.loads(done.stdout.splitlines()[-1])
+
+
+def rows() -> list[Row]:
+    return (
+        [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+    )
+
+
+def table(memory: str, seeds: int, episodes: int) -> str:
+    """Markdown: mean return over seeds ± half of its 95 % interval, and who is better."""
+    lines = [f"| task | steps | seeds | recurrent-rl | {PEER} | P(ours better) |"]
+    lines.append("|---|---|---|---|---|---|")
+    for task in SUITE.tasks:
+        jobs = [job for job in ours(memory, seeds, episodes) if job.config.env_id == task.env_id]
+        found = [SavedEvaluation.load(job.run_dir) for job in jobs]
+        mine = np.array([one.greedy.mean_return for one in found if one])
+        theirs = np.array([row["mean_return"] for row in rows() if row["task"] == task.name])
+        if min(len(mine), len(theirs)) < 2:
+            continue
+        cells = [f"{x.mean():.1f} ± {student_half_interval(x):.1f}" for x in (mine, theirs)]
+        better = bootstrapped(probability_of_improvement, [mine, theirs])
+        count = f"{len(mine)}" if len(mine) == len(theirs) else f"{len(mine)}, {len(theirs)}"
+        lines.append(
+            f"| {task.name} | {task.total_timesteps / 1e6:g} M | {count} | "
+            f"{cells[0]} | {cells[1]} | {better} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--memory", default=SUITE.memories[0])
+    parser.add_argument("--seeds", type=int, default=SUITE.seeds)
+    parser.add_argument("--episodes", type=int, default=500)
+    parser.add_argument("--table", action="store_true")
+    asked = parser.parse_args()
+    if not asked.table:
+        set_up("sb3_contrib")
+        outcome = run_all(ours(asked.memory, asked.seeds, asked.episodes), available_cores())
+        for run_dir, reason in outcome.failed.items():
+            print(f"failed: {run_dir}: {reason}", file=sys.stderr)
+        if outcome.stopped_by is not None:
+            raise SystemExit(128 + outcome.stopped_by)
+        there = {(row["task"], row["seed"]) for row in rows()}
+        missing = [
+            (task, seed)
+            for seed in range(asked.seeds)
+            for task in SUITE.tasks
+            if (task.name, seed) not in there
+        ]
+        with ThreadPoolExecutor(available_cores()) as pool:
+            futures = [pool.submit(peer, *one, asked.episodes) for one in missing]
+            for count, future in enumerate(as_completed(futures), 1):
+                row = future.result()
+                with RESULTS.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                told = f"{row['task']}, seed {row['seed']}: {row['mean_return']:.1f}"
+                print(f"{count}/{len(missing)} {PEER}, {told}", file=sys.stderr, flush=True)
+    print(table(asked.memory, asked.seeds, asked.episodes))
+
+
+if __name__ == "__main__":
+    main()
