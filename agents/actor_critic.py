@@ -34,16 +34,16 @@ PREVIOUS_REWARD = "previous_reward"
 class AgentConfig:
     """What the agent is made of. Saved in every policy file."""
 
-    memory: str = "gru"
-    """Memory cell: none, rnn, lstm, gru, lstm-peephole, gru-original, mingru, minlstm, lru or
-    rotor."""
+    memory: str = "gru-rotor"
+    """Memory cell: none, rnn, lstm, gru, lstm-peephole, gru-original, mingru, minlstm, lru, rotor
+    or gru-rotor."""
     hidden_size: int = 128
-    """Units in each layer of the memory."""
+    """Units in each layer of the memory; gru-rotor has twice as many beside them."""
     num_layers: int = 1
     """Layers of the memory."""
-    horizon: int = 128
-    """Steps that, before training, the gates of half the units are set to hold what they have
-    (chrono initialisation); 0 leaves their biases at zero."""
+    horizon: int = 1024
+    """Steps up to which, before training, gates are set to hold what they have, each unit for a
+    time of its own (chrono initialisation); 0 leaves their biases at zero."""
     separate_memory: bool = False
     """Give the critic an encoder and a memory of its own instead of sharing the actor's."""
     encoder_size: int = 128
@@ -52,7 +52,7 @@ class AgentConfig:
     """Layers of the encoder before the memory."""
     activation: str = "tanh"
     """Activation of the encoder: tanh, relu, silu or elu."""
-    previous_action: bool = False
+    previous_action: bool = True
     """Also feed the previous action to the agent."""
     previous_reward: bool = False
     """Also feed the previous reward to the agent."""

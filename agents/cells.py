@@ -166,7 +166,7 @@ class LSTM(TorchCell):
     gate_names = ("input", "forget", "output")
 
     def hold_for(self, horizon: int) -> None:
-        """Chrono: in half the units forget bias log(U(1, horizon - 1)), input bias its negative."""
+        """Chrono: in half the units forget bias log(u), u of `chrono_steps`, input bias -log(u)."""
         self._hold("bias_ih", horizon, keep=1, write=0)
 
     def step_layer(self, x: Tensor, fields: LayerState, layer: int) -> tuple[Tensor, LayerState]:
@@ -199,7 +199,7 @@ class GRU(TorchCell):
     gate_names = ("reset", "update")
 
     def hold_for(self, horizon: int) -> None:
-        """Chrono initialisation: in half the units update bias log(U(1, horizon - 1))."""
+        """Chrono initialisation: in half the units update bias log(u), u of `chrono_steps`."""
         self._hold("bias_ih", horizon, keep=1)
 
     def step_layer(self, x: Tensor, fields: LayerState, layer: int) -> tuple[Tensor, LayerState]:
@@ -267,7 +267,7 @@ class PeepholeLSTM(OwnCell):
     num_peepholes = 3
 
     def hold_for(self, horizon: int) -> None:
-        """Chrono: in half the units forget bias log(U(1, horizon - 1)), input bias its negative."""
+        """Chrono: in half the units forget bias log(u), u of `chrono_steps`, input bias -log(u)."""
         self._hold("bias", horizon, keep=1, write=0)
 
     def _cell(
@@ -300,7 +300,7 @@ class OriginalGRU(OwnCell):
     num_blocks = 3
 
     def hold_for(self, horizon: int) -> None:
-        """Chrono initialisation: in half the units update bias log(U(1, horizon - 1))."""
+        """Chrono initialisation: in half the units update bias log(u), u of `chrono_steps`."""
         self._hold("bias", horizon, keep=1)
 
     def _cell(

@@ -105,7 +105,7 @@ class MinGRU(LinearCell):
     gate_names = ("update",)
 
     def hold_for(self, horizon: int) -> None:
-        """Chrono initialisation: in half the units update bias -log(U(1, horizon - 1))."""
+        """Chrono initialisation: in half the units update bias -log(u), u of `chrono_steps`."""
         for bias in self._slow_biases(0):
             bias.copy_(-chrono_steps(bias, horizon).log())
 
@@ -128,7 +128,7 @@ class MinLSTM(LinearCell):
     gate_names = ("forget", "input")
 
     def hold_for(self, horizon: int) -> None:
-        """Chrono: the forget gate's share is u / (1 + u) in half the units, u of U(1, horizon-1).
+        """Chrono: the forget gate's share is u / (1 + u) in half the units, u of `chrono_steps`.
 
         With biases b for f and -b for i that share is sigmoid(b) at an input of zero.
         """
@@ -267,8 +267,11 @@ class Rotor(TurningCell):
             with torch.no_grad():
                 of_control = self.get_parameter(f"weight_l{layer}")[hidden_size:]
                 of_control.chunk(2)[0].mul_(0.1)
-            # tanh(1) = 0.76: at first the units turn, and not so fast that s has no slope left.
-            self._control_bias(layer, 1).fill_(1.0)
+            # Half of the units turn steadily whatever they see (tanh(2) = 0.96, where s has little
+            # slope left), and tell when; the others turn this way or that as they see, and count.
+            steady, other = self._control_bias(layer, 1).tensor_split(2)
+            steady.fill_(2.0)
+            other.uniform_(-1, 1)
 
     def hold_for(self, horizon: int) -> None:
         """Units forget within 2..horizon steps: chrono initialisation of k."""

@@ -7,6 +7,7 @@ repeated `step`, in values and in gradients, for any pattern of resets.
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, cast
 
 import torch
@@ -149,10 +150,12 @@ class Memory(nn.Module):
 
         Chrono initialisation (Tallec & Ollivier 2018, eq. 12 and 16): a unit whose gate keeps a
         share f at each step forgets within about 1 / (1 - f) steps, so the bias of the keeping
-        gate is log(U(1, horizon - 1)). Without it a gate starts near one half, and neither content
-        nor gradient survives ten steps. The other half of the units stays as quick as that: tasks
-        that need the last few steps in detail learn slower where all units are slow. Memories
-        without gates are left alone.
+        gate is the logarithm of that number of steps less one. Without it a gate starts near one
+        half, and neither content nor gradient survives ten steps. The paper draws the steps evenly
+        from 2..horizon, which leaves next to no unit for the last few; here their logarithm is
+        drawn evenly, so that each octave has as many units as the next. The other half of the units
+        stays as quick as it was: tasks that need the last few steps in detail learn slower where
+        all units are slow. Memories without gates are left alone.
 
         Args:
             horizon: steps; below 3 nothing is changed.
@@ -226,11 +229,11 @@ def initialise(parameters: dict[str, Tensor], num_blocks: int) -> None:
 
 
 def chrono_steps(like: Tensor, horizon: int) -> Tensor:
-    """U of U(1, horizon - 1) for each unit: a gate u / (1 + u) forgets within 1 + u steps.
+    """U in 1..horizon - 1 for each unit, log u even: a gate u / (1 + u) forgets within 1 + u steps.
 
     Below a horizon of 3 all are 1, which is the gate at a bias of zero.
     """
-    return torch.empty_like(like).uniform_(1, max(horizon - 1, 1))
+    return torch.empty_like(like).uniform_(0, math.log(max(horizon - 1, 1))).exp()
 
 
 @torch.no_grad()

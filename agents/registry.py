@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 
 from recurrent_rl.agents.cells import GRU, LSTM, RNN, OriginalGRU, PeepholeLSTM
+from recurrent_rl.agents.composite import GRURotor
 from recurrent_rl.agents.linear_cells import LRU, MinGRU, MinLSTM, Rotor
 from recurrent_rl.agents.memory import Memory, NoMemory
 
@@ -19,6 +20,7 @@ MEMORIES: dict[str, type[Memory]] = {
     "minlstm": MinLSTM,
     "lru": LRU,
     "rotor": Rotor,
+    "gru-rotor": GRURotor,
 }
 
 

@@ -38,7 +38,13 @@ class LinearState(NamedTuple):
     h: Tensor
 
 
-MemoryState: TypeAlias = NoState | RNNState | GRUState | LSTMState | LinearState
+class CompositeState(NamedTuple):
+    """States of a GRU and of a rotor side by side, `[num_layers, B, hidden]`."""
+
+    h: Tensor
+
+
+MemoryState: TypeAlias = NoState | RNNState | GRUState | LSTMState | LinearState | CompositeState
 
 LayerState: TypeAlias = tuple[Tensor, ...]
 """One layer's part of a state: its fields, `[B, hidden]` each."""

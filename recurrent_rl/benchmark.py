@@ -81,6 +81,7 @@ def plan(
             for memory in memories:
                 label = memory if name is None else f"{name}-{memory}"
                 config = task.config(
+                    total_timesteps,
                     seed=seed,
                     name=label,
                     log_dir=str(out),
@@ -89,8 +90,6 @@ def plan(
                     agent={"memory": memory},
                 )
                 config = change(config, settings)
-                if total_timesteps is not None:
-                    config = dataclasses.replace(config, total_timesteps=total_timesteps)
                 folder = f"{task.name}__{label}__{seed}".replace(", ", "-").replace(" ", "-")
                 jobs.append(Job(out / folder, config))
     for job in jobs:

@@ -12,6 +12,9 @@ import tyro
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.errors import UserError
 
+ROLLOUTS = 100
+"""Rollouts that a run has at least, where the number of copies is left to the default."""
+
 
 def parse_json_object(name: str, text: str) -> dict[str, Any]:
     """The dictionary that the argument `name` holds as JSON.
@@ -92,8 +95,9 @@ class TrainConfig:
 
     total_timesteps: int = 1_000_000
     """Environment steps to train for, all copies counted."""
-    num_envs: int = 64
-    """Copies of the environment stepped side by side."""
+    num_envs: int = 0
+    """Copies of the environment stepped side by side. By default (0) 64, or in a short run as few,
+    down to 8, as leave it 100 rollouts to learn from."""
     num_steps: int = 128
     """Steps that each copy takes per rollout."""
     seq_len: int | None = None
@@ -124,7 +128,7 @@ class TrainConfig:
     """Clip range of the value's change, in standard deviations of the return; none by default."""
     normalize_advantages: bool = True
     """Scale advantages to zero mean and unit variance in each minibatch."""
-    ent_coef: float = 0.0
+    ent_coef: float = 0.003
     """Weight of the entropy bonus."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
@@ -157,14 +161,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in (
             "total_timesteps",
-            "num_envs",
             "num_steps",
             "update_epochs",
             "num_minibatches",
             "log_interval",
         ):
             self._check(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("memory_interval", "eval_episodes", "seed", "threads"):
+        for name in ("memory_interval", "eval_episodes", "num_envs", "seed", "threads"):
             self._check(name, getattr(self, name) >= 0, "at least 0")
         for name in ("learning_rate", "clip_coef", "max_grad_norm", "adam_eps"):
             self._check(name, getattr(self, name) > 0, "greater than 0")
@@ -174,6 +177,11 @@ class TrainConfig:
             self._check(name, getattr(self, name) is None or getattr(self, name) > 0, "above 0")
         for name in ("ent_coef", "vf_coef", "checkpoint_interval"):
             self._check(name, getattr(self, name) >= 0, "at least 0")
+        if self.num_envs == 0:
+            # Written down at once: a run that goes on for longer keeps its copies.
+            fitting = self.total_timesteps // (ROLLOUTS * self.num_steps)
+            copies = max(8, min(64, 2 ** max(0, fitting.bit_length() - 1)))
+            object.__setattr__(self, "num_envs", copies)
         if self.num_steps % self.chunk_length:
             raise UserError(
                 f"seq_len {self.seq_len} does not divide num_steps {self.num_steps}; "

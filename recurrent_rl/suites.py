@@ -21,14 +21,18 @@ class Task:
     total_timesteps: int
     env: EnvConfig = field(default_factory=EnvConfig)
 
-    def config(self, **settings: Any) -> TrainConfig:
+    def config(self, total_timesteps: int | None = None, **settings: Any) -> TrainConfig:
         """The run's settings: the defaults but for `settings`, as for `change`.
+
+        Args:
+            total_timesteps: instead of the task's own.
+            settings: changes to the defaults.
 
         Raises:
             UserError: a setting is unknown or makes no sense.
         """
-        base = TrainConfig(self.env_id, total_timesteps=self.total_timesteps, env=self.env)
-        return change(base, settings)
+        steps = total_timesteps or self.total_timesteps
+        return change(TrainConfig(self.env_id, total_timesteps=steps, env=self.env), settings)
 
 
 def change(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
@@ -56,7 +60,7 @@ class Suite:
 
     description: str
     tasks: tuple[Task, ...]
-    memories: tuple[str, ...] = ("gru", "lstm")
+    memories: tuple[str, ...] = ("gru-rotor", "gru", "lstm")
     seeds: int = 3
 
     def only(self, names: Collection[str]) -> Suite:
@@ -89,13 +93,13 @@ def _levels(name: str, *total_timesteps: int) -> tuple[Task, ...]:
 M = 1_000_000
 
 POPGYM = (
-    *_levels("RepeatPrevious", 2 * M, 15 * M, 15 * M),
-    *_levels("RepeatFirst", 2 * M, 5 * M, 10 * M),
-    *_levels("Autoencode", 15 * M, 15 * M, 15 * M),
-    *_levels("CountRecall", 15 * M, 15 * M, 15 * M),
-    *_levels("MultiarmedBandit", 15 * M, 15 * M, 15 * M),
+    *_levels("RepeatPrevious", 2 * M, 5 * M, 5 * M),
+    *_levels("RepeatFirst", 2 * M, 2 * M, 5 * M),
+    *_levels("Autoencode", 5 * M, 5 * M, 5 * M),
+    *_levels("CountRecall", 5 * M, 5 * M, 5 * M),
+    *_levels("MultiarmedBandit", 5 * M, 5 * M, 5 * M),
     *_levels("HigherLower", 5 * M, 5 * M, 5 * M),
-    *_levels("NoisyPositionOnlyCartPole", 10 * M, 10 * M, 10 * M),
+    *_levels("NoisyPositionOnlyCartPole", 5 * M, 5 * M, 5 * M),
     *_levels("PositionOnlyCartPole", 2 * M, 2 * M, 2 * M),
 )
 
@@ -111,7 +115,7 @@ SUITES: dict[str, Suite] = {
         memories=("none", "rnn", "lstm", "gru"),
     ),
     "popgym": Suite(
-        "24 tasks of POPGym (Morad et al., ICLR 2023)", POPGYM, memories=("gru", "lru", "rotor")
+        "24 tasks of POPGym (Morad et al., ICLR 2023)", POPGYM, memories=("gru-rotor", "gru")
     ),
     "control": Suite(
         "classic control without velocities, in RL Zoo's budgets of steps",
@@ -132,7 +136,7 @@ SUITES: dict[str, Suite] = {
     "ladder": Suite(
         "how far each memory remembers: four bits, over 2 to 1,024 steps",
         tuple(_ours("Ladder", 2 * M, horizon=2**n, bits=4) for n in range(1, 11)),
-        memories=("rnn", "lstm", "gru", "mingru", "lru", "rotor"),
+        memories=("rnn", "lstm", "gru", "mingru", "lru", "rotor", "gru-rotor"),
         seeds=1,
     ),
 }

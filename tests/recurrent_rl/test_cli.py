@@ -134,7 +134,7 @@ def test_help_is_help(arguments: list[str]) -> None:
         (["tarin"], "Unknown command 'tarin'; use one of train, evaluate, envs, monitor"),
         (["train", "CartPol-v1"], "Did you mean CartPole-v1"),
         (["train", "CartPole-v1", "--memory", "lsmt"], "Did you mean lstm"),
-        (["train", "CartPole-v1", "--num-envs", "0"], "num_envs is 0; it must be at least 1"),
+        (["train", "CartPole-v1", "--num-envs", "-1"], "num_envs is -1; it must be at least 0"),
         (["train", "CartPole-v1", "--hidden-size", "-3"], "hidden_size is -3"),
         (["train", "CartPole-v1", "--num-minibatches", "7"], "does not divide the 64 chunks"),
         (["train", "CartPole-v1", "--env-kwargs", "{"], "not JSON"),

@@ -13,7 +13,7 @@ from recurrent_rl.errors import UserError
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"num_envs": 0}, "num_envs is 0; it must be at least 1"),
+        ({"num_envs": -1}, "num_envs is -1; it must be at least 0"),
         ({"num_steps": -5}, "num_steps is -5; it must be at least 1"),
         ({"total_timesteps": 0}, "total_timesteps is 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be greater than 0"),
@@ -82,3 +82,13 @@ def test_a_run_takes_at_least_the_steps_it_was_asked_for() -> None:
     config = TrainConfig("CartPole-v1", total_timesteps=10_000, num_envs=8, num_steps=100)
     assert config.num_iterations == 13
     assert dataclasses.replace(config, total_timesteps=800).num_iterations == 1
+
+
+@pytest.mark.parametrize(
+    ("steps", "copies"), [(1, 8), (100_000, 8), (300_000, 16), (1_000_000, 64), (10**9, 64)]
+)
+def test_short_runs_have_fewer_copies_unless_asked_for(steps: int, copies: int) -> None:
+    config = TrainConfig("CartPole-v1", total_timesteps=steps)
+    assert config.num_envs == copies
+    assert dataclasses.replace(config, total_timesteps=10**9).num_envs == copies
+    assert TrainConfig("CartPole-v1", total_timesteps=steps, num_envs=3, num_minibatches=1)

@@ -31,7 +31,7 @@ def learn(
         learning_rate=3e-3,
         gamma=GAMMA,
         memory_interval=0,
-        agent=AgentConfig(memory, hidden_size=32, encoder_size=32, **more),
+        agent=AgentConfig(memory, hidden_size=32, encoder_size=32, previous_action=False, **more),
         env=EnvConfig(env_kwargs),
     )
     trainer = Trainer(config)

@@ -53,9 +53,8 @@ def make_env(mode: AutoresetMode) -> SyncVectorEnv:
 
 def make_agent(memory: str = "lstm", **kwargs: Any) -> ActorCritic:
     torch.manual_seed(0)
-    config = AgentConfig(
-        memory=memory, hidden_size=8, encoder_size=8, normalize_observations=False, **kwargs
-    )
+    kwargs = {"previous_action": False, "normalize_observations": False, **kwargs}
+    config = AgentConfig(memory=memory, hidden_size=8, encoder_size=8, **kwargs)
     return ActorCritic(Counter.observation_space, Counter.action_space, config)
 
 
@@ -242,7 +241,13 @@ def test_final_observations_of_nested_spaces_are_valued_too() -> None:
         [partial(Nested, i) for i in range(3)], autoreset_mode=AutoresetMode.SAME_STEP
     )
     torch.manual_seed(0)
-    config = AgentConfig("gru", hidden_size=8, encoder_size=8, normalize_observations=False)
+    config = AgentConfig(
+        "gru",
+        hidden_size=8,
+        encoder_size=8,
+        previous_action=False,
+        normalize_observations=False,
+    )
     agent = ActorCritic(Nested.observation_space, Nested.action_space, config)
     collector = Collector(env, agent, 12, 12, seed=0)
     seen = 0

@@ -1,0 +1,178 @@
+"""Learning under partial observability beside the best published recurrent results.
+
+    python benchmarks/published.py                          # all rows, then the table
+    python benchmarks/published.py --tasks RepeatPrevious   # some: tasks, or their beginnings
+    python benchmarks/published.py --table                  # the table of the rows there are
+
+The runs are those of `recurrent-rl benchmark popgym` and `recurrent-rl benchmark control`, with one
+recipe: the defaults. Finished runs leave a line each in benchmarks/results/published.jsonl, from
+which the table is made; their policies stay in runs/benchmark-popgym and runs/benchmark-control.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recurrent_rl.benchmark import Job, plan, run_all
+from recurrent_rl.comparison import student_half_interval
+from recurrent_rl.results import Run, load_run
+from recurrent_rl.suites import SUITES
+from recurrent_rl.trainer import available_cores
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "published.jsonl"
+
+Row = dict[str, Any]
+
+
+class Published(NamedTuple):
+    """The best figure published for a recurrent agent, whose it is, and the task's ceiling."""
+
+    figure: float
+    by: str
+    ceiling: str = ""
+
+
+# POPGym (Morad et al., ICLR 2023), appendix B, table 3: MMER after 15 M steps, mean of 3 trials.
+# The last three: RL Zoo's recurrent PPO within 100,000, 100,000 and 300,000 steps.
+PUBLISHED = {
+    "RepeatPrevious-Easy": Published(1.000, "GRU", "1"),
+    "RepeatPrevious-Medium": Published(0.789, "LMU", "1"),
+    "RepeatPrevious-Hard": Published(0.191, "LMU", "1"),
+    "RepeatFirst-Easy": Published(1.000, "several", "1"),
+    "RepeatFirst-Medium": Published(1.000, "GRU", "1"),
+    "RepeatFirst-Hard": Published(0.969, "IndRNN", "1"),
+    "Autoencode-Easy": Published(-0.283, "GRU", "1"),
+    "Autoencode-Medium": Published(-0.420, "IndRNN", "1"),
+    "Autoencode-Hard": Published(-0.448, "IndRNN", "1"),
+    "CountRecall-Easy": Published(0.509, "LSTM", "0.964"),
+    "CountRecall-Medium": Published(-0.528, "GRU", "0.943"),
+    "CountRecall-Hard": Published(-0.475, "GRU", "0.889"),
+    "MultiarmedBandit-Easy": Published(0.631, "Elman", "≥ 0.723"),
+    "MultiarmedBandit-Medium": Published(0.538, "GRU", "≥ 0.808"),
+    "MultiarmedBandit-Hard": Published(0.516, "GRU", "≥ 0.838"),
+    "HigherLower-Easy": Published(0.529, "several", "0.528"),
+    "HigherLower-Medium": Published(0.513, "several", "0.516"),
+    "HigherLower-Hard": Published(0.509, "several", "0.512"),
+    "NoisyPositionOnlyCartPole-Easy": Published(0.995, "several"),
+    "NoisyPositionOnlyCartPole-Medium": Published(0.659, "several"),
+    "NoisyPositionOnlyCartPole-Hard": Published(0.404, "several"),
+    "PositionOnlyCartPole-Easy": Published(1.000, "several", "1"),
+    "PositionOnlyCartPole-Medium": Published(1.000, "several", "1"),
+    "PositionOnlyCartPole-Hard": Published(1.000, "several", "1"),
+    "CartPole-NoVelocity": Published(500.0, "LSTM", "500"),
+    "Pendulum-NoVelocity": Published(-217.9, "LSTM"),
+    "MountainCar-NoVelocity": Published(91.5, "LSTM"),
+}
+
+
+def jobs_of(tasks: list[str], memory: str | None, seeds: int, episodes: int) -> list[Job]:
+    """The runs, seeds outermost."""
+    jobs = []
+    for name in ("popgym", "control"):
+        suite = SUITES[name]
+        chosen = [task for task in suite.tasks if task.name.startswith(tuple(tasks))]
+        jobs += plan(
+            dataclasses.replace(suite, tasks=tuple(chosen)),
+            ROOT / "runs" / f"benchmark-{name}",
+            memories=[memory or suite.memories[0]],
+            seeds=seeds,
+            episodes=episodes,
+            settings={},
+        )
+    return sorted(jobs, key=lambda job: job.config.seed)
+
+
+def task_of(run: Run) -> str:
+    return run.config.env_id.rpartition("/")[2].removesuffix("-v0")
+
+
+def row_of(run: Run) -> Row:
+    """What is kept of a run."""
+    sampled = run.evaluation.sampled
+    return {
+        "task": task_of(run),
+        "memory": run.config.agent.memory,
+        "seed": run.config.seed,
+        "steps": run.evaluation.timesteps,
+        "episodes": run.evaluation.episodes,
+        "mmer": run.mmer,
+        "greedy": run.evaluation.greedy.mean_return,
+        "greedy_ci95": run.evaluation.greedy.ci95,
+        "sampled": sampled and sampled.mean_return,
+        "sampled_ci95": sampled and sampled.ci95,
+    }
+
+
+def read_rows() -> list[Row]:
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def keep(rows: list[Row]) -> None:
+    """Write the rows beside those there are; a run made again takes the place of its old row."""
+    key = ("task", "memory", "seed")
+    merged = {tuple(row[name] for name in key): row for row in [*read_rows(), *rows]}
+    order = list(PUBLISHED)
+    kept = sorted(merged.values(), key=lambda r: (order.index(r["task"]), r["memory"], r["seed"]))
+    RESULTS.write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+
+def cell(rows: list[Row], way: str) -> str:
+    """Mean over seeds ± half of its 95 % interval; of one seed, that over its episodes."""
+    values = np.array([row[way] for row in rows])
+    low, high = rows[0][f"{way}_ci95"]
+    half = (high - low) / 2 if len(rows) == 1 else student_half_interval(values)
+    return f"{values.mean():.3f} ± {half:.3f}"
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown."""
+    lines = [
+        "| task | best published, recurrent | ceiling | memory | steps | seeds | MMER | "
+        "likeliest actions | sampled actions |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for task, published in PUBLISHED.items():
+        for memory in sorted({row["memory"] for row in rows if row["task"] == task}):
+            found = [row for row in rows if (row["task"], row["memory"]) == (task, memory)]
+            mmer = float(np.mean([row["mmer"] for row in found]))
+            shown = f"**{mmer:.3f}**" if mmer > published.figure else f"{mmer:.3f}"
+            lines.append(
+                f"| {task} | {published.figure:g} ({published.by}) | {published.ceiling} | "
+                f"{memory} | {found[0]['steps'] / 1e6:.2g} M | {len(found)} | {shown} | "
+                f"{cell(found, 'greedy')} | {cell(found, 'sampled')} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--tasks", nargs="+", default=[""], metavar="TASK")
+    parser.add_argument("--memory", help="by default each suite's first")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--episodes", type=int, default=1000)
+    parser.add_argument("--table", action="store_true")
+    asked = parser.parse_args()
+    if not asked.table:
+        jobs = jobs_of(asked.tasks, asked.memory, asked.seeds, asked.episodes)
+        outcome = run_all(jobs, available_cores())
+        keep([row_of(load_run(job.run_dir)) for job in jobs if job.done])
+        for run_dir, reason in outcome.failed.items():
+            print(f"failed: {run_dir}: {reason}", file=sys.stderr)
+        if outcome.stopped_by is not None:
+            raise SystemExit(128 + outcome.stopped_by)
+    print(table(read_rows()))
+
+
+if __name__ == "__main__":
+    main()
