@@ -67,7 +67,7 @@ def acting() -> None:
     print("|---|---|---|---|---|")
     spaces = gym.spaces.Box(-1, 1, (2,), np.float32), gym.spaces.Discrete(2)
     for memory in ("rnn", "gru", "lstm"):
-        agent = ActorCritic(*spaces, AgentConfig(memory=memory))
+        agent = ActorCritic(*spaces, AgentConfig(memory=memory, previous_action=False))
         trainer.set_threads(1)
         actor = Policy(agent).actor(deterministic=False, seed=0)
         observation = np.zeros(2, np.float32)
@@ -163,7 +163,7 @@ def training_speed(threads: int, memory: str = "gru", precision: Precision = "fl
             total_timesteps=10**7,
             threads=threads,
             precision=precision,
-            agent=AgentConfig(memory=memory),
+            agent=AgentConfig(memory=memory, previous_action=False),
         )
     )
     it.iterate()
@@ -207,7 +207,7 @@ def precision(rounds: int) -> None:
                         total_timesteps=steps,
                         precision=name,
                         log_dir=folder,
-                        agent=AgentConfig(memory=memory),
+                        agent=AgentConfig(memory=memory, previous_action=False),
                     )
                     result = train(config, progress=False)
                     times.append(result.seconds)
@@ -226,7 +226,11 @@ def profile() -> None:
           "| other |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|---|")
     for memory in ("rnn", "gru", "lstm"):
-        config = TrainConfig(env_id=ENV_ID, total_timesteps=10**7, agent=AgentConfig(memory=memory))
+        config = TrainConfig(
+            env_id=ENV_ID,
+            total_timesteps=10**7,
+            agent=AgentConfig(memory=memory, previous_action=False),
+        )
         it = Trainer(config)
         it.iterate()
         spent: dict[str, float] = {}

@@ -14,17 +14,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jobs import do
 
-from recurrent_rl.benchmark import Job, plan, run_all
+from recurrent_rl.benchmark import Job, plan
 from recurrent_rl.comparison import student_half_interval
 from recurrent_rl.results import Run, load_run
 from recurrent_rl.suites import SUITES
-from recurrent_rl.trainer import available_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "published.jsonl"
@@ -165,12 +164,10 @@ def main() -> None:
     asked = parser.parse_args()
     if not asked.table:
         jobs = jobs_of(asked.tasks, asked.memory, asked.seeds, asked.episodes)
-        outcome = run_all(jobs, available_cores())
-        keep([row_of(load_run(job.run_dir)) for job in jobs if job.done])
-        for run_dir, reason in outcome.failed.items():
-            print(f"failed: {run_dir}: {reason}", file=sys.stderr)
-        if outcome.stopped_by is not None:
-            raise SystemExit(128 + outcome.stopped_by)
+        try:
+            do(jobs)
+        finally:
+            keep([row_of(load_run(job.run_dir)) for job in jobs if job.done])
     print(table(read_rows()))
 
 

@@ -10,17 +10,18 @@ The runs are those of `recurrent-rl benchmark`: resumable, as many side by side 
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
+from jobs import do
 from memory_worth import interval
 
-from recurrent_rl.benchmark import Job, plan, run_all
+from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.registry import MEMORIES
+from recurrent_rl.benchmark import Job, plan
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.evaluation import SavedEvaluation
 from recurrent_rl.suites import Suite, Task
-from recurrent_rl.trainer import available_cores
 
 STEPS = 1_000_000
 BASE = "base"
@@ -47,28 +48,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     BASE: {},
     **{
         f"memory-{name}": {"agent": {"memory": name}}
-        for name in (
-            *(
-                "none",
-                "rnn",
-                "lstm",
-                "lstm-peephole",
-                "gru-original",
-                "mingru",
-                "minlstm",
-                "lru",
-                "rotor",
-            ),
-        )
+        for name in MEMORIES
+        if name != AgentConfig.memory
     },
+    "units-64": {"agent": {"hidden_size": 64}},
     "units-256": {"agent": {"hidden_size": 256}},
     "layers-2": {"agent": {"num_layers": 2}},
-    "previous-action": {"agent": {"previous_action": True}},
-    "previous-action-reward": {"agent": {"previous_action": True, "previous_reward": True}},
+    "previous-nothing": {"agent": {"previous_action": False}},
+    "previous-action-reward": {"agent": {"previous_reward": True}},
     "separate-memory": {"agent": {"separate_memory": True}},
     "chrono-none": {"agent": {"horizon": 0}},
-    "chrono-32": {"agent": {"horizon": 32}},
-    "chrono-512": {"agent": {"horizon": 512}},
+    "chrono-128": {"agent": {"horizon": 128}},
+    "chrono-8192": {"agent": {"horizon": 8192}},
     "sequences-16": {"seq_len": 16},
     "sequences-32": {"seq_len": 32},
     "sequences-32-refreshed": {"seq_len": 32, "refresh_state": True},
@@ -87,7 +78,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gamma-0.999": {"gamma": 0.999},
     "lambda-0.8": {"gae_lambda": 0.8},
     "lambda-1": {"gae_lambda": 1.0},
-    "entropy-0.003": {"ent_coef": 0.003},
+    "entropy-0": {"ent_coef": 0.0},
     "entropy-0.01": {"ent_coef": 0.01},
     "clip-0.1": {"clip_coef": 0.1},
     "gradient-norm-2": {"max_grad_norm": 2.0},
@@ -102,7 +93,7 @@ def jobs_of(names: list[str], out: Path, seeds: int, steps: int) -> list[Job]:
     for name in names:
         settings = dict(VARIANTS[name])
         agent = dict(settings.pop("agent", {}))
-        memory = agent.pop("memory", "gru")
+        memory = agent.pop("memory", AgentConfig.memory)
         jobs += plan(
             SUITE,
             out,
@@ -142,11 +133,7 @@ def main() -> None:
     asked = parser.parse_args()
     names = [name for name in VARIANTS if name == BASE or name.startswith(tuple(asked.only))]
     if not asked.table:
-        outcome = run_all(jobs_of(names, asked.out, asked.seeds, asked.steps), available_cores())
-        for run_dir, reason in outcome.failed.items():
-            print(f"failed: {run_dir}: {reason}", file=sys.stderr)
-        if outcome.stopped_by is not None:
-            raise SystemExit(128 + outcome.stopped_by)
+        do(jobs_of(names, asked.out, asked.seeds, asked.steps))
     print(table(names, asked.out, asked.seeds, asked.steps))
 
 

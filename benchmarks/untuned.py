@@ -18,9 +18,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
+from jobs import do
 from peers import ROOT, RUNNERS, python_of, set_up
 
-from recurrent_rl.benchmark import Job, plan, run_all
+from recurrent_rl.benchmark import Job, plan
 from recurrent_rl.comparison import bootstrapped, probability_of_improvement, student_half_interval
 from recurrent_rl.evaluation import SavedEvaluation
 from recurrent_rl.suites import SUITES, Task
@@ -88,11 +89,7 @@ def main() -> None:
     asked = parser.parse_args()
     if not asked.table:
         set_up("sb3_contrib")
-        outcome = run_all(ours(asked.memory, asked.seeds, asked.episodes), available_cores())
-        for run_dir, reason in outcome.failed.items():
-            print(f"failed: {run_dir}: {reason}", file=sys.stderr)
-        if outcome.stopped_by is not None:
-            raise SystemExit(128 + outcome.stopped_by)
+        do(ours(asked.memory, asked.seeds, asked.episodes))
         there = {(row["task"], row["seed"]) for row in rows()}
         missing = [
             (task, seed)

@@ -52,6 +52,7 @@ def main() -> None:
             encoder_size=common.HIDDEN,
             encoder_layers=1,
             activation="tanh",
+            previous_action=False,
         ),
         env=EnvConfig(hide_indices=(1, 3)) if python else EnvConfig(),
     )
