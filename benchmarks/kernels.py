@@ -21,7 +21,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from recurrent_rl.agents import compiled
-from recurrent_rl.agents.kernels import KERNELS
+from recurrent_rl.agents.kernels import KERNELS, choose_kernel
 from recurrent_rl.agents.memory import Memory
 from recurrent_rl.agents.registry import MEMORIES, make_memory
 from recurrent_rl.trainer import available_cores, keep_freed_memory
@@ -162,9 +162,7 @@ def growth(rounds: int) -> None:
     sizes = [(steps, 16) for steps in (128, 512, 2048, 4096)]
     sizes += [(128, batch) for batch in (64, 256, 1024)]
     for cell in ("lstm", "gru", "mingru", "minlstm", "lru", "rotor"):
-        kernel = MEMORIES[cell].kernels[0]
-        if kernel == "compiled" and compiled.library() is None:
-            kernel = "insertion"
+        kernel = choose_kernel(MEMORIES[cell].kernels, torch.zeros(1))
         for steps, batch in track(sizes, description=cell, console=STDERR, transient=True):
             run, _ = unrolled(cell, kernel, batch, 0.02, steps)
             seconds = in_turn({"it": run}, rounds)["it"]

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jobs import do
+from jobs import do, read_rows
 
 from recurrent_rl.benchmark import Job, plan
-from recurrent_rl.comparison import student_half_interval
+from recurrent_rl.comparison import task_name, with_interval
 from recurrent_rl.results import Run, load_run
 from recurrent_rl.suites import SUITES
 
@@ -89,15 +89,11 @@ def jobs_of(tasks: list[str], memory: str | None, seeds: int, episodes: int) -> 
     return sorted(jobs, key=lambda job: job.config.seed)
 
 
-def task_of(run: Run) -> str:
-    return run.config.env_id.rpartition("/")[2].removesuffix("-v0")
-
-
 def row_of(run: Run) -> Row:
     """What is kept of a run."""
     sampled = run.evaluation.sampled
     return {
-        "task": task_of(run),
+        "task": task_name(run.config),
         "memory": run.config.agent.memory,
         "seed": run.config.seed,
         "steps": run.evaluation.timesteps,
@@ -110,15 +106,10 @@ def row_of(run: Run) -> Row:
     }
 
 
-def read_rows() -> list[Row]:
-    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-    return [json.loads(line) for line in lines]
-
-
 def keep(rows: list[Row]) -> None:
     """Write the rows beside those there are; a run made again takes the place of its old row."""
     key = ("task", "memory", "seed")
-    merged = {tuple(row[name] for name in key): row for row in [*read_rows(), *rows]}
+    merged = {tuple(row[name] for name in key): row for row in [*read_rows(RESULTS), *rows]}
     order = list(PUBLISHED)
     kept = sorted(merged.values(), key=lambda r: (order.index(r["task"]), r["memory"], r["seed"]))
     RESULTS.write_text("".join(json.dumps(row) + "\n" for row in kept))
@@ -126,10 +117,7 @@ def keep(rows: list[Row]) -> None:
 
 def cell(rows: list[Row], way: str) -> str:
     """Mean over seeds ± half of its 95 % interval; of one seed, that over its episodes."""
-    values = np.array([row[way] for row in rows])
-    low, high = rows[0][f"{way}_ci95"]
-    half = (high - low) / 2 if len(rows) == 1 else student_half_interval(values)
-    return f"{values.mean():.3f} ± {half:.3f}"
+    return with_interval([row[way] for row in rows], rows[0][f"{way}_ci95"])
 
 
 def table(rows: list[Row]) -> str:
@@ -168,7 +156,7 @@ def main() -> None:
             do(jobs)
         finally:
             keep([row_of(load_run(job.run_dir)) for job in jobs if job.done])
-    print(table(read_rows()))
+    print(table(read_rows(RESULTS)))
 
 
 if __name__ == "__main__":

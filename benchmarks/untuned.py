@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
-from jobs import do
+from jobs import do, read_rows
 from peers import ROOT, RUNNERS, python_of, set_up
 
 from recurrent_rl.benchmark import Job, plan
@@ -51,21 +51,16 @@ def peer(task: Task, seed: int, episodes: int) -> Row:
     return row | json.loads(done.stdout.splitlines()[-1])
 
 
-def rows() -> list[Row]:
-    return (
-        [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-    )
-
-
 def table(memory: str, seeds: int, episodes: int) -> str:
     """Markdown: mean return over seeds ± half of its 95 % interval, and who is better."""
     lines = [f"| task | steps | seeds | recurrent-rl | {PEER} | P(ours better) |"]
     lines.append("|---|---|---|---|---|---|")
+    rows = read_rows(RESULTS)
     for task in SUITE.tasks:
         jobs = [job for job in ours(memory, seeds, episodes) if job.config.env_id == task.env_id]
         found = [SavedEvaluation.load(job.run_dir) for job in jobs]
         mine = np.array([one.greedy.mean_return for one in found if one])
-        theirs = np.array([row["mean_return"] for row in rows() if row["task"] == task.name])
+        theirs = np.array([row["mean_return"] for row in rows if row["task"] == task.name])
         if min(len(mine), len(theirs)) < 2:
             continue
         cells = [f"{x.mean():.1f} ± {student_half_interval(x):.1f}" for x in (mine, theirs)]
@@ -90,7 +85,7 @@ def main() -> None:
     if not asked.table:
         set_up("sb3_contrib")
         do(ours(asked.memory, asked.seeds, asked.episodes))
-        there = {(row["task"], row["seed"]) for row in rows()}
+        there = {(row["task"], row["seed"]) for row in read_rows(RESULTS)}
         missing = [
             (task, seed)
             for seed in range(asked.seeds)

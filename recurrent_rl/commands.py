@@ -36,7 +36,7 @@ def train_command(arguments: Sequence[str]) -> int:
     """Train an agent, or go on with a run (--resume RUN)."""
     from recurrent_rl.config import TrainConfig
     from recurrent_rl.monitor import Monitor
-    from recurrent_rl.training import resume, train
+    from recurrent_rl.training import load_config, resume, train
 
     if any(argument.split("=")[0] == "--resume" for argument in arguments):
         asked = parse(ResumeArguments, "train", arguments)
@@ -50,7 +50,7 @@ def train_command(arguments: Sequence[str]) -> int:
         console.print(f"Stopped early; everything is saved in {result.run_dir}", soft_wrap=True)
         console.print(f"Go on:     recurrent-rl train --resume {result.run_dir}", soft_wrap=True)
         return 128 + result.stopped_by
-    config = TrainConfig.from_json((result.run_dir / "config.json").read_text())
+    config = load_config(result.run_dir)
     status = 0
     if config.eval_episodes:
         asked_of_it = EvaluateArguments(

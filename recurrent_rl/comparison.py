@@ -71,17 +71,11 @@ class Cell:
         return np.array([figures.mean_return for figures in self.of("greedy")])
 
     def shown(self, way: str) -> str:
-        """Mean return, ± half of its 95 % interval: over runs by Student's t, of one over episodes.
-
-        Empty where not all runs were evaluated in this way.
-        """
+        """Mean return as `with_interval`; empty where not all runs were evaluated in this way."""
         found = self.of(way)
         if not found:
             return ""
-        returns = np.array([figures.mean_return for figures in found])
-        low, high = found[0].ci95
-        half = (high - low) / 2 if len(found) == 1 else student_half_interval(returns)
-        return f"{returns.mean():.3f} ± {half:.3f}"
+        return with_interval([figures.mean_return for figures in found], found[0].ci95)
 
     def shown_mmer(self) -> str:
         """Mean over the runs of the maximum over training."""
@@ -250,6 +244,18 @@ def student_half_interval(values: NDArray[np.float64]) -> float:
     count = len(values)
     t = float(_optional("scipy.stats").t.ppf(0.975, count - 1))
     return t * float(np.std(values, ddof=1)) / float(count**0.5)
+
+
+def with_interval(returns: Sequence[float], ci95: tuple[float, float]) -> str:
+    """The mean over runs ± half of its 95 % interval, by Student's t; of one run, half of `ci95`.
+
+    Args:
+        returns: mean return of each run.
+        ci95: the first run's interval, over its episodes.
+    """
+    values, (low, high) = np.array(returns), ci95
+    half = (high - low) / 2 if len(values) == 1 else student_half_interval(values)
+    return f"{values.mean():.3f} ± {half:.3f}"
 
 
 def interquartile_mean(*scores: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
