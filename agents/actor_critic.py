@@ -47,7 +47,8 @@ class AgentConfig:
     separate_memory: bool = False
     """Give the critic an encoder and a memory of its own instead of sharing the actor's."""
     encoder_size: int = 128
-    """Units in each layer of the encoder before the memory."""
+    """Units in each layer of the encoder before the memory; in the last, one of them says where
+    episodes start."""
     encoder_layers: int = 1
     """Layers of the encoder before the memory."""
     activation: str = "tanh"
@@ -62,12 +63,10 @@ class AgentConfig:
     """Let the critic learn returns of zero mean and unit variance (PopArt)."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden_size", "num_layers", "encoder_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("horizon", "encoder_layers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0.")
+        least = {"hidden_size": 1, "num_layers": 1, "encoder_size": 2}
+        for name, low in {**least, "encoder_layers": 0, "horizon": 0}.items():
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {low}.")
         check_memory_name(self.memory)
         if self.activation not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
@@ -96,6 +95,7 @@ class Trunk(nn.Module):
             config.hidden_size,
             config.num_layers,
             config.horizon,
+            start_feature=self.encoder.output_size - 1,
         )
 
 

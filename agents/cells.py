@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from recurrent_rl.agents.memory import Memory, initialise, set_chrono_bias
+from recurrent_rl.agents.memory import Memory, initialise, set_time_scales, slow_half
 from recurrent_rl.agents.states import GRUState, LayerState, LSTMState, MemoryState, RNNState
 
 
@@ -79,10 +79,19 @@ class Cell(Memory):
         """
         raise NotImplementedError
 
-    def _hold(self, bias: str, horizon: int, keep: int, write: int | None = None) -> None:
-        for name, parameter in self.named_parameters():
-            if bias in name:
-                set_chrono_bias(parameter, self.hidden_size, horizon, keep, write)
+    def _hold(
+        self, horizon: int, start_feature: int | None, keep: int, write: int | None = None
+    ) -> None:
+        """As `hold_for`; `keep` and `write` are the blocks of the gates."""
+        for layer in range(self.num_layers):
+            weights = self.weights(layer)
+            kept, written = (
+                None
+                if block is None
+                else slow_half(weights.input, weights.bias, self.hidden_size, block)
+                for block in (keep, write)
+            )
+            set_time_scales(horizon, None if layer else start_feature, kept, written)
 
 
 class TorchCell(Cell):
@@ -165,9 +174,9 @@ class LSTM(TorchCell):
     num_blocks = 4
     gate_names = ("input", "forget", "output")
 
-    def hold_for(self, horizon: int) -> None:
+    def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
         """Chrono: in half the units forget bias log(u), u of `chrono_steps`, input bias -log(u)."""
-        self._hold("bias_ih", horizon, keep=1, write=0)
+        self._hold(horizon, start_feature, keep=1, write=0)
 
     def step_layer(self, x: Tensor, fields: LayerState, layer: int) -> tuple[Tensor, LayerState]:
         """One step of one layer, by torch."""
@@ -198,9 +207,9 @@ class GRU(TorchCell):
     num_blocks = 3
     gate_names = ("reset", "update")
 
-    def hold_for(self, horizon: int) -> None:
+    def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
         """Chrono initialisation: in half the units update bias log(u), u of `chrono_steps`."""
-        self._hold("bias_ih", horizon, keep=1)
+        self._hold(horizon, start_feature, keep=1)
 
     def step_layer(self, x: Tensor, fields: LayerState, layer: int) -> tuple[Tensor, LayerState]:
         """One step of one layer, by torch."""
@@ -266,9 +275,9 @@ class PeepholeLSTM(OwnCell):
     num_blocks = 4
     num_peepholes = 3
 
-    def hold_for(self, horizon: int) -> None:
+    def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
         """Chrono: in half the units forget bias log(u), u of `chrono_steps`, input bias -log(u)."""
-        self._hold("bias", horizon, keep=1, write=0)
+        self._hold(horizon, start_feature, keep=1, write=0)
 
     def _cell(
         self, x: Tensor, state: LayerState, layer: int
@@ -299,9 +308,9 @@ class OriginalGRU(OwnCell):
     gate_names = ("reset", "update")
     num_blocks = 3
 
-    def hold_for(self, horizon: int) -> None:
+    def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
         """Chrono initialisation: in half the units update bias log(u), u of `chrono_steps`."""
-        self._hold("bias", horizon, keep=1)
+        self._hold(horizon, start_feature, keep=1)
 
     def _cell(
         self, x: Tensor, state: LayerState, layer: int

@@ -32,10 +32,10 @@ class GRURotor(Memory):
         self.gru = GRU(input_size, hidden_size, num_layers)
         self.rotor = Rotor(input_size, 2 * hidden_size, num_layers)
 
-    def hold_for(self, horizon: int) -> None:
+    def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
         """As each of the two."""
-        self.gru.hold_for(horizon)
-        self.rotor.hold_for(horizon)
+        self.gru.hold_for(horizon, start_feature)
+        self.rotor.hold_for(horizon, start_feature)
 
     def step(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None

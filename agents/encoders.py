@@ -150,12 +150,14 @@ def _features(
 class Encoder(nn.Module):
     """Features of all leaves side by side, then a multilayer perceptron.
 
+    The last feature says where episodes start: 1 at the first step, else 0.
+
     Args:
         leaf_spaces: from `spaces.leaf_spaces`.
-        size: units of each layer.
+        size: units of each layer; of the last, with that last feature.
         num_layers: layers; with 0 the features go on as they are.
         activation: one of `ACTIVATIONS`.
-        silenced: leaves whose features are zero where `forward` is told so.
+        silenced: leaves whose features are zero at an episode's first step.
     """
 
     def __init__(
@@ -173,31 +175,32 @@ class Encoder(nn.Module):
         self.features = nn.ModuleList(features)
         width = sum(module.output_size for module in features)
         layers: list[nn.Module] = []
-        for _ in range(num_layers):
-            linear = nn.Linear(width, size)
+        for units in [size] * (num_layers - 1) + [size - 1] * (num_layers > 0):
+            linear = nn.Linear(width, units)
             orthogonal(linear, _GAINS[activation])
             layers += [linear, ACTIVATIONS[activation]()]
-            width = size
+            width = units
         self.layers = nn.Sequential(*layers)
         # The same as plain lists: a call through nn.Module costs as much as a small layer.
         self._features = list(zip(self.paths, features, strict=True))
         self._layers = layers
-        self.output_size = width
+        self.output_size = width + 1
 
-    def forward(self, leaves: Leaves, silence: Tensor | None = None) -> Tensor:
+    def forward(self, leaves: Leaves, episode_start: Tensor | None = None) -> Tensor:
         """Encode leaves `[..., *shape]` to `[..., output_size]`; any leading dimensions.
 
         Args:
             leaves: by path.
-            silence: bool `[...]`; where true the features of the silenced leaves are zero.
+            episode_start: bool `[...]`; None: all false.
         """
         parts = []
         for path, module in self._features:
             part = module.forward(leaves[path])
-            if silence is not None and path in self.silenced:
-                part = part.masked_fill(silence.unsqueeze(-1), 0.0)
+            if episode_start is not None and path in self.silenced:
+                part = part.masked_fill(episode_start.unsqueeze(-1), 0.0)
             parts.append(part)
         x = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
         for layer in self._layers:
             x = layer.forward(x)
-        return x
+        start = x.new_zeros(x.shape[:-1]) if episode_start is None else episode_start.to(x.dtype)
+        return torch.cat([x, start.unsqueeze(-1)], dim=-1)

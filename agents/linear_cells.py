@@ -13,7 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
-from recurrent_rl.agents.memory import Memory, chrono_steps
+from recurrent_rl.agents.memory import (
+    GateRows,
+    Memory,
+    chrono_steps,
+    set_time_scales,
+    slow_half,
+)
 from recurrent_rl.agents.states import LayerState, LinearState, MemoryState
 
 
@@ -78,19 +84,14 @@ class LinearCell(Memory):
 
     def projected(self, x: Tensor, layer: int) -> Tensor:
         """All that a layer makes of the input alone, `[..., num_blocks * hidden]`."""
-        weight, bias = self.get_parameter(f"weight_l{layer}"), self.get_parameter(f"bias_l{layer}")
-        return linear(x, weight, bias)
+        return linear(x, *self._rows(layer))
 
     def _blocks(self, x: Tensor, layer: int) -> tuple[Tensor, ...]:
         return self.projected(x, layer).chunk(self.num_blocks, -1)
 
-    def _slow_biases(self, block: int) -> list[Tensor]:
-        """The second half of one block of each layer's bias."""
-        half = slice(self.hidden_size // 2, None)
-        return [
-            self.get_parameter(f"bias_l{layer}").detach().view(self.num_blocks, -1)[block, half]
-            for layer in range(self.num_layers)
-        ]
+    def _rows(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Weight and bias of a layer."""
+        return self.get_parameter(f"weight_l{layer}"), self.get_parameter(f"bias_l{layer}")
 
 
 class MinGRU(LinearCell):
@@ -104,10 +105,11 @@ class MinGRU(LinearCell):
     num_blocks = 2
     gate_names = ("update",)
 
-    def hold_for(self, horizon: int) -> None:
+    def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
         """Chrono initialisation: in half the units update bias -log(u), u of `chrono_steps`."""
-        for bias in self._slow_biases(0):
-            bias.copy_(-chrono_steps(bias, horizon).log())
+        for layer in range(self.num_layers):
+            write = slow_half(*self._rows(layer), self.hidden_size, 0)
+            set_time_scales(horizon, None if layer else start_feature, write=write)
 
     def coefficients(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """1 - z and z * (V x + d)."""
@@ -127,14 +129,16 @@ class MinLSTM(LinearCell):
     num_blocks = 3
     gate_names = ("forget", "input")
 
-    def hold_for(self, horizon: int) -> None:
+    def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
         """Chrono: the forget gate's share is u / (1 + u) in half the units, u of `chrono_steps`.
 
         With biases b for f and -b for i that share is sigmoid(b) at an input of zero.
         """
-        for forget, write in zip(self._slow_biases(0), self._slow_biases(1), strict=True):
-            forget.copy_(chrono_steps(forget, horizon).log())
-            write.copy_(-forget)
+        for layer in range(self.num_layers):
+            keep, write = (
+                slow_half(*self._rows(layer), self.hidden_size, block) for block in (0, 1)
+            )
+            set_time_scales(horizon, None if layer else start_feature, keep, write)
 
     def coefficients(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """F / (f + i) and i / (f + i) * (V x + d)."""
@@ -212,7 +216,7 @@ class LRU(TurningCell):
             angles = torch.empty(hidden_size // 2).uniform_(1e-4, 2 * math.pi)
             self._set_eigenvalues(layer, radius, angles)
 
-    def hold_for(self, horizon: int) -> None:
+    def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
         """Units forget within 2..horizon steps: |lambda| = u / (1 + u), u as in chrono.
 
         A quarter of them hardly turn, and so hold; the angles of the others are spread evenly over
@@ -264,29 +268,29 @@ class Rotor(TurningCell):
         for layer in range(num_layers):
             theta = nn.Parameter(spread_angles(hidden_size // 2))
             self.register_parameter(f"theta_l{layer}", theta)
-            with torch.no_grad():
-                of_control = self.get_parameter(f"weight_l{layer}")[hidden_size:]
-                of_control.chunk(2)[0].mul_(0.1)
+            self._control(layer, 0).weight.mul_(0.1)
             # Half of the units turn steadily whatever they see (tanh(2) = 0.96, where s has little
             # slope left), and tell when; the others turn this way or that as they see, and count.
-            steady, other = self._control_bias(layer, 1).tensor_split(2)
+            steady, other = self._control(layer, 1).bias.tensor_split(2)
             steady.fill_(2.0)
             other.uniform_(-1, 1)
 
-    def hold_for(self, horizon: int) -> None:
-        """Units forget within 2..horizon steps: chrono initialisation of k."""
+    def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
+        """Units forget within 2..horizon steps: chrono initialisation of k.
+
+        No gate opens at an episode's start: sqrt(1 - k^2) writes enough also where k is near one.
+        """
         for layer in range(self.num_layers):
-            bias = self._control_bias(layer, 0)
-            bias.copy_(chrono_steps(bias, horizon).log())
+            set_time_scales(horizon, None, self._control(layer, 0))
 
     def angles(self, layer: int) -> Tensor:
         """Theta, `[hidden / 2]`."""
         return self.get_parameter(f"theta_l{layer}")
 
-    def _control_bias(self, layer: int, part: int) -> Tensor:
-        """The biases of k (0) or of s (1), `[hidden / 2]`."""
-        bias = self.get_parameter(f"bias_l{layer}").detach()
-        return bias[self.hidden_size :].chunk(2)[part]
+    def _control(self, layer: int, part: int) -> GateRows:
+        """What makes k (0) or s (1): rows for hidden / 2 units."""
+        parts = (x.detach()[self.hidden_size :].chunk(2)[part] for x in self._rows(layer))
+        return GateRows(*parts)
 
     def coefficients(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """K exp(i theta s) and sqrt(1 - k^2) (B x + b), complex."""

@@ -8,7 +8,7 @@ repeated `step`, in values and in gradients, for any pattern of resets.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -145,7 +145,7 @@ class Memory(nn.Module):
         """
         return {}
 
-    def hold_for(self, horizon: int) -> None:
+    def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
         """Set the gates of half the units so that, untrained, they hold for 2..horizon steps.
 
         Chrono initialisation (Tallec & Ollivier 2018, eq. 12 and 16): a unit whose gate keeps a
@@ -157,8 +157,16 @@ class Memory(nn.Module):
         stays as quick as it was: tasks that need the last few steps in detail learn slower where
         all units are slow. Memories without gates are left alone.
 
+        A unit that holds for u steps also takes in only 1 / u of what it is shown, and so nearly
+        nothing of an episode's first observation, to which many tasks refer back. Exponential
+        smoothing has the same fault and the same cure: begin at the first value instead of at zero.
+        Where an input tells of episode starts, the gates of the slowest quarter of the slow units
+        open there, and these begin with the first observation.
+
         Args:
             horizon: steps; below 3 nothing is changed.
+            start_feature: which feature of the input is 1 at an episode's first step, else 0.
+                None: there is none.
         """
 
     def _check(
@@ -236,14 +244,49 @@ def chrono_steps(like: Tensor, horizon: int) -> Tensor:
     return torch.empty_like(like).uniform_(0, math.log(max(horizon - 1, 1))).exp()
 
 
+OPEN = 2.0
+"""The sum in a writing gate that is opened at an episode's start: sigmoid(2) = 0.88."""
+SLOWEST = 0.75
+"""Such gates are those of units that hold for more than this power of the horizon."""
+
+
+class GateRows(NamedTuple):
+    """The rows of a layer's parameters that make a gate of some units: views of them."""
+
+    weight: Tensor
+    """Of the input, `[units, F]`."""
+    bias: Tensor
+    """`[units]`."""
+
+
+def slow_half(weight: Tensor, bias: Tensor, hidden_size: int, block: int) -> GateRows:
+    """The second half of one block of `hidden_size` rows."""
+    rows = slice(block * hidden_size + hidden_size // 2, (block + 1) * hidden_size)
+    return GateRows(weight.detach()[rows], bias.detach()[rows])
+
+
 @torch.no_grad()
-def set_chrono_bias(
-    bias: Tensor, hidden_size: int, horizon: int, keep: int, write: int | None = None
+def set_time_scales(
+    horizon: int,
+    start_feature: int | None,
+    keep: GateRows | None = None,
+    write: GateRows | None = None,
 ) -> None:
-    """Write chrono biases into the second half of the keeping and, where named, writing gate."""
+    """The initialisation of `Memory.hold_for`, for some units of a layer.
+
+    Args:
+        horizon: steps; below 3 nothing is changed.
+        start_feature: the column of the weights that reads it, or None.
+        keep: makes the share that is kept, where a gate does that.
+        write: makes the share that is written, where a gate does that.
+    """
     if horizon < 3:
         return
-    slow = bias.view(-1, hidden_size)[:, hidden_size // 2 :]
-    slow[keep] = chrono_steps(slow[keep], horizon).log()
-    if write is not None:
-        slow[write] = -slow[keep]
+    gates = [(sign, gate) for sign, gate in ((1.0, keep), (-1.0, write)) if gate is not None]
+    log_steps = chrono_steps(gates[0][1].bias, horizon).log()
+    for sign, gate in gates:
+        gate.bias.copy_(sign * log_steps)
+        if start_feature is not None:
+            opening = -sign * (log_steps + OPEN)
+            slowest = log_steps > SLOWEST * math.log(horizon)
+            gate.weight[slowest, start_feature] = opening[slowest]

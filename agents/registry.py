@@ -37,14 +37,19 @@ def check_memory_name(name: str) -> None:
 
 
 def make_memory(
-    name: str, input_size: int, hidden_size: int, num_layers: int, horizon: int = 0
+    name: str,
+    input_size: int,
+    hidden_size: int,
+    num_layers: int,
+    horizon: int = 0,
+    start_feature: int | None = None,
 ) -> Memory:
-    """The memory of this name, its gates set to hold for up to `horizon` steps.
+    """The memory of this name, its gates set by `Memory.hold_for(horizon, start_feature)`.
 
     Raises:
         ValueError: there is no such memory, or a size is below 1.
     """
     check_memory_name(name)
     memory = MEMORIES[name](input_size, hidden_size, num_layers)
-    memory.hold_for(horizon)
+    memory.hold_for(horizon, start_feature)
     return memory

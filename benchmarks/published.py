@@ -2,10 +2,11 @@
 
     python benchmarks/published.py                          # all rows, then the table
     python benchmarks/published.py --tasks RepeatPrevious   # some: tasks, or their beginnings
-    python benchmarks/published.py --table                  # the table of the rows there are
+    python benchmarks/published.py --table                  # the table of what there is
 
 The runs are those of `recurrent-rl benchmark popgym` and `recurrent-rl benchmark control`, with one
-recipe: the defaults. Finished runs leave a line each in benchmarks/results/published.jsonl, from
+recipe: the defaults. Where a task is also run with settings of its own (`PRESETS`), the table shows
+both. Finished runs leave a line each in benchmarks/results/published.jsonl, from
 which the table is made; their policies stay in runs/benchmark-popgym and runs/benchmark-control.
 """
 
@@ -22,6 +23,7 @@ from jobs import do, read_rows
 
 from recurrent_rl.benchmark import Job, plan
 from recurrent_rl.comparison import task_name, with_interval
+from recurrent_rl.monitor import flat
 from recurrent_rl.results import Run, load_run
 from recurrent_rl.suites import SUITES
 
@@ -72,29 +74,42 @@ PUBLISHED = {
 }
 
 
+# Settings of its own that help a task, beside the defaults.
+PRESETS: dict[str, dict[str, Any]] = {"Pendulum-NoVelocity": {"gamma": 0.9}}
+PRESET = "preset"  # in the names of such runs
+
+
 def jobs_of(tasks: list[str], memory: str | None, seeds: int, episodes: int) -> list[Job]:
     """The runs, seeds outermost."""
     jobs = []
     for name in ("popgym", "control"):
         suite = SUITES[name]
-        chosen = [task for task in suite.tasks if task.name.startswith(tuple(tasks))]
-        jobs += plan(
-            dataclasses.replace(suite, tasks=tuple(chosen)),
-            ROOT / "runs" / f"benchmark-{name}",
-            memories=[memory or suite.memories[0]],
-            seeds=seeds,
-            episodes=episodes,
-            settings={},
-        )
+        for task in suite.tasks:
+            if not task.name.startswith(tuple(tasks)):
+                continue
+            for label, settings in ((None, {}), (PRESET, PRESETS.get(task.name))):
+                if settings is not None:
+                    jobs += plan(
+                        dataclasses.replace(suite, tasks=(task,)),
+                        ROOT / "runs" / f"benchmark-{name}",
+                        memories=[memory or suite.memories[0]],
+                        seeds=seeds,
+                        episodes=episodes,
+                        settings=settings,
+                        name=label,
+                    )
     return sorted(jobs, key=lambda job: job.config.seed)
 
 
 def row_of(run: Run) -> Row:
     """What is kept of a run."""
     sampled = run.evaluation.sampled
+    task = task_name(run.config)
+    preset = PRESETS[task] if run.path.name.startswith(f"{task}__{PRESET}-") else {}
     return {
-        "task": task_name(run.config),
+        "task": task,
         "memory": run.config.agent.memory,
+        "settings": ", ".join(f"{name} {value}" for name, value in flat(preset).items()),
         "seed": run.config.seed,
         "steps": run.evaluation.timesteps,
         "episodes": run.evaluation.episodes,
@@ -108,11 +123,18 @@ def row_of(run: Run) -> Row:
 
 def keep(rows: list[Row]) -> None:
     """Write the rows beside those there are; a run made again takes the place of its old row."""
-    key = ("task", "memory", "seed")
+    key = ("task", "memory", "settings", "seed")
     merged = {tuple(row[name] for name in key): row for row in [*read_rows(RESULTS), *rows]}
     order = list(PUBLISHED)
-    kept = sorted(merged.values(), key=lambda r: (order.index(r["task"]), r["memory"], r["seed"]))
+    kept = sorted(
+        merged.values(), key=lambda r: (order.index(r["task"]), *(r[name] for name in key[1:]))
+    )
     RESULTS.write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+
+def method_of(row: Row) -> str:
+    """The memory, and the settings that are not the defaults."""
+    return ", ".join(filter(None, (row["memory"], row["settings"])))
 
 
 def cell(rows: list[Row], way: str) -> str:
@@ -123,18 +145,19 @@ def cell(rows: list[Row], way: str) -> str:
 def table(rows: list[Row]) -> str:
     """Markdown."""
     lines = [
-        "| task | best published, recurrent | ceiling | memory | steps | seeds | MMER | "
+        "| task | best published, recurrent | ceiling | ours | steps | seeds | MMER | "
         "likeliest actions | sampled actions |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for task, published in PUBLISHED.items():
-        for memory in sorted({row["memory"] for row in rows if row["task"] == task}):
-            found = [row for row in rows if (row["task"], row["memory"]) == (task, memory)]
+        of_task = [row for row in rows if row["task"] == task]
+        for method in sorted({method_of(row) for row in of_task}):
+            found = [row for row in of_task if method_of(row) == method]
             mmer = float(np.mean([row["mmer"] for row in found]))
             shown = f"**{mmer:.3f}**" if mmer > published.figure else f"{mmer:.3f}"
             lines.append(
                 f"| {task} | {published.figure:g} ({published.by}) | {published.ceiling} | "
-                f"{memory} | {found[0]['steps'] / 1e6:.2g} M | {len(found)} | {shown} | "
+                f"{method} | {found[0]['steps'] / 1e6:.2g} M | {len(found)} | {shown} | "
                 f"{cell(found, 'greedy')} | {cell(found, 'sampled')} |"
             )
     return "\n".join(lines)
@@ -150,12 +173,12 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=1000)
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
-    if not asked.table:
-        jobs = jobs_of(asked.tasks, asked.memory, asked.seeds, asked.episodes)
-        try:
+    jobs = jobs_of(asked.tasks, asked.memory, asked.seeds, asked.episodes)
+    try:
+        if not asked.table:
             do(jobs)
-        finally:
-            keep([row_of(load_run(job.run_dir)) for job in jobs if job.done])
+    finally:
+        keep([row_of(load_run(job.run_dir)) for job in jobs if job.done])
     print(table(read_rows(RESULTS)))
 
 

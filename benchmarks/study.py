@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from jobs import do
-from memory_worth import interval
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.registry import MEMORIES
 from recurrent_rl.benchmark import Job, plan
+from recurrent_rl.comparison import with_interval
 from recurrent_rl.config import EnvConfig
-from recurrent_rl.evaluation import SavedEvaluation
+from recurrent_rl.evaluation import Figures, SavedEvaluation
 from recurrent_rl.suites import Suite, Task
 
 STEPS = 1_000_000
@@ -108,15 +108,18 @@ def jobs_of(names: list[str], out: Path, seeds: int, steps: int) -> list[Job]:
 
 
 def table(names: list[str], out: Path, seeds: int, steps: int) -> str:
-    """Markdown: each variant's return, ± half of the 95 % interval of its mean over seeds."""
+    """Markdown: each variant's return, ± half of its 95 % interval over seeds; of one, episodes."""
     titles = [one.name for one in SUITE.tasks]
     lines = ["| change | " + " | ".join(titles) + " |", "|---|" + "---|" * len(titles)]
     for name in names:
-        returns: dict[str, list[float]] = {title: [] for title in titles}
+        found: dict[str, list[Figures]] = {title: [] for title in titles}
         for job in jobs_of([name], out, seeds, steps):
             if evaluation := SavedEvaluation.load(job.run_dir):
-                returns[job.run_dir.name.partition("__")[0]].append(evaluation.greedy.mean_return)
-        cells = [interval(found) if found else "" for found in returns.values()]
+                found[job.run_dir.name.partition("__")[0]].append(evaluation.greedy)
+        cells = [
+            with_interval([one.mean_return for one in of_task], of_task[0].ci95) if of_task else ""
+            for of_task in found.values()
+        ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -134,8 +134,8 @@ class TrainConfig:
     """Weight of the value loss."""
     max_grad_norm: float = 0.5
     """Largest norm of the gradient; larger ones are scaled down."""
-    target_kl: float | None = None
-    """End a rollout's epochs when the approximate KL divergence passes this; none by default."""
+    target_kl: float | None = 0.02
+    """End a rollout's epochs after one whose approximate KL divergence passes this; None: never."""
 
     device: str = "auto"
     """cpu, cuda, cuda:1 ...; auto takes CUDA where there is one."""

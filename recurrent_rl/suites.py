@@ -98,10 +98,13 @@ POPGYM = (
     *_levels("Autoencode", 5 * M, 5 * M, 5 * M),
     *_levels("CountRecall", 5 * M, 5 * M, 5 * M),
     *_levels("MultiarmedBandit", 5 * M, 5 * M, 5 * M),
-    *_levels("HigherLower", 5 * M, 5 * M, 5 * M),
+    *_levels("HigherLower", 2 * M, 2 * M, 2 * M),
     *_levels("NoisyPositionOnlyCartPole", 5 * M, 5 * M, 5 * M),
     *_levels("PositionOnlyCartPole", 2 * M, 2 * M, 2 * M),
 )
+
+LADDER = (M // 2, M // 2, M // 2, M, 2 * M, 4 * M)
+"""Steps for horizons of 1, 4, 16, 64, 256 and 1,024: a longer episode asks once in more steps."""
 
 SUITES: dict[str, Suite] = {
     "memory": Suite(
@@ -112,7 +115,7 @@ SUITES: dict[str, Suite] = {
             _ours("Recall", M, distance=64),
             _ours("CartPole-NoVelocity", M),
         ),
-        memories=("none", "rnn", "lstm", "gru"),
+        memories=("none", "rnn", "lstm", "gru", "gru-rotor"),
     ),
     "popgym": Suite(
         "24 tasks of POPGym (Morad et al., ICLR 2023)", POPGYM, memories=("gru-rotor", "gru")
@@ -125,17 +128,21 @@ SUITES: dict[str, Suite] = {
             _ours("MountainCar-NoVelocity", 300_000),
         ),
     ),
+    "long": Suite(
+        "one thing to remember for a thousand steps",
+        (_ours("TMaze", 5 * M, length=1000), _ours("Recall", 5 * M, distance=1024)),
+    ),
     "untuned": Suite(
         "two environments that no default was chosen for, without velocities (need box2d)",
         (
-            Task("Acrobot-v1", "Acrobot-v1", M // 2, EnvConfig(hide_indices=(4, 5))),
-            Task("LunarLander-v3", "LunarLander-v3", M // 2, EnvConfig(hide_indices=(2, 3, 5))),
+            Task("Acrobot-v1", "Acrobot-v1", M // 10, EnvConfig(hide_indices=(4, 5))),
+            Task("LunarLander-v3", "LunarLander-v3", M // 10, EnvConfig(hide_indices=(2, 3, 5))),
         ),
         seeds=5,
     ),
     "ladder": Suite(
-        "how far each memory remembers: four bits, over 2 to 1,024 steps",
-        tuple(_ours("Ladder", 2 * M, horizon=2**n, bits=4) for n in range(1, 11)),
+        "how far each memory remembers: four bits, over 1 to 1,024 steps",
+        tuple(_ours("Ladder", steps, horizon=4**n, bits=4) for n, steps in enumerate(LADDER)),
         memories=("rnn", "lstm", "gru", "mingru", "lru", "rotor", "gru-rotor"),
         seeds=1,
     ),

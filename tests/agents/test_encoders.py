@@ -40,7 +40,7 @@ def test_a_sequence_is_encoded_as_its_steps_are(space: gym.Space[Any], activatio
     encoder = Encoder(leaf_spaces(space), 16, 1, activation)
     leaves = leaves_of(space, 6)
     flat = encoder(leaves)
-    assert flat.shape == (6, 16)
+    assert flat.shape == (6, encoder.output_size) == (6, 16)
     sequence = encoder({path: x.unflatten(0, (3, 2)) for path, x in leaves.items()})
     torch.testing.assert_close(sequence.flatten(0, 1), flat)
 
@@ -73,22 +73,23 @@ def test_numbers_of_any_type_are_encoded_as_float32(dtype: torch.dtype) -> None:
     assert torch.equal(encoder({"": x.to(dtype)}), encoder({"": x}))
 
 
-def test_silenced_leaves_are_zero_where_they_are_told_to_be() -> None:
+def test_silenced_leaves_are_zero_where_an_episode_starts() -> None:
     torch.manual_seed(0)
     space = spaces.Dict({"a": spaces.Box(-1, 1, (2,)), "previous": spaces.Discrete(4)})
     encoder = Encoder(leaf_spaces(space), 8, 1, "tanh", frozenset({"previous"}))
     a = torch.ones(2, 2)
-    silence = torch.tensor([True, False])
-    one = encoder({"a": a, "previous": torch.tensor([1, 1])}, silence)
-    two = encoder({"a": a, "previous": torch.tensor([3, 3])}, silence)
+    start = torch.tensor([True, False])
+    one = encoder({"a": a, "previous": torch.tensor([1, 1])}, start)
+    two = encoder({"a": a, "previous": torch.tensor([3, 3])}, start)
     assert torch.equal(one[0], two[0])
     assert not torch.equal(one[1], two[1])
+    assert one[:, -1].tolist() == [1, 0]  # the last feature says where
 
 
 def test_without_layers_the_features_go_on_as_they_are() -> None:
     encoder = Encoder(leaf_spaces(spaces.Box(-1, 1, (3,))), 8, 0, "tanh")
     x = torch.tensor([[0.5, -1.0, 0.0]])
-    assert torch.equal(encoder({"": x}), x)
+    assert encoder({"": x}).tolist() == [[0.5, -1.0, 0.0, 0.0]]
 
 
 @pytest.mark.parametrize("inputs", [2, 32, 500])

@@ -29,6 +29,7 @@ from recurrent_rl.agents.states import (
 T, B, F, H = 11, 4, 3, 6
 RECURRENT = [name for name in MEMORIES if name != "none"]
 SERVED = [(name, kernel) for name in RECURRENT for kernel in MEMORIES[name].kernels]
+GATED = ["lstm", "lstm-peephole", "gru", "gru-original", "mingru", "minlstm"]
 TORCH_LAYERS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
@@ -254,9 +255,7 @@ def test_weights_of_other_layers_are_refused(layer: nn.RNNBase, message: str) ->
         LSTM(F, H, 1).load_torch(layer)
 
 
-@pytest.mark.parametrize(
-    "name", ["lstm", "lstm-peephole", "gru", "gru-original", "mingru", "minlstm"]
-)
+@pytest.mark.parametrize("name", GATED)
 def test_gates_are_set_to_hold_from_one_step_to_the_horizon(name: str) -> None:
     torch.manual_seed(0)
     memory = make_memory(name, 4, 500, 1, horizon=100)
@@ -272,6 +271,29 @@ def test_gates_are_set_to_hold_from_one_step_to_the_horizon(name: str) -> None:
     assert 95 < float(steps.max()) <= 100.01
     if "lstm" in name:
         assert_close(gates["input"][..., 250:], 1 - keep[..., 250:])
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_gates_open_at_an_episodes_first_step_where_the_input_tells_of_it(name: str) -> None:
+    torch.manual_seed(0)
+    memory = make_memory(name, 4, 500, 1, horizon=1000, start_feature=3)
+    fresh = memory.initial_state(1)
+    first, other = torch.tensor([[0.0, 0.0, 0.0, 1.0]]), torch.zeros(1, 4)
+    gate = "input" if "lstm" in name else "update"
+    with torch.no_grad():
+        opened, shut = (memory.gates(x, fresh)[gate][0, 0, 250:] for x in (first, other))
+    if name in ("gru", "gru-original"):  # their update gate is the one that keeps
+        opened, shut = 1 - opened, 1 - shut
+    slowest = shut < 1 / (1 + 1000**0.75)
+    assert 40 < int(slowest.sum()) < 85  # a quarter of 250
+    assert_close(opened[slowest].min(), torch.tensor(0.88), rtol=0, atol=0.2)
+    assert float(shut[slowest].max()) < 0.01
+    # What is seen first leaves as strong a trace there as in quick units.
+    x = torch.randn(64, 4)
+    x[:, 3] = 1.0
+    with torch.no_grad():
+        seen = memory.step(x, memory.initial_state(64))[0].abs().mean(dim=0)
+    assert float(seen[250:][slowest].mean()) > 0.7 * float(seen[:250].mean())
 
 
 @pytest.mark.parametrize("name", ["lru", "rotor"])

@@ -52,6 +52,7 @@ def test_a_bad_environment_setting_is_refused_by_name(
     [
         ({"memory": "lsmt"}, "lstm"),
         ({"hidden_size": 0}, "hidden_size is 0"),
+        ({"encoder_size": 1}, "encoder_size is 1; it must be at least 2"),
         ({"num_layers": -1}, "num_layers is -1"),
         ({"activation": "gelu?"}, "tanh"),
     ],
