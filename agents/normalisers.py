@@ -133,3 +133,38 @@ class ReturnNormaliser(nn.Module):
     def denormalise(self, value: Tensor) -> Tensor:
         """From the layer's units to units of return."""
         return torch.addcmul(self.mean, value, self.std)
+
+
+class AdvantageNormaliser(nn.Module):
+    """Scales the advantages of a rollout to zero mean and to a variance of at most one.
+
+    They are divided by their own standard deviation or by a running one, whichever is larger; the
+    running variance is an exponential moving average over rollouts, of rate 0.05 with bias
+    correction. Where rewards are rare most rollouts hold none. Their advantages are the critic's
+    errors and nothing else, and blown up to unit variance would move the policy as far as a reward
+    does, until it is sure of what it never learnt.
+    """
+
+    RATE = 0.05
+    var: Tensor
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("var", "weight"):  # and the weight gathered so far
+            self.register_buffer(name, torch.zeros((), dtype=torch.float64))
+
+    @torch.no_grad()
+    def forward(self, advantages: Tensor, valid: Tensor) -> Tensor:
+        """Take in a rollout and scale it.
+
+        Args:
+            advantages: `[T, B]`.
+            valid: bool `[T, B]`; the others do not count, and are scaled alike.
+        """
+        counted = advantages[valid].to(torch.float64)
+        own = counted.var(correction=0)
+        self.var.lerp_(own, self.RATE)
+        self.weight.lerp_(torch.ones_like(self.weight), self.RATE)
+        std = torch.maximum(own, self.var / self.weight).sqrt()
+        return ((advantages - counted.mean()) / (std + 1e-8)).to(advantages.dtype)

@@ -53,6 +53,8 @@ def draw(runs: list[Run], path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
     for number, memory in enumerate(SUITE.memories):
         own = [run for run in runs if run.config.agent.memory == memory]
+        if not own:
+            continue
         style = {"color": f"C{number}", "marker": "o", "markersize": 4, "label": memory}
         steps = sorted({horizon(run) for run in own})
         returns = [

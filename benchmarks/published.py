@@ -75,7 +75,14 @@ PUBLISHED = {
 
 
 # Settings of its own that help a task, beside the defaults.
-PRESETS: dict[str, dict[str, Any]] = {"Pendulum-NoVelocity": {"gamma": 0.9}}
+PRESETS: dict[str, dict[str, Any]] = {
+    "CartPole-NoVelocity": {"update_epochs": 10},
+    "Pendulum-NoVelocity": {
+        **{"gamma": 0.9, "gae_lambda": 0.9},
+        **{"num_steps": 256, "num_minibatches": 8, "update_epochs": 20},
+    },
+    "MountainCar-NoVelocity": {"update_epochs": 10},
+}
 PRESET = "preset"  # in the names of such runs
 
 

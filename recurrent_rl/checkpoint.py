@@ -30,6 +30,7 @@ def save_checkpoint(trainer: Trainer, path: Path) -> None:
     collector = trainer.collector
     tensors: dict[str, Tensor] = {}
     tensors.update(_prefixed("agent", trainer.agent.state_dict()))
+    tensors.update(_prefixed("advantages", trainer.advantage_normaliser.state_dict()))
     tensors.update(_prefixed("optimizer", _optimizer_tensors(trainer.optimizer)))
     tensors["generator/shuffle"] = trainer.generator.get_state()
     tensors["generator/sample"] = collector.generator.get_state()
@@ -80,6 +81,7 @@ def load_checkpoint(trainer: Trainer, path: Path) -> bool:
     collector = trainer.collector
     try:
         trainer.agent.load_state_dict(groups["agent"])
+        trainer.advantage_normaliser.load_state_dict(groups["advantages"])
         _load_optimizer_tensors(trainer.optimizer, groups.get("optimizer", {}))
     except (RuntimeError, KeyError) as error:
         raise UserError(

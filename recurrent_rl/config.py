@@ -127,7 +127,7 @@ class TrainConfig:
     clip_value: float | None = None
     """Clip range of the value's change, in standard deviations of the return; none by default."""
     normalize_advantages: bool = True
-    """Scale advantages to zero mean and unit variance in each minibatch."""
+    """Scale each rollout's advantages to zero mean and, at most, unit variance."""
     ent_coef: float = 0.003
     """Weight of the entropy bonus."""
     vf_coef: float = 0.5

@@ -56,9 +56,10 @@ def look_inside(
     # The loss of the last step alone, so that what comes back through the state is its reach.
     log_prob = output.distribution.log_prob(data.actions[-1:])[-1]
     ratio = (log_prob - data.log_probs[-1]).exp()
-    advantage = data.advantages[-1] / (data.advantages.std() + 1e-8)
     scale = agent.return_normaliser.std.to(output.value.dtype)
-    loss = policy_gradient_loss(ratio, advantage, config.clip_coef) + config.vf_coef * value_loss(
+    loss = policy_gradient_loss(
+        ratio, data.advantages[-1], config.clip_coef
+    ) + config.vf_coef * value_loss(
         output.value[-1], data.returns[-1], data.values[-1], scale, config.clip_value
     )
     scalars = _gradient_norm_by_lag(loss.sum(), before, data.episode_start)

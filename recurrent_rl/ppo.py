@@ -67,14 +67,10 @@ def ppo_loss(agent: ActorCritic, batch: Sequences, config: TrainConfig) -> tuple
     def mean(x: Tensor) -> Tensor:
         return (x * weight).sum()
 
-    advantages = batch.advantages
-    if config.normalize_advantages:
-        centred = advantages - mean(advantages)
-        advantages = centred / (mean(centred.square()).sqrt() + 1e-8)
     log_ratio = output.distribution.log_prob(batch.actions) - batch.log_probs
     ratio = log_ratio.exp()
 
-    policy = mean(policy_gradient_loss(ratio, advantages, config.clip_coef))
+    policy = mean(policy_gradient_loss(ratio, batch.advantages, config.clip_coef))
     scale = agent.return_normaliser.std.to(output.value.dtype)
     value = mean(value_loss(output.value, batch.returns, batch.values, scale, config.clip_value))
     entropy = mean(output.distribution.entropy())
@@ -92,6 +88,7 @@ def update(
     optimizer: Optimizer,
     rollout: Rollout,
     advantages: Tensor,
+    returns: Tensor,
     config: TrainConfig,
     generator: torch.Generator,
 ) -> dict[str, float]:
@@ -101,14 +98,14 @@ def update(
         agent: changed in place.
         optimizer: of the agent's parameters.
         rollout: the steps to learn from.
-        advantages: `[T, B]`.
+        advantages: `[T, B]`, scaled.
+        returns: `[T, B]`, what the critic is to predict.
         config: the settings.
         generator: shuffles the chunks.
 
     Returns:
         Scalars under their TensorBoard tags.
     """
-    returns = advantages + rollout.values[:-1]
     data = rollout.sequences(advantages, returns)
     losses: list[Loss] = []
     gradient_norms: list[Tensor] = []

@@ -11,6 +11,7 @@ import torch
 from recurrent_rl.advantages import gae
 from recurrent_rl.agents import compiled
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.normalisers import AdvantageNormaliser
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
@@ -46,6 +47,7 @@ class Trainer:
             self.optimizer = torch.optim.Adam(
                 self.agent.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
             )
+            self.advantage_normaliser = AdvantageNormaliser().to(self.device)
             self.generator = torch.Generator().manual_seed(config.seed)
             self.collector = Collector(
                 self.env, self.agent, config.num_steps, config.chunk_length, config.seed
@@ -83,15 +85,20 @@ class Trainer:
             config.gamma,
             config.gae_lambda,
         )
+        valid = rollout.valid[:-1]
+        returns = advantages + rollout.values[:-1]
         if config.agent.normalize_returns:
-            returns = (advantages + rollout.values[:-1])[rollout.valid[:-1]]
-            agent.return_normaliser.update(returns, agent.critic)
-        scalars = self._look_inside(rollout, advantages)
-        scalars |= update(agent, self.optimizer, rollout, advantages, config, self.generator)
+            agent.return_normaliser.update(returns[valid], agent.critic)
+        if config.normalize_advantages:
+            advantages = self.advantage_normaliser.forward(advantages, valid)
+        scalars = self._look_inside(rollout, advantages, returns)
+        scalars |= update(
+            agent, self.optimizer, rollout, advantages, returns, config, self.generator
+        )
         if config.agent.normalize_observations:
             # Only now: within an iteration the agent sees the same inputs in rollout and update.
             agent.observation_normaliser.update(
-                {path: x[:-1] for path, x in rollout.leaves.items()}, rollout.valid[:-1]
+                {path: x[:-1] for path, x in rollout.leaves.items()}, valid
             )
         self.iteration += 1
         return scalars | {"train/learning_rate": learning_rate} | self.collector.episodes.means()
@@ -105,11 +112,13 @@ class Trainer:
             group["lr"] = learning_rate
         return learning_rate
 
-    def _look_inside(self, rollout: Rollout, advantages: torch.Tensor) -> dict[str, float]:
+    def _look_inside(
+        self, rollout: Rollout, advantages: torch.Tensor, returns: torch.Tensor
+    ) -> dict[str, float]:
         every = self.config.memory_interval
         if every == 0 or self.iteration % every:
             return {}
-        data = rollout.sequences(advantages, advantages + rollout.values[:-1])
+        data = rollout.sequences(advantages, returns)
         return look_inside(self.agent, data, self.config)
 
     def policy(self) -> Policy:

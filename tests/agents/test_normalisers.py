@@ -1,12 +1,17 @@
 """Running statistics against NumPy's, and a rescaled critic that says what it said before."""
 
 import numpy as np
+import pytest
 import torch
 from gymnasium import spaces
 from torch import nn
 from torch.testing import assert_close
 
-from recurrent_rl.agents.normalisers import ObservationNormaliser, ReturnNormaliser
+from recurrent_rl.agents.normalisers import (
+    AdvantageNormaliser,
+    ObservationNormaliser,
+    ReturnNormaliser,
+)
 from recurrent_rl.agents.spaces import leaf_spaces
 
 SPACE = spaces.Dict(
@@ -98,3 +103,41 @@ def test_returns_that_do_not_vary_do_not_blow_up() -> None:
         normaliser.update(torch.full((10,), value), critic)
     assert torch.isfinite(critic.weight).all()
     assert float(normaliser.std) > 0
+
+
+def test_advantages_are_scaled_to_zero_mean_and_unit_variance() -> None:
+    torch.manual_seed(0)
+    normaliser = AdvantageNormaliser()
+    valid = torch.rand(20, 8) < 0.8
+    for scale in (1.0, 3.0, 50.0):  # more than ever before: their own deviation counts
+        advantages = torch.where(valid, 5 + scale * torch.randn(20, 8), 1e6)
+        scaled = normaliser(advantages, valid)[valid]
+        assert_close(scaled.mean(), torch.tensor(0.0), rtol=0, atol=1e-5)
+        assert_close(scaled.std(correction=0), torch.tensor(1.0))
+
+
+def test_advantages_without_reward_are_not_blown_up() -> None:
+    torch.manual_seed(0)
+    normaliser = AdvantageNormaliser()
+    valid = torch.ones(20, 8, dtype=torch.bool)
+    spread = []
+    for rollout in range(40):  # every eighth has rewards, a hundred times the critic's errors
+        scale = 1.0 if rollout % 8 == 0 else 0.01
+        spread.append(float(normaliser(scale * torch.randn(20, 8), valid).std()))
+    assert all(x == pytest.approx(1.0, abs=0.01) for x in spread[::8])
+    assert max(x for i, x in enumerate(spread) if i % 8) < 0.06
+    # Where rewards no longer come, their trace fades, and errors count again in time.
+    for _ in range(300):
+        last = normaliser(0.01 * torch.randn(20, 8), valid).std()
+    assert float(last) > 0.9
+    # What a checkpoint holds is all there is.
+    restored = AdvantageNormaliser()
+    restored.load_state_dict(normaliser.state_dict())
+    x = torch.randn(20, 8)
+    assert torch.equal(restored(x, valid), normaliser(x, valid))
+
+
+def test_advantages_that_do_not_vary_become_zero() -> None:
+    advantages = torch.full((4, 2), 3.0)
+    scaled = AdvantageNormaliser()(advantages, torch.ones(4, 2, dtype=torch.bool))
+    assert torch.equal(scaled, torch.zeros(4, 2))
