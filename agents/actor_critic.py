@@ -63,10 +63,15 @@ class AgentConfig:
     """Let the critic learn returns of zero mean and unit variance (PopArt)."""
 
     def __post_init__(self) -> None:
-        least = {"hidden_size": 1, "num_layers": 1, "encoder_size": 2}
-        for name, low in {**least, "encoder_layers": 0, "horizon": 0}.items():
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {low}.")
+        for name, least in (
+            ("hidden_size", 1),
+            ("num_layers", 1),
+            ("encoder_size", 2),
+            ("horizon", 0),
+            ("encoder_layers", 0),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
         check_memory_name(self.memory)
         if self.activation not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)

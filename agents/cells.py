@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from recurrent_rl.agents.memory import Memory, initialise, set_time_scales, slow_half
+from recurrent_rl.agents.memory import GateRows, Memory, initialise
 from recurrent_rl.agents.states import GRUState, LayerState, LSTMState, MemoryState, RNNState
 
 
@@ -79,19 +79,10 @@ class Cell(Memory):
         """
         raise NotImplementedError
 
-    def _hold(
-        self, horizon: int, start_feature: int | None, keep: int, write: int | None = None
-    ) -> None:
-        """As `hold_for`; `keep` and `write` are the blocks of the gates."""
-        for layer in range(self.num_layers):
-            weights = self.weights(layer)
-            kept, written = (
-                None
-                if block is None
-                else slow_half(weights.input, weights.bias, self.hidden_size, block)
-                for block in (keep, write)
-            )
-            set_time_scales(horizon, None if layer else start_feature, kept, written)
+    def input_rows(self, layer: int) -> GateRows:
+        """W and b."""
+        weights = self.weights(layer)
+        return GateRows(weights.input, weights.bias)
 
 
 class TorchCell(Cell):
@@ -176,7 +167,7 @@ class LSTM(TorchCell):
 
     def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
         """Chrono: in half the units forget bias log(u), u of `chrono_steps`, input bias -log(u)."""
-        self._hold(horizon, start_feature, keep=1, write=0)
+        self._hold_slow_half(horizon, start_feature, keep=1, write=0)
 
     def step_layer(self, x: Tensor, fields: LayerState, layer: int) -> tuple[Tensor, LayerState]:
         """One step of one layer, by torch."""
@@ -209,7 +200,7 @@ class GRU(TorchCell):
 
     def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
         """Chrono initialisation: in half the units update bias log(u), u of `chrono_steps`."""
-        self._hold(horizon, start_feature, keep=1)
+        self._hold_slow_half(horizon, start_feature, keep=1)
 
     def step_layer(self, x: Tensor, fields: LayerState, layer: int) -> tuple[Tensor, LayerState]:
         """One step of one layer, by torch."""
@@ -277,7 +268,7 @@ class PeepholeLSTM(OwnCell):
 
     def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
         """Chrono: in half the units forget bias log(u), u of `chrono_steps`, input bias -log(u)."""
-        self._hold(horizon, start_feature, keep=1, write=0)
+        self._hold_slow_half(horizon, start_feature, keep=1, write=0)
 
     def _cell(
         self, x: Tensor, state: LayerState, layer: int
@@ -310,7 +301,7 @@ class OriginalGRU(OwnCell):
 
     def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
         """Chrono initialisation: in half the units update bias log(u), u of `chrono_steps`."""
-        self._hold(horizon, start_feature, keep=1)
+        self._hold_slow_half(horizon, start_feature, keep=1)
 
     def _cell(
         self, x: Tensor, state: LayerState, layer: int

@@ -18,7 +18,6 @@ from recurrent_rl.agents.memory import (
     Memory,
     chrono_steps,
     set_time_scales,
-    slow_half,
 )
 from recurrent_rl.agents.states import LayerState, LinearState, MemoryState
 
@@ -84,14 +83,15 @@ class LinearCell(Memory):
 
     def projected(self, x: Tensor, layer: int) -> Tensor:
         """All that a layer makes of the input alone, `[..., num_blocks * hidden]`."""
-        return linear(x, *self._rows(layer))
+        return linear(x, *self.input_rows(layer))
 
     def _blocks(self, x: Tensor, layer: int) -> tuple[Tensor, ...]:
         return self.projected(x, layer).chunk(self.num_blocks, -1)
 
-    def _rows(self, layer: int) -> tuple[Tensor, Tensor]:
+    def input_rows(self, layer: int) -> GateRows:
         """Weight and bias of a layer."""
-        return self.get_parameter(f"weight_l{layer}"), self.get_parameter(f"bias_l{layer}")
+        weight, bias = self.get_parameter(f"weight_l{layer}"), self.get_parameter(f"bias_l{layer}")
+        return GateRows(weight, bias)
 
 
 class MinGRU(LinearCell):
@@ -107,9 +107,7 @@ class MinGRU(LinearCell):
 
     def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
         """Chrono initialisation: in half the units update bias -log(u), u of `chrono_steps`."""
-        for layer in range(self.num_layers):
-            write = slow_half(*self._rows(layer), self.hidden_size, 0)
-            set_time_scales(horizon, None if layer else start_feature, write=write)
+        self._hold_slow_half(horizon, start_feature, write=0)
 
     def coefficients(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """1 - z and z * (V x + d)."""
@@ -134,11 +132,7 @@ class MinLSTM(LinearCell):
 
         With biases b for f and -b for i that share is sigmoid(b) at an input of zero.
         """
-        for layer in range(self.num_layers):
-            keep, write = (
-                slow_half(*self._rows(layer), self.hidden_size, block) for block in (0, 1)
-            )
-            set_time_scales(horizon, None if layer else start_feature, keep, write)
+        self._hold_slow_half(horizon, start_feature, keep=0, write=1)
 
     def coefficients(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
         """F / (f + i) and i / (f + i) * (V x + d)."""
@@ -289,7 +283,7 @@ class Rotor(TurningCell):
 
     def _control(self, layer: int, part: int) -> GateRows:
         """What makes k (0) or s (1): rows for hidden / 2 units."""
-        parts = (x.detach()[self.hidden_size :].chunk(2)[part] for x in self._rows(layer))
+        parts = (x.detach()[self.hidden_size :].chunk(2)[part] for x in self.input_rows(layer))
         return GateRows(*parts)
 
     def coefficients(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:

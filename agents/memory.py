@@ -18,6 +18,15 @@ from recurrent_rl.agents.kernels import KERNELS, STEPS, choose_kernel
 from recurrent_rl.agents.states import LayerState, MemoryState, NoState, reset_state
 
 
+class GateRows(NamedTuple):
+    """Rows of a layer's parameters that read its input, such as those that make a gate."""
+
+    weight: Tensor
+    """Of the input, `[units, F]`."""
+    bias: Tensor
+    """`[units]`."""
+
+
 class Memory(nn.Module):
     """What all memories share; a subclass computes `step_layer` and says which gates it has.
 
@@ -169,6 +178,30 @@ class Memory(nn.Module):
                 None: there is none.
         """
 
+    def input_rows(self, layer: int) -> GateRows:
+        """All that reads a layer's input: blocks of `hidden_size` rows, one a gate or candidate."""
+        raise NotImplementedError
+
+    def _hold_slow_half(
+        self,
+        horizon: int,
+        start_feature: int | None,
+        keep: int | None = None,
+        write: int | None = None,
+    ) -> None:
+        """As `hold_for`; `keep` and `write` are the blocks of the gates, if the cell has them."""
+        for layer in range(self.num_layers):
+            gates = (self._slow_half(layer, keep), self._slow_half(layer, write))
+            set_time_scales(horizon, None if layer else start_feature, *gates)
+
+    def _slow_half(self, layer: int, block: int | None) -> GateRows | None:
+        """The second half of one block of rows."""
+        if block is None:
+            return None
+        end = (block + 1) * self.hidden_size
+        half = slice(end - (self.hidden_size + 1) // 2, end)
+        return GateRows(*(x.detach()[half] for x in self.input_rows(layer)))
+
     def _check(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None, lead: tuple[str, ...]
     ) -> None:
@@ -248,21 +281,6 @@ OPEN = 2.0
 """The sum in a writing gate that is opened at an episode's start: sigmoid(2) = 0.88."""
 SLOWEST = 0.75
 """Such gates are those of units that hold for more than this power of the horizon."""
-
-
-class GateRows(NamedTuple):
-    """The rows of a layer's parameters that make a gate of some units: views of them."""
-
-    weight: Tensor
-    """Of the input, `[units, F]`."""
-    bias: Tensor
-    """`[units]`."""
-
-
-def slow_half(weight: Tensor, bias: Tensor, hidden_size: int, block: int) -> GateRows:
-    """The second half of one block of `hidden_size` rows."""
-    rows = slice(block * hidden_size + hidden_size // 2, (block + 1) * hidden_size)
-    return GateRows(weight.detach()[rows], bias.detach()[rows])
 
 
 @torch.no_grad()

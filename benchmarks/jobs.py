@@ -1,7 +1,8 @@
-"""What the benchmarks of learning share: doing the runs that are missing, and reading rows."""
+"""What the benchmarks of learning share: their arguments, doing the missing runs, reading rows."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -9,6 +10,17 @@ from typing import Any
 
 from recurrent_rl.benchmark import Job, run_all
 from recurrent_rl.trainer import available_cores
+
+
+def arguments(description: str | None, seeds: int, episodes: int) -> argparse.ArgumentParser:
+    """What each of these scripts can be asked, with its defaults."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--episodes", type=int, default=episodes)
+    parser.add_argument("--table", action="store_true", help="of the runs there are")
+    return parser
 
 
 def do(jobs: list[Job]) -> None:

@@ -11,12 +11,11 @@ on the rung of 64 steps.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from jobs import do
+from jobs import arguments, do
 
 from recurrent_rl.benchmark import Job, plan
 from recurrent_rl.comparison import Comparison
@@ -76,13 +75,7 @@ def draw(runs: list[Run], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--seeds", type=int, default=SUITE.seeds)
-    parser.add_argument("--episodes", type=int, default=500)
-    parser.add_argument("--table", action="store_true")
-    asked = parser.parse_args()
+    asked = arguments(__doc__, SUITE.seeds, episodes=500).parse_args()
     jobs = jobs_of(asked.seeds, asked.episodes)
     if not asked.table:
         do(jobs)

@@ -12,14 +12,13 @@ which the table is made; their policies stay in runs/benchmark-popgym and runs/b
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jobs import do, read_rows
+from jobs import arguments, do, read_rows
 
 from recurrent_rl.benchmark import Job, plan
 from recurrent_rl.comparison import task_name, with_interval
@@ -78,8 +77,11 @@ PUBLISHED = {
 PRESETS: dict[str, dict[str, Any]] = {
     "CartPole-NoVelocity": {"update_epochs": 10},
     "Pendulum-NoVelocity": {
-        **{"gamma": 0.9, "gae_lambda": 0.9},
-        **{"num_steps": 256, "num_minibatches": 8, "update_epochs": 20},
+        "gamma": 0.9,
+        "gae_lambda": 0.9,
+        "num_steps": 256,
+        "num_minibatches": 8,
+        "update_epochs": 20,
     },
     "MountainCar-NoVelocity": {"update_epochs": 10},
 }
@@ -112,7 +114,7 @@ def row_of(run: Run) -> Row:
     """What is kept of a run."""
     sampled = run.evaluation.sampled
     task = task_name(run.config)
-    preset = PRESETS[task] if run.path.name.startswith(f"{task}__{PRESET}-") else {}
+    preset = PRESETS[task] if run.config.name == f"{PRESET}-{run.config.agent.memory}" else {}
     return {
         "task": task,
         "memory": run.config.agent.memory,
@@ -171,14 +173,9 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = arguments(__doc__, seeds=1, episodes=1000)
     parser.add_argument("--tasks", nargs="+", default=[""], metavar="TASK")
     parser.add_argument("--memory", help="by default each suite's first")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--episodes", type=int, default=1000)
-    parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
     jobs = jobs_of(asked.tasks, asked.memory, asked.seeds, asked.episodes)
     try:

@@ -10,7 +10,6 @@ others' are lines of benchmarks/results/untuned.jsonl. What is there is not run 
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
-from jobs import do, read_rows
+from jobs import arguments, do, read_rows
 from peers import ROOT, RUNNERS, python_of, set_up
 
 from recurrent_rl.benchmark import Job, plan
@@ -74,13 +73,8 @@ def table(memory: str, seeds: int, episodes: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = arguments(__doc__, SUITE.seeds, episodes=500)
     parser.add_argument("--memory", default=SUITE.memories[0])
-    parser.add_argument("--seeds", type=int, default=SUITE.seeds)
-    parser.add_argument("--episodes", type=int, default=500)
-    parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
     if not asked.table:
         set_up("sb3_contrib")
