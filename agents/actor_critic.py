@@ -57,6 +57,9 @@ class AgentConfig:
     """Also feed the previous action to the agent."""
     previous_reward: bool = False
     """Also feed the previous reward to the agent."""
+    action_persistence: float = 0.0
+    """Share of the previous action that goes into the mean of a continuous action, 0 <= share < 1:
+    what is tried out then lasts for about 1 / (1 - share) steps."""
     normalize_observations: bool = True
     """Scale float vector observations to zero mean and unit variance."""
     normalize_returns: bool = True
@@ -72,6 +75,12 @@ class AgentConfig:
         ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
+        if not 0 <= self.action_persistence < 1:
+            raise ValueError(
+                f"action_persistence is {self.action_persistence}; it must be in [0, 1)."
+            )
+        if self.action_persistence and not self.previous_action:
+            raise ValueError("action_persistence needs previous_action: the agent must see it.")
         check_memory_name(self.memory)
         if self.activation not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
@@ -145,7 +154,7 @@ class ActorCritic(nn.Module):
         self._encoders = [trunk.encoder for trunk in trunks]
         self._memories = [trunk.memory for trunk in trunks]
         features = self.memories()[0].output_size
-        self.head = make_head(action_space, features)
+        self.head = make_head(action_space, features, config.action_persistence)
         self.critic = nn.Linear(features, 1)
         nn.init.orthogonal_(self.critic.weight, gain=1.0)
         nn.init.zeros_(self.critic.bias)
@@ -211,6 +220,7 @@ class ActorCritic(nn.Module):
         episode_start: Tensor | None,
         action_mask: Tensor | None,
     ) -> tuple[AgentOutput, MemoryState]:
+        previous = leaves[PREVIOUS_ACTION] if self.config.action_persistence else None
         # `forward` by name: calls through nn.Module cost a third of an acting step.
         if self.config.normalize_observations:
             leaves = self.observation_normaliser.forward(leaves)
@@ -220,7 +230,9 @@ class ActorCritic(nn.Module):
             features.append(feature)
             states.append(new_state)
         # features[0] is the actor's, features[-1] the critic's: the same where they share.
-        distribution = self.head.forward(features[0], action_mask)
+        if previous is not None and episode_start is not None:
+            previous = previous.masked_fill(episode_start.unsqueeze(-1), 0.0)
+        distribution = self.head.forward(features[0], action_mask, previous)
         value = self.critic.forward(features[-1]).squeeze(-1)
         value = self.return_normaliser.denormalise(value)
         return AgentOutput(distribution, value), self._join(states)

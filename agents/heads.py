@@ -177,8 +177,16 @@ class ActionHead(nn.Module):
         self.linear = nn.Linear(input_size, num_parameters)
         orthogonal(self.linear, INITIAL_GAIN)
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> Distribution:
-        """The distribution for features `[..., F]` and, where there are masks, `[..., n]`."""
+    def forward(
+        self, features: Tensor, mask: Tensor | None = None, previous: Tensor | None = None
+    ) -> Distribution:
+        """The distribution for features `[..., F]`.
+
+        Args:
+            features: `[..., F]`.
+            mask: `[..., n]`, where there are masks.
+            previous: the action before, `[..., *action_shape]`, for a head in which it persists.
+        """
         raise NotImplementedError
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
@@ -196,7 +204,9 @@ class DiscreteHead(ActionHead):
         super().__init__(space, input_size, int(space.n))
         self.mask_size = int(space.n)
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> Distribution:
+    def forward(
+        self, features: Tensor, mask: Tensor | None = None, previous: Tensor | None = None
+    ) -> Distribution:
         """The distribution; false in `mask` forbids an action."""
         return Categorical(self.linear.forward(features), mask)
 
@@ -218,7 +228,9 @@ class MultiDiscreteHead(ActionHead):
         self.mask_size = sum(self_sizes)
         self.action_shape = (len(self_sizes),)
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> Distribution:
+    def forward(
+        self, features: Tensor, mask: Tensor | None = None, previous: Tensor | None = None
+    ) -> Distribution:
         """The distribution; `mask` holds the components' masks one behind the other."""
         return MultiCategorical(self.linear.forward(features), self.sizes, mask)
 
@@ -238,7 +250,9 @@ class MultiBinaryHead(ActionHead):
         super().__init__(space, input_size, size)
         self.action_shape = (size,)
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> Distribution:
+    def forward(
+        self, features: Tensor, mask: Tensor | None = None, previous: Tensor | None = None
+    ) -> Distribution:
         """The distribution."""
         return Bernoulli(self.linear.forward(features))
 
@@ -255,15 +269,21 @@ class BoxHead(ActionHead):
     outside is clipped, so that the first policy covers the range whatever its scale. Elsewhere
     the Gaussian is the action, clipped to the bound where there is one. The logarithm of the
     standard deviation is clamped to `LOG_STD_RANGE`.
+
+    With persistence p the Gaussian's mean is p times the previous action beside what the features
+    say, and its first standard deviation is sqrt(1 - p^2): before training a first-order
+    autoregressive process of unit variance (Korenkevych et al. 2019, eq. 5 with one lag). Noise of
+    one step averages out in an inert body; noise that lasts moves it.
     """
 
     space: spaces.Box
 
-    def __init__(self, space: spaces.Box, input_size: int) -> None:
+    def __init__(self, space: spaces.Box, input_size: int, persistence: float = 0.0) -> None:
         size = int(np.prod(space.shape))
         super().__init__(space, input_size, size)
         self.action_shape = (size,)
-        self.log_std = nn.Parameter(torch.zeros(size))
+        self.persistence = persistence
+        self.log_std = nn.Parameter(torch.full((size,), 0.5 * math.log(1 - persistence**2)))
         low = space.low.reshape(-1).astype(np.float64)
         high = space.high.reshape(-1).astype(np.float64)
         bounded = np.isfinite(low) & np.isfinite(high)
@@ -272,9 +292,14 @@ class BoxHead(ActionHead):
         self._centre = (inner_low + inner_high) / 2
         self._half = (inner_high - inner_low) / 2
 
-    def forward(self, features: Tensor, mask: Tensor | None = None) -> Distribution:
+    def forward(
+        self, features: Tensor, mask: Tensor | None = None, previous: Tensor | None = None
+    ) -> Distribution:
         """The distribution of the unclipped action."""
-        return DiagonalGaussian(self.linear.forward(features), self.log_std.clamp(*LOG_STD_RANGE))
+        mean = self.linear.forward(features)
+        if previous is not None:
+            mean = mean + self.persistence * previous
+        return DiagonalGaussian(mean, self.log_std.clamp(*LOG_STD_RANGE))
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
         """The action in the environment's units, within its bounds."""
@@ -285,13 +310,21 @@ class BoxHead(ActionHead):
         return np.clip(shaped.astype(self.space.dtype), self.space.low, self.space.high)
 
 
-def make_head(space: gym.Space[Any], input_size: int) -> ActionHead:
+def make_head(space: gym.Space[Any], input_size: int, persistence: float = 0.0) -> ActionHead:
     """The head for an action space.
+
+    Args:
+        space: of one action.
+        input_size: features.
+        persistence: of a continuous action, as in `BoxHead`.
 
     Raises:
         UnsupportedSpaceError: there is none.
+        ValueError: actions are to persist that are not continuous.
     """
     check_action_space(space)
+    if persistence and not isinstance(space, spaces.Box):
+        raise ValueError(f"action_persistence is for continuous actions; these are {space}.")
     if isinstance(space, spaces.Discrete):
         return DiscreteHead(space, input_size)
     if isinstance(space, spaces.MultiDiscrete):
@@ -299,4 +332,4 @@ def make_head(space: gym.Space[Any], input_size: int) -> ActionHead:
     if isinstance(space, spaces.MultiBinary):
         return MultiBinaryHead(space, input_size)
     assert isinstance(space, spaces.Box)
-    return BoxHead(space, input_size)
+    return BoxHead(space, input_size, persistence)

@@ -46,6 +46,7 @@ PRECISION_TASKS = (
     ("recurrent_rl/Pendulum-NoVelocity-v0", "gru", 1_000_000),
 )
 ENV_ID = "recurrent_rl/RepeatPrevious-Easy-v0"
+ROLLOUT = {"num_envs": 64, "num_steps": 128}
 
 
 def best_of(run: Callable[[], Any], calls: int, repeats: int = 7) -> float:
@@ -118,7 +119,7 @@ def logging(rounds: int) -> None:
     """A run of `train` against the same iterations with nothing watched, written or counted."""
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(
-            env_id=ENV_ID, log_dir=folder, total_timesteps=60 * 8192, eval_episodes=0
+            env_id=ENV_ID, log_dir=folder, total_timesteps=60 * 8192, eval_episodes=0, **ROLLOUT
         )
         bare = replace(config, memory_interval=0)
 
@@ -161,6 +162,7 @@ def training_speed(threads: int, memory: str = "gru", precision: Precision = "fl
         TrainConfig(
             env_id=ENV_ID,
             total_timesteps=10**7,
+            **ROLLOUT,
             threads=threads,
             precision=precision,
             agent=AgentConfig(memory=memory, previous_action=False),
@@ -229,6 +231,7 @@ def profile() -> None:
         config = TrainConfig(
             env_id=ENV_ID,
             total_timesteps=10**7,
+            **ROLLOUT,
             agent=AgentConfig(memory=memory, previous_action=False),
         )
         it = Trainer(config)

@@ -79,11 +79,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "Pendulum-NoVelocity": {
         "gamma": 0.9,
         "gae_lambda": 0.9,
-        "num_steps": 256,
         "num_minibatches": 8,
         "update_epochs": 20,
     },
-    "MountainCar-NoVelocity": {"update_epochs": 10},
+    "MountainCar-NoVelocity": {"agent": {"action_persistence": 0.9}},
 }
 PRESET = "preset"  # in the names of such runs
 

@@ -12,8 +12,14 @@ import tyro
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.errors import UserError
 
+STEPS = 128
+"""Steps that each copy takes per rollout, about, where their number is left to the default."""
+COPIES = 8
+"""The fewest copies, where their number is left to the default."""
 ROLLOUTS = 100
-"""Rollouts that a run has at least, where the number of copies is left to the default."""
+"""Rollouts that a run is to have at least, where the size of a rollout is left to the default."""
+BATCH = 64 * STEPS
+"""Steps of all copies in a rollout, where that leaves so many rollouts."""
 
 
 def parse_json_object(name: str, text: str) -> dict[str, Any]:
@@ -96,10 +102,11 @@ class TrainConfig:
     total_timesteps: int = 1_000_000
     """Environment steps to train for, all copies counted."""
     num_envs: int = 0
-    """Copies of the environment stepped side by side. By default (0) 64, or in a short run as few,
-    down to 8, as leave it 100 rollouts to learn from."""
-    num_steps: int = 128
-    """Steps that each copy takes per rollout."""
+    """Copies of the environment stepped side by side. By default (0) as many as make a rollout of
+    8,192 steps, or in a short run as few, down to 8, as leave it 100 rollouts to learn from."""
+    num_steps: int = 0
+    """Steps that each copy takes per rollout. By default (0) whole episodes, 128 steps or one
+    episode long, where their longest length is known and leaves room for a few copies; else 128."""
     seq_len: int | None = None
     """Length of the chunks a rollout is cut into for back-propagation through time: by default
     the whole rollout. It must divide num_steps."""
@@ -128,8 +135,10 @@ class TrainConfig:
     """Clip range of the value's change, in standard deviations of the return; none by default."""
     normalize_advantages: bool = True
     """Scale each rollout's advantages to zero mean and, at most, unit variance."""
-    ent_coef: float = 0.003
-    """Weight of the entropy bonus."""
+    ent_coef: float = 0.01
+    """Weight of the entropy bonus at the start."""
+    ent_schedule: Literal["constant", "linear"] = "linear"
+    """Keep the weight of the entropy bonus, or let it fall to zero over the run."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
     max_grad_norm: float = 0.5
@@ -161,13 +170,19 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in (
             "total_timesteps",
-            "num_steps",
             "update_epochs",
             "num_minibatches",
             "log_interval",
         ):
             self._check(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("memory_interval", "eval_episodes", "num_envs", "seed", "threads"):
+        for name in (
+            "memory_interval",
+            "eval_episodes",
+            "num_envs",
+            "num_steps",
+            "seed",
+            "threads",
+        ):
             self._check(name, getattr(self, name) >= 0, "at least 0")
         for name in ("learning_rate", "clip_coef", "max_grad_norm", "adam_eps"):
             self._check(name, getattr(self, name) > 0, "greater than 0")
@@ -177,11 +192,33 @@ class TrainConfig:
             self._check(name, getattr(self, name) is None or getattr(self, name) > 0, "above 0")
         for name in ("ent_coef", "vf_coef", "checkpoint_interval"):
             self._check(name, getattr(self, name) >= 0, "at least 0")
-        if self.num_envs == 0:
-            # Written down at once: a run that goes on for longer keeps its copies.
-            fitting = self.total_timesteps // (ROLLOUTS * self.num_steps)
-            copies = max(8, min(64, 2 ** max(0, fitting.bit_length() - 1)))
-            object.__setattr__(self, "num_envs", copies)
+        if self.num_steps and self.num_envs:
+            self._check_chunks()
+
+    def sized(self, longest_episode: int | None) -> TrainConfig:
+        """The same with `num_steps` and `num_envs` chosen, where they are 0.
+
+        Whole episodes are wanted because back-propagation then reaches from a reward to all that
+        it may be owed to; nothing else teaches the memory to keep it.
+
+        Args:
+            longest_episode: the most steps an episode can last; None where that is unknown.
+
+        Raises:
+            UserError: `seq_len` or `num_minibatches` does not divide what it has to.
+        """
+        batch = min(BATCH, max(COPIES * STEPS, self.total_timesteps // ROLLOUTS))
+        steps = self.num_steps or STEPS
+        episode = longest_episode or batch  # where unknown, as one that is too long
+        if not (self.num_steps or self.seq_len) and episode <= 2 * batch // COPIES:
+            steps = episode * max(1, round(STEPS / episode))
+        copies = self.num_envs
+        if not copies:
+            share = self.num_minibatches  # each minibatch has as many copies
+            copies = share * max(-(-COPIES // share), batch // (steps * share))
+        return dataclasses.replace(self, num_steps=steps, num_envs=copies)
+
+    def _check_chunks(self) -> None:
         if self.num_steps % self.chunk_length:
             raise UserError(
                 f"seq_len {self.seq_len} does not divide num_steps {self.num_steps}; "
@@ -210,13 +247,22 @@ class TrainConfig:
 
     @property
     def batch_size(self) -> int:
-        """Environment steps in a rollout."""
+        """Environment steps in a rollout, all copies counted."""
         return self.num_envs * self.num_steps
 
     @property
     def num_iterations(self) -> int:
         """Rollouts in the run: enough to take at least `total_timesteps` steps."""
         return -(-self.total_timesteps // self.batch_size)
+
+    def at(self, iteration: int) -> TrainConfig:
+        """The settings of this iteration, counted from 0: what has a schedule follows it."""
+        left = 1 - iteration / self.num_iterations
+        return dataclasses.replace(
+            self,
+            learning_rate=self.learning_rate * (left if self.lr_schedule == "linear" else 1),
+            ent_coef=self.ent_coef * (left if self.ent_schedule == "linear" else 1),
+        )
 
     def to_json(self) -> str:
         """As JSON text; `from_json` is its inverse."""

@@ -18,14 +18,15 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.introspection import look_inside
 from recurrent_rl.ppo import update
 from recurrent_rl.rollout import Collector, Rollout
-from recurrent_rl.vectorize import make_vector_env
+from recurrent_rl.vectorize import longest_episode, make_vector_env
 
 
 class Trainer:
     """Environment, agent and optimiser, and one iteration of PPO over them.
 
     Args:
-        config: the settings; with the same settings two trainers do exactly the same.
+        config: the settings; with the same settings two trainers do exactly the same. What is left
+            to the default is filled in.
 
     Raises:
         UserError: the environment or the device cannot be had.
@@ -33,6 +34,8 @@ class Trainer:
     """
 
     def __init__(self, config: TrainConfig) -> None:
+        if not (config.num_steps and config.num_envs):
+            config = config.sized(longest_episode(config.env_id, config.env))
         self.config = config
         set_threads(config.threads)
         keep_freed_memory()
@@ -73,8 +76,9 @@ class Trainer:
         Returns:
             Scalars under their TensorBoard tags.
         """
-        config, agent = self.config, self.agent
-        learning_rate = self._schedule_learning_rate()
+        config, agent = self.config.at(self.iteration), self.agent
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate
         rollout = self.collector.collect()
         advantages = gae(
             rollout.rewards,
@@ -101,16 +105,8 @@ class Trainer:
                 {path: x[:-1] for path, x in rollout.leaves.items()}, valid
             )
         self.iteration += 1
-        return scalars | {"train/learning_rate": learning_rate} | self.collector.episodes.means()
-
-    def _schedule_learning_rate(self) -> float:
-        config = self.config
-        learning_rate = config.learning_rate
-        if config.lr_schedule == "linear":
-            learning_rate *= 1 - self.iteration / config.num_iterations
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        return learning_rate
+        scalars |= {"train/learning_rate": config.learning_rate, "train/ent_coef": config.ent_coef}
+        return scalars | self.collector.episodes.means()
 
     def _look_inside(
         self, rollout: Rollout, advantages: torch.Tensor, returns: torch.Tensor

@@ -54,7 +54,7 @@ def train(
     """
     trainer = Trainer(config)
     run_dir = new_run_dir(config)
-    save_config(config, run_dir)
+    save_config(trainer.config, run_dir)
     return _run(trainer, run_dir, progress, on_iteration)
 
 
@@ -88,7 +88,7 @@ def resume(
     checkpoint = run_dir / CHECKPOINT
     if checkpoint.exists() and not load_checkpoint(trainer, checkpoint) and progress:
         print("These environments cannot tell their state: they start new episodes.")
-    save_config(config, run_dir)
+    save_config(trainer.config, run_dir)
     return _run(trainer, run_dir, progress, on_iteration)
 
 

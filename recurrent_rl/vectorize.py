@@ -101,6 +101,22 @@ def make_vector_env(env_id: str, num_envs: int, config: EnvConfig | None = None)
         ) from error
 
 
+def longest_episode(env_id: str, config: EnvConfig) -> int | None:
+    """The most steps that an episode can last, where the environment tells.
+
+    Raises:
+        UserError: the environment is unknown, or cannot be made with these settings.
+    """
+    spec = find_spec(env_id)
+    if spec.vector_entry_point is None:
+        return spec.max_episode_steps
+    env = make_vector_env(env_id, 1, EnvConfig(config.env_kwargs))  # batched
+    try:
+        return getattr(env.unwrapped, "max_episode_steps", spec.max_episode_steps)
+    finally:
+        env.close()
+
+
 def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
     """The registered environment of this id.
 

@@ -41,6 +41,7 @@ def main() -> None:
         num_minibatches=common.MINIBATCHES,
         clip_coef=common.CLIP,
         ent_coef=common.ENT_COEF,
+        ent_schedule="constant",
         vf_coef=common.VF_COEF,
         max_grad_norm=common.MAX_GRAD_NORM,
         device="cpu",

@@ -197,6 +197,23 @@ def test_a_bounded_box_is_spanned_and_clipped_and_an_unbounded_entry_left_alone(
     assert head.to_env(raw).tolist() == [[2, 7], [6, -7], [-2, 0], [6, 0.5]]
 
 
+def test_actions_that_persist_begin_as_autoregressive_noise_of_unit_variance() -> None:
+    torch.manual_seed(0)
+    head = make_head(spaces.Box(-1, 1, (2,)), 3, persistence=0.9)
+    action, taken = torch.zeros(500, 2), []
+    for _ in range(300):
+        action = head(torch.zeros(500, 3), previous=action).sample().detach()
+        taken.append(action)
+    settled = torch.stack(taken[100:])
+    assert_close(settled.std(), torch.tensor(1.0), atol=0.03, rtol=0)
+    assert_close((settled[1:] * settled[:-1]).mean(), torch.tensor(0.9), atol=0.05, rtol=0)
+
+
+def test_only_continuous_actions_persist() -> None:
+    with pytest.raises(ValueError, match="action_persistence is for continuous actions"):
+        make_head(spaces.Discrete(3), 4, persistence=0.5)
+
+
 def test_a_first_policy_is_nearly_uniform() -> None:
     torch.manual_seed(0)
     head = make_head(spaces.Discrete(4), 64)

@@ -136,7 +136,7 @@ def test_help_is_help(arguments: list[str]) -> None:
         (["train", "CartPole-v1", "--memory", "lsmt"], "Did you mean lstm"),
         (["train", "CartPole-v1", "--num-envs", "-1"], "num_envs is -1; it must be at least 0"),
         (["train", "CartPole-v1", "--hidden-size", "-3"], "hidden_size is -3"),
-        (["train", "CartPole-v1", "--num-minibatches", "7"], "does not divide the 64 chunks"),
+        (["train", "CartPole-v1", "--num-envs", "6"], "does not divide the 6 chunks"),
         (["train", "CartPole-v1", "--env-kwargs", "{"], "not JSON"),
         (["train", "CartPole-v1", "--device", "tpu"], "Device 'tpu' cannot be used"),
         (["train", "CartPole-v1", "--colour", "red"], "--colour"),

@@ -14,7 +14,7 @@ from recurrent_rl.errors import UserError
     ("setting", "message"),
     [
         ({"num_envs": -1}, "num_envs is -1; it must be at least 0"),
-        ({"num_steps": -5}, "num_steps is -5; it must be at least 1"),
+        ({"num_steps": -5}, "num_steps is -5; it must be at least 0"),
         ({"total_timesteps": 0}, "total_timesteps is 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be greater than 0"),
         ({"gamma": 1.5}, "gamma is 1.5; it must be between 0 and 1"),
@@ -27,7 +27,7 @@ from recurrent_rl.errors import UserError
 )
 def test_a_bad_setting_is_refused_by_name(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        TrainConfig("CartPole-v1", **setting)
+        TrainConfig("CartPole-v1", **setting).sized(500)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,8 @@ def test_a_bad_environment_setting_is_refused_by_name(
     [
         ({"memory": "lsmt"}, "lstm"),
         ({"hidden_size": 0}, "hidden_size is 0"),
+        ({"action_persistence": 1.0}, r"action_persistence is 1.0; it must be in \[0, 1\)"),
+        ({"action_persistence": 0.5, "previous_action": False}, "needs previous_action"),
         ({"encoder_size": 1}, "encoder_size is 1; it must be at least 2"),
         ({"num_layers": -1}, "num_layers is -1"),
         ({"activation": "gelu?"}, "tanh"),
@@ -85,11 +87,54 @@ def test_a_run_takes_at_least_the_steps_it_was_asked_for() -> None:
     assert dataclasses.replace(config, total_timesteps=800).num_iterations == 1
 
 
+def test_rate_and_entropy_bonus_fall_to_zero_unless_they_are_to_stay() -> None:
+    config = TrainConfig(
+        "CartPole-v1",
+        num_envs=8,
+        num_steps=100,
+        total_timesteps=3200,
+        learning_rate=0.4,
+        ent_coef=0.8,
+    )
+    now = [config.at(iteration) for iteration in range(4)]
+    assert [one.learning_rate for one in now] == pytest.approx([0.4, 0.3, 0.2, 0.1])
+    assert [one.ent_coef for one in now] == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    stays = dataclasses.replace(config, lr_schedule="constant", ent_schedule="constant")
+    assert stays.at(3) == stays
+
+
 @pytest.mark.parametrize(
-    ("steps", "copies"), [(1, 8), (100_000, 8), (300_000, 16), (1_000_000, 64), (10**9, 64)]
+    ("steps", "copies"), [(1, 8), (100_000, 8), (300_000, 20), (1_000_000, 64), (10**9, 64)]
 )
 def test_short_runs_have_fewer_copies_unless_asked_for(steps: int, copies: int) -> None:
-    config = TrainConfig("CartPole-v1", total_timesteps=steps)
-    assert config.num_envs == copies
-    assert dataclasses.replace(config, total_timesteps=10**9).num_envs == copies
-    assert TrainConfig("CartPole-v1", total_timesteps=steps, num_envs=3, num_minibatches=1)
+    config = TrainConfig("CartPole-v1", total_timesteps=steps).sized(None)
+    assert (config.num_steps, config.num_envs) == (128, copies)
+    longer = dataclasses.replace(config, total_timesteps=10**9)
+    assert longer.sized(500) == longer  # a run that goes on keeps its copies
+    asked = TrainConfig("CartPole-v1", total_timesteps=steps, num_envs=3, num_minibatches=1)
+    assert asked.sized(None).num_envs == 3
+
+
+@pytest.mark.parametrize(
+    ("episode", "total", "steps", "copies"),
+    [
+        (1, 10**6, 128, 64),
+        (51, 10**6, 153, 52),
+        (103, 10**6, 103, 76),
+        (200, 10**6, 200, 40),
+        (200, 100_000, 200, 8),
+        (500, 100_000, 128, 8),  # would leave 25 rollouts
+        (1026, 10**7, 1026, 8),
+        (3000, 10**7, 128, 64),
+    ],
+)
+def test_rollouts_hold_whole_episodes_where_these_are_not_too_long(
+    episode: int, total: int, steps: int, copies: int
+) -> None:
+    config = TrainConfig("CartPole-v1", total_timesteps=total)
+    sized = config.sized(episode)
+    assert (sized.num_steps, sized.num_envs) == (steps, copies)
+    assert sized.num_envs % sized.num_minibatches == 0
+    asked = dataclasses.replace(config, num_steps=32).sized(episode)
+    assert asked.num_steps == 32
+    assert dataclasses.replace(config, seq_len=64).sized(episode).num_steps == 128

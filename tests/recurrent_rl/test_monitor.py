@@ -45,6 +45,7 @@ def test_a_run_writes_the_tags_that_dashboards_know(tmp_path: Path) -> None:
         "time/fps",
         "train/approx_kl",
         "train/clip_fraction",
+        "train/ent_coef",
         "train/entropy_loss",
         "train/explained_variance",
         "train/learning_rate",

@@ -75,6 +75,26 @@ def test_the_ratio_is_one_before_the_first_step_of_the_optimiser(
         assert trainer.iterate()["memory/first_ratio_error"] < 1e-5
 
 
+def test_the_ratio_is_one_where_actions_persist_and_none_does_into_a_new_episode() -> None:
+    agent = AgentConfig("gru", hidden_size=16, encoder_size=16, action_persistence=0.8)
+    env = EnvConfig('{"max_episode_steps": 7}')
+    config = dataclasses.replace(
+        CONFIG, env_id="recurrent_rl/Pendulum-NoVelocity-v0", agent=agent, env=env
+    )
+    trainer = Trainer(config)
+    for _ in range(3):
+        assert trainer.iterate()["memory/first_ratio_error"] < 1e-5
+    leaves, _, _ = trainer.collector.rollout.row(3)
+    output = {}
+    for start in (False, True):
+        flags = torch.full((config.num_envs,), start)
+        state = trainer.agent.initial_state(config.num_envs)
+        output[start], _ = trainer.agent.step(leaves, state, flags)
+    moved = output[False].distribution.mode() - output[True].distribution.mode()
+    # But for what the encoder makes of it: 0.8 of the previous action, and nothing at a start.
+    assert_close(moved, 0.8 * leaves["previous_action"], atol=0.05, rtol=0)
+
+
 def test_rows_inserted_by_an_autoreset_have_no_weight_in_the_loss() -> None:
     trainer, rollout, advantages = collected(CONFIG)
     rollout.valid[5, 2] = rollout.valid[17, 4] = False

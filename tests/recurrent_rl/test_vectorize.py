@@ -14,7 +14,7 @@ from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.envs.batch import BatchEnv
 from recurrent_rl.errors import UserError
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.vectorize import find_spec, known_returns, make_vector_env
+from recurrent_rl.vectorize import find_spec, known_returns, longest_episode, make_vector_env
 
 # Its version differs between releases of Gymnasium.
 TAXI = max(env_id for env_id in gym.registry if env_id.startswith("Taxi-"))
@@ -102,6 +102,21 @@ def test_an_environment_that_cannot_be_made_is_refused_by_name(
 ) -> None:
     with pytest.raises(UserError, match=f"{env_id} could not be made"):
         make_vector_env(env_id, 2, config)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "config", "steps"),
+    [
+        ("recurrent_rl/Recall-v0", EnvConfig('{"distance": 30}', flicker=0.1), 32),
+        ("CartPole-v1", EnvConfig(), 500),
+        ("Acrobot-v1", EnvConfig(hide_indices=(4, 5)), 500),
+        ("Blackjack-v1", EnvConfig(), None),  # does not tell
+    ],
+)
+def test_how_long_an_episode_can_be_is_asked_of_the_environment(
+    env_id: str, config: EnvConfig, steps: int | None
+) -> None:
+    assert longest_episode(env_id, config) == steps
 
 
 @pytest.mark.parametrize(
