@@ -8,6 +8,7 @@ The runs are those of `recurrent-rl benchmark popgym` and `recurrent-rl benchmar
 recipe: the defaults. Where a task is also run with settings of its own (`PRESETS`), the table shows
 both. Finished runs leave a line each in benchmarks/results/published.jsonl, from
 which the table is made; their policies stay in runs/benchmark-popgym and runs/benchmark-control.
+Learning curves of the runs there are go to docs/published.png.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ import numpy as np
 from jobs import arguments, do, read_rows
 
 from recurrent_rl.benchmark import Job, plan
-from recurrent_rl.comparison import task_name, with_interval
+from recurrent_rl.comparison import Comparison, task_name, with_interval
 from recurrent_rl.monitor import flat
 from recurrent_rl.results import Run, load_run
 from recurrent_rl.suites import SUITES
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "published.jsonl"
+CURVES = ROOT / "docs" / "published.png"
 
 Row = dict[str, Any]
 
@@ -76,12 +78,7 @@ PUBLISHED = {
 # Settings of its own that help a task, beside the defaults.
 PRESETS: dict[str, dict[str, Any]] = {
     "CartPole-NoVelocity": {"update_epochs": 10},
-    "Pendulum-NoVelocity": {
-        "gamma": 0.9,
-        "gae_lambda": 0.9,
-        "num_minibatches": 8,
-        "update_epochs": 20,
-    },
+    "Pendulum-NoVelocity": {"num_steps": 200, "ent_coef": 0.0},  # whole episodes
     "MountainCar-NoVelocity": {"agent": {"action_persistence": 0.9}},
 }
 PRESET = "preset"  # in the names of such runs
@@ -181,8 +178,12 @@ def main() -> None:
         if not asked.table:
             do(jobs)
     finally:
-        keep([row_of(load_run(job.run_dir)) for job in jobs if job.done])
+        runs = [load_run(job.run_dir) for job in jobs if job.done]
+        keep([row_of(run) for run in runs])
     print(table(read_rows(RESULTS)))
+    if runs:
+        levels = {task: published.figure for task, published in PUBLISHED.items()}
+        Comparison(runs).draw(CURVES, levels, "best published, recurrent")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import dataclasses
 import importlib
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import methodcaller
@@ -192,8 +192,14 @@ class Comparison:
                 parts.append(f"| {a} | {mean} | " + " | ".join(shown) + " |")
         return "\n".join(parts) + "\n"
 
-    def draw(self, path: Path) -> None:
-        """Draw the learning curves, one panel a task: mean over runs, and their range."""
+    def draw(self, path: Path, levels: Mapping[str, float] | None = None, what: str = "") -> None:
+        """Draw the learning curves, one panel a task: mean over runs, and their range.
+
+        Args:
+            path: the picture's file.
+            levels: of some tasks a return to draw as a broken line.
+            what: the name of these returns.
+        """
         matplotlib = _optional("matplotlib")
         matplotlib.use("Agg")
         pyplot = _optional("matplotlib.pyplot")
@@ -211,6 +217,8 @@ class Comparison:
                     panel.plot(steps / 1e6, curves.mean(axis=0), color=colour, label=method)
                     low, high = curves.min(axis=0), curves.max(axis=0)
                     panel.fill_between(steps / 1e6, low, high, color=colour, alpha=0.2, linewidth=0)
+            if levels and task in levels:
+                panel.axhline(levels[task], color="black", linestyle="--", linewidth=1, label=what)
             panel.set_title(task, fontsize=10)
             panel.grid(alpha=0.3)
         for panel in panels[len(self.tasks) :]:

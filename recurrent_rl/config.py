@@ -105,8 +105,8 @@ class TrainConfig:
     """Copies of the environment stepped side by side. By default (0) as many as make a rollout of
     8,192 steps, or in a short run as few, down to 8, as leave it 100 rollouts to learn from."""
     num_steps: int = 0
-    """Steps that each copy takes per rollout. By default (0) whole episodes, 128 steps or one
-    episode long, where their longest length is known and leaves room for a few copies; else 128."""
+    """Steps that each copy takes per rollout. By default (0) whole episodes, one or about 128 steps
+    of them, where their longest length is known and 8 copies leave 100 such rollouts; else 128."""
     seq_len: int | None = None
     """Length of the chunks a rollout is cut into for back-propagation through time: by default
     the whole rollout. It must divide num_steps."""
@@ -207,15 +207,17 @@ class TrainConfig:
         Raises:
             UserError: `seq_len` or `num_minibatches` does not divide what it has to.
         """
-        batch = min(BATCH, max(COPIES * STEPS, self.total_timesteps // ROLLOUTS))
+        share = self.total_timesteps // ROLLOUTS
+        batch = min(BATCH, max(COPIES * STEPS, share))
+        longest = min(2 * BATCH, share) // COPIES
         steps = self.num_steps or STEPS
-        episode = longest_episode or batch  # where unknown, as one that is too long
-        if not (self.num_steps or self.seq_len) and episode <= 2 * batch // COPIES:
+        episode = longest_episode or longest + 1  # where unknown, as one that is too long
+        if not (self.num_steps or self.seq_len) and episode <= longest:
             steps = episode * max(1, round(STEPS / episode))
         copies = self.num_envs
         if not copies:
-            share = self.num_minibatches  # each minibatch has as many copies
-            copies = share * max(-(-COPIES // share), batch // (steps * share))
+            parts = self.num_minibatches  # each minibatch has as many copies
+            copies = parts * max(-(-COPIES // parts), batch // (steps * parts))
         return dataclasses.replace(self, num_steps=steps, num_envs=copies)
 
     def _check_chunks(self) -> None:
