@@ -100,14 +100,8 @@ def plan(
 
 def _check_same(job: Job) -> None:
     """Refuse a folder whose run has other settings; threads and the path to it change no result."""
-    there = dataclasses.replace(load_config(job.run_dir), threads=0, log_dir="")
-    wanted = dataclasses.replace(
-        job.config,
-        num_steps=job.config.num_steps or there.num_steps,  # those left to the default
-        num_envs=job.config.num_envs or there.num_envs,
-        threads=0,
-        log_dir="",
-    )
+    there = dataclasses.replace(load_config(job.run_dir).asked(), threads=0, log_dir="")
+    wanted = dataclasses.replace(job.config, threads=0, log_dir="")
     if there != wanted:
         old, new = (dataclasses.asdict(config) for config in (there, wanted))
         different = ", ".join(name for name in old if old[name] != new[name])

@@ -232,8 +232,12 @@ class Comparison:
             for panel in panels
             for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
         }
+        beside = 55 * columns // (8 + max(map(len, handles)))  # as many as the width has room for
         figure.legend(
-            handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(handles))
+            handles.values(),
+            handles.keys(),
+            loc="outside lower center",
+            ncols=max(1, min(beside, len(handles))),
         )
         figure.savefig(path, dpi=110)
         pyplot.close(figure)
@@ -319,7 +323,7 @@ def method_labels(configs: Sequence[TrainConfig]) -> list[str]:
     """What tells each run's method from the others': the memory, and the settings that differ."""
     settings = []
     for config in configs:
-        values = flat(dataclasses.asdict(config))
+        values = flat(dataclasses.asdict(config.asked()))
         settings.append(
             {
                 key: value

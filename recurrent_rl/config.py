@@ -167,6 +167,9 @@ class TrainConfig:
     agent: AgentConfig = field(default_factory=AgentConfig)
     env: EnvConfig = field(default_factory=EnvConfig)
 
+    chosen: Annotated[tuple[str, ...], tyro.conf.Suppress] = ()
+    """Which of num_envs and num_steps were left to the default, and then chosen by `sized`."""
+
     def __post_init__(self) -> None:
         for name in (
             "total_timesteps",
@@ -218,7 +221,15 @@ class TrainConfig:
         if not copies:
             parts = self.num_minibatches  # each minibatch has as many copies
             copies = parts * max(-(-COPIES // parts), batch // (steps * parts))
-        return dataclasses.replace(self, num_steps=steps, num_envs=copies)
+        left = tuple(name for name in ("num_envs", "num_steps") if not getattr(self, name))
+        return dataclasses.replace(
+            self, num_steps=steps, num_envs=copies, chosen=(*self.chosen, *left)
+        )
+
+    def asked(self) -> TrainConfig:
+        """The same before `sized`: what was left to the default is 0 again."""
+        sizes: dict[str, Any] = dict.fromkeys(self.chosen, 0)
+        return dataclasses.replace(self, chosen=(), **sizes)
 
     def _check_chunks(self) -> None:
         if self.num_steps % self.chunk_length:
@@ -280,7 +291,8 @@ class TrainConfig:
         try:
             fields = json.loads(text)
             agent, env = AgentConfig(**fields.pop("agent")), EnvConfig.from_dict(fields.pop("env"))
-            return cls(**fields, agent=agent, env=env)
+            chosen = tuple(fields.pop("chosen", ()))
+            return cls(**fields, agent=agent, env=env, chosen=chosen)
         except (TypeError, KeyError, ValueError) as error:
             raise UserError(
                 f"The run's config.json cannot be read ({error}). Was it written by another "

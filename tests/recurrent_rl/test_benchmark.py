@@ -117,6 +117,13 @@ def test_a_benchmark_runs_compares_and_does_nothing_twice(tmp_path: Path) -> Non
         assert expected in report
 
 
+def test_a_run_is_taken_up_again_whose_rollouts_were_left_to_the_default(tmp_path: Path) -> None:
+    (job, _) = planned(tmp_path, settings={})
+    job.run_dir.mkdir(parents=True)
+    (job.run_dir / "config.json").write_text(job.config.sized(9).to_json())
+    assert planned(tmp_path, settings={})[0] == job
+
+
 def test_a_folder_with_a_run_of_other_settings_is_not_taken_over(tmp_path: Path) -> None:
     (job, _) = planned(tmp_path)
     job.run_dir.mkdir(parents=True)
@@ -185,6 +192,8 @@ def test_methods_are_named_by_what_differs() -> None:
     other = dataclasses.replace(config, seed=3, gae_lambda=1.0, env_id="recurrent_rl/Recall-v0")
     assert method_labels([config, config]) == ["gru", "gru"]
     assert method_labels([config, other]) == ["gru, gae_lambda 0.95", "gru, gae_lambda 1.0"]
+    sized = [config.sized(50), other.sized(70)]  # rollouts of 150 and 140 steps
+    assert method_labels(sized) == method_labels([config, other])
     env = EnvConfig(env_kwargs='{"length": 9}', flicker=0.1)
     assert task_name(dataclasses.replace(config, env=env)) == "TMaze, length 9, flicker 0.1"
 

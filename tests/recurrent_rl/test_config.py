@@ -136,6 +136,9 @@ def test_rollouts_hold_whole_episodes_where_these_are_not_too_long(
     sized = config.sized(episode)
     assert (sized.num_steps, sized.num_envs) == (steps, copies)
     assert sized.num_envs % sized.num_minibatches == 0
+    assert sized.asked() == config
+    assert TrainConfig.from_json(sized.to_json()) == sized
     asked = dataclasses.replace(config, num_steps=32).sized(episode)
+    assert asked.asked().num_steps == 32
     assert asked.num_steps == 32
     assert dataclasses.replace(config, seq_len=64).sized(episode).num_steps == 128
