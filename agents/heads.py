@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from recurrent_rl.agents.encoders import orthogonal
-from recurrent_rl.agents.spaces import check_action_space
+from recurrent_rl.agents.spaces import UnsupportedSpaceError, check_action_space
 
 INITIAL_GAIN = 0.01  # a first policy near uniform (Andrychowicz et al. 2021, 3.2)
 LOG_STD_RANGE = (-5.0, 2.0)  # standard deviations 0.007 to 7.4; -1..1 spans a bounded action
@@ -319,12 +319,13 @@ def make_head(space: gym.Space[Any], input_size: int, persistence: float = 0.0) 
         persistence: of a continuous action, as in `BoxHead`.
 
     Raises:
-        UnsupportedSpaceError: there is none.
-        ValueError: actions are to persist that are not continuous.
+        UnsupportedSpaceError: there is none, or actions are to persist that are not continuous.
     """
     check_action_space(space)
     if persistence and not isinstance(space, spaces.Box):
-        raise ValueError(f"action_persistence is for continuous actions; these are {space}.")
+        raise UnsupportedSpaceError(
+            f"action_persistence is for continuous actions, and the action space is {space}."
+        )
     if isinstance(space, spaces.Discrete):
         return DiscreteHead(space, input_size)
     if isinstance(space, spaces.MultiDiscrete):

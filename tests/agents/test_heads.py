@@ -210,7 +210,7 @@ def test_actions_that_persist_begin_as_autoregressive_noise_of_unit_variance() -
 
 
 def test_only_continuous_actions_persist() -> None:
-    with pytest.raises(ValueError, match="action_persistence is for continuous actions"):
+    with pytest.raises(UnsupportedSpaceError, match="action_persistence is for continuous actions"):
         make_head(spaces.Discrete(3), 4, persistence=0.5)
 
 
