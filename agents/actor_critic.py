@@ -220,16 +220,17 @@ class ActorCritic(nn.Module):
         episode_start: Tensor | None,
         action_mask: Tensor | None,
     ) -> tuple[AgentOutput, MemoryState]:
-        previous = leaves[PREVIOUS_ACTION] if self.config.action_persistence else None
         # `forward` by name: calls through nn.Module cost a third of an acting step.
+        seen = leaves
         if self.config.normalize_observations:
-            leaves = self.observation_normaliser.forward(leaves)
+            seen = self.observation_normaliser.forward(leaves)
         features, states = [], []
         for encoder, run, part in zip(self._encoders, remember, self._split(state), strict=True):
-            feature, new_state = run(encoder.forward(leaves, episode_start), part, episode_start)
+            feature, new_state = run(encoder.forward(seen, episode_start), part, episode_start)
             features.append(feature)
             states.append(new_state)
         # features[0] is the actor's, features[-1] the critic's: the same where they share.
+        previous = leaves[PREVIOUS_ACTION] if self.config.action_persistence else None
         if previous is not None and episode_start is not None:
             previous = previous.masked_fill(episode_start.unsqueeze(-1), 0.0)
         distribution = self.head.forward(features[0], action_mask, previous)
