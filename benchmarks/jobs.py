@@ -8,8 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from recurrent_rl.benchmark import Job, run_all
+from recurrent_rl.benchmark import Job, plan, run_all
+from recurrent_rl.suites import SUITES
 from recurrent_rl.trainer import available_cores
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def arguments(description: str | None, seeds: int, episodes: int) -> argparse.ArgumentParser:
@@ -21,6 +24,12 @@ def arguments(description: str | None, seeds: int, episodes: int) -> argparse.Ar
     parser.add_argument("--episodes", type=int, default=episodes)
     parser.add_argument("--table", action="store_true", help="of the runs there are")
     return parser
+
+
+def suite_jobs(name: str, seeds: int, episodes: int) -> list[Job]:
+    """The runs of `recurrent-rl benchmark NAME`, in the folder that it takes by default."""
+    suite, out = SUITES[name], ROOT / "runs" / f"benchmark-{name}"
+    return plan(suite, out, memories=suite.memories, seeds=seeds, episodes=episodes, settings={})
 
 
 def do(jobs: list[Job]) -> None:

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from jobs import arguments, do
+from jobs import ROOT, arguments, do, suite_jobs
 
-from recurrent_rl.benchmark import Job, plan
 from recurrent_rl.comparison import Comparison
 from recurrent_rl.results import Run, learning_curve, load_run
 from recurrent_rl.suites import SUITES
@@ -25,16 +24,10 @@ from recurrent_rl.suites import SUITES
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-ROOT = Path(__file__).resolve().parents[1]
 SUITE = SUITES["ladder"]
 RUNG = 64
 """The horizon whose gradients are shown; its episodes fit into a sequence."""
 LAGS = (2, 4, 8, 16, 32, 64)
-
-
-def jobs_of(seeds: int, episodes: int) -> list[Job]:
-    out = ROOT / "runs" / "benchmark-ladder"
-    return plan(SUITE, out, memories=SUITE.memories, seeds=seeds, episodes=episodes, settings={})
 
 
 def horizon(run: Run) -> int:
@@ -76,7 +69,7 @@ def draw(runs: list[Run], path: Path) -> None:
 
 def main() -> None:
     asked = arguments(__doc__, SUITE.seeds, episodes=500).parse_args()
-    jobs = jobs_of(asked.seeds, asked.episodes)
+    jobs = suite_jobs("ladder", asked.seeds, asked.episodes)
     if not asked.table:
         do(jobs)
     runs = [load_run(job.run_dir) for job in jobs if job.done]

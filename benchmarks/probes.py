@@ -15,15 +15,40 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import cross_entropy, layer_norm, linear, one_hot
 
+from recurrent_rl.agents.cells import GRU
 from recurrent_rl.agents.registry import MEMORIES, make_memory
+from recurrent_rl.agents.states import LayerState
 from recurrent_rl.trainer import keep_freed_memory, set_threads
 
 COPIES = 32
 NOT_ASKED = -100  # what cross_entropy leaves out
 
 Batch = tuple[Tensor, Tensor]  # inputs [T, B, F], answers [T, B]
+
+
+class LayerNormGRU(GRU):
+    """A GRU whose sums W x and U h are normalised over the units (Ba et al. 2016, section 3.1).
+
+    Not in the library: what it is worth is asked here. The normalisation has no scale or shift of
+    its own; the biases are added after it.
+    """
+
+    kernels = ("loop",)
+
+    def step_layer(self, x: Tensor, fields: LayerState, layer: int) -> tuple[Tensor, LayerState]:
+        w, u, b, d = self.torch_weights(layer)
+        (h,) = fields
+        rows = [3 * self.hidden_size]
+        r_x, z_x, n_x = (layer_norm(linear(x, w), rows) + b).chunk(3, -1)
+        r_h, z_h, n_h = (layer_norm(linear(h, u), rows) + d).chunk(3, -1)
+        r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+        h = (1 - z) * torch.tanh(n_x + r * n_h) + z * h
+        return h, (h,)
+
+
+MEMORIES["gru, layer norm"] = LayerNormGRU
 
 
 def delay(steps: int) -> Batch:

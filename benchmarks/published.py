@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jobs import arguments, do, read_rows
+from jobs import ROOT, arguments, do, read_rows
 
 from recurrent_rl.benchmark import Job, plan
 from recurrent_rl.comparison import Comparison, task_name, with_interval
@@ -27,7 +26,6 @@ from recurrent_rl.monitor import flat
 from recurrent_rl.results import Run, load_run
 from recurrent_rl.suites import SUITES
 
-ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "published.jsonl"
 CURVES = ROOT / "docs" / "published.png"
 ALL = [""]  # what the names of all tasks begin with

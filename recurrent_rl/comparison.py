@@ -323,7 +323,7 @@ def method_labels(configs: Sequence[TrainConfig]) -> list[str]:
     """What tells each run's method from the others': the memory, and the settings that differ."""
     settings = []
     for config in configs:
-        values = flat(dataclasses.asdict(config.asked()))
+        values = flat(dataclasses.asdict(config.asked())) | dict.fromkeys(config.chosen, "default")
         settings.append(
             {
                 key: value

@@ -93,14 +93,14 @@ def _levels(name: str, *total_timesteps: int) -> tuple[Task, ...]:
 M = 1_000_000
 
 POPGYM = (
-    *_levels("RepeatPrevious", 2 * M, 5 * M, 5 * M),
-    *_levels("RepeatFirst", 2 * M, 2 * M, 5 * M),
+    *_levels("RepeatPrevious", M, 5 * M, 5 * M),
+    *_levels("RepeatFirst", M, 2 * M, 5 * M),
     *_levels("Autoencode", 15 * M, 5 * M, 10 * M),
     *_levels("CountRecall", 10 * M, 5 * M, 5 * M),
-    *_levels("MultiarmedBandit", 15 * M, 10 * M, 10 * M),
+    *_levels("MultiarmedBandit", 15 * M, 10 * M, 5 * M),
     *_levels("HigherLower", 2 * M, 2 * M, 2 * M),
     *_levels("NoisyPositionOnlyCartPole", 10 * M, 15 * M, 10 * M),
-    *_levels("PositionOnlyCartPole", 2 * M, 2 * M, 2 * M),
+    *_levels("PositionOnlyCartPole", M, M, M),
 )
 
 LADDER = (M // 2, M // 2, M // 2, M, 2 * M, 4 * M)
@@ -130,7 +130,9 @@ SUITES: dict[str, Suite] = {
     ),
     "long": Suite(
         "one thing to remember for a thousand steps",
-        (_ours("TMaze", 5 * M, length=1000), _ours("Recall", 10 * M, distance=1024)),
+        (_ours("TMaze", 5 * M, length=1000), _ours("Recall", 5 * M, distance=1024)),
+        memories=("mingru", "gru", "lstm", "gru-rotor"),
+        seeds=1,
     ),
     "untuned": Suite(
         "two environments that no default was chosen for, without velocities (need box2d)",

@@ -194,6 +194,8 @@ def test_methods_are_named_by_what_differs() -> None:
     assert method_labels([config, other]) == ["gru, gae_lambda 0.95", "gru, gae_lambda 1.0"]
     sized = [config.sized(50), other.sized(70)]  # rollouts of 150 and 140 steps
     assert method_labels(sized) == method_labels([config, other])
+    longer = dataclasses.replace(config, num_steps=256).sized(50)
+    assert method_labels([sized[0], longer]) == ["gru, num_steps default", "gru, num_steps 256"]
     env = EnvConfig(env_kwargs='{"length": 9}', flicker=0.1)
     assert task_name(dataclasses.replace(config, env=env)) == "TMaze, length 9, flicker 0.1"
 
