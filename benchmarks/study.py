@@ -1,143 +1,188 @@
-"""What makes recurrent PPO learn: one change at a time to the defaults, on six tasks.
+"""What makes recurrent PPO learn: one change at a time to the defaults, on four tasks.
 
-    python benchmarks/study.py                     # all runs, then the table
-    python benchmarks/study.py --only memory lru   # some variants: names or their beginnings
-    python benchmarks/study.py --table             # the table of the runs there are
+    python benchmarks/study.py                      # all runs, then the table and docs/study.png
+    python benchmarks/study.py --only memory lambda # some changes: names or their beginnings
+    python benchmarks/study.py --table              # those of the runs there are
 
-The runs are those of `recurrent-rl benchmark`: resumable, as many side by side as there are cores.
+The tasks are those of `recurrent-rl benchmark memory`, with fewer steps. Shown is the mean return
+over the whole training, so that what learns sooner stands higher. The runs are in runs/study:
+resumable, as many side by side as there are cores.
 """
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from jobs import do
+import matplotlib as mpl
+import numpy as np
+from jobs import ROOT, arguments, do
 
-from recurrent_rl.agents.actor_critic import AgentConfig
-from recurrent_rl.agents.registry import MEMORIES
 from recurrent_rl.benchmark import Job, plan
-from recurrent_rl.comparison import with_interval
-from recurrent_rl.config import EnvConfig
-from recurrent_rl.evaluation import Figures, SavedEvaluation
-from recurrent_rl.suites import Suite, Task
+from recurrent_rl.comparison import common_curves, task_name
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.results import Run, load_run
+from recurrent_rl.suites import SUITES
 
-STEPS = 1_000_000
-BASE = "base"
+mpl.use("Agg")
+from matplotlib import pyplot as plt
 
-
-def task(name: str, steps: int = STEPS, kwargs: str = "{}") -> Task:
-    return Task(name, f"recurrent_rl/{name}-v0", steps, EnvConfig(env_kwargs=kwargs))
-
-
-SUITE = Suite(
-    "what stands for each kind of demand",
-    (
-        task("RepeatPrevious-Medium"),  # an exact delay of 32 steps
-        task("Autoencode-Easy"),  # much, in an order
-        task("CountRecall-Easy"),  # counting
-        task("MultiarmedBandit-Easy"),  # exploration, and its result
-        task("NoisyPositionOnlyCartPole-Medium"),  # filtering noise
-        task("Recall", kwargs='{"distance": 64}'),  # one thing, for long
-    ),
+STEPS = (150_000, 150_000, 250_000, 100_000)
+TASKS = tuple(
+    dataclasses.replace(task, total_timesteps=steps)
+    for task, steps in zip(SUITES["memory"].tasks, STEPS, strict=True)
 )
+SUITE = dataclasses.replace(SUITES["memory"], tasks=TASKS)
+OUT = ROOT / "runs" / "study"
+DEFAULTS = "defaults"
+SEEDS_OF_DEFAULTS = 5
+"""How far seeds lie apart is measured once, with the defaults."""
 
-# Changes to the defaults; lists in the order of the table.
-VARIANTS: dict[str, dict[str, Any]] = {
-    BASE: {},
-    **{
-        f"memory-{name}": {"agent": {"memory": name}}
-        for name in MEMORIES
-        if name != AgentConfig.memory
+
+def of_agent(**fields: Any) -> dict[str, Any]:
+    return {"agent": fields}
+
+
+# Changes to the defaults, by what they are about.
+GROUPS: dict[str, dict[str, dict[str, Any]]] = {
+    "memory": {
+        f"memory {name}": of_agent(memory=name)
+        for name in ("rnn", "lstm", "gru", "mingru", "lru", "rotor")
     },
-    "units-64": {"agent": {"hidden_size": 64}},
-    "units-256": {"agent": {"hidden_size": 256}},
-    "layers-2": {"agent": {"num_layers": 2}},
-    "previous-nothing": {"agent": {"previous_action": False}},
-    "previous-action-reward": {"agent": {"previous_reward": True}},
-    "separate-memory": {"agent": {"separate_memory": True}},
-    "chrono-none": {"agent": {"horizon": 0}},
-    "chrono-128": {"agent": {"horizon": 128}},
-    "chrono-8192": {"agent": {"horizon": 8192}},
-    "sequences-16": {"seq_len": 16},
-    "sequences-32": {"seq_len": 32},
-    "sequences-32-refreshed": {"seq_len": 32, "refresh_state": True},
-    "sequences-256": {"num_steps": 256, "num_envs": 32},
-    "sequences-512": {"num_steps": 512, "num_envs": 16},
-    "copies-16": {"num_envs": 16},
-    "copies-256": {"num_envs": 256},
-    "epochs-2": {"update_epochs": 2},
-    "epochs-8": {"update_epochs": 8},
-    "minibatches-2": {"num_minibatches": 2},
-    "minibatches-8": {"num_minibatches": 8},
-    "rate-3e-4": {"learning_rate": 3e-4},
-    "rate-3e-3": {"learning_rate": 3e-3},
-    "rate-constant": {"lr_schedule": "constant"},
-    "gamma-0.9": {"gamma": 0.9},
-    "gamma-0.999": {"gamma": 0.999},
-    "lambda-0.8": {"gae_lambda": 0.8},
-    "lambda-1": {"gae_lambda": 1.0},
-    "entropy-0": {"ent_coef": 0.0},
-    "entropy-0.01": {"ent_coef": 0.01},
-    "clip-0.1": {"clip_coef": 0.1},
-    "gradient-norm-2": {"max_grad_norm": 2.0},
-    "returns-as-they-are": {"agent": {"normalize_returns": False}},
-    "observations-as-they-are": {"agent": {"normalize_observations": False}},
-    "advantages-as-they-are": {"normalize_advantages": False},
+    "agent": {
+        "no previous action": of_agent(previous_action=False),
+        "previous reward": of_agent(previous_reward=True),
+        "memory of its own for the critic": of_agent(separate_memory=True),
+        "gates start half open": of_agent(horizon=0),
+        "64 units": of_agent(hidden_size=64),
+        "two layers": of_agent(num_layers=2),
+    },
+    "sequences": {
+        "rollouts of 128 steps": {"num_steps": 128},
+        "rollouts of 32 steps": {"num_steps": 32},
+        "sequences of 8 steps": {"num_steps": 128, "seq_len": 8},
+        "sequences of 8, states refreshed": {
+            "num_steps": 128,
+            "seq_len": 8,
+            "refresh_state": True,
+        },
+    },
+    "returns and exploration": {
+        "lambda 0.8": {"gae_lambda": 0.8},
+        "lambda 1": {"gae_lambda": 1.0},
+        "gamma 0.9": {"gamma": 0.9},
+        "gamma 0.999": {"gamma": 0.999},
+        "no entropy bonus": {"ent_coef": 0.0},
+        "entropy bonus steady": {"ent_schedule": "constant"},
+    },
+    "scales": {
+        "returns as they are": of_agent(normalize_returns=False),
+        "observations as they are": of_agent(normalize_observations=False),
+        "advantages as they are": {"normalize_advantages": False},
+    },
+    "optimisation": {
+        "2 epochs": {"update_epochs": 2},
+        "10 epochs": {"update_epochs": 10},
+        "no end by KL": {"target_kl": None},
+        "8 minibatches": {"num_minibatches": 8},
+        "rate 3e-4": {"learning_rate": 3e-4},
+        "rate 3e-3": {"learning_rate": 3e-3},
+        "rate steady": {"lr_schedule": "constant"},
+    },
 }
+CHANGES = dict(chain.from_iterable(group.items() for group in GROUPS.values()))
 
 
-def jobs_of(names: list[str], out: Path, seeds: int, steps: int) -> list[Job]:
-    jobs = []
-    for name in names:
-        settings = dict(VARIANTS[name])
-        agent = dict(settings.pop("agent", {}))
-        memory = agent.pop("memory", AgentConfig.memory)
-        jobs += plan(
-            SUITE,
-            out,
-            memories=[memory],
-            seeds=seeds,
-            episodes=500,
-            settings=settings | {"agent": agent, "memory_interval": 0},
-            name=name,
-            total_timesteps=steps,
-        )
-    return sorted(jobs, key=lambda job: job.config.seed)  # seeds outermost
+def jobs_of(change: str, seeds: int, episodes: int) -> list[Job]:
+    settings = dict(CHANGES.get(change, {}))
+    agent = dict(settings.pop("agent", {}))
+    memory = agent.pop("memory", TrainConfig("").agent.memory)
+    return plan(
+        SUITE,
+        OUT,
+        memories=[memory],
+        seeds=max(seeds, SEEDS_OF_DEFAULTS) if change == DEFAULTS else seeds,
+        episodes=episodes,
+        settings=settings | {"agent": agent, "memory_interval": 0},
+        name=change,
+    )
 
 
-def table(names: list[str], out: Path, seeds: int, steps: int) -> str:
-    """Markdown: each variant's return, ± half of its 95 % interval over seeds; of one, episodes."""
-    titles = [one.name for one in SUITE.tasks]
-    lines = ["| change | " + " | ".join(titles) + " |", "|---|" + "---|" * len(titles)]
-    for name in names:
-        found: dict[str, list[Figures]] = {title: [] for title in titles}
-        for job in jobs_of([name], out, seeds, steps):
-            if evaluation := SavedEvaluation.load(job.run_dir):
-                found[job.run_dir.name.partition("__")[0]].append(evaluation.greedy)
-        cells = [
-            with_interval([one.mean_return for one in of_task], of_task[0].ci95) if of_task else ""
-            for of_task in found.values()
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+Found = dict[str, dict[str, list[Run]]]
+"""Runs by change and task."""
+
+
+def found_runs(changes: list[str], seeds: int, episodes: int) -> Found:
+    found: Found = {}
+    for change in changes:
+        found[change] = {task.name: [] for task in TASKS}
+        for job in jobs_of(change, seeds, episodes):
+            if job.done:
+                found[change][task_name(job.config)].append(load_run(job.run_dir))
+    return found
+
+
+def over_training(run: Run) -> float:
+    """The mean return over the steps of training."""
+    return float(np.average(run.returns, weights=np.diff(run.steps, prepend=0)))
+
+
+def table(found: Found) -> str:
+    """Markdown: mean over seeds; of the defaults with the range of seeds."""
+    names = [task.name for task in TASKS]
+    lines = ["| change | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    for change, of_task in found.items():
+        cells = []
+        for name in names:
+            scores = [over_training(run) for run in of_task[name]]
+            cell = f"{np.mean(scores):.3g}" if scores else ""
+            if len(scores) > 1:
+                cell += f" ({min(scores):.3g} to {max(scores):.3g})"
+            cells.append(cell)
+        lines.append(f"| {change} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+def draw(found: Found, path: Path) -> None:
+    """A row for each group of changes, a column for each task; black: the defaults' seeds."""
+    figure, axes = plt.subplots(
+        len(GROUPS), len(TASKS), figsize=(13, 2.4 * len(GROUPS)), layout="constrained"
     )
-    parser.add_argument("--only", nargs="+", default=[""], metavar="VARIANT")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--out", type=Path, default=Path("runs/study"))
-    parser.add_argument("--table", action="store_true")
+    for row, group in zip(axes, GROUPS.values(), strict=True):
+        for axis, task in zip(row, TASKS, strict=True):
+            for number, change in enumerate([DEFAULTS, *group], -1):
+                runs = found.get(change, {}).get(task.name)
+                if runs:
+                    steps, curves = common_curves(runs)
+                    colour = "black" if change == DEFAULTS else f"C{number}"
+                    axis.plot(steps / 1e3, curves.mean(axis=0), color=colour, label=change)
+                    if len(runs) > 1:
+                        low, high = curves.min(axis=0), curves.max(axis=0)
+                        axis.fill_between(steps / 1e3, low, high, color=colour, alpha=0.15, lw=0)
+            axis.grid(alpha=0.3)
+        row[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        row[0].set_ylabel("episode return")
+    for axis, task in zip(axes[0], TASKS, strict=True):
+        axis.set_title(task.name, fontsize=10)
+    for axis in axes[-1]:
+        axis.set_xlabel("thousand steps")
+    figure.savefig(path, dpi=90)
+
+
+def main() -> None:
+    parser = arguments(__doc__, seeds=1, episodes=100)
+    parser.add_argument("--only", nargs="+", default=[""], metavar="CHANGE")
     asked = parser.parse_args()
-    names = [name for name in VARIANTS if name == BASE or name.startswith(tuple(asked.only))]
+    much = asked.seeds, asked.episodes
     if not asked.table:
-        do(jobs_of(names, asked.out, asked.seeds, asked.steps))
-    print(table(names, asked.out, asked.seeds, asked.steps))
+        chosen = [name for name in CHANGES if name.startswith(tuple(asked.only))]
+        jobs = [job for change in [DEFAULTS, *chosen] for job in jobs_of(change, *much)]
+        do(sorted(jobs, key=lambda job: job.config.seed))  # seeds outermost
+    found = found_runs([DEFAULTS, *CHANGES], *much)
+    print(table(found))
+    draw(found, ROOT / "docs" / "study.png")
 
 
 if __name__ == "__main__":

@@ -110,10 +110,10 @@ SUITES: dict[str, Suite] = {
     "memory": Suite(
         "what memory is worth: four tasks that none solves without",
         (
-            _ours("RepeatPrevious-Easy", M),
-            _ours("TMaze", M, length=50),
-            _ours("Recall", M, distance=64),
-            _ours("CartPole-NoVelocity", M),
+            _ours("RepeatPrevious-Easy", M // 2),
+            _ours("TMaze", M // 2, length=50),
+            _ours("Recall", M // 2, distance=64),
+            _ours("CartPole-NoVelocity", M // 2),
         ),
         memories=("none", "rnn", "lstm", "gru", "gru-rotor"),
     ),
