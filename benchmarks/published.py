@@ -79,7 +79,12 @@ PUBLISHED = {
 # Settings of its own that help a task, beside the defaults.
 PRESETS: dict[str, dict[str, Any]] = {
     "CartPole-NoVelocity": {"update_epochs": 10},
-    "Pendulum-NoVelocity": {"num_steps": 200, "ent_coef": 0.0},  # whole episodes
+    "Pendulum-NoVelocity": {  # whole episodes
+        "num_steps": 200,
+        "gamma": 0.95,
+        "learning_rate": 3e-3,
+        "ent_coef": 0.0,
+    },
     "MountainCar-NoVelocity": {"agent": {"action_persistence": 0.9}},
 }
 PRESET = "preset"  # in the names of such runs

@@ -176,20 +176,19 @@ class Comparison:
         if means:
             tasks, scores = self.scores
             runs = min(len(x) for x in scores.values())
+            rivals = list(means) if len(means) > 1 else []
             parts += [
                 "",
                 f"Over {len(tasks)} of {len(self.tasks)} tasks (those with a known range that all "
                 "methods have), scores from 0, the best memoryless policy, to 1, the best possible;"
                 f" 95 % intervals by a bootstrap over {runs} or more runs, stratified by task:",
                 "",
-                "| | interquartile mean | "
-                + " | ".join(f"P(better than {m})" for m in means)
-                + " |",
-                "|---|---|" + "---|" * len(means),
+                "| | interquartile mean |" + "".join(f" P(better than {m}) |" for m in rivals),
+                "|---|---|" + "---|" * len(rivals),
             ]
             for a, mean in means.items():
-                shown = ["" if a == b else str(improvements[a, b]) for b in means]
-                parts.append(f"| {a} | {mean} | " + " | ".join(shown) + " |")
+                shown = ["" if a == b else str(improvements[a, b]) for b in rivals]
+                parts.append("| " + " | ".join([a, str(mean), *shown]) + " |")
         return "\n".join(parts) + "\n"
 
     def draw(self, path: Path, levels: Mapping[str, float] | None = None, what: str = "") -> None:
