@@ -83,6 +83,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_steps": 200,
         "gamma": 0.95,
         "learning_rate": 3e-3,
+        "update_epochs": 6,
         "ent_coef": 0.0,
     },
     "MountainCar-NoVelocity": {"agent": {"action_persistence": 0.9}},
