@@ -23,8 +23,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -e ".[dev,plot]" -c constraints.txt
 	@touch $@
 
-train: $(INSTALLED)  ## Train a GRU agent on RepeatPrevious-Easy, then evaluate it (SEED=0)
-	$(BIN)/recurrent-rl train recurrent_rl/RepeatPrevious-Easy-v0 --memory gru --seed $(SEED) --total-timesteps 1500000 --eval-episodes 1000 $(ARGS)
+train: $(INSTALLED)  ## Train an agent on RepeatPrevious-Easy, then evaluate it (SEED=0)
+	$(BIN)/recurrent-rl train recurrent_rl/RepeatPrevious-Easy-v0 --seed $(SEED) --total-timesteps 500000 --eval-episodes 1000 $(ARGS)
 
 test: $(INSTALLED)  ## Run the default test suite
 	$(BIN)/pytest $(ARGS)
