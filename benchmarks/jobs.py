@@ -1,4 +1,4 @@
-"""What the benchmarks of learning share: their arguments, doing the missing runs, reading rows."""
+"""What the benchmarks of learning share: arguments, the runs of a suite, doing them, rows."""
 
 from __future__ import annotations
 
