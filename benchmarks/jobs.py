@@ -26,10 +26,14 @@ def arguments(description: str | None, seeds: int, episodes: int) -> argparse.Ar
     return parser
 
 
-def suite_jobs(name: str, seeds: int, episodes: int) -> list[Job]:
-    """The runs of `recurrent-rl benchmark NAME`, in the folder that it takes by default."""
+def suite_jobs(name: str, seeds: int, episodes: int, memory: str | None = None) -> list[Job]:
+    """The runs of `recurrent-rl benchmark NAME`, in the folder that it takes by default.
+
+    With all memories of the suite, or with one.
+    """
     suite, out = SUITES[name], ROOT / "runs" / f"benchmark-{name}"
-    return plan(suite, out, memories=suite.memories, seeds=seeds, episodes=episodes, settings={})
+    memories = suite.memories if memory is None else (memory,)
+    return plan(suite, out, memories=memories, seeds=seeds, episodes=episodes, settings={})
 
 
 def do(jobs: list[Job]) -> None:

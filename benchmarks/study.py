@@ -20,9 +20,9 @@ import matplotlib as mpl
 import numpy as np
 from jobs import ROOT, arguments, do
 
+from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.benchmark import Job, plan
 from recurrent_rl.comparison import common_curves, task_name
-from recurrent_rl.config import TrainConfig
 from recurrent_rl.results import Run, load_run
 from recurrent_rl.suites import SUITES
 
@@ -96,16 +96,15 @@ CHANGES = dict(chain.from_iterable(group.items() for group in GROUPS.values()))
 
 
 def jobs_of(change: str, seeds: int, episodes: int) -> list[Job]:
-    settings = dict(CHANGES.get(change, {}))
-    agent = dict(settings.pop("agent", {}))
-    memory = agent.pop("memory", TrainConfig("").agent.memory)
+    settings = CHANGES.get(change, {})
+    memory = settings.get("agent", {}).get("memory", AgentConfig.memory)
     return plan(
         SUITE,
         OUT,
         memories=[memory],
         seeds=max(seeds, SEEDS_OF_DEFAULTS) if change == DEFAULTS else seeds,
         episodes=episodes,
-        settings=settings | {"agent": agent, "memory_interval": 0},
+        settings=settings | {"memory_interval": 0},
         name=change,
     )
 
@@ -153,7 +152,7 @@ def draw(found: Found, path: Path) -> None:
     for row, group in zip(axes, GROUPS.values(), strict=True):
         for axis, task in zip(row, TASKS, strict=True):
             for number, change in enumerate([DEFAULTS, *group], -1):
-                runs = found.get(change, {}).get(task.name)
+                runs = found[change][task.name]
                 if runs:
                     steps, curves = common_curves(runs)
                     colour = "black" if change == DEFAULTS else f"C{number}"

@@ -17,10 +17,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
-from jobs import arguments, do, read_rows
-from peers import ROOT, RUNNERS, python_of, set_up
+from jobs import ROOT, arguments, do, read_rows, suite_jobs
+from peers import RUNNERS, python_of, set_up
 
-from recurrent_rl.benchmark import Job, plan
 from recurrent_rl.comparison import bootstrapped, probability_of_improvement, student_half_interval
 from recurrent_rl.evaluation import SavedEvaluation
 from recurrent_rl.suites import SUITES, Task
@@ -29,13 +28,8 @@ from recurrent_rl.trainer import available_cores
 SUITE = SUITES["untuned"]
 PEER = "sb3-contrib RecurrentPPO"
 RESULTS = ROOT / "benchmarks" / "results" / "untuned.jsonl"
-OUT = ROOT / "runs" / "benchmark-untuned"
 
 Row = dict[str, Any]
-
-
-def ours(memory: str, seeds: int, episodes: int) -> list[Job]:
-    return plan(SUITE, OUT, memories=[memory], seeds=seeds, episodes=episodes, settings={})
 
 
 def peer(task: Task, seed: int, episodes: int) -> Row:
@@ -56,8 +50,9 @@ def table(memory: str, seeds: int, episodes: int) -> str:
     lines.append("|---|---|---|---|---|---|")
     rows = read_rows(RESULTS)
     for task in SUITE.tasks:
-        jobs = [job for job in ours(memory, seeds, episodes) if job.config.env_id == task.env_id]
-        found = [SavedEvaluation.load(job.run_dir) for job in jobs]
+        jobs = suite_jobs("untuned", seeds, episodes, memory)
+        of_task = [job for job in jobs if job.config.env_id == task.env_id]
+        found = [SavedEvaluation.load(job.run_dir) for job in of_task]
         mine = np.array([one.greedy.mean_return for one in found if one])
         theirs = np.array([row["mean_return"] for row in rows if row["task"] == task.name])
         if min(len(mine), len(theirs)) < 2:
@@ -78,7 +73,7 @@ def main() -> None:
     asked = parser.parse_args()
     if not asked.table:
         set_up("sb3_contrib")
-        do(ours(asked.memory, asked.seeds, asked.episodes))
+        do(suite_jobs("untuned", asked.seeds, asked.episodes, asked.memory))
         there = {(row["task"], row["seed"]) for row in read_rows(RESULTS)}
         missing = [
             (task, seed)
