@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, layer_norm, linear, one_hot
 
-from recurrent_rl.agents.cells import GRU
+from recurrent_rl.agents.cells import GRU, RNN
+from recurrent_rl.agents.memory import Memory
 from recurrent_rl.agents.registry import MEMORIES, make_memory
 from recurrent_rl.agents.states import LayerState
 from recurrent_rl.trainer import keep_freed_memory, set_threads
@@ -31,8 +32,7 @@ Batch = tuple[Tensor, Tensor]  # inputs [T, B, F], answers [T, B]
 class LayerNormGRU(GRU):
     """A GRU whose sums W x and U h are normalised over the units (Ba et al. 2016, section 3.1).
 
-    Not in the library: what it is worth is asked here. The normalisation has no scale or shift of
-    its own; the biases are added after it.
+    The normalisation has no scale or shift of its own; the biases are added after it.
     """
 
     kernels = ("loop",)
@@ -48,7 +48,27 @@ class LayerNormGRU(GRU):
         return h, (h,)
 
 
-MEMORIES["gru, layer norm"] = LayerNormGRU
+class XavierRecurrent(Memory):
+    """Recurrent weights drawn as the input weights are (Glorot and Bengio 2010), not orthogonal."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__(input_size, hidden_size, num_layers)
+        for name, weight in self.named_parameters():
+            if "weight_hh" in name:
+                for block in weight.split(hidden_size):
+                    nn.init.xavier_uniform_(block)
+
+
+class XavierRNN(XavierRecurrent, RNN):
+    """A plain RNN that is not orthogonal at first."""
+
+
+class XavierGRU(XavierRecurrent, GRU):
+    """A GRU that is not orthogonal at first."""
+
+
+# Not in the library: what they are worth is asked here.
+MEMORIES |= {"gru, layer norm": LayerNormGRU, "rnn, Xavier": XavierRNN, "gru, Xavier": XavierGRU}
 
 
 def delay(steps: int) -> Batch:

@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from jobs import ROOT, arguments, do, read_rows, suite_jobs
 from peers import RUNNERS, python_of, set_up
 
 from recurrent_rl.comparison import bootstrapped, probability_of_improvement, student_half_interval
-from recurrent_rl.evaluation import SavedEvaluation
+from recurrent_rl.evaluation import WAYS
+from recurrent_rl.results import load_run
 from recurrent_rl.suites import SUITES, Task
 from recurrent_rl.trainer import available_cores
 
@@ -33,7 +35,7 @@ Row = dict[str, Any]
 
 
 def peer(task: Task, seed: int, episodes: int) -> Row:
-    """Train and evaluate the peer: its row."""
+    """Train and evaluate the peer, and keep the row."""
     command = [str(python_of("sb3_contrib")), str(RUNNERS / "sb3_contrib_untuned.py"), task.env_id]
     command += ["--hide", *map(str, task.env.hide_indices), "--seed", str(seed)]
     command += ["--steps", str(task.total_timesteps), "--episodes", str(episodes)]
@@ -41,27 +43,29 @@ def peer(task: Task, seed: int, episodes: int) -> Row:
     if done.returncode:
         raise RuntimeError(f"{PEER} on {task.name}, seed {seed}: {done.stderr.strip()[-300:]}")
     row: Row = {"task": task.name, "seed": seed, "episodes": episodes}
-    return row | json.loads(done.stdout.splitlines()[-1])
+    row |= json.loads(done.stdout.splitlines()[-1])
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    return row
 
 
 def table(memory: str, seeds: int, episodes: int) -> str:
     """Markdown: mean return over seeds ± half of its 95 % interval, and who is better."""
-    lines = [f"| task | steps | seeds | recurrent-rl | {PEER} | P(ours better) |"]
-    lines.append("|---|---|---|---|---|---|")
+    lines = [f"| task | steps | seeds | actions | recurrent-rl | {PEER} | P(ours better) |"]
+    lines.append("|---|---|---|---|---|---|---|")
     rows = read_rows(RESULTS)
-    for task in SUITE.tasks:
-        jobs = suite_jobs("untuned", seeds, episodes, memory)
-        of_task = [job for job in jobs if job.config.env_id == task.env_id]
-        found = [SavedEvaluation.load(job.run_dir) for job in of_task]
-        mine = np.array([one.greedy.mean_return for one in found if one])
-        theirs = np.array([row["mean_return"] for row in rows if row["task"] == task.name])
+    jobs = [job for job in suite_jobs("untuned", seeds, episodes, memory) if job.done]
+    for task, way in product(SUITE.tasks, ("greedy", "sampled")):
+        runs = [load_run(job.run_dir) for job in jobs if job.config.env_id == task.env_id]
+        mine = np.array([getattr(run.evaluation, way).mean_return for run in runs])
+        theirs = np.array([row[way] for row in rows if row["task"] == task.name])
         if min(len(mine), len(theirs)) < 2:
             continue
         cells = [f"{x.mean():.1f} ± {student_half_interval(x):.1f}" for x in (mine, theirs)]
         better = bootstrapped(probability_of_improvement, [mine, theirs])
         count = f"{len(mine)}" if len(mine) == len(theirs) else f"{len(mine)}, {len(theirs)}"
         lines.append(
-            f"| {task.name} | {task.total_timesteps / 1e6:g} M | {count} | "
+            f"| {task.name} | {task.total_timesteps / 1e6:g} M | {count} | {WAYS[way].label} | "
             f"{cells[0]} | {cells[1]} | {better} |"
         )
     return "\n".join(lines)
@@ -81,14 +85,15 @@ def main() -> None:
             for task in SUITE.tasks
             if (task.name, seed) not in there
         ]
-        with ThreadPoolExecutor(available_cores()) as pool:
+        pool = ThreadPoolExecutor(available_cores())
+        try:
             futures = [pool.submit(peer, *one, asked.episodes) for one in missing]
             for count, future in enumerate(as_completed(futures), 1):
                 row = future.result()
-                with RESULTS.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-                told = f"{row['task']}, seed {row['seed']}: {row['mean_return']:.1f}"
+                told = f"{row['task']}, seed {row['seed']}: {row['greedy']:.1f}"
                 print(f"{count}/{len(missing)} {PEER}, {told}", file=sys.stderr, flush=True)
+        finally:  # at a failure or Ctrl-C begin no more
+            pool.shutdown(cancel_futures=True)
     print(table(asked.memory, asked.seeds, asked.episodes))
 
 
