@@ -103,7 +103,7 @@ POPGYM = (
     *_levels("PositionOnlyCartPole", M, M, M),
 )
 
-LADDER = (M // 4, M // 4, M // 4, M // 2, 2 * M, 4 * M)
+LADDER = (M // 4, M // 4, M // 4, M, 2 * M, 4 * M)
 """Steps for horizons of 1, 4, 16, 64, 256 and 1,024: a longer episode asks once in more steps."""
 
 SUITES: dict[str, Suite] = {
