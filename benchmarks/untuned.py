@@ -14,14 +14,18 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from itertools import product
 from typing import Any
 
 import numpy as np
 from jobs import ROOT, arguments, do, read_rows, suite_jobs
 from peers import RUNNERS, python_of, set_up
 
-from recurrent_rl.comparison import bootstrapped, probability_of_improvement, student_half_interval
+from recurrent_rl.comparison import (
+    Cell,
+    bootstrapped,
+    probability_of_improvement,
+    student_half_interval,
+)
 from recurrent_rl.evaluation import WAYS
 from recurrent_rl.results import load_run
 from recurrent_rl.suites import SUITES, Task
@@ -55,19 +59,21 @@ def table(memory: str, seeds: int, episodes: int) -> str:
     lines.append("|---|---|---|---|---|---|---|")
     rows = read_rows(RESULTS)
     jobs = [job for job in suite_jobs("untuned", seeds, episodes, memory) if job.done]
-    for task, way in product(SUITE.tasks, ("greedy", "sampled")):
-        runs = [load_run(job.run_dir) for job in jobs if job.config.env_id == task.env_id]
-        mine = np.array([getattr(run.evaluation, way).mean_return for run in runs])
-        theirs = np.array([row[way] for row in rows if row["task"] == task.name])
-        if min(len(mine), len(theirs)) < 2:
-            continue
-        cells = [f"{x.mean():.1f} ± {student_half_interval(x):.1f}" for x in (mine, theirs)]
-        better = bootstrapped(probability_of_improvement, [mine, theirs])
-        count = f"{len(mine)}" if len(mine) == len(theirs) else f"{len(mine)}, {len(theirs)}"
-        lines.append(
-            f"| {task.name} | {task.total_timesteps / 1e6:g} M | {count} | {WAYS[way].label} | "
-            f"{cells[0]} | {cells[1]} | {better} |"
-        )
+    for task in SUITE.tasks:
+        own = [job.run_dir for job in jobs if job.config.env_id == task.env_id]
+        cell = Cell(tuple(load_run(run_dir) for run_dir in own))
+        for way in ("greedy", "sampled"):
+            mine = np.array([figures.mean_return for figures in cell.of(way)])
+            theirs = np.array([row[way] for row in rows if row["task"] == task.name])
+            if min(len(mine), len(theirs)) < 2:
+                continue
+            cells = [f"{x.mean():.1f} ± {student_half_interval(x):.1f}" for x in (mine, theirs)]
+            better = bootstrapped(probability_of_improvement, [mine, theirs])
+            count = f"{len(mine)}" if len(mine) == len(theirs) else f"{len(mine)}, {len(theirs)}"
+            lines.append(
+                f"| {task.name} | {task.total_timesteps / 1e6:g} M | {count} | "
+                f"{WAYS[way].label} | {cells[0]} | {cells[1]} | {better} |"
+            )
     return "\n".join(lines)
 
 
