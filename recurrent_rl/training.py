@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from recurrent_rl.agents.files import write_atomically
 from recurrent_rl.checkpoint import FILE_NAME as CHECKPOINT
@@ -21,6 +23,7 @@ from recurrent_rl.trainer import Trainer
 
 POLICY = "policy.safetensors"
 CONFIG = "config.json"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,9 @@ def train(
     """
     trainer = Trainer(config)
     run_dir = new_run_dir(config)
-    save_config(trainer.config, run_dir)
-    return _run(trainer, run_dir, progress, on_iteration)
+    with locked(run_dir):
+        save_config(trainer.config, run_dir)
+        return _run(trainer, run_dir, progress, on_iteration)
 
 
 def resume(
@@ -77,19 +81,38 @@ def resume(
         on_iteration: called after each iteration.
 
     Raises:
-        UserError: the folder holds no run, or its files do not fit together.
+        UserError: the folder holds no run, another process is training it, or its files do not
+            fit together.
         PolicyFileError: the checkpoint is damaged.
     """
     run_dir = Path(run_dir)
     config = load_config(run_dir)
     if total_timesteps is not None:
         config = dataclasses.replace(config, total_timesteps=total_timesteps)
-    trainer = Trainer(config)
-    checkpoint = run_dir / CHECKPOINT
-    if checkpoint.exists() and not load_checkpoint(trainer, checkpoint) and progress:
-        print("These environments cannot tell their state: they start new episodes.")
-    save_config(trainer.config, run_dir)
-    return _run(trainer, run_dir, progress, on_iteration)
+    with locked(run_dir):
+        trainer = Trainer(config)
+        checkpoint = run_dir / CHECKPOINT
+        if checkpoint.exists() and not load_checkpoint(trainer, checkpoint) and progress:
+            print("These environments cannot tell their state: they start new episodes.")
+        save_config(trainer.config, run_dir)
+        return _run(trainer, run_dir, progress, on_iteration)
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Hold a run folder against other processes, whose steps and files would mix with ours.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    try:
+        with FileLock(run_dir / LOCK, timeout=0):
+            yield
+    except Timeout:
+        raise UserError(
+            f"Another process is training {run_dir}. Wait until it has ended, or stop it; then "
+            f"recurrent-rl train --resume {run_dir} goes on from there."
+        ) from None
 
 
 def load_config(run_dir: Path) -> TrainConfig:

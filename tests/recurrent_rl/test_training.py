@@ -263,6 +263,29 @@ def test_resuming_what_is_no_run_is_refused(tmp_path: Path) -> None:
         resume(tmp_path)
 
 
+def test_a_run_that_another_process_trains_is_refused_until_that_ends(tmp_path: Path) -> None:
+    result = train(config(tmp_path), progress=False)
+    holding = (
+        "import pathlib, sys; from recurrent_rl.training import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holding, str(result.run_dir)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        before = {path: path.read_bytes() for path in result.run_dir.iterdir()}
+        with pytest.raises(UserError, match=r"Another process is training .*--resume"):
+            resume(result.run_dir, total_timesteps=8 * 16 * 8, progress=False)
+        assert {path: path.read_bytes() for path in result.run_dir.iterdir()} == before
+        other.kill()
+    longer = resume(result.run_dir, total_timesteps=8 * 16 * 8, progress=False)
+    assert longer.timesteps == 8 * 16 * 8
+
+
 def test_a_run_that_has_only_its_settings_starts_from_its_first_step(tmp_path: Path) -> None:
     whole = train(config(tmp_path / "whole"), progress=False)
     run_dir = tmp_path / "prepared"
