@@ -21,13 +21,17 @@ import numpy as np
 from jobs import ROOT, arguments, do, read_rows
 
 from recurrent_rl.benchmark import Job, plan
-from recurrent_rl.comparison import Comparison, task_name, with_interval
+from recurrent_rl.comparison import Comparison, markdown, task_name, with_interval
 from recurrent_rl.monitor import flat
 from recurrent_rl.results import Run, load_run
 from recurrent_rl.suites import SUITES
 
 RESULTS = ROOT / "benchmarks" / "results" / "published.jsonl"
 CURVES = ROOT / "docs" / "published.png"
+HEADER = (
+    *("task", "best published, recurrent", "ceiling", "ours", "steps", "seeds"),
+    *("MMER", "likeliest actions", "sampled actions"),
+)
 ALL = [""]  # what the names of all tasks begin with
 
 Row = dict[str, Any]
@@ -156,11 +160,7 @@ def cell(rows: list[Row], way: str) -> str:
 
 def table(rows: list[Row]) -> str:
     """Markdown."""
-    lines = [
-        "| task | best published, recurrent | ceiling | ours | steps | seeds | MMER | "
-        "likeliest actions | sampled actions |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    lines = []
     for task, published in PUBLISHED.items():
         of_task = [row for row in rows if row["task"] == task]
         for method in sorted({method_of(row) for row in of_task}):
@@ -172,13 +172,12 @@ def table(rows: list[Row]) -> str:
             }
             if np.mean([row[published.way] for row in found]) > published.figure:
                 shown[published.way] = f"**{shown[published.way]}**"
+            best = f"{published.figure:g} ({published.by})"
+            steps = f"{found[0]['steps'] / 1e6:.2g} M"
             lines.append(
-                f"| {task} | {published.figure:g} ({published.by}) | {published.ceiling} | "
-                f"{method} | {found[0]['steps'] / 1e6:.2g} M | {len(found)} | "
-                + " | ".join(shown.values())
-                + " |"
+                [task, best, published.ceiling, method, steps, len(found), *shown.values()]
             )
-    return "\n".join(lines)
+    return markdown(HEADER, lines)
 
 
 def main() -> None:

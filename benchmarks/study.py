@@ -22,7 +22,7 @@ from jobs import ROOT, arguments, do
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.benchmark import Job, plan
-from recurrent_rl.comparison import common_curves, task_name
+from recurrent_rl.comparison import common_curves, markdown, task_name
 from recurrent_rl.results import Run, load_run
 from recurrent_rl.suites import SUITES
 
@@ -131,7 +131,7 @@ def over_training(run: Run) -> float:
 def table(found: Found) -> str:
     """Markdown: mean over seeds; of the defaults with the range of seeds."""
     names = [task.name for task in TASKS]
-    lines = ["| change | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    rows = []
     for change, of_task in found.items():
         cells = []
         for name in names:
@@ -140,8 +140,8 @@ def table(found: Found) -> str:
             if len(scores) > 1:
                 cell += f" ({min(scores):.3g} to {max(scores):.3g})"
             cells.append(cell)
-        lines.append(f"| {change} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([change, *cells])
+    return markdown(["change", *names], rows)
 
 
 def draw(found: Found, path: Path) -> None:

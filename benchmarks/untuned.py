@@ -23,6 +23,7 @@ from peers import RUNNERS, python_of, set_up
 from recurrent_rl.comparison import (
     Cell,
     bootstrapped,
+    markdown,
     probability_of_improvement,
     student_half_interval,
 )
@@ -55,8 +56,7 @@ def peer(task: Task, seed: int, episodes: int) -> Row:
 
 def table(memory: str, seeds: int, episodes: int) -> str:
     """Markdown: mean return over seeds ± half of its 95 % interval, and who is better."""
-    lines = [f"| task | steps | seeds | actions | recurrent-rl | {PEER} | P(ours better) |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    lines = []
     rows = read_rows(RESULTS)
     jobs = [job for job in suite_jobs("untuned", seeds, episodes, memory) if job.done]
     for task in SUITE.tasks:
@@ -70,11 +70,10 @@ def table(memory: str, seeds: int, episodes: int) -> str:
             cells = [f"{x.mean():.1f} ± {student_half_interval(x):.1f}" for x in (mine, theirs)]
             better = bootstrapped(probability_of_improvement, [mine, theirs])
             count = f"{len(mine)}" if len(mine) == len(theirs) else f"{len(mine)}, {len(theirs)}"
-            lines.append(
-                f"| {task.name} | {task.total_timesteps / 1e6:g} M | {count} | "
-                f"{WAYS[way].label} | {cells[0]} | {cells[1]} | {better} |"
-            )
-    return "\n".join(lines)
+            steps = f"{task.total_timesteps / 1e6:g} M"
+            lines.append([task.name, steps, count, WAYS[way].label, *cells, better])
+    header = ["task", "steps", "seeds", "actions", "recurrent-rl", PEER, "P(ours better)"]
+    return markdown(header, lines)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import dataclasses
 import importlib
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import methodcaller
@@ -102,16 +102,15 @@ class Comparison:
 
     def table(self, shown: Callable[[Cell], str]) -> str:
         """Markdown: one row a task, and for each method what `shown` says of its runs."""
-        lines = ["| task | steps | runs | " + " | ".join(self.methods) + " |"]
-        lines.append("|---|---|---|" + "---|" * len(self.methods))
+        rows = []
         for task in self.tasks:
             row = self._row(task)
             runs = [run for cell in row.values() for run in cell.runs]
             steps = _range([run.evaluation.timesteps / 1e6 for run in runs], "{:.3g} M")
             counts = _range([len(cell.runs) for cell in row.values()], "{}")
             cells = [shown(row[method]) if method in row else "" for method in self.methods]
-            lines.append(f"| {task} | {steps} | {counts} | " + " | ".join(cells) + " |")
-        return "\n".join(lines)
+            rows.append([task, steps, counts, *cells])
+        return markdown(["task", "steps", "runs", *self.methods], rows)
 
     def _row(self, task: str) -> dict[str, Cell]:
         return {m: self.cells[task, m] for m in self.methods if (task, m) in self.cells}
@@ -183,12 +182,14 @@ class Comparison:
                 "methods have), scores from 0, the best memoryless policy, to 1, the best possible;"
                 f" 95 % intervals by a bootstrap over {runs} or more runs, stratified by task:",
                 "",
-                "| | interquartile mean |" + "".join(f" P(better than {m}) |" for m in rivals),
-                "|---|---|" + "---|" * len(rivals),
+                markdown(
+                    ["", "interquartile mean", *(f"P(better than {m})" for m in rivals)],
+                    [
+                        [a, mean, *("" if a == b else improvements[a, b] for b in rivals)]
+                        for a, mean in means.items()
+                    ],
+                ),
             ]
-            for a, mean in means.items():
-                shown = ["" if a == b else str(improvements[a, b]) for b in rivals]
-                parts.append("| " + " | ".join([a, str(mean), *shown]) + " |")
         return "\n".join(parts) + "\n"
 
     def draw(self, path: Path, levels: Mapping[str, float] | None = None, what: str = "") -> None:
@@ -248,6 +249,12 @@ class Comparison:
         write_atomically(written[0], self.report().encode())
         self.draw(written[1])
         return written
+
+
+def markdown(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table."""
+    head, *body = (f"| {' | '.join(map(str, row))} |" for row in [header, *rows])
+    return "\n".join([head, "|" + "---|" * len(header), *body])
 
 
 def student_half_interval(values: NDArray[np.float64]) -> float:
