@@ -80,17 +80,27 @@ PUBLISHED = {
 }
 
 
-# Settings of its own that help a task, beside the defaults.
-PRESETS: dict[str, dict[str, Any]] = {
-    "CartPole-NoVelocity": {"update_epochs": 10},
-    "Pendulum-NoVelocity": {  # whole episodes
-        "num_steps": 200,
-        "gamma": 0.95,
-        "learning_rate": 3e-3,
-        "update_epochs": 6,
-        "ent_coef": 0.0,
-    },
-    "MountainCar-NoVelocity": {"agent": {"action_persistence": 0.9}},
+class Preset(NamedTuple):
+    """Settings of its own that help a task, beside the defaults."""
+
+    settings: dict[str, Any]
+    memory: str | None = None
+    """Instead of the one that all tasks are run with."""
+
+
+PRESETS = {
+    "MultiarmedBandit-Easy": Preset({"agent": {"hidden_size": 256}}, "gru"),
+    "CartPole-NoVelocity": Preset({"update_epochs": 10}),
+    "Pendulum-NoVelocity": Preset(
+        {
+            "num_steps": 200,  # whole episodes
+            "gamma": 0.95,
+            "learning_rate": 3e-3,
+            "update_epochs": 6,
+            "ent_coef": 0.0,
+        }
+    ),
+    "MountainCar-NoVelocity": Preset({"agent": {"action_persistence": 0.9}}),
 }
 PRESET = "preset"  # in the names of such runs
 
@@ -103,15 +113,15 @@ def jobs_of(tasks: list[str], memory: str | None, seeds: int, episodes: int) -> 
         for task in suite.tasks:
             if not task.name.startswith(tuple(tasks)):
                 continue
-            for label, settings in ((None, {}), (PRESET, PRESETS.get(task.name))):
-                if settings is not None:
+            for label, preset in ((None, Preset({})), (PRESET, PRESETS.get(task.name))):
+                if preset is not None:
                     jobs += plan(
                         dataclasses.replace(suite, tasks=(task,)),
                         ROOT / "runs" / f"benchmark-{name}",
-                        memories=[memory or suite.memories[0]],
+                        memories=[preset.memory or memory or suite.memories[0]],
                         seeds=seeds,
                         episodes=episodes,
-                        settings=settings,
+                        settings=preset.settings,
                         name=label,
                     )
     return sorted(jobs, key=lambda job: job.config.seed)
@@ -121,11 +131,12 @@ def row_of(run: Run) -> Row:
     """What is kept of a run."""
     sampled = run.evaluation.sampled
     task = task_name(run.config)
-    preset = PRESETS[task] if run.config.name == f"{PRESET}-{run.config.agent.memory}" else {}
+    preset = (run.config.name or "").startswith(f"{PRESET}-")
+    settings = flat(PRESETS[task].settings) if preset else {}
     return {
         "task": task,
         "memory": run.config.agent.memory,
-        "settings": ", ".join(f"{name} {value}" for name, value in flat(preset).items()),
+        "settings": ", ".join(f"{name} {value}" for name, value in settings.items()),
         "seed": run.config.seed,
         "steps": run.evaluation.timesteps,
         "episodes": run.evaluation.episodes,
@@ -163,7 +174,8 @@ def table(rows: list[Row]) -> str:
     lines = []
     for task, published in PUBLISHED.items():
         of_task = [row for row in rows if row["task"] == task]
-        for method in sorted({method_of(row) for row in of_task}):
+        of_task.sort(key=lambda row: str(row["settings"]))  # the defaults first
+        for method in dict.fromkeys(map(method_of, of_task)):
             found = [row for row in of_task if method_of(row) == method]
             shown = {
                 "mmer": f"{np.mean([row['mmer'] for row in found]):.3f}",
