@@ -98,7 +98,7 @@ POPGYM = (
     *_levels("Autoencode", 15 * M, 5 * M, 10 * M),
     *_levels("CountRecall", 10 * M, 5 * M, 5 * M),
     *_levels("MultiarmedBandit", 15 * M, 10 * M, 5 * M),
-    *_levels("HigherLower", 2 * M, 2 * M, 2 * M),
+    *_levels("HigherLower", 5 * M, 5 * M, 5 * M),
     *_levels("NoisyPositionOnlyCartPole", 10 * M, 15 * M, 10 * M),
     *_levels("PositionOnlyCartPole", M, M, M),
 )
