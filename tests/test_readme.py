@@ -48,7 +48,7 @@ def test_a_command_runs_as_written(command: str, tmp_path: Path) -> None:
         # As written, but for the length of the training.
         arguments += ["--total-timesteps", "8192", "--eval-episodes", "5"]
     if arguments[:2] == ["benchmark", "memory"]:
-        arguments += ["--total-timesteps", "8192", "--episodes", "5", "--seeds", "1"]
+        arguments += ["--total-timesteps", "2048", "--episodes", "5", "--seeds", "1"]
         arguments += ["--memories", "gru", "rnn"]
     result = subprocess.run(
         [sys.executable, "-m", "recurrent_rl", *arguments],
