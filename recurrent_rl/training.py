@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,16 +98,17 @@ def resume(
         return _run(trainer, run_dir, progress, on_iteration)
 
 
-@contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
+def locked(run_dir: Path) -> AbstractContextManager[object]:
     """Hold a run folder against other processes, whose steps and files would mix with ours.
+
+    Returns:
+        A context at whose end the folder is free again.
 
     Raises:
         UserError: another process holds it.
     """
     try:
-        with FileLock(run_dir / LOCK, timeout=0):
-            yield
+        return FileLock(run_dir / LOCK).acquire(timeout=0)
     except Timeout:
         raise UserError(
             f"Another process is training {run_dir}. Wait until it has ended, or stop it; then "
