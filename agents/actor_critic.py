@@ -9,7 +9,7 @@ is remembered in the module: the memory's state is an argument and a result.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,8 +22,9 @@ from recurrent_rl.agents.encoders import ACTIVATIONS, Encoder
 from recurrent_rl.agents.heads import Distribution, make_head
 from recurrent_rl.agents.memory import Memory
 from recurrent_rl.agents.normalisers import ObservationNormaliser, ReturnNormaliser
+from recurrent_rl.agents.preprocessing import Reader, scaling_of
 from recurrent_rl.agents.registry import check_memory_name, make_memory
-from recurrent_rl.agents.spaces import Leaves, check_action_space, leaf_spaces
+from recurrent_rl.agents.spaces import Leaves, check_action_space
 from recurrent_rl.agents.states import MemoryState, map_state
 
 PREVIOUS_ACTION = "previous_action"
@@ -97,11 +98,13 @@ class AgentOutput(NamedTuple):
 class Trunk(nn.Module):
     """Encoder and memory: from observation leaves to the features that the heads read."""
 
-    def __init__(self, leaves: dict[str, gym.Space[Any]], config: AgentConfig) -> None:
+    def __init__(
+        self, leaves: dict[str, gym.Space[Any]], scaling: dict[str, str], config: AgentConfig
+    ) -> None:
         super().__init__()
         silenced = frozenset({PREVIOUS_ACTION, PREVIOUS_REWARD} & leaves.keys())
         self.encoder = Encoder(
-            leaves, config.encoder_size, config.encoder_layers, config.activation, silenced
+            leaves, config.encoder_size, config.encoder_layers, config.activation, silenced, scaling
         )
         self.memory: Memory = make_memory(
             config.memory,
@@ -120,6 +123,8 @@ class ActorCritic(nn.Module):
         observation_space: of one environment copy, any nesting of the supported spaces.
         action_space: of one environment copy.
         config: sizes and choices.
+        hide_indices: entries of a vector observation that the agent is not to see.
+        scaling: of each observation leaf, where a file says it; None for `scaling_of`.
 
     Raises:
         UnsupportedSpaceError: a space has no encoder or no action head.
@@ -130,13 +135,16 @@ class ActorCritic(nn.Module):
         observation_space: gym.Space[Any],
         action_space: gym.Space[Any],
         config: AgentConfig,
+        hide_indices: Collection[int] = (),
+        scaling: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         check_action_space(action_space)
         self.observation_space = observation_space
         self.action_space = action_space
         self.config = config
-        self.leaf_spaces = leaf_spaces(observation_space)
+        self.reader = Reader(observation_space, hide_indices, scaling)
+        self.leaf_spaces = dict(self.reader.leaf_spaces)
         if taken := {PREVIOUS_ACTION, PREVIOUS_REWARD} & self.leaf_spaces.keys():
             raise ValueError(
                 f"The observation space has a key {taken.pop()!r}, a name this library uses for "
@@ -149,17 +157,20 @@ class ActorCritic(nn.Module):
 
         # One trunk for both, or one each: everything below treats the two cases alike.
         count = 2 if config.separate_memory else 1
-        trunks = [Trunk(self.leaf_spaces, config) for _ in range(count)]
+        own = self.leaf_spaces.keys() - self.reader.leaf_spaces.keys()
+        every = self.reader.scaling | {path: scaling_of(self.leaf_spaces[path]) for path in own}
+        trunks = [Trunk(self.leaf_spaces, every, config) for _ in range(count)]
         self.trunks = nn.ModuleList(trunks)
         self._encoders = [trunk.encoder for trunk in trunks]
         self._memories = [trunk.memory for trunk in trunks]
         features = self.memories()[0].output_size
         self.head = make_head(action_space, features, config.action_persistence)
         self.critic = nn.Linear(features, 1)
-        nn.init.orthogonal_(self.critic.weight, gain=1.0)
+        # Zero: values of any other size would be an error in the unit of nobody's rewards.
+        nn.init.zeros_(self.critic.weight)
         nn.init.zeros_(self.critic.bias)
         # The agent's own inputs are normalised where the environment's are: rewards have a scale.
-        self.observation_normaliser = ObservationNormaliser(self.leaf_spaces)
+        self.observation_normaliser = ObservationNormaliser(self.leaf_spaces, every)
         self.return_normaliser = ReturnNormaliser()
 
     def memories(self) -> list[Memory]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from recurrent_rl.agents.preprocessing import affine, scaling_of
 from recurrent_rl.agents.spaces import Leaves, is_image
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -35,25 +37,38 @@ def orthogonal(layer: nn.Linear | nn.Conv2d, gain: float) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def _scale(space: gym.Space[Any]) -> float:
-    """What a leaf's values are multiplied by: a Box of bytes goes to 0..1."""
-    return 1 / 255 if isinstance(space, spaces.Box) and space.dtype == np.uint8 else 1.0
+class ScaledFeatures(nn.Module):
+    """What the features of a Box share: numbers scaled as their space says, to float32."""
 
+    factor: Tensor | None
+    summand: Tensor | None
 
-class VectorFeatures(nn.Module):
-    """Numbers as they are: a Box or MultiBinary, flattened; bytes scaled by 1/255."""
-
-    def __init__(self, space: gym.Space[Any]) -> None:
+    def __init__(self, space: gym.Space[Any], scaling: str) -> None:
         super().__init__()
-        self.scale = _scale(space)
+        factor, summand = affine(space, scaling) or (None, None)
+        # They follow from the space, and so have no place in a file.
+        self.register_buffer("factor", factor, persistent=False)
+        self.register_buffer("summand", summand, persistent=False)
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Scale `[..., *shape]` by the space: x * factor + summand, in float32."""
+        x = x.float()
+        if self.factor is None or self.summand is None:
+            return x
+        return torch.addcmul(self.summand, x, self.factor)
+
+
+class VectorFeatures(ScaledFeatures):
+    """Numbers of a Box or MultiBinary, scaled and flattened."""
+
+    def __init__(self, space: gym.Space[Any], scaling: str) -> None:
+        super().__init__(space, scaling)
         self.dims = len(space.shape or ())
         self.output_size = int(np.prod(space.shape or (1,)))
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., *shape]` to `[..., features]`."""
-        x = x.float()
-        if self.scale != 1:
-            x = x * self.scale
+        x = self.scaled(x)
         if self.dims == 1:
             return x
         return x.unsqueeze(-1) if self.dims == 0 else x.flatten(-self.dims)
@@ -85,17 +100,17 @@ class EmbeddingFeatures(nn.Module):
         return self.table(x).flatten(-2)  # type: ignore[no-any-return]
 
 
-class ImageFeatures(nn.Module):
+class ImageFeatures(ScaledFeatures):
     """A small convolutional network.
 
     Images are `[H, W]`, `[H, W, C]` or `[C, H, W]`: the channels are the smaller one of the first
-    and last axes, the last where they are alike. Bytes are scaled by 1/255. Images of 36 pixels
-    and more on both sides take the layers of Mnih et al. (2015); smaller ones two layers of 3 x 3,
-    the second with stride 2, to any size from 1.
+    and last axes, the last where they are alike. Images of 36 pixels and more on both sides take
+    the layers of Mnih et al. (2015); smaller ones two layers of 3 x 3, the second with stride 2, to
+    any size from 1.
     """
 
-    def __init__(self, space: spaces.Box, activation: str, size: int = 128) -> None:
-        super().__init__()
+    def __init__(self, space: spaces.Box, scaling: str, activation: str, size: int = 128) -> None:
+        super().__init__(space, scaling)
         shape = space.shape
         self.has_channels = len(shape) == 3
         self.channels_last = self.has_channels and shape[2] <= shape[0]
@@ -105,7 +120,6 @@ class ImageFeatures(nn.Module):
             height, width, channels = shape
         else:
             channels, height, width = shape
-        self.scale = _scale(space)
         # Output channels, kernel, stride, padding.
         large = min(height, width) >= 36
         plan = (
@@ -128,23 +142,23 @@ class ImageFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., *shape]` to `[..., features]`."""
+        x = self.scaled(x)
         if not self.has_channels:
             x = x.unsqueeze(-3)
         elif self.channels_last:
             x = x.movedim(-1, -3)
         lead = x.shape[:-3]
-        flat = x.reshape(-1, *x.shape[-3:]).float() * self.scale
-        return self.layers(flat).unflatten(0, lead)  # type: ignore[no-any-return]
+        return self.layers(x.reshape(-1, *x.shape[-3:])).unflatten(0, lead)  # type: ignore[no-any-return]
 
 
 def _features(
-    space: gym.Space[Any], activation: str
+    space: gym.Space[Any], scaling: str, activation: str
 ) -> VectorFeatures | EmbeddingFeatures | ImageFeatures:
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         return EmbeddingFeatures(space)
     if isinstance(space, spaces.Box) and is_image(space):
-        return ImageFeatures(space, activation)
-    return VectorFeatures(space)
+        return ImageFeatures(space, scaling, activation)
+    return VectorFeatures(space, scaling)
 
 
 class Encoder(nn.Module):
@@ -158,6 +172,7 @@ class Encoder(nn.Module):
         num_layers: layers; with 0 the features go on as they are.
         activation: one of `ACTIVATIONS`.
         silenced: leaves whose features are zero at an episode's first step.
+        scaling: of each leaf; by default that of `preprocessing.scaling_of`.
     """
 
     def __init__(
@@ -167,11 +182,15 @@ class Encoder(nn.Module):
         num_layers: int,
         activation: str,
         silenced: frozenset[str] = frozenset(),
+        scaling: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.paths = list(leaf_spaces)
         self.silenced = silenced
-        features = [_features(space, activation) for space in leaf_spaces.values()]
+        features = [
+            _features(space, scaling_of(space) if scaling is None else scaling[path], activation)
+            for path, space in leaf_spaces.items()
+        ]
         self.features = nn.ModuleList(features)
         width = sum(module.output_size for module in features)
         layers: list[nn.Module] = []

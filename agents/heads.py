@@ -27,8 +27,8 @@ LOG_STD_RANGE = (-5.0, 2.0)  # standard deviations 0.007 to 7.4; -1..1 spans a b
 class Distribution(Protocol):
     """A distribution over actions, for any leading dimensions `[...]`."""
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Draw actions."""
+    def sample(self, noise: Tensor) -> Tensor:
+        """The actions that this noise draws, `[..., k]`, as `ActionHead.noise` makes it."""
         ...
 
     def mode(self) -> Tensor:
@@ -58,10 +58,9 @@ class Categorical:
             logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
         self.log_probs = torch.log_softmax(logits, dim=-1)
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Draw by an exponential race: of Exp(p_i) clocks, i rings first with chance p_i."""
-        clocks = torch.empty_like(self.log_probs).exponential_(generator=generator)
-        return (self.log_probs.exp() / clocks).argmax(dim=-1)
+    def sample(self, noise: Tensor) -> Tensor:
+        """An exponential race: of clocks Exp(1) / p_i, i rings first with chance p_i."""
+        return (self.log_probs.exp() / noise).argmax(dim=-1)
 
     def mode(self) -> Tensor:
         """The likeliest action."""
@@ -82,11 +81,13 @@ class MultiCategorical:
     def __init__(self, logits: Tensor, sizes: list[int], mask: Tensor | None = None) -> None:
         masks = [None] * len(sizes) if mask is None else mask.split(sizes, dim=-1)
         parts = logits.split(sizes, dim=-1)
+        self.sizes = sizes
         self.parts = [Categorical(x, m) for x, m in zip(parts, masks, strict=True)]
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+    def sample(self, noise: Tensor) -> Tensor:
         """Draw each component."""
-        return torch.stack([part.sample(generator) for part in self.parts], dim=-1)
+        each = zip(self.parts, noise.split(self.sizes, dim=-1), strict=True)
+        return torch.stack([part.sample(own) for part, own in each], dim=-1)
 
     def mode(self) -> Tensor:
         """The likeliest of each component."""
@@ -108,10 +109,9 @@ class Bernoulli:
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Draw each bit."""
-        uniform = torch.empty_like(self.logits).uniform_(generator=generator)
-        return (uniform < torch.sigmoid(self.logits)).to(self.logits.dtype)
+    def sample(self, noise: Tensor) -> Tensor:
+        """Draw each bit, by noise that is uniform in [0, 1)."""
+        return (noise < torch.sigmoid(self.logits)).to(self.logits.dtype)
 
     def mode(self) -> Tensor:
         """The likelier value of each bit."""
@@ -133,9 +133,8 @@ class DiagonalGaussian:
         self.mean = mean
         self.log_std = log_std
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Draw; not clipped."""
-        noise = torch.empty_like(self.mean).normal_(generator=generator)
+    def sample(self, noise: Tensor) -> Tensor:
+        """Draw by standard normal noise; not clipped."""
         return self.mean + self.log_std.exp() * noise
 
     def mode(self) -> Tensor:
@@ -177,6 +176,19 @@ class ActionHead(nn.Module):
         self.linear = nn.Linear(input_size, num_parameters)
         orthogonal(self.linear, INITIAL_GAIN)
 
+    def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        """What is random in actions of this shape, `[*shape, k]`, drawn on the CPU.
+
+        It depends on nothing but the generator: a rollout's is drawn at once, `[T, B, k]`, and
+        whoever steps some of its environments takes their part.
+        """
+        drawn = torch.empty(*shape, self.linear.out_features)
+        return self._fill_noise(drawn, generator).to(self.linear.weight.device)
+
+    def _fill_noise(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
+        """Fill a tensor with the noise that the head's distribution is sampled by."""
+        raise NotImplementedError
+
     def forward(
         self, features: Tensor, mask: Tensor | None = None, previous: Tensor | None = None
     ) -> Distribution:
@@ -194,10 +206,19 @@ class ActionHead(nn.Module):
         raise NotImplementedError
 
 
-class DiscreteHead(ActionHead):
-    """For Discrete: a categorical; action tensors count from 0."""
+class CategoricalHead(ActionHead):
+    """What the heads of one and of several categoricals share: clocks of an exponential race."""
 
     action_dtype = torch.int64
+
+    def _fill_noise(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
+        tiny = torch.finfo(drawn.dtype).tiny  # a clock at zero would ring for a forbidden action
+        return drawn.exponential_(generator=generator).clamp_(min=tiny)
+
+
+class DiscreteHead(CategoricalHead):
+    """For Discrete: a categorical; action tensors count from 0."""
+
     space: spaces.Discrete
 
     def __init__(self, space: spaces.Discrete, input_size: int) -> None:
@@ -215,10 +236,9 @@ class DiscreteHead(ActionHead):
         return (action.cpu().numpy() + self.space.start).astype(self.space.dtype, copy=False)
 
 
-class MultiDiscreteHead(ActionHead):
+class MultiDiscreteHead(CategoricalHead):
     """For MultiDiscrete: independent categoricals; action tensors count from 0."""
 
-    action_dtype = torch.int64
     space: spaces.MultiDiscrete
 
     def __init__(self, space: spaces.MultiDiscrete, input_size: int) -> None:
@@ -255,6 +275,9 @@ class MultiBinaryHead(ActionHead):
     ) -> Distribution:
         """The distribution."""
         return Bernoulli(self.linear.forward(features))
+
+    def _fill_noise(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
+        return drawn.uniform_(generator=generator)
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
         """The bits."""
@@ -300,6 +323,9 @@ class BoxHead(ActionHead):
         if previous is not None:
             mean = mean + self.persistence * previous
         return DiagonalGaussian(mean, self.log_std.clamp(*LOG_STD_RANGE))
+
+    def _fill_noise(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
+        return drawn.normal_(generator=generator)
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
         """The action in the environment's units, within its bounds."""

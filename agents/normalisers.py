@@ -2,23 +2,58 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
-import numpy as np
 import torch
-from gymnasium import spaces
 from torch import Tensor, nn
 
+from recurrent_rl.agents.preprocessing import RUNNING
 from recurrent_rl.agents.spaces import Leaves, is_image
 
 CLIP = 10.0
+TINY = 1e-12
+"""The least standard deviation that is told from none: below it are the errors of rounding."""
+
+
+class Moments(NamedTuple):
+    """How many, their sum and the sum of their squares, in float64, of some data.
+
+    All statistics are made of these. They add up, so that it does not matter in which groups the
+    data came.
+    """
+
+    number: Tensor
+    total: Tensor
+    squares: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor) -> Moments:
+        """Of data `[n, *shape]`; the sums are `[*shape]`."""
+        x = x.to(torch.float64)
+        number = torch.tensor(len(x), dtype=torch.float64, device=x.device)
+        return cls(number, x.sum(dim=0), x.square().sum(dim=0))
+
+    def __add__(self, other: Moments) -> Moments:  # type: ignore[override]
+        """Of the data of both."""
+        return Moments(*(a + b for a, b in zip(self, other, strict=True)))
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean, `[*shape]`; NaN of no data."""
+        return self.total / self.number
+
+    @property
+    def var(self) -> Tensor:
+        """Variance (of the population, not its estimate), `[*shape]`; NaN of no data."""
+        return (self.squares / self.number - self.mean.square()).clamp(min=0)
 
 
 class RunningMoments(nn.Module):
     """Mean and variance of all data seen, merged batch by batch (Chan et al. 1979).
 
-    The identity before the first update.
+    The identity before the first update. A standard deviation below a millionth of the mean, or
+    below `TINY`, is one of rounding; data is never scaled up by more.
     """
 
     mean: Tensor
@@ -37,18 +72,18 @@ class RunningMoments(nn.Module):
         self.register_buffer("shift", torch.zeros(shape))
 
     @torch.no_grad()
-    def update(self, x: Tensor) -> None:
-        """Take in data `[n, *shape]`."""
-        if len(x) == 0:
+    def update(self, moments: Moments) -> None:
+        """Take in the moments of data `[n, *shape]`."""
+        added = moments.number
+        if added == 0:
             return
-        x = x.to(torch.float64)
-        added, total = len(x), self.count + len(x)
-        delta = x.mean(dim=0) - self.mean
-        squares = self.var * self.count + x.var(dim=0, correction=0) * added
+        total = self.count + added
+        delta = moments.mean - self.mean
+        squares = self.var * self.count + moments.var * added
         self.var.copy_((squares + delta.square() * self.count * added / total) / total)
         self.mean.add_(delta * added / total)
         self.count.copy_(total)
-        scale = (self.var + 1e-8).rsqrt()
+        scale = 1 / torch.maximum(self.var.sqrt(), (1e-6 * self.mean.abs()).clamp(min=TINY))
         self.scale.copy_(scale)
         self.shift.copy_(-self.mean * scale)
 
@@ -58,28 +93,29 @@ class RunningMoments(nn.Module):
 
 
 class ObservationNormaliser(nn.Module):
-    """Scales float leaves that are no images to zero mean and unit variance.
+    """Scales leaves to zero mean and unit variance by what was seen of them.
+
+    Each entry of a vector has statistics of its own; the pixels of an image share theirs.
 
     Args:
         leaf_spaces: from `spaces.leaf_spaces`.
+        scaling: of each leaf, from `preprocessing.scaling_of`; those of `RUNNING` are scaled here.
     """
 
-    def __init__(self, leaf_spaces: dict[str, gym.Space[Any]]) -> None:
+    def __init__(self, leaf_spaces: dict[str, gym.Space[Any]], scaling: dict[str, str]) -> None:
         super().__init__()
-        self.paths = [
-            path
-            for path, space in leaf_spaces.items()
-            if isinstance(space, spaces.Box) and space.dtype != np.uint8 and not is_image(space)
-        ]
+        self.paths = [path for path in leaf_spaces if scaling[path] in RUNNING]
         # By position, since a path may hold what a module's name may not.
-        moments = [RunningMoments(leaf_spaces[path].shape or ()) for path in self.paths]
+        shapes = [() if is_image(space := leaf_spaces[p]) else space.shape for p in self.paths]
+        moments = [RunningMoments(shape or ()) for shape in shapes]
         self.moments = nn.ModuleList(moments)
         self._moments = list(zip(self.paths, moments, strict=True))
 
     def update(self, leaves: Leaves, valid: Tensor) -> None:
         """Take in leaves `[T, B, ...]` where `valid` (bool `[T, B]`) is true."""
-        for path, moments in zip(self.paths, self.moments, strict=True):
-            moments.update(leaves[path][valid])  # type: ignore[operator]
+        for path, moments in self._moments:
+            seen = leaves[path][valid]
+            moments.update(Moments.of(seen.reshape(-1, *moments.mean.shape)))
 
     def forward(self, leaves: Leaves) -> Leaves:
         """The leaves, those with statistics scaled."""
@@ -94,8 +130,9 @@ class ReturnNormaliser(nn.Module):
     Mean and standard deviation are exponential moving averages over updates, of rate 0.05 with
     bias correction, so that the first update takes over wholly. Each update rescales the layer so
     that its outputs in units of return stay as they were: PopArt (van Hasselt et al. 2016, eq. 9).
-    The standard deviation never falls below 1e-2 of the mean's size or 1e-4: returns that do not
-    vary would make any error infinite.
+    The standard deviation never falls below 1e-2 of the mean's size or `TINY`: returns that do not
+    vary would make any error infinite. No floor has a unit: rewards a million times as large or as
+    small are learnt alike.
     """
 
     RATE = 0.05
@@ -113,15 +150,16 @@ class ReturnNormaliser(nn.Module):
             self.register_buffer(name, torch.zeros((), dtype=torch.float64))
 
     @torch.no_grad()
-    def update(self, returns: Tensor, value_head: nn.Linear) -> None:
-        """Take in returns of any shape and rescale the layer that predicts them."""
-        returns = returns.to(torch.float64)
-        self.first.lerp_(returns.mean(), self.RATE)
-        self.second.lerp_(returns.square().mean(), self.RATE)
+    def update(self, returns: Moments, value_head: nn.Linear) -> None:
+        """Take in the moments of returns and rescale the layer that predicts them."""
+        if returns.number == 0:
+            return
+        self.first.lerp_(returns.mean, self.RATE)
+        self.second.lerp_(returns.squares / returns.number, self.RATE)
         self.weight.lerp_(torch.ones_like(self.weight), self.RATE)
         mean = self.first / self.weight
         var = (self.second / self.weight - mean.square()).clamp(min=0)
-        floor = torch.clamp(1e-2 * mean.abs(), min=1e-4)
+        floor = torch.clamp(1e-2 * mean.abs(), min=TINY)
         std = torch.maximum(var.sqrt(), floor)
         new_mean, new_std = mean.to(self.mean.dtype), std.to(self.std.dtype)
         # W <- s W / s',  b <- (s b + m - m') / s'
@@ -155,16 +193,17 @@ class AdvantageNormaliser(nn.Module):
             self.register_buffer(name, torch.zeros((), dtype=torch.float64))
 
     @torch.no_grad()
-    def forward(self, advantages: Tensor, valid: Tensor) -> Tensor:
-        """Take in a rollout and scale it.
+    def forward(self, advantages: Tensor, moments: Moments) -> Tensor:
+        """Take in the moments of a rollout's advantages and scale them.
 
         Args:
             advantages: `[T, B]`.
-            valid: bool `[T, B]`; the others do not count, and are scaled alike.
+            moments: of those that count; the others are scaled alike.
         """
-        counted = advantages[valid].to(torch.float64)
-        own = counted.var(correction=0)
+        if moments.number == 0:
+            return advantages
+        own = moments.var
         self.var.lerp_(own, self.RATE)
         self.weight.lerp_(torch.ones_like(self.weight), self.RATE)
-        std = torch.maximum(own, self.var / self.weight).sqrt()
-        return ((advantages - counted.mean()) / (std + 1e-8)).to(advantages.dtype)
+        std = torch.maximum(own, self.var / self.weight).sqrt().clamp(min=TINY)
+        return ((advantages - moments.mean) / std).to(advantages.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +17,14 @@ from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
+from recurrent_rl.agents.preprocessing import scaling_of_format_1
 from recurrent_rl.agents.spaces import (
-    Leaves,
-    leaf_arrays,
+    ActionMaskError,
+    ObservationError,
+    allows_nothing,
+    as_array,
+    batch_of_masks,
+    leaf_spaces,
     space_from_json,
     space_to_json,
     stack_observations,
@@ -26,7 +32,8 @@ from recurrent_rl.agents.spaces import (
 from recurrent_rl.agents.states import MemoryState
 
 KIND = "recurrent_rl.policy"
-VERSION = 1
+VERSION = 2
+"""Format 2 tells how observations are preprocessed. Files of format 1 keep how it was done then."""
 
 
 class PolicyState(NamedTuple):
@@ -49,7 +56,7 @@ class Policy:
     def __init__(self, agent: ActorCritic, summary: dict[str, Any] | None = None) -> None:
         self.agent = agent
         self.summary = summary or {}
-        self._generator: torch.Generator | None = None
+        self._generator = _generator(None)
 
     @property
     def observation_space(self) -> gym.Space[Any]:
@@ -68,7 +75,7 @@ class Policy:
 
     def seed(self, seed: int) -> None:
         """Make the sampling of stochastic actions repeatable."""
-        self._generator = torch.Generator(self.agent.device).manual_seed(seed)
+        self._generator = _generator(seed)
 
     def initial_state(self, batch: int) -> PolicyState:
         """A fresh state for `batch` streams."""
@@ -91,27 +98,31 @@ class Policy:
         """Choose actions, as Stable-Baselines3's `predict`.
 
         Args:
-            observation: one observation, or a batch `[B, ...]` as a vector environment gives it.
+            observation: one raw observation, or a batch `[B, ...]` as a vector environment gives
+                it.
             state: what the previous call returned; None for fresh streams.
             episode_start: true where an episode starts with this observation, `[B]` or one bool;
                 None where none does.
             deterministic: take the likeliest action instead of sampling one.
-            action_masks: true for what is allowed, `[B, n]` or `[n]`.
+            action_masks: true for what is allowed, `[B, n]` or `[n]`, or as `spaces.flat_mask`
+                takes them.
             reward: of the previous step, `[B]` or a number; only for agents that are fed it.
 
         Returns:
             The action, or the batch of them, in the action space's type; and the new state.
 
         Raises:
-            ObservationError: the observation does not fit the observation space.
+            ObservationError: the observation does not fit the observation space, or it or the
+                reward is not finite. The state that was passed is as good as before.
+            ActionMaskError: a mask does not fit the action space, or allows nothing.
             ValueError: the state or an argument is for another number of streams, or the reward is
                 missing.
         """
         batched = self._is_batched(observation)
         if not batched:
             observation = stack_observations(self.observation_space, [observation])
-        leaves = self._leaves(observation)
-        batch = len(next(iter(leaves.values())))
+        arrays = self.agent.reader.read(observation)
+        batch = len(next(iter(arrays.values())))
         start = None
         if state is None:
             state = self.initial_state(batch)
@@ -124,57 +135,80 @@ class Policy:
                 f"The state is of {len(state.previous_action)} streams, the observation of "
                 f"{batch}. Pass the state that the same streams returned, or None for fresh ones."
             )
-        mask = self._mask(action_masks, batch)
-        actions, state = self._choose(
-            leaves, state, start, mask, reward, deterministic, self._generator
+        mask = self._masks(action_masks, batch, batched)
+        actions, state = self.choose(
+            arrays, state, start, mask, reward, None if deterministic else self._generator
         )
         return (actions if batched else actions[0]), state
 
-    def _choose(
+    @torch.no_grad()
+    def choose(
         self,
-        leaves: Leaves,
+        arrays: Mapping[str, NDArray[Any]],
         state: PolicyState,
         start: Tensor | None,
-        mask: Tensor | None,
+        mask: NDArray[np.bool_] | None,
         reward: Any,
-        deterministic: bool,
         generator: torch.Generator | None,
     ) -> tuple[NDArray[Any], PolicyState]:
-        """Actions for a batch, and the state after them."""
+        """Actions for a batch whose observations were read, and the state after them.
+
+        Args:
+            arrays: from `ActorCritic.reader`, `[B, ...]` each.
+            state: of `B` streams.
+            start: bool `[B]`, where an episode starts; None: nowhere.
+            mask: bool `[B, n]`, or None.
+            reward: of the step before, `[B]` or a number; only for agents that are fed it.
+            generator: of the sampling; None takes the likeliest actions.
+
+        Raises:
+            ObservationError: the reward is not finite.
+            ValueError: the reward is missing.
+        """
         agent = self.agent
+        leaves = {path: torch.as_tensor(x, device=agent.device) for path, x in arrays.items()}
         rewards = None
         if agent.config.previous_reward:
-            if reward is None and (start is None or not start.all()):
+            rewards = self._rewards(reward, start, len(state.previous_action))
+        leaves = agent.with_previous(leaves, state.previous_action, rewards)
+        masks = None if mask is None else torch.as_tensor(mask, device=agent.device)
+        (distribution, _), memory = agent.step(leaves, state.memory, start, masks)
+        if generator is None:
+            action = distribution.mode()
+        else:
+            action = distribution.sample(agent.head.noise((len(state.previous_action),), generator))
+        return agent.head.to_env(action), PolicyState(memory, action)
+
+    def _rewards(self, reward: Any, start: Tensor | None, batch: int) -> Tensor:
+        """The rewards of the step before, `[B]`; those before an episode's start are not read."""
+        if reward is None:
+            if start is None or not start.all():
                 raise ValueError(
                     "This policy is fed the reward of the previous step: pass reward= at every "
                     "step but an episode's first."
                 )
-            rewards = torch.as_tensor(0.0 if reward is None else reward)
-            rewards = rewards.to(agent.device, torch.float32)
-            rewards = rewards.expand(len(state.previous_action))
-        leaves = agent.with_previous(leaves, state.previous_action, rewards)
-        (distribution, _), memory = agent.step(leaves, state.memory, start, mask)
-        action = distribution.mode() if deterministic else distribution.sample(generator)
-        return agent.head.to_env(action), PolicyState(memory, action)
+            reward = 0.0
+        rewards = torch.as_tensor(as_array(reward)).to(self.agent.device, torch.float32)
+        rewards = rewards.expand(batch)
+        read = rewards if start is None else rewards.masked_fill(start, 0.0)
+        if not torch.isfinite(read).all():
+            raise ObservationError(
+                f"The reward of the previous step is {reward}; it must be a finite number."
+            )
+        return read
 
-    def _mask(self, action_masks: Any, batch: int) -> Tensor | None:
+    def _masks(self, action_masks: Any, batch: int, batched: bool) -> NDArray[np.bool_] | None:
+        """Masks in any of their forms as bool `[B, n]`."""
         if action_masks is None:
             return None
-        size = self.agent.head.mask_size
-        if size is None:
-            raise ValueError(f"{self.action_space} has no action masks; leave them out.")
-        mask = torch.as_tensor(np.asarray(action_masks, dtype=bool), device=self.agent.device)
-        if mask.shape not in ((size,), (batch, size)):
-            raise ValueError(
-                f"action_masks has shape {list(mask.shape)}; expected [{batch}, {size}]."
+        space = self.action_space
+        masks = batch_of_masks(space, action_masks, batch, batched)
+        if allows_nothing(space, masks).any():
+            raise ActionMaskError(
+                "action_masks forbids every action, or every one of a component; allow at least "
+                "one."
             )
-        if not mask.any(dim=-1).all():
-            raise ValueError("action_masks forbids every action; allow at least one.")
-        return mask.expand(batch, size)
-
-    def _leaves(self, observation: Any) -> Leaves:
-        arrays = leaf_arrays(self.observation_space, observation)
-        return {path: torch.as_tensor(x, device=self.agent.device) for path, x in arrays.items()}
+        return masks
 
     def _is_batched(self, observation: Any) -> bool:
         """Whether there is a batch axis: judged by the first leaf's number of dimensions."""
@@ -202,6 +236,10 @@ class Policy:
             "observation_space": space_to_json(self.observation_space),
             "action_space": space_to_json(self.action_space),
             "agent": dataclasses.asdict(self.config),
+            "preprocessing": {
+                "hide_indices": self.agent.reader.hide_indices,
+                "scaling": self.agent.reader.scaling,
+            },
             "training": self.summary,
             "library_version": _library_version(),
         }
@@ -223,12 +261,7 @@ class Actor:
 
     def __init__(self, policy: Policy, deterministic: bool, seed: int | None) -> None:
         self.policy = policy
-        self.deterministic = deterministic
-        self._generator = torch.Generator(policy.agent.device)
-        if seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(seed)
+        self._generator = None if deterministic else _generator(seed)
         self._fresh = self.state = policy.initial_state(1)
         self._starts = torch.ones(1, dtype=torch.bool, device=policy.agent.device)
         self._first = True
@@ -242,19 +275,32 @@ class Actor:
         """The action for the next observation of the stream.
 
         Args:
-            observation: one observation, no batch axis.
+            observation: one raw observation, no batch axis.
             reward: of the previous step; only for agents that are fed it.
-            action_mask: true for what is allowed, `[n]`.
+            action_mask: true for what is allowed, `[n]`, or as `spaces.flat_mask` takes it.
+
+        Raises:
+            ObservationError, ActionMaskError, ValueError: as `Policy.predict`. The state stays as
+                it was: the stream goes on with its next good observation.
         """
         policy = self.policy
-        leaves = policy._leaves(stack_observations(policy.observation_space, [observation]))
-        mask = policy._mask(action_mask, 1)
-        state, start = (self._fresh, self._starts) if self._first else (self.state, None)
-        actions, self.state = policy._choose(
-            leaves, state, start, mask, reward, self.deterministic, self._generator
+        arrays = policy.agent.reader.read(
+            stack_observations(policy.observation_space, [observation])
         )
+        mask = policy._masks(action_mask, 1, batched=False)
+        state, start = (self._fresh, self._starts) if self._first else (self.state, None)
+        actions, self.state = policy.choose(arrays, state, start, mask, reward, self._generator)
         self._first = False
         return actions[0]
+
+
+def _generator(seed: int | None) -> torch.Generator:
+    """A generator of one's own, with this seed or, for None, one that nobody knows."""
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+        return generator
+    return generator.manual_seed(seed)
 
 
 def load_policy(path: str | Path, device: str = "cpu") -> Policy:
@@ -271,10 +317,12 @@ def load_policy(path: str | Path, device: str = "cpu") -> Policy:
     try:
         names = ("observation_space", "action_space", "agent", "training")
         fields = {name: json.loads(text[name]) for name in names}
+        observation_space = space_from_json(fields["observation_space"])
         agent = ActorCritic(
-            space_from_json(fields["observation_space"]),
+            observation_space,
             space_from_json(fields["action_space"]),
             AgentConfig(**fields["agent"]),
+            **_preprocessing(text, observation_space),
         )
         agent.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -283,6 +331,15 @@ def load_policy(path: str | Path, device: str = "cpu") -> Policy:
             f"version ({_library_version()}) cannot build its agent: {error}"
         ) from error
     return Policy(agent.to(device).eval(), fields["training"])
+
+
+def _preprocessing(text: dict[str, str], observation_space: gym.Space[Any]) -> dict[str, Any]:
+    """How the policy of a file sees: arguments of `ActorCritic`."""
+    if "preprocessing" in text:
+        found: dict[str, Any] = json.loads(text["preprocessing"])
+        return found
+    leaves = leaf_spaces(observation_space)
+    return {"scaling": {path: scaling_of_format_1(space) for path, space in leaves.items()}}
 
 
 def _library_version() -> str:

@@ -26,7 +26,16 @@ class UnsupportedSpaceError(ValueError):
 
 
 class ObservationError(ValueError):
-    """An observation that is not what its space declares."""
+    """An observation that is not what its space declares, or no finite number."""
+
+
+class ActionMaskError(ValueError):
+    """An action mask that does not fit its action space, or allows nothing."""
+
+
+def as_array(x: Any) -> NDArray[Any]:
+    """A NumPy array of what an environment or a user hands over: array, list, number or tensor."""
+    return np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x)
 
 
 def _children(space: gym.Space[Any]) -> Iterator[tuple[Any, gym.Space[Any]]]:
@@ -47,8 +56,7 @@ def _child(observation: Any, key: Any, path: str) -> Any:
         else:
             came = f"a {type(observation).__name__}"
         raise ObservationError(
-            f"The observation{_at(path)} lacks {str(key)!r}, which its space declares; it is "
-            f"{came}."
+            f"The observation{at(path)} lacks {str(key)!r}, which its space declares; it is {came}."
         ) from error
 
 
@@ -56,7 +64,8 @@ def _join(path: str, key: Any) -> str:
     return f"{path}/{key}" if path else str(key)
 
 
-def _at(path: str) -> str:
+def at(path: str) -> str:
+    """Where in an observation, for messages; nothing where it is the whole."""
     return f" under {path!r}" if path else ""
 
 
@@ -70,7 +79,7 @@ def leaf_spaces(space: gym.Space[Any], path: str = "") -> dict[str, gym.Space[An
         return {path: space}
     if not isinstance(space, (spaces.Dict, spaces.Tuple)):
         raise UnsupportedSpaceError(
-            f"The observation space {space}{_at(path)} is not supported. Use Box, Discrete, "
+            f"The observation space {space}{at(path)} is not supported. Use Box, Discrete, "
             "MultiDiscrete, MultiBinary, or Dict and Tuple of these; gymnasium.wrappers."
             "TransformObservation can convert others."
         )
@@ -100,7 +109,8 @@ def leaf_arrays(space: gym.Space[Any], observation: Any, path: str = "") -> dict
 
     Raises:
         ObservationError: a key is missing, a leaf's shape, type or range is not as declared, or
-            leaves are of different batches. The limits of a Box are not checked, but for bytes.
+            leaves are of different batches. Of a Box only what its type can hold is checked, not
+            its bounds.
     """
     if not isinstance(space, LEAF_TYPES):
         found: dict[str, NDArray[Any]] = {}
@@ -109,25 +119,24 @@ def leaf_arrays(space: gym.Space[Any], observation: Any, path: str = "") -> dict
         if len({len(array) for array in found.values()}) > 1:
             sizes = {name: len(array) for name, array in found.items()}
             raise ObservationError(
-                f"The observation{_at(path)} has leaves of different batches: {sizes}."
+                f"The observation{at(path)} has leaves of different batches: {sizes}."
             )
         return found
     try:
-        array = np.asarray(observation)
+        array = as_array(observation)
     except ValueError as error:
         raise ObservationError(
-            f"The observation{_at(path)} is ragged; expected {_batch_of(space)}."
+            f"The observation{at(path)} is ragged; expected {_batch_of(space)}."
         ) from error
     shape = space.shape or ()
     if array.shape[1:] != shape or array.ndim != len(shape) + 1:
         raise ObservationError(
-            f"The observation{_at(path)} has shape {list(array.shape)}; expected "
-            f"{_batch_of(space)}."
+            f"The observation{at(path)} has shape {list(array.shape)}; expected {_batch_of(space)}."
         )
     kinds, what = ("biuf", "numbers") if _takes_fractions(space) else ("biu", "integers")
     if array.dtype.kind not in kinds:
         raise ObservationError(
-            f"The observation{_at(path)} is of type {array.dtype}; expected {what} of {space}."
+            f"The observation{at(path)} is of type {array.dtype}; expected {what} of {space}."
         )
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         size: Any = space.n if isinstance(space, spaces.Discrete) else space.nvec
@@ -136,9 +145,16 @@ def leaf_arrays(space: gym.Space[Any], observation: Any, path: str = "") -> dict
         return {path: index}
     if isinstance(space, spaces.MultiBinary):
         _refuse(path, space, array, (array != 0) & (array != 1))
-    elif space.dtype == np.uint8 and array.dtype != np.uint8:
-        _refuse(path, space, array, (array < 0) | (array > 255))
+    elif space.dtype != array.dtype and (limits := _integer_limits(space.dtype)):
+        _refuse(path, space, array, (array < limits[0]) | (array > limits[1]))
     return {path: array}
+
+
+def _integer_limits(dtype: Any) -> tuple[int, int] | None:
+    """The least and greatest value of an integer type, bool among them; None for floats."""
+    if dtype.kind == "b":
+        return 0, 1
+    return (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype.kind in "iu" else None
 
 
 def _batch_of(space: gym.Space[Any]) -> str:
@@ -148,7 +164,7 @@ def _batch_of(space: gym.Space[Any]) -> str:
 def _takes_fractions(space: gym.Space[Any]) -> bool:
     """Whether floats may stand for this leaf's values: not where they would be cut to integers."""
     return isinstance(space, spaces.MultiBinary) or (
-        isinstance(space, spaces.Box) and space.dtype != np.uint8
+        isinstance(space, spaces.Box) and space.dtype.kind == "f"
     )
 
 
@@ -159,7 +175,7 @@ def _refuse(
         entry = tuple(int(i) for i in np.argwhere(outside)[0])
         where = f" at {list(entry[1:])}" if entry[1:] else ""
         raise ObservationError(
-            f"The observation{_at(path)} of copy {entry[0]} is {array[entry]}{where}, which is "
+            f"The observation{at(path)} of copy {entry[0]} is {array[entry]}{where}, which is "
             f"not in {space}."
         )
 
@@ -179,10 +195,10 @@ def stack_observations(space: gym.Space[Any], observations: Sequence[Any], path:
         }
         return stacked if isinstance(space, spaces.Dict) else tuple(stacked.values())
     try:
-        return np.stack([np.asarray(o) for o in observations])
+        return np.stack([as_array(o) for o in observations])
     except ValueError as error:
         raise ObservationError(
-            f"Observations{_at(path)} of {space} differ in shape: {error}."
+            f"Observations{at(path)} of {space} differ in shape: {error}."
         ) from error
 
 
@@ -203,12 +219,126 @@ def is_image(space: gym.Space[Any]) -> bool:
 
 
 def storage_dtype(space: gym.Space[Any]) -> torch.dtype:
-    """The type in which a leaf is kept: bytes stay bytes, numbers float32, indices int64."""
+    """The type in which a leaf is kept: bytes and bits as bytes, numbers float32, indices int64."""
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         return torch.int64
-    if isinstance(space, spaces.MultiBinary) or space.dtype == np.uint8:
+    if isinstance(space, spaces.MultiBinary) or space.dtype in (np.uint8, np.bool_):
         return torch.uint8
     return torch.float32
+
+
+def mask_sizes(space: gym.Space[Any]) -> list[int] | None:
+    """How many actions each component of an action has; None where actions have no masks."""
+    if isinstance(space, spaces.Discrete):
+        return [int(space.n)]
+    if isinstance(space, spaces.MultiDiscrete):
+        return [int(n) for n in space.nvec.reshape(-1)]
+    return None
+
+
+def flat_mask(space: gym.Space[Any], mask: Any) -> NDArray[np.bool_]:
+    """One action mask, the components one behind the other.
+
+    Args:
+        space: Discrete or MultiDiscrete.
+        mask: 1 or true for what is allowed: `[n]`, n the sum of all components' actions; or one
+            mask for each component, as Gymnasium nests them, also as the rows of a matrix that is
+            filled up with zeros.
+
+    Returns:
+        bool `[n]`.
+
+    Raises:
+        ActionMaskError: the space has no masks, or this is none of its.
+    """
+    sizes = mask_sizes(space)
+    if sizes is None:
+        raise ActionMaskError(f"{space} has no action masks; leave them out.")
+    parts = [as_array(part).reshape(-1) for part in _mask_parts(mask)]
+    if len(parts) == len(sizes) > 1:
+        fits = all(
+            len(part) >= size and not part[size:].any()
+            for part, size in zip(parts, sizes, strict=True)
+        )
+        flat = np.concatenate([part[:n] for part, n in zip(parts, sizes, strict=True)])
+    else:
+        flat = np.concatenate(parts) if parts else np.empty(0)
+        fits = len(flat) == sum(sizes)
+    if not fits:
+        shape = [len(part) for part in parts] if len(parts) > 1 else [len(flat)]
+        raise ActionMaskError(
+            f"An action mask of {shape} entries does not fit {space}; expected "
+            + (f"{sizes[0]}." if len(sizes) == 1 else f"{sum(sizes)}, or {sizes}.")
+        )
+    return as_mask(flat)
+
+
+def _mask_parts(mask: Any) -> list[Any]:
+    """What a mask is nested of: itself, or the masks of its components, in order."""
+    if isinstance(mask, (list, tuple)):
+        inner = [part for one in mask for part in _mask_parts(one)]
+        scalars = all(np.ndim(part) == 0 for part in inner)
+        return [np.array(inner)] if scalars and inner else inner
+    array = as_array(mask)
+    if array.dtype.kind == "O":
+        return _mask_parts(array.tolist())
+    return list(array.reshape(-1, array.shape[-1])) if array.ndim > 1 else [array]
+
+
+def as_mask(array: NDArray[Any]) -> NDArray[np.bool_]:
+    """Zeros and ones of any type as bool.
+
+    Raises:
+        ActionMaskError: there is something else among them.
+    """
+    if array.dtype.kind == "b":
+        return array
+    try:
+        values = array.astype(np.float64)
+    except (TypeError, ValueError):
+        values = np.full(array.shape, np.nan)
+    if not ((values == 0) | (values == 1)).all():
+        raise ActionMaskError(
+            f"An action mask holds {array.tolist()}; expected 1 for what is allowed and 0 for "
+            "what is not."
+        )
+    allowed: NDArray[np.bool_] = values == 1
+    return allowed
+
+
+def batch_of_masks(
+    space: gym.Space[Any], masks: Any, batch: int, batched: bool
+) -> NDArray[np.bool_]:
+    """Masks for a batch of actions as bool `[B, n]`: one for each, or one for all.
+
+    Args:
+        space: of one action.
+        masks: in any form of `flat_mask`; with `batched` also an array or list of `B` of them.
+        batch: `B`.
+        batched: whether a list of `B` entries can be one mask for each.
+
+    Raises:
+        ActionMaskError: as `flat_mask`.
+    """
+    refused: ActionMaskError | None = None
+    if batched and len(masks) == batch:
+        try:
+            return np.stack([flat_mask(space, mask) for mask in masks])
+        except ActionMaskError as error:
+            refused = error
+    try:
+        one = flat_mask(space, masks)
+    except ActionMaskError as error:
+        raise (refused or error) from None
+    return np.tile(one, (batch, 1))
+
+
+def allows_nothing(space: gym.Space[Any], masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """For which of the masks `[B, n]` some component of the action has nothing left to choose."""
+    starts = np.cumsum([0, *(mask_sizes(space) or [])[:-1]])
+    left = np.add.reduceat(masks, starts, axis=1, dtype=np.int64)
+    nothing: NDArray[np.bool_] = (left == 0).any(axis=1)
+    return nothing
 
 
 def check_action_space(space: gym.Space[Any]) -> None:

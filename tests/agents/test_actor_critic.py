@@ -20,7 +20,15 @@ ACTION = spaces.Discrete(4)
 def make(**config: Any) -> ActorCritic:
     torch.manual_seed(0)
     settings = {"memory": "lstm", "hidden_size": 6, "encoder_size": 5, **config}
-    return ActorCritic(OBSERVATION, ACTION, AgentConfig(**settings))
+    agent = ActorCritic(OBSERVATION, ACTION, AgentConfig(**settings))
+    torch.nn.init.normal_(agent.critic.weight)  # an untrained critic says zero whatever it sees
+    return agent
+
+
+def test_an_untrained_critic_expects_nothing() -> None:
+    agent = ActorCritic(OBSERVATION, ACTION, AgentConfig())
+    leaves, start = inputs(agent)
+    assert (agent.unroll(leaves, agent.initial_state(B), start)[0].value == 0).all()
 
 
 def inputs(agent: ActorCritic) -> tuple[dict[str, torch.Tensor], torch.Tensor]:

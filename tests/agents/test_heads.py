@@ -93,34 +93,57 @@ def test_samples_have_the_distributions_frequencies() -> None:
     generator = torch.Generator().manual_seed(0)
     count = 20_000
     logits = torch.tensor([0.0, 1.0, -1.0, 2.0])
-    drawn = Categorical(logits.expand(count, 4)).sample(generator)
+    clocks = noise_of(spaces.Discrete(4), count, generator)
+    drawn = Categorical(logits.expand(count, 4)).sample(clocks)
     expected = torch.softmax(logits, 0) * count
     chi_square = ((torch.bincount(drawn, minlength=4) - expected).square() / expected).sum()
     assert chi_square < 16.3  # the 99.9 % quantile with 3 degrees of freedom
-    both = MultiCategorical(logits.expand(count, 4), [2, 2]).sample(generator)
+    both = MultiCategorical(logits.expand(count, 4), [2, 2]).sample(
+        noise_of(spaces.MultiDiscrete([2, 2]), count, generator)
+    )
     pairs = torch.bincount(2 * both[:, 0] + both[:, 1], minlength=4)
     first, second = torch.softmax(logits[:2], 0), torch.softmax(logits[2:], 0)
     expected = torch.outer(first, second).flatten() * count
     assert ((pairs - expected).square() / expected).sum() < 16.3
-    bits = Bernoulli(logits.expand(count, 4)).sample(generator)
+    uniform = noise_of(spaces.MultiBinary(4), count, generator)
+    bits = Bernoulli(logits.expand(count, 4)).sample(uniform)
     assert_close(bits.mean(0), torch.sigmoid(logits), atol=0.015, rtol=0)
     normal = DiagonalGaussian(logits.expand(count, 4), torch.tensor([0.0, -1.0, 0.5, 0.0]))
-    sample = normal.sample(generator)
+    sample = normal.sample(noise_of(spaces.Box(-1, 1, (4,)), count, generator))
     assert_close(sample.mean(0), logits, atol=0.05, rtol=0)
     assert_close(sample.std(0), normal.log_std.exp(), atol=0.05, rtol=0)
 
 
-def test_the_same_generator_state_draws_the_same_actions() -> None:
-    logits = randn(50, 4).detach()
-    first, second = (Categorical(logits).sample(torch.Generator().manual_seed(7)) for _ in range(2))
-    assert torch.equal(first, second)
+def noise_of(space: gym.Space[Any], count: int, generator: torch.Generator) -> Tensor:
+    return make_head(space, 3).noise((count,), generator)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(5),
+        spaces.MultiDiscrete([2, 3]),
+        spaces.MultiBinary(3),
+        spaces.Box(-1, 1, (2,)),
+    ],
+    ids=str,
+)
+def test_environments_draw_the_same_actions_however_they_are_grouped(space: gym.Space[Any]) -> None:
+    torch.manual_seed(0)
+    head, features = make_head(space, 6), torch.randn(7, 8, 6)
+    noise = head.noise((7, 8), torch.Generator().manual_seed(3))
+    again = head.noise((7, 8), torch.Generator().manual_seed(3))
+    together = head(features).sample(noise)
+    for group in (slice(0, 3), slice(3, 8)):
+        alone = torch.stack([head(features[t, group]).sample(again[t, group]) for t in range(7)])
+        assert torch.equal(alone, together[:, group])
 
 
 def test_a_masked_action_is_never_taken_and_has_no_part_in_entropy_or_gradient() -> None:
     logits = randn(1000, 4)
     mask = torch.tensor([True, False, True, False]).expand(1000, 4)
     masked = Categorical(logits, mask)
-    drawn = masked.sample(torch.Generator().manual_seed(0))
+    drawn = masked.sample(noise_of(spaces.Discrete(4), 1000, torch.Generator().manual_seed(0)))
     assert set(drawn.tolist()) == {0, 2}
     assert (masked.log_probs.exp()[:, [1, 3]] == 0).all()
     allowed = distributions.Categorical(logits=logits[:, [0, 2]])
@@ -137,7 +160,8 @@ def test_a_mask_of_several_components_is_split_among_them() -> None:
     assert head.mask_size == 5
     features = torch.randn(500, 4, generator=torch.Generator().manual_seed(0))
     mask = torch.tensor([False, True, True, False, True]).expand(500, 5)
-    drawn = head(features, mask).sample(torch.Generator().manual_seed(0))
+    noise = head.noise((500,), torch.Generator().manual_seed(0))
+    drawn = head(features, mask).sample(noise)
     assert set(drawn[:, 0].tolist()) == {1}
     assert set(drawn[:, 1].tolist()) == {0, 2}
 
@@ -181,7 +205,7 @@ def test_every_action_drawn_is_one_of_the_space(space: gym.Space[Any]) -> None:
     head = make_head(space, 6)
     with torch.no_grad():
         distribution = head(100 * torch.randn(64, 6))
-    for action in (distribution.sample(None), distribution.mode()):
+    for action in (distribution.sample(head.noise((64,), torch.Generator())), distribution.mode()):
         assert action.shape == (64, *head.action_shape)
         assert action.dtype == head.action_dtype
         assert distribution.log_prob(action).shape == (64,)
@@ -201,8 +225,9 @@ def test_actions_that_persist_begin_as_autoregressive_noise_of_unit_variance() -
     torch.manual_seed(0)
     head = make_head(spaces.Box(-1, 1, (2,)), 3, persistence=0.9)
     action, taken = torch.zeros(500, 2), []
-    for _ in range(300):
-        action = head(torch.zeros(500, 3), previous=action).sample().detach()
+    noise = head.noise((300, 500), torch.Generator().manual_seed(0))
+    for t in range(300):
+        action = head(torch.zeros(500, 3), previous=action).sample(noise[t]).detach()
         taken.append(action)
     settled = torch.stack(taken[100:])
     assert_close(settled.std(), torch.tensor(1.0), atol=0.03, rtol=0)

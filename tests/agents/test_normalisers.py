@@ -1,5 +1,8 @@
 """Running statistics against NumPy's, and a rescaled critic that says what it said before."""
 
+from typing import Any
+
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -9,9 +12,12 @@ from torch.testing import assert_close
 
 from recurrent_rl.agents.normalisers import (
     AdvantageNormaliser,
+    Moments,
     ObservationNormaliser,
     ReturnNormaliser,
+    RunningMoments,
 )
+from recurrent_rl.agents.preprocessing import scaling_of
 from recurrent_rl.agents.spaces import leaf_spaces
 
 SPACE = spaces.Dict(
@@ -23,8 +29,39 @@ SPACE = spaces.Dict(
 )
 
 
+def normaliser_of(space: gym.Space[Any]) -> ObservationNormaliser:
+    leaves = leaf_spaces(space)
+    return ObservationNormaliser(leaves, {path: scaling_of(leaves[path]) for path in leaves})
+
+
+def test_moments_add_up_whatever_the_groups() -> None:
+    x = 1e3 + torch.randn(60, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    whole = Moments.of(x)
+    parts = Moments.of(x[:7]) + Moments.of(x[7:7]) + Moments.of(x[7:])
+    for a, b in zip(whole, parts, strict=True):
+        assert_close(a, b, rtol=1e-14, atol=0)
+    assert_close(whole.mean, x.mean(0))
+    assert_close(whole.var, x.var(0, correction=0), rtol=1e-8, atol=0)
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e-7, 1e-5, 1.0, 1e6, 1e30])
+def test_observations_of_any_size_are_brought_to_unit_variance(size: float) -> None:
+    moments = RunningMoments((2,))
+    x = size * torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
+    moments.update(Moments.of(x))
+    assert_close(moments(x).std(0, correction=0), torch.ones(2), rtol=1e-3, atol=0)
+
+
+def test_what_does_not_vary_is_scaled_up_by_no_more_than_rounding_allows() -> None:
+    moments = RunningMoments((3,))
+    moments.update(Moments.of(torch.tensor([[0.0, 5.0, 1e7]]).expand(100, 3)))
+    again = moments(torch.tensor([[0.0, 5.0, 1e7], [1e-15, 5.0 + 5e-7, 1e7 + 1]]))
+    assert_close(again[0], torch.zeros(3), rtol=0, atol=0.02)
+    assert again.abs().max() < 1
+
+
 def test_statistics_are_those_of_all_valid_data() -> None:
-    normaliser = ObservationNormaliser(leaf_spaces(SPACE))
+    normaliser = normaliser_of(SPACE)
     generator = torch.Generator().manual_seed(0)
     seen = []
     for scale in (1.0, 5.0, 0.1):
@@ -34,7 +71,7 @@ def test_statistics_are_those_of_all_valid_data() -> None:
         seen.append(v[valid].double().numpy())
     data = np.concatenate(seen)
     x = torch.tensor([[3.0, -2.0], [1000.0, 2000.0]])
-    expected = (x.double().numpy() - data.mean(0)) / np.sqrt(data.var(0) + 1e-8)
+    expected = (x.double().numpy() - data.mean(0)) / data.std(0)
     leaves = {"v": x, "n": torch.tensor([1, 2]), "image": torch.zeros(2, 4, 4, 3)}
     scaled = normaliser(leaves)
     assert_close(scaled["v"], torch.as_tensor(expected).float(), rtol=1e-4, atol=1e-4)
@@ -44,7 +81,7 @@ def test_statistics_are_those_of_all_valid_data() -> None:
 
 
 def test_it_is_the_identity_until_it_has_seen_data_and_clips_far_values() -> None:
-    normaliser = ObservationNormaliser(leaf_spaces(SPACE))
+    normaliser = normaliser_of(SPACE)
     x = torch.tensor([[0.5, -3.0]])
     assert_close(normaliser({"v": x})["v"], x)
     normaliser.update({"v": torch.randn(100, 1, 2)}, torch.zeros(100, 1, dtype=torch.bool))
@@ -53,7 +90,7 @@ def test_it_is_the_identity_until_it_has_seen_data_and_clips_far_values() -> Non
 
 
 def test_statistics_are_part_of_the_saved_state() -> None:
-    first, second = (ObservationNormaliser(leaf_spaces(SPACE)) for _ in range(2))
+    first, second = (normaliser_of(SPACE) for _ in range(2))
     first.update({"v": 3 + torch.randn(50, 2, 2)}, torch.ones(50, 2, dtype=torch.bool))
     second.load_state_dict(first.state_dict())
     x = torch.randn(5, 2)
@@ -66,7 +103,7 @@ def test_an_update_of_the_return_statistics_moves_no_value() -> None:
     features = torch.randn(32, 8)
     for scale in (1.0, 300.0, 0.01, 50.0):
         before = normaliser.denormalise(critic(features))
-        normaliser.update(scale * torch.randn(500) + 3 * scale, critic)
+        normaliser.update(Moments.of(scale * torch.randn(500) + 3 * scale), critic)
         after = normaliser.denormalise(critic(features))
         assert_close(after, before, rtol=1e-3, atol=1e-3)
 
@@ -77,7 +114,7 @@ def test_in_double_precision_an_update_moves_no_value_at_all() -> None:
     features = torch.randn(32, 8, dtype=torch.float64)
     for scale in (1.0, 300.0, 0.01, 50.0):
         before = normaliser.denormalise(critic(features))
-        normaliser.update(scale * torch.randn(500) + 3 * scale, critic)
+        normaliser.update(Moments.of(scale * torch.randn(500) + 3 * scale), critic)
         assert_close(normaliser.denormalise(critic(features)), before, rtol=1e-9, atol=1e-9)
 
 
@@ -89,18 +126,18 @@ def test_values_are_in_units_of_return_before_the_first_update() -> None:
 def test_the_first_update_takes_over_and_later_ones_adapt() -> None:
     normaliser, critic = ReturnNormaliser(), nn.Linear(2, 1)
     data = 40 + 7 * torch.randn(5000, generator=torch.Generator().manual_seed(0))
-    normaliser.update(data, critic)
+    normaliser.update(Moments.of(data), critic)
     assert_close(normaliser.mean, data.mean(), rtol=1e-4, atol=0)
     assert_close(normaliser.std, data.std(correction=0), rtol=1e-3, atol=0)
     for _ in range(200):
-        normaliser.update(data / 10, critic)
+        normaliser.update(Moments.of(data / 10), critic)
     assert_close(normaliser.mean, data.mean() / 10, rtol=1e-2, atol=0)
 
 
 def test_returns_that_do_not_vary_do_not_blow_up() -> None:
     normaliser, critic = ReturnNormaliser(), nn.Linear(2, 1)
     for value in (0.0, 5.0, 5.0):
-        normaliser.update(torch.full((10,), value), critic)
+        normaliser.update(Moments.of(torch.full((10,), value)), critic)
     assert torch.isfinite(critic.weight).all()
     assert float(normaliser.std) > 0
 
@@ -111,7 +148,7 @@ def test_advantages_are_scaled_to_zero_mean_and_unit_variance() -> None:
     valid = torch.rand(20, 8) < 0.8
     for scale in (1.0, 3.0, 50.0):  # more than ever before: their own deviation counts
         advantages = torch.where(valid, 5 + scale * torch.randn(20, 8), 1e6)
-        scaled = normaliser(advantages, valid)[valid]
+        scaled = normaliser(advantages, Moments.of(advantages[valid]))[valid]
         assert_close(scaled.mean(), torch.tensor(0.0), rtol=0, atol=1e-5)
         assert_close(scaled.std(correction=0), torch.tensor(1.0))
 
@@ -119,25 +156,60 @@ def test_advantages_are_scaled_to_zero_mean_and_unit_variance() -> None:
 def test_advantages_without_reward_are_not_blown_up() -> None:
     torch.manual_seed(0)
     normaliser = AdvantageNormaliser()
-    valid = torch.ones(20, 8, dtype=torch.bool)
     spread = []
     for rollout in range(40):  # every eighth has rewards, a hundred times the critic's errors
         scale = 1.0 if rollout % 8 == 0 else 0.01
-        spread.append(float(normaliser(scale * torch.randn(20, 8), valid).std()))
+        advantages = scale * torch.randn(20, 8)
+        spread.append(float(normaliser(advantages, Moments.of(advantages.flatten())).std()))
     assert all(x == pytest.approx(1.0, abs=0.01) for x in spread[::8])
     assert max(x for i, x in enumerate(spread) if i % 8) < 0.06
     # Where rewards no longer come, their trace fades, and errors count again in time.
     for _ in range(300):
-        last = normaliser(0.01 * torch.randn(20, 8), valid).std()
+        advantages = 0.01 * torch.randn(20, 8)
+        last = normaliser(advantages, Moments.of(advantages.flatten())).std()
     assert float(last) > 0.9
     # What a checkpoint holds is all there is.
     restored = AdvantageNormaliser()
     restored.load_state_dict(normaliser.state_dict())
     x = torch.randn(20, 8)
-    assert torch.equal(restored(x, valid), normaliser(x, valid))
+    moments = Moments.of(x.flatten())
+    assert torch.equal(restored(x, moments), normaliser(x, moments))
 
 
 def test_advantages_that_do_not_vary_become_zero() -> None:
     advantages = torch.full((4, 2), 3.0)
-    scaled = AdvantageNormaliser()(advantages, torch.ones(4, 2, dtype=torch.bool))
+    scaled = AdvantageNormaliser()(advantages, Moments.of(advantages.flatten()))
     assert torch.equal(scaled, torch.zeros(4, 2))
+
+
+@pytest.mark.parametrize("unit", [2.0**-30, 2.0**-20, 2.0**20, 2.0**40])
+def test_returns_and_advantages_are_scaled_alike_in_any_unit(unit: float) -> None:
+    data = [torch.randn(200, generator=torch.Generator().manual_seed(i)) + i for i in range(4)]
+    outputs = []
+    for factor in (1.0, unit):
+        critic, returns, advantages = nn.Linear(2, 1), ReturnNormaliser(), AdvantageNormaliser()
+        nn.init.zeros_(critic.weight)
+        nn.init.zeros_(critic.bias)
+        scaled = []
+        for x in data:
+            returns.update(Moments.of(factor * x), critic)
+            scaled.append(
+                (
+                    (factor * x - returns.mean) / returns.std,
+                    advantages.forward(factor * x, Moments.of(factor * x)),
+                )
+            )
+        outputs.append(scaled)
+    for one, other in zip(*outputs, strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert torch.equal(a, b)
+
+
+def test_no_data_changes_nothing() -> None:
+    none = Moments.of(torch.empty(0))
+    critic, returns, advantages = nn.Linear(2, 1), ReturnNormaliser(), AdvantageNormaliser()
+    returns.update(none, critic)
+    assert float(returns.weight) == 0
+    x = torch.randn(3, 2)
+    assert advantages.forward(x, none) is x
+    assert float(advantages.weight) == 0

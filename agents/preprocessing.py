@@ -1,0 +1,209 @@
+"""From a raw observation to the numbers that the agent keeps and reads.
+
+The policy takes observations as the environment gives them. What is done to them is decided here,
+once, from the space: which entries are hidden, and how each leaf is scaled. A policy file records
+the decision, so that a policy keeps its own whatever later versions decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from recurrent_rl.agents.spaces import (
+    ObservationError,
+    UnsupportedSpaceError,
+    at,
+    first_nonfinite,
+    is_image,
+    leaf_arrays,
+    leaf_spaces,
+)
+
+SCALINGS = ("none", "bounds", "running", "centred", "bytes")
+"""How a leaf is scaled: not at all; from its bounds to 0..1; to zero mean and unit variance by
+running statistics; the same for values that float32 cannot tell apart until a constant is taken
+from them; by 1/255, as policy files of format 1 have it."""
+RUNNING = ("running", "centred")
+WIDEST = 65_535.0
+"""Bounds farther apart than this (16 bits) say nothing of where the values are."""
+FAR = 1e4
+"""A first value beyond this is taken from all that follow, where the type is wider than float32."""
+
+
+def scaling_of(space: gym.Space[Any]) -> str:
+    """How a leaf is scaled: one of `SCALINGS`.
+
+    Bounds scale integers and images. Vectors of floats go by running statistics, whatever their
+    bounds: these often say what could be at most, not what is.
+    """
+    if not isinstance(space, spaces.Box):
+        return "none"
+    if (space.dtype.kind in "biu" or is_image(space)) and _bounds_tell(space):
+        return "bounds"
+    wide = space.dtype.kind in "iu" or space.dtype == np.float64
+    return "centred" if wide and not is_image(space) else "running"
+
+
+def scaling_of_format_1(space: gym.Space[Any]) -> str:
+    """How policies in files of format 1 scale a leaf."""
+    if not isinstance(space, spaces.Box):
+        return "none"
+    if space.dtype == np.uint8:
+        return "bytes"
+    return "none" if is_image(space) else "running"
+
+
+def _bounds_tell(space: spaces.Box) -> bool:
+    """Whether all bounds are finite and near enough to each other to say where the values are."""
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    return bool(np.isfinite(low).all() and np.isfinite(high).all() and (high - low <= WIDEST).all())
+
+
+def affine(space: gym.Space[Any], scaling: str) -> tuple[Tensor, Tensor] | None:
+    """Factor and summand, float32, that scale a leaf by its space; None where nothing does.
+
+    Where all entries are alike they are single numbers, else `[*shape]`.
+    """
+    if scaling == "bytes":
+        return torch.tensor(1 / 255), torch.tensor(0.0)
+    if scaling != "bounds":
+        return None
+    assert isinstance(space, spaces.Box)
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    factor = 1 / np.where(high > low, high - low, 1.0)
+    return _as_short(factor), _as_short(-low * factor)
+
+
+def _as_short(x: NDArray[np.float64]) -> Tensor:
+    """As float32; one number where all entries are alike."""
+    alike = x.size and (x == x.flat[0]).all()
+    return torch.as_tensor(np.asarray(x.flat[0] if alike else x, dtype=np.float32))
+
+
+class Reader(nn.Module):
+    """Reads raw observations: checks them, drops what is hidden, centres what is far from zero.
+
+    Args:
+        observation_space: of one raw observation, any nesting of the supported spaces.
+        hide_indices: entries of a vector observation that the agent is not to see.
+        scaling: of each leaf; None for `scaling_of`.
+
+    Attributes:
+        leaf_spaces: the leaves, without hidden entries.
+        scaling: of each of them.
+
+    Raises:
+        UnsupportedSpaceError: a leaf is of another kind, or there is no such entry to hide.
+    """
+
+    def __init__(
+        self,
+        observation_space: gym.Space[Any],
+        hide_indices: Collection[int] = (),
+        scaling: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.observation_space = observation_space
+        self.hide_indices = tuple(sorted(set(hide_indices)))
+        self.leaf_spaces = leaf_spaces(observation_space)
+        self._kept: NDArray[np.intp] | None = None
+        if self.hide_indices:
+            self._kept = _kept(observation_space, self.hide_indices)
+            self.leaf_spaces[""] = _part(observation_space, self._kept)
+        self.scaling = {
+            path: scaling_of(space) if scaling is None else scaling[path]
+            for path, space in self.leaf_spaces.items()
+        }
+        if unknown := set(self.scaling.values()) - set(SCALINGS):
+            raise ValueError(f"Unknown scaling {unknown.pop()!r}; there are {', '.join(SCALINGS)}.")
+        self._centred = [path for path, kind in self.scaling.items() if kind == "centred"]
+        # By position, since a path may hold what a buffer's name may not.
+        for i, path in enumerate(self._centred):
+            shape = self.leaf_spaces[path].shape or ()
+            self.register_buffer(f"centre_{i}", torch.zeros(shape, dtype=torch.float64))
+
+    def read(self, observation: Any) -> dict[str, NDArray[Any]]:
+        """A batch of raw observations by leaves.
+
+        Args:
+            observation: arrays, lists or tensors `[B, ...]` in the space's nesting.
+
+        Returns:
+            `[B, *leaf.shape]` for each of `leaf_spaces`; Discrete and MultiDiscrete count from 0.
+
+        Raises:
+            ObservationError: it is not of the space, or holds NaN, infinity or a number beyond
+                float32.
+        """
+        arrays = self._visible(observation)
+        for i, path in enumerate(self._centred):
+            centre = self.get_buffer(f"centre_{i}")
+            if centre.any():
+                arrays[path] = _difference(arrays[path], centre.cpu().numpy())
+        if (bad := first_nonfinite(arrays)) is not None:
+            path, copy = bad
+            raise ObservationError(
+                f"The observation{at(path)} of copy {copy} holds NaN or infinity, or a number that "
+                "float32 cannot hold; observations must be finite."
+            )
+        return arrays
+
+    @torch.no_grad()
+    def centre_on(self, observation: Any) -> None:
+        """Take what is far from zero in this first batch from all that follow.
+
+        float32 holds seven digits: what changes in the last digits of a Unix time, or of a large
+        id, would be lost in it.
+        """
+        arrays = self._visible(observation)
+        for i, path in enumerate(self._centred):
+            mean = arrays[path].mean(axis=0, dtype=np.float64)
+            centre = np.where(np.abs(mean) > FAR, np.round(mean), 0.0)
+            self.get_buffer(f"centre_{i}").copy_(torch.as_tensor(centre))
+
+    def _visible(self, observation: Any) -> dict[str, NDArray[Any]]:
+        arrays = leaf_arrays(self.observation_space, observation)
+        if self._kept is not None:
+            arrays[""] = arrays[""][:, self._kept]
+        return arrays
+
+
+def _kept(space: gym.Space[Any], hidden: Collection[int]) -> NDArray[np.intp]:
+    """The entries of a vector that are not hidden."""
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        raise UnsupportedSpaceError(
+            f"hide_indices hides entries of a vector, and the observation space is {space}."
+        )
+    size = space.shape[0]
+    if bad := [index for index in hidden if not 0 <= index < size]:
+        raise UnsupportedSpaceError(
+            f"There is no entry {bad[0]} to hide: entries are 0 to {size - 1}."
+        )
+    kept = np.setdiff1d(np.arange(size), np.array(hidden, dtype=np.int64))
+    if not len(kept):
+        raise UnsupportedSpaceError(f"Hiding {list(hidden)} leaves nothing to observe of {space}.")
+    return kept
+
+
+def _part(space: gym.Space[Any], kept: NDArray[np.intp]) -> spaces.Box:
+    """The space of these entries."""
+    assert isinstance(space, spaces.Box)
+    return spaces.Box(space.low[kept], space.high[kept], dtype=space.dtype.type)
+
+
+def _difference(array: NDArray[Any], centre: NDArray[np.float64]) -> NDArray[Any]:
+    """The array less the centre, float64; of integers without rounding."""
+    if array.dtype.kind == "f":
+        return array - centre
+    wide = np.uint64 if array.dtype == np.uint64 else np.int64
+    # What wraps around in uint64 is a negative difference in int64.
+    difference = array.astype(wide) - centre.astype(wide)
+    return difference.astype(np.int64).astype(np.float64)
