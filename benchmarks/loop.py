@@ -84,12 +84,12 @@ def rollout_step(agent: ActorCritic, batch: int) -> Callable[[], None]:
     """Value, sampled action and its log-probability, as a rollout takes them."""
     leaves = {"": torch.zeros(batch, 2)}
     state, start = agent.initial_state(batch), torch.zeros(batch, dtype=torch.bool)
-    generator = torch.Generator()
+    noise = agent.head.noise((batch,), torch.Generator())
 
     @torch.no_grad()
     def step() -> None:
         output, _ = agent.step(leaves, state, start)
-        action = output.distribution.sample(generator)
+        action = output.distribution.sample(noise)
         output.distribution.log_prob(action)
 
     return step

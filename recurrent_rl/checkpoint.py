@@ -32,8 +32,6 @@ def save_checkpoint(trainer: Trainer, path: Path) -> None:
     tensors.update(_prefixed("agent", trainer.agent.state_dict()))
     tensors.update(_prefixed("advantages", trainer.advantage_normaliser.state_dict()))
     tensors.update(_prefixed("optimizer", _optimizer_tensors(trainer.optimizer)))
-    tensors["generator/shuffle"] = trainer.generator.get_state()
-    tensors["generator/sample"] = collector.generator.get_state()
     tensors.update(_prefixed("memory", dict(enumerate(collector.state))))
     tensors.update(_prefixed("next", collector.next_row()))
     if (env_state := environment_state(trainer)) is not None:
@@ -41,14 +39,16 @@ def save_checkpoint(trainer: Trainer, path: Path) -> None:
     episodes = collector.episodes
     metadata = {
         "iteration": trainer.iteration,
-        "steps_taken": collector.steps_taken,
+        "steps_taken": collector.environments.steps,
         "env_state": env_state is not None,
         "episodes": {
             "running_return": episodes.running_return.tolist(),
             "running_length": episodes.running_length.tolist(),
+            "running_success": episodes.running_success.tolist(),
             "returns": list(episodes.returns),
             "lengths": list(episodes.lengths),
             "successes": list(episodes.successes),
+            "tells_success": episodes.tells_success,
             "finished": episodes.finished,
         },
     }
@@ -87,17 +87,15 @@ def load_checkpoint(trainer: Trainer, path: Path) -> bool:
         raise UserError(
             f"The checkpoint {path} does not fit the agent that config.json describes: {error}"
         ) from error
-    trainer.generator.set_state(groups["generator"]["shuffle"])
-    collector.generator.set_state(groups["generator"]["sample"])
     trainer.iteration = metadata["iteration"]
-    collector.steps_taken = metadata["steps_taken"]
+    collector.environments.steps = metadata["steps_taken"]
     saved, episodes = metadata["episodes"], collector.episodes
     for name in ("returns", "lengths", "successes"):
         setattr(episodes, name, deque(saved[name], maxlen=episodes.returns.maxlen))
     episodes.finished = saved["finished"]
+    episodes.tells_success = saved["tells_success"]
     if not metadata["env_state"]:
-        # The seed of the first reset would show the same first episodes again.
-        collector.restart(seed=trainer.config.seed + 1_000_003 * (trainer.iteration + 1))
+        collector.restart(trainer.iteration)
         return False
     trainer.env.unwrapped.load_state_dict(  # type: ignore[attr-defined]
         {name: x.numpy() for name, x in groups["env"].items()}
@@ -106,10 +104,13 @@ def load_checkpoint(trainer: Trainer, path: Path) -> bool:
     collector.state = type(collector.state)(
         *(fields[str(i)].to(trainer.agent.device) for i in range(len(fields)))
     )
+    if (mask := groups["next"].get("action_mask")) is not None:
+        collector.rollout.use_masks(mask.shape[1])
     for name, x in collector.next_row().items():
         x.copy_(groups["next"][name])
     episodes.running_return = np.array(saved["running_return"])
     episodes.running_length = np.array(saved["running_length"], dtype=np.int64)
+    episodes.running_success = np.array(saved["running_success"], dtype=bool)
     return True
 
 

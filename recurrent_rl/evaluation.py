@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+import torch
+from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.files import write_atomically
 from recurrent_rl.agents.policy import Policy
-from recurrent_rl.episodes import successes as episode_successes
+from recurrent_rl.environments import Environments
+from recurrent_rl.episodes import EpisodeStatistics
 from recurrent_rl.errors import UserError
 from recurrent_rl.progress import ProgressBar
-from recurrent_rl.rollout import action_masks
+from recurrent_rl.seeding import Stream, number
 from recurrent_rl.signals import StopSignals
 
 FILE_NAME = "evaluation.json"
-EVALUATION_SEED = 10_000_000
-"""Training draws its environments' seeds from seed, seed + 1, ...; these lie far from them."""
 EVALUATION_COPIES = 64
 """Copies of the environment stepped side by side."""
 
@@ -35,7 +35,7 @@ class Evaluation:
     returns: NDArray[np.float64]
     lengths: NDArray[np.int64]
     successes: NDArray[np.float64]
-    """1 or 0 for each episode whose environment told; empty where it does not tell."""
+    """1 or 0 for each episode; empty where the environment tells of none."""
 
     @property
     def mean(self) -> float:
@@ -197,57 +197,45 @@ def evaluate(
         should_stop: asked at each step; true ends early, with the episodes played so far.
 
     Raises:
-        UserError: the policy is for other spaces, or the autoreset mode is DISABLED.
+        UserError: the policy is for other spaces, the autoreset mode is DISABLED, or what the
+            environment returns is not what its spaces declare.
     """
     check_spaces(policy, env)
-    mode = env.metadata.get("autoreset_mode")
-    if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
-        raise UserError(f"The environment's autoreset_mode is {mode}; use SAME_STEP or NEXT_STEP.")
-    if seed is not None:
-        policy.seed(seed)
+    environments = Environments(env, policy.agent)
+    generator = None
+    if not deterministic:
+        generator = torch.Generator()
+        generator.seed() if seed is None else generator.manual_seed(seed)
     count = env.num_envs
     quota = np.full(count, episodes // count)
     quota[: episodes % count] += 1
     played = np.zeros(count, dtype=np.int64)
-    running_return, running_length = np.zeros(count), np.zeros(count, dtype=np.int64)
-    returns: list[float] = []
-    lengths: list[int] = []
-    successes: list[float] = []
+    finished = EpisodeStatistics.of(count, window=None)
 
-    observation, infos = env.reset(seed=seed)
+    step = environments.reset(seed)
     state = policy.initial_state(count)
-    start = np.ones(count, dtype=bool)
-    inserted = np.zeros(count, dtype=bool)  # rows in which NEXT_STEP only resets
-    rewards: NDArray[np.float64] = np.zeros(count)
-    masked = policy.agent.head.mask_size if "action_mask" in infos else None
+    every = np.ones(count, dtype=bool)
     while (played < quota).any() and not (should_stop and should_stop()):
-        masks = action_masks(infos, (count, masked)) if masked else None
-        if masks is not None:
-            masks[inserted] = True  # the action is ignored there
-        action, state = policy.predict(
-            observation,
+        start = torch.as_tensor(step.episode_start if with_memory else every)
+        action, state = policy.choose(
+            step.observation,
             state,
-            start if with_memory else np.ones(count, dtype=bool),
-            deterministic,
-            masks,
-            rewards,
+            start.to(policy.agent.device),
+            step.action_mask,
+            step.reward,
+            generator,
         )
-        observation, rewards, terminated, truncated, infos = env.step(action)
-        done = terminated | truncated
-        running_return += np.where(inserted, 0.0, rewards)
-        running_length += ~inserted
-        counted = done & (played < quota)
-        if counted.any():
-            returns += running_return[counted].tolist()
-            lengths += running_length[counted].tolist()
-            successes += episode_successes(infos, counted)
-            played += counted
-            if on_episode:
-                on_episode(len(returns))
-        running_return[done] = 0
-        running_length[done] = 0
-        start, inserted = (done, inserted) if mode is AutoresetMode.SAME_STEP else (inserted, done)
-    return Evaluation(np.array(returns), np.array(lengths, dtype=np.int64), np.array(successes))
+        counted = step.valid
+        step = environments.step(action)
+        kept = finished.step(step, counted, wanted=played < quota)
+        played += kept
+        if on_episode and kept.any():
+            on_episode(len(finished.returns))
+    return Evaluation(
+        np.array(finished.returns),
+        np.array(finished.lengths, dtype=np.int64),
+        np.array(finished.successes if finished.tells_success else (), dtype=np.float64),
+    )
 
 
 def evaluate_ways(
@@ -284,7 +272,7 @@ def evaluate_ways(
                 episodes,
                 deterministic=way.deterministic,
                 with_memory=way.with_memory,
-                seed=EVALUATION_SEED + seed,
+                seed=number(seed, Stream.EVALUATION),
                 on_episode=bar.update,
                 should_stop=lambda: bool(stop),
             )

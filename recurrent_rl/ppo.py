@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,8 +10,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.normalisers import Moments
 from recurrent_rl.agents.states import MemoryState, cat_states
 from recurrent_rl.config import TrainConfig
+from recurrent_rl.errors import UserError
 from recurrent_rl.rollout import Rollout, Sequences
 
 
@@ -24,6 +27,7 @@ class Loss(NamedTuple):
     approx_kl: Tensor
     clip_fraction: Tensor
     ratio_error: Tensor  # the largest |ratio - 1|
+    rows: Tensor  # how many steps the means are over
 
 
 def policy_gradient_loss(ratio: Tensor, advantages: Tensor, clip_coef: float) -> Tensor:
@@ -53,7 +57,7 @@ def value_loss(
 def ppo_loss(agent: ActorCritic, batch: Sequences, config: TrainConfig) -> tuple[Loss, MemoryState]:
     """PPO's loss on whole chunks, unrolled from their stored states.
 
-    Rows that an autoreset inserted have no weight.
+    Rows that an autoreset inserted have no weight; where there are no others, all terms are zero.
 
     Returns:
         The loss, and the memory's state after each chunk's last step.
@@ -62,7 +66,8 @@ def ppo_loss(agent: ActorCritic, batch: Sequences, config: TrainConfig) -> tuple
         batch.leaves, batch.state, batch.episode_start, batch.action_mask
     )
     weight = batch.valid.to(output.value.dtype)
-    weight = weight / weight.sum()
+    rows = weight.sum()
+    weight = weight / rows.clamp(min=1)
 
     def mean(x: Tensor) -> Tensor:
         return (x * weight).sum()
@@ -80,7 +85,8 @@ def ppo_loss(agent: ActorCritic, batch: Sequences, config: TrainConfig) -> tuple
         approx_kl = mean(ratio - 1 - log_ratio)
         clip_fraction = mean(((ratio - 1).abs() > config.clip_coef).to(weight.dtype))
         ratio_error = (ratio - 1).abs().masked_fill(~batch.valid, 0.0).amax()
-    return Loss(total, policy, value, entropy, approx_kl, clip_fraction, ratio_error), end_state
+    terms = (total, policy, value, entropy, approx_kl, clip_fraction, ratio_error)
+    return Loss(*terms, rows), end_state
 
 
 def update(
@@ -94,6 +100,8 @@ def update(
 ) -> dict[str, float]:
     """One PPO update: `update_epochs` passes over the rollout in minibatches of whole chunks.
 
+    A minibatch that holds nothing but rows inserted by an autoreset moves nothing.
+
     Args:
         agent: changed in place.
         optimizer: of the agent's parameters.
@@ -105,8 +113,12 @@ def update(
 
     Returns:
         Scalars under their TensorBoard tags.
+
+    Raises:
+        UserError: the loss or its gradient is not finite. The agent is spoilt then.
     """
     data = rollout.sequences(advantages, returns)
+    all_valid = bool(data.valid.all())
     losses: list[Loss] = []
     gradient_norms: list[Tensor] = []
     drift = torch.zeros(())
@@ -114,10 +126,11 @@ def update(
     for epoch in range(1, config.update_epochs + 1):
         if config.refresh_state and epoch > 1:
             data = data._replace(state=refreshed_state(agent, rollout))
-        kl_before = len(losses)
-        order = torch.randperm(config.num_chunks, generator=generator).to(agent.device)
-        for chunks in order.chunk(config.num_minibatches):
+        before = len(losses)
+        for chunks in shuffled_chunks(config, generator).to(agent.device):
             batch = data.select(chunks)
+            if not (all_valid or batch.valid.any()):
+                continue
             loss, end_state = ppo_loss(agent, batch, config)
             optimizer.zero_grad(set_to_none=True)
             loss.total.backward()
@@ -127,12 +140,14 @@ def update(
             optimizer.step()
             losses.append(Loss(*(x.detach() for x in loss)))
             drift = state_drift(end_state, batch.end_state)
-        if config.target_kl is not None:
-            kl = torch.stack([x.approx_kl for x in losses[kl_before:]]).mean()
-            if kl > config.target_kl:
-                break
+        if len(losses) == before:
+            return {}
+        check_finite("loss", torch.stack([x.total for x in losses[before:]]))
+        check_finite("gradient's norm", torch.stack(gradient_norms[before:]))
+        if config.target_kl is not None and merged(losses[before:]).approx_kl > config.target_kl:
+            break
 
-    means = Loss(*(torch.stack(column).mean() for column in zip(*losses, strict=True)))
+    means = merged(losses)
     return {
         "train/loss": float(means.total),
         "train/policy_gradient_loss": float(means.policy_gradient),
@@ -149,6 +164,50 @@ def update(
         "memory/first_ratio_error": float(losses[0].ratio_error),
         "memory/state_drift": float(drift),
     }
+
+
+def shuffled_chunks(config: TrainConfig, generator: torch.Generator) -> Tensor:
+    """The chunks of each minibatch for one epoch, `[num_minibatches, C / num_minibatches]`.
+
+    Each minibatch takes its share from each block of neighbouring environments, at random within
+    the block. Blocks are the smallest that have such a share; whoever steps some whole blocks has
+    his part of every minibatch.
+    """
+    minibatches, environments = config.num_minibatches, config.num_envs
+    times = config.num_chunks // environments  # chunks of one environment
+    size = next(
+        n
+        for n in range(1, environments + 1)
+        if environments % n == 0 and n * times % minibatches == 0
+    )
+    # Chunk k of environment b is column k * B + b: [blocks, times * size].
+    columns = torch.arange(config.num_chunks).view(times, environments // size, size)
+    blocks = columns.transpose(0, 1).flatten(1)
+    order = torch.rand(blocks.shape, generator=generator).argsort(dim=1)
+    shares: Tensor = blocks.gather(1, order).unflatten(1, (minibatches, -1))
+    return shares.transpose(0, 1).flatten(1)
+
+
+def merged(losses: Sequence[Loss]) -> Loss:
+    """The mean of each term over all rows of these minibatches, in float64."""
+    columns = [torch.stack(column).to(torch.float64) for column in zip(*losses, strict=True)]
+    rows = columns[-1]
+    means = [(column * rows).sum() / rows.sum() for column in columns]
+    return Loss(*means)._replace(rows=rows.sum())
+
+
+def check_finite(what: str, x: Tensor) -> None:
+    """Refuse a quantity that is not finite everywhere.
+
+    Raises:
+        UserError: names it, and the settings to try.
+    """
+    if not (finite := torch.isfinite(x)).all():
+        raise UserError(
+            f"The {what} became {float(x[~finite].flatten()[0].detach())}. Try a lower "
+            "learning_rate, fewer update_epochs or a smaller max_grad_norm; keep "
+            "normalize_observations and normalize_returns on; with precision bfloat16 try float32."
+        )
 
 
 @torch.no_grad()
@@ -186,7 +245,8 @@ def explained_variance(values: Tensor, returns: Tensor) -> float:
 
     NaN where the returns do not vary.
     """
-    variance = returns.var(correction=0)
-    if variance == 0:
+    variance = float(Moments.of(returns.flatten()).var)
+    if not variance > 0:
         return float("nan")
-    return float(1 - (returns - values).var(correction=0) / variance)
+    error = Moments.of(returns.to(torch.float64).flatten() - values.to(torch.float64).flatten())
+    return 1 - float(error.var) / variance

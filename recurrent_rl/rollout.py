@@ -4,40 +4,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import gymnasium as gym
-import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
-from numpy.typing import NDArray
+from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.compiled import frozen_weights
-from recurrent_rl.agents.spaces import (
-    Leaves,
-    ObservationError,
-    first_nonfinite,
-    leaf_arrays,
-    stack_observations,
-    storage_dtype,
-)
+from recurrent_rl.agents.spaces import Leaves, storage_dtype
 from recurrent_rl.agents.states import MemoryState, cat_states, select_state
+from recurrent_rl.environments import Environments, Final, Step
 from recurrent_rl.episodes import EpisodeStatistics
-from recurrent_rl.errors import UserError
-
-
-def action_masks(infos: dict[str, Any], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """The copies' action masks `[B, n]`; all is allowed in a copy that does not tell.
-
-    Args:
-        infos: of a vector environment's reset or step.
-        shape: `(B, n)`.
-    """
-    masks = np.ones(shape, dtype=bool)
-    if "action_mask" in infos:
-        told = np.asarray(infos.get("_action_mask", np.ones(shape[0])), dtype=bool)
-        masks[told] = np.asarray(infos["action_mask"]).reshape(shape)[told]
-    return masks
+from recurrent_rl.seeding import Stream, generator, number
 
 
 class Sequences(NamedTuple):
@@ -76,7 +53,7 @@ class Rollout:
     """
 
     def __init__(
-        self, agent: ActorCritic, num_steps: int, num_envs: int, chunk_length: int, masked: bool
+        self, agent: ActorCritic, num_steps: int, num_envs: int, chunk_length: int
     ) -> None:
         def zeros(rows: int, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
             return torch.zeros(rows, num_envs, *shape, dtype=dtype, device=agent.device)
@@ -88,11 +65,7 @@ class Rollout:
             path: zeros(rows, *(space.shape or ()), dtype=storage_dtype(space))
             for path, space in agent.leaf_spaces.items()
         }
-        self.action_mask = (
-            zeros(rows, agent.head.mask_size, dtype=torch.bool)
-            if masked and agent.head.mask_size is not None
-            else None
-        )
+        self.action_mask: Tensor | None = None  # from the first that is told
         self.episode_start = zeros(rows, dtype=torch.bool)
         self.valid = zeros(rows, dtype=torch.bool)
         self.values = zeros(rows)
@@ -105,6 +78,12 @@ class Rollout:
         self.next_values = zeros(steps)
         # The memory's state before row 0, L, 2L, ... and after the last row.
         self.chunk_states: list[MemoryState] = []
+
+    def use_masks(self, size: int) -> Tensor:
+        """The action masks `[T + 1, B, size]`; before the first was told all is allowed."""
+        if self.action_mask is None:
+            self.action_mask = self.valid.new_ones(*self.valid.shape, size)
+        return self.action_mask
 
     def row(self, t: int) -> tuple[Leaves, Tensor, Tensor | None]:
         """What the agent reads at row `t`: leaves `[B, ...]`, episode_start, action mask."""
@@ -161,44 +140,30 @@ class Collector:
         agent: acts, and values what it sees.
         num_steps: rows of a rollout.
         chunk_length: the memory's state is stored each time so many steps have passed.
-        seed: of the environments and of the sampling of actions.
+        seed: of the run; environments and actions draw from streams of it.
 
     Raises:
-        UserError: the autoreset mode is DISABLED or unknown; an observation or reward is NaN or
-            infinite, or an observation is outside its declared shape.
+        UserError: the autoreset mode is DISABLED or unknown; what the environment returns is not
+            what its spaces declare, or not finite.
     """
 
     def __init__(
         self, env: VectorEnv, agent: ActorCritic, num_steps: int, chunk_length: int, seed: int
     ) -> None:
-        mode = env.metadata.get("autoreset_mode")
-        if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
-            raise UserError(
-                f"The environment's autoreset_mode is {mode}; recurrent-rl needs SAME_STEP or "
-                "NEXT_STEP. For gymnasium.vector.SyncVectorEnv and AsyncVectorEnv pass "
-                "autoreset_mode=AutoresetMode.SAME_STEP; another vector environment must name its "
-                'mode in metadata["autoreset_mode"].'
-            )
-        self.env = env
+        self.environments = Environments(env, agent)
         self.agent = agent
-        self.same_step = mode is AutoresetMode.SAME_STEP
+        self.seed = seed
         self.episodes = EpisodeStatistics.of(env.num_envs)
-        self.generator = torch.Generator(agent.device).manual_seed(seed)
-        self.steps_taken = 0
-        observation, infos = env.reset(seed=seed)
-        masked = agent.head.mask_size is not None and "action_mask" in infos
-        self.rollout = Rollout(agent, num_steps, env.num_envs, chunk_length, masked)
-        self._start(observation, infos)
+        self.rollout = Rollout(agent, num_steps, env.num_envs, chunk_length)
+        self._start(self.environments.reset(number(seed, Stream.ENVIRONMENTS), centre=True))
 
-    def restart(self, seed: int) -> None:
-        """Begin new episodes in all copies, with a fresh memory."""
-        self._start(*self.env.reset(seed=seed))
+    def restart(self, iteration: int) -> None:
+        """Begin new episodes in all copies, with a fresh memory, before this iteration."""
+        self._start(self.environments.reset(number(self.seed, Stream.ENVIRONMENTS, iteration)))
 
-    def _start(self, observation: Any, infos: dict[str, Any]) -> None:
-        self.state = self.agent.initial_state(self.env.num_envs)
-        self._write_observation(self.rollout.num_steps, observation, infos)
-        self.rollout.episode_start[-1] = True
-        self.rollout.valid[-1] = True
+    def _start(self, step: Step) -> None:
+        self.state = self.agent.initial_state(len(step.reward))
+        self._write_row(self.rollout.num_steps, step)
 
     def next_row(self) -> dict[str, Tensor]:
         """What the agent will read first in the next rollout, by name; views, `[B, ...]` each."""
@@ -206,31 +171,42 @@ class Collector:
 
     @torch.no_grad()
     @frozen_weights()
-    def collect(self) -> Rollout:
-        """Take `num_steps` steps; the result is overwritten by the next call."""
+    def collect(self, iteration: int) -> Rollout:
+        """Take `num_steps` steps; the result is overwritten by the next call.
+
+        Args:
+            iteration: of the run. What is random in the actions depends on the seed and on it.
+
+        Raises:
+            UserError: the environment or the agent gave what is not finite, or the environment
+                what its spaces do not declare.
+        """
         rollout, agent, state = self.rollout, self.agent, self.state
         self._carry_over()
         rollout.chunk_states = []
         truncations: list[_Truncation] = []
+        # [T, B, ...]
+        noise = agent.head.noise(
+            tuple(rollout.rewards.shape), generator(self.seed, Stream.ACTIONS, iteration)
+        )
         for t in range(rollout.num_steps):
             if t % rollout.chunk_length == 0:
                 rollout.chunk_states.append(state)
             leaves, episode_start, mask = rollout.row(t)
             output, state = agent.step(leaves, state, episode_start, mask)
-            action = output.distribution.sample(self.generator)
+            action = output.distribution.sample(noise[t])
             rollout.values[t] = output.value
             rollout.actions[t] = action
             rollout.log_probs[t] = output.distribution.log_prob(action)
 
-            observation, reward, terminated, truncated, infos = self.env.step(
-                agent.head.to_env(action)
-            )
-            self.steps_taken += 1
-            self._write_outcome(t, reward, terminated, truncated, infos)
-            self._write_observation(t + 1, observation, infos, t)
-            ended_by_time = truncated & ~terminated
-            if self.same_step and ended_by_time.any():
-                truncations.append(self._truncation(t, ended_by_time, infos, state))
+            step = self.environments.step(agent.head.to_env(action))
+            self.episodes.step(step, rollout.valid[t].cpu().numpy())
+            rollout.rewards[t] = torch.as_tensor(step.reward)
+            rollout.terminated[t] = torch.as_tensor(step.terminated)
+            rollout.truncated[t] = torch.as_tensor(step.truncated)
+            self._write_row(t + 1, step, t)
+            if step.final is not None:
+                truncations.append(self._truncation(t, step.final, state))
         rollout.chunk_states.append(state)
         self.state = state
         self._value_what_followed(truncations)
@@ -242,84 +218,30 @@ class Collector:
         for name, x in self.next_row().items():
             first[name].copy_(x)
 
-    def _write_outcome(
-        self,
-        t: int,
-        reward: NDArray[np.float64],
-        terminated: NDArray[np.bool_],
-        truncated: NDArray[np.bool_],
-        infos: dict[str, Any],
-    ) -> None:
-        rollout = self.rollout
-        if not np.isfinite(reward).all():
-            copy = int(np.flatnonzero(~np.isfinite(reward))[0])
-            raise UserError(
-                f"The environment returned reward {reward[copy]} in copy {copy} at step "
-                f"{self.steps_taken}. A reward must be a finite number; mend the environment."
-            )
-        done = terminated | truncated
-        rollout.rewards[t] = torch.as_tensor(reward)
-        rollout.terminated[t] = torch.as_tensor(terminated)
-        rollout.truncated[t] = torch.as_tensor(truncated)
-        valid = rollout.valid[t]
-        self.episodes.step(reward, done, infos, valid.cpu().numpy())
-        if self.same_step:
-            rollout.episode_start[t + 1] = torch.as_tensor(done)
-            rollout.valid[t + 1] = True
-        else:
-            # NEXT_STEP: the row after an end still shows the old episode's last observation, its
-            # action is ignored, and the new episode starts in the row behind it.
-            rollout.episode_start[t + 1] = ~valid
-            rollout.valid[t + 1] = ~torch.as_tensor(done, device=valid.device)
-
-    def _write_observation(
-        self, row: int, observation: Any, infos: dict[str, Any], t: int | None = None
-    ) -> None:
-        """Fill `row` with an observation, and with the action and reward of step `t` before it."""
+    def _write_row(self, row: int, step: Step, t: int | None = None) -> None:
+        """Fill `row` with what a step shows, and with the action and reward of step `t` before."""
         rollout, agent = self.rollout, self.agent
-        leaves = self._leaves(agent.observation_space, observation)
+        leaves = {path: torch.as_tensor(x) for path, x in step.observation.items()}
         if t is not None:
             leaves = agent.with_previous(leaves, rollout.actions[t], rollout.rewards[t])
         for path, x in leaves.items():
             rollout.leaves[path][row].copy_(x)
-        if rollout.action_mask is not None:
-            shape = tuple(rollout.action_mask[row].shape)
-            rollout.action_mask[row] = torch.as_tensor(action_masks(infos, shape))
+        rollout.episode_start[row] = torch.as_tensor(step.episode_start)
+        rollout.valid[row] = torch.as_tensor(step.valid)
+        if step.action_mask is not None:
+            masks = rollout.use_masks(step.action_mask.shape[1])
+            masks[row] = torch.as_tensor(step.action_mask)
+        elif rollout.action_mask is not None:
+            rollout.action_mask[row] = True
 
-    def _leaves(self, space: gym.Space[Any], observation: Any, rows: Any = None) -> Leaves:
-        try:
-            arrays = leaf_arrays(space, observation)
-        except ObservationError as error:
-            raise UserError(f"At step {self.steps_taken}: {error} Mend the environment.") from error
-        if (bad := first_nonfinite(arrays)) is not None:
-            path, index = bad
-            copy = index if rows is None else int(rows[index])
-            raise UserError(
-                f"The environment returned an observation with NaN or infinity in copy {copy} at "
-                f"step {self.steps_taken}" + (f", under {path!r}" if path else "") + ". "
-                "Observations must be finite numbers; mend the environment."
-            )
-        return {path: torch.as_tensor(x) for path, x in arrays.items()}
-
-    def _truncation(
-        self, t: int, ended: NDArray[np.bool_], infos: dict[str, Any], state: MemoryState
-    ) -> _Truncation:
+    def _truncation(self, t: int, final: Final, state: MemoryState) -> _Truncation:
         """Keep the final observations of the copies that ended by time, and their memory."""
-        if "final_obs" not in infos:
-            raise UserError(
-                "The environment truncated an episode without infos['final_obs']: with autoreset "
-                "mode SAME_STEP the last observation of an episode must be given there."
-            )
         agent, rollout = self.agent, self.rollout
-        copies = np.flatnonzero(ended)
-        rows = torch.as_tensor(copies, device=agent.device)
-        final = stack_observations(
-            agent.observation_space, [infos["final_obs"][copy] for copy in copies]
-        )
+        rows = torch.as_tensor(final.copies, device=agent.device)
         leaves = agent.with_previous(
             {
-                path: x.to(agent.device, rollout.leaves[path].dtype)
-                for path, x in self._leaves(agent.observation_space, final, copies).items()
+                path: torch.as_tensor(x).to(agent.device, rollout.leaves[path].dtype)
+                for path, x in final.observation.items()
             },
             rollout.actions[t, rows],
             rollout.rewards[t, rows],

@@ -5,19 +5,22 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from recurrent_rl.advantages import gae
 from recurrent_rl.agents import compiled
 from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.normalisers import AdvantageNormaliser
+from recurrent_rl.agents.normalisers import AdvantageNormaliser, Moments
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.introspection import look_inside
-from recurrent_rl.ppo import update
+from recurrent_rl.ppo import check_finite, update
 from recurrent_rl.rollout import Collector, Rollout
+from recurrent_rl.seeding import Stream, generator, number
 from recurrent_rl.vectorize import longest_episode, make_vector_env
 
 
@@ -40,18 +43,14 @@ class Trainer:
         set_threads(config.threads)
         keep_freed_memory()
         set_precision(config.precision)
-        torch.manual_seed(config.seed)
         self.device = pick_device(config.device)
         self.env = make_vector_env(config.env_id, config.num_envs, config.env)
         try:
-            self.agent = ActorCritic(
-                self.env.single_observation_space, self.env.single_action_space, config.agent
-            ).to(self.device)
+            self.agent = self._fresh_agent().to(self.device)
             self.optimizer = torch.optim.Adam(
                 self.agent.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
             )
             self.advantage_normaliser = AdvantageNormaliser().to(self.device)
-            self.generator = torch.Generator().manual_seed(config.seed)
             self.collector = Collector(
                 self.env, self.agent, config.num_steps, config.chunk_length, config.seed
             )
@@ -79,34 +78,70 @@ class Trainer:
         config, agent = self.config.at(self.iteration), self.agent
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate
-        rollout = self.collector.collect()
-        advantages = gae(
-            rollout.rewards,
-            rollout.values[:-1],
-            rollout.next_values,
-            rollout.terminated,
-            rollout.truncated,
-            config.gamma,
-            config.gae_lambda,
-        )
-        valid = rollout.valid[:-1]
-        returns = advantages + rollout.values[:-1]
-        if config.agent.normalize_returns:
-            agent.return_normaliser.update(returns[valid], agent.critic)
-        if config.normalize_advantages:
-            advantages = self.advantage_normaliser.forward(advantages, valid)
-        scalars = self._look_inside(rollout, advantages, returns)
-        scalars |= update(
-            agent, self.optimizer, rollout, advantages, returns, config, self.generator
-        )
-        if config.agent.normalize_observations:
-            # Only now: within an iteration the agent sees the same inputs in rollout and update.
-            agent.observation_normaliser.update(
-                {path: x[:-1] for path, x in rollout.leaves.items()}, valid
+        rollout = self.collector.collect(self.iteration)
+        with self._undone_if_it_fails():
+            check_finite("agent's value of what it sees", rollout.values)
+            check_finite("agent's value of what it sees", rollout.next_values)
+            advantages = gae(
+                rollout.rewards,
+                rollout.values[:-1],
+                rollout.next_values,
+                rollout.terminated,
+                rollout.truncated,
+                config.gamma,
+                config.gae_lambda,
             )
+            valid = rollout.valid[:-1]
+            returns = advantages + rollout.values[:-1]
+            check_finite("return", returns)
+            if config.agent.normalize_returns:
+                agent.return_normaliser.update(Moments.of(returns[valid]), agent.critic)
+            if config.normalize_advantages:
+                moments = Moments.of(advantages[valid])
+                advantages = self.advantage_normaliser.forward(advantages, moments)
+            scalars = self._look_inside(rollout, advantages, returns)
+            shuffle = generator(config.seed, Stream.MINIBATCHES, self.iteration)
+            scalars |= update(agent, self.optimizer, rollout, advantages, returns, config, shuffle)
+            if config.agent.normalize_observations:
+                # Only now: within an iteration the agent sees the same in rollout and update.
+                leaves = {path: x[:-1] for path, x in rollout.leaves.items()}
+                agent.observation_normaliser.update(leaves, valid)
+            for name, parameter in agent.named_parameters():
+                check_finite(f"parameter {name}", parameter)
         self.iteration += 1
         scalars |= {"train/learning_rate": config.learning_rate, "train/ent_coef": config.ent_coef}
         return scalars | self.collector.episodes.means()
+
+    def _fresh_agent(self) -> ActorCritic:
+        """The untrained agent; the caller's random numbers stay where they are."""
+        env, config = self.env, self.config
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(number(config.seed, Stream.WEIGHTS))
+            return ActorCritic(
+                env.single_observation_space,
+                env.single_action_space,
+                config.agent,
+                config.env.hide_indices,
+            )
+
+    @contextmanager
+    def _undone_if_it_fails(self) -> Iterator[None]:
+        """Put what is learnt back to where it was if something is raised inside."""
+        modules = (self.agent, self.advantage_normaliser)
+        learnt = [x for module in modules for x in module.state_dict().values()]
+        slots = [x for state in self.optimizer.state.values() for x in state.values()]
+        before = [x.clone() for x in learnt + slots]
+        try:
+            yield
+        except BaseException as error:
+            with torch.no_grad():
+                for x, old in zip(learnt + slots, before, strict=True):
+                    x.copy_(old)
+            if not slots:
+                self.optimizer.state.clear()
+            if isinstance(error, UserError):
+                raise UserError(f"In iteration {self.iteration}: {error}") from error
+            raise
 
     def _look_inside(
         self, rollout: Rollout, advantages: torch.Tensor, returns: torch.Tensor

@@ -2,65 +2,128 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import count
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from recurrent_rl.agents.spaces import ObservationError, leaf_arrays, stack_observations
+from recurrent_rl.agents.spaces import (
+    ActionMaskError,
+    ObservationError,
+    as_array,
+    flat_mask,
+    leaf_arrays,
+    stack_observations,
+)
 from recurrent_rl.config import EnvConfig
-from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
+from recurrent_rl.envs.wrappers import Flicker, ObservationNoise
 from recurrent_rl.errors import UserError
 
 
-class CheckedObservations(gym.Wrapper[Any, Any, Any, Any]):
-    """Refuses an observation that its space does not allow, by the copy and its step.
+class CheckedCopy(gym.Wrapper[Any, Any, Any, Any]):
+    """One copy whose results are checked and typed before all copies' are put together.
 
-    Without it a wrong shape surfaces where all copies' observations are put together, and nobody
-    can tell whose it was.
+    Without it a wrong shape surfaces where nobody can tell whose it was, and a wrong type not at
+    all. An episode's last observation is copied: some environments write the next one over it.
 
     Args:
         env: one copy.
-        copies: counts the copies.
+        number: of the copy, for messages.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], copies: Iterator[int]) -> None:
+    def __init__(self, env: gym.Env[Any, Any], number: int) -> None:
         super().__init__(env)
-        self.copy = next(copies)
+        self.number = number
         self.steps = 0
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset, and check."""
-        observation, info = self.env.reset(seed=seed, options=options)
-        return self._checked(observation), info
+        result = self.env.reset(seed=seed, options=options)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise self._fault(f"reset() returned {shape_of(result)}; expected (observation, info)")
+        observation, info = result
+        return self._checked(observation), self._read(info)
 
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Step, and check."""
         self.steps += 1
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        return self._checked(observation), reward, terminated, truncated, info
+        result: Any = self.env.step(action)
+        if not (isinstance(result, tuple) and len(result) == 5):
+            raise self._fault(
+                f"step() returned {shape_of(result)}; expected (observation, reward, terminated, "
+                "truncated, info)"
+            )
+        observation, reward, terminated, truncated, info = result
+        observation = self._checked(observation)
+        ends = [
+            bool(self._number(name, x, (0, 1)))
+            for name, x in (("terminated", terminated), ("truncated", truncated))
+        ]
+        if any(ends):
+            observation = copy.deepcopy(observation)
+        return observation, self._number("reward", reward), *ends, self._read(info)
+
+    def _number(self, name: str, x: Any, allowed: tuple[int, ...] = ()) -> float:
+        if type(x) in (float, bool, np.float64, np.bool_):  # as quick as can be
+            return float(x)
+        array = as_array(x)
+        if array.dtype.kind in "biuf" and array.size == 1:
+            number = float(array.reshape(()))
+            if not allowed or number in allowed:
+                return number
+        expected = "true or false" if allowed else "a number"
+        raise self._fault(f"{name} is {x!r}; expected {expected}")
+
+    def _read(self, info: Any) -> dict[str, Any]:
+        """What is read of an info: the mask as an array, the success as a number.
+
+        The rest is left out. It need not have one shape and type in all copies, as putting it
+        together would ask.
+        """
+        if not isinstance(info, Mapping):
+            raise self._fault(f"the info is {shape_of(info)}; expected a dictionary")
+        read: dict[str, Any] = {}
+        if "action_mask" in info:
+            try:
+                read["action_mask"] = flat_mask(self.action_space, info["action_mask"])
+            except ActionMaskError as error:
+                raise self._fault(str(error)) from error
+        if info.get("is_success") is not None:
+            read["is_success"] = self._number("is_success", info["is_success"], (0, 1))
+        return read
 
     def _checked(self, observation: Any) -> Any:
         space = self.observation_space
-        if isinstance(space, gym.spaces.Box) and np.shape(observation) == space.shape:
+        if (
+            isinstance(space, gym.spaces.Box)
+            and isinstance(observation, np.ndarray)
+            and observation.dtype == space.dtype
+            and observation.shape == space.shape
+        ):
             return observation  # the common case, as quick as can be
         try:
             leaf_arrays(space, stack_observations(space, [observation]))
         except (ObservationError, KeyError, IndexError, TypeError) as error:
-            raise UserError(
-                f"Copy {self.copy} of the environment returned at its step {self.steps} what its "
-                f"observation space {space} does not allow: {error} Mend the environment or the "
-                "space."
-            ) from error
+            raise self._fault(f"its observation space {space} does not allow this: {error}") from (
+                error
+            )
         return observation
+
+    def _fault(self, what: str) -> UserError:
+        """The error that says what came, and where."""
+        name = self.env.spec.id if self.env.spec else "the environment"
+        return UserError(
+            f"Copy {self.number} of {name} at its step {self.steps}: {what.rstrip('.')}. Mend the "
+            "environment."
+        )
 
 
 Wrapper = Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]
@@ -84,21 +147,42 @@ def make_vector_env(env_id: str, num_envs: int, config: EnvConfig | None = None)
     config = config or EnvConfig()
     spec = find_spec(env_id)
     hiding = hiding_wrappers(config)
-    mode: str = config.vectorization
-    if mode == "auto":
-        batched = spec.vector_entry_point is not None and not hiding
-        mode = "vector_entry_point" if batched else "sync"
-    kwargs: dict[str, Any] = config.parsed_env_kwargs()
-    if mode != "vector_entry_point":
-        kwargs["vector_kwargs"] = {"autoreset_mode": AutoresetMode.SAME_STEP}
-        # One counter for all: copies are made in their order.
-        kwargs["wrappers"] = [partial(CheckedObservations, copies=count()), *hiding]
+    batched = spec.vector_entry_point is not None and not hiding
+    kwargs = config.parsed_env_kwargs()
     try:
-        return gym.make_vec(spec, num_envs, vectorization_mode=mode, **kwargs)
+        if config.vectorization == "auto" and batched:
+            return gym.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
+        makers = [partial(_make_copy, spec, kwargs, hiding, i) for i in range(num_envs)]
+        vector = AsyncVectorEnv if config.vectorization == "async" else SyncVectorEnv
+        env: VectorEnv = vector(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+        env.spec = spec
+        return env
     except (gym.error.Error, ImportError, TypeError, ValueError) as error:
         raise UserError(
             f"Environment {env_id} could not be made with env_kwargs {config.env_kwargs}: {error}"
         ) from error
+
+
+def _make_copy(
+    spec: gym.envs.registration.EnvSpec,
+    kwargs: dict[str, Any],
+    wrappers: list[Wrapper],
+    number: int,
+) -> gym.Env[Any, Any]:
+    """One copy, checked, with what hides information around it.
+
+    Gymnasium's `make` keeps an argument called max_episode_steps for its own time limit, and so
+    `make_vec` loses one that an environment is registered with: the copies would play another task
+    than the batched form. Where there is a batched form, all arguments are the environment's.
+    """
+    if spec.vector_entry_point is not None and spec.max_episode_steps is None:
+        spec = copy.deepcopy(spec)
+        spec.kwargs |= kwargs
+        kwargs = {}
+    env: gym.Env[Any, Any] = CheckedCopy(gym.make(spec, disable_env_checker=True, **kwargs), number)
+    for wrapper in wrappers:
+        env = wrapper(env)
+    return env
 
 
 def longest_episode(env_id: str, config: EnvConfig) -> int | None:
@@ -155,10 +239,11 @@ def near_matches(name: str) -> list[str]:
 
 
 def hiding_wrappers(config: EnvConfig) -> list[Wrapper]:
-    """The wrappers that hide what `config` asks to hide, in the order in which they apply."""
+    """The wrappers that hide what `config` asks to hide, in the order in which they apply.
+
+    Entries of `hide_indices` are no matter of theirs: the policy itself does not read them.
+    """
     wrappers: list[Wrapper] = []
-    if config.hide_indices:
-        wrappers.append(partial(HideIndices, indices=config.hide_indices))
     if config.observation_noise:
         wrappers.append(partial(ObservationNoise, std=config.observation_noise))
     if config.observation_delay:
@@ -166,6 +251,13 @@ def hiding_wrappers(config: EnvConfig) -> list[Wrapper]:
     if config.flicker:
         wrappers.append(partial(Flicker, probability=config.flicker))
     return wrappers
+
+
+def shape_of(result: Any) -> str:
+    """What an environment returned, in a word, for messages."""
+    if isinstance(result, tuple):
+        return f"a tuple of {len(result)}"
+    return f"a {type(result).__name__}"
 
 
 def known_returns(env: VectorEnv) -> tuple[float | None, float | None]:

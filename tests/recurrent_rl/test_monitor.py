@@ -83,7 +83,7 @@ def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path: Path) -> None:
 
 
 def looked(trainer: Trainer) -> dict[str, float]:
-    rollout = trainer.collector.collect()
+    rollout = trainer.collector.collect(0)
     advantages = torch.randn(rollout.rewards.shape, generator=torch.Generator().manual_seed(0))
     data = rollout.sequences(advantages, advantages + rollout.values[:-1])
     return look_inside(trainer.agent, data, trainer.config)
@@ -134,13 +134,13 @@ def test_gates_that_are_shut_or_open_are_counted_as_such(tmp_path: Path) -> None
 def test_the_gradient_reaches_back_as_far_as_the_memory_holds(tmp_path: Path) -> None:
     # A unit whose only way from step to step is a factor of 0.5: the gradient halves each step.
     trainer = Trainer(config(tmp_path, "rnn"))
-    trainer.collector.collect()
+    trainer.collector.collect(0)
     layer = trainer.agent.memories()[0]
     with torch.no_grad():
         layer.get_parameter("torch_layer.weight_hh_l0").copy_(0.5 * torch.eye(16))
         for name in ("weight_ih_l0", "bias_ih_l0", "bias_hh_l0"):
             layer.get_parameter(f"torch_layer.{name}").zero_()
-    trainer.collector.restart(seed=1)
+    trainer.collector.restart(1)
     scalars = looked(trainer)
     assert scalars["memory/gradient_norm"] > 0
     assert scalars["memory/gradient_norm_lag_002"] == pytest.approx(0.5, rel=0.3)

@@ -10,11 +10,15 @@ from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.states import LSTMState
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.ppo import (
+    Loss,
     explained_variance,
+    merged,
     policy_gradient_loss,
     ppo_loss,
     refreshed_state,
+    shuffled_chunks,
     state_drift,
+    update,
     value_loss,
 )
 from recurrent_rl.rollout import Rollout
@@ -59,7 +63,8 @@ def test_explained_variance_of_a_perfect_a_constant_and_no_critic() -> None:
 
 def collected(config: TrainConfig) -> tuple[Trainer, Rollout, torch.Tensor]:
     trainer = Trainer(config)
-    rollout = trainer.collector.collect()
+    torch.nn.init.normal_(trainer.agent.critic.weight)  # an untrained critic says zero everywhere
+    rollout = trainer.collector.collect(0)
     generator = torch.Generator().manual_seed(0)
     return trainer, rollout, torch.randn(rollout.rewards.shape, generator=generator)
 
@@ -149,6 +154,68 @@ def test_refreshing_the_state_changes_only_later_epochs() -> None:
 
     assert loss(True, 1) == loss(False, 1)
     assert loss(True, 3) != loss(False, 3)
+
+
+@pytest.mark.parametrize(
+    ("copies", "chunk", "minibatches"), [(6, 8, 3), (8, 24, 4), (6, 12, 4), (5, 8, 3), (16, 24, 2)]
+)
+def test_a_minibatch_has_its_share_of_each_block_of_environments(
+    copies: int, chunk: int, minibatches: int
+) -> None:
+    config = dataclasses.replace(
+        CONFIG, num_envs=copies, seq_len=chunk, num_minibatches=minibatches
+    )
+    times = 24 // chunk
+    orders = [shuffled_chunks(config, torch.Generator().manual_seed(i)) for i in range(3)]
+    block = next(
+        n for n in range(1, copies + 1) if copies % n == 0 and n * times % minibatches == 0
+    )
+    for order in orders:
+        assert sorted(order.flatten().tolist()) == list(range(copies * times))
+        for chunks in order:
+            from_block = (chunks % copies) // block
+            assert torch.bincount(from_block).tolist() == [block * times // minibatches] * (
+                copies // block
+            )
+    assert not torch.equal(orders[0], orders[1])
+
+
+def test_a_minibatch_of_inserted_rows_alone_moves_nothing() -> None:
+    trainer, rollout, advantages = collected(CONFIG)
+    trainer.iterate()  # so that the optimiser has a momentum that it could go on with
+    before = [x.clone() for x in trainer.agent.parameters()]
+    rollout.valid[:] = False
+    scalars = update(
+        trainer.agent,
+        trainer.optimizer,
+        rollout,
+        advantages,
+        advantages,
+        CONFIG,
+        torch.Generator(),
+    )
+    assert scalars == {}
+    for old, new in zip(before, trainer.agent.parameters(), strict=True):
+        assert torch.equal(old, new)
+    loss, _ = ppo_loss(trainer.agent, rollout.sequences(advantages, advantages), CONFIG)
+    assert all(float(x.detach()) == 0 for x in loss)
+
+
+def test_terms_are_averaged_over_rows_not_over_minibatches() -> None:
+    zero = torch.zeros(())
+    few, many = (
+        Loss(zero, zero, zero, zero, torch.tensor(kl), zero, zero, torch.tensor(rows))
+        for kl, rows in ((0.9, 1.0), (0.1, 9.0))
+    )
+    assert float(merged([few, many]).approx_kl) == pytest.approx((0.9 + 0.9) / 10)
+
+
+def test_explained_variance_does_not_depend_on_the_unit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    returns = 100 + torch.randn(500, generator=generator)
+    values = returns + 0.1 * torch.randn(500, generator=generator)
+    for unit in (1e-6, 1.0, 1e6):
+        assert explained_variance(unit * values, unit * returns) == pytest.approx(0.99, abs=0.002)
 
 
 def test_a_target_kl_ends_the_epochs_early() -> None:

@@ -184,7 +184,7 @@ def test_an_observation_outside_its_declared_shape_is_refused_by_copy_and_step(b
     try:
         env = make_vector_env("Shrinking-v0", 3)
         env.reset(seed=0)
-        with pytest.raises(UserError, match=r"Copy 1 .* at its step 5 .* has shape \[1, 2\]"):
+        with pytest.raises(UserError, match=r"Copy 1 .* at its step 5: .* has shape \[1, 2\]"):
             play(env, 10)
     finally:
         gym.registry.pop("Shrinking-v0")

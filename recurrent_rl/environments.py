@@ -1,0 +1,295 @@
+"""A vector environment whose every result has its type: what training and evaluation step.
+
+Environments return rewards as lists, ends as integers, masks as tuples, and successes in whatever
+step they happen. All of it is brought to one form here, once, or refused by environment and step.
+Both autoreset modes look alike from here on: a step says where episodes start, and which rows an
+autoreset inserted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from numpy.typing import NDArray
+
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.spaces import (
+    FLOAT32_MAX,
+    ActionMaskError,
+    ObservationError,
+    allows_nothing,
+    as_array,
+    as_mask,
+    flat_mask,
+    mask_sizes,
+    stack_observations,
+)
+from recurrent_rl.errors import UserError
+from recurrent_rl.vectorize import shape_of
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class Final(NamedTuple):
+    """The last observations of the episodes that were cut by time, in mode SAME_STEP."""
+
+    copies: NDArray[np.intp]
+    """`[n]`."""
+    observation: Arrays
+    """`[n, ...]` by leaf."""
+
+
+class Step(NamedTuple):
+    """What all `B` copies show after a reset or a step."""
+
+    observation: Arrays
+    """What the agent reads next, by leaf, `[B, ...]`."""
+    episode_start: NDArray[np.bool_]
+    """`[B]`: whether it is an episode's first."""
+    valid: NDArray[np.bool_]
+    """`[B]`: false where the next action is ignored, since in mode NEXT_STEP it only resets."""
+    action_mask: NDArray[np.bool_] | None
+    """`[B, n]`: what the next action may be; None where no copy tells."""
+    reward: NDArray[np.float64]
+    """`[B]`: of the step just taken; 0 where it only reset."""
+    terminated: NDArray[np.bool_]
+    """`[B]`."""
+    truncated: NDArray[np.bool_]
+    """`[B]`."""
+    success: NDArray[np.float64]
+    """`[B]`: 1 or 0 as told at this step, NaN where nothing was told."""
+    final: Final | None
+    """Where mode SAME_STEP has already begun the next episode."""
+
+
+class Environments:
+    """The copies of an environment, as an agent sees them.
+
+    Args:
+        env: in autoreset mode SAME_STEP or NEXT_STEP.
+        agent: reads its observations.
+
+    Attributes:
+        steps: taken by each copy.
+
+    Raises:
+        UserError: the autoreset mode is DISABLED or unknown.
+    """
+
+    def __init__(self, env: VectorEnv, agent: ActorCritic) -> None:
+        mode = env.metadata.get("autoreset_mode")
+        if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
+            raise UserError(
+                f"The environment's autoreset_mode is {mode}; recurrent-rl needs SAME_STEP or "
+                "NEXT_STEP. For gymnasium.vector.SyncVectorEnv and AsyncVectorEnv pass "
+                "autoreset_mode=AutoresetMode.SAME_STEP; another vector environment must name its "
+                'mode in metadata["autoreset_mode"].'
+            )
+        self.env = env
+        self.agent = agent
+        self.same_step = mode is AutoresetMode.SAME_STEP
+        self.steps = 0
+        self._valid = np.ones(env.num_envs, dtype=bool)
+
+    def reset(self, seed: int | None, centre: bool = False) -> Step:
+        """Start new episodes in all copies.
+
+        Args:
+            seed: copy i takes `seed + i`.
+            centre: let the agent take from all observations what is far from zero in this one.
+
+        Raises:
+            UserError: what the environment returned is not what its spaces declare.
+        """
+        result = self.env.reset(seed=seed)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise self._fault(f"reset() returned {shape_of(result)}; expected (observation, info)")
+        observation, infos = result
+        if centre:
+            self._read(observation, self.agent.reader.centre_on)
+        count = self.env.num_envs
+        none = np.zeros(count, dtype=bool)
+        self._valid = np.ones(count, dtype=bool)
+        return Step(
+            observation=self._read(observation),
+            episode_start=~none,
+            valid=self._valid,
+            action_mask=self._masks(infos, self._valid),
+            reward=np.zeros(count),
+            terminated=none,
+            truncated=none,
+            success=np.full(count, np.nan),
+            final=None,
+        )
+
+    def step(self, actions: NDArray[Any]) -> Step:
+        """Step all copies.
+
+        Raises:
+            UserError: what the environment returned is not what its spaces declare, or no finite
+                number; the message names the environment, the copy and the step.
+        """
+        result = self.env.step(actions)
+        self.steps += 1
+        if not (isinstance(result, tuple) and len(result) == 5):
+            raise self._fault(
+                f"step() returned {shape_of(result)}; expected (observation, reward, terminated, "
+                "truncated, info)"
+            )
+        observation, reward, terminated, truncated, infos = result
+        inserted = ~self._valid
+        terminated = self._flags("terminated", terminated) & ~inserted
+        truncated = self._flags("truncated", truncated) & ~inserted
+        done = terminated | truncated
+        if self.same_step:
+            start = done
+        else:
+            # The row after an end still shows the old episode's last observation, its action is
+            # ignored, and the new episode starts in the row behind it.
+            start, self._valid = inserted, ~done
+        by_time = truncated & ~terminated
+        return Step(
+            observation=self._read(observation),
+            episode_start=start,
+            valid=self._valid,
+            action_mask=self._masks(infos, self._valid),
+            reward=self._rewards(reward, inserted),
+            terminated=terminated,
+            truncated=truncated,
+            success=self._successes(infos, done, inserted),
+            final=self._final(infos, by_time) if self.same_step and by_time.any() else None,
+        )
+
+    def _read(
+        self, observation: Any, read: Callable[[Any], Any] | None = None, what: str = ""
+    ) -> Arrays:
+        """The observation of all copies by leaves, or what else the agent's reader makes of it."""
+        try:
+            arrays: Arrays = (read or self.agent.reader.read)(observation)
+        except ObservationError as error:
+            raise self._fault(f"{what}{error}") from error
+        return arrays
+
+    def _rewards(self, given: Any, inserted: NDArray[np.bool_]) -> NDArray[np.float64]:
+        rewards = self._column("reward", given)
+        rewards[inserted] = 0.0
+        # NaN compares as false. Beyond float32 a reward would be infinite once stored.
+        if not (finite := np.abs(rewards) <= FLOAT32_MAX).all():
+            copy = int(np.flatnonzero(~finite)[0])
+            raise self._fault(
+                f"reward {rewards[copy]} in copy {copy}; a reward must be a finite float32 number"
+            )
+        return rewards
+
+    def _flags(self, name: str, given: Any) -> NDArray[np.bool_]:
+        array = as_array(given)
+        if array.dtype.kind == "b" and array.shape == (self.env.num_envs,):
+            return array
+        values = self._column(name, given)
+        flags: NDArray[np.bool_] = values == 1
+        if not (flags | (values == 0)).all():
+            raise self._fault(f"{name} {values.tolist()}; expected true or false of each copy")
+        return flags
+
+    def _column(self, name: str, given: Any) -> NDArray[np.float64]:
+        """One number of each copy, in an array of its own."""
+        array, count = as_array(given), self.env.num_envs
+        if array.dtype.kind in "biufO" and array.shape in ((count,), (count, 1)):
+            try:
+                return array.reshape(count).astype(np.float64)
+            except (TypeError, ValueError):
+                pass
+        raise self._fault(
+            f"{name} of shape {list(array.shape)} and type {array.dtype}; expected one number of "
+            f"each of {count} copies"
+        )
+
+    def _masks(
+        self, infos: Mapping[str, Any], valid: NDArray[np.bool_]
+    ) -> NDArray[np.bool_] | None:
+        """The copies' action masks; all is allowed in a copy that does not tell."""
+        if "action_mask" not in infos:
+            return None
+        space, count = self.agent.action_space, self.env.num_envs
+        told = np.asarray(infos.get("_action_mask", np.ones(count)), dtype=bool) & valid
+        given = infos["action_mask"]
+        try:
+            sizes = mask_sizes(space)
+            masks = np.ones((count, sum(sizes or [0])), dtype=bool)
+            array = given if isinstance(given, np.ndarray) else None
+            if sizes and array is not None and array.shape == masks.shape:
+                masks[told] = as_mask(array[told])
+            else:
+                for copy in np.flatnonzero(told).tolist():
+                    masks[copy] = flat_mask(space, given[copy])
+        except (ActionMaskError, IndexError, KeyError, TypeError) as error:
+            raise self._fault(f"infos['action_mask'] that cannot be used: {error}") from error
+        if sizes and (nothing := allows_nothing(space, masks)).any():
+            copy = int(np.flatnonzero(nothing)[0])
+            raise self._fault(
+                f"an action mask in copy {copy} that forbids every action, or every one of a "
+                f"component: {masks[copy].astype(int).tolist()}; allow at least one"
+            )
+        return masks
+
+    def _successes(
+        self, infos: Mapping[str, Any], done: NDArray[np.bool_], inserted: NDArray[np.bool_]
+    ) -> NDArray[np.float64]:
+        """What `is_success` tells of the step just taken, `[B]`."""
+        success = np.full(self.env.num_envs, np.nan)
+        rows = ~inserted
+        if self.same_step and "final_info" in infos:
+            # The infos of a copy that has ended are already those of its next episode.
+            rows = ~done
+            self._take_successes(success, infos["final_info"], done)
+        self._take_successes(success, infos, rows)
+        return success
+
+    def _take_successes(
+        self, success: NDArray[np.float64], told: Any, rows: NDArray[np.bool_]
+    ) -> None:
+        """Fill in what these infos tell of these copies."""
+        if isinstance(told, Mapping):
+            if "is_success" not in told:
+                return
+            values = told["is_success"]
+            rows = rows & np.asarray(told.get("_is_success", rows), dtype=bool)
+        else:  # the info of each copy, or None
+            values = [one.get("is_success") if one else None for one in told]
+        for copy in np.flatnonzero(rows).tolist():
+            array = as_array(value := values[copy])
+            if value is None:
+                continue
+            if array.dtype.kind not in "biuf" or array.size != 1 or array.item() not in (0, 1):
+                raise self._fault(f"is_success {value!r} in copy {copy}; expected true or false")
+            success[copy] = array.item()
+
+    def _final(self, infos: Mapping[str, Any], by_time: NDArray[np.bool_]) -> Final:
+        """The last observations of these copies."""
+        if "final_obs" not in infos:
+            raise self._fault(
+                "a truncation without infos['final_obs']: in autoreset mode SAME_STEP the last "
+                "observation of an episode must be given there"
+            )
+        copies, space = np.flatnonzero(by_time), self.agent.observation_space
+        given = infos["final_obs"]
+        if isinstance(space, gym.spaces.Dict) and isinstance(given, Mapping):  # batched
+            arrays = self._read(given)
+            return Final(copies, {path: x[copies] for path, x in arrays.items()})
+        try:
+            observations = [given[copy] for copy in copies]
+            stacked = stack_observations(space, observations)
+        except (ObservationError, IndexError, KeyError, TypeError) as error:
+            raise self._fault(f"infos['final_obs'] that cannot be read: {error}") from error
+        where = f"among the final observations of copies {copies.tolist()}: "
+        return Final(copies, self._read(stacked, what=where))
+
+    def _fault(self, what: str) -> UserError:
+        """The error that says what the environment gave, and where."""
+        spec = self.env.spec
+        name = f"Environment {spec.id}" if spec is not None else "The environment"
+        return UserError(f"{name} gave at step {self.steps}: {what}. Mend the environment.")
