@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -24,6 +25,24 @@ _LENGTH_BYTES = 8  # a safetensors file begins with the length of its JSON heade
 
 class PolicyFileError(ValueError):
     """A policy or checkpoint file is missing, damaged, of a newer format or of another kind."""
+
+
+class NonFiniteError(ValueError):
+    """What was to be saved holds NaN or infinity."""
+
+
+def refuse_nonfinite(tensors: Mapping[str, Tensor]) -> None:
+    """Let nothing be saved that computes NaN.
+
+    Raises:
+        NonFiniteError: names the tensor.
+    """
+    for name, x in tensors.items():
+        if not torch.isfinite(x).all():
+            raise NonFiniteError(
+                f"{name} holds NaN or infinity, and is not saved: a policy with it gives none but "
+                "such numbers. Go back to an earlier checkpoint."
+            )
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:

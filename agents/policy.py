@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
-from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
+from recurrent_rl.agents.files import (
+    PolicyFileError,
+    load_tensors,
+    refuse_nonfinite,
+    save_tensors,
+)
 from recurrent_rl.agents.preprocessing import scaling_of_format_1
 from recurrent_rl.agents.spaces import (
     ActionMaskError,
@@ -231,7 +236,12 @@ class Policy:
         return Actor(self, deterministic, seed)
 
     def save(self, path: str | Path) -> None:
-        """Write the policy to one data-only `.safetensors` file."""
+        """Write the policy to one data-only `.safetensors` file.
+
+        Raises:
+            NonFiniteError: a weight is NaN or infinite. No file is written or changed.
+        """
+        refuse_nonfinite(self.agent.state_dict())
         text = {
             "observation_space": space_to_json(self.observation_space),
             "action_space": space_to_json(self.action_space),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recurrent_rl.agents.files import load_tensors, save_tensors
+from recurrent_rl.agents.files import load_tensors, refuse_nonfinite, save_tensors
 from recurrent_rl.errors import UserError
 from recurrent_rl.trainer import Trainer
 
@@ -30,6 +30,7 @@ def save_checkpoint(trainer: Trainer, path: Path) -> None:
     collector = trainer.collector
     tensors: dict[str, Tensor] = {}
     tensors.update(_prefixed("agent", trainer.agent.state_dict()))
+    refuse_nonfinite({**tensors, **_prefixed("optimizer", _optimizer_tensors(trainer.optimizer))})
     tensors.update(_prefixed("advantages", trainer.advantage_normaliser.state_dict()))
     tensors.update(_prefixed("optimizer", _optimizer_tensors(trainer.optimizer)))
     tensors.update(_prefixed("memory", dict(enumerate(collector.state))))

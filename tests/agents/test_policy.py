@@ -16,7 +16,7 @@ from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.files import PolicyFileError, save_tensors
 from recurrent_rl.agents.policy import KIND, Policy, PolicyState, load_policy
 from recurrent_rl.agents.registry import MEMORIES
-from recurrent_rl.agents.spaces import ObservationError
+from recurrent_rl.agents.spaces import ActionMaskError, ObservationError
 
 BOX = spaces.Box(-5, 5, (3,))
 NESTED = spaces.Dict(
@@ -247,6 +247,59 @@ def test_a_policy_that_is_fed_rewards_asks_for_them() -> None:
 def test_masks_for_an_action_space_without_them_are_refused() -> None:
     with pytest.raises(ValueError, match="has no action masks"):
         make(action=ACTIONS[3]).predict(np.zeros(3), action_masks=[1, 1])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_reading_that_is_no_number_is_refused_and_leaves_the_stream_as_it_was(bad: float) -> None:
+    policy = make(previous_action=True, previous_reward=True)
+    rng = np.random.default_rng(0)
+    readings = rng.standard_normal((12, 3)).astype(np.float32)
+    clean, dropped = policy.actor(), policy.actor()
+    for t, reading in enumerate(readings):
+        if t == 5:
+            with pytest.raises(ObservationError, match="holds NaN or infinity"):
+                dropped.act(np.full(3, bad, np.float32), reward=1.0)
+            with pytest.raises(ObservationError, match="must be a finite number"):
+                dropped.act(reading, reward=bad)
+        assert clean.act(reading, reward=0.1 * t) == dropped.act(reading, reward=0.1 * t)
+    _, state = policy.predict(readings[:2])
+    kept = [x.clone() for x in state.memory]
+    with pytest.raises(ObservationError, match="of copy 1 holds NaN or infinity"):
+        policy.predict(np.array([[0, 0, 0], [0, bad, 0]]), state, reward=0.0)
+    assert all(torch.equal(a, b) for a, b in zip(kept, state.memory, strict=True))
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        [1, 0, 0, 0, 1],
+        ([1, 0], [0, 0, 1]),
+        (np.array([1, 0]), np.array([0, 0, 1], bool)),
+        np.array([[1, 0, 0], [0, 0, 1]]),
+        torch.tensor([True, False, False, False, True]),
+        [[1, 0, 0, 0, 1], ([1, 0], [0, 0, 1]), [1, 0, 0, 0, 1]],
+    ],
+    ids=["list", "lists", "arrays", "matrix", "tensor", "one for each"],
+)
+def test_masks_are_taken_in_every_form_that_gymnasium_has(mask: Any) -> None:
+    policy = make(action=spaces.MultiDiscrete([2, 3]))
+    actions, _ = policy.predict(np.zeros((3, 3)), action_masks=mask)
+    assert actions.tolist() == [[0, 2]] * 3
+
+
+def test_a_component_with_nothing_allowed_is_refused() -> None:
+    policy = make(action=spaces.MultiDiscrete([2, 3]))
+    with pytest.raises(ActionMaskError, match="or every one of a component"):
+        policy.predict(np.zeros(3), action_masks=[1, 0, 0, 0, 0])
+
+
+def test_sampling_leaves_the_callers_random_numbers_alone() -> None:
+    before = torch.get_rng_state()
+    policy = make()
+    torch.set_rng_state(before)
+    policy.predict(np.zeros((5, 3), np.float32))
+    policy.actor(deterministic=False).act(np.zeros(3, np.float32))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_file_that_this_version_cannot_build_is_refused(tmp_path: Path) -> None:

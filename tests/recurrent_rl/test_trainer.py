@@ -1,0 +1,176 @@
+"""An iteration: what it may depend on, and what is left where it fails."""
+
+import dataclasses
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.files import NonFiniteError
+from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.envs.cartpole import CartPole
+from recurrent_rl.envs.repeat_previous import RepeatPrevious
+from recurrent_rl.errors import UserError
+from recurrent_rl.trainer import Trainer
+
+
+class InUnits(RepeatPrevious):
+    """RepeatPrevious-Easy with its rewards in another unit."""
+
+    unit = 1.0
+
+    def __init__(self, num_envs: int) -> None:
+        super().__init__(num_envs)
+
+    def _advance(self, actions: Any) -> Any:
+        rewards, terminated, truncated = super()._advance(actions)
+        return rewards * self.unit, terminated, truncated
+
+
+class Shifting(CartPole):
+    """CartPole whose observations are in another unit."""
+
+    unit = 1.0
+
+    def __init__(self, num_envs: int) -> None:
+        super().__init__(num_envs)
+
+    def _observe(self) -> Any:
+        return super()._observe() * np.float32(self.unit)
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    gym.register("InUnits-v0", vector_entry_point=lambda **kw: InUnits(**kw))
+    gym.register("Shifting-v0", vector_entry_point=lambda **kw: Shifting(**kw))
+    yield
+    InUnits.unit = Shifting.unit = 1.0
+    for env_id in ("InUnits-v0", "Shifting-v0"):
+        gym.registry.pop(env_id)
+
+
+CONFIG = TrainConfig(
+    "InUnits-v0",
+    num_envs=4,
+    num_steps=32,
+    total_timesteps=10_000,
+    agent=AgentConfig(hidden_size=16, encoder_size=16),
+)
+
+
+def weights(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([x.detach().flatten() for x in trainer.agent.parameters()])
+
+
+def trained(config: TrainConfig, iterations: int = 6) -> torch.Tensor:
+    trainer = Trainer(config)
+    for _ in range(iterations):
+        trainer.iterate()
+    trainer.close()
+    return weights(trainer)
+
+
+@pytest.mark.parametrize("exponent", [-20, -10, 10, 20])
+def test_learning_does_not_depend_on_the_unit_of_rewards(exponent: int) -> None:
+    # Powers of two round nothing, so that what is learnt must be the same to the last bit.
+    expected = trained(CONFIG)
+    InUnits.unit = 2.0**exponent
+    assert torch.equal(trained(CONFIG), expected)
+
+
+@pytest.mark.parametrize("exponent", [-24, 24])
+def test_learning_does_not_depend_on_the_unit_of_observations(exponent: int) -> None:
+    config = dataclasses.replace(CONFIG, env_id="Shifting-v0")
+    InUnits.unit = 1.0
+    # Not before statistics are there: the first rollout sees observations as they are.
+    trainers = []
+    for unit in (1.0, 2.0**exponent):
+        Shifting.unit = unit
+        trainer = Trainer(config)
+        rollout = trainer.collector.collect(0)
+        leaves = {path: x[:-1] for path, x in rollout.leaves.items()}
+        trainer.agent.observation_normaliser.update(leaves, rollout.valid[:-1])
+        trainer.collector.restart(1)
+        trainer.iterate()
+        trainer.iterate()
+        trainers.append(trainer)
+    assert torch.equal(weights(trainers[0]), weights(trainers[1]))
+
+
+def test_the_same_seed_is_the_same_training_and_another_is_not() -> None:
+    assert torch.equal(trained(CONFIG), trained(CONFIG))
+    assert not torch.equal(trained(CONFIG), trained(dataclasses.replace(CONFIG, seed=1)))
+
+
+def test_training_leaves_the_random_numbers_of_its_caller_alone() -> None:
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
+    trained(CONFIG, 2)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1] == random.getstate()
+    assert before[2] == np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
+
+
+def test_an_update_that_leaves_the_numbers_is_undone_and_told_with_its_iteration() -> None:
+    trainer = Trainer(CONFIG)
+    trainer.iterate()
+    before, moments = weights(trainer), trainer.agent.return_normaliser.std.clone()
+    slots = [x.clone() for state in trainer.optimizer.state.values() for x in state.values()]
+    trainer.config = dataclasses.replace(CONFIG, learning_rate=1e30)
+    with pytest.raises(
+        UserError, match=r"In iteration 1: The .* became (nan|inf|-inf)\. Try a lower learning_rate"
+    ):
+        trainer.iterate()
+    assert trainer.iteration == 1
+    assert torch.equal(weights(trainer), before)
+    assert torch.equal(trainer.agent.return_normaliser.std, moments)
+    again = [x for state in trainer.optimizer.state.values() for x in state.values()]
+    assert all(torch.equal(a, b) for a, b in zip(slots, again, strict=True))
+    trainer.config = CONFIG
+    trainer.iterate()  # goes on as if nothing had been
+
+
+def test_an_exception_in_the_first_update_leaves_the_optimiser_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainer = Trainer(CONFIG)
+    before = weights(trainer)
+    monkeypatch.setattr("recurrent_rl.trainer.update", fail_after_a_step)
+    with pytest.raises(RuntimeError, match="broken"):
+        trainer.iterate()
+    assert torch.equal(weights(trainer), before)
+    assert not trainer.optimizer.state
+    assert trainer.iteration == 0
+
+
+def fail_after_a_step(agent: Any, optimizer: Any, *_: Any) -> None:
+    for parameter in agent.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    raise RuntimeError("broken")
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path: Any) -> None:
+    trainer = Trainer(CONFIG)
+    trainer.policy().save(tmp_path / "p.safetensors")
+    good = (tmp_path / "p.safetensors").read_bytes()
+    with torch.no_grad():
+        trainer.agent.critic.weight[0, 0] = float("nan")
+    with pytest.raises(NonFiniteError, match=r"critic\.weight holds NaN"):
+        trainer.policy().save(tmp_path / "p.safetensors")
+    assert (tmp_path / "p.safetensors").read_bytes() == good
+
+
+def test_hidden_entries_are_hidden_by_the_policy_itself() -> None:
+    env = EnvConfig(hide_indices=(1, 3))
+    config = dataclasses.replace(CONFIG, env_id="CartPole-v1", env=env)
+    trainer = Trainer(config)
+    trainer.iterate()
+    policy = trainer.policy()
+    assert policy.observation_space == gym.make("CartPole-v1").observation_space
+    one, _ = policy.predict(np.array([0.1, 9.0, 0.2, -9.0], np.float32), deterministic=True)
+    assert one in (0, 1)
