@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.config import TrainConfig
+from recurrent_rl.terminal import parse
 from recurrent_rl.training import train
 
 TINY = [
@@ -138,7 +139,23 @@ def test_help_is_help(arguments: list[str]) -> None:
         (["train", "CartPole-v1", "--hidden-size", "-3"], "hidden_size is -3"),
         (["train", "CartPole-v1", "--num-envs", "6"], "does not divide the 6 chunks"),
         (["train", "CartPole-v1", "--env-kwargs", "{"], "not JSON"),
-        (["train", "CartPole-v1", "--device", "tpu"], "Device 'tpu' cannot be used"),
+        (["train", "CartPole-v1", "--device", "tpu"], "device is 'tpu'; it must be auto, or a"),
+        (["train", "CartPole-v1", "--lr-schedule", "Linear"], "--lr-schedule"),
+        (["train", "CartPole-v1", "--threads", "100000"], "threads is 100000; it must be at most"),
+        (["train", "CartPole-v1", "--seed", str(2**64)], f"seed is {2**64}; it must be a whole"),
+        (["train", "CartPole-v1", "--total-timesteps", "1.5"], "total_timesteps is 1.5; it must"),
+        (["train", "CartPole-v1", "--gamma", "nan"], "gamma is nan; it must be a finite number"),
+        (["train", "CartPole-v1", "--name", "../x"], "name is '../x'; it must be a name for"),
+        (["train", ""], "env_id is ''; it must be a Gymnasium id such as CartPole-v1"),
+        (["train", "CartPole-v1", "--log-dir", ""], "log_dir is ''; it must be the path"),
+        (["train", "CartPole-v1", "--env-kwargs", '{"a": NaN}'], "which JSON cannot hold"),
+        (["evaluate", "x", "--episodes", "0"], "episodes is 0; it must be at least 1"),
+        (["evaluate", "x", "--seed", "-1"], "seed is -1; it must be at least 0"),
+        (["evaluate", "x", "--env-kwargs", "[]"], "env_kwargs is '[]', not a JSON object"),
+        (["monitor", ".", "--port", "70000"], "port is 70000; it must be between 0 and 65535"),
+        (["benchmark", "memory", "--name", "../x"], "name is '../x'; it must be a name for"),
+        (["benchmark", "memory", "--settings", "{"], "settings is not JSON"),
+        (["benchmark", "memory", "--settings", '{"precision": "bf16"}'], "Did you mean bfloat16"),
         (["train", "CartPole-v1", "--colour", "red"], "--colour"),
         (["train", "--resume", "nowhere"], "nowhere holds no run"),
         (["evaluate", "nowhere.safetensors"], "There is no file nowhere.safetensors"),
@@ -153,6 +170,14 @@ def test_a_mistake_is_answered_with_the_fix_status_2_and_no_traceback(
     assert message in (result.stderr + result.stdout).replace("\n", " ")
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_whole_numbers_may_be_written_with_an_exponent() -> None:
+    asked = parse(TrainConfig, "train", ["X-v0", "--total-timesteps=1e6", "--seq-len", "1.6e1"])
+    assert asked == TrainConfig("X-v0", total_timesteps=1_000_000, seq_len=16)
+    assert parse(TrainConfig, "train", ["X-v0", "--seq-len", "None"]) == TrainConfig("X-v0")
+    hidden = parse(TrainConfig, "train", ["X-v0", "--hide-indices", "1", "3"]).env.hide_indices
+    assert hidden == (1, 3)
 
 
 def test_a_damaged_policy_or_one_for_other_spaces_is_refused(

@@ -37,7 +37,7 @@ def test_a_bad_setting_is_refused_by_name(setting: dict[str, Any], message: str)
         ({"env_kwargs": "[1]"}, "not a JSON object"),
         ({"flicker": 1.0}, "flicker is 1.0"),
         ({"observation_noise": -0.1}, "observation_noise"),
-        ({"hide_indices": (-1,)}, "negative index"),
+        ({"hide_indices": (-1,)}, r"hide_indices\[0\] is -1; it must be at least 0"),
     ],
 )
 def test_a_bad_environment_setting_is_refused_by_name(
