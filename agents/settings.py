@@ -179,7 +179,7 @@ def shown(value: object) -> str:
     try:
         text = repr(value)
     except Exception:  # a number too long to print, or any fault of a foreign class
-        text = f"a {type(value).__name__}"
+        text = f"of type {type(value).__name__}"
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
