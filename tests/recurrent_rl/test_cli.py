@@ -35,7 +35,7 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 
 def one_line(printed: str) -> str:
     """The text without the box that some messages stand in, and its line ends."""
-    return " ".join(re.sub("[^\x00-\x7f]", " ", printed).split())
+    return " ".join(re.sub(r"[^\x00-\x7f]|\|", " ", printed).split())
 
 
 @pytest.fixture(scope="module")
