@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -23,42 +23,55 @@ from recurrent_rl.agents.heads import Distribution, make_head
 from recurrent_rl.agents.memory import Memory
 from recurrent_rl.agents.normalisers import ObservationNormaliser, ReturnNormaliser
 from recurrent_rl.agents.preprocessing import Reader, scaling_of
-from recurrent_rl.agents.registry import check_memory_name, make_memory
+from recurrent_rl.agents.registry import MEMORIES, make_memory
+from recurrent_rl.agents.settings import (
+    OneOf,
+    SettingError,
+    at_least,
+    at_most,
+    from_0_below_1,
+    settle,
+)
 from recurrent_rl.agents.spaces import Leaves, check_action_space
 from recurrent_rl.agents.states import MemoryState, map_state
 
 PREVIOUS_ACTION = "previous_action"
 PREVIOUS_REWARD = "previous_reward"
 
+LARGEST_LAYER = 65_536
+"""Units: the weights of one such layer of a GRU are 52 GB."""
+MOST_LAYERS = 1000
+"""Layers: more would only fill the memory."""
+
 
 @dataclass(frozen=True)
 class AgentConfig:
     """What the agent is made of. Saved in every policy file."""
 
-    memory: str = "gru-rotor"
+    memory: Annotated[str, OneOf(MEMORIES)] = "gru-rotor"
     """Memory cell: none, rnn, lstm, gru, lstm-peephole, gru-original, mingru, minlstm, lru, rotor
     or gru-rotor."""
-    hidden_size: int = 128
+    hidden_size: Annotated[int, at_least(1), at_most(LARGEST_LAYER)] = 128
     """Units in each layer of the memory; gru-rotor has twice as many beside them."""
-    num_layers: int = 1
+    num_layers: Annotated[int, at_least(1), at_most(MOST_LAYERS)] = 1
     """Layers of the memory."""
-    horizon: int = 1024
+    horizon: Annotated[int, at_least(0)] = 1024
     """Steps up to which, before training, gates are set to hold what they have, each unit for a
     time of its own (chrono initialisation); 0 leaves their biases at zero."""
     separate_memory: bool = False
     """Give the critic an encoder and a memory of its own instead of sharing the actor's."""
-    encoder_size: int = 128
+    encoder_size: Annotated[int, at_least(2), at_most(LARGEST_LAYER)] = 128
     """Units in each layer of the encoder before the memory; in the last, one of them says where
     episodes start."""
-    encoder_layers: int = 1
+    encoder_layers: Annotated[int, at_least(0), at_most(MOST_LAYERS)] = 1
     """Layers of the encoder before the memory."""
-    activation: str = "tanh"
+    activation: Annotated[str, OneOf(ACTIVATIONS)] = "tanh"
     """Activation of the encoder: tanh, relu, silu or elu."""
     previous_action: bool = True
     """Also feed the previous action to the agent."""
     previous_reward: bool = False
     """Also feed the previous reward to the agent."""
-    action_persistence: float = 0.0
+    action_persistence: Annotated[float, from_0_below_1()] = 0.0
     """Share of the previous action that goes into the mean of a continuous action, 0 <= share < 1:
     what is tried out then lasts for about 1 / (1 - share) steps."""
     normalize_observations: bool = True
@@ -67,25 +80,9 @@ class AgentConfig:
     """Let the critic learn returns of zero mean and unit variance (PopArt)."""
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("hidden_size", 1),
-            ("num_layers", 1),
-            ("encoder_size", 2),
-            ("horizon", 0),
-            ("encoder_layers", 0),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}.")
-        if not 0 <= self.action_persistence < 1:
-            raise ValueError(
-                f"action_persistence is {self.action_persistence}; it must be in [0, 1)."
-            )
+        settle(self)
         if self.action_persistence and not self.previous_action:
-            raise ValueError("action_persistence needs previous_action: the agent must see it.")
-        check_memory_name(self.memory)
-        if self.activation not in ACTIVATIONS:
-            known = ", ".join(ACTIVATIONS)
-            raise ValueError(f"Unknown activation {self.activation!r}; choose one of {known}.")
+            raise SettingError("action_persistence needs previous_action: the agent must see it.")
 
 
 class AgentOutput(NamedTuple):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-
 from recurrent_rl.agents.cells import GRU, LSTM, RNN, OriginalGRU, PeepholeLSTM
 from recurrent_rl.agents.composite import GRURotor
 from recurrent_rl.agents.linear_cells import LRU, MinGRU, MinLSTM, Rotor
 from recurrent_rl.agents.memory import Memory, NoMemory
+from recurrent_rl.agents.settings import check_choice
 
 MEMORIES: dict[str, type[Memory]] = {
     "none": NoMemory,
@@ -24,18 +23,6 @@ MEMORIES: dict[str, type[Memory]] = {
 }
 
 
-def check_memory_name(name: str) -> None:
-    """Refuse a memory that does not exist.
-
-    Raises:
-        ValueError: names the memories there are, and the likeliest.
-    """
-    if name not in MEMORIES:
-        near = difflib.get_close_matches(name, MEMORIES, n=1, cutoff=0.4)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        raise ValueError(f"Unknown memory {name!r}. {hint}Choose one of {', '.join(MEMORIES)}.")
-
-
 def make_memory(
     name: str,
     input_size: int,
@@ -49,7 +36,6 @@ def make_memory(
     Raises:
         ValueError: there is no such memory, or a size is below 1.
     """
-    check_memory_name(name)
-    memory = MEMORIES[name](input_size, hidden_size, num_layers)
+    memory = MEMORIES[check_choice("memory", name, MEMORIES)](input_size, hidden_size, num_layers)
     memory.hold_for(horizon, start_feature)
     return memory

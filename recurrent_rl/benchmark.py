@@ -24,6 +24,7 @@ from recurrent_rl.evaluation import (
     evaluate_ways,
     is_evaluated,
 )
+from recurrent_rl.fields import folder_part
 from recurrent_rl.progress import ProgressBar
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.suites import Suite, change
@@ -91,7 +92,7 @@ def plan(
                 )
                 config = change(config, settings)
                 folder = f"{task.name}__{label}__{seed}".replace(", ", "-").replace(" ", "-")
-                jobs.append(Job(out / folder, config))
+                jobs.append(Job(out / folder_part(folder), config))
     for job in jobs:
         if (job.run_dir / CONFIG).exists():
             _check_same(job)
@@ -100,8 +101,10 @@ def plan(
 
 def _check_same(job: Job) -> None:
     """Refuse a folder whose run has other settings; threads and the path to it change no result."""
-    there = dataclasses.replace(load_config(job.run_dir).asked(), threads=0, log_dir="")
-    wanted = dataclasses.replace(job.config, threads=0, log_dir="")
+    wanted = job.config
+    there = dataclasses.replace(
+        load_config(job.run_dir).asked(), threads=wanted.threads, log_dir=wanted.log_dir
+    )
     if there != wanted:
         old, new = (dataclasses.asdict(config) for config in (there, wanted))
         different = ", ".join(name for name in old if old[name] != new[name])

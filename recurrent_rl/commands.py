@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from recurrent_rl.agents.settings import at_least, at_most, between, settle
 from recurrent_rl.errors import UserError
+from recurrent_rl.fields import LARGEST_SIZE, EnvId, FolderPath, JsonObject, Label
 from recurrent_rl.terminal import escape, make_console, parse
 
 # Each command imports what it needs when it runs: `recurrent-rl envs` needs no PyTorch.
@@ -26,10 +29,13 @@ if TYPE_CHECKING:
 class ResumeArguments:
     """Go on with a run from its last checkpoint, with the settings it was started with."""
 
-    resume: str
+    resume: FolderPath
     """Run folder to go on with."""
-    total_timesteps: int | None = None
+    total_timesteps: Annotated[int | None, at_least(1)] = None
     """Train to this many steps in all; by default as many as the run was started for."""
+
+    def __post_init__(self) -> None:
+        settle(self, UserError)
 
 
 def train_command(arguments: Sequence[str]) -> int:
@@ -77,26 +83,24 @@ def train_command(arguments: Sequence[str]) -> int:
 class EvaluateArguments:
     """Play episodes with a trained policy, with its memory and without."""
 
-    policy: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_POLICY")]
+    policy: Annotated[FolderPath, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_POLICY")]
     """Run folder or policy file."""
-    episodes: int = 1000
+    episodes: Annotated[int, at_least(1)] = 1000
     """Episodes to play."""
-    env_id: str | None = None
+    env_id: EnvId | None = None
     """Environment to play in; by default the one the policy was trained on."""
-    env_kwargs: str | None = None
+    env_kwargs: JsonObject | None = None
     """Its arguments as a JSON object; by default those of the training."""
-    num_envs: int = 64
+    num_envs: Annotated[int, at_least(1), at_most(LARGEST_SIZE)] = 64
     """Copies of the environment stepped side by side."""
-    seed: int = 0
+    seed: Annotated[int, at_least(0)] = 0
     """Seed of the environments; training with the same seed saw other episodes."""
     compare: bool = True
     """Play the episodes again with actions sampled as in training, and with the memory reset at
     every step."""
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "num_envs"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        settle(self, UserError)
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:
@@ -181,6 +185,9 @@ class EnvsArguments:
     probes: bool = False
     """Also list the tiny environments that test a training loop."""
 
+    def __post_init__(self) -> None:
+        settle(self, UserError)
+
 
 def envs_command(arguments: Sequence[str]) -> int:
     """List our environments: spaces, length, memoryless and best return."""
@@ -229,12 +236,15 @@ def _figure(value: float | None) -> str:
 class MonitorArguments:
     """Serve TensorBoard over the run folders, until Ctrl-C."""
 
-    log_dir: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="LOG_DIR")] = "runs"
+    log_dir: Annotated[FolderPath, tyro.conf.Positional, tyro.conf.arg(metavar="LOG_DIR")] = "runs"
     """Folder that holds the run folders, or one run folder."""
-    port: int = 6006
+    port: Annotated[int, between(0, 65_535)] = 6006
     """Port to listen on; 0 picks a free one."""
     host: str = "localhost"
     """Address to listen on."""
+
+    def __post_init__(self) -> None:
+        settle(self, UserError)
 
 
 def monitor_command(arguments: Sequence[str]) -> int:
@@ -278,28 +288,25 @@ class BenchmarkArguments:
     """Only the tasks of the suite whose names begin with one of these."""
     memories: tuple[str, ...] = ()
     """Memories to train with; by default the suite's."""
-    seeds: int | None = None
+    seeds: Annotated[int | None, at_least(1)] = None
     """Runs of each task with each memory; by default the suite's."""
-    total_timesteps: int | None = None
+    total_timesteps: Annotated[int | None, at_least(1)] = None
     """Environment steps of each run; by default each task's."""
-    settings: str = "{}"
+    settings: JsonObject = "{}"
     """Changes to the defaults of `train` as a JSON object, the agent's under "agent", for example
     '{"gae_lambda": 1.0, "agent": {"hidden_size": 256}}'."""
-    name: str | None = None
+    name: Label | None = None
     """Name of these settings, in the names of the run folders. The results compare all runs in
     the folder, so that settings tried one after the other stand side by side."""
-    episodes: int = 1000
+    episodes: Annotated[int, at_least(1)] = 1000
     """Episodes to evaluate each policy on."""
-    jobs: int = 0
+    jobs: Annotated[int, at_least(0), at_most(1024)] = 0
     """Runs side by side; 0 for one on each core."""
-    out: str | None = None
+    out: FolderPath | None = None
     """Folder of the run folders and the results; by default runs/benchmark-SUITE."""
 
     def __post_init__(self) -> None:
-        for name, least in (("episodes", 1), ("jobs", 0), ("seeds", 1), ("total_timesteps", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"{name} is {value}; it must be at least {least}.")
+        settle(self, UserError)
 
 
 def benchmark_command(arguments: Sequence[str]) -> int:
@@ -322,7 +329,6 @@ def benchmark_command(arguments: Sequence[str]) -> int:
     suite = find_suite(asked.suite).only(asked.tasks)
 
     from recurrent_rl.benchmark import plan, run_all
-    from recurrent_rl.config import parse_json_object
     from recurrent_rl.evaluation import is_evaluated
     from recurrent_rl.results import find_runs
     from recurrent_rl.trainer import available_cores
@@ -335,7 +341,7 @@ def benchmark_command(arguments: Sequence[str]) -> int:
         memories=asked.memories or suite.memories,
         seeds=asked.seeds or suite.seeds,
         episodes=asked.episodes,
-        settings=parse_json_object("settings", asked.settings),
+        settings=json.loads(asked.settings),
         name=asked.name,
         threads=1 if workers > 1 else 0,
         total_timesteps=asked.total_timesteps,
@@ -362,11 +368,14 @@ def benchmark_command(arguments: Sequence[str]) -> int:
 class CompareArguments:
     """Compare finished runs: a table by task, aggregate scores with intervals, learning curves."""
 
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    runs: Annotated[tuple[FolderPath, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folders, or folders that hold some. Runs that differ in nothing but the seed count as
     one method."""
-    out: str = "comparison"
+    out: FolderPath = "comparison"
     """Folder to write results.md and curves.png to."""
+
+    def __post_init__(self) -> None:
+        settle(self, UserError)
 
 
 def compare_command(arguments: Sequence[str]) -> int:

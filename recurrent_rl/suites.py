@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from recurrent_rl.agents.settings import changed
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.errors import UserError
 
@@ -41,16 +42,12 @@ def change(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
     Raises:
         UserError: a setting is unknown or makes no sense.
     """
-    fields = dict(settings)
     try:
-        for part in ("agent", "env"):
-            if part in fields:
-                fields[part] = dataclasses.replace(getattr(config, part), **fields[part])
-        return dataclasses.replace(config, **fields)
-    except (TypeError, ValueError) as error:
+        return changed(config, settings)
+    except ValueError as error:
         raise UserError(
-            f"The settings {json.dumps(dict(settings))} cannot be used: {error}. The names are "
-            'those of `recurrent-rl train --help`; the agent\'s go under "agent".'
+            f"The settings {dict(settings)} cannot be used: {str(error).rstrip('.')}. "
+            'Names are as in `recurrent-rl train --help`; the agent\'s go under "agent".'
         ) from error
 
 

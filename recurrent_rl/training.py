@@ -12,10 +12,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from recurrent_rl.agents.files import write_atomically
+from recurrent_rl.agents.settings import shown
 from recurrent_rl.checkpoint import FILE_NAME as CHECKPOINT
 from recurrent_rl.checkpoint import load_checkpoint, save_checkpoint
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.fields import folder_part
 from recurrent_rl.monitor import Monitor
 from recurrent_rl.progress import ProgressBar
 from recurrent_rl.signals import StopSignals
@@ -55,6 +57,11 @@ def train(
     Raises:
         UserError: the settings, the environment or what it returns are at fault.
     """
+    if not isinstance(config, TrainConfig):
+        raise UserError(
+            f"train was given {shown(config)}, not a TrainConfig: "
+            'train(TrainConfig("CartPole-v1", total_timesteps=100_000)).'
+        )
     trainer = Trainer(config)
     run_dir = new_run_dir(config)
     with locked(run_dir):
@@ -128,7 +135,7 @@ def load_config(run_dir: Path) -> TrainConfig:
             f"{run_dir} holds no run: there is no {CONFIG} in it. Name a run folder, such as one "
             "of those in runs/."
         )
-    return TrainConfig.from_json(path.read_text())
+    return TrainConfig.from_json(path.read_bytes())
 
 
 def save_config(config: TrainConfig, run_dir: Path) -> None:
@@ -199,10 +206,10 @@ def every(seconds: float) -> Callable[[], bool]:
 
 def new_run_dir(config: TrainConfig) -> Path:
     """Make the folder `log_dir/{env}__{name}__{seed}__{time}`."""
-    env = config.env_id.replace("/", "-").replace(":", "-")
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = config.name or config.agent.memory
-    path = Path(config.log_dir) / f"{env}__{name}__{config.seed}__{stamp}"
+    folder = folder_part(f"{config.env_id}__{name}__{config.seed}__{stamp}")
+    path = Path(config.log_dir) / folder
     for attempt in range(1, 1000):
         candidate = path if attempt == 1 else path.with_name(f"{path.name}-{attempt}")
         try:
@@ -211,7 +218,8 @@ def new_run_dir(config: TrainConfig) -> Path:
             continue
         except OSError as error:
             raise UserError(
-                f"The run folder {candidate} cannot be made ({error}); choose another log_dir."
+                f"The run folder {candidate} cannot be made ({error}); "
+                "choose another log_dir or name."
             ) from error
         return candidate
     raise UserError(f"There are too many runs named {path}; choose another name.")

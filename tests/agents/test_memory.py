@@ -409,5 +409,5 @@ def test_the_state_of_another_memory_is_refused() -> None:
 
 
 def test_an_unknown_memory_is_refused_with_the_likeliest_one() -> None:
-    with pytest.raises(ValueError, match=r"Unknown memory 'lsmt'\. Did you mean lstm\?"):
+    with pytest.raises(ValueError, match=r"memory is 'lsmt'; .* Did you mean lstm\?"):
         make_memory("lsmt", 1, 1, 1)

@@ -1,5 +1,6 @@
 """The command line as a user meets it: what it prints, how it ends, and never a traceback."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,9 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.cli import main
 from recurrent_rl.config import TrainConfig
+from recurrent_rl.terminal import parse
 from recurrent_rl.training import train
 
 TINY = [
@@ -28,6 +31,11 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
         cwd=cwd,
         timeout=120,
     )
+
+
+def one_line(printed: str) -> str:
+    """The text without the box that some messages stand in, and its line ends."""
+    return " ".join(re.sub(r"[^\x00-\x7f]|\|", " ", printed).split())
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +146,10 @@ def test_help_is_help(arguments: list[str]) -> None:
         (["train", "CartPole-v1", "--hidden-size", "-3"], "hidden_size is -3"),
         (["train", "CartPole-v1", "--num-envs", "6"], "does not divide the 6 chunks"),
         (["train", "CartPole-v1", "--env-kwargs", "{"], "not JSON"),
-        (["train", "CartPole-v1", "--device", "tpu"], "Device 'tpu' cannot be used"),
+        (["train", "CartPole-v1", "--device", "tpu"], "device is 'tpu'; it must be auto, or a"),
+        (["train", "CartPole-v1", "--lr-schedule", "Linear"], "--lr-schedule"),
+        (["train", "CartPole-v1", "--threads", "100000"], "threads is 100000; it must be at most"),
+        (["train", "CartPole-v1", "--seed", str(2**64)], f"seed is {2**64}; it must be a whole"),
         (["train", "CartPole-v1", "--colour", "red"], "--colour"),
         (["train", "--resume", "nowhere"], "nowhere holds no run"),
         (["evaluate", "nowhere.safetensors"], "There is no file nowhere.safetensors"),
@@ -150,9 +161,44 @@ def test_a_mistake_is_answered_with_the_fix_status_2_and_no_traceback(
 ) -> None:
     result = run(*arguments, cwd=tmp_path)
     assert result.returncode == 2
-    assert message in (result.stderr + result.stdout).replace("\n", " ")
+    assert message in one_line(result.stderr + result.stdout)
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "CartPole-v1", "--total-timesteps", "1.5"], "total_timesteps is 1.5; it must"),
+        (["train", "CartPole-v1", "--gamma", "nan"], "gamma is nan; it must be a finite number"),
+        (["train", "CartPole-v1", "--name", "../x"], "name is '../x'; it must be a name for"),
+        (["train", ""], "env_id is ''; it must be a Gymnasium id such as CartPole-v1"),
+        (["train", "CartPole-v1", "--log-dir", ""], "log_dir is ''; it must be the path"),
+        (["train", "CartPole-v1", "--env-kwargs", '{"a": NaN}'], "which JSON cannot hold"),
+        (["evaluate", "x", "--episodes", "0"], "episodes is 0; it must be at least 1"),
+        (["evaluate", "x", "--seed", "-1"], "seed is -1; it must be at least 0"),
+        (["evaluate", "x", "--env-kwargs", "[]"], "env_kwargs is '[]', not a JSON object"),
+        (["monitor", ".", "--port", "70000"], "port is 70000; it must be between 0 and 65535"),
+        (["benchmark", "memory", "--name", "../x"], "name is '../x'; it must be a name for"),
+        (["benchmark", "memory", "--settings", "{"], "settings is not JSON"),
+        (["benchmark", "memory", "--settings", '{"precision": "bf16"}'], "Did you mean bfloat16"),
+    ],
+)
+def test_a_setting_that_cannot_be_ends_any_command_with_status_2_and_its_name(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert message in one_line(capsys.readouterr().err)
+
+
+def test_whole_numbers_may_be_written_with_an_exponent() -> None:
+    asked = parse(TrainConfig, "train", ["X-v0", "--total-timesteps=1e6", "--seq-len", "1.6e1"])
+    assert asked == TrainConfig("X-v0", total_timesteps=1_000_000, seq_len=16)
+    assert parse(TrainConfig, "train", ["X-v0", "--seq-len", "None"]) == TrainConfig("X-v0")
+    hidden = parse(TrainConfig, "train", ["X-v0", "--hide-indices", "1", "3"]).env.hide_indices
+    assert hidden == (1, 3)
 
 
 def test_a_damaged_policy_or_one_for_other_spaces_is_refused(

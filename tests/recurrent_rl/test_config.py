@@ -1,9 +1,13 @@
 """Settings that make no sense are refused by name, with the fix."""
 
 import dataclasses
+import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.config import EnvConfig, TrainConfig
@@ -23,6 +27,30 @@ from recurrent_rl.errors import UserError
         ({"num_envs": 6, "num_minibatches": 4}, "does not divide the 6 chunks .* 1, 2, 3, 6"),
         ({"checkpoint_interval": -1.0}, "checkpoint_interval is -1.0"),
         ({"threads": -1}, "threads is -1"),
+        ({"threads": 100_000}, "threads is 100000; it must be at most 1,024"),
+        ({"seed": 2**64}, r"seed is \d+; it must be a whole number below"),
+        ({"num_envs": 10**9}, "num_envs is 1000000000; it must be at most 1,000,000"),
+        ({"num_minibatches": 10**9}, "num_minibatches is 1000000000; it must be at most"),
+        ({"total_timesteps": 1.5}, r"total_timesteps is 1\.5; it must be a whole number"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan; it must be a finite number"),
+        ({"target_kl": float("inf")}, "target_kl is inf; it must be a finite number"),
+        ({"lr_schedule": "Linear"}, "must be one of constant, linear. Did you mean linear?"),
+        ({"precision": "bf16"}, "must be one of float32, bfloat16. Did you mean bfloat16?"),
+        ({"refresh_state": "yes"}, "refresh_state is 'yes'; it must be True or False"),
+        ({"device": "tpu"}, "device is 'tpu'; it must be auto, or a device such as cpu"),
+        ({"device": "cuda:300"}, "device is 'cuda:300'"),  # torch reads it as cuda:44
+        ({"device": 0}, "device is 0; it must be text"),
+        ({"log_dir": ""}, "log_dir is ''; it must be the path of a folder"),
+        ({"log_dir": "a\0b"}, "log_dir is 'a.x00b'; it must be the path of a folder"),
+        ({"name": "../../x"}, "name is '../../x'; it must be a name for folders"),
+        ({"name": "a\nb"}, "name is 'a.nb'; it must be a name for folders"),
+        ({"name": 5}, "name is 5; it must be text"),
+        ({"chosen": ["gamma"]}, r"chosen\[0\] is 'gamma'; it must be one of num_envs, num_steps"),
+        ({"agent": {"memory": "lsmt"}}, r"agent\.memory is 'lsmt'; .* Did you mean lstm\?"),
+        ({"agent": {"memroy": "lstm"}}, r"agent\.memroy is no setting of AgentConfig"),
+        ({"agent": "lstm"}, "agent is 'lstm'; it must be of AgentConfig, or a dict"),
+        ({"env": {"flicker": 1}}, r"env\.flicker is 1\.0"),
+        ({"seq_len": 7, "num_steps": 10**6}, "use one of 2, 4, 5, 8, 10, 16, 20, 25"),
     ],
 )
 def test_a_bad_setting_is_refused_by_name(setting: dict[str, Any], message: str) -> None:
@@ -35,9 +63,20 @@ def test_a_bad_setting_is_refused_by_name(setting: dict[str, Any], message: str)
     [
         ({"env_kwargs": "{length: 3}"}, "not JSON"),
         ({"env_kwargs": "[1]"}, "not a JSON object"),
+        ({"env_kwargs": 3}, "env_kwargs is 3, not a JSON object"),
+        ({"env_kwargs": {"a": {1: 2}}}, r"env_kwargs\.a has the key 1; in JSON keys are text"),
+        ({"env_kwargs": {"a": [object]}}, r"env_kwargs\.a\[0\] is <class 'object'>, which JSON"),
+        ({"env_kwargs": {"a": float("nan")}}, "which JSON cannot hold"),
+        ({"env_kwargs": '{"a": [Infinity]}'}, "which JSON cannot hold"),
+        ({"env_kwargs": '{"a": 1e999}'}, "which JSON cannot hold"),
+        ({"env_kwargs": '{"a": ' + "9" * 5000 + "}"}, "which JSON cannot hold"),
+        ({"env_kwargs": '{"a": ' * 9999}, "nested too deeply"),
+        ({"hide_indices": (1, 2, 1)}, r"hide_indices is \(1, 2, 1\); it must be without an entry"),
+        ({"hide_indices": 3}, "hide_indices is 3; it must be a list or tuple"),
+        ({"vectorization": "Sync"}, "Did you mean sync"),
         ({"flicker": 1.0}, "flicker is 1.0"),
         ({"observation_noise": -0.1}, "observation_noise"),
-        ({"hide_indices": (-1,)}, "negative index"),
+        ({"hide_indices": (-1,)}, r"hide_indices\[0\] is -1; it must be at least 0"),
     ],
 )
 def test_a_bad_environment_setting_is_refused_by_name(
@@ -75,10 +114,92 @@ def test_json_holds_every_setting() -> None:
     assert TrainConfig.from_json(config.to_json()) == config
 
 
-def test_settings_of_another_version_are_refused_clearly() -> None:
-    text = TrainConfig("CartPole-v1").to_json().replace('"num_envs"', '"num_enws"')
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('"num_envs": 0', '"num_envs": 0, "num_enws": 0', "num_enws is no .* mean num_envs"),
+        ('"num_envs"', '"num_enws"', "it lacks num_envs"),
+        ('"memory"', '"memories"', r"it lacks agent\.memory"),
+        ('"memory": "', '"memory": "x', r"agent\.memory is 'xgru-rotor'"),
+        ('"gamma": 0.99', '"gamma": "0.99"', "gamma is '0.99'; it must be a finite number"),
+        ('"gamma": 0.99', '"gamma": NaN', "gamma is nan; it must be a finite number"),
+        ('"seed": 0', '"seed": false', "seed is False; it must be a whole number"),
+        ('"seed": 0', '"seed": null', "seed is None; it must be a whole number"),
+        ('"chosen": []', '"chosen": {"num_envs": 1}', "chosen is .*; it must be a list"),
+        ('"chosen": []', '"chosen": ["seed"]', r"chosen\[0\] is 'seed'"),
+        ('"hide_indices": []', '"hide_indices": [0.5]', r"env\.hide_indices\[0\] is 0.5"),
+        ('"env": {', '"env": 5, "x": {', "x is no setting|env is 5"),
+        ("{", "[", "delimiter"),
+    ],
+)
+def test_settings_of_another_version_or_badly_edited_are_refused_by_name(
+    before: str, after: str, message: str
+) -> None:
+    text = TrainConfig("CartPole-v1").to_json()
+    assert before in text
+    with pytest.raises(UserError, match=rf"config\.json cannot be read: .*{message}"):
+        TrainConfig.from_json(text.replace(before, after, 1))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "5", '"x"', b"\xff\xfe\xff", "[" * 99_999])
+def test_a_file_that_holds_no_settings_is_refused(text: str) -> None:
     with pytest.raises(UserError, match=r"config\.json cannot be read"):
         TrainConfig.from_json(text)
+
+
+def test_settings_that_version_0_1_0_wrote_are_still_read() -> None:
+    config = TrainConfig.from_json((Path(__file__).parent / "config-0.1.0.json").read_bytes())
+    agent = AgentConfig("lstm", num_layers=2)
+    env = EnvConfig('{"a": [1, 2]}', hide_indices=(1, 3), flicker=0.25)
+    assert config.asked() == TrainConfig("module:Env-v3", seq_len=64, agent=agent, env=env)
+    earlier = json.loads(config.to_json())
+    del earlier["chosen"]
+    assert TrainConfig.from_json(json.dumps(earlier)) == dataclasses.replace(config, chosen=())
+
+
+def test_fields_hold_plain_types_whatever_they_were_given(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {
+        "env_id": np.str_("CartPole-v1"),
+        "log_dir": tmp_path,
+        "seed": np.int64(3),
+        "total_timesteps": 1e6,
+        "gamma": np.float32(0.5),
+        "learning_rate": 1,
+        "refresh_state": np.True_,
+        "device": torch.device("cuda", 1),
+        "agent": {"memory": "gru", "hidden_size": np.int32(8)},
+        "env": {"env_kwargs": {"size": np.int64(4), "at": np.arange(2)}, "hide_indices": [1, 3]},
+    }
+    given = TrainConfig(**fields)
+    plain = TrainConfig(
+        "CartPole-v1",
+        log_dir=str(tmp_path),
+        seed=3,
+        total_timesteps=1_000_000,
+        gamma=0.5,
+        learning_rate=1.0,
+        refresh_state=True,
+        device="cuda:1",
+        agent=AgentConfig("gru", hidden_size=8),
+        env=EnvConfig('{"size":4, "at":[0,1]}', hide_indices=(1, 3)),
+    )
+    assert given == plain
+    assert given.to_json() == plain.to_json()
+    assert TrainConfig.from_json(given.to_json()) == plain
+    assert given.env.parsed_env_kwargs() == {"size": 4, "at": [0, 1]}
+
+
+@pytest.mark.parametrize(
+    "env_id", ["CartPole-v1", "a.b-c:ns/Env-v3", "recurrent_rl.envs:recurrent_rl/TMaze-v0", "X"]
+)
+def test_environments_ids_are_taken_as_gymnasium_writes_them(env_id: str) -> None:
+    assert TrainConfig(env_id).env_id == env_id
+
+
+@pytest.mark.parametrize("env_id", ["", " ", "..:X-v0", "a/b/c", "../X-v0", "X v0", "X\0", 3, None])
+def test_what_is_no_environments_id_is_refused_with_an_example(env_id: Any) -> None:
+    with pytest.raises(UserError, match=r"env_id is .*; it must be (text|a Gymnasium id such as)"):
+        TrainConfig(env_id)
 
 
 def test_a_run_takes_at_least_the_steps_it_was_asked_for() -> None:

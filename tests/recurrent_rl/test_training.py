@@ -23,7 +23,7 @@ from recurrent_rl.checkpoint import FILE_NAME, load_checkpoint, save_checkpoint
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.training import resume, save_config, train
+from recurrent_rl.training import new_run_dir, resume, save_config, train
 
 
 def config(tmp_path: Path, env_id: str = "recurrent_rl/TMaze-v0", **changes: Any) -> TrainConfig:
@@ -157,7 +157,8 @@ def test_a_run_leaves_its_files_behind_and_the_policy_plays(tmp_path: Path) -> N
 
 def test_a_finished_run_can_be_trained_further(tmp_path: Path) -> None:
     result = train(config(tmp_path), progress=False)
-    longer = resume(result.run_dir, total_timesteps=8 * 16 * 8, progress=False)
+    steps: Any = np.int64(8 * 16 * 8)
+    longer = resume(result.run_dir, total_timesteps=steps, progress=False)
     assert longer.timesteps == 8 * 16 * 8
     assert json.loads((result.run_dir / "config.json").read_text())["total_timesteps"] == 1024
 
@@ -256,6 +257,18 @@ def test_a_run_that_dies_keeps_its_last_checkpoint(tmp_path: Path) -> None:
         gym.registry.pop("Dying-v0")
     (run_dir,) = tmp_path.iterdir()
     assert load_policy(run_dir / "policy.safetensors").summary["timesteps"] == 8 * 16 * 2
+
+
+@pytest.mark.parametrize("given", ["CartPole-v1", {"env_id": "CartPole-v1"}, None])
+def test_what_is_no_configuration_is_not_trained(given: Any) -> None:
+    with pytest.raises(UserError, match=r"train was given .*, not a TrainConfig: train\(Train"):
+        train(given)
+
+
+def test_a_name_with_slashes_makes_one_folder_in_the_log_directory(tmp_path: Path) -> None:
+    run_dir = new_run_dir(config(tmp_path, name="a/b: c"))
+    assert run_dir.parent == tmp_path
+    assert run_dir.name.startswith("recurrent_rl-TMaze-v0__a-b- c__0__")
 
 
 def test_resuming_what_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,346 @@
+"""How settings are declared and checked: a frozen dataclass, each field with its type and bounds.
+
+    @dataclass(frozen=True)
+    class Settings:
+        units: Annotated[int, at_least(1)] = 128
+        schedule: Literal["constant", "linear"] = "linear"
+
+        def __post_init__(self) -> None:
+            settle(self)
+
+Wherever the values come from (Python, JSON, the command line), `settle` brings each to its declared
+type, or refuses it by name. A field holds `bool`, `int`, `float`, `str`, a choice (`Literal`), a
+tuple of these, another settings class, or None beside one of them.
+
+What is taken for what:
+
+- `bool`: True and False, NumPy's too; neither 0 and 1 nor text.
+- `int`: whole numbers of 64 bits, also as NumPy numbers and as floats such as 1e6.
+- `float`: finite numbers that float32 can hold, also whole ones and NumPy's. For numbers and truths
+  alike, arrays and tensors without dimensions do.
+- `str`: text that UTF-8 can hold.
+- tuples: lists, tuples, ranges and NumPy arrays.
+- settings classes: their instances, and dictionaries of their fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from numbers import Real
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    TypeGuard,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+import numpy as np
+
+LARGEST_INT = 2**63 - 1
+"""What NumPy, torch and TensorBoard can hold as a whole number."""
+
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+"""What float32, in which agents compute, can hold."""
+
+Settings = TypeVar("Settings")
+Reader = Callable[[str, Any], Any]
+"""From the name and the value given, the value in its declared type; raises SettingError."""
+
+
+class SettingError(ValueError):
+    """A setting that cannot be: names it, what came, and what was expected."""
+
+
+@dataclass(frozen=True)
+class Must:
+    """What a field asks of its value beside its type, to stand in `Annotated`."""
+
+    be: str
+    """What is expected, as the message ends: "at least 1"."""
+    holds: Callable[[Any], bool]
+
+
+@dataclass(frozen=True, eq=False)  # by identity: tyro asks for a hash
+class OneOf:
+    """The names a field may have, where they are those of a registry, to stand in `Annotated`."""
+
+    names: Collection[str]
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a field also takes, made into its type before that is checked; stands in `Annotated`."""
+
+    convert: Reader
+
+
+def at_least(least: float) -> Must:
+    """`value >= least`."""
+    return Must(f"at least {least}", lambda value: value >= least)
+
+
+def above(limit: float) -> Must:
+    """`value > limit`."""
+    return Must(f"greater than {limit}", lambda value: value > limit)
+
+
+def at_most(most: float) -> Must:
+    """`value <= most`."""
+    return Must(f"at most {most:,}", lambda value: value <= most)
+
+
+def between(low: float, high: float) -> Must:
+    """`low <= value <= high`."""
+    return Must(f"between {low} and {high}", lambda value: low <= value <= high)
+
+
+def from_0_below_1() -> Must:
+    """`0 <= value < 1`: a probability or share that must not be the whole."""
+    return Must("in [0, 1)", lambda value: 0 <= value < 1)
+
+
+def settle(settings: Any, error: type[ValueError] = SettingError) -> None:
+    """Bring each field of a frozen dataclass to its declared type; call it in `__post_init__`.
+
+    Args:
+        settings: the new instance; changed in place.
+        error: raised for a value that cannot be.
+
+    Raises:
+        error: names the field, what came and what was expected, and for a wrong choice the nearest.
+    """
+    try:
+        kind: type = type(settings)
+        for name, read in _readers(kind).items():
+            given = getattr(settings, name)
+            value = read(name, given)
+            if value is not given:
+                object.__setattr__(settings, name, value)
+    except SettingError as refusal:
+        raise error(str(refusal)) from None
+
+
+def build(kind: type[Settings], fields: Mapping[str, Any]) -> Settings:
+    """An instance of the settings class from its fields, for example out of JSON.
+
+    Raises:
+        ValueError: a field is unknown, or has no default and is missing (`SettingError`), or cannot
+            be (the error of the class).
+    """
+    _check_names(kind, fields)
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        has_default = (field.default, field.default_factory) != (dataclasses.MISSING,) * 2
+        if not has_default and field.name not in fields:
+            raise SettingError(f"{field.name} is missing; it has no default.")
+    return kind(**fields)
+
+
+def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """The settings with these fields changed; a dictionary changes fields of a nested class.
+
+    Raises:
+        ValueError: as `build`.
+    """
+    _check_names(type(settings), changes)
+    new = dict(changes)
+    for name, value in changes.items():
+        now = getattr(settings, name)
+        if dataclasses.is_dataclass(now) and isinstance(value, Mapping):
+            with _within(name):
+                new[name] = changed(now, value)
+    return dataclasses.replace(settings, **new)  # type: ignore[type-var]
+
+
+def missing(kind: type, fields: Mapping[str, Any]) -> list[str]:
+    """The fields that are not there, those of nested classes as `agent.memory`."""
+    names = []
+    for name, hint in _hints(kind).items():
+        if name not in fields:
+            names.append(name)
+        elif _is_settings_class(hint) and isinstance(fields[name], Mapping):
+            names += [f"{name}.{inner}" for inner in missing(hint, fields[name])]
+    return names
+
+
+def shown(value: object) -> str:
+    """The value as a message shows it."""
+    try:
+        text = repr(value)
+    except Exception:  # a number too long to print, or any fault of a foreign class
+        text = f"of type {type(value).__name__}"
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
+    """The value, where it is one of the choices.
+
+    Raises:
+        SettingError: names the choices, and the nearest.
+    """
+    if isinstance(value, str) and value in choices:
+        return _text(name, value)
+    expected = f"one of {', '.join(choices)}"
+    raise SettingError(_refusal(name, value, expected) + _nearest(value, choices))
+
+
+def _nearest(value: Any, choices: Collection[str]) -> str:
+    """A hint at the choice that was likely meant; nothing where none is near."""
+    lower = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(str(value).lower(), lower, n=1, cutoff=0.4)
+    return f" Did you mean {lower[near[0]]}?" if near and isinstance(value, str) else ""
+
+
+def _refusal(name: str, value: object, expected: str) -> str:
+    return f"{name} is {shown(value)}; it must be {expected}."
+
+
+@contextmanager
+def _within(name: str) -> Iterator[None]:
+    """Let a message about a field say which class's field it is: `agent.memory`."""
+    try:
+        yield
+    except ValueError as refusal:
+        raise SettingError(f"{name}.{refusal}") from None
+
+
+def _check_names(kind: type, fields: Mapping[str, Any]) -> None:
+    known = _hints(kind)
+    for name in fields:
+        if name not in known:
+            hint = _nearest(name, known) or f" There are {', '.join(known)}."
+            raise SettingError(f"{name} is no setting of {kind.__name__}.{hint}")
+
+
+def _is_settings_class(hint: Any) -> TypeGuard[type]:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    hints = get_type_hints(kind, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+@cache
+def _readers(kind: type) -> dict[str, Reader]:
+    return {name: _reader(hint) for name, hint in _hints(kind).items()}
+
+
+def _reader(hint: Any) -> Reader:
+    """What reads values of this declared type."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        conversions = [note.convert for note in arguments if isinstance(note, Read)]
+        checks = [note for note in arguments if isinstance(note, (Must, OneOf))]
+        return partial(_read_annotated, _reader(arguments[0]), conversions, checks)
+    if origin is Literal:
+        return partial(check_choice, choices=arguments)
+    if origin in (Union, UnionType):
+        (inner,) = (kind for kind in arguments if kind is not NoneType)
+        return partial(_read_optional, _reader(inner))
+    if origin is tuple:
+        return partial(_read_tuple, _reader(arguments[0]))
+    if _is_settings_class(hint):
+        return partial(_read_nested, hint)
+    return {bool: _truth, int: _whole, float: _number, str: _text}[hint]
+
+
+def _read_annotated(
+    read: Reader, conversions: list[Reader], checks: list[Must | OneOf], name: str, value: Any
+) -> Any:
+    for convert in conversions:
+        value = convert(name, value)
+    value = read(name, value)
+    if value is None:
+        return None
+    for check in checks:
+        if isinstance(check, OneOf):
+            check_choice(name, value, check.names)
+        elif not check.holds(value):
+            raise SettingError(_refusal(name, value, check.be))
+    return value
+
+
+def _read_optional(read: Reader, name: str, value: Any) -> Any:
+    return None if value is None else read(name, value)
+
+
+def _read_tuple(read: Reader, name: str, given: Any) -> tuple[Any, ...]:
+    values = given.tolist() if isinstance(given, np.ndarray) else given
+    if not isinstance(values, (list, tuple, range)):
+        raise SettingError(_refusal(name, given, "a list or tuple"))
+    return tuple(read(f"{name}[{index}]", value) for index, value in enumerate(values))
+
+
+def _read_nested(kind: type, name: str, value: Any) -> Any:
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, Mapping):
+        raise SettingError(_refusal(name, value, f"of {kind.__name__}, or a dict of its fields"))
+    with _within(name):
+        return build(kind, value)
+
+
+def _truth(name: str, given: Any) -> bool:
+    value = _scalar(given)
+    if not isinstance(value, bool):
+        raise SettingError(_refusal(name, given, "True or False"))
+    return value
+
+
+def _whole(name: str, given: Any) -> int:
+    value = _scalar(given)
+    if not _is_number(value) or value % 1 != 0:
+        raise SettingError(_refusal(name, given, "a whole number"))
+    number = int(value)
+    if abs(number) > LARGEST_INT:
+        raise SettingError(_refusal(name, given, "a whole number below 2**63"))
+    return number
+
+
+def _number(name: str, given: Any) -> float:
+    value = _scalar(given)
+    if _is_number(value):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if abs(number) <= LARGEST_FLOAT:
+            return number
+    raise SettingError(_refusal(name, given, "a finite number that float32 can hold"))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise SettingError(_refusal(name, value, "text"))
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise SettingError(_refusal(name, value, "text that UTF-8 can hold")) from None
+    return str.__str__(value)
+
+
+def _scalar(value: Any) -> Any:
+    """A number of NumPy, or an array or tensor without dimensions, as a number of Python."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        try:
+            return value.item()
+        except RuntimeError:  # a tensor on the meta device
+            return value
+    return value
