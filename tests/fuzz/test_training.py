@@ -34,14 +34,14 @@ SHAPES = ((), (1,), (3,), (2, 2), (4, 5), (5, 4, 3), (3, 6, 5), (40, 40, 1), (2,
 def boxes(draw: st.DrawFn) -> spaces.Box:
     dtype = draw(st.sampled_from(DTYPES))
     shape = draw(st.sampled_from(SHAPES))
+    made: Any = spaces.Box
     if dtype is np.bool_:
-        return spaces.Box(0, 1, shape, dtype)  # type: ignore[arg-type]
+        return made(0, 1, shape, dtype)  # type: ignore[no-any-return]
     info: Any = np.finfo if np.dtype(dtype).kind == "f" else np.iinfo
     limits: list[tuple[Any, Any]] = [(0, 1), (0, 100), (info(dtype).min, info(dtype).max)]
     if np.dtype(dtype).kind == "f":
         limits += [(-np.inf, np.inf), (0, np.inf), (-1e-6, 1e-6)]
     low, high = draw(st.sampled_from(limits))
-    made: Any = spaces.Box
     return made(low, high, shape, dtype)  # type: ignore[no-any-return]
 
 
