@@ -32,17 +32,16 @@ SHAPES = ((), (1,), (3,), (2, 2), (4, 5), (5, 4, 3), (3, 6, 5), (40, 40, 1), (2,
 
 @st.composite
 def boxes(draw: st.DrawFn) -> spaces.Box:
-    dtype = draw(st.sampled_from(DTYPES))
+    dtype: Any = draw(st.sampled_from(DTYPES))
     shape = draw(st.sampled_from(SHAPES))
-    made: Any = spaces.Box
     if dtype is np.bool_:
-        return made(0, 1, shape, dtype)  # type: ignore[no-any-return]
+        return spaces.Box(0, 1, shape, dtype=dtype)
     info: Any = np.finfo if np.dtype(dtype).kind == "f" else np.iinfo
-    limits: list[tuple[Any, Any]] = [(0, 1), (0, 100), (info(dtype).min, info(dtype).max)]
+    limits: list[Any] = [(0, 1), (0, 100), (info(dtype).min, info(dtype).max)]
     if np.dtype(dtype).kind == "f":
         limits += [(-np.inf, np.inf), (0, np.inf), (-1e-6, 1e-6)]
     low, high = draw(st.sampled_from(limits))
-    return made(low, high, shape, dtype)  # type: ignore[no-any-return]
+    return spaces.Box(low, high, shape, dtype=dtype)
 
 
 def discretes() -> st.SearchStrategy[gym.Space[Any]]:
