@@ -30,20 +30,22 @@ DTYPES = (np.float32, np.float64, np.uint8, np.int8, np.int32, np.int64, np.uint
 SHAPES = ((), (1,), (3,), (2, 2), (4, 5), (5, 4, 3), (3, 6, 5), (40, 40, 1), (2, 2, 2, 2))
 
 
-_box: Any = lambda low_high, shape, dtype: spaces.Box(*low_high, shape, dtype)  # noqa: E731
+def _box(low_high: tuple[Any, Any], shape: tuple[int, ...], dtype: Any) -> Any:
+    box: Any = spaces.Box
+    return box(*low_high, shape, dtype)
 
 
 @st.composite
-def boxes(draw: st.DrawFn) -> spaces.Box:
+def boxes(draw: st.DrawFn) -> Any:
     dtype: Any = draw(st.sampled_from(DTYPES))
     shape = draw(st.sampled_from(SHAPES))
     if dtype is np.bool_:
-        return _box((0, 1), shape, dtype)  # type: ignore[no-any-return]
+        return _box((0, 1), shape, dtype)
     info: Any = np.finfo if np.dtype(dtype).kind == "f" else np.iinfo
     limits: list[Any] = [(0, 1), (0, 100), (info(dtype).min, info(dtype).max)]
     if np.dtype(dtype).kind == "f":
         limits += [(-np.inf, np.inf), (0, np.inf), (-1e-6, 1e-6)]
-    return _box(draw(st.sampled_from(limits)), shape, dtype)  # type: ignore[no-any-return]
+    return _box(draw(st.sampled_from(limits)), shape, dtype)
 
 
 def discretes() -> st.SearchStrategy[gym.Space[Any]]:
