@@ -169,7 +169,8 @@ class _Inputs(NamedTuple):
 
 def dense(tensor: Tensor) -> Tensor:
     """The tensor as C reads it: its numbers in order, none of them still to be negated."""
-    return tensor.contiguous().resolve_neg()
+    tensor = tensor.contiguous()
+    return tensor.resolve_neg() if tensor.is_neg() else tensor
 
 
 def check_weight(name: str, weight: Tensor, shape: tuple[int, ...], x: Tensor) -> None:

@@ -55,10 +55,11 @@ def step(
 
 def _weighted(memory: Rotor, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
     """What the kernel makes its factors from: the projected input, and theta."""
-    projected, theta = memory.projected(x, layer), memory.angles(layer)
+    theta = memory.angles(layer)
+    compiled.check_weight("theta", theta, (memory.hidden_size // 2,), x)
+    projected = memory.projected(x, layer)
     shape = (*x.shape[:-1], 2 * memory.hidden_size)
     compiled.check_weight("The product of the weights and x", projected, shape, x)
-    compiled.check_weight("theta", theta, (memory.hidden_size // 2,), x)
     return projected, theta
 
 

@@ -82,13 +82,14 @@ class _Unroll(torch.autograd.Function):
         fields, weights = others[:-4], others[-4:]
         needed = ctx.needs_input_grad[4:]
         with torch.set_grad_enabled(any(needed)):
-            x, *fields = (
+            x, *given = (
                 value.detach().requires_grad_(need)
                 for value, need in zip((x, *fields), needed, strict=False)
             )
-            y, after = _inserted(memory, x, tuple(fields), weights, resets, longest)
+            fields = tuple(given)
+            y, after = _inserted(memory, x, fields, weights, resets, longest)
             if not all_finite(y):
-                y, after = loop.unroll(memory, x, tuple(fields), resets, layer)
+                y, after = loop.unroll(memory, x, fields, resets, layer)
         ctx.save_for_backward(resets, x, *fields, *weights, y, *after[1:])
         return tuple(output.detach() for output in (y, *after[1:]))
 

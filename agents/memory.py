@@ -90,8 +90,10 @@ class Memory(nn.Module):
         compiled_step = None
         if compiled.keeps_steps():
             compiled_step = STEPS.get(choose_kernel(self.kernels, x))
-        if episode_start is not None and compiled_step is None:
-            state = reset_state(state, episode_start)
+        if compiled_step is None:
+            self._check_weights(x)
+            if episode_start is not None:
+                state = reset_state(state, episode_start)
         layers = []
         for layer in range(self.num_layers):
             fields = tuple([field[layer] for field in state])
@@ -119,6 +121,7 @@ class Memory(nn.Module):
             MemoryInputError: as in `step`, or there is no step.
         """
         self._check(x, state, episode_start, ("T", "B"))
+        self._check_weights(x)
         if not len(x):
             raise MemoryInputError(
                 f"x has shape {list(x.shape)}; expected [T, B, {self.input_size}] with T >= 1."
@@ -215,17 +218,14 @@ class Memory(nn.Module):
         return GateRows(*(x.detach()[half] for x in self.input_rows(layer)))
 
     def _weight(self) -> Tensor | None:
-        """One of the parameters, of whose type and on whose device all are; None: there is none.
-
-        Quicker than to ask `parameters()`, as each step of acting does.
-        """
+        """One of the parameters, sooner than by `parameters()`; None: there is none."""
         return next(iter(self._parameters.values()), None)
 
     def _check(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None, lead: tuple[str, ...]
     ) -> None:
         """Refuse what does not fit. The kernels rely on it: C sees no shapes and no types."""
-        dims = ", ".join(lead)
+        dims, dtype, device = ", ".join(lead), x.dtype, x.device
         if x.dim() != len(lead) + 1 or x.shape[-1] != self.input_size:
             raise MemoryInputError(
                 f"x has shape {list(x.shape)}; expected [{dims}, {self.input_size}]."
@@ -233,12 +233,12 @@ class Memory(nn.Module):
         if episode_start is not None and (
             episode_start.shape != x.shape[:-1]
             or episode_start.dtype is not torch.bool
-            or episode_start.device != x.device
+            or episode_start.device != device
         ):
             raise MemoryInputError(
                 f"episode_start has shape {list(episode_start.shape)} and type "
                 f"{episode_start.dtype} on {episode_start.device}; expected [{dims}] = "
-                f"{list(x.shape[:-1])} and torch.bool on {x.device}."
+                f"{list(x.shape[:-1])} and torch.bool on {device}."
             )
         if type(state) is not self.state_type:
             raise MemoryInputError(
@@ -252,22 +252,27 @@ class Memory(nn.Module):
                     f"state.{name} has shape {list(field.shape)}; expected [num_layers, B, "
                     f"hidden] = {list(shape)}."
                 )
+            if field.dtype is not dtype or field.device != device:
+                raise MemoryInputError(
+                    f"x is {dtype} on {device} and state.{name} is {field.dtype} on "
+                    f"{field.device}; expected both of the type of the weights and on their device."
+                )
+
+    def _check_weights(self, x: Tensor) -> None:
+        """Refuse an input that does not fit the weights; a compiled step sees to that itself."""
         weight = self._weight()
         if weight is None:
             return
         if weight.dtype not in (torch.float32, torch.float64):
             raise MemoryInputError(
-                f"The memory's weights are {weight.dtype}; it computes in float32 or float64. "
+                f"The memory's weights are {weight.dtype}; expected float32 or float64. "
                 "Call memory.float()."
             )
-        for tensor in (x, *state):
-            if tensor.dtype is not weight.dtype or tensor.device != weight.device:
-                name = "x" if tensor is x else "The state"
-                raise MemoryInputError(
-                    f"{name} is {tensor.dtype} on {tensor.device}, and the memory's weights are "
-                    f"{weight.dtype} on {weight.device}; they must be of one type and on one "
-                    "device. Bring it there with .to(...)."
-                )
+        if x.dtype is not weight.dtype or x.device != weight.device:
+            raise MemoryInputError(
+                f"x and the state are {x.dtype} on {x.device}; expected {weight.dtype} on "
+                f"{weight.device}, as the memory's weights are."
+            )
 
 
 class NoMemory(Memory):

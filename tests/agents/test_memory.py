@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from recurrent_rl.agents import compiled
 from recurrent_rl.agents.cells import GRU, LSTM, RNN, TorchCell
 from recurrent_rl.agents.composite import GRURotor
 from recurrent_rl.agents.kernels import VARIABLE
 from recurrent_rl.agents.linear_cells import Rotor, TurningCell
 from recurrent_rl.agents.memory import Memory
 from recurrent_rl.agents.registry import MEMORIES, make_memory
+from recurrent_rl.agents.safeguards import MemoryInputError
 from recurrent_rl.agents.scan import linear_scan
 from recurrent_rl.agents.states import (
     CompositeState,
@@ -401,6 +403,21 @@ def test_wrong_shapes_and_types_are_refused(
     memory = GRU(F, H, 1)
     with pytest.raises(ValueError, match=message):
         memory.step(torch.zeros(x), GRUState(torch.zeros(state)), torch.zeros(2, dtype=start))
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_an_input_and_a_state_of_another_type_than_the_weights_are_refused(name: str) -> None:
+    memory = make(name, dtype=torch.float32)
+    state = make(name).initial_state(B)
+    x, start = sequence(0.2)
+    with pytest.raises(MemoryInputError, match="float64 on cpu"):
+        memory.unroll(x, state, start)
+    with torch.no_grad(), compiled.frozen_weights():
+        for _ in range(2):
+            with pytest.raises(MemoryInputError, match="float64 on cpu"):
+                memory.step(x[0], state, start[0])
+    with pytest.raises(MemoryInputError, match="float64 on cpu"):
+        memory.step(x[0], state, start[0])
 
 
 def test_the_state_of_another_memory_is_refused() -> None:
