@@ -21,6 +21,7 @@ from recurrent_rl.agents.scan import linear_scan
 from recurrent_rl.agents.states import (
     CompositeState,
     GRUState,
+    LinearState,
     LSTMState,
     MemoryState,
     cat_states,
@@ -374,6 +375,50 @@ def test_a_gru_and_a_rotor_side_by_side_do_what_each_does_alone() -> None:
     assert torch.equal(y, torch.cat(outputs, dim=-1))
     assert isinstance(state, CompositeState)
     assert torch.equal(state.h, torch.cat([h for (h,) in states], dim=-1))
+
+
+@pytest.mark.parametrize("hidden", [1, 3])
+def test_a_gru_and_a_rotor_of_an_odd_size_step_and_unroll_alike(hidden: int) -> None:
+    memory = make_memory("gru-rotor", F, hidden, 2, horizon=50).double()
+    x, start = sequence(0.3)
+    whole, _ = memory.unroll(x, memory.initial_state(B), start)
+    state = memory.initial_state(B)
+    for t in range(T):
+        y, state = memory.step(x[t], state, start[t])
+        assert_close(y, whole[t])
+
+
+@pytest.mark.parametrize("name", list(MEMORIES))
+def test_an_empty_batch_has_empty_outputs_and_gradients_of_zero(name: str) -> None:
+    memory = make(name, 2)
+    x = torch.zeros(T, 0, F, dtype=torch.float64, requires_grad=True)
+    start = torch.zeros(T, 0, dtype=torch.bool)
+    y, _ = memory.unroll(x, memory.initial_state(0), start)
+    assert y.shape == (T, 0, memory.output_size)
+    y.sum().backward()
+    assert all(p.grad is None or (p.grad == 0).all() for p in memory.parameters())
+    with torch.no_grad(), compiled.frozen_weights():
+        assert memory.step(x[0], memory.initial_state(0))[0].shape == (0, memory.output_size)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("low", [-50.0, -200.0, -2000.0])
+def test_the_shares_of_a_minlstm_are_right_where_both_gates_are_shut(
+    low: float, dtype: torch.dtype
+) -> None:
+    memory = make_memory("minlstm", 1, 1, 1).to(dtype)
+    with torch.no_grad():
+        memory.get_parameter("weight_l0").copy_(torch.tensor([[0.0], [0.0], [1.0]]))
+        memory.get_parameter("bias_l0").copy_(torch.tensor([low, low - 1, 0.0]))
+    x = torch.full((1, 1), 3.0, dtype=dtype)
+    y, _ = memory.step(x, LinearState(torch.ones(1, 1, 1, dtype=dtype)))
+    keep = 1 / (1 + math.exp(-1))  # e^low / (e^low + e^(low - 1))
+    assert float(y.detach()) == pytest.approx(keep + 3 * (1 - keep), rel=1e-5)
+    y.sum().backward()
+    found = memory.get_parameter("bias_l0").grad
+    assert found is not None
+    slope = keep * (1 - keep) * (1 - 3)
+    assert found.tolist() == pytest.approx([slope, -slope, 1 - keep], rel=1e-4)
 
 
 def test_states_are_selected_joined_and_reset_by_stream() -> None:
