@@ -120,6 +120,9 @@ class TorchCell(Cell):
         # `all_weights` looks each of them up by name, which takes longer than a small product.
         return tuple(self.torch_layer._flat_weights[4 * layer : 4 * layer + 4])  # type: ignore[arg-type]
 
+    def _weight(self) -> Tensor | None:
+        return self.torch_layer._flat_weights[0]
+
     def weights(self, layer: int) -> CellWeights:
         """The weights of one layer."""
         w, u, b, d = self.torch_weights(layer)

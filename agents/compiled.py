@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from recurrent_rl.agents.safeguards import MemoryInputError, once_differentiable
 from recurrent_rl.agents.states import LayerState
 
 if TYPE_CHECKING:
-    from recurrent_rl.agents.cells import Cell
+    from recurrent_rl.agents.cells import Cell, CellWeights
 
 CELLS = ("rnn", "gru", "gru-original", "lstm", "lstm-peephole")
 """The cells that the kernel computes, in the order of its enumeration."""
@@ -116,7 +116,6 @@ def serves(x: Tensor) -> bool:
         library() is not None
         and x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
-        and x.numel() > 0
     )
 
 
@@ -149,11 +148,8 @@ def unroll(
     """A kernel as `kernels.Kernel` says. Differentiable once."""
     h, c = fields if len(fields) == 2 else (fields[0], None)
     cell = CELLS.index(memory.compiled_cell)
-    arguments = (cell, x, episode_start, h, c, *memory.weights(layer))
-    if torch.is_grad_enabled():
-        y, c_end = _Unroll.apply(*arguments)  # type: ignore[no-untyped-call]
-    else:
-        y, c_end = _forward(*arguments)[0]
+    weights = _weights(memory, x, layer)
+    y, c_end = _Unroll.apply(cell, x, episode_start, h, c, *weights)  # type: ignore[no-untyped-call]
     return y, (y[-1],) if c is None else (y[-1], c_end)
 
 
@@ -171,38 +167,59 @@ class _Inputs(NamedTuple):
     peephole: Tensor | None
 
 
-def _inputs(*inputs: Tensor | None) -> _Inputs:
-    """The inputs as the kernel reads them: contiguous, of one type."""
-    given = _Inputs(*[v if v is None else v.contiguous() for v in inputs])  # type: ignore[arg-type]
-    kinds = [(v.dtype, v.device) for v in (given.x, given.h0, given.w)]
-    if kinds[0] != kinds[1] or kinds[0] != kinds[2]:
-        x, state, weights = ("{} on {}".format(*kind) for kind in kinds)
-        raise ValueError(
-            f"x is {x}, the state {state} and the weights {weights}; they must be of one type and "
-            "on one device."
+def dense(tensor: Tensor) -> Tensor:
+    """The tensor as C reads it: its numbers in order, none of them still to be negated."""
+    tensor = tensor.contiguous()
+    return tensor.resolve_neg() if tensor.is_neg() else tensor
+
+
+def check_weight(name: str, weight: Tensor, shape: tuple[int, ...], x: Tensor) -> None:
+    """Refuse a weight beyond whose end C would read, or whose numbers it would take for others.
+
+    Args:
+        name: of the weight.
+        weight: the weight.
+        shape: that it must have.
+        x: an input, which `Memory` has checked: of the type and on the device it must have.
+
+    Raises:
+        MemoryInputError: it is otherwise.
+    """
+    if weight.shape != shape or weight.dtype is not x.dtype or weight.device != x.device:
+        raise MemoryInputError(
+            f"{name} is {list(weight.shape)}, {weight.dtype} on {weight.device}; expected "
+            f"{list(shape)}, {x.dtype} on {x.device}. memory.to(...) brings all weights to one "
+            "type and device."
         )
-    return given
 
 
-def _forward(
-    cell: int, *inputs: Tensor | None
-) -> tuple[tuple[Tensor, Tensor | None], _Inputs, Tensor]:
-    """Outputs and the last c; the inputs as the kernel read them; what the backward pass needs."""
-    given = _inputs(*inputs)
-    y = given.x.new_empty(*given.x.shape[:2], given.h0.shape[1])
-    c_end = None if given.c0 is None else torch.empty_like(given.c0)
-    saved, _, _ = _run(cell, given, y, c_end)
-    return (y, c_end), given, saved
+def _weights(memory: Cell, x: Tensor, layer: int) -> CellWeights:
+    """The weights of one layer, of the sizes that the kernel reads."""
+    weights = memory.weights(layer)
+    units, rows = memory.hidden_size, memory.num_blocks * memory.hidden_size
+    shapes = ((rows, x.shape[-1]), (rows, units), (rows,), (rows,), (3, units))
+    for name, weight, shape in zip(weights._fields, weights, shapes, strict=True):
+        if weight is not None:
+            check_weight(f"The layer's {name} weight", weight, shape, x)
+    return weights
+
+
+def _inputs(*inputs: Tensor | None) -> _Inputs:
+    """The inputs as the kernel reads them."""
+    return _Inputs(*[v if v is None else dense(v) for v in inputs])  # type: ignore[arg-type]
 
 
 class _Unroll(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, cell: int, *inputs: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        outputs, given, saved = _forward(cell, *inputs)
-        ctx.save_for_backward(*given, outputs[0], saved)
+        given = _inputs(*inputs)
+        y = given.x.new_empty(*given.x.shape[:2], given.h0.shape[1])
+        c_end = None if given.c0 is None else torch.empty_like(given.c0)
+        saved, _, _ = _run(cell, given, y, c_end)
+        ctx.save_for_backward(*given, y, saved)
         ctx.cell = cell
         ctx.set_materialize_grads(False)
-        return outputs
+        return y, c_end
 
     @staticmethod
     @once_differentiable
@@ -211,8 +228,8 @@ class _Unroll(torch.autograd.Function):
         given = _Inputs(*inputs)
         dx, dh0 = torch.empty_like(given.x), torch.empty_like(given.h0)
         dc0 = None if given.c0 is None else torch.empty_like(dh0)
-        dy = torch.zeros_like(y) if dy is None else dy.contiguous()
-        dc_end = None if dc_end is None else dc_end.contiguous()
+        dy = torch.zeros_like(y) if dy is None else dense(dy)
+        dc_end = None if dc_end is None else dense(dc_end)
         _, own, padded = _run(ctx.cell, given, y, None, saved, (dy, dc_end, dx, dh0, dc0))
 
         # Each share's sums: block, unit, column, the last two padded.
@@ -248,7 +265,7 @@ class _Local(threading.local):
 
     def __init__(self) -> None:
         self.room: dict[torch.dtype, Tensor] = {}
-        # By cell, layer, batch size and types; None outside `frozen_weights`.
+        # By memory, layer, batch size and type; None outside `frozen_weights`.
         self.steps: dict[tuple[Any, ...], _Step] | None = None
 
 
@@ -281,7 +298,7 @@ def step(
 ) -> tuple[Tensor, LayerState]:
     """One step of one layer, where `keeps_steps`: `x` `[B, F]`, episode_start `[B]` or None."""
     assert _local.steps is not None
-    key = (memory, layer, len(x), x.dtype, *[field.dtype for field in fields])
+    key = (memory, layer, len(x), x.dtype)
     found = _local.steps.get(key)
     if found is None:
         found = _local.steps[key] = _Step(memory, x, fields, layer)
@@ -293,7 +310,7 @@ class _Step:
 
     def __init__(self, memory: Cell, x: Tensor, fields: LayerState, layer: int) -> None:
         h, c = fields if len(fields) == 2 else (fields[0], None)
-        given = _inputs(x.unsqueeze(0), None, h, c, *memory.weights(layer))
+        given = _inputs(x.unsqueeze(0), None, h, c, *_weights(memory, x, layer))
         self._sequence, sizes = _layout(CELLS.index(memory.compiled_cell), given)
         self._room = [x.new_empty(sizes[0]), x.new_empty(sizes[1])]
         self._sequence.saved, self._sequence.shared = (room.data_ptr() for room in self._room)
@@ -305,7 +322,7 @@ class _Step:
         self, x: Tensor, fields: LayerState, episode_start: Tensor | None
     ) -> tuple[Tensor, LayerState]:
         sequence = self._sequence
-        x, before = x.contiguous(), [field.contiguous() for field in fields]
+        x, before = dense(x), [dense(field) for field in fields]
         start = None if episode_start is None else episode_start.contiguous()
         after = tuple([torch.empty_like(field) for field in before])
         sequence.x = x.data_ptr()

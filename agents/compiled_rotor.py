@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from recurrent_rl.agents import compiled
+from recurrent_rl.agents.safeguards import once_differentiable
 from recurrent_rl.agents.states import LayerState
 
 if TYPE_CHECKING:
@@ -37,9 +37,8 @@ def unroll(
     memory: Rotor, x: Tensor, fields: LayerState, episode_start: Tensor | None, layer: int
 ) -> tuple[Tensor, LayerState]:
     """A kernel as `kernels.Kernel` says. Differentiable once."""
-    arguments = (memory.projected(x, layer), memory.angles(layer), episode_start, fields[0])
-    grad = torch.is_grad_enabled()
-    h = _Unroll.apply(*arguments) if grad else _forward(*arguments)[0]  # type: ignore[no-untyped-call]
+    projected, theta = _weighted(memory, x, layer)
+    h = _Unroll.apply(projected, theta, episode_start, fields[0])  # type: ignore[no-untyped-call]
     return memory.output(h, x, layer), (h[-1],)
 
 
@@ -47,9 +46,21 @@ def step(
     memory: Rotor, x: Tensor, fields: LayerState, episode_start: Tensor | None, layer: int
 ) -> tuple[Tensor, LayerState]:
     """One step of one layer, `x` `[B, F]`, where no gradient is asked for."""
+    projected, theta = _weighted(memory, x, layer)
     start = None if episode_start is None else episode_start.unsqueeze(0)
-    y, state = unroll(memory, x.unsqueeze(0), fields, start, layer)
-    return y.squeeze(0), state
+    given = _inputs(projected.unsqueeze(0), theta, start, fields[0])
+    h = _forward(given).squeeze(0)
+    return memory.output(h, x, layer), (h,)
+
+
+def _weighted(memory: Rotor, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+    """What the kernel makes its factors from: the projected input, and theta."""
+    theta = memory.angles(layer)
+    compiled.check_weight("theta", theta, (memory.hidden_size // 2,), x)
+    projected = memory.projected(x, layer)
+    shape = (*x.shape[:-1], 2 * memory.hidden_size)
+    compiled.check_weight("The product of the weights and x", projected, shape, x)
+    return projected, theta
 
 
 class _Inputs(NamedTuple):
@@ -59,6 +70,13 @@ class _Inputs(NamedTuple):
     theta: Tensor  # [hidden / 2]
     start: Tensor | None  # [T, B]
     h0: Tensor  # [B, hidden]
+
+
+def _inputs(projected: Tensor, theta: Tensor, start: Tensor | None, h0: Tensor) -> _Inputs:
+    """The inputs as the kernel reads them."""
+    start = None if start is None else start.contiguous()
+    dense = compiled.dense
+    return _Inputs(dense(projected), dense(theta), start, dense(h0))
 
 
 def _run(given: _Inputs, h: Tensor, *gradients: Tensor) -> None:
@@ -73,20 +91,11 @@ def _run(given: _Inputs, h: Tensor, *gradients: Tensor) -> None:
     compiled.built().rotor_run(ctypes.addressof(rotor), compiled.openmp_of_torch())
 
 
-def _forward(
-    projected: Tensor, theta: Tensor, start: Tensor | None, h0: Tensor
-) -> tuple[Tensor, _Inputs]:
-    """The states `[T, B, hidden]`, and the inputs as the kernel read them."""
-    if not projected.dtype == theta.dtype == h0.dtype:
-        raise ValueError(
-            f"x is {projected.dtype} and the state {h0.dtype}; they must be of the type of the "
-            f"weights, {theta.dtype}."
-        )
-    start = None if start is None else start.contiguous()
-    given = _Inputs(projected.contiguous(), theta.contiguous(), start, h0.contiguous())
-    h = projected.new_empty(*projected.shape[:2], h0.shape[1])
+def _forward(given: _Inputs) -> Tensor:
+    """The states `[T, B, hidden]`."""
+    h = given.projected.new_empty(*given.projected.shape[:2], given.h0.shape[1])
     _run(given, h)
-    return h, given
+    return h
 
 
 class _Unroll(torch.autograd.Function):
@@ -94,7 +103,8 @@ class _Unroll(torch.autograd.Function):
     def forward(
         ctx: Any, projected: Tensor, theta: Tensor, start: Tensor | None, h0: Tensor
     ) -> Tensor:
-        h, given = _forward(projected, theta, start, h0)
+        given = _inputs(projected, theta, start, h0)
+        h = _forward(given)
         ctx.save_for_backward(*given, h)
         return h
 
@@ -106,5 +116,5 @@ class _Unroll(torch.autograd.Function):
         dprojected, dh0 = torch.empty_like(given.projected), torch.empty_like(given.h0)
         shares = compiled.built().rotor_shares(h.shape[1])
         dtheta = given.theta.new_empty(shares, len(given.theta))
-        _run(given, h, dh.contiguous(), dprojected, dtheta, dh0)
+        _run(given, h, compiled.dense(dh), dprojected, dtheta, dh0)
         return dprojected, dtheta.sum(0), None, dh0

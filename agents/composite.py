@@ -37,14 +37,15 @@ class GRURotor(Memory):
         self.gru.hold_for(horizon, start_feature)
         self.rotor.hold_for(horizon, start_feature)
 
-    def step(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
+    def _weight(self) -> Tensor | None:
+        return self.gru._weight()
+
+    def _step(
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None
     ) -> tuple[Tensor, MemoryState]:
-        """One step of both; as `Memory.step`."""
-        self._check(x, state, episode_start, ("B",))
         of_gru, of_rotor = self._parts(state)
         return _beside(
-            self.gru.step(x, of_gru, episode_start), self.rotor.step(x, of_rotor, episode_start)
+            self.gru._step(x, of_gru, episode_start), self.rotor._step(x, of_rotor, episode_start)
         )
 
     def _run(
@@ -52,7 +53,7 @@ class GRURotor(Memory):
     ) -> tuple[Tensor, MemoryState]:
         of_gru, of_rotor = self._parts(state)
         return _beside(
-            self.gru.unroll(x, of_gru, episode_start), self.rotor.unroll(x, of_rotor, episode_start)
+            self.gru._run(x, of_gru, episode_start), self.rotor._run(x, of_rotor, episode_start)
         )
 
     def gates(self, x: Tensor, state: MemoryState) -> dict[str, Tensor]:

@@ -152,6 +152,26 @@ class DiagonalGaussian:
         return each.expand_as(self.mean).sum(dim=-1)
 
 
+class _Within(torch.autograd.Function):
+    """Clamped; a gradient whose descent leads away from the range is zero, any other passes.
+
+    Plain clamping has no gradient outside its range at all: what once got there stays there.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, low: float, high: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.range = low, high
+        return x.clamp(low, high)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        low, high = ctx.range
+        away = ((x < low) & (gradient > 0)) | ((x > high) & (gradient < 0))
+        return gradient.masked_fill(away, 0.0), None, None
+
+
 class ActionHead(nn.Module):
     """A linear layer from features to the parameters of a distribution.
 
@@ -291,7 +311,8 @@ class BoxHead(ActionHead):
     Where an entry is bounded on both sides, -1..1 of the Gaussian spans the bounds and what lies
     outside is clipped, so that the first policy covers the range whatever its scale. Elsewhere
     the Gaussian is the action, clipped to the bound where there is one. The logarithm of the
-    standard deviation is clamped to `LOG_STD_RANGE`.
+    standard deviation is clamped to `LOG_STD_RANGE`. Once it is outside, a gradient passes where
+    descent along it leads back inside, and is zero where it leads further away.
 
     With persistence p the Gaussian's mean is p times the previous action beside what the features
     say, and its first standard deviation is sqrt(1 - p^2): before training a first-order
@@ -322,7 +343,8 @@ class BoxHead(ActionHead):
         mean = self.linear.forward(features)
         if previous is not None:
             mean = mean + self.persistence * previous
-        return DiagonalGaussian(mean, self.log_std.clamp(*LOG_STD_RANGE))
+        log_std = _Within.apply(self.log_std, *LOG_STD_RANGE)  # type: ignore[no-untyped-call]
+        return DiagonalGaussian(mean, log_std)
 
     def _fill_noise(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
         return drawn.normal_(generator=generator)

@@ -7,7 +7,8 @@ fewer resets than others are filled up at the end with steps that hold the state
 
 In the LSTM the features carry -SATURATED into i, f and o: c = h = 0. In the GRU they carry it into
 r and z, and take the bias b_n back: n = tanh(0), h = 0. The logistic function is then exactly 0 or
-1 and its gradient exactly 0, so that nothing flows past a reset.
+1 and its gradient exactly 0, so that nothing finite flows past a reset. A NaN or an infinity would:
+where an output or a gradient that comes back is not finite, the loop computes it again.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from recurrent_rl.agents import loop
+from recurrent_rl.agents.safeguards import all_finite, once_differentiable
 from recurrent_rl.agents.states import LayerState
 
 if TYPE_CHECKING:
     from recurrent_rl.agents.cells import TorchCell
 
-SATURATED = 1e4
+SATURATED = 1e30
+"""Beside which all that a cell may sum is nothing, and which float32 still holds."""
 
 
 class _Take(torch.autograd.Function):
@@ -52,12 +55,77 @@ def unroll(
     fields = tuple(f.masked_fill(episode_start[0].unsqueeze(-1), 0.0) for f in fields)
     resets = episode_start.clone()
     resets[0] = False  # done above
+    longest = int(resets.sum(0).max())
+    if not longest:
+        return _dense(memory, x, fields, weights)
+    y, *rest = _Unroll.apply(memory, layer, longest, resets, x, *fields, *weights)  # type: ignore[no-untyped-call]
+    return y, (y[-1], *rest)
+
+
+class _Unroll(torch.autograd.Function):
+    """Across resets; made again by the loop where something is not finite, there and back.
+
+    The outputs are y and, of the LSTM, the last c. The graph between is its own.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        memory: TorchCell,
+        layer: int,
+        longest: int,
+        resets: Tensor,
+        x: Tensor,
+        *others: Tensor,
+    ) -> tuple[Tensor, ...]:
+        ctx.memory, ctx.layer = memory, layer
+        fields, weights = others[:-4], others[-4:]
+        needed = ctx.needs_input_grad[4:]
+        with torch.set_grad_enabled(any(needed)):
+            x, *given = (
+                value.detach().requires_grad_(need)
+                for value, need in zip((x, *fields), needed, strict=False)
+            )
+            fields = tuple(given)
+            y, after = _inserted(memory, x, fields, weights, resets, longest)
+            if not all_finite(y):
+                y, after = loop.unroll(memory, x, fields, resets, layer)
+        ctx.save_for_backward(resets, x, *fields, *weights, y, *after[1:])
+        return tuple(output.detach() for output in (y, *after[1:]))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        number = len(gradients)
+        resets, *inputs = ctx.saved_tensors[:-number]
+        outputs = ctx.saved_tensors[-number:]
+        needed = ctx.needs_input_grad[4:]
+        wanted = [value for value, need in zip(inputs, needed, strict=True) if need]
+        if not all_finite(*gradients):
+            with torch.enable_grad():
+                x, *fields = inputs[:-4]
+                y, after = loop.unroll(ctx.memory, x, tuple(fields), resets, ctx.layer)
+            outputs = (y, *after[1:])
+        # The graph goes with what was saved, and so when torch lets go of that.
+        found = iter(torch.autograd.grad(outputs, wanted, gradients, retain_graph=True))
+        return (None, None, None, None, *(next(found) if need else None for need in needed))
+
+
+def _inserted(
+    memory: TorchCell,
+    x: Tensor,
+    fields: LayerState,
+    weights: tuple[Tensor, ...],
+    resets: Tensor,
+    longest: int,
+) -> tuple[Tensor, LayerState]:
+    """One dense call for all episodes.
+
+    `resets` `[T, B]` are the starts but for those of row 0, `longest` is their number in the column
+    that has most.
+    """
     # Step t of a column goes behind the dummy steps up to and including its own.
     dummies = resets.cumsum(0)
-    longest = int(dummies[-1].max())
-    if longest == 0:
-        return _dense(memory, x, fields, weights)
-
     steps, batch, features = x.shape
     columns = torch.arange(batch, device=x.device)
     times = torch.arange(steps, device=x.device).unsqueeze(1) + dummies

@@ -15,16 +15,12 @@ A memory names those that can serve it, best first; the first that is there is t
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
-from recurrent_rl.agents import compiled, compiled_rotor, insertion, scan
+from recurrent_rl.agents import compiled, compiled_rotor, insertion, loop, scan
 from recurrent_rl.agents.states import LayerState
-
-if TYPE_CHECKING:
-    from recurrent_rl.agents.memory import Memory
 
 VARIABLE = "RECURRENT_RL_KERNEL"
 
@@ -35,7 +31,7 @@ class Kernel(Protocol):
     def __call__(
         self, memory: Any, x: Tensor, fields: LayerState, episode_start: Tensor | None, layer: int
     ) -> tuple[Tensor, LayerState]:
-        """Run over `[T, B, F]`.
+        """Run over `[T, B, F]`, T >= 1 and B >= 1, where `Memory.unroll` has checked all inputs.
 
         Args:
             memory: of a class that names this kernel in `kernels`.
@@ -50,26 +46,12 @@ class Kernel(Protocol):
         ...
 
 
-def loop(
-    memory: Memory, x: Tensor, fields: LayerState, episode_start: Tensor | None, layer: int
-) -> tuple[Tensor, LayerState]:
-    """Repeated steps: what `unroll` means, and what the other kernels are compared with."""
-    outputs = []
-    for t, x_t in enumerate(x):
-        if episode_start is not None:
-            start = episode_start[t].unsqueeze(-1)
-            fields = tuple([field.masked_fill(start, 0.0) for field in fields])
-        y, fields = memory.step_layer(x_t, fields, layer)
-        outputs.append(y)
-    return torch.stack(outputs), fields
-
-
 KERNELS: dict[str, Kernel] = {
     "compiled": compiled.unroll,
     "compiled-rotor": compiled_rotor.unroll,
     "insertion": insertion.unroll,
     "scan": scan.unroll,
-    "loop": loop,
+    "loop": loop.unroll,
 }
 
 
@@ -82,7 +64,8 @@ def choose_kernel(names: tuple[str, ...], x: Tensor) -> str:
 
     Args:
         names: of kernels that serve the memory, best first.
-        x: the input, `[T, B, F]`.
+        x: the input, `[T, B, F]` or `[B, F]`. Where it is empty the loop is taken, which needs no
+            care for that.
     """
     wanted = os.environ.get(VARIABLE)
     if wanted:
@@ -91,4 +74,6 @@ def choose_kernel(names: tuple[str, ...], x: Tensor) -> str:
                 f"{VARIABLE} is {wanted!r}; choose one of {', '.join(KERNELS)}, or unset it."
             )
         names = (wanted, *names) if wanted in names else names
+    if not x.numel():
+        return "loop"
     return next(name for name in names if name not in STEPS or compiled.serves(x))

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, linear
+from torch.nn.functional import gelu, linear, logsigmoid
 
 from recurrent_rl.agents.memory import (
     GateRows,
@@ -122,6 +122,9 @@ class MinLSTM(LinearCell):
     """The LSTM without its dependence on h_tm1 (Feng et al. 2024, 3.2), gates adding up to one.
 
     f, i = sigmoid(W x_t + b);  h_t = f / (f + i) * h_tm1 + i / (f + i) * (V x_t + d)
+
+    The shares are computed as sigmoid(log f - log i) and sigmoid(log i - log f): f and i themselves
+    may be too small for their type.
     """
 
     num_blocks = 3
@@ -141,8 +144,8 @@ class MinLSTM(LinearCell):
 
     def _gates(self, x: Tensor, layer: int) -> tuple[Tensor, ...]:
         f, i, _ = self._blocks(x, layer)
-        f, i = torch.sigmoid(f), torch.sigmoid(i)
-        return f / (f + i), i / (f + i)
+        difference = logsigmoid(f) - logsigmoid(i)
+        return torch.sigmoid(difference), torch.sigmoid(-difference)
 
 
 def spread_angles(units: int) -> Tensor:
@@ -151,6 +154,11 @@ def spread_angles(units: int) -> Tensor:
     moving = math.pi * (torch.arange(units - still) + 0.5) / (units - still)
     angles = torch.cat([torch.full((still,), 1e-4), moving])
     return angles[torch.randperm(units)]
+
+
+def _as_complex(of_x: Tensor) -> Tensor:
+    """A view of a projected input: each complex number's parts stand side by side."""
+    return torch.view_as_complex(of_x.unflatten(-1, (-1, 2)))
 
 
 class TurningCell(LinearCell):
@@ -162,8 +170,8 @@ class TurningCell(LinearCell):
     def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
         if hidden_size % 2:
             raise ValueError(
-                f"hidden_size is {hidden_size}; {type(self).__name__} has complex units, so it "
-                "must be even."
+                f"hidden_size is {hidden_size}; {type(self).__name__} has complex units, of two "
+                f"numbers each: it must be even, such as {hidden_size + 1}."
             )
         super().__init__(input_size, hidden_size, num_layers)
         for layer in range(num_layers):
@@ -175,7 +183,8 @@ class TurningCell(LinearCell):
 
     def from_state(self, h: Tensor) -> Tensor:
         """Complex `[..., hidden / 2]`."""
-        return torch.view_as_complex(h.unflatten(-1, (-1, 2)))
+        # Not a view: half of the states of a composite begin at an odd place in memory.
+        return torch.complex(h[..., 0::2], h[..., 1::2])
 
     def to_state(self, h: Tensor) -> Tensor:
         """Real numbers `[..., hidden]`."""
@@ -235,7 +244,7 @@ class LRU(TurningCell):
         nu, theta, gamma = named
         eigenvalue = torch.polar((-nu.exp()).exp(), theta.exp())
         (of_x,) = self._blocks(x, layer)
-        b = self.from_state(of_x) * gamma.exp()
+        b = _as_complex(of_x) * gamma.exp()
         return eigenvalue.expand_as(b), b
 
 
@@ -294,7 +303,9 @@ class Rotor(TurningCell):
         angle = self.angles(layer) * torch.tanh(turn)
         # Not torch.polar, whose gradient goes through absolute values and signs.
         a = torch.complex(keep * torch.cos(angle), keep * torch.sin(angle))
-        return a, self.from_state(of_x) * torch.sqrt(torch.sigmoid(-forget) * (1 + keep))
+        # sqrt(1 - k^2) by its logarithm: the root's own slope is infinite where k rounds to one.
+        scale = torch.exp(0.5 * (logsigmoid(-forget) + torch.log1p(keep)))
+        return a, _as_complex(of_x) * scale
 
     def _gates(self, x: Tensor, layer: int) -> tuple[Tensor, ...]:
         return (torch.sigmoid(self._blocks(x, layer)[1].chunk(2, -1)[0]),)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from recurrent_rl.agents import compiled
 from recurrent_rl.agents.kernels import KERNELS, STEPS, choose_kernel
+from recurrent_rl.agents.safeguards import MemoryInputError
 from recurrent_rl.agents.states import LayerState, MemoryState, NoState, reset_state
 
 
@@ -76,14 +77,23 @@ class Memory(nn.Module):
             The output `[B, output_size]`, which is the top layer's h, and the new state.
 
         Raises:
-            ValueError: a shape or type is not as said here.
+            MemoryInputError: a shape is not as said here, or x or the state is not of the weights'
+                type, float32 or float64, and on their device.
         """
         self._check(x, state, episode_start, ("B",))
+        return self._step(x, state, episode_start)
+
+    def _step(
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None
+    ) -> tuple[Tensor, MemoryState]:
+        """As `step`, of what has been checked."""
         compiled_step = None
         if compiled.keeps_steps():
             compiled_step = STEPS.get(choose_kernel(self.kernels, x))
-        if episode_start is not None and compiled_step is None:
-            state = reset_state(state, episode_start)
+        if compiled_step is None:
+            self._check_weights(x)
+            if episode_start is not None:
+                state = reset_state(state, episode_start)
         layers = []
         for layer in range(self.num_layers):
             fields = tuple([field[layer] for field in state])
@@ -100,7 +110,7 @@ class Memory(nn.Module):
         """A sequence: equal to repeated `step`, and done by one of `kernels.KERNELS`.
 
         Args:
-            x: `[T, B, input_size]`.
+            x: `[T, B, input_size]`, of one step at least.
             state: before the first step.
             episode_start: bool `[T, B]`; None: all false.
 
@@ -108,15 +118,20 @@ class Memory(nn.Module):
             The outputs `[T, B, output_size]` and the state after the last step.
 
         Raises:
-            ValueError: a shape or type is not as said here.
+            MemoryInputError: as in `step`, or there is no step.
         """
         self._check(x, state, episode_start, ("T", "B"))
+        self._check_weights(x)
+        if not len(x):
+            raise MemoryInputError(
+                f"x has shape {list(x.shape)}; expected [T, B, {self.input_size}] with T >= 1."
+            )
         return self._run(x, state, episode_start)
 
     def _run(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None
     ) -> tuple[Tensor, MemoryState]:
-        """Feed `x` `[T, B, F]` to the first layer and each layer's output to the next."""
+        """As `unroll`, of what has been checked."""
         unroll_layer = KERNELS[choose_kernel(self.kernels, x)]
         layers = []
         for layer in range(self.num_layers):
@@ -202,31 +217,62 @@ class Memory(nn.Module):
         half = slice(end - (self.hidden_size + 1) // 2, end)
         return GateRows(*(x.detach()[half] for x in self.input_rows(layer)))
 
+    def _weight(self) -> Tensor | None:
+        """One of the parameters, sooner than by `parameters()`; None: there is none."""
+        return next(iter(self._parameters.values()), None)
+
     def _check(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None, lead: tuple[str, ...]
     ) -> None:
-        dims = ", ".join(lead)
+        """Refuse what does not fit. The kernels rely on it: C sees no shapes and no types."""
+        dims, dtype, device = ", ".join(lead), x.dtype, x.device
         if x.dim() != len(lead) + 1 or x.shape[-1] != self.input_size:
-            raise ValueError(f"x has shape {list(x.shape)}; expected [{dims}, {self.input_size}].")
+            raise MemoryInputError(
+                f"x has shape {list(x.shape)}; expected [{dims}, {self.input_size}]."
+            )
         if episode_start is not None and (
-            episode_start.shape != x.shape[:-1] or episode_start.dtype is not torch.bool
+            episode_start.shape != x.shape[:-1]
+            or episode_start.dtype is not torch.bool
+            or episode_start.device != device
         ):
-            raise ValueError(
+            raise MemoryInputError(
                 f"episode_start has shape {list(episode_start.shape)} and type "
-                f"{episode_start.dtype}; expected [{dims}] = {list(x.shape[:-1])} and torch.bool."
+                f"{episode_start.dtype} on {episode_start.device}; expected [{dims}] = "
+                f"{list(x.shape[:-1])} and torch.bool on {device}."
             )
         if type(state) is not self.state_type:
-            raise ValueError(
+            raise MemoryInputError(
                 f"The state is a {type(state).__name__}; {type(self).__name__} needs a "
                 f"{self.state_type.__name__}, as initial_state(batch) gives."
             )
         shape = (self.num_layers, x.shape[-2], self.hidden_size)
         for name, field in zip(state._fields, state, strict=True):
             if field.shape != shape:
-                raise ValueError(
+                raise MemoryInputError(
                     f"state.{name} has shape {list(field.shape)}; expected [num_layers, B, "
                     f"hidden] = {list(shape)}."
                 )
+            if field.dtype is not dtype or field.device != device:
+                raise MemoryInputError(
+                    f"x is {dtype} on {device} and state.{name} is {field.dtype} on "
+                    f"{field.device}; expected both of the type of the weights and on their device."
+                )
+
+    def _check_weights(self, x: Tensor) -> None:
+        """Refuse an input that does not fit the weights; a compiled step sees to that itself."""
+        weight = self._weight()
+        if weight is None:
+            return
+        if weight.dtype not in (torch.float32, torch.float64):
+            raise MemoryInputError(
+                f"The memory's weights are {weight.dtype}; expected float32 or float64. "
+                "Call memory.float()."
+            )
+        if x.dtype is not weight.dtype or x.device != weight.device:
+            raise MemoryInputError(
+                f"x and the state are {x.dtype} on {x.device}; expected {weight.dtype} on "
+                f"{weight.device}, as the memory's weights are."
+            )
 
 
 class NoMemory(Memory):
@@ -242,19 +288,12 @@ class NoMemory(Memory):
         """Nothing, for any batch."""
         return NoState()
 
-    def step(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
+    def _step(
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None
     ) -> tuple[Tensor, MemoryState]:
-        """The input as it came."""
-        self._check(x, state, episode_start, ("B",))
         return x, state
 
-    def unroll(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
-    ) -> tuple[Tensor, MemoryState]:
-        """The input as it came."""
-        self._check(x, state, episode_start, ("T", "B"))
-        return x, state
+    _run = _step
 
 
 def initialise(parameters: dict[str, Tensor], num_blocks: int) -> None:

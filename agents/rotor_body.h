@@ -63,6 +63,7 @@ INLINE VEC NAME(inverse_root)(VEC x) {
 }
 
 INLINE void NAME(sigmoids)(VEC f, VEC *keep, VEC *fade) {
+    for (int i = 0; i < LANES; i++) f[i] = f[i] > 700 ? 700 : f[i]; /* its root must not be zero */
     *keep = NAME(sigmoid)(f);
     *fade = NAME(sigmoid)(-f);
 }

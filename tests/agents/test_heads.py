@@ -185,6 +185,34 @@ def test_the_standard_deviation_stays_within_its_range(log_std: float, expected:
     assert float(head(torch.zeros(4)).entropy().detach()) == pytest.approx(2 * each)
 
 
+@pytest.mark.parametrize(
+    ("log_std", "wish", "moves"),
+    [
+        (-6.0, 0.0, True),
+        (-6.0, -9.0, False),
+        (3.0, 0.0, True),
+        (3.0, 9.0, False),
+        (-5.0, -9.0, True),
+        (2.0, 9.0, True),
+        (0.0, 1.0, True),
+    ],
+)
+def test_a_standard_deviation_outside_its_range_comes_back_and_goes_no_further(
+    log_std: float, wish: float, moves: bool
+) -> None:
+    head = make_head(spaces.Box(-1, 1, (2,)), 4)
+    parameter = head.get_parameter("log_std")
+    with torch.no_grad():
+        parameter.copy_(torch.tensor([log_std, 0.0]))
+    distribution = head(torch.zeros(4))
+    assert isinstance(distribution, DiagonalGaussian)
+    (distribution.log_std - torch.tensor([wish, 1.0])).square().sum().backward()
+    assert parameter.grad is not None
+    assert float(parameter.grad[1]) == -2.0  # within the range as ever
+    step = -float(parameter.grad[0])
+    assert (step * (wish - log_std) > 0) if moves else step == 0
+
+
 SPACES: list[gym.Space[Any]] = [
     spaces.Discrete(5),
     spaces.Discrete(3, start=-1),

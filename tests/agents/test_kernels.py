@@ -13,7 +13,8 @@ from torch.testing import assert_close
 from recurrent_rl.agents import compiled
 from recurrent_rl.agents.kernels import KERNELS, STEPS, VARIABLE, choose_kernel
 from recurrent_rl.agents.memory import Memory
-from recurrent_rl.agents.registry import make_memory
+from recurrent_rl.agents.registry import MEMORIES, make_memory
+from recurrent_rl.agents.safeguards import MemoryInputError, SecondDerivativeError
 from recurrent_rl.agents.scan import (
     by_doubling,
     by_doubling_backwards,
@@ -224,8 +225,11 @@ def test_a_step_on_frozen_weights_takes_one_type_only_and_any_layout() -> None:
     with torch.no_grad(), compiled.frozen_weights():
         y, state = memory.step(x, state, start)
         assert_close(y, memory.unroll(x.unsqueeze(0), memory.initial_state(5))[0][0])
-        with pytest.raises(ValueError, match="they must be of one type"):
-            memory.step(x, type(state)(*(field.double() for field in state)), start)
+        for number in range(2):
+            fields = list(state)
+            fields[number] = fields[number].double()
+            with pytest.raises(MemoryInputError, match=r"state\.[hc] is torch\.float64"):
+                memory.step(x, type(state)(*fields), start)
 
 
 @needs_compiled
@@ -264,6 +268,127 @@ def test_the_compiled_kernel_stays_within_its_arrays(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
 
 
+SERVED = [
+    pytest.param(name, kernel, marks=needs_compiled if kernel in STEPS else ())
+    for name in (*compiled.CELLS, "rotor", "lru", "mingru", "minlstm")
+    for kernel in MEMORIES[name].kernels
+]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("where", ["x", "h", "c"])
+@pytest.mark.parametrize(("name", "kernel"), SERVED)
+def test_what_is_not_finite_stays_in_its_episode(
+    name: str, kernel: str, where: str, bad: float
+) -> None:
+    size = (9, 3, 3, 6)
+    memory = make(name, size, torch.float64)
+    given = case(name, size, 0.0, torch.float64)
+    start = given["start"]
+    start[4] = start[7] = True
+    start[6, 1] = True
+    good = outputs_and_gradients(kernel, memory, given)
+    with torch.no_grad():
+        given[where].select(-2, 1)[..., 2 if where == "x" else 0] = bad
+        if where == "x":  # in the first episode of column 1 only
+            given[where][4:, 1] = case(name, size, 0.0, torch.float64)["x"][4:, 1].detach()
+    given = {key: value.detach().requires_grad_(key in "xhc") for key, value in given.items()}
+    found = outputs_and_gradients(kernel, memory, given)
+    number = len(memory.state_type._fields)
+    assert_close(found[0][4:], good[0][4:])
+    assert_close(found[0][:, [0, 2]], good[0][:, [0, 2]])
+    for ours, expected in zip(found[1 : 1 + number], good[1 : 1 + number], strict=True):
+        assert_close(ours, expected)
+    assert_close(found[1 + number][4:], good[1 + number][4:])
+
+
+@pytest.mark.parametrize(("name", "kernel"), SERVED)
+def test_a_gradient_that_is_not_finite_stays_in_its_episode(name: str, kernel: str) -> None:
+    size = (9, 3, 3, 6)
+    memory = make(name, size, torch.float64)
+    given = case(name, size, 0.0, torch.float64)
+    given["start"][4] = True
+    good = outputs_and_gradients(kernel, memory, given)
+    given["dy"][6, 1, 0] = float("nan")
+    found = outputs_and_gradients(kernel, memory, given)
+    number = len(memory.state_type._fields)
+    for ours, expected in zip(
+        found[1 + number : 2 + 2 * number], good[1 + number : 2 + 2 * number], strict=True
+    ):  # of x, h and c
+        steps = slice(None, 4) if ours.dim() == 3 else slice(None)
+        assert_close(ours[steps], expected[steps])
+    assert_close(found[1 + number][:, [0, 2]], good[1 + number][:, [0, 2]])
+
+
+@pytest.mark.parametrize(("name", "kernel"), SERVED)
+def test_a_second_derivative_is_right_or_refused(name: str, kernel: str) -> None:
+    size = (5, 2, 3, 4)
+    memory = make(name, size, torch.float64)
+    given = case(name, size, 0.4, torch.float64)
+    given["start"][2, 0] = True
+
+    def second(kernel: str) -> Tensor:
+        fields = (given["h"], given["c"])[: len(memory.state_type._fields)]
+        y, _ = KERNELS[kernel](memory, given["x"], fields, given["start"], 0)
+        # The gradient that comes back is a constant, and x's gradient depends on x elsewhere too.
+        (first,) = torch.autograd.grad(
+            y.sum() + given["x"].pow(3).sum(), given["x"], create_graph=True
+        )
+        return torch.autograd.grad(first.sum(), given["x"])[0]
+
+    if kernel == "loop":
+        assert_close(second(kernel), second(kernel))
+        assert not torch.allclose(second(kernel), 6 * given["x"])
+    else:
+        with pytest.raises(SecondDerivativeError, match="RECURRENT_RL_KERNEL=loop"):
+            second(kernel)
+
+
+@pytest.mark.parametrize("kernel", ["compiled-rotor", "scan", "loop"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("forget", [90.0, 120.0, 1000.0, -90.0, -1000.0])
+def test_a_rotor_whose_gate_is_saturated_has_finite_gradients(
+    kernel: str, dtype: torch.dtype, forget: float
+) -> None:
+    if kernel in STEPS and compiled.library() is None:
+        pytest.skip("built without a compiler")
+    size = (5, 2, 3, 4)
+    memory = make("rotor", size, dtype)
+    with torch.no_grad():
+        memory.get_parameter("bias_l0")[4:6] = forget
+    given = case("rotor", size, 0.2, dtype)
+    expected = torch.sigmoid(torch.tensor(forget, dtype=dtype))
+    found = outputs_and_gradients(kernel, memory, given)
+    assert all(x.isfinite().all() for x in found)
+    if forget > 0:  # all is kept, and nothing written
+        assert float(expected) == 1
+        given["start"][:] = False
+        fields = (given["h"],)
+        _, (h,) = KERNELS[kernel](memory, given["x"], fields, given["start"], 0)
+        size_of = [x.unflatten(-1, (-1, 2)).norm(dim=-1) for x in (h, given["h"])]
+        assert_close(*size_of)
+
+
+@needs_compiled
+@pytest.mark.parametrize("name", COMPILED)
+def test_numbers_still_to_be_negated_are_read_negated(name: str) -> None:
+    size = (3, 4, 3, 8)
+    memory = make(name, size, torch.float64)
+    given = case(name, size, 0.2, torch.float64)
+    expected = outputs_and_gradients(COMPILED[name], memory, given)
+    lazy = {
+        key: value
+        if key == "start"
+        else torch._neg_view(-value.detach()).requires_grad_(key in "xhc")
+        for key, value in given.items()
+    }
+    assert lazy["x"].is_neg()
+    for ours, theirs in zip(
+        outputs_and_gradients(COMPILED[name], memory, lazy), expected, strict=True
+    ):
+        assert_close(ours, theirs)
+
+
 @needs_compiled
 def test_a_nan_is_passed_on() -> None:
     memory = make("gru", (3, 4, 3, 8), torch.float32)
@@ -276,12 +401,30 @@ def test_a_nan_is_passed_on() -> None:
 @needs_compiled
 def test_numbers_of_two_types_are_refused() -> None:
     memory = make("gru", (3, 4, 3, 8), torch.float32)
-    with pytest.raises(ValueError, match=r"x is torch\.float64 on cpu, the state torch\.float32"):
+    with pytest.raises(MemoryInputError, match=r"x is torch\.float64 on cpu and state\.h is"):
         memory.unroll(torch.zeros(3, 4, 3, dtype=torch.float64), memory.initial_state(4))
-    rotor = make("rotor", (3, 4, 3, 8), torch.float32)
-    state = rotor.initial_state(4)
-    with pytest.raises(ValueError, match=r"the state torch\.float64; they must be of the type"):
-        rotor.unroll(torch.zeros(3, 4, 3), type(state)(*(field.double() for field in state)))
+    for name in ("gru", "lstm", "lstm-peephole", "rotor"):
+        memory = make(name, (3, 4, 3, 8), torch.float32)
+        for number in range(len(memory.state_type._fields)):
+            fields = list(memory.initial_state(4))
+            fields[number] = fields[number].double()
+            with pytest.raises(MemoryInputError, match=r"state\.[hc] is torch\.float64 on cpu"):
+                memory.unroll(torch.zeros(3, 4, 3), memory.state_type(*fields))
+
+
+@needs_compiled
+@pytest.mark.parametrize("name", COMPILED)
+def test_weights_that_the_kernel_would_read_beyond_are_refused(name: str) -> None:
+    size = (3, 4, 3, 8)
+    last = list(make(name, size, torch.float32).named_parameters())
+    for position, (weight, value) in enumerate(last):
+        if weight.startswith(("output", "skip")):
+            continue  # torch's own product reads them
+        for wrong in (value.detach().double(), value.detach()[:-1]):
+            memory = make(name, size, torch.float32)
+            list(memory.parameters())[position].data = wrong
+            with pytest.raises((MemoryInputError, RuntimeError), match=r"expected|size|dtype|type"):
+                memory.unroll(torch.zeros(3, 4, 3), memory.initial_state(4))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])

@@ -9,16 +9,19 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from recurrent_rl.agents import compiled
 from recurrent_rl.agents.cells import GRU, LSTM, RNN, TorchCell
 from recurrent_rl.agents.composite import GRURotor
 from recurrent_rl.agents.kernels import VARIABLE
 from recurrent_rl.agents.linear_cells import Rotor, TurningCell
 from recurrent_rl.agents.memory import Memory
 from recurrent_rl.agents.registry import MEMORIES, make_memory
+from recurrent_rl.agents.safeguards import MemoryInputError
 from recurrent_rl.agents.scan import linear_scan
 from recurrent_rl.agents.states import (
     CompositeState,
     GRUState,
+    LinearState,
     LSTMState,
     MemoryState,
     cat_states,
@@ -374,6 +377,50 @@ def test_a_gru_and_a_rotor_side_by_side_do_what_each_does_alone() -> None:
     assert torch.equal(state.h, torch.cat([h for (h,) in states], dim=-1))
 
 
+@pytest.mark.parametrize("hidden", [1, 3])
+def test_a_gru_and_a_rotor_of_an_odd_size_step_and_unroll_alike(hidden: int) -> None:
+    memory = make_memory("gru-rotor", F, hidden, 2, horizon=50).double()
+    x, start = sequence(0.3)
+    whole, _ = memory.unroll(x, memory.initial_state(B), start)
+    state = memory.initial_state(B)
+    for t in range(T):
+        y, state = memory.step(x[t], state, start[t])
+        assert_close(y, whole[t])
+
+
+@pytest.mark.parametrize("name", list(MEMORIES))
+def test_an_empty_batch_has_empty_outputs_and_gradients_of_zero(name: str) -> None:
+    memory = make(name, 2)
+    x = torch.zeros(T, 0, F, dtype=torch.float64, requires_grad=True)
+    start = torch.zeros(T, 0, dtype=torch.bool)
+    y, _ = memory.unroll(x, memory.initial_state(0), start)
+    assert y.shape == (T, 0, memory.output_size)
+    y.sum().backward()
+    assert all(p.grad is None or (p.grad == 0).all() for p in memory.parameters())
+    with torch.no_grad(), compiled.frozen_weights():
+        assert memory.step(x[0], memory.initial_state(0))[0].shape == (0, memory.output_size)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("low", [-50.0, -200.0, -2000.0])
+def test_the_shares_of_a_minlstm_are_right_where_both_gates_are_shut(
+    low: float, dtype: torch.dtype
+) -> None:
+    memory = make_memory("minlstm", 1, 1, 1).to(dtype)
+    with torch.no_grad():
+        memory.get_parameter("weight_l0").copy_(torch.tensor([[0.0], [0.0], [1.0]]))
+        memory.get_parameter("bias_l0").copy_(torch.tensor([low, low - 1, 0.0]))
+    x = torch.full((1, 1), 3.0, dtype=dtype)
+    y, _ = memory.step(x, LinearState(torch.ones(1, 1, 1, dtype=dtype)))
+    keep = 1 / (1 + math.exp(-1))  # e^low / (e^low + e^(low - 1))
+    assert float(y.detach()) == pytest.approx(keep + 3 * (1 - keep), rel=1e-5)
+    y.sum().backward()
+    found = memory.get_parameter("bias_l0").grad
+    assert found is not None
+    slope = keep * (1 - keep) * (1 - 3)
+    assert found.tolist() == pytest.approx([slope, -slope, 1 - keep], rel=1e-4)
+
+
 def test_states_are_selected_joined_and_reset_by_stream() -> None:
     state = LSTMState(torch.arange(6.0).reshape(1, 3, 2), torch.ones(1, 3, 2))
     chosen = select_state(state, torch.tensor([2, 0]))
@@ -401,6 +448,21 @@ def test_wrong_shapes_and_types_are_refused(
     memory = GRU(F, H, 1)
     with pytest.raises(ValueError, match=message):
         memory.step(torch.zeros(x), GRUState(torch.zeros(state)), torch.zeros(2, dtype=start))
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_an_input_and_a_state_of_another_type_than_the_weights_are_refused(name: str) -> None:
+    memory = make(name, dtype=torch.float32)
+    state = make(name).initial_state(B)
+    x, start = sequence(0.2)
+    with pytest.raises(MemoryInputError, match="float64 on cpu"):
+        memory.unroll(x, state, start)
+    with torch.no_grad(), compiled.frozen_weights():
+        for _ in range(2):
+            with pytest.raises(MemoryInputError, match="float64 on cpu"):
+                memory.step(x[0], state, start[0])
+    with pytest.raises(MemoryInputError, match="float64 on cpu"):
+        memory.step(x[0], state, start[0])
 
 
 def test_the_state_of_another_memory_is_refused() -> None:
