@@ -59,11 +59,8 @@ class Trainer:
             self.env.close()
             raise
         self.iteration = 0
-
-    @property
-    def timesteps(self) -> int:
+        self.timesteps = 0
         """Environment steps taken so far, all copies counted."""
-        return self.iteration * self.config.batch_size
 
     @property
     def done(self) -> bool:
@@ -105,6 +102,7 @@ class Trainer:
                 {path: x[:-1] for path, x in rollout.leaves.items()}, valid
             )
         self.iteration += 1
+        self.timesteps += self.config.batch_size
         scalars |= {"train/learning_rate": config.learning_rate, "train/ent_coef": config.ent_coef}
         return scalars | self.collector.episodes.means()
 
