@@ -8,6 +8,7 @@ import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -263,6 +264,17 @@ def time_limit(env: VectorEnv) -> int | None:
     return int(limit) if limit is not None and limit > 0 else None
 
 
+def step_limit(env: VectorEnv, max_steps: int | None) -> int:
+    """The steps after which an episode is given up: `max_steps`, else as `evaluate` says.
+
+    Raises:
+        UserError: `max_steps` is below 1.
+    """
+    if max_steps is not None and max_steps < 1:
+        raise UserError(f"max_steps is {max_steps}; it must be at least 1.")
+    return max_steps or time_limit(env) or STEP_LIMIT
+
+
 def check_spaces(policy: Policy, env: VectorEnv) -> None:
     """Refuse an environment whose spaces are not the policy's.
 
@@ -319,9 +331,7 @@ def evaluate(
     mode = env.metadata.get("autoreset_mode")
     if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
         raise UserError(f"The environment's autoreset_mode is {mode}; use SAME_STEP or NEXT_STEP.")
-    if max_steps is not None and max_steps < 1:
-        raise UserError(f"max_steps is {max_steps}; it must be at least 1.")
-    limit = max_steps or time_limit(env) or STEP_LIMIT
+    limit = step_limit(env, max_steps)
     if seed is not None:
         policy.seed(seed)
     count = env.num_envs
@@ -402,6 +412,7 @@ def evaluate_ways(
         What was played, by the names in `WAYS`.
     """
     played = {}
+    at_most = {"at most": f"{step_limit(env, max_steps):,} steps each"}
     for name, way in WAYS.items():
         if (name != "greedy" and not compare) or stop:
             break
@@ -417,7 +428,7 @@ def evaluate_ways(
                 with_memory=way.with_memory,
                 seed=EVALUATION_SEED + seed,
                 max_steps=max_steps,
-                on_episode=bar.update,
+                on_episode=partial(bar.update, figures=at_most),
                 should_stop=lambda: bool(stop),
             )
     return played

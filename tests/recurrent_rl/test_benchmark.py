@@ -259,8 +259,10 @@ def test_episodes_that_did_not_end_are_told_of_and_a_way_without_any_that_did_is
 def test_runs_whose_module_is_not_imported_are_compared_without_it() -> None:
     run = a_run("TMaze", "gru", 0, 0.5, [1.0])
     config = dataclasses.replace(run.config, env_id="not_to_import:Nothing-v0")
-    other = dataclasses.replace(run, config=config)
-    assert Comparison([run, other]).aggregates()[0] == {}
+    comparison = Comparison([run, dataclasses.replace(run, config=config)])
+    assert comparison.tasks == ["TMaze", "not_to_import:Nothing"]
+    assert comparison.scores[0] == ["TMaze"]
+    assert "Nothing" in comparison.report()
 
 
 def test_curves_are_read_at_steps_that_all_runs_have() -> None:
