@@ -209,6 +209,7 @@ def precision(rounds: int) -> None:
                         total_timesteps=steps,
                         precision=name,
                         log_dir=folder,
+                        eval_episodes=0,
                         agent=AgentConfig(memory=memory, previous_action=False),
                     )
                     result = train(config, progress=False)

@@ -15,21 +15,14 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.evaluation import (
-    EVALUATION_COPIES,
-    SavedEvaluation,
-    evaluate_ways,
-    is_evaluated,
-)
+from recurrent_rl.evaluation import is_evaluated
 from recurrent_rl.fields import folder_part
 from recurrent_rl.progress import ProgressBar
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.suites import Suite, change
-from recurrent_rl.training import CONFIG, POLICY, load_config, resume, save_config
-from recurrent_rl.vectorize import make_vector_env
+from recurrent_rl.training import CONFIG, load_config, resume, save_config
 
 LOG = "log.txt"
 POLL_SECONDS = 0.2
@@ -212,24 +205,7 @@ def _work(job: Job, telling: Connection) -> None:
     try:
         if not (job.run_dir / CONFIG).exists():
             save_config(job.config, job.run_dir)
-        result = resume(job.run_dir, on_iteration=lambda steps, _: telling.send(steps))
-        if result.stopped_by is None:
-            evaluate_run(job.run_dir)
+        resume(job.run_dir, compare=True, on_iteration=lambda steps, _: telling.send(steps))
     except Exception as error:
         traceback.print_exc()
         telling.send(str(error) or type(error).__name__)
-
-
-def evaluate_run(run_dir: Path) -> None:
-    """Play a run's evaluation episodes, and save what came of it unless a signal comes first."""
-    config = load_config(run_dir)
-    policy = load_policy(run_dir / POLICY)
-    episodes = config.eval_episodes
-    env = make_vector_env(config.env_id, min(EVALUATION_COPIES, episodes), config.env)
-    try:
-        with StopSignals() as stop:
-            played = evaluate_ways(policy, env, episodes, seed=config.seed, stop=stop)
-    finally:
-        env.close()
-    if not stop:
-        SavedEvaluation.of(policy, played).save(run_dir)

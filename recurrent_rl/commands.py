@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import shlex
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +23,8 @@ from recurrent_rl.terminal import escape, make_console, parse
 
 # Each command imports what it needs when it runs: `recurrent-rl envs` needs no PyTorch.
 if TYPE_CHECKING:
+    from recurrent_rl.agents.policy import Policy
+    from recurrent_rl.config import EnvConfig
     from recurrent_rl.evaluation import Evaluation
 
 # ------------------------------------------------------------------------------------- train
@@ -33,6 +38,8 @@ class ResumeArguments:
     """Run folder to go on with."""
     total_timesteps: Annotated[int | None, at_least(1)] = None
     """Train to this many steps in all; by default as many as the run was started for."""
+    device: str | None = None
+    """Device to compute on from now on: cpu, cuda ...; by default the run's own."""
 
     def __post_init__(self) -> None:
         settle(self, UserError)
@@ -41,31 +48,37 @@ class ResumeArguments:
 def train_command(arguments: Sequence[str]) -> int:
     """Train an agent, or go on with a run (--resume RUN)."""
     from recurrent_rl.config import TrainConfig
-    from recurrent_rl.monitor import Monitor
     from recurrent_rl.training import load_config, resume, train
 
     if any(argument.split("=")[0] == "--resume" for argument in arguments):
         asked = parse(ResumeArguments, "train", arguments)
-        result = resume(asked.resume, total_timesteps=asked.total_timesteps)
+        result = resume(asked.resume, total_timesteps=asked.total_timesteps, device=asked.device)
     else:
         result = train(parse(TrainConfig, "train", arguments))
 
     console = make_console()
-    console.print(f"Trained for {result.timesteps:,} steps in {result.seconds:.0f} s.")
+    if result.timesteps > result.resumed_from:
+        console.print(f"Trained for {result.timesteps:,} steps in {result.seconds:.0f} s.")
+    else:
+        console.print(
+            f"{escape(str(result.run_dir))} has all its {result.timesteps:,} steps already; "
+            "raise --total-timesteps to train further.",
+            soft_wrap=True,
+        )
     if result.stopped_by is not None:
         console.print(f"Stopped early; everything is saved in {result.run_dir}", soft_wrap=True)
         console.print(f"Go on:     recurrent-rl train --resume {result.run_dir}", soft_wrap=True)
         return 128 + result.stopped_by
     config = load_config(result.run_dir)
-    status = 0
-    if config.eval_episodes:
-        asked_of_it = EvaluateArguments(
-            str(result.run_dir), config.eval_episodes, seed=config.seed, compare=False
+    if result.evaluation is not None:
+        print_evaluation(
+            console,
+            {"greedy": result.evaluation},
+            config.eval_episodes,
+            config.env_id,
+            config.env,
+            str(result.run_dir),
         )
-        status, played = evaluate_and_print(asked_of_it, console)
-        with Monitor(result.run_dir, config, result.timesteps) as monitor:
-            for evaluation in played:
-                monitor.log(evaluation.scalars(), result.timesteps)
     for label, text in (
         ("Policy", str(result.policy_path)),
         ("Watch", f"recurrent-rl monitor {config.log_dir}"),
@@ -73,7 +86,7 @@ def train_command(arguments: Sequence[str]) -> int:
         ("Import", f'recurrent_rl.load_policy("{result.policy_path}").actor()'),
     ):
         console.print(f"{label + ':':10} {escape(text)}", soft_wrap=True, highlight=False)
-    return status
+    return 0
 
 
 # ---------------------------------------------------------------------------------- evaluate
@@ -95,6 +108,9 @@ class EvaluateArguments:
     """Copies of the environment stepped side by side."""
     seed: Annotated[int, at_least(0)] = 0
     """Seed of the environments; training with the same seed saw other episodes."""
+    max_steps: int | None = None
+    """Steps after which an episode is given up; by default the environment's own time limit or,
+    where it tells of none, 10,000."""
     compare: bool = True
     """Play the episodes again with actions sampled as in training, and with the memory reset at
     every step."""
@@ -105,60 +121,166 @@ class EvaluateArguments:
 
 def evaluate_command(arguments: Sequence[str]) -> int:
     """Play episodes with a policy, with its memory and with the memory switched off."""
-    return evaluate_and_print(parse(EvaluateArguments, "evaluate", arguments), make_console())[0]
-
-
-def evaluate_and_print(asked: EvaluateArguments, console: Console) -> tuple[int, list[Evaluation]]:
-    """Evaluate as asked and print a table; returns the exit status and what was played."""
     from recurrent_rl.agents.policy import load_policy
-    from recurrent_rl.config import EnvConfig
-    from recurrent_rl.evaluation import WAYS, SavedEvaluation, evaluate_ways
+    from recurrent_rl.evaluation import SavedEvaluation, check_writable, evaluate_ways
     from recurrent_rl.signals import StopSignals
-    from recurrent_rl.vectorize import known_returns, make_vector_env
+    from recurrent_rl.vectorize import make_vector_env
 
+    asked, console = parse(EvaluateArguments, "evaluate", arguments), make_console()
+    run_dir = Path(asked.policy) if Path(asked.policy).is_dir() else None
     policy = load_policy(policy_path(asked.policy))
-    env_id = asked.env_id or policy.summary.get("env_id")
-    if env_id is None:
-        raise UserError("The policy does not say which environment it is for; name it: --env-id ID")
-    env_config = EnvConfig()
-    if env_id == policy.summary.get("env_id"):
-        env_config = EnvConfig.from_dict(policy.summary["env"])
-    if asked.env_kwargs is not None:
-        env_config = dataclasses.replace(env_config, env_kwargs=asked.env_kwargs)
-
+    env_id, env_config = environment_of(asked, policy)
+    # A run played where it was trained: what `recurrent-rl compare` reads.
+    kept = run_dir if asked.env_id is None and asked.env_kwargs is None else None
+    if kept is not None:
+        check_writable(kept)
     env = make_vector_env(env_id, min(asked.num_envs, asked.episodes), env_config)
-    try:
-        with StopSignals() as stop:
-            played = evaluate_ways(
-                policy, env, asked.episodes, seed=asked.seed, stop=stop, compare=asked.compare
-            )
-    finally:
-        env.close()
+    with closing(env), StopSignals() as stop:
+        played = evaluate_ways(
+            policy, env, asked.episodes, asked.seed, stop, asked.compare, asked.max_steps
+        )
     if stop:
         console.print("Stopped; an evaluation cut short would favour short episodes.")
-        return stop.exit_status, []
-    table = Table(title=f"{env_id}, {asked.episodes:,} episodes")
+        return stop.exit_status
+    print_evaluation(console, played, asked.episodes, env_id, env_config, asked.policy)
+    if kept is not None:
+        found = SavedEvaluation.of(policy, played)
+        if (there := found.save(kept)) is not found:
+            console.print(
+                f"Not saved: the run's evaluation.json is finer, with {there.episodes:,} finished "
+                "episodes of this policy. As many, in the same ways of playing, take its place.",
+                soft_wrap=True,
+            )
+    return 0
+
+
+def environment_of(asked: EvaluateArguments, policy: Policy) -> tuple[str, EnvConfig]:
+    """The environment to play in: the one asked for, else the one that the policy was trained on.
+
+    A module is imported for it where the command line or a run's config.json names it, never
+    because a policy file does: a file may come from anyone.
+
+    Raises:
+        UserError: neither the command line nor the policy says which, or only a policy file names
+            the module; gives the command then.
+    """
+    from recurrent_rl.config import EnvConfig
+    from recurrent_rl.training import CONFIG, load_config
+
+    path = Path(asked.policy)
+    own_id: Any
+    own_env: EnvConfig | None
+    if path.is_dir() and (path / CONFIG).is_file():
+        config = load_config(path)
+        own_id, own_env = config.env_id, config.env
+    else:
+        own_id, own_env = policy.summary.get("env_id"), None
+        if asked.env_id is None:
+            own_id = _without_import(own_id, asked.policy)
+    env_id = asked.env_id or str(own_id)
+    env_config = EnvConfig()
+    if isinstance(own_id, str) and env_id.rpartition(":")[2] == own_id.rpartition(":")[2]:
+        env_config = own_env or environment_settings(policy)
+    if asked.env_kwargs is not None:
+        env_config = dataclasses.replace(env_config, env_kwargs=asked.env_kwargs)
+    return env_id, env_config
+
+
+def _without_import(env_id: Any, policy: str) -> str:
+    """The id that a policy file names, where it is registered without an import."""
+    import gymnasium as gym
+
+    if not isinstance(env_id, str):
+        raise UserError("The policy does not say which environment it is for; name it: --env-id ID")
+    module, _, name = env_id.rpartition(":")
+    if module and name not in gym.registry:
+        command = shlex.join(["recurrent-rl", "evaluate", policy, "--env-id", env_id])
+        raise UserError(
+            f"The policy file says that it was trained on {env_id!r}. What a file names is not "
+            f"imported by itself; if you trust that module: {command}"
+        )
+    return name
+
+
+def environment_settings(policy: Policy) -> EnvConfig:
+    """The settings of the environment that a policy file was trained on, as the file tells them.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    from recurrent_rl.config import EnvConfig
+
+    try:
+        return EnvConfig.from_dict(policy.summary["env"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"The policy file's settings of its environment cannot be read ({error!r}). Evaluate "
+            "its run folder instead."
+        ) from error
+
+
+def print_evaluation(
+    console: Console,
+    played: dict[str, Evaluation],
+    episodes: int,
+    env_id: str,
+    env_config: EnvConfig,
+    policy: str,
+) -> None:
+    """Print what was played, by its names in `WAYS`, as a table; and what did not end.
+
+    Args:
+        console: to print on.
+        played: episodes of each way.
+        episodes: that were asked of each.
+        env_id: where they were played.
+        env_config: its settings.
+        policy: the file or run folder that played.
+    """
+    from recurrent_rl.evaluation import WAYS
+    from recurrent_rl.vectorize import stated_returns
+
+    table = Table(title=f"{escape(env_id)}, {episodes:,} episodes")
     for column in ("", "mean return", "95 % interval", "episode length", "success"):
         table.add_column(column, justify="left" if not column else "right")
     for name, result in played.items():
         low, high = result.ci95
         table.add_row(
             WAYS[name].label,
-            f"{result.mean:.4g}",
-            f"[{low:.4g}, {high:.4g}]".replace("[", r"\["),
-            f"{result.lengths.mean():.4g}",
+            _known(result.mean),
+            f"[{low:.4g}, {high:.4g}]".replace("[", r"\[") if math.isfinite(low) else "-",
+            _known(result.mean_length),
             "-" if result.success_rate is None else f"{result.success_rate:.1%}",
         )
-    memoryless, best = known_returns(env)
-    if memoryless is not None:
-        table.add_row("best memoryless policy", f"{memoryless:.4g}", "as stated", "", "")
-    if best is not None:
-        table.add_row("best possible", f"{best:.4g}", "as stated", "", "")
+    for label, value in zip(
+        ("best memoryless policy", "best possible"), stated_returns(env_id, env_config), strict=True
+    ):
+        if value is not None:
+            table.add_row(label, _known(value), "as stated", "", "")
     console.print(table)
-    if Path(asked.policy).is_dir() and asked.env_id is None and asked.env_kwargs is None:
-        # A run played where it was trained: what `recurrent-rl compare` reads.
-        SavedEvaluation.of(policy, played).save(Path(asked.policy))
-    return 0, list(played.values())
+    for name, result in played.items():
+        if result.unfinished:
+            console.print(f"{WAYS[name].label}: {_unfinished(result, episodes)}", soft_wrap=True)
+    if any(result.unfinished for result in played.values()):
+        again = shlex.join(["recurrent-rl", "evaluate", policy])
+        console.print(f"Longer:    {escape(again)} --max-steps N", soft_wrap=True, highlight=False)
+
+
+def _known(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4g}"
+
+
+def _unfinished(played: Evaluation, episodes: int) -> str:
+    """What did not end, and what that makes of the figures."""
+    ended = len(played.returns)
+    not_begun = episodes - ended - played.unfinished
+    text = f"{played.unfinished:,} of {episodes:,} episodes did not end within "
+    text += f"{played.max_steps:,} steps and were given up"
+    if not_begun:
+        text += f"; {not_begun:,} that were to follow them were not begun"
+    if not ended:
+        return f"{text}. None ended, so there are no figures."
+    return f"{text}. The figures are of the {ended:,} that ended, and favour such."
 
 
 def policy_path(run_or_policy: str) -> Path:

@@ -27,7 +27,7 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.evaluation import WAYS, Figures
 from recurrent_rl.monitor import flat
 from recurrent_rl.results import Run
-from recurrent_rl.vectorize import known_returns, make_vector_env
+from recurrent_rl.vectorize import stated_returns
 
 REPETITIONS = 2000
 """Of the bootstrap."""
@@ -71,11 +71,17 @@ class Cell:
         return np.array([figures.mean_return for figures in self.of("greedy")])
 
     def shown(self, way: str) -> str:
-        """Mean return as `with_interval`; empty where not all runs were evaluated in this way."""
+        """Mean return as `with_interval`; empty where not all runs were evaluated in this way.
+
+        Says how many episodes did not end; a dash where a run has none that did.
+        """
         found = self.of(way)
         if not found:
             return ""
-        return with_interval([figures.mean_return for figures in found], found[0].ci95)
+        returns = [figures.mean_return for figures in found]
+        shown = "-" if np.isnan(returns).any() else with_interval(returns, found[0].ci95)
+        unfinished = sum(figures.unfinished for figures in found)
+        return f"{shown} ({unfinished} unfinished)" if unfinished else shown
 
     def shown_mmer(self) -> str:
         """Mean over the runs of the maximum over training."""
@@ -352,11 +358,7 @@ def method_labels(configs: Sequence[TrainConfig]) -> list[str]:
 
 def score_range(config: TrainConfig) -> tuple[float, float] | None:
     """The best memoryless and the best possible return; None where one is not known."""
-    env = make_vector_env(config.env_id, 1, config.env)
-    try:
-        low, high = known_returns(env)
-    finally:
-        env.close()
+    low, high = stated_returns(config.env_id, config.env)
     return None if low is None or high is None or low >= high else (low, high)
 
 

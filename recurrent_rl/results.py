@@ -46,13 +46,20 @@ def load_run(run_dir: Path) -> Run:
     """Read a run's folder.
 
     Raises:
-        UserError: there is no run in it, or it was not evaluated.
+        UserError: there is no run in it, it was not evaluated, or no episode of the evaluation was
+            finished.
     """
     config = load_config(run_dir)
     evaluation = SavedEvaluation.load(run_dir)
     if evaluation is None:
         raise UserError(
             f"{run_dir} has no evaluation yet; make it: recurrent-rl evaluate {run_dir}"
+        )
+    if np.isnan(evaluation.greedy.mean_return):
+        raise UserError(
+            f"{run_dir} cannot be compared: no episode of its evaluation ended within "
+            f"{evaluation.max_steps} steps. Leave it out, or play for longer: recurrent-rl "
+            f"evaluate {run_dir} --max-steps N"
         )
     steps, returns = learning_curve(run_dir)
     if not len(steps):

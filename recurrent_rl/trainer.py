@@ -58,11 +58,8 @@ class Trainer:
             self.env.close()
             raise
         self.iteration = 0
-
-    @property
-    def timesteps(self) -> int:
+        self.timesteps = 0
         """Environment steps taken so far, all copies counted."""
-        return self.iteration * self.config.batch_size
 
     @property
     def done(self) -> bool:
@@ -109,6 +106,7 @@ class Trainer:
             for name, parameter in agent.named_parameters():
                 check_finite(f"parameter {name}", parameter)
         self.iteration += 1
+        self.timesteps += self.config.batch_size
         scalars |= {"train/learning_rate": config.learning_rate, "train/ent_coef": config.ent_coef}
         return scalars | self.collector.episodes.means()
 

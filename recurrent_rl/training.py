@@ -5,23 +5,32 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from recurrent_rl.agents.files import write_atomically
+from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.agents.settings import shown
 from recurrent_rl.checkpoint import FILE_NAME as CHECKPOINT
-from recurrent_rl.checkpoint import load_checkpoint, save_checkpoint
+from recurrent_rl.checkpoint import Checkpoint, read_checkpoint, restore, save_checkpoint
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.evaluation import (
+    EVALUATION_COPIES,
+    Evaluation,
+    SavedEvaluation,
+    evaluate_ways,
+    is_evaluated,
+)
 from recurrent_rl.fields import folder_part
 from recurrent_rl.monitor import Monitor
 from recurrent_rl.progress import ProgressBar
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vectorize import make_vector_env
 
 POLICY = "policy.safetensors"
 CONFIG = "config.json"
@@ -38,6 +47,13 @@ class TrainResult:
     seconds: float
     stopped_by: int | None
     """The signal that ended the run early, or None."""
+    resumed_from: int = 0
+    """Steps that were taken before this call."""
+    evaluation: Evaluation | None = None
+    """Episodes played after the last step; None without `eval_episodes`, after an early end, and
+    where the run's folder had its evaluation before."""
+    notes: tuple[str, ...] = ()
+    """What is not as one may think after `resume`: new episodes, other learning rates."""
 
 
 OnIteration = Callable[[int, dict[str, float]], None]
@@ -47,7 +63,7 @@ OnIteration = Callable[[int, dict[str, float]], None]
 def train(
     config: TrainConfig, *, progress: bool = True, on_iteration: OnIteration | None = None
 ) -> TrainResult:
-    """Train an agent from its first step, in a new run folder.
+    """Train an agent from its first step, in a new run folder, and evaluate it at the end.
 
     Args:
         config: the settings.
@@ -66,43 +82,131 @@ def train(
     run_dir = new_run_dir(config)
     with locked(run_dir):
         save_config(trainer.config, run_dir)
-        return _run(trainer, run_dir, progress, on_iteration)
+        result = _run(trainer, run_dir, progress, on_iteration)
+        return _evaluated(result, trainer.config, progress)
 
 
 def resume(
     run_dir: str | Path,
     *,
     total_timesteps: int | None = None,
+    device: str | None = None,
+    compare: bool = False,
     progress: bool = True,
     on_iteration: OnIteration | None = None,
 ) -> TrainResult:
     """Go on with a run from its last checkpoint; from its first step where there is none yet.
 
     With our own environments the continued run equals the uninterrupted one, weight for weight.
-    Others cannot tell their state: they are reset, and new episodes start.
+    Others cannot tell their state: they are reset, and new episodes start. A run that has all its
+    steps is left as it is, but for an evaluation that it lacks.
 
     Args:
         run_dir: the run folder.
         total_timesteps: train to this many steps in all instead of the run's own number.
-        progress: show a progress bar.
+        device: compute there instead of on the run's own device.
+        compare: evaluate in all `evaluation.WAYS`, not in the first alone.
+        progress: show a progress bar, and print the notes of the result before training.
         on_iteration: called after each iteration.
 
     Raises:
-        UserError: the folder holds no run, another process is training it, or its files do not
-            fit together.
-        PolicyFileError: the checkpoint is damaged.
+        UserError: the folder holds no run, another process is training it, its settings are not
+            those of its checkpoint, or the run has more than `total_timesteps` steps. Its files
+            are as they were then.
+        PolicyFileError: the checkpoint is damaged, or of an older version.
     """
     run_dir = Path(run_dir)
     config = load_config(run_dir)
     if total_timesteps is not None:
         config = dataclasses.replace(config, total_timesteps=total_timesteps)
+    if device is not None:
+        config = dataclasses.replace(config, device=device)
     with locked(run_dir):
+        path = run_dir / CHECKPOINT
+        checkpoint = read_checkpoint(path) if path.exists() else None
         trainer = Trainer(config)
-        checkpoint = run_dir / CHECKPOINT
-        if checkpoint.exists() and not load_checkpoint(trainer, checkpoint) and progress:
-            print("These environments cannot tell their state: they start new episodes.")
-        save_config(trainer.config, run_dir)
-        return _run(trainer, run_dir, progress, on_iteration)
+        try:
+            notes = _restored(trainer, checkpoint) if checkpoint else ()
+        except BaseException:
+            trainer.close()
+            raise
+        first = trainer.timesteps
+        if trainer.done:
+            result = _finished(trainer, run_dir)
+        else:
+            if progress:
+                print(*notes, sep="\n", end="\n" if notes else "")
+            save_config(trainer.config, run_dir)
+            result = _run(trainer, run_dir, progress, on_iteration)
+        result = dataclasses.replace(result, resumed_from=first, notes=notes)
+        return _evaluated(result, trainer.config, progress, compare)
+
+
+def _restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Bring the trainer to where the checkpoint was written; what to note of it."""
+    exact = restore(trainer, checkpoint)
+    config, done = trainer.config, trainer.iteration
+    if done > config.num_iterations:
+        raise UserError(
+            f"The run has {trainer.timesteps:,} steps already, more than total_timesteps "
+            f"{config.total_timesteps:,}. Give at least as many; to train for fewer, train anew."
+        )
+    if trainer.done:
+        return ()
+    notes = []
+    if not exact:
+        notes.append("These environments cannot tell their state: they start new episodes.")
+    then = dataclasses.replace(config, total_timesteps=checkpoint.total_timesteps)
+    if then.num_iterations != config.num_iterations:
+        last, now = then.at(max(done - 1, 0)), config.at(done)
+        moved = [
+            f"the {what} goes from {getattr(last, name):.3g} to {getattr(now, name):.3g}"
+            for name, what, schedule in (
+                ("learning_rate", "learning rate", config.lr_schedule),
+                ("ent_coef", "entropy bonus", config.ent_schedule),
+            )
+            if schedule == "linear"
+        ]
+        if moved:
+            notes.append(
+                f"The schedules stretch over the new total of {config.total_timesteps:,} steps: "
+                f"{' and '.join(moved)}."
+            )
+    return tuple(notes)
+
+
+def _finished(trainer: Trainer, run_dir: Path) -> TrainResult:
+    """What there is to say of a run that has all its steps."""
+    with closing(trainer):
+        if not (run_dir / POLICY).exists():
+            trainer.policy().save(run_dir / POLICY)
+        return TrainResult(run_dir, run_dir / POLICY, trainer.timesteps, 0.0, None)
+
+
+def _evaluated(
+    result: TrainResult, config: TrainConfig, progress: bool, compare: bool = False
+) -> TrainResult:
+    """The result with the evaluation of a run that has all its steps and lacks one."""
+    run_dir, episodes = result.run_dir, config.eval_episodes
+    if result.stopped_by is not None or not episodes or is_evaluated(run_dir, result.timesteps):
+        return result
+    policy = load_policy(result.policy_path)
+    try:
+        env = make_vector_env(config.env_id, min(EVALUATION_COPIES, episodes), config.env)
+        with closing(env), StopSignals() as stop:
+            played = evaluate_ways(
+                policy, env, episodes, config.seed, stop, compare=compare, progress=progress
+            )
+    except UserError as error:
+        raise UserError(
+            f"The run is trained and saved in {run_dir}, but could not be evaluated: {error}"
+        ) from error
+    if stop:
+        return dataclasses.replace(result, stopped_by=stop.received)
+    SavedEvaluation.of(policy, played).save(run_dir)
+    with Monitor(run_dir, config, result.timesteps) as monitor:
+        monitor.log(played["greedy"].scalars(), result.timesteps)
+    return dataclasses.replace(result, evaluation=played["greedy"])
 
 
 def locked(run_dir: Path) -> AbstractContextManager[object]:

@@ -267,3 +267,18 @@ def known_returns(env: VectorEnv) -> tuple[float | None, float | None]:
     """
     base = env.unwrapped
     return getattr(base, "memoryless_return", None), getattr(base, "best_return", None)
+
+
+def stated_returns(env_id: str, config: EnvConfig) -> tuple[float | None, float | None]:
+    """`known_returns` of an environment that is made for the question alone.
+
+    Nothing is imported for it: what `module:EnvId` names tells only where it is registered by now.
+    """
+    name = env_id.rpartition(":")[2]
+    if name not in gym.registry or gym.registry[name].vector_entry_point is None:
+        return None, None  # copies stepped in turn state nothing
+    env = make_vector_env(name, 1, config)
+    try:
+        return known_returns(env)
+    finally:
+        env.close()

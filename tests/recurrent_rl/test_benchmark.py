@@ -244,6 +244,27 @@ def test_the_interval_of_a_mean_is_students() -> None:
     assert cell.shown("sampled") == ""  # was not played
 
 
+def test_episodes_that_did_not_end_are_told_of_and_a_way_without_any_that_did_is_a_dash() -> None:
+    run = a_run("TMaze", "gru", 0, 0.5, [1.0])
+    some = dataclasses.replace(run.evaluation.greedy, unfinished=3)
+    none = Figures(np.nan, (-np.inf, np.inf), np.nan, None, unfinished=64)
+    evaluation = dataclasses.replace(run.evaluation, greedy=some, sampled=none)
+    comparison = Comparison([dataclasses.replace(run, evaluation=evaluation)])
+    (cell,) = comparison.cells.values()
+    assert cell.shown("greedy") == "0.500 ± 0.000 (3 unfinished)"
+    assert cell.shown("sampled") == "- (64 unfinished)"
+    assert "- (64 unfinished)" in comparison.report()
+
+
+def test_runs_whose_module_is_not_imported_are_compared_without_it() -> None:
+    run = a_run("TMaze", "gru", 0, 0.5, [1.0])
+    config = dataclasses.replace(run.config, env_id="not_to_import:Nothing-v0")
+    comparison = Comparison([run, dataclasses.replace(run, config=config)])
+    assert comparison.tasks == ["TMaze", "not_to_import:Nothing"]
+    assert comparison.scores[0] == ["TMaze"]
+    assert "Nothing" in comparison.report()
+
+
 def test_curves_are_read_at_steps_that_all_runs_have() -> None:
     runs = [a_run("TMaze", "gru", 0, 0.0, [0.0, 1.0, 2.0]), a_run("TMaze", "gru", 1, 0.0, [0, 2])]
     steps, curves = common_curves(runs)

@@ -1,14 +1,19 @@
 """The command line as a user meets it: what it prints, how it ends, and never a traceback."""
 
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.cli import main
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.terminal import parse
@@ -46,6 +51,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_envs=8,
         num_steps=16,
         total_timesteps=256,
+        eval_episodes=0,
         agent=AgentConfig("lstm", hidden_size=8, encoder_size=8),
     )
     return train(config, progress=False).run_dir
@@ -77,6 +83,15 @@ def test_training_ends_with_an_evaluation_and_the_next_commands(tmp_path: Path) 
     again = run("train", "--resume", str(run_dir), "--total-timesteps=1024", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert "Trained for 1,024 steps" in again.stdout
+    assert "the learning rate goes from" in again.stdout
+    assert "20 episodes" in again.stdout
+    finished = run("train", "--resume", str(run_dir), cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    assert "has all its 1,024 steps already; raise --total-timesteps" in finished.stdout
+    assert "20 episodes" not in finished.stdout
+    fewer = run("train", "--resume", str(run_dir), "--total-timesteps=512", cwd=tmp_path)
+    assert fewer.returncode == 2
+    assert "1,024 steps already, more than total_timesteps 512" in fewer.stderr
 
 
 def test_evaluation_shows_what_memory_is_worth(finished: Path) -> None:
@@ -153,6 +168,7 @@ def test_help_is_help(arguments: list[str]) -> None:
         (["train", "CartPole-v1", "--colour", "red"], "--colour"),
         (["train", "--resume", "nowhere"], "nowhere holds no run"),
         (["evaluate", "nowhere.safetensors"], "There is no file nowhere.safetensors"),
+        (["evaluate", "nowhere", "--max-steps=0"], "max_steps is 0; it must be at least 1"),
         (["monitor", "nowhere"], "no folder 'nowhere'"),
     ],
 )
@@ -212,3 +228,135 @@ def test_a_damaged_policy_or_one_for_other_spaces_is_refused(
     assert (result.returncode, "CartPole" in result.stderr or "Box" in result.stderr) == (2, True)
     result = run("evaluate", str(finished / "checkpoint.safetensors"))
     assert (result.returncode, "is not a recurrent_rl.policy file" in result.stderr) == (2, True)
+
+
+FOREVER = """
+import gymnasium, numpy
+
+class Forever(gymnasium.Env):
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,), numpy.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return numpy.zeros(2, numpy.float32), {}
+
+    def step(self, action):
+        return numpy.zeros(2, numpy.float32), float(action), False, False, {}
+
+gymnasium.register("Forever-v0", Forever)
+"""
+
+
+def test_a_task_that_never_ends_is_trained_and_evaluated_to_a_limit_and_says_so(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "forever.py").write_text(FOREVER)
+    trained = run("train", "forever:Forever-v0", *TINY, "--eval-episodes=2", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    for expected in (
+        "2 of 2 episodes did not end within 10,000 steps and were given up. None ended",
+        f"recurrent-rl evaluate runs/{run_dir.name} --max-steps N",
+    ):
+        assert expected in trained.stdout
+    result = run(
+        *("evaluate", f"runs/{run_dir.name}", "--episodes=3", "--num-envs=2", "--max-steps=20"),
+        cwd=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    for way in ("likeliest actions", "sampled actions", "memory reset every step"):
+        assert f"{way}: 2 of 3 episodes did not end within 20 steps" in result.stdout
+    assert "1 that were to follow them were not begun" in result.stdout
+    assert "--max-steps N" in result.stdout
+
+
+def test_a_module_that_only_a_file_names_is_not_imported(
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever sends a policy file must not choose what runs here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    marker = tmp_path / "imported"
+    (tmp_path / "sent.py").write_text(f"open({str(marker)!r}, 'w').close()\n{FOREVER}")
+    policy = load_policy(finished / "policy.safetensors")
+    for env_id in ("sent:Forever-v0", "sent:sub:Forever-v0", "sent:Forever"):
+        policy.summary["env_id"] = env_id
+        policy.save(tmp_path / "policy.safetensors")
+        load_policy(tmp_path / "policy.safetensors")
+        for target in ("policy.safetensors", "."):  # a folder that holds no config.json
+            with pytest.raises(SystemExit, match="2"):
+                main(["evaluate", target])
+            command = f"recurrent-rl evaluate {target} --env-id {env_id}"
+            assert command in capsys.readouterr().err
+            assert not marker.exists()
+    try:
+        with pytest.raises(SystemExit, match="2"):
+            main(["evaluate", "policy.safetensors", "--env-id=sent:Forever-v0"])
+        assert marker.exists()
+        assert "observation space" in capsys.readouterr().err  # it is a policy for another task
+    finally:
+        gym.registry.pop("Forever-v0", None)
+        sys.modules.pop("sent", None)
+
+
+def test_a_policy_file_whose_module_is_imported_by_now_plays(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = load_policy(finished / "policy.safetensors")
+    policy.summary["env_id"] = "nowhere:recurrent_rl/TMaze-v0"
+    policy.save(tmp_path / "policy.safetensors")
+    arguments = ["evaluate", str(tmp_path / "policy.safetensors"), "--episodes=3", "--no-compare"]
+    with pytest.raises(SystemExit, match="0"):
+        main(arguments)
+    assert "recurrent_rl/TMaze-v0, 3 episodes" in capsys.readouterr().out
+    for env in ("x", {"colour": "red"}, {"hide_indices": 3}):
+        policy.summary["env"] = env
+        policy.save(tmp_path / "policy.safetensors")
+        with pytest.raises(SystemExit, match="2"):
+            main(arguments)
+        assert "settings of its environment cannot be read" in capsys.readouterr().err
+
+
+def test_a_run_is_played_as_its_settings_say_whatever_its_policy_says(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished, run_dir)
+    policy = load_policy(run_dir / "policy.safetensors")
+    policy.summary["env_id"] = "nowhere:Nothing-v0"
+    policy.save(run_dir / "policy.safetensors")
+    with pytest.raises(SystemExit, match="0"):
+        main(["evaluate", str(run_dir), "--episodes=3", "--no-compare"])
+    assert "recurrent_rl/TMaze-v0, 3 episodes" in capsys.readouterr().out
+
+
+def test_a_finer_evaluation_is_kept_and_the_command_says_so(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished, run_dir)
+    saved = run_dir / "evaluation.json"
+    saved.unlink(missing_ok=True)  # of another test
+    for episodes, kept in ((40, False), (3, True), (41, False)):
+        before = saved.exists() and saved.read_text()
+        with pytest.raises(SystemExit, match="0"):
+            main(["evaluate", str(run_dir), f"--episodes={episodes}", "--no-compare"])
+        told = "Not saved: the run's evaluation.json is finer, with 40" in capsys.readouterr().out
+        assert told == kept
+        assert (saved.read_text() == before) == kept
+
+
+def test_a_folder_that_cannot_be_written_is_told_of_before_anything_is_played(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def read_only(*_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", read_only)
+    monkeypatch.setattr("recurrent_rl.evaluation.evaluate", lambda *_, **__: pytest.fail("played"))
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", str(finished)])
+    assert "Read-only file system" in capsys.readouterr().err

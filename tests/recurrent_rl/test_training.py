@@ -18,10 +18,12 @@ import torch
 
 from recurrent_rl.agents import compiled
 from recurrent_rl.agents.actor_critic import AgentConfig
-from recurrent_rl.agents.policy import load_policy
+from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.checkpoint import FILE_NAME, load_checkpoint, save_checkpoint
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.evaluation import SavedEvaluation
+from recurrent_rl.results import learning_curve, load_run
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.training import new_run_dir, resume, save_config, train
 
@@ -38,6 +40,7 @@ def config(tmp_path: Path, env_id: str = "recurrent_rl/TMaze-v0", **changes: Any
             num_minibatches=2,
             update_epochs=2,
             memory_interval=2,
+            eval_episodes=0,
             agent=AgentConfig("lstm", hidden_size=16, encoder_size=16),
         ),
         **changes,
@@ -308,3 +311,184 @@ def test_a_run_that_has_only_its_settings_starts_from_its_first_step(tmp_path: P
     assert told == [128, 256, 384, 512, 640, 768]
     first, second = (load_policy(r.policy_path).agent.state_dict() for r in (whole, started))
     assert_same(first, second)
+
+
+def files(run_dir: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(run_dir.iterdir())}
+
+
+def evaluations(run_dir: Path) -> list[tuple[int, float]]:
+    """Step and value of each mean return that an evaluation has logged."""
+    steps, values = learning_curve(run_dir, "eval/mean_reward")
+    return list(zip(steps.tolist(), values.tolist(), strict=True))
+
+
+def test_training_ends_with_an_evaluation_that_is_saved_and_logged(tmp_path: Path) -> None:
+    result = train(config(tmp_path, eval_episodes=20), progress=False)
+    assert result.evaluation is not None
+    assert len(result.evaluation.returns) == 20
+    saved = SavedEvaluation.load(result.run_dir)
+    assert saved is not None
+    assert (saved.timesteps, saved.episodes) == (768, 20)
+    assert saved.greedy.mean_return == result.evaluation.mean
+    assert saved.sampled is None
+    ((step, value),) = evaluations(result.run_dir)
+    assert step == 768
+    assert value == pytest.approx(result.evaluation.mean)
+    assert train(config(tmp_path, eval_episodes=0), progress=False).evaluation is None
+
+
+def test_a_finished_run_is_not_evaluated_again_and_one_without_an_evaluation_is(
+    tmp_path: Path,
+) -> None:
+    result = train(config(tmp_path, eval_episodes=20), progress=False)
+    before = files(result.run_dir)
+    again = resume(result.run_dir, progress=False)
+    assert (again.timesteps, again.resumed_from, again.evaluation) == (768, 768, None)
+    assert files(result.run_dir) == before
+    (result.run_dir / "evaluation.json").unlink()
+    lacking = resume(result.run_dir, compare=True, progress=False)
+    assert lacking.evaluation is not None
+    np.testing.assert_array_equal(lacking.evaluation.returns, result.evaluation.returns)  # type: ignore[union-attr]
+    saved = SavedEvaluation.load(result.run_dir)
+    assert saved is not None
+    assert saved.without_memory is not None
+    longer = resume(result.run_dir, total_timesteps=1024, progress=False)
+    assert longer.resumed_from == 768
+    assert longer.evaluation is not None
+    assert [step for step, _ in evaluations(result.run_dir)][-1] == 1024
+
+
+def test_a_finished_run_without_its_policy_gets_it_back(tmp_path: Path) -> None:
+    result = train(config(tmp_path), progress=False)
+    before = load_policy(result.policy_path)
+    result.policy_path.unlink()
+    resume(result.run_dir, progress=False)
+    again = load_policy(result.policy_path)
+    assert_same(before.agent.state_dict(), again.agent.state_dict())
+    assert before.summary == again.summary
+
+
+def test_a_signal_while_the_run_is_evaluated_ends_it_and_resuming_evaluates_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play = Policy.predict
+
+    def predict_and_press_ctrl_c(policy: Policy, *arguments: Any, **named: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        monkeypatch.setattr(Policy, "predict", play)
+        return play(policy, *arguments, **named)
+
+    monkeypatch.setattr(Policy, "predict", predict_and_press_ctrl_c)
+    result = train(config(tmp_path, eval_episodes=500), progress=False)
+    assert (result.timesteps, result.stopped_by) == (768, signal.SIGINT)
+    assert result.evaluation is None
+    assert not (result.run_dir / "evaluation.json").exists()
+    resumed = resume(result.run_dir, progress=False)
+    assert resumed.stopped_by is None
+    assert resumed.evaluation is not None
+    assert len(resumed.evaluation.returns) == 500
+
+
+class Forever(Dying):
+    """Never ends; action 0 pays."""
+
+    def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
+        return np.zeros(2, np.float32), 1.0 - action, False, False, {}
+
+
+def test_a_task_that_never_ends_is_trained_and_its_evaluation_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recurrent_rl.evaluation.STEP_LIMIT", 50)
+    gym.register("Forever-v0", lambda **_: Forever(), disable_env_checker=True)
+    try:
+        result = train(config(tmp_path, "Forever-v0", eval_episodes=3), progress=False)
+    finally:
+        gym.registry.pop("Forever-v0")
+    assert result.evaluation is not None
+    assert (len(result.evaluation.returns), result.evaluation.unfinished) == (0, 3)
+    assert evaluations(result.run_dir) == []
+    assert learning_curve(result.run_dir, "eval/unfinished_episodes")[1].tolist() == [3]
+    with pytest.raises(UserError, match=r"no episode .* within 50 steps.*--max-steps N"):
+        load_run(result.run_dir)
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_fewer_steps_than_a_run_has_are_refused_and_every_file_stays(
+    tmp_path: Path, edited: bool
+) -> None:
+    result = train(config(tmp_path, eval_episodes=5), progress=False)
+    if edited:
+        save_config(config(tmp_path, total_timesteps=300), result.run_dir)
+    before = files(result.run_dir)
+    with pytest.raises(UserError, match=r"768 steps already, more than total_timesteps 300\."):
+        resume(result.run_dir, total_timesteps=None if edited else 300, progress=False)
+    assert files(result.run_dir) == before
+    resume(result.run_dir, total_timesteps=700, progress=False)  # a part of the last rollout
+
+
+def test_a_run_that_is_extended_says_how_far_the_schedules_jump(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = config(tmp_path, learning_rate=0.006, ent_coef=0.012)
+    result = train(settings, progress=False)
+    seen: list[dict[str, float]] = []
+    longer = resume(
+        result.run_dir,
+        total_timesteps=768 * 2,
+        on_iteration=lambda _, scalars: seen.append(scalars),
+    )
+    (note,) = longer.notes
+    assert "new total of 1,536 steps" in note
+    # Of 6 iterations the last is at 1/6 of the start; of 12, the seventh is at 1/2.
+    assert "the learning rate goes from 0.001 to 0.003" in note
+    assert "the entropy bonus goes from 0.002 to 0.006" in note
+    assert seen[0]["train/learning_rate"] == pytest.approx(0.003)
+    assert note in capsys.readouterr().out
+    constant = config(tmp_path, lr_schedule="constant", ent_schedule="constant")
+    result = train(constant, progress=False)
+    assert resume(result.run_dir, total_timesteps=1024, progress=False).notes == ()
+
+
+def test_a_run_whose_total_was_edited_says_so_too_and_an_unchanged_one_says_nothing(
+    tmp_path: Path,
+) -> None:
+    stopped = Trainer(config(tmp_path))
+    stopped.iterate()
+    for total, notes in ((768, 0), (1536, 1)):
+        run_dir = tmp_path / str(total)
+        save_config(config(tmp_path, total_timesteps=total), run_dir)
+        save_checkpoint(stopped, run_dir / FILE_NAME)
+        assert len(resume(run_dir, progress=False).notes) == notes
+
+
+def test_edited_sizes_are_refused_and_every_file_stays(tmp_path: Path) -> None:
+    result = train(config(tmp_path), progress=False)
+    edited = config(tmp_path, num_envs=4, total_timesteps=10_000)
+    save_config(edited, result.run_dir)
+    before = files(result.run_dir)
+    with pytest.raises(UserError, match=r"num_envs 8, where config\.json has 4"):
+        resume(result.run_dir, progress=False)
+    assert files(result.run_dir) == before
+
+
+def test_a_run_goes_on_on_another_device(tmp_path: Path) -> None:
+    result = train(config(tmp_path), progress=False)
+    with_cuda = dataclasses.replace(config(tmp_path), device="cuda:77", total_timesteps=1024)
+    save_config(with_cuda, result.run_dir)
+    with pytest.raises(UserError, match="cuda:77"):
+        resume(result.run_dir, progress=False)
+    assert resume(result.run_dir, device="cpu", progress=False).timesteps == 1024
+    assert resume(result.run_dir, total_timesteps=1152, progress=False).timesteps == 1152
+
+
+def test_an_evaluation_that_fails_says_that_the_run_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise UserError("Mend the environment.")
+
+    monkeypatch.setattr("recurrent_rl.training.evaluate_ways", fail)
+    with pytest.raises(UserError, match=r"is trained and saved in .*: Mend the environment\."):
+        train(config(tmp_path, eval_episodes=5), progress=False)

@@ -14,7 +14,13 @@ from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.envs.batch import BatchEnv
 from recurrent_rl.errors import UserError
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.vectorize import find_spec, known_returns, longest_episode, make_vector_env
+from recurrent_rl.vectorize import (
+    find_spec,
+    known_returns,
+    longest_episode,
+    make_vector_env,
+    stated_returns,
+)
 
 # Its version differs between releases of Gymnasium.
 TAXI = max(env_id for env_id in gym.registry if env_id.startswith("Taxi-"))
@@ -71,6 +77,18 @@ def test_a_module_named_before_the_id_is_imported(
     finally:
         gym.registry.pop("Mine-v0", None)
         sys.modules.pop("my_envs", None)
+
+
+def test_what_can_be_earned_is_asked_without_an_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "not_to_import.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert stated_returns("not_to_import:Nothing-v0", EnvConfig()) == (None, None)
+    assert stated_returns("not_to_import:recurrent_rl/TMaze-v0", EnvConfig()) == (0.0, 1.0)
+    assert stated_returns("recurrent_rl/TMaze-v0", EnvConfig(vectorization="sync"))[0] is None
+    assert stated_returns("CartPole-v1", EnvConfig(flicker=0.5)) == (None, None)
+    assert stated_returns("Acrobot-v1", EnvConfig()) == (None, None)
 
 
 @pytest.mark.parametrize(
