@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import reprlib
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
-from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
+from recurrent_rl.agents.files import PolicyFileError, load_tensors, read_json, save_tensors
 from recurrent_rl.agents.spaces import (
     Leaves,
     leaf_arrays,
@@ -27,6 +30,12 @@ from recurrent_rl.agents.states import MemoryState
 
 KIND = "recurrent_rl.policy"
 VERSION = 1
+MOST_IMAGE_ENTRIES = 2**24
+"""Numbers in an observation that a file may ask for without as many weights: 2048 x 2048 x 4."""
+
+
+class DeviceError(ValueError):
+    """There is no such device on this machine, or PyTorch cannot use it."""
 
 
 class PolicyState(NamedTuple):
@@ -197,7 +206,11 @@ class Policy:
         return Actor(self, deterministic, seed)
 
     def save(self, path: str | Path) -> None:
-        """Write the policy to one data-only `.safetensors` file."""
+        """Write the policy to one data-only `.safetensors` file.
+
+        Raises:
+            FileWriteError: the disk is full, or the folder cannot be written to.
+        """
         text = {
             "observation_space": space_to_json(self.observation_space),
             "action_space": space_to_json(self.action_space),
@@ -258,31 +271,123 @@ class Actor:
 
 
 def load_policy(path: str | Path, device: str = "cpu") -> Policy:
-    """Load a policy file. Nothing in it is executed.
+    """Load a policy file. Nothing in it is executed, and the caller's random state stays as it is.
+
+    A file from anywhere may be tried: no more memory is taken than it has content.
 
     Args:
         path: of a file that `Policy.save` or a training run has written.
         device: where the policy computes.
 
     Raises:
-        PolicyFileError: the file is missing, damaged, of a newer format or no policy.
+        PolicyFileError: the file is missing, damaged, of a newer format or no policy, or its
+            weights are not those of its agent, or not finite.
+        DeviceError: there is no such device.
     """
+    _check_device(device)
     tensors, text = load_tensors(path, KIND, VERSION)
     try:
         names = ("observation_space", "action_space", "agent", "training")
-        fields = {name: json.loads(text[name]) for name in names}
-        agent = ActorCritic(
-            space_from_json(fields["observation_space"]),
-            space_from_json(fields["action_space"]),
-            AgentConfig(**fields["agent"]),
+        fields = {name: read_json(text[name]) for name in names}
+        if not isinstance(fields["training"], dict):
+            raise ValueError("the training summary is no JSON object")
+        config = agent_config(fields["agent"])
+        # No agent reads more numbers than it has weights, but for images.
+        most = max(MOST_IMAGE_ENTRIES, sum(x.numel() for x in tensors.values()))
+        observation_space, action_space = (
+            space_from_json(fields[name], most) for name in ("observation_space", "action_space")
         )
+
+        def build(config: AgentConfig) -> ActorCritic:
+            return ActorCritic(observation_space, action_space, config)
+
+        with _own_surroundings():
+            _check_weights(tensors, config, build)
+            agent = build(config)
         agent.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise PolicyFileError(
-            f"{path} was written by recurrent-rl {text.get('library_version', '?')}, and this "
-            f"version ({_library_version()}) cannot build its agent: {error}"
+            f"{path} was written by recurrent-rl {reprlib.repr(text.get('library_version', '?'))}, "
+            f"and this version ({_library_version()}) cannot build its agent: {error}"
         ) from error
     return Policy(agent.to(device).eval(), fields["training"])
+
+
+@contextlib.contextmanager
+def _own_surroundings() -> Iterator[None]:
+    """Draw from a random state, make tensors of a type and on a device that are not the caller's.
+
+    Afterwards the caller's are as they were.
+    """
+    dtype = torch.get_default_dtype()
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+
+
+def agent_config(fields: Any) -> AgentConfig:
+    """The settings of an agent, from what a file says they are.
+
+    Raises:
+        ValueError: a setting is unknown or makes no sense.
+        TypeError: a setting is of another type.
+    """
+    if not isinstance(fields, dict):
+        raise TypeError(f"the agent's settings are {reprlib.repr(fields)}, not a JSON object")
+    types = {field.name: type(field.default) for field in dataclasses.fields(AgentConfig)}
+    for name, value in fields.items():
+        expected = types.get(name)
+        if expected is None:
+            raise ValueError(f"the agent's settings have {reprlib.repr(name)}, which is unknown")
+        if type(value) is not expected and not (expected is float and type(value) is int):
+            raise TypeError(f"{name} is {reprlib.repr(value)}, not of type {expected.__name__}")
+    return AgentConfig(**fields)
+
+
+def _check_weights(
+    tensors: dict[str, Tensor], config: AgentConfig, build: Callable[[AgentConfig], ActorCritic]
+) -> None:
+    """Refuse tensors that are not an agent's, before there is any memory for it.
+
+    Args:
+        tensors: by name.
+        config: the agent's.
+        build: makes the agent.
+
+    Raises:
+        ValueError: a tensor is missing, needless, of another shape or type, or not finite.
+    """
+    layers = max(config.encoder_layers, 0 if config.memory == "none" else config.num_layers)
+    if layers > len(tensors):
+        raise ValueError(f"{layers:,} layers are made of {len(tensors):,} tensors")
+    # On this device tensors have a shape and no content, so no gates can be set for a horizon.
+    with torch.device("meta"):
+        expected = build(dataclasses.replace(config, horizon=0)).state_dict()
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors:
+            raise ValueError(f"the tensor {name!r} is missing")
+        if name not in expected:
+            raise ValueError(f"there is no tensor {reprlib.repr(name)} in such an agent")
+        found = [(x.dtype, list(x.shape)) for x in (tensors[name], expected[name])]
+        if found[0] != found[1]:
+            (dtype, shape), (right_dtype, right_shape) = found
+            raise ValueError(
+                f"{name} is of {dtype} and shape {shape}; expected {right_dtype} and {right_shape}"
+            )
+    for name, x in tensors.items():
+        if not torch.isfinite(x).all():
+            raise ValueError(f"{name} holds NaN or infinity; train the policy anew")
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"Device {device!r} cannot be used ({reason}); try cpu.") from error
 
 
 def _library_version() -> str:
