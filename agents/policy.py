@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import json
 import reprlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from recurrent_rl.agents.files import PolicyFileError, load_tensors, read_json, 
 from recurrent_rl.agents.spaces import (
     Leaves,
     leaf_arrays,
+    leaf_spaces,
     space_from_json,
     space_to_json,
     stack_observations,
@@ -59,6 +60,7 @@ class Policy:
         self.agent = agent
         self.summary = summary or {}
         self._generator: torch.Generator | None = None
+        self._first_leaf = next(iter(leaf_spaces(agent.observation_space).items()))
 
     @property
     def observation_space(self) -> gym.Space[Any]:
@@ -187,14 +189,14 @@ class Policy:
 
     def _is_batched(self, observation: Any) -> bool:
         """Whether there is a batch axis: judged by the first leaf's number of dimensions."""
-        space, value = self.observation_space, observation
-        while isinstance(space, (gym.spaces.Dict, gym.spaces.Tuple)):
-            key: Any = next(iter(space.spaces)) if isinstance(space, gym.spaces.Dict) else 0
+        path, leaf = self._first_leaf
+        value = observation
+        for key in path.split("/") if path else ():
             try:
-                space, value = space[key], value[key]
-            except (KeyError, IndexError, TypeError):
+                value = value[key] if isinstance(value, Mapping) else value[int(key)]
+            except (LookupError, TypeError, ValueError):
                 return True  # not of this space: reading the leaves says what is missing
-        return np.ndim(value) > len(space.shape or ())
+        return np.ndim(value) > len(leaf.shape or ())
 
     def actor(self, deterministic: bool = True, seed: int | None = None) -> Actor:
         """A player of one stream that keeps the state itself.
@@ -291,7 +293,7 @@ def load_policy(path: str | Path, device: str = "cpu") -> Policy:
         fields = {name: read_json(text[name]) for name in names}
         if not isinstance(fields["training"], dict):
             raise ValueError("the training summary is no JSON object")
-        config = agent_config(fields["agent"])
+        config = _agent_config(fields["agent"])
         # No agent reads more numbers than it has weights, but for images.
         most = max(MOST_IMAGE_ENTRIES, sum(x.numel() for x in tensors.values()))
         observation_space, action_space = (
@@ -328,7 +330,7 @@ def _own_surroundings() -> Iterator[None]:
             torch.set_default_dtype(dtype)
 
 
-def agent_config(fields: Any) -> AgentConfig:
+def _agent_config(fields: Any) -> AgentConfig:
     """The settings of an agent, from what a file says they are.
 
     Raises:

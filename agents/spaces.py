@@ -22,8 +22,10 @@ Leaves: TypeAlias = dict[str, Tensor]
 LEAF_TYPES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 FLOAT32_MAX = np.finfo(np.float32).max
 _DTYPES = frozenset(
-    ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-    + ("float16", "float32", "float64")
+    {
+        *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+        *("float16", "float32", "float64"),
+    }
 )
 """Types that PyTorch and a file can hold: not longdouble, nor those of the other byte order."""
 MOST_VALUES = 2**26

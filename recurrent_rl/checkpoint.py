@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recurrent_rl.agents.files import load_tensors, save_tensors
+from recurrent_rl.agents.files import load_tensors, read_json, save_tensors
 from recurrent_rl.errors import UserError
 from recurrent_rl.trainer import Trainer
 
@@ -73,20 +73,26 @@ def load_checkpoint(trainer: Trainer, path: Path) -> bool:
         UserError: the checkpoint does not fit the trainer's agent or environment.
     """
     tensors, text = load_tensors(path, KIND, VERSION)
-    metadata = json.loads(text["state"])
+    try:
+        return _restore(trainer, tensors, read_json(text["state"]))
+    except UserError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UserError(
+            f"The checkpoint {path} does not fit the agent and environment that config.json "
+            f"describes: {error!r}. Put back the settings or the checkpoint, or train anew."
+        ) from error
+
+
+def _restore(trainer: Trainer, tensors: dict[str, Tensor], metadata: Any) -> bool:
     groups: dict[str, dict[str, Tensor]] = {}
     for name, x in tensors.items():
         group, _, rest = name.partition("/")
         groups.setdefault(group, {})[rest] = x
     collector = trainer.collector
-    try:
-        trainer.agent.load_state_dict(groups["agent"])
-        trainer.advantage_normaliser.load_state_dict(groups["advantages"])
-        _load_optimizer_tensors(trainer.optimizer, groups.get("optimizer", {}))
-    except (RuntimeError, KeyError) as error:
-        raise UserError(
-            f"The checkpoint {path} does not fit the agent that config.json describes: {error}"
-        ) from error
+    trainer.agent.load_state_dict(groups["agent"])
+    trainer.advantage_normaliser.load_state_dict(groups["advantages"])
+    _load_optimizer_tensors(trainer.optimizer, groups.get("optimizer", {}))
     trainer.generator.set_state(groups["generator"]["shuffle"])
     collector.generator.set_state(groups["generator"]["sample"])
     trainer.iteration = metadata["iteration"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recurrent_rl.errors import UserError
-from recurrent_rl.terminal import escape, make_console, parse
+from recurrent_rl.terminal import make_console, parse
 
 # Each command imports what it needs when it runs: `recurrent-rl envs` needs no PyTorch.
 if TYPE_CHECKING:
@@ -48,7 +50,9 @@ def train_command(arguments: Sequence[str]) -> int:
     console.print(f"Trained for {result.timesteps:,} steps in {result.seconds:.0f} s.")
     if result.stopped_by is not None:
         console.print(f"Stopped early; everything is saved in {result.run_dir}", soft_wrap=True)
-        console.print(f"Go on:     recurrent-rl train --resume {result.run_dir}", soft_wrap=True)
+        console.print(
+            f"Go on:     recurrent-rl train --resume {_quoted(result.run_dir)}", soft_wrap=True
+        )
         return 128 + result.stopped_by
     config = load_config(result.run_dir)
     status = 0
@@ -62,12 +66,22 @@ def train_command(arguments: Sequence[str]) -> int:
                 monitor.log(evaluation.scalars(), result.timesteps)
     for label, text in (
         ("Policy", str(result.policy_path)),
-        ("Watch", f"recurrent-rl monitor {config.log_dir}"),
-        ("Evaluate", f"recurrent-rl evaluate {result.run_dir}"),
-        ("Import", f'recurrent_rl.load_policy("{result.policy_path}").actor()'),
+        ("Watch", f"recurrent-rl monitor {_quoted(config.log_dir)}"),
+        ("Evaluate", f"recurrent-rl evaluate {_quoted(result.run_dir)}"),
+        ("Import", f"recurrent_rl.load_policy({_in_python(result.policy_path)}).actor()"),
     ):
-        console.print(f"{label + ':':10} {escape(text)}", soft_wrap=True, highlight=False)
+        console.print(f"{label + ':':10} {text}", soft_wrap=True, highlight=False)
     return status
+
+
+def _quoted(path: str | Path) -> str:
+    """A path as one word of a shell's command."""
+    return shlex.quote(str(path))
+
+
+def _in_python(path: Path) -> str:
+    """A path as a string of Python's."""
+    return json.dumps(str(path), ensure_ascii=False)
 
 
 # ---------------------------------------------------------------------------------- evaluate
@@ -141,7 +155,7 @@ def evaluate_and_print(asked: EvaluateArguments, console: Console) -> tuple[int,
         table.add_row(
             WAYS[name].label,
             f"{result.mean:.4g}",
-            f"[{low:.4g}, {high:.4g}]".replace("[", r"\["),
+            f"[{low:.4g}, {high:.4g}]",
             f"{result.lengths.mean():.4g}",
             "-" if result.success_rate is None else f"{result.success_rate:.1%}",
         )
@@ -214,8 +228,7 @@ def envs_command(arguments: Sequence[str]) -> int:
 
 def _describe(space: Any) -> str:
     """A space in a word: the bounds of a Box have no room in a table."""
-    short = f"Box{space.shape}" if type(space).__name__ == "Box" else str(space)
-    return escape(short)
+    return f"Box{space.shape}" if type(space).__name__ == "Box" else str(space)
 
 
 def _figure(value: float | None) -> str:
@@ -346,13 +359,13 @@ def benchmark_command(arguments: Sequence[str]) -> int:
         # With those of other settings in the same folder, which --name has told apart.
         _compare([path for path in find_runs([out]) if is_evaluated(path)], out, console)
     for run_dir, reason in outcome.failed.items():
-        console.print(f"Failed: {run_dir}: {escape(reason)}  (see its log.txt)", soft_wrap=True)
+        console.print(f"Failed: {run_dir}: {reason}  (see its log.txt)", soft_wrap=True)
     if outcome.stopped_by is not None:
         console.print(f"Stopped early; {len(done)} of {len(jobs)} runs are done.")
     if len(done) < len(jobs):
         console.print("Go on: the same command again.")
     else:
-        console.print(f"Watch:    recurrent-rl monitor {out}", soft_wrap=True)
+        console.print(f"Watch:    recurrent-rl monitor {_quoted(out)}", soft_wrap=True)
     if outcome.stopped_by is not None:
         return 128 + outcome.stopped_by
     return 1 if outcome.failed else 0

@@ -293,7 +293,7 @@ class TrainConfig:
             agent, env = AgentConfig(**fields.pop("agent")), EnvConfig.from_dict(fields.pop("env"))
             chosen = tuple(fields.pop("chosen", ()))
             return cls(**fields, agent=agent, env=env, chosen=chosen)
-        except (TypeError, KeyError, ValueError) as error:
+        except (TypeError, LookupError, ValueError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"The run's config.json cannot be read ({error}). Was it written by another "
                 "version of recurrent-rl, or edited?"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from recurrent_rl.agents.files import write_atomically
+from recurrent_rl.agents.files import remove_leftovers, write_atomically
 from recurrent_rl.checkpoint import FILE_NAME as CHECKPOINT
 from recurrent_rl.checkpoint import load_checkpoint, save_checkpoint
 from recurrent_rl.config import TrainConfig
@@ -90,6 +90,7 @@ def resume(
     if total_timesteps is not None:
         config = dataclasses.replace(config, total_timesteps=total_timesteps)
     with locked(run_dir):
+        remove_leftovers(run_dir)
         trainer = Trainer(config)
         checkpoint = run_dir / CHECKPOINT
         if checkpoint.exists() and not load_checkpoint(trainer, checkpoint) and progress:
@@ -105,7 +106,7 @@ def locked(run_dir: Path) -> AbstractContextManager[object]:
         A context at whose end the folder is free again.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it, or the folder cannot be written to.
     """
     try:
         return FileLock(run_dir / LOCK).acquire(timeout=0)
@@ -114,6 +115,11 @@ def locked(run_dir: Path) -> AbstractContextManager[object]:
             f"Another process is training {run_dir}. Wait until it has ended, or stop it; then "
             f"recurrent-rl train --resume {run_dir} goes on from there."
         ) from None
+    except OSError as error:
+        raise UserError(
+            f"{run_dir} cannot be written to ({error}). See that it is a folder that you may write "
+            "to, and that there is room on its disk."
+        ) from error
 
 
 def load_config(run_dir: Path) -> TrainConfig:
@@ -128,7 +134,14 @@ def load_config(run_dir: Path) -> TrainConfig:
             f"{run_dir} holds no run: there is no {CONFIG} in it. Name a run folder, such as one "
             "of those in runs/."
         )
-    return TrainConfig.from_json(path.read_text())
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); it should be UTF-8 text, as training writes it. "
+            "Copy it from a backup, or train anew."
+        ) from error
+    return TrainConfig.from_json(text)
 
 
 def save_config(config: TrainConfig, run_dir: Path) -> None:
