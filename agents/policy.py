@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import reprlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, read_json, save_tensors
@@ -294,18 +296,19 @@ def load_policy(path: str | Path, device: str = "cpu") -> Policy:
         if not isinstance(fields["training"], dict):
             raise ValueError("the training summary is no JSON object")
         config = _agent_config(fields["agent"])
+        entries = sum(x.numel() for x in tensors.values())
         # No agent reads more numbers than it has weights, but for images.
-        most = max(MOST_IMAGE_ENTRIES, sum(x.numel() for x in tensors.values()))
+        most = max(MOST_IMAGE_ENTRIES, entries)
         observation_space, action_space = (
             space_from_json(fields[name], most) for name in ("observation_space", "action_space")
         )
 
-        def build(config: AgentConfig) -> ActorCritic:
-            return ActorCritic(observation_space, action_space, config)
-
-        with _own_surroundings():
-            _check_weights(tensors, config, build)
-            agent = build(config)
+        layers = max(config.encoder_layers, 0 if config.memory == "none" else config.num_layers)
+        if layers > len(tensors):
+            raise ValueError(f"{layers:,} layers are made of {len(tensors):,} tensors")
+        with _own_surroundings(), _Frugal(2 * entries):  # half of it for what building needs beside
+            agent = ActorCritic(observation_space, action_space, config)
+        _check_weights(tensors, agent.state_dict())
         agent.load_state_dict(tensors)
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise PolicyFileError(
@@ -349,37 +352,44 @@ def _agent_config(fields: Any) -> AgentConfig:
     return AgentConfig(**fields)
 
 
-def _check_weights(
-    tensors: dict[str, Tensor], config: AgentConfig, build: Callable[[AgentConfig], ActorCritic]
-) -> None:
-    """Refuse tensors that are not an agent's, before there is any memory for it.
+class _Frugal(TorchFunctionMode):
+    """Lets PyTorch make so many weights and no more.
 
     Args:
-        tensors: by name.
-        config: the agent's.
-        build: makes the agent.
+        entries: of all tensors together that `torch.empty` makes, as it does for every weight.
+    """
+
+    def __init__(self, entries: int) -> None:
+        super().__init__()
+        self.left = entries
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.empty:
+            self.left -= math.prod(args if isinstance(args[0], int) else args[0])
+            if self.left < 0:
+                raise ValueError("such an agent has more weights than the file")
+        return func(*args, **(kwargs or {}))
+
+
+def _check_weights(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Refuse tensors by name that are not of the expected names, shapes and types, or not finite.
 
     Raises:
-        ValueError: a tensor is missing, needless, of another shape or type, or not finite.
+        ValueError: says which tensor, and what is wrong with it.
     """
-    layers = max(config.encoder_layers, 0 if config.memory == "none" else config.num_layers)
-    if layers > len(tensors):
-        raise ValueError(f"{layers:,} layers are made of {len(tensors):,} tensors")
-    # On this device tensors have a shape and no content, so no gates can be set for a horizon.
-    with torch.device("meta"):
-        expected = build(dataclasses.replace(config, horizon=0)).state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         if name not in tensors:
             raise ValueError(f"the tensor {name!r} is missing")
         if name not in expected:
             raise ValueError(f"there is no tensor {reprlib.repr(name)} in such an agent")
-        found = [(x.dtype, list(x.shape)) for x in (tensors[name], expected[name])]
-        if found[0] != found[1]:
-            (dtype, shape), (right_dtype, right_shape) = found
+        x, right = tensors[name], expected[name]
+        if (x.dtype, x.shape) != (right.dtype, right.shape):
             raise ValueError(
-                f"{name} is of {dtype} and shape {shape}; expected {right_dtype} and {right_shape}"
+                f"{name} is of {x.dtype} and shape {list(x.shape)}; expected {right.dtype} and "
+                f"{list(right.shape)}"
             )
-    for name, x in tensors.items():
         if not torch.isfinite(x).all():
             raise ValueError(f"{name} holds NaN or infinity; train the policy anew")
 

@@ -359,7 +359,9 @@ def _space_from_json(fields: Any) -> gym.Space[Any]:
         )
         return spaces.Box(low, high, dtype=dtype.type)
     if kind == "Discrete":
-        given = {"dtype": _dtype(fields["dtype"]).type} if "dtype" in fields else {}
+        given: dict[str, Any] = {}
+        if "dtype" in fields:
+            given["dtype"] = _dtype(fields["dtype"]).type
         return spaces.Discrete(fields["n"], start=fields["start"], **given)
     if kind == "MultiDiscrete":
         dtype = _dtype(fields["dtype"])
@@ -379,7 +381,8 @@ def _space_from_json(fields: Any) -> gym.Space[Any]:
 def _dtype(name: Any) -> np.dtype[Any]:
     if name not in _DTYPES:
         raise ValueError(f"{reprlib.repr(name)} is no type of numbers")
-    return np.dtype(name)
+    dtype: np.dtype[Any] = np.dtype(name)
+    return dtype
 
 
 def _shape(value: Any) -> list[int]:
