@@ -130,7 +130,7 @@ def test_a_key_clashes_with_an_input_of_the_agents_own_only_where_it_has_one() -
     space = spaces.Dict({"previous_reward": box, "x": spaces.Dict({"previous_action": box})})
     ActorCritic(space, action, AgentConfig(hidden_size=4, encoder_size=4))
     with pytest.raises(
-        UnsupportedSpaceError, match="key 'previous_reward'.*Set previous_reward to"
+        UnsupportedSpaceError, match=r"key 'previous_reward'.*Set previous_reward to"
     ):
         ActorCritic(space, action, AgentConfig(previous_reward=True))
     with pytest.raises(UnsupportedSpaceError, match="key 'previous_action'"):
@@ -149,8 +149,8 @@ def test_a_key_of_the_environments_is_seen_also_where_an_episode_starts() -> Non
 
 
 def test_a_leaf_without_entries_beside_others_has_no_part_in_what_is_computed() -> None:
-    full = {"d": spaces.Box(-1, 1, (2,))}
-    empty = {
+    full: dict[str, gym.Space[Any]] = {"d": spaces.Box(-1, 1, (2,))}
+    empty: dict[str, gym.Space[Any]] = {
         "a": spaces.Dict({}),
         "b": spaces.Box(-1, 1, (0, 4, 3)),
         "c": spaces.Box(0, 255, (0, 3), np.uint8),

@@ -141,7 +141,7 @@ except FileWriteError as error:
 
 def test_a_write_into_no_folder_is_refused_with_the_fix(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(FileWriteError, match="See that .*file is a folder that you may write to"):
+    with pytest.raises(FileWriteError, match=r"See that .*file is a folder that you may write to"):
         write_atomically(tmp_path / "file" / "x", b"new")
     with pytest.raises(FileWriteError, match="cannot be written"):
         write_atomically(tmp_path, b"new")  # a folder where a file is to be
@@ -216,7 +216,7 @@ def test_a_header_with_a_forged_entry_is_refused(tmp_path: Path, entry: str) -> 
     text = '"__metadata__": {"kind": "thing", "format_version": "1", "sha256": "0"}'
     for header in (f'{{{text}, "x": {entry}}}', f'{{"x": {entry}, "x": {entry}, {text}}}'):
         path = with_header(tmp_path / "x", header, bytes(4))
-        with pytest.raises(PolicyFileError, match="was altered|is truncated"):
+        with pytest.raises(PolicyFileError, match=r"was altered|is truncated"):
             load_tensors(path, "thing", 1)
 
 
@@ -253,7 +253,7 @@ def test_a_header_of_a_hundred_thousand_tensors_is_refused_at_once(tmp_path: Pat
 def test_a_format_version_that_is_none_is_refused(tmp_path: Path, version: str) -> None:
     text = {"kind": "thing", "format_version": version}
     header = json.dumps({"__metadata__": text})
-    with pytest.raises(PolicyFileError, match="its format version is .*, which is none"):
+    with pytest.raises(PolicyFileError, match=r"its format version is .*, which is none"):
         load_tensors(with_header(tmp_path / "x", header), "thing", 1)
 
 

@@ -28,6 +28,7 @@ from recurrent_rl.agents.spaces import (
     storage_dtype,
 )
 
+BOOL: Any = np.bool_  # Gymnasium takes it, and its types do not say so
 PIXELS = spaces.Dict({"pixels": spaces.Box(0, 255, (4, 5, 3), np.uint8)})
 NESTED = spaces.Dict(
     {
@@ -198,7 +199,7 @@ def test_a_number_too_large_for_float32_counts_as_infinite() -> None:
         spaces.Box(
             np.array([0, 2**63], np.uint64), np.array([1, 2**64 - 1], np.uint64), dtype=np.uint64
         ),
-        spaces.Box(0, 1, (2,), np.bool_),
+        spaces.Box(0, 1, (2,), dtype=BOOL),
         spaces.MultiDiscrete(np.array(5)),
         spaces.Tuple((spaces.Dict({}), spaces.Discrete(2))),
         NESTED,
@@ -280,7 +281,9 @@ def test_an_unsupported_action_space_is_refused_by_name(space: gym.Space[Any]) -
 EXAMPLES = pytest.mark.parametrize(
     "examples", [60, pytest.param(3000, marks=pytest.mark.slow)], ids=["few", "many"]
 )
-integer_types = st.sampled_from([np.int8, np.int32, np.int64, np.uint8, np.uint16, np.uint64])
+integer_types: st.SearchStrategy[Any] = st.sampled_from(
+    [np.int8, np.int32, np.int64, np.uint8, np.uint16, np.uint64]
+)
 float_types = st.sampled_from([np.float16, np.float32, np.float64])
 
 
@@ -392,7 +395,7 @@ def exactly(space: gym.Space[Any]) -> Any:
     ids=str,
 )
 def test_json_of_no_space_is_refused(fields: Any) -> None:
-    with pytest.raises(ValueError, match="[a-z]"):
+    with pytest.raises(ValueError, match=r"[a-z]"):
         space_from_json(fields)
 
 

@@ -56,11 +56,9 @@ def test_a_saved_stream_goes_on_where_it_was() -> None:
 
 
 def test_fresh_streams_of_the_same_seeds_are_the_same_to_the_last_byte() -> None:
-    filled = np.full((4, BLOCK), np.pi)  # its memory, freed, is what NumPy hands out next
     states = []
-    for _ in range(2):
-        del filled
+    for number in (1.0, 2.0):
+        np.full((4, BLOCK), number)  # freed at once: NumPy hands out its memory next
         states.append({name: x.tobytes() for name, x in Streams(range(4)).state_dict().items()})
-        filled = np.full((4, BLOCK), np.pi)
     assert states[0] == states[1]
     assert not np.frombuffer(states[0]["uniform"]).any()

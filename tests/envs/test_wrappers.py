@@ -13,7 +13,7 @@ from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
 class Counting(gym.Env[Any, Any]):
     """Observes [1, 2, 3] times the step's number, from 1."""
 
-    observation_space = spaces.Box(-1e6, 1e6, (3,), np.float32)
+    observation_space: gym.Space[Any] = spaces.Box(-1e6, 1e6, (3,), np.float32)
     action_space = spaces.Discrete(2)
     t = 0
 
@@ -100,6 +100,9 @@ def test_flicker_needs_a_probability(probability: float) -> None:
         Flicker(Counting(), probability)
 
 
+BOOL: Any = np.bool_  # Gymnasium takes it, and its types do not say so
+
+
 class Sampling(Counting):
     """Observes samples of a space."""
 
@@ -124,8 +127,8 @@ class Sampling(Counting):
         spaces.Box(-np.inf, np.inf, (), np.float64),
         spaces.Box(5, 9, (), np.int64),
         spaces.Box(5, 9, (), np.uint8),
-        spaces.Box(0, 1, (), np.bool_),
-        spaces.Box(0, 1, (3,), np.bool_),
+        spaces.Box(0, 1, (), dtype=BOOL),
+        spaces.Box(0, 1, (3,), dtype=BOOL),
         spaces.Box(-128, -3, (2, 2), np.int8),
         spaces.Box(1, 2, (3,), np.float16),
         spaces.Box(-1, 1, (0,)),
@@ -150,12 +153,13 @@ def test_a_single_number_can_have_noise(dtype: Any) -> None:
 
 
 def test_entries_of_any_type_can_be_hidden() -> None:
-    for dtype in (np.bool_, np.uint8, np.int64, np.float16):
+    types: list[Any] = [np.bool_, np.uint8, np.int64, np.float16]
+    for dtype in types:
         env = HideIndices(Sampling(spaces.Box(0, 1, (3,), dtype)), [1])
         assert (play(env, 5).shape, env.observation_space.dtype) == ((5, 2), dtype)
 
 
 @pytest.mark.parametrize("std", [-0.1, np.nan, np.inf])
 def test_noise_needs_a_standard_deviation(std: float) -> None:
-    with pytest.raises(ValueError, match="std is .* must be a finite number"):
+    with pytest.raises(ValueError, match=r"std is .* must be a finite number"):
         ObservationNoise(Counting(), std)

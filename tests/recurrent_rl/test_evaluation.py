@@ -1,5 +1,6 @@
 """Evaluation: unbiased, the same in both autoreset modes, and honest about spaces."""
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +13,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.errors import UserError
-from recurrent_rl.evaluation import confidence_interval, evaluate
+from recurrent_rl.evaluation import SavedEvaluation, confidence_interval, evaluate
 from recurrent_rl.vectorize import make_vector_env
 
 
@@ -117,3 +118,27 @@ def test_the_interval_of_a_mean_covers_it_as_often_as_it_says() -> None:
         low, high = confidence_interval(rng.exponential(1.0, 400))
         inside += low <= 1.0 <= high
     assert inside / 2000 == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe",
+        b"{",
+        b"[]",
+        b"null",
+        b"7",
+        b"[" * 5000,
+        b'{"greedy": null, "sampled": null, "without_memory": null}',
+        b'{"timesteps": "", "episodes": 1, "greedy": GOOD, "sampled": null, "without_memory": 0}',
+        b'{"timesteps": 1, "episodes": 1, "greedy": {}, "sampled": null, "without_memory": null}',
+        b'{"timesteps": 1, "episodes": 1, "greedy": [1], "sampled": null, "without_memory": null}',
+    ],
+)
+def test_a_saved_evaluation_that_cannot_be_read_is_told_with_the_fix(
+    content: bytes, tmp_path: Path
+) -> None:
+    good = b'{"mean_return": 1, "ci95": [0, 2], "mean_length": 3, "success_rate": null}'
+    (tmp_path / "evaluation.json").write_bytes(content.replace(b"GOOD", good))
+    with pytest.raises(UserError, match=r"evaluation.json cannot be read .*recurrent-rl evaluate"):
+        SavedEvaluation.load(tmp_path)

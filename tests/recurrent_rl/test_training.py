@@ -295,3 +295,13 @@ def test_a_run_that_has_only_its_settings_starts_from_its_first_step(tmp_path: P
     assert told == [128, 256, 384, 512, 640, 768]
     first, second = (load_policy(r.policy_path).agent.state_dict() for r in (whole, started))
     assert_same(first, second)
+
+
+def test_going_on_removes_what_a_killed_save_left(tmp_path: Path) -> None:
+    settings = config(tmp_path, total_timesteps=8 * 16)
+    run_dir = train(settings, progress=False).run_dir
+    leftover = run_dir / f".{FILE_NAME}.a1b2_3d4.saving"
+    leftover.touch()
+    resume(run_dir, progress=False)
+    assert not leftover.exists()
+    assert (run_dir / FILE_NAME).exists()
