@@ -77,7 +77,14 @@ def load_checkpoint(trainer: Trainer, path: Path) -> bool:
         return _restore(trainer, tensors, read_json(text["state"]))
     except UserError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+    ) as error:
         raise UserError(
             f"The checkpoint {path} does not fit the agent and environment that config.json "
             f"describes: {error!r}. Put back the settings or the checkpoint, or train anew."
