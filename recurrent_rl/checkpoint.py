@@ -92,6 +92,8 @@ def load_checkpoint(trainer: Trainer, path: Path) -> bool:
 
 
 def _restore(trainer: Trainer, tensors: dict[str, Tensor], metadata: Any) -> bool:
+    if wrong := [name for name, x in tensors.items() if x.is_complex()]:
+        raise TypeError(f"{wrong[0]} holds complex numbers")
     groups: dict[str, dict[str, Tensor]] = {}
     for name, x in tensors.items():
         group, _, rest = name.partition("/")
