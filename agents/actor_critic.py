@@ -32,7 +32,7 @@ from recurrent_rl.agents.settings import (
     from_0_below_1,
     settle,
 )
-from recurrent_rl.agents.spaces import Leaves, check_action_space
+from recurrent_rl.agents.spaces import Leaves, UnsupportedSpaceError, check_action_space
 from recurrent_rl.agents.states import MemoryState, map_state
 
 PREVIOUS_ACTION = "previous_action"
@@ -99,7 +99,7 @@ class Trunk(nn.Module):
         self, leaves: dict[str, gym.Space[Any]], scaling: dict[str, str], config: AgentConfig
     ) -> None:
         super().__init__()
-        silenced = frozenset({PREVIOUS_ACTION, PREVIOUS_REWARD} & leaves.keys())
+        silenced = frozenset(own_inputs(config))
         self.encoder = Encoder(
             leaves, config.encoder_size, config.encoder_layers, config.activation, silenced, scaling
         )
@@ -142,10 +142,11 @@ class ActorCritic(nn.Module):
         self.config = config
         self.reader = Reader(observation_space, hide_indices, scaling)
         self.leaf_spaces = dict(self.reader.leaf_spaces)
-        if taken := {PREVIOUS_ACTION, PREVIOUS_REWARD} & self.leaf_spaces.keys():
-            raise ValueError(
-                f"The observation space has a key {taken.pop()!r}, a name this library uses for "
-                "its own input; rename the key (gymnasium.wrappers.TransformObservation can)."
+        if taken := sorted(own_inputs(config) & self.leaf_spaces.keys()):
+            raise UnsupportedSpaceError(
+                f"The observation space has a key {taken[0]!r}, the name of an input that the "
+                f"agent is to have of its own. Set {taken[0]} to false, or rename the key "
+                "(gymnasium.wrappers.TransformObservation can)."
             )
         if config.previous_action:
             self.leaf_spaces[PREVIOUS_ACTION] = previous_action_space(action_space)
@@ -274,6 +275,12 @@ class ActorCritic(nn.Module):
         if len(states) == 1:
             return states[0]
         return map_state(lambda *parts: torch.cat(parts), *states)
+
+
+def own_inputs(config: AgentConfig) -> set[str]:
+    """The leaves that the agent is fed beside the environment's."""
+    asked = {PREVIOUS_ACTION: config.previous_action, PREVIOUS_REWARD: config.previous_reward}
+    return {path for path, is_asked in asked.items() if is_asked}
 
 
 def previous_action_space(action_space: gym.Space[Any]) -> gym.Space[Any]:

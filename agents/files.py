@@ -7,12 +7,16 @@ SHA-256 digest of all the rest, so that a damaged file is refused and the messag
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
+import reprlib
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +25,12 @@ from torch import Tensor
 
 _KIND, _VERSION, _DIGEST = "kind", "format_version", "sha256"
 _LENGTH_BYTES = 8  # a safetensors file begins with the length of its JSON header
+_MOST_TENSORS = 100_000
+"""In a file: many times as many as a large agent with its optimiser has."""
+_UNFINISHED = ".saving"
+_LEFTOVER = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_UNFINISHED)}")
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What reading JSON of the wrong form raises: no text, too deep, other types than expected."""
 
 
 class PolicyFileError(ValueError):
@@ -45,25 +55,62 @@ def refuse_nonfinite(tensors: Mapping[str, Tensor]) -> None:
             )
 
 
+class FileWriteError(ValueError):
+    """A file cannot be written; what stood under its name before is untouched."""
+
+
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Write a file under a temporary name beside it, flush it to the disk and rename it.
 
     Whoever reads `path` sees the old content or the new, never a part. Missing folders are made.
+    A process that is killed meanwhile leaves the temporary file: see `remove_leftovers`.
+
+    Raises:
+        FileWriteError: the disk is full, or the folder cannot be written to.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=_UNFINISHED
+        )
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+    except BaseException as error:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise FileWriteError(_unwritable(path, error)) from error
         raise
+
+
+def _unwritable(path: Path, error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        fix = f"Make room where {path.parent} lies"
+    else:
+        fix = f"See that {path.parent} is a folder that you may write to"
+    return (
+        f"{path} cannot be written: {error.strerror or error}. {fix}, or choose another folder. "
+        "What the file held before is untouched."
+    )
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Delete the temporary files in a folder that `write_atomically` left when it was killed.
+
+    Safe only while no other process writes into the folder, whose save under way would fail: in a
+    run's folder, under the run's lock. A file that cannot be deleted is left.
+    """
+    for path in Path(folder).iterdir():
+        if _LEFTOVER.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def _umask() -> int:
@@ -83,6 +130,9 @@ def save_tensors(
         metadata: text by name.
         kind: what the file is; a reader asks for it.
         version: of the kind's format.
+
+    Raises:
+        FileWriteError: the disk is full, or the folder cannot be written to.
     """
     tensors = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
     metadata = {**metadata, _KIND: kind, _VERSION: str(version)}
@@ -107,28 +157,46 @@ def load_tensors(
         data = path.read_bytes()
     except FileNotFoundError:
         raise PolicyFileError(f"There is no file {path}{_neighbours(path)}.") from None
-    except OSError as error:
+    except (OSError, MemoryError, ValueError) as error:  # ValueError: no path, by a zero byte in it
         raise PolicyFileError(f"{path} cannot be read: {error}.") from error
     metadata = _read_metadata(path, data)
     if metadata.get(_KIND) != kind:
         raise PolicyFileError(
-            f"{path} is not a {kind} file: it is of kind {metadata.get(_KIND, 'unknown')!r}. "
-            "In a run folder the policy is policy.safetensors, the checkpoint "
-            "checkpoint.safetensors."
+            f"{path} is not a {kind} file: it is of kind "
+            f"{reprlib.repr(metadata.get(_KIND, 'unknown'))}. In a run folder the policy is "
+            "policy.safetensors, the checkpoint checkpoint.safetensors."
         )
     version = metadata.get(_VERSION, "")
-    if version.isdecimal() and int(version) > newest_version:
+    if not re.fullmatch("[1-9][0-9]{0,8}", version):
+        raise PolicyFileError(
+            f"{path} is damaged: its format version is {reprlib.repr(version)}, which is none. "
+            "Copy it again, or use another checkpoint."
+        )
+    if int(version) > newest_version:
         raise PolicyFileError(
             f"{path} has format version {version}; this version of recurrent-rl reads up to "
             f"{newest_version}. Install a newer recurrent-rl."
         )
     try:
         tensors = load(data)
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        same = metadata.pop(_DIGEST, None) == digest(tensors, metadata)
+    except (SafetensorError, AssertionError, RuntimeError, *_UNREADABLE) as error:
         raise PolicyFileError(_altered(path)) from error
-    if metadata.pop(_DIGEST, None) != digest(tensors, metadata):
+    if not same:
         raise PolicyFileError(_altered(path))
     return tensors, metadata
+
+
+def read_json(text: str) -> Any:
+    """What a file's JSON text says.
+
+    Raises:
+        ValueError: it is not JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
 
 
 def digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
@@ -156,14 +224,20 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, str]:
     try:
         header = json.loads(data[_LENGTH_BYTES:header_end])
         metadata = header.pop("__metadata__", {})
-        ends = [entry["data_offsets"][1] for entry in header.values()]
         if not all(isinstance(value, str) for value in metadata.values()):
             raise TypeError("metadata that is no text")
+        ends = [entry["data_offsets"][1] for entry in header.values()]
         expected = header_end + max(ends, default=0)
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        is_short = len(data) < expected
+    except _UNREADABLE as error:
         raise PolicyFileError(_altered(path)) from error
-    if len(data) < expected:
+    if is_short:
         raise PolicyFileError(_truncated(path, data))
+    if len(ends) > _MOST_TENSORS:
+        raise PolicyFileError(
+            f"{path} holds {len(ends):,} tensors, more than any file of recurrent-rl "
+            f"({_MOST_TENSORS:,}). Use a file that recurrent-rl has saved."
+        )
     return dict(metadata)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+import math
+import reprlib
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,15 +17,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.files import (
     PolicyFileError,
     load_tensors,
+    read_json,
     refuse_nonfinite,
     save_tensors,
 )
 from recurrent_rl.agents.preprocessing import scaling_of_format_1
+from recurrent_rl.agents.settings import build
 from recurrent_rl.agents.spaces import (
     ActionMaskError,
     ObservationError,
@@ -39,6 +45,12 @@ from recurrent_rl.agents.states import MemoryState
 KIND = "recurrent_rl.policy"
 VERSION = 2
 """Format 2 tells how observations are preprocessed. Files of format 1 keep how it was done then."""
+MOST_IMAGE_ENTRIES = 2**24
+"""Numbers in an observation that a file may ask for without as many weights: 2048 x 2048 x 4."""
+
+
+class DeviceError(ValueError):
+    """There is no such device on this machine, or PyTorch cannot use it."""
 
 
 class PolicyState(NamedTuple):
@@ -62,6 +74,7 @@ class Policy:
         self.agent = agent
         self.summary = summary or {}
         self._generator = _generator(None)
+        self._first_leaf = next(iter(leaf_spaces(agent.observation_space).items()))
 
     @property
     def observation_space(self) -> gym.Space[Any]:
@@ -217,14 +230,14 @@ class Policy:
 
     def _is_batched(self, observation: Any) -> bool:
         """Whether there is a batch axis: judged by the first leaf's number of dimensions."""
-        space, value = self.observation_space, observation
-        while isinstance(space, (gym.spaces.Dict, gym.spaces.Tuple)):
-            key: Any = next(iter(space.spaces)) if isinstance(space, gym.spaces.Dict) else 0
+        path, leaf = self._first_leaf
+        value = observation
+        for key in path.split("/") if path else ():
             try:
-                space, value = space[key], value[key]
-            except (KeyError, IndexError, TypeError):
+                value = value[key] if isinstance(value, Mapping) else value[int(key)]
+            except (LookupError, TypeError, ValueError):
                 return True  # not of this space: reading the leaves says what is missing
-        return np.ndim(value) > len(space.shape or ())
+        return np.ndim(value) > len(leaf.shape or ())
 
     def actor(self, deterministic: bool = True, seed: int | None = None) -> Actor:
         """A player of one stream that keeps the state itself.
@@ -239,6 +252,7 @@ class Policy:
         """Write the policy to one data-only `.safetensors` file.
 
         Raises:
+            FileWriteError: the disk is full, or the folder cannot be written to.
             NonFiniteError: a weight is NaN or infinite. No file is written or changed.
         """
         refuse_nonfinite(self.agent.state_dict())
@@ -314,42 +328,132 @@ def _generator(seed: int | None) -> torch.Generator:
 
 
 def load_policy(path: str | Path, device: str = "cpu") -> Policy:
-    """Load a policy file. Nothing in it is executed.
+    """Load a policy file. Nothing in it is executed, and the caller's random state stays as it is.
+
+    A file from anywhere may be tried: no more memory is taken than it has content.
 
     Args:
         path: of a file that `Policy.save` or a training run has written.
         device: where the policy computes.
 
     Raises:
-        PolicyFileError: the file is missing, damaged, of a newer format or no policy.
+        PolicyFileError: the file is missing, damaged, of a newer format or no policy, or its
+            weights are not those of its agent, or not finite.
+        DeviceError: there is no such device.
     """
+    _check_device(device)
     tensors, text = load_tensors(path, KIND, VERSION)
     try:
         names = ("observation_space", "action_space", "agent", "training")
-        fields = {name: json.loads(text[name]) for name in names}
-        observation_space = space_from_json(fields["observation_space"])
-        agent = ActorCritic(
-            observation_space,
-            space_from_json(fields["action_space"]),
-            AgentConfig(**fields["agent"]),
-            **_preprocessing(text, observation_space),
+        fields = {name: read_json(text[name]) for name in names}
+        if not isinstance(fields["training"], dict):
+            raise ValueError("the training summary is no JSON object")
+        config = build(AgentConfig, fields["agent"])
+        entries = sum(x.numel() for x in tensors.values())
+        # No agent reads more numbers than it has weights, but for images.
+        most = max(MOST_IMAGE_ENTRIES, entries)
+        observation_space, action_space = (
+            space_from_json(fields[name], most) for name in ("observation_space", "action_space")
         )
+
+        layers = max(config.encoder_layers, 0 if config.memory == "none" else config.num_layers)
+        if layers > len(tensors):
+            raise ValueError(f"{layers:,} layers are made of {len(tensors):,} tensors")
+        with _own_surroundings(), _Frugal(2 * entries):  # half of it for what building needs beside
+            agent = ActorCritic(
+                observation_space, action_space, config, **_preprocessing(text, observation_space)
+            )
+        _check_weights(tensors, agent.state_dict())
         agent.load_state_dict(tensors)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise PolicyFileError(
-            f"{path} was written by recurrent-rl {text.get('library_version', '?')}, and this "
-            f"version ({_library_version()}) cannot build its agent: {error}"
+            f"{path} was written by recurrent-rl {reprlib.repr(text.get('library_version', '?'))}, "
+            f"and this version ({_library_version()}) cannot build its agent: {error}"
         ) from error
     return Policy(agent.to(device).eval(), fields["training"])
 
 
 def _preprocessing(text: dict[str, str], observation_space: gym.Space[Any]) -> dict[str, Any]:
-    """How the policy of a file sees: arguments of `ActorCritic`."""
-    if "preprocessing" in text:
-        found: dict[str, Any] = json.loads(text["preprocessing"])
-        return found
+    """How the policy of a file sees: arguments of `ActorCritic`.
+
+    Raises:
+        LookupError, TypeError, ValueError: it is not what `Policy.save` writes.
+    """
     leaves = leaf_spaces(observation_space)
-    return {"scaling": {path: scaling_of_format_1(space) for path, space in leaves.items()}}
+    if text["format_version"] == "1":
+        return {"scaling": {path: scaling_of_format_1(space) for path, space in leaves.items()}}
+    found = read_json(text["preprocessing"])
+    hidden, scaling = found["hide_indices"], found["scaling"]
+    if not (isinstance(hidden, list) and all(type(index) is int for index in hidden)):
+        raise TypeError(f"hide_indices is {reprlib.repr(hidden)}, not a list of integers")
+    if not isinstance(scaling, dict) or scaling.keys() != leaves.keys():
+        raise ValueError(f"scaling is {reprlib.repr(scaling)}, not of the observation's leaves")
+    return {"hide_indices": hidden, "scaling": scaling}
+
+
+@contextlib.contextmanager
+def _own_surroundings() -> Iterator[None]:
+    """Draw from a random state, make tensors of a type and on a device that are not the caller's.
+
+    Afterwards the caller's are as they were.
+    """
+    dtype = torch.get_default_dtype()
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+
+
+class _Frugal(TorchFunctionMode):
+    """Lets PyTorch make so many weights and no more.
+
+    Args:
+        entries: of all tensors together that `torch.empty` makes, as it does for every weight.
+    """
+
+    def __init__(self, entries: int) -> None:
+        super().__init__()
+        self.left = entries
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.empty:
+            self.left -= math.prod(args if isinstance(args[0], int) else args[0])
+            if self.left < 0:
+                raise ValueError("such an agent has more weights than the file")
+        return func(*args, **(kwargs or {}))
+
+
+def _check_weights(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Refuse tensors by name that are not of the expected names, shapes and types, or not finite.
+
+    Raises:
+        ValueError: says which tensor, and what is wrong with it.
+    """
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors:
+            raise ValueError(f"the tensor {name!r} is missing")
+        if name not in expected:
+            raise ValueError(f"there is no tensor {reprlib.repr(name)} in such an agent")
+        x, right = tensors[name], expected[name]
+        if (x.dtype, x.shape) != (right.dtype, right.shape):
+            raise ValueError(
+                f"{name} is of {x.dtype} and shape {list(x.shape)}; expected {right.dtype} and "
+                f"{list(right.shape)}"
+            )
+        if not torch.isfinite(x).all():
+            raise ValueError(f"{name} holds NaN or infinity; train the policy anew")
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"Device {device!r} cannot be used ({reason}); try cpu.") from error
 
 
 def _library_version() -> str:

@@ -6,6 +6,8 @@ MultiDiscrete or MultiBinary in the space, named by its path. A plain space has 
 
 from __future__ import annotations
 
+import math
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -19,6 +21,15 @@ from torch import Tensor
 Leaves: TypeAlias = dict[str, Tensor]
 LEAF_TYPES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 FLOAT32_MAX = np.finfo(np.float32).max
+_DTYPES = frozenset(
+    {
+        *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+        *("float16", "float32", "float64"),
+    }
+)
+"""Types that PyTorch and a file can hold: not longdouble, nor those of the other byte order."""
+MOST_VALUES = 2**26
+"""Of a Discrete or a MultiDiscrete: their table of vectors takes 8 GiB."""
 
 
 class UnsupportedSpaceError(ValueError):
@@ -72,10 +83,24 @@ def at(path: str) -> str:
 def leaf_spaces(space: gym.Space[Any], path: str = "") -> dict[str, gym.Space[Any]]:
     """The leaves of an observation space by path, in the space's order.
 
+    A leaf or a Dict without entries adds nothing, but must not be all there is.
+
     Raises:
-        UnsupportedSpaceError: a leaf is of another kind, or a key cannot be part of a path.
+        UnsupportedSpaceError: a leaf is of another kind or type, a key cannot be part of a path, or
+            there is nothing to see.
     """
+    found = _leaf_spaces(space, path)
+    if not any(np.prod(leaf.shape or ()) for leaf in found.values()):
+        raise UnsupportedSpaceError(
+            f"The observation space {space}{at(path)} is empty: there is nothing to see. Use one "
+            "with an entry, for example Box(0, 1, (1,)), and observe zero."
+        )
+    return found
+
+
+def _leaf_spaces(space: gym.Space[Any], path: str) -> dict[str, gym.Space[Any]]:
     if isinstance(space, LEAF_TYPES):
+        _check_leaf(space, path)
         return {path: space}
     if not isinstance(space, (spaces.Dict, spaces.Tuple)):
         raise UnsupportedSpaceError(
@@ -90,10 +115,33 @@ def leaf_spaces(space: gym.Space[Any], path: str = "") -> dict[str, gym.Space[An
                 f"The observation space has the key {key!r}; a key must be text, not empty, and "
                 "without '/'. Rename it."
             )
-        found |= leaf_spaces(inner, _join(path, key))
-    if not found and not path:
-        raise UnsupportedSpaceError("The observation space is empty: there is nothing to see.")
+        found |= _leaf_spaces(inner, _join(path, key))
     return found
+
+
+def _check_leaf(space: gym.Space[Any], path: str) -> None:
+    if str(space.dtype) not in _DTYPES:
+        raise UnsupportedSpaceError(
+            f"The observation space {space}{at(path)} is of type {space.dtype}, which PyTorch "
+            "does not have. Use float32; gymnasium.wrappers.TransformObservation can convert it."
+        )
+    if isinstance(space, spaces.MultiDiscrete) and not space.nvec.size:
+        raise UnsupportedSpaceError(
+            f"The observation space {space}{at(path)} has no components. Leave it out, or use "
+            "Box(0, 1, (0,))."
+        )
+    if (values := _count_values(space)) > MOST_VALUES:
+        raise UnsupportedSpaceError(
+            f"The observation space {space}{at(path)} has {values:,} values; there is no memory "
+            f"for a learnt vector of each where they are more than {MOST_VALUES:,}. Use a Box."
+        )
+
+
+def _count_values(space: gym.Space[Any]) -> int:
+    """Values of a Discrete, or of all components of a MultiDiscrete; 0 of others."""
+    if isinstance(space, spaces.Discrete):
+        return int(space.n)
+    return sum(map(int, space.nvec.flat)) if isinstance(space, spaces.MultiDiscrete) else 0
 
 
 def leaf_arrays(space: gym.Space[Any], observation: Any, path: str = "") -> dict[str, NDArray[Any]]:
@@ -213,9 +261,9 @@ def first_nonfinite(arrays: dict[str, NDArray[Any]]) -> tuple[str, int] | None:
 
 def is_image(space: gym.Space[Any]) -> bool:
     """Whether a leaf goes through a convolutional network: bytes, or three dimensions."""
-    return isinstance(space, spaces.Box) and (
-        len(space.shape) == 3 or (len(space.shape) == 2 and space.dtype == np.uint8)
-    )
+    if not isinstance(space, spaces.Box) or 0 in space.shape:
+        return False
+    return len(space.shape) == 3 or (len(space.shape) == 2 and space.dtype == np.uint8)
 
 
 def storage_dtype(space: gym.Space[Any]) -> torch.dtype:
@@ -348,12 +396,21 @@ def check_action_space(space: gym.Space[Any]) -> None:
         UnsupportedSpaceError: names the space and what is supported.
     """
     discrete = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
-    if isinstance(space, discrete):
-        return
-    if not (isinstance(space, spaces.Box) and space.dtype.kind == "f"):
+    is_floats = isinstance(space, spaces.Box) and space.dtype.kind == "f"
+    if not (isinstance(space, discrete) or is_floats) or str(space.dtype) not in _DTYPES:
         raise UnsupportedSpaceError(
             f"The action space {space} is not supported. Use Discrete, MultiDiscrete, MultiBinary "
             "or a Box of floats; gymnasium.wrappers.TransformAction can convert others."
+        )
+    if (values := _count_values(space)) > MOST_VALUES:
+        raise UnsupportedSpaceError(
+            f"The action space {space} has {values:,} actions; {MOST_VALUES:,} are the most that "
+            "there is memory for. Use a Box."
+        )
+    if 0 in (space.shape or ()):
+        raise UnsupportedSpaceError(
+            f"The action space {space} has no components: there is nothing to decide. Use "
+            "Discrete(1) where the agent is only to watch."
         )
 
 
@@ -383,7 +440,10 @@ def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
             "dtype": str(space.dtype),
         }
     if isinstance(space, spaces.MultiBinary):
-        return {"type": "MultiBinary", "n": list(space.shape)}
+        fields = {"type": "MultiBinary", "n": list(space.shape)}
+        # Gymnasium tells MultiBinary([3]) from MultiBinary(3), which is the usual one.
+        is_sequence = len(space.shape) == 1 and not isinstance(space.n, int)
+        return fields | {"sequence": True} if is_sequence else fields
     if isinstance(space, spaces.Dict):
         # A list keeps the order, which the leaves follow.
         inner = [[key, space_to_json(s)] for key, s in space.spaces.items()]
@@ -393,37 +453,83 @@ def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
     raise UnsupportedSpaceError(f"The space {space} cannot be saved.")
 
 
-def space_from_json(fields: dict[str, Any]) -> gym.Space[Any]:
+def space_from_json(fields: Any, most_entries: int | None = None) -> gym.Space[Any]:
     """The space that `space_to_json` wrote.
 
+    Args:
+        fields: JSON values, which may come from anywhere.
+        most_entries: of all Boxes together, whose bounds take memory; None: any number.
+
     Raises:
-        ValueError: the type is unknown.
+        ValueError: they are of no space, or of one with more entries.
     """
+    try:
+        if most_entries is not None and (entries := _box_entries(fields)) > most_entries:
+            raise ValueError(f"the space has {entries:,} entries, more than {most_entries:,}")
+        return _space_from_json(fields)
+    except (TypeError, LookupError, ArithmeticError, AssertionError, RecursionError) as error:
+        raise ValueError(f"no space is described by that ({error!r})") from error
+
+
+def _box_entries(fields: Any) -> int:
     kind = fields["type"]
     if kind == "Box":
-        dtype = np.dtype(fields["dtype"])
+        return math.prod(_shape(fields["shape"]))
+    if kind == "Dict":
+        return sum(_box_entries(inner) for _, inner in fields["spaces"])
+    return sum(map(_box_entries, fields["spaces"])) if kind == "Tuple" else 0
+
+
+def _space_from_json(fields: Any) -> gym.Space[Any]:
+    kind = fields["type"]
+    if kind == "Box":
+        dtype, shape = _dtype(fields["dtype"]), _shape(fields["shape"])
         low, high = (
-            np.broadcast_to(np.array(fields[side], dtype=float).astype(dtype), fields["shape"])
-            if dtype.kind == "f"
-            else np.broadcast_to(np.array(fields[side], dtype=dtype), fields["shape"])
-            for side in ("low", "high")
+            np.broadcast_to(_numbers(fields[side], dtype), shape).copy() for side in ("low", "high")
         )
-        return spaces.Box(low.copy(), high.copy(), dtype=dtype.type)
+        return spaces.Box(low, high, dtype=dtype.type)
     if kind == "Discrete":
-        given = {"dtype": np.dtype(fields["dtype"]).type} if "dtype" in fields else {}
+        given: dict[str, Any] = {}
+        if "dtype" in fields:
+            given["dtype"] = _dtype(fields["dtype"]).type
         return spaces.Discrete(fields["n"], start=fields["start"], **given)
     if kind == "MultiDiscrete":
-        dtype = np.dtype(fields["dtype"])
-        return spaces.MultiDiscrete(fields["nvec"], dtype=dtype.type, start=fields["start"])
+        dtype = _dtype(fields["dtype"])
+        nvec, start = (_numbers(fields[name], dtype) for name in ("nvec", "start"))
+        return spaces.MultiDiscrete(nvec, dtype=dtype.type, start=start)
     if kind == "MultiBinary":
-        shape = fields["n"]
-        return spaces.MultiBinary(shape[0] if len(shape) == 1 else shape)
+        n = _shape(fields["n"])
+        return spaces.MultiBinary(n[0] if len(n) == 1 and not fields.get("sequence") else n)
     if kind == "Dict":
         # Pairs, not a dictionary, whose keys Gymnasium would sort.
-        return spaces.Dict([(key, space_from_json(inner)) for key, inner in fields["spaces"]])
+        return spaces.Dict([(key, _space_from_json(inner)) for key, inner in fields["spaces"]])
     if kind == "Tuple":
-        return spaces.Tuple([space_from_json(inner) for inner in fields["spaces"]])
-    raise ValueError(f"Unknown space type {kind!r}.")
+        return spaces.Tuple([_space_from_json(inner) for inner in fields["spaces"]])
+    raise ValueError(f"unknown type of space {reprlib.repr(kind)}")
+
+
+def _dtype(name: Any) -> np.dtype[Any]:
+    if name not in _DTYPES:
+        raise ValueError(f"{reprlib.repr(name)} is no type of numbers")
+    dtype: np.dtype[Any] = np.dtype(name)
+    return dtype
+
+
+def _shape(value: Any) -> list[int]:
+    if not (isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)):
+        raise ValueError(f"{reprlib.repr(value)} is no shape")
+    return value
+
+
+def _numbers(value: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Nested lists of numbers, infinities as text, as an array; integers are not rounded."""
+    if dtype.kind == "f":
+        return np.array(value, dtype=float).astype(dtype)
+    array = np.array(value, dtype=object)  # of Python's integers: others would round 2^63
+    least, most = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    if not all(isinstance(x, int) and least <= x <= most for x in array.flat):
+        raise ValueError(f"{reprlib.repr(value)} is not of {dtype}")
+    return array.astype(dtype)
 
 
 def _bound_to_json(bound: NDArray[Any]) -> Any:
@@ -434,5 +540,7 @@ def _bound_to_json(bound: NDArray[Any]) -> Any:
             return [item(inner) for inner in value]
         return value if np.isfinite(value) else str(value)
 
-    alike = bound.size > 0 and (bound == bound.flat[0]).all()
+    if not bound.size:
+        return 0  # whatever it is, for its shape says that there is none
+    alike = (bound == bound.flat[0]).all()
     return item(bound.flat[0].item() if alike else bound.tolist())

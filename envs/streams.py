@@ -17,7 +17,8 @@ class _Blocks:
 
     def __init__(self, count: int, draw: Draw) -> None:
         self.draw = draw
-        self.values: NDArray[np.float64] = np.empty((count, BLOCK))
+        # Zeros: what is not drawn yet goes into files too.
+        self.values: NDArray[np.float64] = np.zeros((count, BLOCK))
         self.cursor = np.full(count, BLOCK)
 
     def take(

@@ -88,14 +88,14 @@ class Flicker(_RandomObservation, gym.utils.RecordConstructorArgs):
             raise ValueError(f"probability is {probability}; it must be in [0, 1).")
         space = _vector_space(env, "Flicker")
         self.probability = probability
-        self.observation_space = gym.spaces.Box(
-            np.minimum(space.low, 0), np.maximum(space.high, 0), dtype=space.dtype.type
-        )
+        # Arrays whatever the shape: of none NumPy would make numbers, and Gymnasium a vector.
+        low, high = np.asarray(np.minimum(space.low, 0)), np.asarray(np.maximum(space.high, 0))
+        self.observation_space = gym.spaces.Box(low, high, dtype=space.dtype.type)
 
     def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
         """The observation, or zeros."""
         hidden = self.generator.random() < self.probability
-        return np.zeros_like(observation) if hidden else observation
+        return np.zeros_like(observation) if hidden else np.asarray(observation)
 
 
 class ObservationNoise(_RandomObservation, gym.utils.RecordConstructorArgs):
@@ -106,7 +106,7 @@ class ObservationNoise(_RandomObservation, gym.utils.RecordConstructorArgs):
         std: standard deviation of the noise on each entry.
 
     Raises:
-        ValueError: the observation is no Box of floats, or `std` is negative.
+        ValueError: the observation is no Box of floats, or `std` is negative or not finite.
     """
 
     def __init__(self, env: gym.Env[Any, Any], std: float) -> None:
@@ -115,8 +115,8 @@ class ObservationNoise(_RandomObservation, gym.utils.RecordConstructorArgs):
         space = _vector_space(env, "ObservationNoise")
         if space.dtype.kind != "f":
             raise ValueError(f"ObservationNoise needs floats; {env} observes {space}.")
-        if std < 0:
-            raise ValueError(f"std is {std}; it must be at least 0.")
+        if not 0 <= std < np.inf:
+            raise ValueError(f"std is {std}; it must be a finite number of at least 0.")
         self.std = std
         self.observation_space = gym.spaces.Box(
             -np.inf, np.inf, space.shape, dtype=space.dtype.type
@@ -124,5 +124,6 @@ class ObservationNoise(_RandomObservation, gym.utils.RecordConstructorArgs):
 
     def observation(self, observation: NDArray[Any]) -> NDArray[Any]:
         """The observation with noise, in its own type."""
-        noise = self.std * self.generator.standard_normal(observation.shape)
-        return (observation + noise).astype(observation.dtype)
+        clean = np.asarray(observation)  # without a shape it may come as a number
+        noise = self.std * self.generator.standard_normal(clean.shape)
+        return np.asarray(clean + noise, clean.dtype)

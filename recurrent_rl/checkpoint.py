@@ -18,6 +18,7 @@ from torch import Tensor
 from recurrent_rl.agents.files import (
     PolicyFileError,
     load_tensors,
+    read_json,
     refuse_nonfinite,
     save_tensors,
 )
@@ -115,7 +116,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             "policy.safetensors can still be loaded and evaluated."
         )
     try:
-        fields = json.loads(text["state"])
+        fields = read_json(text["state"])
         needs = dict(fields["needs"])
         if missing := [name for name in _NEEDED if name not in needs]:
             raise ValueError(f"without {', '.join(missing)}")

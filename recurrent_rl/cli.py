@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
+from rich.text import Text
 
 from recurrent_rl.commands import COMMANDS
-from recurrent_rl.terminal import escape
+from recurrent_rl.terminal import make_console
+
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,6 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not _is_ours(error):
             raise
         _fail(str(error))
+    except OSError as error:
+        # Wherever it shows itself, also in TensorBoard's writer: the disk is at fault, not us.
+        if error.errno not in DISK_ERRORS:
+            raise
+        _fail(f"The disk cannot be written to: {error}. Make room there, or choose another folder.")
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     raise SystemExit(status)
@@ -47,7 +55,8 @@ def _is_ours(error: BaseException) -> bool:
 
 
 def _fail(message: str) -> None:
-    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    text = Text.assemble(("error:", "bold red"), " ", message)
+    make_console(stderr=True).print(text, soft_wrap=True)
     raise SystemExit(2)
 
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from recurrent_rl.agents.settings import at_least, at_most, between, settle
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import LARGEST_SIZE, EnvId, FolderPath, JsonObject, Label
-from recurrent_rl.terminal import escape, make_console, parse
+from recurrent_rl.terminal import make_console, parse
 
 # Each command imports what it needs when it runs: `recurrent-rl envs` needs no PyTorch.
 if TYPE_CHECKING:
@@ -61,13 +61,15 @@ def train_command(arguments: Sequence[str]) -> int:
         console.print(f"Trained for {result.timesteps:,} steps in {result.seconds:.0f} s.")
     else:
         console.print(
-            f"{escape(str(result.run_dir))} has all its {result.timesteps:,} steps already; "
+            f"{result.run_dir} has all its {result.timesteps:,} steps already; "
             "raise --total-timesteps to train further.",
             soft_wrap=True,
         )
     if result.stopped_by is not None:
         console.print(f"Stopped early; everything is saved in {result.run_dir}", soft_wrap=True)
-        console.print(f"Go on:     recurrent-rl train --resume {result.run_dir}", soft_wrap=True)
+        console.print(
+            f"Go on:     recurrent-rl train --resume {_quoted(result.run_dir)}", soft_wrap=True
+        )
         return 128 + result.stopped_by
     config = load_config(result.run_dir)
     if result.evaluation is not None:
@@ -81,12 +83,22 @@ def train_command(arguments: Sequence[str]) -> int:
         )
     for label, text in (
         ("Policy", str(result.policy_path)),
-        ("Watch", f"recurrent-rl monitor {config.log_dir}"),
-        ("Evaluate", f"recurrent-rl evaluate {result.run_dir}"),
-        ("Import", f'recurrent_rl.load_policy("{result.policy_path}").actor()'),
+        ("Watch", f"recurrent-rl monitor {_quoted(config.log_dir)}"),
+        ("Evaluate", f"recurrent-rl evaluate {_quoted(result.run_dir)}"),
+        ("Import", f"recurrent_rl.load_policy({_in_python(result.policy_path)}).actor()"),
     ):
-        console.print(f"{label + ':':10} {escape(text)}", soft_wrap=True, highlight=False)
+        console.print(f"{label + ':':10} {text}", soft_wrap=True, highlight=False)
     return 0
+
+
+def _quoted(path: str | Path) -> str:
+    """A path as one word of a shell's command."""
+    return shlex.quote(str(path))
+
+
+def _in_python(path: Path) -> str:
+    """A path as a string of Python's."""
+    return json.dumps(str(path), ensure_ascii=False)
 
 
 # ---------------------------------------------------------------------------------- evaluate
@@ -240,7 +252,7 @@ def print_evaluation(
     from recurrent_rl.evaluation import WAYS
     from recurrent_rl.vectorize import stated_returns
 
-    table = Table(title=f"{escape(env_id)}, {episodes:,} episodes")
+    table = Table(title=f"{env_id}, {episodes:,} episodes")
     for column in ("", "mean return", "95 % interval", "episode length", "success"):
         table.add_column(column, justify="left" if not column else "right")
     for name, result in played.items():
@@ -248,7 +260,7 @@ def print_evaluation(
         table.add_row(
             WAYS[name].label,
             _known(result.mean),
-            f"[{low:.4g}, {high:.4g}]".replace("[", r"\[") if math.isfinite(low) else "-",
+            f"[{low:.4g}, {high:.4g}]" if math.isfinite(low) else "-",
             _known(result.mean_length),
             "-" if result.success_rate is None else f"{result.success_rate:.1%}",
         )
@@ -263,7 +275,7 @@ def print_evaluation(
             console.print(f"{WAYS[name].label}: {_unfinished(result, episodes)}", soft_wrap=True)
     if any(result.unfinished for result in played.values()):
         again = shlex.join(["recurrent-rl", "evaluate", policy])
-        console.print(f"Longer:    {escape(again)} --max-steps N", soft_wrap=True, highlight=False)
+        console.print(f"Longer:    {again} --max-steps N", soft_wrap=True, highlight=False)
 
 
 def _known(value: float) -> str:
@@ -343,8 +355,7 @@ def envs_command(arguments: Sequence[str]) -> int:
 
 def _describe(space: Any) -> str:
     """A space in a word: the bounds of a Box have no room in a table."""
-    short = f"Box{space.shape}" if type(space).__name__ == "Box" else str(space)
-    return escape(short)
+    return f"Box{space.shape}" if type(space).__name__ == "Box" else str(space)
 
 
 def _figure(value: float | None) -> str:
@@ -474,13 +485,13 @@ def benchmark_command(arguments: Sequence[str]) -> int:
         # With those of other settings in the same folder, which --name has told apart.
         _compare([path for path in find_runs([out]) if is_evaluated(path)], out, console)
     for run_dir, reason in outcome.failed.items():
-        console.print(f"Failed: {run_dir}: {escape(reason)}  (see its log.txt)", soft_wrap=True)
+        console.print(f"Failed: {run_dir}: {reason}  (see its log.txt)", soft_wrap=True)
     if outcome.stopped_by is not None:
         console.print(f"Stopped early; {len(done)} of {len(jobs)} runs are done.")
     if len(done) < len(jobs):
         console.print("Go on: the same command again.")
     else:
-        console.print(f"Watch:    recurrent-rl monitor {out}", soft_wrap=True)
+        console.print(f"Watch:    recurrent-rl monitor {_quoted(out)}", soft_wrap=True)
     if outcome.stopped_by is not None:
         return 128 + outcome.stopped_by
     return 1 if outcome.failed else 0

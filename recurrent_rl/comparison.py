@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import io
 import itertools
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import methodcaller
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,11 +200,16 @@ class Comparison:
             ]
         return "\n".join(parts) + "\n"
 
-    def draw(self, path: Path, levels: Mapping[str, float] | None = None, what: str = "") -> None:
+    def draw(
+        self,
+        path: Path | IO[bytes],
+        levels: Mapping[str, float] | None = None,
+        what: str = "",
+    ) -> None:
         """Draw the learning curves, one panel a task: mean over runs, and their range.
 
         Args:
-            path: the picture's file.
+            path: the picture's file, or one that is open.
             levels: of some tasks a return to draw as a broken line.
             what: the name of these returns.
         """
@@ -249,18 +256,28 @@ class Comparison:
         pyplot.close(figure)
 
     def save(self, out: Path) -> list[Path]:
-        """Write `results.md` and `curves.png` into a folder; returns their paths."""
-        out.mkdir(parents=True, exist_ok=True)
-        written = [out / "results.md", out / "curves.png"]
-        write_atomically(written[0], self.report().encode())
-        self.draw(written[1])
-        return written
+        """Write `results.md` and `curves.png` into a folder; returns their paths.
+
+        Raises:
+            FileWriteError: the disk is full, or the folder cannot be written to.
+        """
+        picture = io.BytesIO()
+        self.draw(picture)
+        contents = {"results.md": self.report().encode(), "curves.png": picture.getvalue()}
+        for name, content in contents.items():
+            write_atomically(out / name, content)
+        return [out / name for name in contents]
 
 
 def markdown(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
-    """A Markdown table."""
-    head, *body = (f"| {' | '.join(map(str, row))} |" for row in [header, *rows])
+    """A Markdown table; what its cells hold is shown as it is."""
+    head, *body = (f"| {' | '.join(map(_as_text, row))} |" for row in [header, *rows])
     return "\n".join([head, "|" + "---|" * len(header), *body])
+
+
+def _as_text(cell: object) -> str:
+    """A cell whose characters mean nothing in Markdown: a task's arguments may hold any."""
+    return re.sub(r"[\\`*|<]|(?<=\])\(", r"\\\g<0>", " ".join(str(cell).split()))
 
 
 def student_half_interval(values: NDArray[np.float64]) -> float:

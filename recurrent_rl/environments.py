@@ -292,4 +292,6 @@ class Environments:
         """The error that says what the environment gave, and where."""
         spec = self.env.spec
         name = f"Environment {spec.id}" if spec is not None else "The environment"
-        return UserError(f"{name} gave at step {self.steps}: {what}. Mend the environment.")
+        return UserError(
+            f"{name} gave at step {self.steps}: {what.rstrip('.')}. Mend the environment."
+        )

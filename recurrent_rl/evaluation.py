@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import reprlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
-from recurrent_rl.agents.files import write_atomically
+from recurrent_rl.agents.files import read_json, write_atomically
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.environments import Environments
 from recurrent_rl.episodes import EpisodeStatistics
@@ -203,12 +204,19 @@ class SavedEvaluation:
             return None
         path = run_dir / FILE_NAME
         try:
-            fields = json.loads(path.read_text())
+            fields = read_json(path.read_text(encoding="utf-8"))
             for name in WAYS:
                 if fields[name] is not None:
                     fields[name] = Figures.from_json(fields[name])
-            return cls(**fields)
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            return _checked(cls(**fields))
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise UserError(
                 f"{path} cannot be read ({error}); write it anew: recurrent-rl evaluate {run_dir}"
             ) from error
@@ -240,6 +248,28 @@ def is_evaluated(run_dir: Path, timesteps: int | None = None) -> bool:
     except UserError:  # to be written anew, as it says
         return False
     return saved is not None and saved.timesteps == timesteps
+
+
+def _checked(saved: SavedEvaluation) -> SavedEvaluation:
+    """The evaluation, if its values are of the types it declares.
+
+    Raises:
+        TypeError: names one that is not.
+    """
+    for name in ("timesteps", "episodes"):
+        if type(getattr(saved, name)) is not int:
+            raise TypeError(f"{name} is {reprlib.repr(getattr(saved, name))}, not an integer")
+    for way in WAYS:
+        figures = getattr(saved, way)
+        if figures is None and way != "greedy":
+            continue
+        rate = figures.success_rate
+        numbers = [figures.mean_return, figures.mean_length, *figures.ci95]
+        if len(numbers) != 4 or any(
+            type(x) not in (int, float) for x in [*numbers, *([] if rate is None else [rate])]
+        ):
+            raise TypeError(f"{way} is {reprlib.repr(figures)}, not figures")
+    return saved
 
 
 def confidence_interval(values: NDArray[np.float64]) -> tuple[float, float]:

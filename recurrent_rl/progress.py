@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -13,6 +12,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from recurrent_rl.terminal import make_console
 
 LOG_SECONDS = 15.0
 
@@ -36,14 +37,14 @@ class ProgressBar:
         self.unit = unit
         self.start = start
         self.visible = visible
-        self.console = Console(stderr=True)
+        self.console = make_console(stderr=True)
         self._began = time.monotonic()
         self._last_line = self._began
         self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),

@@ -47,12 +47,12 @@ def _whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | No
     )
 
 
-def make_console() -> Console:
-    """The terminal as it is; where output goes to a file, wide enough for the tables."""
-    console = Console()
-    return console if console.is_terminal else Console(width=120)
+def make_console(stderr: bool = False) -> Console:
+    """The terminal as it is, where all text is printed as it is: folders may be named "[bold]".
 
-
-def escape(text: str) -> str:
-    """Text as it is, for a console that reads square brackets as markup."""
-    return text.replace("[", r"\[")
+    Where output goes to a file it is wide enough for the tables.
+    """
+    console = Console(stderr=stderr, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 120
+    return console

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from recurrent_rl.agents.files import write_atomically
+from recurrent_rl.agents.files import remove_leftovers, write_atomically
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.agents.settings import shown
 from recurrent_rl.checkpoint import FILE_NAME as CHECKPOINT
@@ -122,6 +122,7 @@ def resume(
     if device is not None:
         config = dataclasses.replace(config, device=device)
     with locked(run_dir):
+        remove_leftovers(run_dir)
         path = run_dir / CHECKPOINT
         checkpoint = read_checkpoint(path) if path.exists() else None
         trainer = Trainer(config)
@@ -216,7 +217,7 @@ def locked(run_dir: Path) -> AbstractContextManager[object]:
         A context at whose end the folder is free again.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it, or the folder cannot be written to.
     """
     try:
         return FileLock(run_dir / LOCK).acquire(timeout=0)
@@ -225,6 +226,11 @@ def locked(run_dir: Path) -> AbstractContextManager[object]:
             f"Another process is training {run_dir}. Wait until it has ended, or stop it; then "
             f"recurrent-rl train --resume {run_dir} goes on from there."
         ) from None
+    except OSError as error:
+        raise UserError(
+            f"{run_dir} cannot be written to ({error}). See that it is a folder that you may write "
+            "to, and that there is room on its disk."
+        ) from error
 
 
 def load_config(run_dir: Path) -> TrainConfig:

@@ -155,7 +155,9 @@ def make_vector_env(env_id: str, num_envs: int, config: EnvConfig | None = None)
         makers = [partial(_make_copy, spec, kwargs, hiding, i) for i in range(num_envs)]
         vector = AsyncVectorEnv if config.vectorization == "async" else SyncVectorEnv
         env: VectorEnv = vector(makers, autoreset_mode=AutoresetMode.SAME_STEP)
-        env.spec = spec
+        env.spec = copy.deepcopy(spec)
+        if spec.max_episode_steps is not None:  # of which `make` takes another
+            env.spec.max_episode_steps = kwargs.get("max_episode_steps", spec.max_episode_steps)
         return env
     except (gym.error.Error, ImportError, TypeError, ValueError) as error:
         raise UserError(

@@ -3,6 +3,7 @@
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
@@ -104,12 +105,6 @@ def test_what_came_before_an_episode_is_not_fed_to_its_first_step() -> None:
     assert (values[0][[0, 2]] != values[1][[0, 2]]).all()
 
 
-def test_an_observation_that_takes_a_name_of_ours_is_refused() -> None:
-    space = spaces.Dict({"previous_action": spaces.Discrete(2)})
-    with pytest.raises(ValueError, match="has a key 'previous_action'"):
-        ActorCritic(space, ACTION, AgentConfig())
-
-
 @pytest.mark.parametrize(
     ("observation", "action"),
     [(spaces.Text(3), ACTION), (spaces.Graph(spaces.Discrete(2), None), ACTION)],
@@ -136,3 +131,50 @@ def test_observations_are_normalised_inside() -> None:
         agent.unroll(far, agent.initial_state(B), start)[0].value,
         plain.unroll({**far, "v": v}, plain.initial_state(B), start)[0].value,
     )
+
+
+def test_a_key_clashes_with_an_input_of_the_agents_own_only_where_it_has_one() -> None:
+    box, action = spaces.Box(-1, 1, (2,)), spaces.Discrete(3)
+    space = spaces.Dict({"previous_reward": box, "x": spaces.Dict({"previous_action": box})})
+    ActorCritic(space, action, AgentConfig(hidden_size=4, encoder_size=4))
+    with pytest.raises(
+        UnsupportedSpaceError, match=r"key 'previous_reward'.*Set previous_reward to"
+    ):
+        ActorCritic(space, action, AgentConfig(previous_reward=True))
+    with pytest.raises(UnsupportedSpaceError, match="key 'previous_action'"):
+        ActorCritic(spaces.Dict({"previous_action": box}), action, AgentConfig())
+
+
+def test_a_key_of_the_environments_is_seen_also_where_an_episode_starts() -> None:
+    box = spaces.Box(-1, 1, (2,))
+    config = AgentConfig(hidden_size=4, encoder_size=4, previous_action=False)
+    agent = ActorCritic(spaces.Dict({"previous_action": box}), spaces.Discrete(3), config)
+    start = torch.ones(1, dtype=torch.bool)
+    one, other = (
+        agent.encode({"previous_action": torch.full((1, 2), x)}, start)[0] for x in (0.1, 0.9)
+    )
+    assert not torch.equal(one, other)
+
+
+def test_a_leaf_without_entries_beside_others_has_no_part_in_what_is_computed() -> None:
+    full: dict[str, gym.Space[Any]] = {"d": spaces.Box(-1, 1, (2,))}
+    empty: dict[str, gym.Space[Any]] = {
+        "a": spaces.Dict({}),
+        "b": spaces.Box(-1, 1, (0, 4, 3)),
+        "c": spaces.Box(0, 255, (0, 3), np.uint8),
+    }
+    outputs = []
+    for space in (spaces.Dict(full), spaces.Dict({**empty, **full})):
+        torch.manual_seed(0)
+        agent = ActorCritic(
+            space, spaces.Discrete(3), AgentConfig("lstm", hidden_size=4, encoder_size=4)
+        )
+        leaves = {
+            "b": torch.zeros(5, 0, 4, 3),
+            "c": torch.zeros(5, 0, 3, dtype=torch.uint8),
+            "d": torch.ones(5, 2),
+            "previous_action": torch.zeros(5, dtype=torch.int64),
+        }
+        leaves = {path: x for path, x in leaves.items() if path in agent.leaf_spaces}
+        outputs.append(agent.step(leaves, agent.initial_state(5))[0].distribution.mode())
+    assert torch.equal(*outputs)

@@ -1,5 +1,12 @@
 """Files: whole or not at all, and refused by the reason where damaged."""
 
+import errno
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,8 +14,10 @@ import torch
 from safetensors.torch import load_file
 
 from recurrent_rl.agents.files import (
+    FileWriteError,
     PolicyFileError,
     load_tensors,
+    remove_leftovers,
     save_tensors,
     write_atomically,
 )
@@ -87,17 +96,175 @@ def test_a_missing_file_is_refused_with_its_neighbours(tmp_path: Path) -> None:
         load_tensors(tmp_path / "polcy.safetensors", "thing", 3)
 
 
+def failing(error: OSError) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "x"
     write_atomically(path, b"old")
-
-    def fail(*_: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(f"os.{call}", failing(full))
+    with pytest.raises(FileWriteError, match=r"x cannot be written: No space .*Make room"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [x.name for x in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_write_beyond_the_limit_of_the_system_is_refused_and_leaves_the_old_file(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x"
+    write_atomically(path, b"old")
+    code = """
+import resource, sys
+from recurrent_rl.agents.files import FileWriteError, write_atomically
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_atomically(sys.argv[1], bytes(5000))
+except FileWriteError as error:
+    print(error)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+    )
+    assert "File too large. Make room" in ended.stdout
+    assert path.read_bytes() == b"old"
+    assert [x.name for x in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_write_into_no_folder_is_refused_with_the_fix(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FileWriteError, match=r"See that .*file is a folder that you may write to"):
+        write_atomically(tmp_path / "file" / "x", b"new")
+    with pytest.raises(FileWriteError, match="cannot be written"):
+        write_atomically(tmp_path, b"new")  # a folder where a file is to be
+    assert [x.name for x in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_that_vanishes_during_the_write_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.fsync", lambda _: shutil.rmtree(tmp_path / "run"))
+    with pytest.raises(FileWriteError, match="No such file or directory"):
+        write_atomically(tmp_path / "run" / "x", b"new")
+
+
+def test_what_a_killed_save_leaves_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "policy.safetensors"
+    write_atomically(path, b"old")
+    code = """
+import os, signal, sys
+from recurrent_rl.agents.files import write_atomically
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+write_atomically(sys.argv[1], b"new")
+"""
+    ended = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert path.read_bytes() == b"old"
+    (leftover,) = set(tmp_path.iterdir()) - {path}
+    kept = [path, tmp_path / ".lock", tmp_path / ".notes.saving", tmp_path / "x.abcdefgh.saving"]
+    for other in kept[1:]:
+        other.touch()
+    remove_leftovers(tmp_path)
+    assert not leftover.exists()
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+
+
+# ------------------------------------------------------------------------------- forged headers
+
+
+def with_header(path: Path, header: str, content: bytes = b"") -> Path:
+    encoded = header.encode()
+    path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        '{"dtype": "F32", "shape": [1], "data_offsets": [0, -4]}',
+        '{"dtype": "F32", "shape": [1], "data_offsets": [-4, 0]}',
+        '{"dtype": "F32", "shape": [1], "data_offsets": [0.0, 4.0]}',
+        '{"dtype": "F32", "shape": [1], "data_offsets": [0, "4"]}',
+        '{"dtype": "F32", "shape": [1], "data_offsets": [0, null]}',
+        '{"dtype": "F32", "shape": [1], "data_offsets": [0, NaN]}',
+        '{"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}',
+        '{"dtype": "F32", "shape": [1], "data_offsets": [0]}',
+        '{"dtype": "F32", "shape": [1], "data_offsets": {}}',
+        '{"dtype": "F32", "shape": [1], "data_offsets": 4}',
+        '{"dtype": "F32", "shape": [4611686018427387904, 16], "data_offsets": [0, 4]}',
+        '{"dtype": "F32", "shape": [0, 9223372036854775808], "data_offsets": [0, 0]}',
+        '{"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}',
+        '{"dtype": "F4", "shape": [8], "data_offsets": [0, 4]}',
+        '{"dtype": "F8_E8M0", "shape": [4], "data_offsets": [0, 4]}',
+        '{"dtype": "object", "shape": [1], "data_offsets": [0, 4]}',
+        '{"dtype": "F32", "shape": 1, "data_offsets": [0, 4]}',
+        '{"dtype": "F32"}',
+        "[]",
+        "7",
+        "null",
+    ],
+)
+def test_a_header_with_a_forged_entry_is_refused(tmp_path: Path, entry: str) -> None:
+    text = '"__metadata__": {"kind": "thing", "format_version": "1", "sha256": "0"}'
+    for header in (f'{{{text}, "x": {entry}}}', f'{{"x": {entry}, "x": {entry}, {text}}}'):
+        path = with_header(tmp_path / "x", header, bytes(4))
+        with pytest.raises(PolicyFileError, match=r"was altered|is truncated"):
+            load_tensors(path, "thing", 1)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{" + '"a":[' * 50_000,
+        '{"a":' * 50_000 + "1" + "}" * 50_000,
+        '{"__metadata__": []}',
+        '{"__metadata__": 7}',
+        '{"__metadata__": {"kind": 7}}',
+        '{"__metadata__": {"kind": null}}',
+        "{",
+        "{}" * 2,
+        '{"a": 1' + "0" * 5000 + "}",
+        "{\ud800}".encode("utf-8", "replace").decode(),
+    ],
+    ids=range(10),
+)
+def test_a_header_that_is_none_is_refused(tmp_path: Path, header: str) -> None:
+    with pytest.raises(PolicyFileError, match="was altered"):
+        load_tensors(with_header(tmp_path / "x", header), "thing", 1)
+
+
+def test_a_header_of_a_hundred_thousand_tensors_is_refused_at_once(tmp_path: Path) -> None:
+    entry = '{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
+    entries = ",".join(f'"{i}":{entry}' for i in range(100_001))
+    path = with_header(tmp_path / "x", f'{{"__metadata__":{{"kind":"thing"}},{entries}}}')
+    with pytest.raises(PolicyFileError, match="holds 100,001 tensors, more than any file"):
+        load_tensors(path, "thing", 1)
+
+
+@pytest.mark.parametrize("version", ["", "0", "-1", "1.5", "one", "\u0663", "9" * 5000])
+def test_a_format_version_that_is_none_is_refused(tmp_path: Path, version: str) -> None:
+    text = {"kind": "thing", "format_version": version}
+    header = json.dumps({"__metadata__": text})
+    with pytest.raises(PolicyFileError, match=r"its format version is .*, which is none"):
+        load_tensors(with_header(tmp_path / "x", header), "thing", 1)
+
+
+def test_a_kind_of_any_length_is_told_in_one_line(tmp_path: Path) -> None:
+    header = json.dumps({"__metadata__": {"kind": "\n" * 10_000}})
+    with pytest.raises(PolicyFileError) as caught:
+        load_tensors(with_header(tmp_path / "x", header), "thing", 1)
+    assert len(str(caught.value)) < 500
+    assert "\n" not in str(caught.value)
+
+
+def test_a_path_that_is_none_is_refused() -> None:
+    with pytest.raises(PolicyFileError, match="cannot be read: embedded null byte"):
+        load_tensors("a\0b", "thing", 1)

@@ -53,3 +53,12 @@ def test_a_saved_stream_goes_on_where_it_was() -> None:
     for _ in range(5):
         np.testing.assert_array_equal(streams.uniform(ALL, 200), again.uniform(ALL, 200))
         np.testing.assert_array_equal(streams.normal(ALL, 200), again.normal(ALL, 200))
+
+
+def test_fresh_streams_of_the_same_seeds_are_the_same_to_the_last_byte() -> None:
+    states = []
+    for number in (1.0, 2.0):
+        np.full((4, BLOCK), number)  # freed at once: NumPy hands out its memory next
+        states.append({name: x.tobytes() for name, x in Streams(range(4)).state_dict().items()})
+    assert states[0] == states[1]
+    assert not np.frombuffer(states[0]["uniform"]).any()

@@ -13,7 +13,7 @@ from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
 class Counting(gym.Env[Any, Any]):
     """Observes [1, 2, 3] times the step's number, from 1."""
 
-    observation_space = spaces.Box(-1e6, 1e6, (3,), np.float32)
+    observation_space: gym.Space[Any] = spaces.Box(-1e6, 1e6, (3,), np.float32)
     action_space = spaces.Discrete(2)
     t = 0
 
@@ -98,3 +98,68 @@ def test_a_space_they_do_not_know_is_refused_by_name(wrap: Any) -> None:
 def test_flicker_needs_a_probability(probability: float) -> None:
     with pytest.raises(ValueError, match="probability is"):
         Flicker(Counting(), probability)
+
+
+BOOL: Any = np.bool_  # Gymnasium takes it, and its types do not say so
+
+
+class Sampling(Counting):
+    """Observes samples of a space."""
+
+    def __init__(self, space: gym.Space[Any]) -> None:
+        self.observation_space = space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Box(1, 2, ()),
+        spaces.Box(-np.inf, np.inf, (), np.float64),
+        spaces.Box(5, 9, (), np.int64),
+        spaces.Box(5, 9, (), np.uint8),
+        spaces.Box(0, 1, (), dtype=BOOL),
+        spaces.Box(0, 1, (3,), dtype=BOOL),
+        spaces.Box(-128, -3, (2, 2), np.int8),
+        spaces.Box(1, 2, (3,), np.float16),
+        spaces.Box(-1, 1, (0,)),
+    ],
+    ids=str,
+)
+def test_a_box_of_any_type_and_shape_can_flicker(space: spaces.Box) -> None:
+    env = Flicker(Sampling(space), 0.5)
+    assert (env.observation_space.shape, env.observation_space.dtype) == (space.shape, space.dtype)
+    seen = play(env, 30)
+    assert seen.dtype == space.dtype
+    shown = seen.reshape(30, -1).any(axis=1)
+    assert shown.any() == bool(seen.size)
+    assert not shown.all()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_single_number_can_have_noise(dtype: Any) -> None:
+    seen = play(ObservationNoise(Sampling(spaces.Box(1, 2, (), dtype)), 0.5), 200)
+    assert (seen.shape, seen.dtype) == ((200,), dtype)
+    assert seen.std() == pytest.approx(np.hypot(0.5, 1 / 12**0.5), rel=0.2)
+
+
+def test_entries_of_any_type_can_be_hidden() -> None:
+    types: list[Any] = [np.bool_, np.uint8, np.int64, np.float16]
+    for dtype in types:
+        env = HideIndices(Sampling(spaces.Box(0, 1, (3,), dtype)), [1])
+        assert (play(env, 5).shape, env.observation_space.dtype) == ((5, 2), dtype)
+
+
+@pytest.mark.parametrize("std", [-0.1, np.nan, np.inf])
+def test_noise_needs_a_standard_deviation(std: float) -> None:
+    with pytest.raises(ValueError, match=r"std is .* must be a finite number"):
+        ObservationNoise(Counting(), std)

@@ -133,7 +133,6 @@ def test_settings_that_change_nothing_it_holds_may_change(written: Path) -> None
     changes = {"learning_rate": 0.1, "gamma": 0.5, "num_minibatches": 4, "total_timesteps": 999}
     assert load_checkpoint(Trainer(config(**changes)), written)
     spelt = config(env=EnvConfig('{ "length": 10 }', flicker=0))
-    assert spelt.env != config(env=EnvConfig('{"length":10}')).env
     trainer = Trainer(config(env=EnvConfig('{"length":10}')))
     save_checkpoint(trainer, written.with_name("spelt"))
     assert load_checkpoint(Trainer(spelt), written.with_name("spelt"))
@@ -354,18 +353,11 @@ def test_a_state_of_another_kind_starts_new_episodes_and_one_that_is_not_taken_i
 
 
 def test_a_checkpoint_of_another_device_is_loaded(written: Path, tmp_path: Path) -> None:
-    """As CUDA writes it: its generator has another size, and nothing else differs."""
-
-    def of_cuda(tensors: dict[str, torch.Tensor]) -> None:
-        for name in tensors:
-            if name.startswith("generator/sample"):
-                tensors[name] = torch.zeros(16, dtype=torch.uint8)
-
-    path = rewrite(written, tmp_path / FILE_NAME, change_tensors=of_cuda)
-    trainer, same = Trainer(config()), Trainer(config())
-    assert load_checkpoint(trainer, path)
-    load_checkpoint(same, written)
-    assert everything(trainer) == everything(same)
+    """Nothing in it depends on the device: random numbers come from the seed, on the CPU."""
+    with_cuda = {name for name in read_checkpoint(written).tensors if "generator" in name}
+    assert not with_cuda
+    trainer = Trainer(config())
+    assert load_checkpoint(trainer, written)
     state = trainer.optimizer.state_dict()["state"]
     assert {x.device.type for slots in state.values() for x in slots.values()} == {"cpu"}
     assert {float(slots["step"]) for slots in state.values()} == {4.0}

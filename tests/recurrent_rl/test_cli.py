@@ -1,7 +1,10 @@
 """The command line as a user meets it: what it prints, how it ends, and never a traceback."""
 
+import errno
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,10 +17,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.policy import load_policy
+from recurrent_rl.benchmark import Outcome
 from recurrent_rl.cli import main
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.terminal import parse
-from recurrent_rl.training import train
+from recurrent_rl.training import locked, train
 
 TINY = [
     "--num-envs=8",
@@ -360,3 +364,110 @@ def test_a_folder_that_cannot_be_written_is_told_of_before_anything_is_played(
     with pytest.raises(SystemExit, match="2"):
         main(["evaluate", str(finished)])
     assert "Read-only file system" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------- names that rich would take as markup
+
+ODD = "[bold]x[/bold] [/] :smile:"
+
+
+def ended(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[Any, str, str]:
+    """Status, output and errors of a command, run in this process."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    printed = capsys.readouterr()
+    return caught.value.code, printed.out, printed.err
+
+
+def test_a_folder_of_any_name_is_printed_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    task = ["recurrent_rl/TMaze-v0", *TINY, "--memory=lstm", "--log-dir", ODD]
+    status, out, _ = ended(["train", *task, "--eval-episodes=5"], capsys)
+    (run_dir,) = Path(ODD).iterdir()
+    assert status == 0
+    assert f"Policy:    {run_dir}/policy.safetensors\n" in out
+    assert f'load_policy("{run_dir}/policy.safetensors")' in out
+    for line in (f"Watch:     recurrent-rl monitor '{ODD}'", f"recurrent-rl evaluate '{run_dir}'"):
+        assert f"{line}\n" in out  # to be copied into a shell
+
+    status, _, err = ended(["train", "--resume", f"{ODD}/none"], capsys)
+    assert (status, f"error: {ODD}/none holds no run" in err) == (2, True)
+    status, _, err = ended(["evaluate", f"{ODD}.safetensors"], capsys)
+    assert (status, f"There is no file {ODD}.safetensors" in err) == (2, True)
+    with locked(run_dir):
+        status, _, err = ended(["train", "--resume", str(run_dir)], capsys)
+        assert (status, f"Another process is training {run_dir}." in err) == (2, True)
+
+    assert ended(["evaluate", str(run_dir), "--episodes=5"], capsys)[0] == 0
+    status, out, _ = ended(["compare", ODD, "--out", f"{ODD}/out"], capsys)
+    assert status == 0
+    assert f"Results:  {ODD}/out/results.md\n" in out
+    assert f"Curves:   {ODD}/out/curves.png\n" in out
+
+
+@pytest.mark.filterwarnings("ignore:html5lib's sanitizer:DeprecationWarning")  # TensorBoard's
+def test_a_benchmark_and_a_monitor_print_any_name_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    failed = Outcome({Path(ODD): "no [/] memory"}, None)
+    monkeypatch.setattr("recurrent_rl.benchmark.run_all", lambda *_: failed)
+    status, out, _ = ended(["benchmark", "memory", "--out", ODD], capsys)
+    assert (status, f"Failed: {ODD}: no [/] memory  (see its log.txt)\n" in out) == (1, True)
+
+    status, _, err = ended(["monitor", ODD], capsys)
+    assert (status, f"There is no folder {ODD!r}" in err) == (2, True)
+    Path(ODD).mkdir(parents=True)
+    monkeypatch.setattr("tensorboard.program.TensorBoard.launch", lambda _: "http://[::1]:6006/")
+    monkeypatch.setattr("time.sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    status, out, _ = ended(["monitor", ODD], capsys)
+    assert status == 143
+    assert f"TensorBoard shows {ODD} at http://[::1]:6006/  (Ctrl-C ends it)\n" in out
+
+
+# ------------------------------------------------------------------------------ disks at fault
+
+
+@pytest.mark.parametrize("where", ["os.fsync", "recurrent_rl.monitor.Monitor.log"])
+def test_a_full_disk_ends_training_with_status_2_and_the_fix(
+    where: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(where, fail)
+    task = ["recurrent_rl/TMaze-v0", *TINY, "--log-dir", str(tmp_path)]
+    status, _, err = ended(["train", *task], capsys)
+    assert status == 2
+    assert "No space left on device" in err
+    assert "ake room" in err
+    (run_dir,) = tmp_path.iterdir()
+    assert not list(run_dir.glob(".*.saving"))
+
+
+def test_a_run_folder_that_cannot_be_written_to_is_told(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", fail)
+    status, _, err = ended(["train", "--resume", str(finished)], capsys)
+    assert (status, f"{finished} cannot be written to" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe{}", b"{", b"[]", b"null", b'"text"', b"[" * 5000, b'{"agent": 3}']
+)
+def test_a_config_that_cannot_be_read_is_told(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    status, _, err = ended(["train", "--resume", str(tmp_path)], capsys)
+    assert status == 2
+    assert "config.json cannot be read" in err

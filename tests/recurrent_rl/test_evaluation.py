@@ -274,3 +274,27 @@ def test_a_folder_that_cannot_be_written_is_refused_with_the_way_round(
     monkeypatch.setattr(tempfile, "NamedTemporaryFile", read_only)
     with pytest.raises(UserError, match=r"Read-only file system.*saves nothing.*policy"):
         check_writable(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe",
+        b"{",
+        b"[]",
+        b"null",
+        b"7",
+        b"[" * 5000,
+        b'{"greedy": null, "sampled": null, "without_memory": null}',
+        b'{"timesteps": "", "episodes": 1, "greedy": GOOD, "sampled": null, "without_memory": 0}',
+        b'{"timesteps": 1, "episodes": 1, "greedy": {}, "sampled": null, "without_memory": null}',
+        b'{"timesteps": 1, "episodes": 1, "greedy": [1], "sampled": null, "without_memory": null}',
+    ],
+)
+def test_a_saved_evaluation_that_cannot_be_read_is_told_with_the_fix(
+    content: bytes, tmp_path: Path
+) -> None:
+    good = b'{"mean_return": 1, "ci95": [0, 2], "mean_length": 3, "success_rate": null}'
+    (tmp_path / "evaluation.json").write_bytes(content.replace(b"GOOD", good))
+    with pytest.raises(UserError, match=r"evaluation.json cannot be read .*recurrent-rl evaluate"):
+        SavedEvaluation.load(tmp_path)

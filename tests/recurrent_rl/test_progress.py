@@ -21,6 +21,19 @@ def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(
     assert lines[0].startswith("Training: 1,000 of 1,000  return 0.5  steps/s ")
 
 
+def test_labels_and_figures_of_any_text_are_shown_as_they_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for is_terminal in (False, True):
+        if is_terminal:
+            monkeypatch.setattr("rich.console.Console.is_terminal", True)
+        with ProgressBar("[bold]x[/bold] [/]", 10, "steps") as bar:
+            bar.update(10, {"return": "[/] :smile:"})
+        shown = capsys.readouterr().err
+        assert "[bold]x[/bold] [/]" in shown
+        assert "return [/] :smile:" in shown
+
+
 def test_an_invisible_bar_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressBar("Training", 10, "steps", visible=False) as bar:
         bar.update(10)

@@ -253,7 +253,7 @@ def test_a_run_that_dies_keeps_its_last_checkpoint(tmp_path: Path) -> None:
     try:
         with pytest.raises(
             UserError,
-            match=r"copy 0 at step 41.*The last checkpoint is kept",
+            match=r"at step 41.* of copy 0 holds NaN.*The last checkpoint is kept",
         ):
             train(config(tmp_path, "Dying-v0", checkpoint_interval=0.0), progress=False)
     finally:
@@ -372,14 +372,14 @@ def test_a_finished_run_without_its_policy_gets_it_back(tmp_path: Path) -> None:
 def test_a_signal_while_the_run_is_evaluated_ends_it_and_resuming_evaluates_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    play = Policy.predict
+    play = Policy.choose
 
-    def predict_and_press_ctrl_c(policy: Policy, *arguments: Any, **named: Any) -> Any:
+    def choose_and_press_ctrl_c(policy: Policy, *arguments: Any, **named: Any) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
-        monkeypatch.setattr(Policy, "predict", play)
+        monkeypatch.setattr(Policy, "choose", play)
         return play(policy, *arguments, **named)
 
-    monkeypatch.setattr(Policy, "predict", predict_and_press_ctrl_c)
+    monkeypatch.setattr(Policy, "choose", choose_and_press_ctrl_c)
     result = train(config(tmp_path, eval_episodes=500), progress=False)
     assert (result.timesteps, result.stopped_by) == (768, signal.SIGINT)
     assert result.evaluation is None
@@ -492,3 +492,13 @@ def test_an_evaluation_that_fails_says_that_the_run_is_saved(
     monkeypatch.setattr("recurrent_rl.training.evaluate_ways", fail)
     with pytest.raises(UserError, match=r"is trained and saved in .*: Mend the environment\."):
         train(config(tmp_path, eval_episodes=5), progress=False)
+
+
+def test_going_on_removes_what_a_killed_save_left(tmp_path: Path) -> None:
+    settings = config(tmp_path, total_timesteps=8 * 16)
+    run_dir = train(settings, progress=False).run_dir
+    leftover = run_dir / f".{FILE_NAME}.a1b2_3d4.saving"
+    leftover.touch()
+    resume(run_dir, progress=False)
+    assert not leftover.exists()
+    assert (run_dir / FILE_NAME).exists()
