@@ -25,7 +25,8 @@ def save_checkpoint(trainer: Trainer, path: Path) -> None:
 
     Saved are weights, normalisers, optimiser, random generators, counters, the memory's state,
     the observation that comes next, the statistics of running episodes, and the exact state of
-    an environment that offers `state_dict()`, as ours do.
+    an environment that offers `state_dict()`, as ours do. After an iteration that failed the
+    environments are amid a rollout: their state is left out, and new episodes start from here.
     """
     collector = trainer.collector
     tensors: dict[str, Tensor] = {}
@@ -36,7 +37,8 @@ def save_checkpoint(trainer: Trainer, path: Path) -> None:
     tensors["generator/sample"] = collector.generator.get_state()
     tensors.update(_prefixed("memory", dict(enumerate(collector.state))))
     tensors.update(_prefixed("next", collector.next_row()))
-    if (env_state := environment_state(trainer)) is not None:
+    env_state = None if trainer.mid_rollout else environment_state(trainer)
+    if env_state is not None:
         tensors.update(_prefixed("env", {k: torch.as_tensor(v) for k, v in env_state.items()}))
     episodes = collector.episodes
     metadata = {

@@ -36,20 +36,24 @@ def train_command(arguments: Sequence[str]) -> int:
     """Train an agent, or go on with a run (--resume RUN)."""
     from recurrent_rl.config import TrainConfig
     from recurrent_rl.monitor import Monitor
+    from recurrent_rl.signals import StopSignals
     from recurrent_rl.training import load_config, resume, train
 
+    stop = StopSignals()
     if any(argument.split("=")[0] == "--resume" for argument in arguments):
         asked = parse(ResumeArguments, "train", arguments)
-        result = resume(asked.resume, total_timesteps=asked.total_timesteps)
+        result = resume(
+            asked.resume, total_timesteps=asked.total_timesteps, seed_globals=True, stop=stop
+        )
     else:
-        result = train(parse(TrainConfig, "train", arguments))
+        result = train(parse(TrainConfig, "train", arguments), seed_globals=True, stop=stop)
 
     console = make_console()
     console.print(f"Trained for {result.timesteps:,} steps in {result.seconds:.0f} s.")
     if result.stopped_by is not None:
         console.print(f"Stopped early; everything is saved in {result.run_dir}", soft_wrap=True)
         console.print(f"Go on:     recurrent-rl train --resume {result.run_dir}", soft_wrap=True)
-        return 128 + result.stopped_by
+        return stop.exit_status
     config = load_config(result.run_dir)
     status = 0
     if config.eval_episodes:
@@ -109,9 +113,11 @@ def evaluate_and_print(asked: EvaluateArguments, console: Console) -> tuple[int,
     from recurrent_rl.agents.policy import load_policy
     from recurrent_rl.config import EnvConfig
     from recurrent_rl.evaluation import WAYS, SavedEvaluation, evaluate_ways
+    from recurrent_rl.seeding import seed_process
     from recurrent_rl.signals import StopSignals
     from recurrent_rl.vectorize import known_returns, make_vector_env
 
+    seed_process(asked.seed)
     policy = load_policy(policy_path(asked.policy))
     env_id = asked.env_id or policy.summary.get("env_id")
     if env_id is None:

@@ -17,6 +17,7 @@ from recurrent_rl.agents.spaces import ObservationError, leaf_arrays, stack_obse
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
 from recurrent_rl.errors import UserError
+from recurrent_rl.workers import make_in_processes
 
 
 class CheckedObservations(gym.Wrapper[Any, Any, Any, Any]):
@@ -94,6 +95,8 @@ def make_vector_env(env_id: str, num_envs: int, config: EnvConfig | None = None)
         # One counter for all: copies are made in their order.
         kwargs["wrappers"] = [partial(CheckedObservations, copies=count()), *hiding]
     try:
+        if mode == "async":
+            return make_in_processes(spec, num_envs, **kwargs)
         return gym.make_vec(spec, num_envs, vectorization_mode=mode, **kwargs)
     except (gym.error.Error, ImportError, TypeError, ValueError) as error:
         raise UserError(
