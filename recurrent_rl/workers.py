@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import pickle
 import random
 import signal
 import time
 from collections.abc import Collection, Iterator
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
 from multiprocessing.util import Finalize
 from typing import Any
 
@@ -188,7 +188,7 @@ def _errors_that_can_be_sent() -> Iterator[None]:
         yield
     except Exception as error:
         try:
-            pickle.loads(pickle.dumps((type(error), error)))
+            ForkingPickler.loads(ForkingPickler.dumps((type(error), error)))  # as a queue does
             type(error)(error)
         except Exception:
             raise RuntimeError(f"{type(error).__qualname__}: {error}") from error

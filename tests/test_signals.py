@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 BY_ITSELF = {signal.SIGINT: 130, signal.SIGTERM: -15, signal.SIGHUP: -1}
 """Before anything is to be saved, or the second time."""
-NUM_ENVS, NUM_STEPS, ITERATIONS = 4, 8, 60
+NUM_ENVS, NUM_STEPS, ITERATIONS = 4, 8, 40
 SIZES = [f"--num-envs={NUM_ENVS}", f"--num-steps={NUM_STEPS}", "--hidden-size=8"]
 SIZES += ["--encoder-size=8", "--memory=gru", "--update-epochs=1", "--eval-episodes=0"]
 SIZES += [f"--total-timesteps={NUM_ENVS * NUM_STEPS * ITERATIONS}"]
@@ -59,14 +59,18 @@ class Driver:
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
-    def start(self, arguments: list[str], cwd: Path, call: str = "main") -> "Command":
+    def start(
+        self, arguments: list[str], cwd: Path, call: str = "main", pause: float = 0.01
+    ) -> "Command":
+        """Start a command; training pauses after each iteration, so that it lasts a while."""
         log = cwd / f"log{len(list(cwd.glob('log*')))}.txt"
         log.touch()
-        pid = self.ask(do="start", arguments=arguments, cwd=str(cwd), log=str(log), call=call)
+        request = {"arguments": arguments, "cwd": str(cwd), "log": str(log)}
+        pid = self.ask(do="start", call=call, pause=pause, **request)
         return Command(self, pid, log)
 
     def run(self, arguments: list[str], cwd: Path) -> None:
-        command = self.start(arguments, cwd)
+        command = self.start(arguments, cwd, pause=0)
         assert command.wait() == 0, command.text()
 
 
@@ -468,6 +472,7 @@ def become(request: dict[str, Any]) -> None:
     def telling_iterate(trainer: Trainer) -> dict[str, float]:
         scalars = iterate(trainer)
         os.write(2, f"iteration {trainer.iteration}\n".encode())
+        time.sleep(request["pause"])
         return scalars
 
     def telling_play(*arguments: Any, **keywords: Any) -> Any:

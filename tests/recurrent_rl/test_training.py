@@ -360,7 +360,7 @@ def test_a_run_whose_environment_raises_an_error_keeps_its_whole_iterations_and_
     env = EnvConfig(vectorization=vectorization)
     with (
         registered(lambda: Failing(lost)) as env_id,
-        pytest.raises(ConnectionError, match=r"^simulator lost$") as raised,
+        pytest.raises(ConnectionError, match=r"^simulator lost") as raised,
     ):
         train(config(tmp_path, env_id, env=env), progress=False)
     if vectorization == "sync":
@@ -456,12 +456,12 @@ def test_where_the_last_save_fails_too_the_first_error_comes_out(
     def full(steps: int, _: Any) -> None:
         if steps == 8 * 16 * 4:
             monkeypatch.setattr("recurrent_rl.training.save_checkpoint", no_space)
-            monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.close", no_space)
             raise LookupError("no such dashboard")
 
     def no_space(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.close", no_space)
     settings = config(tmp_path, checkpoint_interval=checkpoint_interval)
     with pytest.raises(LookupError) as raised:
         train(settings, progress=False, on_iteration=full)
@@ -475,9 +475,12 @@ def test_where_the_last_save_fails_too_the_first_error_comes_out(
 def test_a_process_forked_in_a_run_can_be_ended(tmp_path: Path) -> None:
     code = (
         "import multiprocessing, time; from recurrent_rl.signals import StopSignals\n"
+        "def work(pipe): pipe.send(0); time.sleep(60)\n"
         "with StopSignals():\n"
-        "    p = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))\n"
-        "    p.start(); p.terminate(); p.join(20); print(p.exitcode); p.kill()\n"
+        "    told, telling = multiprocessing.Pipe(duplex=False)\n"
+        "    context = multiprocessing.get_context('fork')\n"
+        "    p = context.Process(target=work, args=(telling,))\n"
+        "    p.start(); told.recv(); p.terminate(); p.join(20); print(p.exitcode); p.kill()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "-15\n", done.stderr
