@@ -324,8 +324,9 @@ def test_training_survives_signals_at_any_moment(
     for seed in range(25):
         cwd = tmp_path / str(seed)
         cwd.mkdir()
-        command = driver.start(arguments, cwd).until("forked\n")
-        time.sleep(random.Random(seed).uniform(0, 1.2))
+        # Half of them from the start on, half once there is something to lose.
+        command = driver.start(arguments, cwd).until("iteration 1\n" if seed % 2 else "forked\n")
+        time.sleep(random.Random(seed).uniform(0, 0.4 if seed % 2 else 1.2))
         if not driver.ask(do="alive", pid=command.pid):
             assert command.wait() == 0
             continue
