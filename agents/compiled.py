@@ -38,13 +38,17 @@ _threads: int | None = None
 _bfloat16 = False
 
 
-def set_num_threads(threads: int | None) -> None:
+def set_num_threads(threads: int | None) -> int | None:
     """Let the kernel compute on so many threads; None: on as many as torch does.
 
     Its results are the same to the last bit on any number of them.
+
+    Returns:
+        As it was before.
     """
     global _threads
-    _threads = threads
+    before, _threads = _threads, threads
+    return before
 
 
 def threads_for(work: int) -> int:
@@ -125,10 +129,13 @@ def has_bfloat16() -> bool:
     return found is not None and bool(found.recurrent_has_bfloat16())
 
 
-def set_bfloat16(on: bool) -> None:
+def set_bfloat16(on: bool) -> bool:
     """Let the kernel round the factors of its products to bfloat16, where the input is float32.
 
     Sums, states and all else stay float32.
+
+    Returns:
+        As it was before.
 
     Raises:
         ValueError: the processor or the system has no AMX, or the kernel was not built.
@@ -139,7 +146,8 @@ def set_bfloat16(on: bool) -> None:
             "bfloat16 needs the compiled kernel and a processor with AMX on Linux; here the "
             f"kernel is {instruction_set()}. Use float32."
         )
-    _bfloat16 = on
+    before, _bfloat16 = _bfloat16, on
+    return before
 
 
 def unroll(

@@ -69,14 +69,14 @@ def acting() -> None:
     spaces = gym.spaces.Box(-1, 1, (2,), np.float32), gym.spaces.Discrete(2)
     for memory in ("rnn", "gru", "lstm"):
         agent = ActorCritic(*spaces, AgentConfig(memory=memory, previous_action=False))
-        trainer.set_threads(1)
         actor = Policy(agent).actor(deterministic=False, seed=0)
         observation = np.zeros(2, np.float32)
-        times = [best_of(lambda a=actor, o=observation: a.act(o), 2000)]  # type: ignore[misc]
-        trainer.set_threads(0)
-        for batch in (16, 64, 256):
-            with frozen_weights():
-                times.append(best_of(rollout_step(agent, batch), 500))
+        with trainer.computing(threads=1):
+            times = [best_of(lambda a=actor, o=observation: a.act(o), 2000)]  # type: ignore[misc]
+        with trainer.computing():
+            for batch in (16, 64, 256):
+                with frozen_weights():
+                    times.append(best_of(rollout_step(agent, batch), 500))
         print(f"| {memory} | " + " | ".join(f"{1e6 * t:.0f}" for t in times) + " |")
 
 
@@ -214,7 +214,6 @@ def precision(rounds: int) -> None:
                     )
                     result = train(config, progress=False)
                     times.append(result.seconds)
-                    compiled.set_bfloat16(False)
                     env = make_vector_env(env_id, 50, config.env)
                     played = evaluate(load_policy(result.policy_path), env, 500, seed=0)
                     env.close()

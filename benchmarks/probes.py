@@ -21,7 +21,7 @@ from recurrent_rl.agents.cells import GRU, RNN
 from recurrent_rl.agents.memory import Memory
 from recurrent_rl.agents.registry import MEMORIES, make_memory
 from recurrent_rl.agents.states import LayerState
-from recurrent_rl.trainer import keep_freed_memory, set_threads
+from recurrent_rl.trainer import computing, keep_freed_memory
 
 COPIES = 32
 NOT_ASKED = -100  # what cross_entropy leaves out
@@ -139,12 +139,14 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=600)
     parser.add_argument("--threads", type=int, default=0)
     asked = parser.parse_args()
-    set_threads(asked.threads)
     keep_freed_memory()
     print("| memory | " + " | ".join(PROBES) + " |")
     print("|---|" + "---|" * len(PROBES))
     for name in asked.memories:
-        found = [accuracy(probe, name, asked.hidden, asked.updates) for probe in PROBES.values()]
+        with computing(asked.threads):
+            found = [
+                accuracy(probe, name, asked.hidden, asked.updates) for probe in PROBES.values()
+            ]
         print(f"| {name} | " + " | ".join(f"{x:.0%}" for x in found) + " |", flush=True)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import signal
 import time
 import traceback
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -20,7 +22,7 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.evaluation import is_evaluated
 from recurrent_rl.fields import folder_part
 from recurrent_rl.progress import ProgressBar
-from recurrent_rl.signals import StopSignals
+from recurrent_rl.signals import StopSignals, held_back, let_through, when_parent_ends
 from recurrent_rl.suites import Suite, change
 from recurrent_rl.training import CONFIG, load_config, resume, save_config
 
@@ -168,7 +170,9 @@ class _Worker:
         context = get_context("spawn")
         self._told, telling = context.Pipe(duplex=False)
         self.process: SpawnProcess = context.Process(target=_work, args=(job, telling))
-        self.process.start()
+        resource_tracker.ensure_running()  # else the start does it, and lets signals through
+        with held_back():
+            self.process.start()
         telling.close()
         self._steps = 0
         self._failure: str | None = None
@@ -182,7 +186,7 @@ class _Worker:
                     self._steps = told
                 else:
                     self._failure = told
-        except EOFError:
+        except (EOFError, OSError):  # OSError: it was killed amid telling
             pass
         return self._steps
 
@@ -197,15 +201,32 @@ class _Worker:
 
 
 def _work(job: Job, telling: Connection) -> None:
-    """Train and evaluate, in a process of its own."""
-    job.run_dir.mkdir(parents=True, exist_ok=True)
-    with (job.run_dir / LOG).open("a") as log:
-        for descriptor in (1, 2):
-            os.dup2(log.fileno(), descriptor)
-    try:
-        if not (job.run_dir / CONFIG).exists():
-            save_config(job.config, job.run_dir)
-        resume(job.run_dir, compare=True, on_iteration=lambda steps, _: telling.send(steps))
-    except Exception as error:
-        traceback.print_exc()
-        telling.send(str(error) or type(error).__name__)
+    """Train and evaluate, in a process of its own.
+
+    It saves and ends on a signal, and when the benchmark's process is gone.
+    """
+    with StopSignals(patient=True) as stop:
+        let_through()
+        when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        job.run_dir.mkdir(parents=True, exist_ok=True)
+        with (job.run_dir / LOG).open("a") as log:
+            for descriptor in (1, 2):
+                os.dup2(log.fileno(), descriptor)
+
+        def tell(what: int | str) -> None:
+            with contextlib.suppress(OSError):  # nobody listens any more
+                telling.send(what)
+
+        try:
+            if not (job.run_dir / CONFIG).exists():
+                save_config(job.config, job.run_dir)
+            resume(
+                job.run_dir,
+                compare=True,
+                on_iteration=lambda steps, _: tell(steps),
+                seed_globals=True,
+                stop=stop,
+            )
+        except Exception as error:
+            traceback.print_exc()
+            tell(str(error) or type(error).__name__)

@@ -67,10 +67,11 @@ def save_checkpoint(trainer: Trainer, path: Path) -> None:
 
     Saved are weights, normalisers, optimiser, counters, the memory's state, the observation that
     comes next, the statistics of running episodes, the settings that all this fits, and the exact
-    state of an environment that offers `state_dict()`, as ours do.
+    state of an environment that offers `state_dict()`, as ours do. After an iteration that failed
+    the environments are amid a rollout: their state is left out, and new episodes start from here.
     """
     collector, episodes = trainer.collector, trainer.collector.episodes
-    env_state = environment_state(trainer)
+    env_state = None if trainer.mid_rollout else environment_state(trainer)
     tensors = _tensors(trainer)
     tensors |= _prefixed("optimizer", _optimizer_tensors(trainer.optimizer))
     refuse_nonfinite(tensors)

@@ -17,7 +17,8 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends by `SystemExit` with the command's status.
 
-    0 is success, 2 a mistake in what was asked, 130 and 143 a stop by Ctrl-C and SIGTERM.
+    0 is success, 2 a mistake in what was asked; 130, 143 and 129 a stop by Ctrl-C, SIGTERM and
+    SIGHUP.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # and keep their traceback.
         if not _is_ours(error):
             raise
-        _fail(str(error))
+        _fail("\n".join([str(error), *getattr(error, "__notes__", ())]))
     except OSError as error:
         # Wherever it shows itself, also in TensorBoard's writer: the disk is at fault, not us.
         if error.errno not in DISK_ERRORS:

@@ -48,13 +48,21 @@ class ResumeArguments:
 def train_command(arguments: Sequence[str]) -> int:
     """Train an agent, or go on with a run (--resume RUN)."""
     from recurrent_rl.config import TrainConfig
+    from recurrent_rl.signals import StopSignals
     from recurrent_rl.training import load_config, resume, train
 
+    stop = StopSignals()
     if any(argument.split("=")[0] == "--resume" for argument in arguments):
         asked = parse(ResumeArguments, "train", arguments)
-        result = resume(asked.resume, total_timesteps=asked.total_timesteps, device=asked.device)
+        result = resume(
+            asked.resume,
+            total_timesteps=asked.total_timesteps,
+            device=asked.device,
+            seed_globals=True,
+            stop=stop,
+        )
     else:
-        result = train(parse(TrainConfig, "train", arguments))
+        result = train(parse(TrainConfig, "train", arguments), seed_globals=True, stop=stop)
 
     console = make_console()
     if result.timesteps > result.resumed_from:
@@ -70,7 +78,7 @@ def train_command(arguments: Sequence[str]) -> int:
         console.print(
             f"Go on:     recurrent-rl train --resume {_quoted(result.run_dir)}", soft_wrap=True
         )
-        return 128 + result.stopped_by
+        return stop.exit_status
     config = load_config(result.run_dir)
     if result.evaluation is not None:
         print_evaluation(
@@ -120,7 +128,7 @@ class EvaluateArguments:
     """Copies of the environment stepped side by side."""
     seed: Annotated[int, at_least(0)] = 0
     """Seed of the environments; training with the same seed saw other episodes."""
-    max_steps: int | None = None
+    max_steps: Annotated[int | None, at_least(1)] = None
     """Steps after which an episode is given up; by default the environment's own time limit or,
     where it tells of none, 10,000."""
     compare: bool = True
@@ -135,10 +143,12 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     """Play episodes with a policy, with its memory and with the memory switched off."""
     from recurrent_rl.agents.policy import load_policy
     from recurrent_rl.evaluation import SavedEvaluation, check_writable, evaluate_ways
+    from recurrent_rl.seeding import seed_process
     from recurrent_rl.signals import StopSignals
     from recurrent_rl.vectorize import make_vector_env
 
     asked, console = parse(EvaluateArguments, "evaluate", arguments), make_console()
+    seed_process(asked.seed)
     run_dir = Path(asked.policy) if Path(asked.policy).is_dir() else None
     policy = load_policy(policy_path(asked.policy))
     env_id, env_config = environment_of(asked, policy)

@@ -1,46 +1,156 @@
-"""Clean stops: Ctrl-C and SIGTERM ask a long command to end at its next safe point."""
+"""Clean stops: Ctrl-C, SIGTERM and SIGHUP ask a long command to end at its next safe point."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from multiprocessing import connection, parent_process
 from types import FrameType
 from typing import Any
 
+STOPPING = tuple(
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""The signals that ask a process to end and let it tidy up."""
+
 
 class StopSignals:
-    """A context in which SIGINT and SIGTERM are noted instead of obeyed.
+    """A context in which the signals of `STOPPING` are noted instead of obeyed.
 
     The command asks `received` at its safe points. A second signal of the same kind acts as it
-    would without us: Ctrl-C twice ends at once. Outside the main thread, where Python lets no one
-    handle signals, nothing is changed.
+    would without us: Ctrl-C twice ends at once. SIGHUP stays ignored where it was, as under nohup.
+    Outside the main thread, where Python lets no one handle signals, nothing is changed. The
+    context may be entered again while it lasts.
+
+    Args:
+        patient: note each signal of a kind, not only the first: for a process whose parent passes
+            on what reached both of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patient: bool = False) -> None:
         self.received: int | None = None
+        self._patient = patient
         self._previous: dict[int, Any] = {}
+        self._depth = 0
+        self._process = 0
 
     @property
     def exit_status(self) -> int:
-        """0, or 128 plus the signal's number: 130 for Ctrl-C, 143 for SIGTERM."""
+        """0, or 128 plus the signal's number: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
         return 0 if self.received is None else 128 + self.received
 
     def __bool__(self) -> bool:
         return self.received is not None
 
     def __enter__(self) -> StopSignals:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
+        self._depth += 1
+        if self._depth == 1 and threading.current_thread() is threading.main_thread():
+            self._process = os.getpid()
+            for number in STOPPING:
+                handler = signal.getsignal(number)
+                # None: not set from Python, so it could not be given back.
+                if handler is None or (number, handler) == (signal.SIGHUP, signal.SIG_IGN):
+                    continue
+                self._previous[number] = handler
+                signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous.clear()
+        self._depth -= 1
+        if self._depth == 0:
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
+            self._previous.clear()
+
+    def obey(self) -> None:
+        """Let a signal that was noted take its usual course, once the context has ended.
+
+        Raises:
+            KeyboardInterrupt: on Ctrl-C, where the program handles it no other way. SIGTERM and
+                SIGHUP end a program that does not handle them.
+        """
+        if self.received is not None:
+            signal.raise_signal(self.received)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            # A process that was forked from ours, by an environment perhaps: not ours to keep.
+            signal.signal(number, self._previous[number])
+            signal.raise_signal(number)
+            return
         self.received = number
-        print("\nStopping at the next safe point; once more ends at once.", file=sys.stderr)
-        signal.signal(number, self._previous[number])
+        _leave_dead_terminal()
+        more = "."
+        if not self._patient:
+            signal.signal(number, self._previous[number])
+            more = "; once more ends at once."
+        # RuntimeError: the signal came amid another print.
+        with contextlib.suppress(OSError, RuntimeError, ValueError):
+            print(f"\nStopping at the next safe point{more}", file=sys.stderr)
+
+
+def _leave_dead_terminal() -> None:
+    """Write no more to a terminal that has hung up, where each line would raise an error."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError as error:
+            if error.errno == errno.EIO:
+                with open(os.devnull, "wb") as nowhere:
+                    os.dup2(nowhere.fileno(), descriptor)
+
+
+@contextlib.contextmanager
+def noting(stop: StopSignals | None) -> Iterator[StopSignals]:
+    """Note signals for a caller who sees to them, or until the end of this context.
+
+    Args:
+        stop: the caller's; None: a signal is noted here and obeyed at the end, when all is saved.
+    """
+    noted = StopSignals() if stop is None else stop
+    try:
+        with noted:
+            yield noted
+    finally:
+        if stop is None:
+            noted.obey()
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Have the signals of `STOPPING` wait until this context ends.
+
+    They wait too in a process that is started in it, until that calls `let_through`.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def let_through() -> None:
+    """End in this process what `held_back` began in its parent."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+
+def when_parent_ends(act: Callable[[], object]) -> None:
+    """Call `act`, in a thread of its own, when the process that started this one is gone.
+
+    It is told by the system, so that `kill -9` of the parent is no exception.
+    """
+    parent = parent_process()
+    if parent is None:
+        raise RuntimeError("this process was not started by multiprocessing")
+    sentinel = parent.sentinel
+
+    def wait() -> None:
+        connection.wait([sentinel])
+        act()
+
+    threading.Thread(target=wait, name="parent watch", daemon=True).start()

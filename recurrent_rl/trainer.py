@@ -40,24 +40,29 @@ class Trainer:
         if not (config.num_steps and config.num_envs):
             config = config.sized(longest_episode(config.env_id, config.env))
         self.config = config
-        set_threads(config.threads)
         keep_freed_memory()
-        set_precision(config.precision)
         self.device = pick_device(config.device)
+        self.iteration = 0
+        self.mid_rollout = False
+        """Whether an iteration is under way or has failed. The environments are then amid a
+        rollout; all else is as after the last whole iteration."""
         self.env = make_vector_env(config.env_id, config.num_envs, config.env)
         try:
-            self.agent = self._fresh_agent().to(self.device)
-            self.optimizer = torch.optim.Adam(
-                self.agent.parameters(), lr=config.learning_rate, eps=config.adam_eps, fused=True
-            )
-            self.advantage_normaliser = AdvantageNormaliser().to(self.device)
-            self.collector = Collector(
-                self.env, self.agent, config.num_steps, config.chunk_length, config.seed
-            )
+            with computing(config.threads, config.precision):
+                self.agent = self._fresh_agent().to(self.device)
+                self.optimizer = torch.optim.Adam(
+                    self.agent.parameters(),
+                    lr=config.learning_rate,
+                    eps=config.adam_eps,
+                    fused=True,
+                )
+                self.advantage_normaliser = AdvantageNormaliser().to(self.device)
+                self.collector = Collector(
+                    self.env, self.agent, config.num_steps, config.chunk_length, config.seed
+                )
         except BaseException:
             self.env.close()
             raise
-        self.iteration = 0
         self.timesteps = 0
         """Environment steps taken so far, all copies counted."""
 
@@ -72,6 +77,13 @@ class Trainer:
         Returns:
             Scalars under their TensorBoard tags.
         """
+        self.mid_rollout = True
+        with computing(self.config.threads, self.config.precision):
+            scalars = self._iterate()
+        self.mid_rollout = False
+        return scalars
+
+    def _iterate(self) -> dict[str, float]:
         config, agent = self.config.at(self.iteration), self.agent
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate
@@ -166,22 +178,35 @@ class Trainer:
         self.env.close()
 
 
-def set_threads(threads: int) -> None:
-    """Set the threads of PyTorch and of the memory's kernel; 0 is one and all cores."""
-    torch.set_num_threads(threads or 1)
-    compiled.set_num_threads(threads or available_cores())
+@contextmanager
+def computing(threads: int = 0, precision: str = "float32") -> Iterator[None]:
+    """Compute with so many threads and in this precision; afterwards all is as it was before.
 
-
-def set_precision(precision: str) -> None:
-    """Let the memory's kernel compute in this precision.
+    Args:
+        threads: of PyTorch and of the memory's kernel; 0 is one and all cores.
+        precision: of the memory's kernel, `TrainConfig.precision`.
 
     Raises:
-        UserError: the machine cannot.
+        UserError: the machine has not the precision.
     """
     try:
-        compiled.set_bfloat16(precision == "bfloat16")
+        bfloat16 = compiled.set_bfloat16(precision == "bfloat16")
     except ValueError as error:
         raise UserError(str(error)) from error
+    of_torch = torch.get_num_threads()
+    of_kernel = compiled.set_num_threads(threads or available_cores())
+    _set_torch_threads(threads or 1)
+    try:
+        yield
+    finally:
+        _set_torch_threads(of_torch)
+        compiled.set_num_threads(of_kernel)
+        compiled.set_bfloat16(bfloat16)
+
+
+def _set_torch_threads(threads: int) -> None:
+    if torch.get_num_threads() != threads:  # each change costs PyTorch a pool of threads
+        torch.set_num_threads(threads)
 
 
 def keep_freed_memory() -> None:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import random
+import sys
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from recurrent_rl.agents.files import remove_leftovers, write_atomically
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.agents.settings import shown
 from recurrent_rl.checkpoint import FILE_NAME as CHECKPOINT
-from recurrent_rl.checkpoint import Checkpoint, read_checkpoint, restore, save_checkpoint
+from recurrent_rl.checkpoint import (
+    Checkpoint,
+    environment_state,
+    read_checkpoint,
+    restore,
+    save_checkpoint,
+)
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.evaluation import (
@@ -28,8 +37,9 @@ from recurrent_rl.evaluation import (
 from recurrent_rl.fields import folder_part
 from recurrent_rl.monitor import Monitor
 from recurrent_rl.progress import ProgressBar
-from recurrent_rl.signals import StopSignals
-from recurrent_rl.trainer import Trainer
+from recurrent_rl.seeding import seed_process
+from recurrent_rl.signals import StopSignals, noting
+from recurrent_rl.trainer import Trainer, computing
 from recurrent_rl.vectorize import make_vector_env
 
 POLICY = "policy.safetensors"
@@ -61,29 +71,51 @@ OnIteration = Callable[[int, dict[str, float]], None]
 
 
 def train(
-    config: TrainConfig, *, progress: bool = True, on_iteration: OnIteration | None = None
+    config: TrainConfig,
+    *,
+    progress: bool = True,
+    on_iteration: OnIteration | None = None,
+    seed_globals: bool = False,
+    stop: StopSignals | None = None,
 ) -> TrainResult:
     """Train an agent from its first step, in a new run folder, and evaluate it at the end.
+
+    Ctrl-C, SIGTERM and SIGHUP end the run early with everything saved, and then take their usual
+    course: Ctrl-C raises KeyboardInterrupt. Any other error, of an environment perhaps, is raised
+    as it is when the last whole iteration is saved; a note on it says what `resume` loses.
 
     Args:
         config: the settings.
         progress: show a progress bar.
         on_iteration: called after each iteration.
+        seed_globals: for the time of the run seed Python's `random` and NumPy's global generator,
+            from which some environments draw.
+        stop: notes the signals for a caller who sees to them; the result says which one came.
 
     Raises:
         UserError: the settings, the environment or what it returns are at fault.
+        KeyboardInterrupt: on Ctrl-C, unless `stop` is given.
     """
     if not isinstance(config, TrainConfig):
         raise UserError(
             f"train was given {shown(config)}, not a TrainConfig: "
             'train(TrainConfig("CartPole-v1", total_timesteps=100_000)).'
         )
-    trainer = Trainer(config)
-    run_dir = new_run_dir(config)
-    with locked(run_dir):
-        save_config(trainer.config, run_dir)
-        result = _run(trainer, run_dir, progress, on_iteration)
-        return _evaluated(result, trainer.config, progress)
+    with (
+        computing(config.threads, config.precision),
+        _global_generators(seed_globals),
+        noting(stop) as stop,
+    ):
+        if seed_globals:
+            seed_process(config.seed)
+        trainer = Trainer(config)
+        with ExitStack() as folder:
+            with _closing(trainer.close):
+                run_dir = new_run_dir(config)
+                folder.enter_context(locked(run_dir))
+                save_config(trainer.config, run_dir)
+                result = _run(trainer, run_dir, progress, on_iteration, stop)
+            return _evaluated(result, trainer.config, progress, stop)
 
 
 def resume(
@@ -94,12 +126,15 @@ def resume(
     compare: bool = False,
     progress: bool = True,
     on_iteration: OnIteration | None = None,
+    seed_globals: bool = False,
+    stop: StopSignals | None = None,
 ) -> TrainResult:
     """Go on with a run from its last checkpoint; from its first step where there is none yet.
 
     With our own environments the continued run equals the uninterrupted one, weight for weight.
     Others cannot tell their state: they are reset, and new episodes start. A run that has all its
-    steps is left as it is, but for an evaluation that it lacks.
+    steps is left as it is, but for an evaluation that it lacks. Signals and errors end it as they
+    end `train`.
 
     Args:
         run_dir: the run folder.
@@ -108,12 +143,15 @@ def resume(
         compare: evaluate in all `evaluation.WAYS`, not in the first alone.
         progress: show a progress bar, and print the notes of the result before training.
         on_iteration: called after each iteration.
+        seed_globals: as for `train`; seeded from the run's seed and the iteration it goes on from.
+        stop: as for `train`.
 
     Raises:
         UserError: the folder holds no run, another process is training it, its settings are not
             those of its checkpoint, or the run has more than `total_timesteps` steps. Its files
             are as they were then.
         PolicyFileError: the checkpoint is damaged, or of an older version.
+        KeyboardInterrupt: on Ctrl-C, unless `stop` is given.
     """
     run_dir = Path(run_dir)
     config = load_config(run_dir)
@@ -121,26 +159,30 @@ def resume(
         config = dataclasses.replace(config, total_timesteps=total_timesteps)
     if device is not None:
         config = dataclasses.replace(config, device=device)
-    with locked(run_dir):
+    with (
+        computing(config.threads, config.precision),
+        _global_generators(seed_globals),
+        locked(run_dir),
+        noting(stop) as stop,
+    ):
         remove_leftovers(run_dir)
         path = run_dir / CHECKPOINT
         checkpoint = read_checkpoint(path) if path.exists() else None
+        if seed_globals:
+            seed_process(config.seed, checkpoint.iteration if checkpoint else 0)
         trainer = Trainer(config)
-        try:
+        with _closing(trainer.close):
             notes = _restored(trainer, checkpoint) if checkpoint else ()
-        except BaseException:
-            trainer.close()
-            raise
-        first = trainer.timesteps
-        if trainer.done:
-            result = _finished(trainer, run_dir)
-        else:
-            if progress:
-                print(*notes, sep="\n", end="\n" if notes else "")
-            save_config(trainer.config, run_dir)
-            result = _run(trainer, run_dir, progress, on_iteration)
+            first = trainer.timesteps
+            if trainer.done:
+                result = _finished(trainer, run_dir)
+            else:
+                if progress:
+                    print(*notes, sep="\n", end="\n" if notes else "")
+                save_config(trainer.config, run_dir)
+                result = _run(trainer, run_dir, progress, on_iteration, stop)
         result = dataclasses.replace(result, resumed_from=first, notes=notes)
-        return _evaluated(result, trainer.config, progress, compare)
+        return _evaluated(result, trainer.config, progress, stop, compare)
 
 
 def _restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:
@@ -178,14 +220,17 @@ def _restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:
 
 def _finished(trainer: Trainer, run_dir: Path) -> TrainResult:
     """What there is to say of a run that has all its steps."""
-    with closing(trainer):
-        if not (run_dir / POLICY).exists():
-            trainer.policy().save(run_dir / POLICY)
-        return TrainResult(run_dir, run_dir / POLICY, trainer.timesteps, 0.0, None)
+    if not (run_dir / POLICY).exists():
+        trainer.policy().save(run_dir / POLICY)
+    return TrainResult(run_dir, run_dir / POLICY, trainer.timesteps, 0.0, None)
 
 
 def _evaluated(
-    result: TrainResult, config: TrainConfig, progress: bool, compare: bool = False
+    result: TrainResult,
+    config: TrainConfig,
+    progress: bool,
+    stop: StopSignals,
+    compare: bool = False,
 ) -> TrainResult:
     """The result with the evaluation of a run that has all its steps and lacks one."""
     run_dir, episodes = result.run_dir, config.eval_episodes
@@ -194,7 +239,7 @@ def _evaluated(
     policy = load_policy(result.policy_path)
     try:
         env = make_vector_env(config.env_id, min(EVALUATION_COPIES, episodes), config.env)
-        with closing(env), StopSignals() as stop:
+        with closing(env):
             played = evaluate_ways(
                 policy, env, episodes, config.seed, stop, compare=compare, progress=progress
             )
@@ -208,6 +253,32 @@ def _evaluated(
     with Monitor(run_dir, config, result.timesteps) as monitor:
         monitor.log(played["greedy"].scalars(), result.timesteps)
     return dataclasses.replace(result, evaluation=played["greedy"])
+
+
+@contextmanager
+def _global_generators(seeded: bool) -> Iterator[None]:
+    """Have Python's and NumPy's global generators as before afterwards, where a run seeds them."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        if seeded:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
+
+
+@contextmanager
+def _closing(close: Callable[[], None]) -> Iterator[None]:
+    """Close at the end. An error that is under way is told, and not one of closing after it."""
+    try:
+        yield
+    except BaseException as error:
+        try:
+            close()
+        except Exception as also:
+            _note(error, f"Closing failed too: {also!r}.")
+        raise
+    close()
 
 
 def locked(run_dir: Path) -> AbstractContextManager[object]:
@@ -254,44 +325,97 @@ def save_config(config: TrainConfig, run_dir: Path) -> None:
 
 
 def _run(
-    trainer: Trainer, run_dir: Path, progress: bool, on_iteration: OnIteration | None
+    trainer: Trainer,
+    run_dir: Path,
+    progress: bool,
+    on_iteration: OnIteration | None,
+    stop: StopSignals,
 ) -> TrainResult:
     """Iterate until the run is done or a signal asks to stop, and leave everything saved."""
     config = trainer.config
     began, first = time.monotonic(), trainer.timesteps
+    saved = trainer.iteration if (run_dir / CHECKPOINT).exists() else None
+    steps = trainer.collector.environments.steps
     with ExitStack() as stack:
-        stack.callback(trainer.close)
-        stop = stack.enter_context(StopSignals())
-        monitor = stack.enter_context(Monitor(run_dir, config, first))
+        monitor = Monitor(run_dir, config, first)
+        stack.enter_context(_closing(monitor.writer.close))
         bar = stack.enter_context(
             ProgressBar("Training", config.total_timesteps, "steps", first, progress)
         )
         save_due = every(config.checkpoint_interval)
-        while not trainer.done and not stop:
-            try:
+        try:
+            while not trainer.done and not stop:
+                steps = trainer.collector.environments.steps
                 scalars = trainer.iterate()
-            except UserError as error:
-                raise UserError(f"{error}{_what_is_kept(run_dir)}") from error
-            elapsed = time.monotonic() - began
-            scalars["time/fps"] = (trainer.timesteps - first) / elapsed
-            scalars["time/time_elapsed"] = elapsed
-            if trainer.iteration % config.log_interval == 0 or trainer.done:
-                monitor.log(scalars, trainer.timesteps)
-            bar.update(trainer.timesteps, {"return": _show(scalars.get("rollout/ep_rew_mean"))})
-            if on_iteration is not None:
-                on_iteration(trainer.timesteps, scalars)
-            if save_due():
-                save(trainer, run_dir)
+                elapsed = time.monotonic() - began
+                scalars["time/fps"] = (trainer.timesteps - first) / elapsed
+                scalars["time/time_elapsed"] = elapsed
+                if trainer.iteration % config.log_interval == 0 or trainer.done:
+                    monitor.log(scalars, trainer.timesteps)
+                bar.update(trainer.timesteps, {"return": _show(scalars.get("rollout/ep_rew_mean"))})
+                if on_iteration is not None:
+                    on_iteration(trainer.timesteps, scalars)
+                if save_due():
+                    save(trainer, run_dir)
+                    saved = trainer.iteration
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and stop:
+                raise  # Ctrl-C for the second time: at once
+            told = _save_after_error(trainer, run_dir, saved == trainer.iteration, steps)
+            if isinstance(error, UserError):
+                raise UserError(f"{error} {told}") from error
+            _note(error, told)
+            raise
         save(trainer, run_dir)
     return TrainResult(
         run_dir, run_dir / POLICY, trainer.timesteps, time.monotonic() - began, stop.received
     )
 
 
-def _what_is_kept(run_dir: Path) -> str:
-    if not (run_dir / CHECKPOINT).exists():
-        return ""
-    return f" The last checkpoint is kept: recurrent-rl train --resume {run_dir}"
+def _save_after_error(trainer: Trainer, run_dir: Path, is_saved: bool, steps_before: int) -> str:
+    """Save the last whole iteration; says what is saved, what resuming loses, and how to.
+
+    Args:
+        trainer: whose iteration failed, or what came after it.
+        run_dir: of the run.
+        is_saved: whether the checkpoint there is of this iteration, environments included.
+        steps_before: that each environment had taken when the last iteration began.
+    """
+    steps = trainer.collector.environments.steps
+    where = f"in iteration {trainer.iteration + 1}" if trainer.mid_rollout else "after iteration"
+    where += "" if trainer.mid_rollout else f" {trainer.iteration}"
+    told = f"The run on {trainer.config.env_id} failed {where}, after step {steps:,} of each copy."
+    go_on = f"recurrent-rl train --resume {run_dir}"
+    if trainer.iteration == 0:
+        return f"{told} Nothing was learnt yet, so nothing is lost. From its first step: {go_on}"
+    lost = []
+    if environment_state(trainer) is None or (trainer.mid_rollout and not is_saved):
+        lost.append("the episodes under way")
+    if trainer.mid_rollout:
+        unfinished = (steps - steps_before) * trainer.config.num_envs
+        lost.append(f"the {unfinished:,} steps of the unfinished rollout")
+    if not is_saved:
+        try:
+            save(trainer, run_dir)
+        except Exception as error:
+            kept = (run_dir / CHECKPOINT).exists()
+            return (
+                f"{told} Saving it failed too ({error!r}). "
+                + ("From the last checkpoint" if kept else "From its first step")
+                + f": {go_on}"
+            )
+    return (
+        f"{told} Its {trainer.iteration:,} whole iterations ({trainer.timesteps:,} steps) are "
+        f"saved; to resume loses {' and '.join(lost) or 'nothing'}: {go_on}"
+    )
+
+
+def _note(error: BaseException, text: str) -> None:
+    """Have the error's traceback end in this text; where Python is too old, print it before."""
+    if sys.version_info >= (3, 11):
+        error.add_note(text)
+    else:
+        print(text, file=sys.stderr)
 
 
 def save(trainer: Trainer, run_dir: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from recurrent_rl.agents.spaces import (
     ActionMaskError,
@@ -24,6 +24,7 @@ from recurrent_rl.agents.spaces import (
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.envs.wrappers import Flicker, ObservationNoise
 from recurrent_rl.errors import UserError
+from recurrent_rl.workers import make_in_processes
 
 
 class CheckedCopy(gym.Wrapper[Any, Any, Any, Any]):
@@ -153,11 +154,15 @@ def make_vector_env(env_id: str, num_envs: int, config: EnvConfig | None = None)
         if config.vectorization == "auto" and batched:
             return gym.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
         makers = [partial(_make_copy, spec, kwargs, hiding, i) for i in range(num_envs)]
-        vector = AsyncVectorEnv if config.vectorization == "async" else SyncVectorEnv
-        env: VectorEnv = vector(makers, autoreset_mode=AutoresetMode.SAME_STEP)
-        env.spec = copy.deepcopy(spec)
+        env: VectorEnv
+        if config.vectorization == "async":
+            env = make_in_processes(spec.id, makers)
+        else:
+            env = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+        env.unwrapped.spec = copy.deepcopy(spec)
         if spec.max_episode_steps is not None:  # of which `make` takes another
-            env.spec.max_episode_steps = kwargs.get("max_episode_steps", spec.max_episode_steps)
+            limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
+            env.unwrapped.spec.max_episode_steps = limit
         return env
     except (gym.error.Error, ImportError, TypeError, ValueError) as error:
         raise UserError(

@@ -471,3 +471,36 @@ def test_a_config_that_cannot_be_read_is_told(
     status, _, err = ended(["train", "--resume", str(tmp_path)], capsys)
     assert status == 2
     assert "config.json cannot be read" in err
+
+
+FAILING = """
+import gymnasium as gym
+import numpy as np
+
+class Failing(gym.Env):
+    observation_space, action_space = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2)
+    t = 0
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(2, np.float32), {}
+    def step(self, action):
+        self.t += 1
+        if self.t > 40:
+            raise ConnectionError("simulator lost")
+        return np.zeros(2, np.float32), 1.0, self.t % 5 == 0, False, {}
+
+gym.register("Failing-v0", Failing)
+"""
+
+
+def test_an_error_of_an_environment_keeps_its_traceback_which_ends_in_how_to_go_on(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "my_envs.py").write_text(FAILING)
+    result = run("train", "my_envs:Failing-v0", *TINY, cwd=tmp_path)
+    assert result.returncode == 1
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert "ConnectionError: simulator lost" in result.stderr
+    assert f"recurrent-rl train --resume runs/{run_dir.name}" in result.stderr
+    assert (run_dir / "checkpoint.safetensors").exists()
+    if sys.version_info >= (3, 11):
+        assert result.stderr.splitlines()[-1].startswith("The run on my_envs:Failing-v0 failed in")

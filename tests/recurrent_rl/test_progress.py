@@ -40,7 +40,9 @@ def test_an_invisible_bar_says_nothing(capsys: pytest.CaptureFixture[str]) -> No
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_first_signal_is_noted_and_a_second_obeyed(
     number: signal.Signals, status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,6 +63,34 @@ def test_a_first_signal_is_noted_and_a_second_obeyed(
     finally:
         signal.signal(number, before)
     assert "once more ends at once" in capsys.readouterr().err
+
+
+def test_sighup_stays_ignored_where_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_patient_process_notes_what_it_hears_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda n, _: heard.append(n))
+    try:
+        with StopSignals(patient=True) as stop:
+            with stop:  # as a command does within another
+                os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop
+            assert not heard
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "once more" not in capsys.readouterr().err
 
 
 def test_outside_the_main_thread_signals_are_left_alone() -> None:

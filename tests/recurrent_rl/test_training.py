@@ -1,15 +1,20 @@
 """Training runs: reproducible, resumable weight for weight, and safe when they end early."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
@@ -24,8 +29,18 @@ from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.evaluation import SavedEvaluation
 from recurrent_rl.results import learning_curve, load_run
+from recurrent_rl.rollout import Collector
+from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.training import new_run_dir, resume, save_config, train
+from recurrent_rl.training import (
+    OnIteration,
+    TrainResult,
+    load_config,
+    new_run_dir,
+    resume,
+    save_config,
+    train,
+)
 
 
 def config(tmp_path: Path, env_id: str = "recurrent_rl/TMaze-v0", **changes: Any) -> TrainConfig:
@@ -82,10 +97,7 @@ def test_a_precision_that_the_machine_has_not_is_refused(
 @pytest.mark.skipif(not compiled.has_bfloat16(), reason="this machine has no AMX")
 def test_in_bfloat16_rollout_and_update_compute_the_same(tmp_path: Path) -> None:
     trainer = Trainer(config(tmp_path, precision="bfloat16"))
-    try:
-        errors = [trainer.iterate()["memory/first_ratio_error"] for _ in range(3)]
-    finally:
-        compiled.set_bfloat16(False)
+    errors = [trainer.iterate()["memory/first_ratio_error"] for _ in range(3)]
     assert max(errors) < 1e-5
 
 
@@ -166,11 +178,29 @@ def test_a_finished_run_can_be_trained_further(tmp_path: Path) -> None:
     assert json.loads((result.run_dir / "config.json").read_text())["total_timesteps"] == 1024
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def sends(number: int, at: int) -> OnIteration:
+    """A callback that sends this process a signal at so many steps."""
+    return lambda steps, _: os.kill(os.getpid(), number) if steps == at else None
+
+
+@contextlib.contextmanager
+def handling(number: int, handler: Any) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.mark.parametrize("number", STOPS)
 def test_a_signal_stops_a_run_with_everything_saved(tmp_path: Path, number: signal.Signals) -> None:
     settings = config(tmp_path, total_timesteps=10_000_000, checkpoint_interval=1000.0)
     threading.Timer(1.0, os.kill, (os.getpid(), number)).start()
-    result = train(settings, progress=False)
+    result = train(settings, progress=False, stop=StopSignals())
     assert result.stopped_by == number
     assert 0 < result.timesteps < 10_000_000
     trainer = Trainer(settings)
@@ -179,28 +209,53 @@ def test_a_signal_stops_a_run_with_everything_saved(tmp_path: Path, number: sign
     assert load_policy(result.policy_path).summary["timesteps"] == result.timesteps
 
 
-def test_a_run_stopped_by_ctrl_c_and_resumed_saves_the_policy_of_an_unbroken_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_ctrl_c_ends_the_program_that_trains_and_the_run_goes_on_as_if_unbroken(
+    tmp_path: Path,
 ) -> None:
     settings = config(tmp_path, total_timesteps=8 * 16 * 40)
     whole = train(settings, progress=False)
-    iterate = Trainer.iterate
-
-    def iterate_and_press_ctrl_c(trainer: Trainer) -> dict[str, float]:
-        if trainer.iteration == 16:
-            os.kill(os.getpid(), signal.SIGINT)
-        return iterate(trainer)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "iterate", iterate_and_press_ctrl_c)
-        broken = train(settings, progress=False)
-    assert broken.stopped_by == signal.SIGINT
-    assert broken.timesteps == 8 * 16 * 17
-    resumed = resume(broken.run_dir, progress=False)
+    broken_settings = dataclasses.replace(settings, log_dir=str(tmp_path / "broken"))
+    with handling(signal.SIGINT, signal.default_int_handler), pytest.raises(KeyboardInterrupt):
+        train(broken_settings, progress=False, on_iteration=sends(signal.SIGINT, 8 * 16 * 17))
+    (run_dir,) = (tmp_path / "broken").iterdir()
+    saved = load_policy(run_dir / "policy.safetensors").summary["timesteps"]
+    assert saved == 8 * 16 * 17
+    with handling(signal.SIGINT, signal.default_int_handler), pytest.raises(KeyboardInterrupt):
+        resume(run_dir, progress=False, on_iteration=sends(signal.SIGINT, 8 * 16 * 20))
+    resumed = resume(run_dir, progress=False)
     assert resumed.timesteps == whole.timesteps
     first, second = (load_policy(r.policy_path) for r in (whole, resumed))
     assert_same(first.agent.state_dict(), second.agent.state_dict())
     assert first.summary == second.summary
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_the_programs_own_handler_hears_of_a_signal_once_all_is_saved(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    heard: list[int] = []
+
+    def handler(number: int, _: Any) -> None:
+        (run_dir,) = tmp_path.iterdir()
+        heard.append(load_policy(run_dir / "policy.safetensors").summary["timesteps"])
+
+    with handling(number, handler):
+        result = train(config(tmp_path), progress=False, on_iteration=sends(number, 8 * 16 * 3))
+    assert heard == [result.timesteps] == [8 * 16 * 3]
+    assert result.stopped_by == number
+
+
+def test_a_signal_is_not_forgotten_over_an_error(tmp_path: Path) -> None:
+    def interrupt_and_fail(steps: int, _: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise ConnectionError("the simulator was told too")
+
+    with (
+        handling(signal.SIGINT, signal.default_int_handler),
+        pytest.raises(KeyboardInterrupt) as raised,
+    ):
+        train(config(tmp_path), progress=False, on_iteration=interrupt_and_fail)
+    assert isinstance(raised.value.__context__, ConnectionError)
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
@@ -227,14 +282,15 @@ def test_the_command_ends_with_the_status_of_the_signal_and_says_how_to_go_on(
     assert (run_dir / FILE_NAME).exists()
 
 
-class Dying(gym.Env[Any, Any]):
-    """Returns NaN after 40 steps."""
+class Failing(gym.Env[Any, Any]):
+    """Returns NaN or raises an error in its step 41."""
 
     observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
     action_space = gym.spaces.Discrete(2)
 
-    def __init__(self) -> None:
+    def __init__(self, error: Exception | None) -> None:
         self.t = 0
+        self.error = error
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -244,22 +300,262 @@ class Dying(gym.Env[Any, Any]):
 
     def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
         self.t += 1
+        if self.t > 40 and self.error is not None:
+            raise self.error
         bad = np.nan if self.t > 40 else 0.0
-        return np.full(2, bad, np.float32), 0.0, self.t % 10 == 0, False, {}
+        return np.full(2, bad, np.float32), float(action), self.t % 10 == 0, False, {}
 
 
-def test_a_run_that_dies_keeps_its_last_checkpoint(tmp_path: Path) -> None:
-    gym.register("Dying-v0", lambda **_: Dying(), disable_env_checker=True)
+class GlobalRandom(gym.Env[Any, Any]):
+    """Draws from the global generators, as many hand-written environments do."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+        return self.observe(), {}
+
+    def observe(self) -> np.ndarray[Any, Any]:
+        return np.array([np.random.uniform(-1, 1), random.uniform(-1, 1)], np.float32)  # noqa: NPY002
+
+    def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
+        return self.observe(), float(action), random.random() < 0.1, False, {}
+
+
+@contextlib.contextmanager
+def registered(env: Callable[[], gym.Env[Any, Any]]) -> Iterator[str]:
+    gym.register("Mine-v0", lambda **_: env(), disable_env_checker=True)
     try:
-        with pytest.raises(
-            UserError,
-            match=r"at step 41.* of copy 0 holds NaN.*The last checkpoint is kept",
-        ):
-            train(config(tmp_path, "Dying-v0", checkpoint_interval=0.0), progress=False)
+        yield "Mine-v0"
     finally:
-        gym.registry.pop("Dying-v0")
+        gym.registry.pop("Mine-v0")
+
+
+def notes(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
+    """What an error's traceback ends in; printed before it in Python 3.10."""
+    return "".join(getattr(error, "__notes__", ())) or capsys.readouterr().err
+
+
+LOST = (
+    r"Its 2 whole iterations \(256 steps\) are saved; to resume loses the episodes under way and "
+)
+LOST += r"the \d+ steps of the unfinished rollout: recurrent-rl train --resume "
+
+
+def test_a_run_whose_environment_returns_nan_keeps_its_whole_iterations(tmp_path: Path) -> None:
+    with (
+        registered(lambda: Failing(None)) as env_id,
+        pytest.raises(UserError, match=rf"step 41.*on Mine-v0 failed in iteration 3.*{LOST}"),
+    ):
+        train(config(tmp_path, env_id), progress=False)
     (run_dir,) = tmp_path.iterdir()
     assert load_policy(run_dir / "policy.safetensors").summary["timesteps"] == 8 * 16 * 2
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium's log of a worker's error
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_a_run_whose_environment_raises_an_error_keeps_its_whole_iterations_and_the_error(
+    tmp_path: Path,
+    vectorization: Literal["sync", "async"],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lost = ConnectionError("simulator lost")
+    env = EnvConfig(vectorization=vectorization)
+    with (
+        registered(lambda: Failing(lost)) as env_id,
+        pytest.raises(ConnectionError, match=r"^simulator lost") as raised,
+    ):
+        train(config(tmp_path, env_id, env=env), progress=False)
+    if vectorization == "sync":
+        assert raised.value is lost
+    assert re.search(
+        rf"on Mine-v0 failed in iteration 3, after step 40 of each copy. {LOST}",
+        notes(raised.value, capsys),
+    )
+    (run_dir,) = tmp_path.iterdir()
+    with registered(lambda: Failing(None)):
+        saved = Trainer(load_config(run_dir))
+        assert not load_checkpoint(saved, run_dir / FILE_NAME)  # new episodes
+        saved.close()
+    assert saved.iteration == 2
+    with registered(lambda: Failing(None)) as env_id:  # fails nowhere in two iterations
+        twin = Trainer(config(tmp_path, env_id))
+        for _ in range(2):
+            twin.iterate()
+        twin.close()
+    assert_same(weights(saved), weights(twin))
+
+
+def test_an_error_before_the_first_whole_iteration_leaves_a_run_that_starts_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        registered(lambda: Failing(ConnectionError("lost"))) as env_id,
+        pytest.raises(ConnectionError) as raised,
+    ):
+        train(config(tmp_path, env_id, num_steps=64, seq_len=64), progress=False)
+    assert "From its first step: recurrent-rl train --resume" in notes(raised.value, capsys)
+    (run_dir,) = tmp_path.iterdir()
+    assert not (run_dir / FILE_NAME).exists()
+    with registered(GlobalRandom):
+        assert resume(run_dir, progress=False).timesteps == 8 * 64 * 2
+
+
+def fail_at(at: int) -> OnIteration:
+    def callback(steps: int, _: Any) -> None:
+        if steps == at:
+            raise LookupError("no such dashboard")
+
+    return callback
+
+
+def test_a_run_whose_callback_raises_an_error_goes_on_as_if_it_had_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = train(config(tmp_path / "whole"), progress=False)
+    with pytest.raises(LookupError) as raised:
+        train(config(tmp_path / "broken"), progress=False, on_iteration=fail_at(8 * 16 * 4))
+    told = notes(raised.value, capsys)
+    assert "failed after iteration 4, after step 64 of each copy" in told
+    assert "4 whole iterations (512 steps) are saved; to resume loses nothing:" in told
+    (run_dir,) = (tmp_path / "broken").iterdir()
+    resume(run_dir, progress=False)
+    first, second = (
+        load_policy(path / "policy.safetensors").agent.state_dict()
+        for path in (whole.run_dir, run_dir)
+    )
+    assert_same(first, second)
+
+
+def test_an_exact_checkpoint_is_not_replaced_by_one_with_new_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collect = Collector.collect
+
+    def fail(collector: Collector, iteration: int) -> Any:
+        if collector.environments.steps == 64:
+            collector.environments.steps += 3
+            raise ConnectionError("lost")
+        return collect(collector, iteration)
+
+    monkeypatch.setattr(Collector, "collect", fail)
+    with pytest.raises(ConnectionError) as raised:
+        train(config(tmp_path, checkpoint_interval=0.0), progress=False)
+    told = notes(raised.value, capsys)
+    assert "to resume loses the 24 steps of the unfinished rollout: " in told
+    (run_dir,) = tmp_path.iterdir()
+    trainer = Trainer(config(tmp_path))
+    assert load_checkpoint(trainer, run_dir / FILE_NAME)
+    assert trainer.iteration == 4
+
+
+@pytest.mark.parametrize("checkpoint_interval", [0.0, 1000.0])
+def test_where_the_last_save_fails_too_the_first_error_comes_out(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    checkpoint_interval: float,
+) -> None:
+    def full(steps: int, _: Any) -> None:
+        if steps == 8 * 16 * 4:
+            monkeypatch.setattr("recurrent_rl.training.save_checkpoint", no_space)
+            raise LookupError("no such dashboard")
+
+    def no_space(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.close", no_space)
+    settings = config(tmp_path, checkpoint_interval=checkpoint_interval)
+    with pytest.raises(LookupError) as raised:
+        train(settings, progress=False, on_iteration=full)
+    told = notes(raised.value, capsys)
+    assert "Saving it failed too (OSError(28, 'No space left on device'))." in told
+    kept = "From the last checkpoint" if checkpoint_interval == 0 else "From its first step"
+    assert f"{kept}: recurrent-rl train --resume" in told
+    assert "Closing failed too" in told
+
+
+def test_a_process_forked_in_a_run_can_be_ended(tmp_path: Path) -> None:
+    code = (
+        "import multiprocessing, time; from recurrent_rl.signals import StopSignals\n"
+        "def work(pipe): pipe.send(0); time.sleep(60)\n"
+        "with StopSignals():\n"
+        "    told, telling = multiprocessing.Pipe(duplex=False)\n"
+        "    context = multiprocessing.get_context('fork')\n"
+        "    p = context.Process(target=work, args=(telling,))\n"
+        "    p.start(); told.recv(); p.terminate(); p.join(20); print(p.exitcode); p.kill()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "-15\n", done.stderr
+
+
+def process_settings() -> tuple[Any, ...]:
+    state = np.random.get_state(legacy=False)  # noqa: NPY002
+    assert isinstance(state, dict)
+    return (
+        torch.get_num_threads(),
+        compiled._threads,
+        compiled._bfloat16,
+        random.getstate(),
+        state["state"]["key"].tolist(),
+        state["state"]["pos"],
+        torch.get_rng_state().tolist(),
+    )
+
+
+@pytest.mark.parametrize("seed_globals", [False, True])
+def test_a_run_leaves_the_process_as_it_was(tmp_path: Path, seed_globals: bool) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    compiled.set_num_threads(3)
+    try:
+        before = process_settings()
+        settings = config(tmp_path, threads=1)
+        result = train(settings, progress=False, seed_globals=seed_globals)
+        assert process_settings() == before
+        resume(
+            result.run_dir,
+            total_timesteps=8 * 16 * 8,
+            progress=False,
+            seed_globals=seed_globals,
+        )
+        assert process_settings() == before
+        with pytest.raises(LookupError):
+            train(settings, progress=False, on_iteration=fail_at(128), seed_globals=seed_globals)
+        with pytest.raises(UserError):
+            train(dataclasses.replace(settings, env_id="Nowhere-v0"), seed_globals=seed_globals)
+        Trainer(settings).iterate()
+        assert process_settings() == before
+    finally:
+        torch.set_num_threads(threads)
+        compiled.set_num_threads(None)
+
+
+def test_environments_that_draw_from_the_global_generators_repeat_where_asked(
+    tmp_path: Path,
+) -> None:
+    def ended(run: Callable[..., TrainResult], *arguments: Any, **keywords: Any) -> Any:
+        result = run(*arguments, **keywords, progress=False, seed_globals=True)
+        return load_policy(result.policy_path).agent.state_dict()
+
+    with registered(GlobalRandom) as env_id:
+        settings = config(tmp_path / "a", env_id)
+        assert_same(ended(train, settings), ended(train, settings))
+        other = ended(train, dataclasses.replace(settings, seed=1))
+        assert not torch.equal(*(x["critic.bias"] for x in (ended(train, settings), other)))
+        half = train(config(tmp_path / "b", env_id), progress=False, seed_globals=True).run_dir
+        shutil.copytree(half, tmp_path / "c")
+        longer = {"total_timesteps": 8 * 16 * 8}
+        assert_same(ended(resume, half, **longer), ended(resume, tmp_path / "c", **longer))
+        spread = dataclasses.replace(settings, env=EnvConfig(vectorization="async"))
+        assert_same(
+            *(
+                load_policy(train(spread, progress=False).policy_path).agent.state_dict()
+                for _ in range(2)
+            )
+        )
 
 
 @pytest.mark.parametrize("given", ["CartPole-v1", {"env_id": "CartPole-v1"}, None])
@@ -390,8 +686,16 @@ def test_a_signal_while_the_run_is_evaluated_ends_it_and_resuming_evaluates_it(
     assert len(resumed.evaluation.returns) == 500
 
 
-class Forever(Dying):
+class Forever(gym.Env[Any, Any]):
     """Never ends; action 0 pays."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+        return np.zeros(2, np.float32), {}
 
     def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
         return np.zeros(2, np.float32), 1.0 - action, False, False, {}

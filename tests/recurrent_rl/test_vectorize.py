@@ -43,7 +43,7 @@ def test_others_are_stepped_by_their_own_vector_form_or_in_turn() -> None:
 
 def test_copies_can_be_stepped_in_processes() -> None:
     env = make_vector_env("CartPole-v1", 2, EnvConfig(vectorization="async"))
-    assert isinstance(env, AsyncVectorEnv)
+    assert isinstance(env.unwrapped, AsyncVectorEnv)
     try:
         assert env.reset(seed=0)[0].shape == (2, 4)
     finally:

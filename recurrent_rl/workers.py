@@ -1,0 +1,193 @@
+"""Environments in processes of their own, which end when their parent does, and not before.
+
+Ctrl-C and `kill` of a process group reach the workers of `gymnasium.vector.AsyncVectorEnv` too.
+They would die, and the parent with them, before it has saved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import ForkingPickler
+from multiprocessing.util import Finalize
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector.async_vector_env import _async_worker
+
+from recurrent_rl.errors import UserError
+from recurrent_rl.signals import STOPPING, when_parent_ends
+
+CLOSE_SECONDS = 10.0
+"""How long an environment may take to close before its process is killed."""
+
+
+def make_in_processes(env_id: str, makers: Sequence[Callable[[], gym.Env[Any, Any]]]) -> Workers:
+    """Make copies of an environment, each in a process of its own, in autoreset mode SAME_STEP.
+
+    Args:
+        env_id: of the environment, for messages.
+        makers: one for each copy.
+
+    Raises:
+        UserError: a process ended meanwhile.
+    """
+    others = set(multiprocessing.active_children())
+    try:
+        env = AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP, worker=_work)
+    except BaseException as error:
+        _kill(set(multiprocessing.active_children()) - others)
+        if isinstance(error, (EOFError, ConnectionError)):
+            raise UserError(
+                f"A process that made a copy of environment {env_id} ended before it had made "
+                "it; what it printed says why."
+            ) from error
+        raise
+    return Workers(env)
+
+
+class Workers(VectorWrapper[Any, Any, Any, Any, Any]):
+    """An `AsyncVectorEnv` that says which of its processes died, and leaves none behind.
+
+    Args:
+        env: its worker function is `_work`.
+    """
+
+    env: AsyncVectorEnv[Any, Any]
+
+    def __init__(self, env: VectorEnv) -> None:
+        super().__init__(env)
+        # Workers ignore the SIGTERM by which multiprocessing ends them when the program ends,
+        # after the finalizers of priority 0 or more.
+        self._maker = os.getpid()
+        self._at_exit = Finalize(None, _kill, args=(self.env.processes,), exitpriority=0)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset all copies.
+
+        Raises:
+            UserError: a process has ended by itself.
+        """
+        with self._naming_the_dead():
+            return self.env.reset(seed=seed, options=options)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Step all copies.
+
+        Raises:
+            UserError: a process has ended by itself.
+        """
+        with self._naming_the_dead():
+            return self.env.step(actions)
+
+    @contextlib.contextmanager
+    def _naming_the_dead(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, BrokenPipeError, ConnectionResetError) as error:
+            # A worker whose environment raised an error has told it, and its pipe is gone.
+            silent = {
+                process.sentinel: (copy, process)
+                for copy, process in enumerate(self.env.processes)
+                if self.env.parent_pipes[copy] is not None
+            }
+            ended = [silent[x] for x in connection.wait(list(silent), timeout=1.0)]  # type: ignore[index]
+            if not ended:
+                raise
+            copy, process = min(ended, key=lambda one: one[0])
+            process.join()
+            raise UserError(
+                f"The process of copy {copy} of the environment ended by itself, with exit status "
+                f"{process.exitcode}: it crashed, called exit, or was killed, for want of memory "
+                "perhaps. Mend the environment, or take fewer copies."
+            ) from error
+
+    def close(self, **kwargs: Any) -> None:
+        """Close all copies, and kill the process of one that does not close in time."""
+        env = self.env
+        if env.closed:
+            return
+        env.closed = True
+        pipes = [pipe for pipe in env.parent_pipes if pipe is not None]
+        try:
+            for pipe in pipes:
+                with contextlib.suppress(OSError):  # it has ended by itself
+                    pipe.send(("close", None))
+            deadline = time.monotonic() + CLOSE_SECONDS
+            for process in env.processes:
+                process.join(max(0.0, deadline - time.monotonic()))
+        finally:
+            _kill(env.processes)
+            self._at_exit.cancel()
+            for pipe in pipes:
+                pipe.close()
+
+    def __del__(self) -> None:
+        if os.getpid() == self._maker:  # else a fork's copy, and the processes are not its own
+            self.close()
+
+
+def _kill(processes: Collection[BaseProcess]) -> None:
+    """End processes that may not listen."""
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
+
+
+def _work(*arguments: Any) -> None:
+    """What a worker does: as Gymnasium's, deaf to signals, and gone when its parent is."""
+    for number in STOPPING:
+        # Not SIG_IGN, which programs that the environment starts would inherit.
+        signal.signal(number, lambda *_: None)
+    when_parent_ends(lambda: os._exit(1))
+    index, make, *others = arguments
+    _async_worker(index, lambda: _OwnProcess(make()), *others)
+
+
+class _OwnProcess(gym.Wrapper[Any, Any, Any, Any]):
+    """An environment alone in its process: the global generators are its own.
+
+    Its errors are brought into a form that can be sent to the parent, which would wait for others
+    in vain.
+    """
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset; the seed is that of Python's and NumPy's global generators too."""
+        if seed is not None:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002 (the old generator is the one that is global)
+        with _errors_that_can_be_sent():
+            return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step."""
+        with _errors_that_can_be_sent():
+            return self.env.step(action)
+
+
+@contextlib.contextmanager
+def _errors_that_can_be_sent() -> Iterator[None]:
+    """The parent makes `type(error)(error)` of what it is sent."""
+    try:
+        yield
+    except Exception as error:
+        try:
+            ForkingPickler.loads(ForkingPickler.dumps((type(error), error)))  # as a queue does
+            type(error)(error)
+        except Exception:
+            raise RuntimeError(f"{type(error).__qualname__}: {error}") from error
+        raise

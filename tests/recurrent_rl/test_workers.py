@@ -1,0 +1,162 @@
+"""Environments in processes: deaf to signals, gone with their parent, and their errors told."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from recurrent_rl import workers
+from recurrent_rl.config import EnvConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.vectorize import make_vector_env
+from recurrent_rl.workers import Workers
+
+
+class TwoArguments(Exception):
+    def __init__(self, what: str, code: int) -> None:
+        super().__init__(what, code)
+
+
+class Odd(gym.Env[Any, Any]):
+    """Does in its third step what it is told to."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, does: str) -> None:
+        self.does = does
+        self.t = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        if self.t == 3 and self.does == "raise":
+            raise ConnectionError("simulator lost")
+        if self.t == 3 and self.does == "raise what cannot be made again":
+            raise TwoArguments("simulator lost", 7)
+        if self.t == 3 and self.does == "raise what cannot be sent":
+
+            class Local(Exception):
+                pass
+
+            raise Local("simulator lost")
+        if self.t == 3 and self.does == "exit":
+            os._exit(5)
+        return np.full(2, float(os.getpid() % 2), np.float32), 1.0, False, False, {}
+
+    def close(self) -> None:
+        if self.does == "never close" and self.t > 0:
+            while True:
+                time.sleep(1)
+
+
+def make(does: str) -> Workers:
+    gym.register("Odd-v0", lambda **_: Odd(does), disable_env_checker=True)
+    try:
+        env = make_vector_env("Odd-v0", 3, EnvConfig(vectorization="async"))
+    finally:
+        gym.registry.pop("Odd-v0")
+    assert isinstance(env, Workers)
+    return env
+
+
+def play(env: Workers) -> None:
+    env.reset(seed=0)
+    for _ in range(5):
+        env.step(np.zeros(3, np.int64))
+
+
+def test_workers_ignore_the_signals_that_end_a_run() -> None:
+    env = make("nothing")
+    for process in env.env.processes:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            assert process.pid is not None
+            os.kill(process.pid, number)
+    play(env)
+    env.close()
+    assert [process.exitcode for process in env.env.processes] == [0, 0, 0]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium's log of a worker's error
+@pytest.mark.parametrize(
+    ("does", "kind", "message"),
+    [
+        ("raise", ConnectionError, r"^simulator lost$"),
+        ("raise what cannot be made again", RuntimeError, r"TwoArguments: .*simulator lost', 7"),
+        ("raise what cannot be sent", RuntimeError, r"Local: simulator lost"),
+        ("exit", UserError, r"process of copy \d of the environment ended .*exit status 5: "),
+    ],
+)
+def test_what_goes_wrong_in_a_worker_is_told(
+    does: str, kind: type[Exception], message: str
+) -> None:
+    env = make(does)
+    with pytest.raises(kind, match=message) as raised:
+        play(env)
+    assert type(raised.value) is kind
+    env.close()
+    assert not any(process.is_alive() for process in env.env.processes)
+
+
+def test_a_worker_that_does_not_close_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "CLOSE_SECONDS", 0.5)
+    env = make("never close")
+    play(env)
+    env.close()
+    assert [process.exitcode for process in env.env.processes] == [-9, -9, -9]
+
+
+PROGRAM = """
+import sys, time, gymnasium as gym, numpy as np
+from recurrent_rl.config import EnvConfig
+from recurrent_rl.vectorize import make_vector_env
+
+class Stuck(gym.Env):
+    observation_space, action_space = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2)
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(2, np.float32), {}
+    def step(self, action):
+        time.sleep(600)
+
+def main():
+    gym.register("Stuck-v0", Stuck, disable_env_checker=True)
+    env = make_vector_env("Stuck-v0", 2, EnvConfig(vectorization="async"))
+    env.reset()
+    env.env.step_async(np.zeros(2, np.int64))
+    print("stuck", flush=True)
+    if "wait" in sys.argv:
+        time.sleep(600)
+    return env
+
+kept = main()
+"""
+
+
+@pytest.mark.parametrize("ending", ["exit", "wait"])
+def test_workers_end_with_their_program_however_that_ends(ending: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, ending], stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"stuck\n"
+        if ending == "wait":
+            process.kill()
+        assert process.wait(timeout=60) == (-9 if ending == "wait" else 0)
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return
+        assert time.monotonic() < deadline, "workers were left behind"
+        time.sleep(0.05)

@@ -1,0 +1,499 @@
+"""Whatever signal comes, and when: the exit status is right, the folder whole, and the run goes on.
+
+One process imports everything once and forks each command from there: `python -m
+tests.test_signals` is that process.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from recurrent_rl.agents.files import load_tensors
+from recurrent_rl.agents.policy import load_policy
+from recurrent_rl.checkpoint import FILE_NAME, KIND
+from recurrent_rl.training import load_config, train
+
+ROOT = Path(__file__).resolve().parents[1]
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+BY_ITSELF = {signal.SIGINT: 130, signal.SIGTERM: -15, signal.SIGHUP: -1}
+"""Before anything is to be saved, or the second time."""
+NUM_ENVS, NUM_STEPS, ITERATIONS = 4, 8, 40
+SIZES = [f"--num-envs={NUM_ENVS}", f"--num-steps={NUM_STEPS}", "--hidden-size=8"]
+SIZES += ["--encoder-size=8", "--memory=gru", "--update-epochs=1", "--eval-episodes=0"]
+SIZES += [f"--total-timesteps={NUM_ENVS * NUM_STEPS * ITERATIONS}"]
+SYNC = ["train", "recurrent_rl/TMaze-v0", *SIZES]
+ASYNC = ["train", "CartPole-v1", *SIZES, "--vectorization=async"]
+TINY = {"num_envs": 4, "num_steps": 8, "agent": {"hidden_size": 8, "encoder_size": 8}}
+
+
+class Driver:
+    """The process that forks commands, each the leader of a process group of its own."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.test_signals"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+        )
+
+    def ask(self, **request: Any) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def start(
+        self, arguments: list[str], cwd: Path, call: str = "main", pause: float = 0.01
+    ) -> "Command":
+        """Start a command; training pauses after each iteration, so that it lasts a while."""
+        log = cwd / f"log{len(list(cwd.glob('log*')))}.txt"
+        log.touch()
+        request = {"arguments": arguments, "cwd": str(cwd), "log": str(log)}
+        pid = self.ask(do="start", call=call, pause=pause, **request)
+        return Command(self, pid, log)
+
+    def run(self, arguments: list[str], cwd: Path) -> None:
+        command = self.start(arguments, cwd, pause=0)
+        assert command.wait() == 0, command.text()
+
+
+@dataclasses.dataclass
+class Command:
+    driver: Driver
+    pid: int
+    log: Path
+
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def until(self, text: str) -> "Command":
+        deadline = time.monotonic() + 60
+        while text not in self.text():
+            assert time.monotonic() < deadline, self.text()
+            time.sleep(0.005)
+        return self
+
+    def send(self, number: int, group: bool) -> None:
+        try:
+            (os.killpg if group else os.kill)(self.pid, number)
+        except ProcessLookupError:
+            pytest.fail(f"It had ended before: {self.text()}")
+
+    def wait(self) -> int:
+        """The exit status, or the number of the signal as a negative number."""
+        status = self.driver.ask(do="wait", pid=self.pid)
+        assert status != "hangs", self.text()
+        assert not self.driver.ask(do="left", pid=self.pid), "processes were left behind"
+        return cast(int, status)
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Driver]:
+    driver = Driver()
+    yield driver
+    assert driver.process.stdin is not None
+    assert driver.process.stdout is not None
+    driver.process.stdin.close()
+    driver.process.stdout.close()
+    driver.process.wait(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def whole(driver: Driver, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `SYNC` that nothing interrupts."""
+    cwd = tmp_path_factory.mktemp("whole")
+    driver.run(SYNC, cwd)
+    return run_folder(cwd)
+
+
+def run_folder(cwd: Path) -> Path:
+    (run_dir,) = (cwd / "runs").iterdir()
+    return run_dir
+
+
+def assert_is_whole(run_dir: Path) -> None:
+    names = [path.name for path in run_dir.iterdir()]
+    assert [name for name in names if name.startswith(".") and name != ".lock"] == []
+    load_config(run_dir)
+    load_policy(run_dir / "policy.safetensors")
+    load_tensors(run_dir / FILE_NAME, KIND, 99)
+
+
+def assert_same_policy(one: Path, other: Path) -> None:
+    a, b = (load_policy(run_dir / "policy.safetensors") for run_dir in (one, other))
+    assert a.summary["timesteps"] == b.summary["timesteps"]
+    for name, x in a.agent.state_dict().items():
+        assert torch.equal(x, b.agent.state_dict()[name]), name
+
+
+def interrupt(
+    command: Command, number: signal.Signals, group: bool, seed: int, longest: float
+) -> int:
+    time.sleep(random.Random(seed).uniform(0, longest))
+    command.send(number, group)
+    return command.wait()
+
+
+EVERY = [(number, group) for number in STATUS for group in (False, True)]
+
+
+@pytest.mark.parametrize(("number", "group"), EVERY)
+def test_training_in_one_process_is_saved_and_goes_on_as_if_unbroken(
+    driver: Driver, tmp_path: Path, whole: Path, number: signal.Signals, group: bool
+) -> None:
+    command = driver.start(SYNC, tmp_path).until("iteration 1\n")
+    assert interrupt(command, number, group, number + group, 0.2) == STATUS[number]
+    run_dir = run_folder(tmp_path)
+    assert f"Go on:     recurrent-rl train --resume runs/{run_dir.name}" in command.text()
+    assert_is_whole(run_dir)
+    if group == (number == signal.SIGTERM):  # each signal once: it takes its time
+        driver.run(["train", "--resume", str(run_dir)], tmp_path)
+        assert_same_policy(run_dir, whole)
+
+
+@pytest.mark.parametrize(("number", "group"), EVERY)
+def test_training_with_environments_in_processes_loses_nothing(
+    driver: Driver, tmp_path: Path, number: signal.Signals, group: bool
+) -> None:
+    command = driver.start(ASYNC, tmp_path).until("iteration 1\n")
+    assert interrupt(command, number, group, number + group, 0.2) == STATUS[number]
+    assert "Traceback" not in command.text()
+    assert_is_whole(run_folder(tmp_path))
+    done = load_policy(run_folder(tmp_path) / "policy.safetensors").summary["timesteps"]
+    assert f"iteration {done // (NUM_ENVS * NUM_STEPS)}\n" in command.text()
+    assert f"iteration {done // (NUM_ENVS * NUM_STEPS) + 1}\n" not in command.text()
+    if (number, group) == (signal.SIGTERM, True):
+        driver.run(["train", "--resume", str(run_folder(tmp_path))], tmp_path)
+
+
+@pytest.mark.parametrize(("number", "group"), [EVERY[0], EVERY[3], EVERY[5]])
+def test_an_evaluation_that_is_stopped_leaves_the_run_as_it_was(
+    driver: Driver, tmp_path: Path, whole: Path, number: signal.Signals, group: bool
+) -> None:
+    before = {path: path.read_bytes() for path in whole.iterdir()}
+    command = driver.start(["evaluate", str(whole), "--episodes=9999999"], tmp_path)
+    command.until("evaluation began\n")
+    assert interrupt(command, number, group, number, 0.2) == STATUS[number]
+    assert "Stopped; an evaluation cut short would favour short episodes." in command.text()
+    assert {path: path.read_bytes() for path in whole.iterdir()} == before
+
+
+@pytest.mark.parametrize(("number", "group"), [EVERY[1], EVERY[2], EVERY[5]])
+def test_the_monitor_ends_with_the_status_of_the_signal(
+    driver: Driver, tmp_path: Path, number: signal.Signals, group: bool
+) -> None:
+    command = driver.start(["monitor", str(tmp_path), "--port=0"], tmp_path)
+    command.until("Ctrl-C ends it")
+    time.sleep(0.1)
+    assert interrupt(command, number, group, number, 0.2) == STATUS[number]
+
+
+def benchmark(steps: int, out: Path) -> list[str]:
+    return [
+        *("benchmark", "memory", "--tasks", "TMaze", "--memories", "gru", "--seeds", "1"),
+        *("--jobs", "1", "--settings", json.dumps(TINY), "--episodes", "10"),
+        *("--total-timesteps", str(steps), "--out", str(out)),
+    ]
+
+
+def benchmark_began(tmp_path: Path) -> Path:
+    run_dir = tmp_path / "out" / "TMaze-length-50__gru__0"
+    deadline = time.monotonic() + 60
+    while not list(run_dir.glob("events*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return run_dir
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM])
+def test_a_benchmark_whose_process_group_is_told_to_end_saves_its_runs_and_goes_on(
+    driver: Driver, tmp_path: Path, number: signal.Signals
+) -> None:
+    arguments = benchmark(6400, tmp_path / "out")
+    command = driver.start(arguments, tmp_path)
+    run_dir = benchmark_began(tmp_path)
+    assert interrupt(command, number, True, number, 0.2) == STATUS[number]
+    assert "Go on: the same command again" in command.text()
+    assert "Traceback" not in command.text() + (run_dir / "log.txt").read_text()
+    assert_is_whole(run_dir)
+    driver.run(arguments, tmp_path)
+    config = dataclasses.replace(load_config(run_dir), log_dir=str(tmp_path / "again"))
+    assert_same_policy(run_dir, train(config, progress=False).run_dir)
+
+
+def test_a_run_of_a_benchmark_whose_process_was_killed_saves_and_ends(
+    driver: Driver, tmp_path: Path
+) -> None:
+    command = driver.start(benchmark(9_999_999, tmp_path / "out"), tmp_path)
+    run_dir = benchmark_began(tmp_path)
+    time.sleep(0.5)
+    command.send(signal.SIGKILL, group=False)
+    assert command.driver.ask(do="wait", pid=command.pid) == -signal.SIGKILL
+    deadline = time.monotonic() + 30
+    while command.driver.ask(do="left", pid=command.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not command.driver.ask(do="left", pid=command.pid)
+    assert_is_whole(run_dir)
+    assert load_policy(run_dir / "policy.safetensors").summary["timesteps"] > 0
+    assert "Traceback" not in (run_dir / "log.txt").read_text()
+
+
+def test_environments_in_processes_end_when_the_run_is_killed(
+    driver: Driver, tmp_path: Path
+) -> None:
+    command = driver.start(ASYNC, tmp_path).until("iteration 1\n")
+    command.send(signal.SIGKILL, group=False)
+    assert command.driver.ask(do="wait", pid=command.pid) == -signal.SIGKILL
+    deadline = time.monotonic() + 10
+    while command.driver.ask(do="left", pid=command.pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_program_that_trains_is_ended_by_the_signal_once_all_is_saved(
+    driver: Driver, tmp_path: Path, number: signal.Signals
+) -> None:
+    command = driver.start(SYNC[1:], tmp_path, call="train").until("iteration 1\n")
+    assert interrupt(command, number, False, number, 0.1) == -number
+    assert "train returned" not in command.text()
+    assert_is_whole(run_folder(tmp_path))
+
+
+def test_a_program_that_trains_in_a_loop_is_stopped_by_ctrl_c_once_all_is_saved(
+    driver: Driver, tmp_path: Path
+) -> None:
+    command = driver.start(ASYNC[1:], tmp_path, call="train").until("iteration 1\n")
+    assert interrupt(command, signal.SIGINT, True, 0, 0.1) == -signal.SIGINT
+    assert command.text().rstrip().endswith("KeyboardInterrupt")
+    assert "train returned" not in command.text()
+    assert_is_whole(run_folder(tmp_path))
+
+
+def test_under_nohup_a_terminal_that_hangs_up_stops_nothing(driver: Driver, tmp_path: Path) -> None:
+    command = driver.start(SYNC, tmp_path, call="nohup").until("iteration 1\n")
+    assert interrupt(command, signal.SIGHUP, True, 0, 0.1) == 0, command.text()
+
+
+def test_a_run_whose_terminal_is_closed_is_saved_and_ends_with_129(tmp_path: Path) -> None:
+    master, terminal = os.openpty()
+    code = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    code += "from recurrent_rl.cli import main; main()"
+    endless = [*SYNC, "--total-timesteps=99999999", f"--log-dir={tmp_path}"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *endless],
+        stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True, cwd=ROOT,
+    )  # fmt: skip
+    os.close(terminal)
+    shown = b""
+    while b"steps/s" not in shown:  # the progress bar, with figures
+        shown += os.read(master, 4096)
+    os.close(master)
+    assert process.wait(timeout=60) == 129
+    (run_dir,) = tmp_path.iterdir()
+    assert_is_whole(run_dir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", [False, True], ids=["process", "group"])
+@pytest.mark.parametrize("number", [*STATUS, signal.SIGKILL])
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_training_survives_signals_at_any_moment(
+    driver: Driver, tmp_path: Path, whole: Path, vectorization: str, number: int, group: bool
+) -> None:
+    arguments = SYNC if vectorization == "sync" else ASYNC
+    arguments = [*arguments, "--checkpoint-interval=0.05"]
+    early = broken = 0
+    for seed in range(25):
+        cwd = tmp_path / str(seed)
+        cwd.mkdir()
+        # Half of them from the start on, half once there is something to lose.
+        command = driver.start(arguments, cwd).until("iteration 1\n" if seed % 2 else "forked\n")
+        time.sleep(random.Random(seed).uniform(0, 0.4 if seed % 2 else 1.2))
+        if not driver.ask(do="alive", pid=command.pid):
+            assert command.wait() == 0
+            continue
+        command.send(number, group)
+        if number == signal.SIGKILL:
+            assert driver.ask(do="wait", pid=command.pid) in (0, -9)
+            while driver.ask(do="left", pid=command.pid):
+                time.sleep(0.01)
+        else:
+            status = command.wait()
+            expected = (0, STATUS[signal.Signals(number)], BY_ITSELF[signal.Signals(number)])
+            assert status in expected, (seed, command.text())
+            assert "Traceback" not in command.text(), (seed, command.text())
+        if not (cwd / "runs").exists() or not list((cwd / "runs").glob("*/config.json")):
+            early += 1
+            continue
+        broken += 1
+        run_dir = run_folder(cwd)
+        if number != signal.SIGKILL and (run_dir / FILE_NAME).exists():
+            assert_is_whole(run_dir)
+        driver.run(["train", "--resume", str(run_dir)], cwd)
+        if vectorization == "sync":
+            assert_same_policy(run_dir, whole)
+    print(f"{vectorization} {number} group={group}: {early} before the run, {broken} in it")
+    assert broken > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "group"), EVERY)
+def test_evaluation_and_monitor_end_on_signals_at_any_moment(
+    driver: Driver, tmp_path: Path, whole: Path, number: signal.Signals, group: bool
+) -> None:
+    for seed in range(10):
+        for arguments in (
+            ["evaluate", str(whole), "--episodes=9999999"],
+            ["monitor", str(tmp_path), "--port=0"],
+        ):
+            command = driver.start(arguments, tmp_path).until("forked\n")
+            status = interrupt(command, number, group, seed, 1.0)
+            assert status in (STATUS[number], BY_ITSELF[number]), command.text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "group"), [*EVERY, (signal.SIGKILL, False)])
+def test_a_benchmark_survives_signals_at_any_moment(
+    driver: Driver, tmp_path: Path, number: signal.Signals, group: bool
+) -> None:
+    for seed in range(4):
+        cwd = tmp_path / str(seed)
+        cwd.mkdir()
+        arguments = benchmark(6400, cwd / "out")
+        command = driver.start(arguments, cwd).until("forked\n")
+        time.sleep(random.Random(seed).uniform(0.5, 10.0))
+        if not driver.ask(do="alive", pid=command.pid):
+            assert command.wait() == 0
+            continue
+        command.send(number, group)
+        if number == signal.SIGKILL:
+            driver.ask(do="wait", pid=command.pid)
+            while driver.ask(do="left", pid=command.pid):
+                time.sleep(0.05)
+        else:
+            expected = (0, STATUS[number], BY_ITSELF[number])
+            assert command.wait() in expected, command.text()
+            assert "Traceback" not in command.text(), command.text()
+        driver.run(arguments, cwd)
+
+
+# ------------------------------------------------------------------- the process that forks
+
+
+def serve() -> None:
+    import gc
+    import importlib
+
+    for name in ("benchmark", "cli", "comparison", "evaluation", "results", "training", "workers"):
+        importlib.import_module(f"recurrent_rl.{name}")
+    importlib.import_module("tensorboard.program")
+    gc.freeze()  # what is imported stays shared with the forks
+    started = set()
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["do"] == "start":
+            pid = os.fork()
+            if pid == 0:
+                become(request)
+                return
+            started.add(pid)
+            answer: Any = pid
+        elif request["do"] == "wait":
+            answer = wait(request["pid"])
+        elif request["do"] == "alive":
+            answer = os.waitid(os.P_PID, request["pid"], os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            answer = answer is None
+        else:
+            answer = is_left(request["pid"])
+        print(json.dumps(answer), flush=True)
+    for group in started:  # those of tests that failed
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+
+
+def wait(pid: int) -> int | str:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.killpg(pid, signal.SIGABRT)
+    os.waitpid(pid, 0)
+    return "hangs"
+
+
+def is_left(group: int) -> bool:
+    """Whether a process of the group is there yet."""
+    for _ in range(1000):  # those that end by themselves are given ten seconds
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def become(request: dict[str, Any]) -> None:
+    """Be the command."""
+    import faulthandler
+
+    from recurrent_rl import cli, evaluation
+    from recurrent_rl.config import TrainConfig
+    from recurrent_rl.terminal import parse
+    from recurrent_rl.trainer import Trainer
+
+    os.setsid()
+    os.chdir(request["cwd"])
+    log = os.open(request["log"], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for descriptor, file in ((0, nothing), (1, log), (2, log)):
+        os.dup2(file, descriptor)
+    for number in STATUS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    faulthandler.enable()
+    iterate, play = Trainer.iterate, evaluation.evaluate
+
+    def telling_iterate(trainer: Trainer) -> dict[str, float]:
+        scalars = iterate(trainer)
+        os.write(2, f"iteration {trainer.iteration}\n".encode())
+        time.sleep(request["pause"])
+        return scalars
+
+    def telling_play(*arguments: Any, **keywords: Any) -> Any:
+        os.write(2, b"evaluation began\n")
+        return play(*arguments, **keywords)
+
+    patch.object(Trainer, "iterate", telling_iterate).start()
+    patch.object(evaluation, "evaluate", telling_play).start()
+    os.write(2, b"forked\n")
+    if request["call"] == "train":
+        train(parse(TrainConfig, "train", request["arguments"]), progress=False)
+        print("train returned")
+        return
+    if request["call"] == "nohup":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    cli.main(request["arguments"])
+
+
+if __name__ == "__main__":
+    serve()
