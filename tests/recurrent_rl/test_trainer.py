@@ -122,7 +122,7 @@ def test_an_update_that_leaves_the_numbers_is_undone_and_told_with_its_iteration
     slots = [x.clone() for state in trainer.optimizer.state.values() for x in state.values()]
     trainer.config = dataclasses.replace(CONFIG, learning_rate=1e30)
     with pytest.raises(
-        UserError, match=r"In iteration 1: The .* became (nan|inf|-inf)\. Try a lower learning_rate"
+        UserError, match=r"In iteration 2: The .* became (nan|inf|-inf)\. Try a lower learning_rate"
     ):
         trainer.iterate()
     assert trainer.iteration == 1
