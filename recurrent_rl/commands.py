@@ -156,7 +156,12 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     kept = run_dir if asked.env_id is None and asked.env_kwargs is None else None
     if kept is not None:
         check_writable(kept)
-    env = make_vector_env(env_id, min(asked.num_envs, asked.episodes), env_config)
+    env = make_vector_env(
+        env_id,
+        min(asked.num_envs, asked.episodes),
+        env_config,
+        hide_by_wrapper=not policy.agent.reader.hide_indices,
+    )
     with closing(env), StopSignals() as stop:
         played = evaluate_ways(
             policy, env, asked.episodes, asked.seed, stop, asked.compare, asked.max_steps

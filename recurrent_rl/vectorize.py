@@ -22,7 +22,7 @@ from recurrent_rl.agents.spaces import (
     stack_observations,
 )
 from recurrent_rl.config import EnvConfig
-from recurrent_rl.envs.wrappers import Flicker, ObservationNoise
+from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
 from recurrent_rl.errors import UserError
 from recurrent_rl.workers import make_in_processes
 
@@ -130,7 +130,13 @@ class CheckedCopy(gym.Wrapper[Any, Any, Any, Any]):
 Wrapper = Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]
 
 
-def make_vector_env(env_id: str, num_envs: int, config: EnvConfig | None = None) -> VectorEnv:
+def make_vector_env(
+    env_id: str,
+    num_envs: int,
+    config: EnvConfig | None = None,
+    *,
+    hide_by_wrapper: bool = False,
+) -> VectorEnv:
     """Make `num_envs` copies of an environment.
 
     The environment's own vector entry point is taken where it has one, else SyncVectorEnv.
@@ -141,6 +147,8 @@ def make_vector_env(env_id: str, num_envs: int, config: EnvConfig | None = None)
         env_id: a Gymnasium id, or `module:EnvId` to import `module` first.
         num_envs: copies.
         config: arguments, vectorisation and what to hide.
+        hide_by_wrapper: leave out the entries of `hide_indices`, for a policy in a file of format
+            1. Others are told of them, and take raw observations.
 
     Raises:
         UserError: the environment is unknown, or cannot be made with these settings.
@@ -148,6 +156,8 @@ def make_vector_env(env_id: str, num_envs: int, config: EnvConfig | None = None)
     config = config or EnvConfig()
     spec = find_spec(env_id)
     hiding = hiding_wrappers(config)
+    if hide_by_wrapper and config.hide_indices:
+        hiding = [partial(HideIndices, indices=config.hide_indices), *hiding]
     batched = spec.vector_entry_point is not None and not hiding
     kwargs = config.parsed_env_kwargs()
     try:
