@@ -434,7 +434,8 @@ def check_inserted(library: Library) -> Finding:
 
 
 def check_ratio(library: Library) -> Finding:
-    errors = {}
+    errors: dict[bool, float] = {}
+    tenth: dict[bool, float] = {}
     for normalise in (False, True):
         trace = Trace()
         with tempfile.TemporaryDirectory() as folder:
@@ -445,10 +446,10 @@ def check_ratio(library: Library) -> Finding:
         moved = trace.column("log_probs") - trace.column("old_log_probs")
         ratio = np.abs(np.exp(moved.astype(np.float64)) - 1)
         errors[normalise] = float(ratio[first].max())
+        tenth[normalise] = float(ratio[first & (trace.column("update") == 9)].max())
         assert ratio[~first].max() > 10 * ROUNDING, "Nothing was learnt: the check would not see it"
-    figure = (
-        f"largest |ratio - 1|: {tell(errors[False])}; observations normalised: {tell(errors[True])}"
-    )
+    figure = f"largest |ratio - 1| of ten updates {tell(errors[False])}; with normalised "
+    figure += f"observations {tell(errors[True])}, in the tenth update {tell(tenth[True])}"
     note = ""
     if errors[False] < ROUNDING <= errors[True]:
         note = "only with normalised observations"

@@ -49,10 +49,13 @@ class Skrl(Library):
         "inserted": "GymnasiumWrapper in envs/wrappers/torch/gymnasium_envs.py passes every row "
         "on, and nothing reads the autoreset mode; its examples make their environments with "
         "gymnasium.make_vec, whose default is NEXT_STEP",
-        "ratio": "PPO_RNN.update in agents/torch/ppo/ppo_rnn.py takes each minibatch of the first "
-        "epoch into the observation scaler before it computes the log-probabilities",
+        "ratio": "the states stored a step late, as under the first contract (kept apart, the "
+        "ratio is 1 without normalisation); and PPO_RNN.update in agents/torch/ppo/ppo_rnn.py "
+        "takes each minibatch of the first epoch into the observation scaler before it computes "
+        "the log-probabilities",
         "resume": "Agent.save in agents/torch/base.py keeps models, optimiser and scalers, no "
-        "random generator; its documentation offers to resume, not to be exact",
+        "random generator; with the states kept apart (see the first contract) that is all that "
+        "is missing; its documentation offers to resume, not to be exact",
     }
     model: type[skrl_runner.SharedModel] = skrl_runner.SharedModel
 
