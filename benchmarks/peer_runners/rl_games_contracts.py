@@ -58,6 +58,7 @@ class RLGames(Library):
             "normalize_input": task.normalise,
             "normalize_value": False,
             "torch_compile": False,
+            "device_name": "cpu",  # for its player
             "max_epochs": updates,
             "train_dir": str(folder),
             "player": {"use_vecenv": True},

@@ -89,11 +89,16 @@ class SampleFactory(Library):
                 contracts.randomise(made[-1])
             return made[-1]
 
-        learner.create_actor_critic = made_here
+        def init(self: Any) -> Any:
+            found = init_learner(self)  # loads the checkpoint, and seeds the generators
+            if ready is not None:
+                ready()
+            return found
+
+        init_learner = learner.Learner.init
+        learner.create_actor_critic, learner.Learner.init = made_here, init
         _, runner = make_runner(settings(task, folder, updates))
         runner.init()
-        if ready is not None:
-            runner.register_observer(Ready(ready))
         if runner.run() != ExperimentStatus.SUCCESS:
             raise RuntimeError("Sample Factory stopped; see its messages above.")
         return made[0]
@@ -136,16 +141,6 @@ class SampleFactory(Library):
 
     def forget_normaliser(self, agent: ActorCritic) -> None:
         contracts.forget_statistics(agent.obs_normalizer)
-
-
-class Ready(sample_factory_runner.AlgoObserver):
-    """Calls back when the training is about to start."""
-
-    def __init__(self, ready: Callable[[], None]) -> None:
-        self.ready = ready
-
-    def on_start(self, runner: Any) -> None:
-        self.ready()
 
 
 @torch.no_grad()
