@@ -602,9 +602,10 @@ def main(library: Library) -> None:
         finding = Finding(verdict, "", reason)
     else:
         finding = CHECKS[contract](library)
-        told = [finding.note, library.remark(contract)]
+        told = [finding.note]
         if finding.verdict == FAIL:
             told.append(library.notes.get(contract, ""))
+        told.append(library.remark(contract))
         finding = replace(finding, note="; ".join(text for text in told if text))
     versions = ", ".join(f"{name} {version(name)}" for name in library.packages)
     row = {"library": library.name, "version": versions, "contract": contract, **asdict(finding)}
