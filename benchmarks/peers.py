@@ -231,8 +231,22 @@ def run(job: Job, steps: int, threads: int, limit: float, stop_at: float | None)
         **({} if stop_at is None else {"stop-at-return": stop_at}),
     }.items():
         command += [f"--{name}", str(value)]
-    log = WORK / "logs" / f"{contender.runner}.log"
-    cwd = WORK / "cwd" / contender.runner  # some peers leave files where they run
+    lines, in_time = execute(contender.runner, command, limit)
+    if not in_time and stop_at is None:
+        raise RunError(f"not done after {limit:.0f} s")
+    return lines
+
+
+def execute(runner: str, command: list[str], limit: float) -> tuple[list[Row], bool]:
+    """Run a command of this runner's: the lines it prints, and whether it kept the time limit.
+
+    Past the limit it is ended.
+
+    Raises:
+        RunError: it failed.
+    """
+    log = WORK / "logs" / f"{runner}.log"
+    cwd = WORK / "cwd" / runner  # some peers leave files where they run
     log.parent.mkdir(parents=True, exist_ok=True)
     cwd.mkdir(parents=True, exist_ok=True)
     lines: list[Row] = []
@@ -254,9 +268,7 @@ def run(job: Job, steps: int, threads: int, limit: float, stop_at: float | None)
             process.wait()
     if code and in_time:
         raise RunError(last_line(log))
-    if not in_time and stop_at is None:
-        raise RunError(f"not done after {limit:.0f} s")
-    return lines
+    return lines, in_time
 
 
 def steps_per_second(iterations: list[Row]) -> float:
