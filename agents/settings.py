@@ -139,6 +139,10 @@ def build(kind: type[Settings], fields: Mapping[str, Any]) -> Settings:
         ValueError: a field is unknown, or has no default and is missing (`SettingError`), or cannot
             be (the error of the class).
     """
+    if not isinstance(fields, Mapping):
+        raise SettingError(
+            f"{kind.__name__} is made of {shown(fields)}; it must be a dictionary of its settings."
+        )
     _check_names(kind, fields)
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         has_default = (field.default, field.default_factory) != (dataclasses.MISSING,) * 2

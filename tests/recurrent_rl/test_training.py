@@ -676,7 +676,7 @@ def test_a_signal_while_the_run_is_evaluated_ends_it_and_resuming_evaluates_it(
         return play(policy, *arguments, **named)
 
     monkeypatch.setattr(Policy, "choose", choose_and_press_ctrl_c)
-    result = train(config(tmp_path, eval_episodes=500), progress=False)
+    result = train(config(tmp_path, eval_episodes=500), progress=False, stop=StopSignals())
     assert (result.timesteps, result.stopped_by) == (768, signal.SIGINT)
     assert result.evaluation is None
     assert not (result.run_dir / "evaluation.json").exists()
