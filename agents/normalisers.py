@@ -128,8 +128,10 @@ class ReturnNormaliser(nn.Module):
     """Lets the critic's last layer predict returns of zero mean and unit variance.
 
     Mean and standard deviation are exponential moving averages over updates, of rate 0.05 with
-    bias correction, so that the first update takes over wholly. Each update rescales the layer so
+    bias correction, so that the first update takes over wholly. Later ones rescale the layer so
     that its outputs in units of return stay as they were: PopArt (van Hasselt et al. 2016, eq. 9).
+    Before the first, the untrained layer says zero; after it, the mean. Were the zero kept, the
+    layer would begin as many standard deviations off as the mean is large.
     The standard deviation never falls below 1e-2 of the mean's size or `TINY`: returns that do not
     vary would make any error infinite. No floor has a unit: rewards a million times as large or as
     small are learnt alike.
@@ -154,6 +156,7 @@ class ReturnNormaliser(nn.Module):
         """Take in the moments of returns and rescale the layer that predicts them."""
         if returns.number == 0:
             return
+        untrained = bool(self.weight == 0)
         self.first.lerp_(returns.mean, self.RATE)
         self.second.lerp_(returns.squares / returns.number, self.RATE)
         self.weight.lerp_(torch.ones_like(self.weight), self.RATE)
@@ -162,9 +165,10 @@ class ReturnNormaliser(nn.Module):
         floor = torch.clamp(1e-2 * mean.abs(), min=TINY)
         std = torch.maximum(var.sqrt(), floor)
         new_mean, new_std = mean.to(self.mean.dtype), std.to(self.std.dtype)
-        # W <- s W / s',  b <- (s b + m - m') / s'
-        value_head.weight.mul_(self.std / new_std)
-        value_head.bias.mul_(self.std).add_(self.mean - new_mean).div_(new_std)
+        if not untrained:
+            # W <- s W / s',  b <- (s b + m - m') / s'
+            value_head.weight.mul_(self.std / new_std)
+            value_head.bias.mul_(self.std).add_(self.mean - new_mean).div_(new_std)
         self.mean.copy_(new_mean)
         self.std.copy_(new_std)
 

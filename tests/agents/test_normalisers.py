@@ -101,6 +101,7 @@ def test_an_update_of_the_return_statistics_moves_no_value() -> None:
     torch.manual_seed(0)
     normaliser, critic = ReturnNormaliser(), nn.Linear(8, 1)
     features = torch.randn(32, 8)
+    normaliser.update(Moments.of(torch.randn(500)), critic)
     for scale in (1.0, 300.0, 0.01, 50.0):
         before = normaliser.denormalise(critic(features))
         normaliser.update(Moments.of(scale * torch.randn(500) + 3 * scale), critic)
@@ -112,6 +113,7 @@ def test_in_double_precision_an_update_moves_no_value_at_all() -> None:
     torch.manual_seed(0)
     normaliser, critic = ReturnNormaliser().double(), nn.Linear(8, 1).double()
     features = torch.randn(32, 8, dtype=torch.float64)
+    normaliser.update(Moments.of(torch.randn(500)), critic)
     for scale in (1.0, 300.0, 0.01, 50.0):
         before = normaliser.denormalise(critic(features))
         normaliser.update(Moments.of(scale * torch.randn(500) + 3 * scale), critic)
@@ -121,6 +123,16 @@ def test_in_double_precision_an_update_moves_no_value_at_all() -> None:
 def test_values_are_in_units_of_return_before_the_first_update() -> None:
     value = torch.tensor([-2.0, 0.5])
     assert torch.equal(ReturnNormaliser().denormalise(value), value)
+
+
+@pytest.mark.parametrize("mean", [1.0, 50.0, -1e6])
+def test_an_untrained_critic_says_the_mean_from_the_first_update_on(mean: float) -> None:
+    normaliser, critic = ReturnNormaliser(), nn.Linear(4, 1)
+    nn.init.zeros_(critic.weight)
+    nn.init.zeros_(critic.bias)
+    normaliser.update(Moments.of(torch.full((30,), mean)), critic)
+    value = normaliser.denormalise(critic(torch.randn(9, 4))).detach()
+    assert_close(value, torch.full((9, 1), mean))
 
 
 def test_the_first_update_takes_over_and_later_ones_adapt() -> None:
