@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.registry import MEMORIES
-from recurrent_rl.agents.spaces import UnsupportedSpaceError
+from recurrent_rl.agents.spaces import UnsupportedSpaceError, space_from_json, space_to_json
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.evaluation import evaluate
 from recurrent_rl.trainer import Trainer
@@ -115,7 +115,8 @@ def vector_env(
 
 def acted(policy: Policy) -> list[Any]:
     """What a policy does on samples of its space, rewards beside them."""
-    space = policy.observation_space
+    # Made anew: parts of the original may be one object, and share their random numbers.
+    space = space_from_json(space_to_json(policy.observation_space))
     space.seed(1)
     actions, state = [], None
     for t in range(4):

@@ -52,7 +52,7 @@ def test_copies_can_be_stepped_in_processes() -> None:
 
 def test_information_is_hidden_as_asked() -> None:
     full = make_vector_env("CartPole-v1", 2, EnvConfig(vectorization="sync"))
-    config = EnvConfig(hide_indices=(1, 3))
+    config = EnvConfig(hide_indices=(1, 3), vectorization="sync")
     raw = make_vector_env("CartPole-v1", 2, config)  # the policy hides them itself
     np.testing.assert_array_equal(raw.reset(seed=0)[0], full.reset(seed=0)[0])
     env = make_vector_env("CartPole-v1", 2, config, hide_by_wrapper=True)
