@@ -74,6 +74,7 @@ class Environments:
         agent: reads its observations.
 
     Attributes:
+        count: of the copies, `B`.
         steps: taken by each copy.
 
     Raises:
@@ -90,10 +91,11 @@ class Environments:
                 'mode in metadata["autoreset_mode"].'
             )
         self.env = env
+        self.count = env.num_envs
         self.agent = agent
         self.same_step = mode is AutoresetMode.SAME_STEP
         self.steps = 0
-        self._valid = np.ones(env.num_envs, dtype=bool)
+        self._valid = np.ones(self.count, dtype=bool)
 
     def reset(self, seed: int | None, centre: bool = False) -> Step:
         """Start new episodes in all copies.
@@ -108,21 +110,20 @@ class Environments:
         result = self.env.reset(seed=seed)
         if not (isinstance(result, tuple) and len(result) == 2):
             raise self._fault(f"reset() returned {shape_of(result)}; expected (observation, info)")
-        observation, infos = result
+        observation, infos = result[0], self._mapping(result[1])
         if centre:
             self._read(observation, self.agent.reader.centre_on)
-        count = self.env.num_envs
-        none = np.zeros(count, dtype=bool)
-        self._valid = np.ones(count, dtype=bool)
+        none = np.zeros(self.count, dtype=bool)
+        self._valid = ~none
         return Step(
             observation=self._read(observation),
             episode_start=~none,
             valid=self._valid,
             action_mask=self._masks(infos, self._valid),
-            reward=np.zeros(count),
+            reward=np.zeros(self.count),
             terminated=none,
             truncated=none,
-            success=np.full(count, np.nan),
+            success=np.full(self.count, np.nan),
             final=None,
         )
 
@@ -140,7 +141,8 @@ class Environments:
                 f"step() returned {shape_of(result)}; expected (observation, reward, terminated, "
                 "truncated, info)"
             )
-        observation, reward, terminated, truncated, infos = result
+        observation, reward, terminated, truncated, told = result
+        infos = self._mapping(told)
         inserted = ~self._valid
         terminated = self._flags("terminated", terminated) & ~inserted
         truncated = self._flags("truncated", truncated) & ~inserted
@@ -172,7 +174,16 @@ class Environments:
             arrays: Arrays = (read or self.agent.reader.read)(observation)
         except ObservationError as error:
             raise self._fault(f"{what}{error}") from error
+        if not (read or what) and (sizes := {len(x) for x in arrays.values()}) != {self.count}:
+            raise self._fault(
+                f"an observation of {sizes.pop()} copies, where there are {self.count}"
+            )
         return arrays
+
+    def _mapping(self, infos: Any) -> Mapping[str, Any]:
+        if not isinstance(infos, Mapping):
+            raise self._fault(f"infos that are {shape_of(infos)}; expected a dictionary")
+        return infos
 
     def _rewards(self, given: Any, inserted: NDArray[np.bool_]) -> NDArray[np.float64]:
         rewards = self._column("reward", given)
@@ -187,7 +198,7 @@ class Environments:
 
     def _flags(self, name: str, given: Any) -> NDArray[np.bool_]:
         array = as_array(given)
-        if array.dtype.kind == "b" and array.shape == (self.env.num_envs,):
+        if array.dtype.kind == "b" and array.shape == (self.count,):
             return array
         values = self._column(name, given)
         flags: NDArray[np.bool_] = values == 1
@@ -197,7 +208,7 @@ class Environments:
 
     def _column(self, name: str, given: Any) -> NDArray[np.float64]:
         """One number of each copy, in an array of its own."""
-        array, count = as_array(given), self.env.num_envs
+        array, count = as_array(given), self.count
         if array.dtype.kind in "biufO" and array.shape in ((count,), (count, 1)):
             try:
                 return array.reshape(count).astype(np.float64)
@@ -214,7 +225,7 @@ class Environments:
         """The copies' action masks; all is allowed in a copy that does not tell."""
         if "action_mask" not in infos:
             return None
-        space, count = self.agent.action_space, self.env.num_envs
+        space, count = self.agent.action_space, self.count
         told = np.asarray(infos.get("_action_mask", np.ones(count)), dtype=bool) & valid
         given = infos["action_mask"]
         try:
@@ -240,7 +251,7 @@ class Environments:
         self, infos: Mapping[str, Any], done: NDArray[np.bool_], inserted: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
         """What `is_success` tells of the step just taken, `[B]`."""
-        success = np.full(self.env.num_envs, np.nan)
+        success = np.full(self.count, np.nan)
         rows = ~inserted
         if self.same_step and "final_info" in infos:
             # The infos of a copy that has ended are already those of its next episode.

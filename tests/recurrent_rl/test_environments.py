@@ -113,6 +113,41 @@ def test_an_evaluation_counts_the_same_episodes_whatever_the_form_of_their_ends(
     assert result.returns.tolist() == [4.0] * 7
 
 
+class Spoilt(Clock):
+    """Spoils the result of its second step."""
+
+    def __init__(self, spoil: Callable[[Any], Any]) -> None:
+        super().__init__(3)
+        self.spoil = spoil
+        self.steps = 0
+
+    def step(self, actions: Any) -> Any:
+        self.steps += 1
+        result = super().step(actions)
+        return self.spoil(result) if self.steps == 2 else result
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda r: r[:4], r"step\(\) returned a tuple of 4"),
+        (lambda r: (r[0][:2], *r[1:]), "an observation of 2 copies, where there are 3"),
+        (lambda r: (r[0], r[1][:2], *r[2:]), r"reward of shape \[2\] .* one number of each of 3"),
+        (lambda r: (r[0], ["1", "2", "3"], *r[2:]), "reward of shape .* and type <U1"),
+        (lambda r: (*r[:2], r[2] + 2, *r[3:]), r"terminated \[2.0, 2.0, 2.0\]; expected true"),
+        (lambda r: (*r[:4], None), "infos that are a NoneType; expected a dictionary"),
+        (lambda r: (*r[:4], {"action_mask": [[1, 1]] * 2}), "'action_mask'. that cannot be used"),
+        (lambda r: (*r[:4], {"is_success": ["no"] * 3}), "is_success 'no' in copy 0"),
+    ],
+)
+def test_a_vector_environment_that_returns_something_else_is_refused_by_step(
+    spoil: Any, message: str
+) -> None:
+    env = Spoilt(spoil)
+    with pytest.raises(UserError, match=f"The environment gave at step 2: .*{message}"):
+        evaluate(Policy(agent_for(env)), env, 3, seed=0)
+
+
 class Single(gym.Env[Any, Any]):
     """Episodes of five steps; a subclass spoils something."""
 
