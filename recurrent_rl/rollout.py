@@ -171,7 +171,7 @@ class Collector:
 
     @torch.no_grad()
     @frozen_weights()
-    def collect(self, iteration: int) -> Rollout:
+    def collect(self, iteration: int = 0) -> Rollout:
         """Take `num_steps` steps; the result is overwritten by the next call.
 
         Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -42,6 +43,13 @@ class CheckedCopy(gym.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         self.number = number
         self.steps = 0
+        try:
+            inspect.signature(env.unwrapped.reset).bind(seed=None, options=None)
+        except TypeError as error:
+            raise self._fault(
+                f"reset() cannot be called with seed and options ({error}); define it as "
+                "reset(self, *, seed=None, options=None)"
+            ) from error
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -283,6 +283,19 @@ def test_values_that_a_space_would_cut_or_wrap_are_refused(
         played(env_id)
 
 
+def test_a_reset_that_takes_no_seed_is_refused_with_the_form_it_should_have() -> None:
+    class Old(Single):
+        def reset(self) -> Any:  # type: ignore[override]
+            return np.zeros(2, F), {}
+
+    gym.register("Old-v0", lambda **_: Old())
+    try:
+        with pytest.raises(UserError, match=r"Old-v0 .* define it as reset\(self, \*, seed=None"):
+            make_vector_env("Old-v0", 2)
+    finally:
+        gym.registry.pop("Old-v0")
+
+
 def test_a_reset_without_info_is_refused(register: Any) -> None:
     env_id = register(lambda e, r: r, lambda e, r: r[0])
     with pytest.raises(UserError, match=r"at its step 0: reset\(\) returned a ndarray; expected"):
