@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Monitor:
     """
 
     def __init__(self, run_dir: Path, config: TrainConfig, start_step: int = 0) -> None:
+        _wait_for_a_later_name(run_dir)
         self.writer = SummaryWriter(str(run_dir), purge_step=start_step + 1, flush_secs=10)
         if start_step == 0:
             self._write_hyperparameters(config)
@@ -54,6 +56,19 @@ class Monitor:
 
     def __exit__(self, *_: object) -> None:
         self.writer.close()
+
+
+def _wait_for_a_later_name(run_dir: Path) -> None:
+    """Let the second pass in which the folder's newest event file was made.
+
+    TensorBoard reads a folder's files in the order of their names, which begin with the second and
+    end with a number that counts from 9 to 10: of two files of one second, the later may come first
+    and what it holds is never read.
+    """
+    names = [path.name.split(".") for path in run_dir.glob("events.out.tfevents.*")]
+    newest = max((int(parts[3]) for parts in names if parts[3].isdecimal()), default=0)
+    while newest - 2 < (now := time.time()) < newest + 1:
+        time.sleep(newest + 1 - now if now > newest else 0.1)
 
 
 def flat(settings: dict[str, Any]) -> dict[str, Any]:

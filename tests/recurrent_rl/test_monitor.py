@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.introspection import look_inside
+from recurrent_rl.monitor import Monitor
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.training import resume, train
 
@@ -80,6 +82,17 @@ def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path: Path) -> None:
     resume(run_dir, total_timesteps=8 * 32 * 6, progress=False)
     steps = [event.step for event in events(run_dir).Scalars("time/fps")]
     assert steps == [256, 512, 768, 1024, 1280, 1536]
+
+
+def test_what_is_written_within_one_second_is_read_in_order(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    for step in range(1, 4):
+        # Files of one second are told apart by a number that goes from 9 to 10 somewhere here.
+        for _ in range(3):
+            SummaryWriter(str(tmp_path / "others")).close()
+        with Monitor(tmp_path, settings, step) as monitor:
+            monitor.log({"x": float(step)}, step)
+    assert [event.value for event in events(tmp_path).Scalars("x")] == [1, 2, 3]
 
 
 def looked(trainer: Trainer) -> dict[str, float]:
