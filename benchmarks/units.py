@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from itertools import product
 from typing import Any
 
 import gymnasium as gym
@@ -66,15 +67,14 @@ def plan(seeds: int) -> list[tuple[dict[str, Any], TrainConfig]]:
     """What each row says of itself, and its settings."""
     rows: list[tuple[dict[str, Any], TrainConfig]] = []
     for seed in range(seeds):
-        for start in STARTS:
-            for unit in UNITS:
-                env = EnvConfig(env_kwargs=json.dumps({"unit": unit}))
-                config = TrainConfig(ID, seed=seed, total_timesteps=STEPS, env=env)
-                about = {"task": "RepeatPrevious-Easy", "unit": unit, "start": start, "seed": seed}
-                rows.append((about, config))
-            for task in TASKS:
-                about = {"task": task.name, "unit": None, "start": start, "seed": seed}
-                rows.append((about, task.config(seed=seed)))
+        for unit, start in product(UNITS, STARTS):
+            env = EnvConfig(env_kwargs=json.dumps({"unit": unit}))
+            config = TrainConfig(ID, seed=seed, total_timesteps=STEPS, env=env)
+            about = {"task": "RepeatPrevious-Easy", "unit": unit, "start": start, "seed": seed}
+            rows.append((about, config))
+        for task, start in product(TASKS, STARTS):
+            about = {"task": task.name, "unit": None, "start": start, "seed": seed}
+            rows.append((about, task.config(seed=seed)))
     return rows
 
 
