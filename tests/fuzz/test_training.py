@@ -41,10 +41,11 @@ def boxes(draw: st.DrawFn) -> Any:
     shape = draw(st.sampled_from(SHAPES))
     if dtype is np.bool_:
         return _box((0, 1), shape, dtype)
-    info: Any = np.finfo if np.dtype(dtype).kind == "f" else np.iinfo
-    limits: list[Any] = [(0, 1), (0, 100), (info(dtype).min, info(dtype).max)]
-    if np.dtype(dtype).kind == "f":
-        limits += [(-np.inf, np.inf), (0, np.inf), (-1e-6, 1e-6)]
+    limits: list[Any] = [(0, 1), (0, 100)]
+    if np.dtype(dtype).kind == "f":  # Gymnasium cannot sample from all that float64 can hold
+        limits += [(-1e30, 1e30), (-np.inf, np.inf), (0, np.inf), (-1e-6, 1e-6)]
+    else:
+        limits += [(np.iinfo(dtype).min, np.iinfo(dtype).max)]
     return _box(draw(st.sampled_from(limits)), shape, dtype)
 
 
