@@ -73,7 +73,7 @@ class Policy:
     def __init__(self, agent: ActorCritic, summary: dict[str, Any] | None = None) -> None:
         self.agent = agent
         self.summary = summary or {}
-        self._generator = _generator(None)
+        self._generator = sampling_generator(None)
         self._first_leaf = next(iter(leaf_spaces(agent.observation_space).items()))
 
     @property
@@ -93,7 +93,7 @@ class Policy:
 
     def seed(self, seed: int) -> None:
         """Make the sampling of stochastic actions repeatable."""
-        self._generator = _generator(seed)
+        self._generator = sampling_generator(seed)
 
     def initial_state(self, batch: int) -> PolicyState:
         """A fresh state for `batch` streams."""
@@ -285,7 +285,7 @@ class Actor:
 
     def __init__(self, policy: Policy, deterministic: bool, seed: int | None) -> None:
         self.policy = policy
-        self._generator = None if deterministic else _generator(seed)
+        self._generator = None if deterministic else sampling_generator(seed)
         self._fresh = self.state = policy.initial_state(1)
         self._starts = torch.ones(1, dtype=torch.bool, device=policy.agent.device)
         self._first = True
@@ -318,7 +318,7 @@ class Actor:
         return actions[0]
 
 
-def _generator(seed: int | None) -> torch.Generator:
+def sampling_generator(seed: int | None) -> torch.Generator:
     """A generator of one's own, with this seed or, for None, one that nobody knows."""
     generator = torch.Generator()
     if seed is None:

@@ -29,7 +29,7 @@ from recurrent_rl.agents.spaces import (
     stack_observations,
 )
 from recurrent_rl.errors import UserError
-from recurrent_rl.vectorize import shape_of
+from recurrent_rl.vectorize import shape_of, wrong_result
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -108,8 +108,8 @@ class Environments:
             UserError: what the environment returned is not what its spaces declare.
         """
         result = self.env.reset(seed=seed)
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise self._fault(f"reset() returned {shape_of(result)}; expected (observation, info)")
+        if wrong := wrong_result("reset", result):
+            raise self._fault(wrong)
         observation, infos = result[0], self._mapping(result[1])
         if centre:
             self._read(observation, self.agent.reader.centre_on)
@@ -136,11 +136,8 @@ class Environments:
         """
         result = self.env.step(actions)
         self.steps += 1
-        if not (isinstance(result, tuple) and len(result) == 5):
-            raise self._fault(
-                f"step() returned {shape_of(result)}; expected (observation, reward, terminated, "
-                "truncated, info)"
-            )
+        if wrong := wrong_result("step", result):
+            raise self._fault(wrong)
         observation, reward, terminated, truncated, told = result
         infos = self._mapping(told)
         inserted = ~self._valid

@@ -19,7 +19,7 @@ from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.files import read_json, write_atomically
-from recurrent_rl.agents.policy import Policy
+from recurrent_rl.agents.policy import Policy, sampling_generator
 from recurrent_rl.environments import Environments
 from recurrent_rl.episodes import EpisodeStatistics
 from recurrent_rl.errors import UserError
@@ -360,10 +360,7 @@ def evaluate(
     check_spaces(policy, env)
     environments = Environments(env, policy.agent)
     limit = step_limit(env, max_steps)
-    generator = None
-    if not deterministic:
-        generator = torch.Generator()
-        generator.seed() if seed is None else generator.manual_seed(seed)
+    generator = None if deterministic else sampling_generator(seed)
     count = env.num_envs
     quota = np.full(count, episodes // count)
     quota[: episodes % count] += 1

@@ -56,8 +56,8 @@ class CheckedCopy(gym.Wrapper[Any, Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Reset, and check."""
         result = self.env.reset(seed=seed, options=options)
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise self._fault(f"reset() returned {shape_of(result)}; expected (observation, info)")
+        if wrong := wrong_result("reset", result):
+            raise self._fault(wrong)
         observation, info = result
         return self._checked(observation), self._read(info)
 
@@ -65,11 +65,8 @@ class CheckedCopy(gym.Wrapper[Any, Any, Any, Any]):
         """Step, and check."""
         self.steps += 1
         result: Any = self.env.step(action)
-        if not (isinstance(result, tuple) and len(result) == 5):
-            raise self._fault(
-                f"step() returned {shape_of(result)}; expected (observation, reward, terminated, "
-                "truncated, info)"
-            )
+        if wrong := wrong_result("step", result):
+            raise self._fault(wrong)
         observation, reward, terminated, truncated, info = result
         observation = self._checked(observation)
         ends = [
@@ -276,6 +273,20 @@ def hiding_wrappers(config: EnvConfig) -> list[Wrapper]:
     if config.flicker:
         wrappers.append(partial(Flicker, probability=config.flicker))
     return wrappers
+
+
+_RETURNED = {
+    "reset": ("observation", "info"),
+    "step": ("observation", "reward", "terminated", "truncated", "info"),
+}
+
+
+def wrong_result(method: str, result: Any) -> str | None:
+    """What `reset` or `step` returned, where it is no tuple of what they return; else None."""
+    expected = _RETURNED[method]
+    if isinstance(result, tuple) and len(result) == len(expected):
+        return None
+    return f"{method}() returned {shape_of(result)}; expected ({', '.join(expected)})"
 
 
 def shape_of(result: Any) -> str:
