@@ -14,13 +14,13 @@ _HOMES = {
     "DeviceError": "policy",
     "Encoder": "encoders",
     "FileWriteError": "files",
-    "MEMORIES": "registry",
-    "Memory": "memory",
+    "MEMORIES": "memory.registry",
+    "Memory": "memory.contract",
     "Policy": "policy",
     "PolicyFileError": "files",
     "UnsupportedSpaceError": "spaces",
     "load_policy": "policy",
-    "make_memory": "registry",
+    "make_memory": "memory.registry",
 }
 
 __all__ = sorted(_HOMES)

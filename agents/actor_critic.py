@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from recurrent_rl.agents.encoders import ACTIVATIONS, Encoder
 from recurrent_rl.agents.heads import Distribution, make_head
-from recurrent_rl.agents.memory import Memory
+from recurrent_rl.agents.memory.contract import Memory
+from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
+from recurrent_rl.agents.memory.states import MemoryState, map_state
 from recurrent_rl.agents.normalisers import ObservationNormaliser, ReturnNormaliser
 from recurrent_rl.agents.preprocessing import Reader, scaling_of
-from recurrent_rl.agents.registry import MEMORIES, make_memory
 from recurrent_rl.agents.settings import (
     OneOf,
     SettingError,
@@ -33,7 +34,6 @@ from recurrent_rl.agents.settings import (
     settle,
 )
 from recurrent_rl.agents.spaces import Leaves, UnsupportedSpaceError, check_action_space
-from recurrent_rl.agents.states import MemoryState, map_state
 
 PREVIOUS_ACTION = "previous_action"
 PREVIOUS_REWARD = "previous_reward"

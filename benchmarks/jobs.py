@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from recurrent_rl.benchmark import Job, plan, run_all
-from recurrent_rl.suites import SUITES
-from recurrent_rl.trainer import available_cores
+from recurrent_rl.experiments.benchmark import Job, plan, run_all
+from recurrent_rl.experiments.suites import SUITES
+from recurrent_rl.process import available_cores
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -17,9 +17,9 @@ import matplotlib as mpl
 import numpy as np
 from jobs import ROOT, arguments, do, suite_jobs
 
-from recurrent_rl.comparison import Comparison
-from recurrent_rl.results import Run, learning_curve, load_run
-from recurrent_rl.suites import SUITES
+from recurrent_rl.experiments.comparison import Comparison
+from recurrent_rl.experiments.results import Run, learning_curve, load_run
+from recurrent_rl.experiments.suites import SUITES
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

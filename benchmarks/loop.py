@@ -29,13 +29,13 @@ from rich.progress import track
 import recurrent_rl.envs as envs
 from recurrent_rl import trainer
 from recurrent_rl.agents import MEMORIES, ActorCritic, AgentConfig, Policy, compiled, load_policy
-from recurrent_rl.agents.compiled import frozen_weights
-from recurrent_rl.agents.kernels import VARIABLE
+from recurrent_rl.agents.kernels.compiled import frozen_weights
+from recurrent_rl.agents.kernels.dispatch import VARIABLE
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.episodes import EpisodeStatistics
-from recurrent_rl.evaluation import evaluate
+from recurrent_rl.runs.evaluation import evaluate
+from recurrent_rl.runs.training import train
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.training import train
 from recurrent_rl.vectorize import make_vector_env
 
 STDERR = Console(stderr=True)

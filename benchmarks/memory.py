@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from jobs import ROOT, arguments, do, suite_jobs
 
-from recurrent_rl.comparison import Cell, Comparison
-from recurrent_rl.results import load_run
-from recurrent_rl.suites import SUITES
+from recurrent_rl.experiments.comparison import Cell, Comparison
+from recurrent_rl.experiments.results import load_run
+from recurrent_rl.experiments.suites import SUITES
 
 SUITE = SUITES["memory"]
 

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, layer_norm, linear, one_hot
 
-from recurrent_rl.agents.cells import GRU, RNN
-from recurrent_rl.agents.memory import Memory
-from recurrent_rl.agents.registry import MEMORIES, make_memory
-from recurrent_rl.agents.states import LayerState
-from recurrent_rl.trainer import computing, keep_freed_memory
+from recurrent_rl.agents.memory.cells import GRU, RNN
+from recurrent_rl.agents.memory.contract import Memory
+from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
+from recurrent_rl.agents.memory.states import LayerState
+from recurrent_rl.process import computing, keep_freed_memory
 
 COPIES = 32
 NOT_ASKED = -100  # what cross_entropy leaves out

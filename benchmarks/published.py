@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jobs import ROOT, arguments, do, read_rows
 
-from recurrent_rl.benchmark import Job, plan
-from recurrent_rl.comparison import Comparison, markdown, task_name, with_interval
-from recurrent_rl.monitor import flat
-from recurrent_rl.results import Run, load_run
-from recurrent_rl.suites import SUITES
+from recurrent_rl.experiments.benchmark import Job, plan
+from recurrent_rl.experiments.comparison import Comparison, markdown, task_name, with_interval
+from recurrent_rl.experiments.results import Run, load_run
+from recurrent_rl.experiments.suites import SUITES
+from recurrent_rl.runs.monitor import flat
 
 RESULTS = ROOT / "benchmarks" / "results" / "published.jsonl"
 CURVES = ROOT / "docs" / "published.png"

@@ -21,10 +21,10 @@ import numpy as np
 from jobs import ROOT, arguments, do
 
 from recurrent_rl.agents.actor_critic import AgentConfig
-from recurrent_rl.benchmark import Job, plan
-from recurrent_rl.comparison import common_curves, markdown, task_name
-from recurrent_rl.results import Run, load_run
-from recurrent_rl.suites import SUITES
+from recurrent_rl.experiments.benchmark import Job, plan
+from recurrent_rl.experiments.comparison import common_curves, markdown, task_name
+from recurrent_rl.experiments.results import Run, load_run
+from recurrent_rl.experiments.suites import SUITES
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

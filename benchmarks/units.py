@@ -25,9 +25,9 @@ from jobs import ROOT, arguments, read_rows
 from study import TASKS
 
 import recurrent_rl.envs  # noqa: F401 (registers them)
-from recurrent_rl.comparison import markdown
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.envs.repeat_previous import RepeatPrevious
+from recurrent_rl.experiments.comparison import markdown
 from recurrent_rl.trainer import Trainer
 
 RESULTS = ROOT / "benchmarks" / "results" / "units.jsonl"

@@ -20,17 +20,17 @@ import numpy as np
 from jobs import ROOT, arguments, do, read_rows, suite_jobs
 from peers import RUNNERS, python_of, set_up
 
-from recurrent_rl.comparison import (
+from recurrent_rl.experiments.comparison import (
     Cell,
     bootstrapped,
     markdown,
     probability_of_improvement,
     student_half_interval,
 )
-from recurrent_rl.evaluation import WAYS
-from recurrent_rl.results import load_run
-from recurrent_rl.suites import SUITES, Task
-from recurrent_rl.trainer import available_cores
+from recurrent_rl.experiments.results import load_run
+from recurrent_rl.experiments.suites import SUITES, Task
+from recurrent_rl.process import available_cores
+from recurrent_rl.runs.evaluation import WAYS
 
 SUITE = SUITES["untuned"]
 PEER = "sb3-contrib RecurrentPPO"

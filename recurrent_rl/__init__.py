@@ -10,16 +10,16 @@ from typing import Any
 _HOMES = {
     "ActorCritic": "agents.actor_critic",
     "AgentConfig": "agents.actor_critic",
-    "Evaluation": "evaluation",
+    "Evaluation": "runs.evaluation",
     "Policy": "agents.policy",
     "TrainConfig": "config",
     "EnvConfig": "config",
     "UserError": "errors",
-    "evaluate": "evaluation",
+    "evaluate": "runs.evaluation",
     "load_policy": "agents.policy",
     "make_vector_env": "vectorize",
-    "resume": "training",
-    "train": "training",
+    "resume": "runs.training",
+    "train": "runs.training",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

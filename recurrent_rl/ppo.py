@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.memory.states import MemoryState, cat_states
 from recurrent_rl.agents.normalisers import Moments
-from recurrent_rl.agents.states import MemoryState, cat_states
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.rollout import Rollout, Sequences

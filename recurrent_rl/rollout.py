@@ -1,20 +1,15 @@
-"""Rollouts: what the agent saw and did, and the collector that carries its memory across them."""
+"""A rollout: what the agent saw and did, and how it is cut into the sequences of an update."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
 import torch
-from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.compiled import frozen_weights
+from recurrent_rl.agents.memory.states import MemoryState, cat_states
 from recurrent_rl.agents.spaces import Leaves, storage_dtype
-from recurrent_rl.agents.states import MemoryState, cat_states, select_state
-from recurrent_rl.environments import Environments, Final, Step
-from recurrent_rl.episodes import EpisodeStatistics
-from recurrent_rl.seeding import Stream, generator, number
 
 
 class Sequences(NamedTuple):
@@ -121,146 +116,3 @@ class Rollout:
             state=cat_states(self.chunk_states[:-1], dim=1),
             end_state=cat_states(self.chunk_states[1:], dim=1),
         )
-
-
-class _Truncation(NamedTuple):
-    """What is needed to value the final observations of the copies truncated at one step."""
-
-    t: int
-    rows: Tensor  # [n]
-    leaves: Leaves  # [n, ...]
-    state: MemoryState  # fields [layers, n, hidden]
-
-
-class Collector:
-    """Steps the environments with the agent; memory, observations and episodes go on across calls.
-
-    Args:
-        env: vector environment in autoreset mode SAME_STEP or NEXT_STEP.
-        agent: acts, and values what it sees.
-        num_steps: rows of a rollout.
-        chunk_length: the memory's state is stored each time so many steps have passed.
-        seed: of the run; environments and actions draw from streams of it.
-
-    Raises:
-        UserError: the autoreset mode is DISABLED or unknown; what the environment returns is not
-            what its spaces declare, or not finite.
-    """
-
-    def __init__(
-        self, env: VectorEnv, agent: ActorCritic, num_steps: int, chunk_length: int, seed: int
-    ) -> None:
-        self.environments = Environments(env, agent)
-        self.agent = agent
-        self.seed = seed
-        self.episodes = EpisodeStatistics.of(env.num_envs)
-        self.rollout = Rollout(agent, num_steps, env.num_envs, chunk_length)
-        self._start(self.environments.reset(number(seed, Stream.ENVIRONMENTS), centre=True))
-
-    def restart(self, iteration: int) -> None:
-        """Begin new episodes in all copies, with a fresh memory, before this iteration."""
-        self._start(self.environments.reset(number(self.seed, Stream.ENVIRONMENTS, iteration)))
-
-    def _start(self, step: Step) -> None:
-        self.state = self.agent.initial_state(len(step.reward))
-        self._write_row(self.rollout.num_steps, step)
-
-    def next_row(self) -> dict[str, Tensor]:
-        """What the agent will read first in the next rollout, by name; views, `[B, ...]` each."""
-        return self.rollout.inputs(-1)
-
-    @torch.no_grad()
-    @frozen_weights()
-    def collect(self, iteration: int = 0) -> Rollout:
-        """Take `num_steps` steps; the result is overwritten by the next call.
-
-        Args:
-            iteration: of the run. What is random in the actions depends on the seed and on it.
-
-        Raises:
-            UserError: the environment or the agent gave what is not finite, or the environment
-                what its spaces do not declare.
-        """
-        rollout, agent, state = self.rollout, self.agent, self.state
-        self._carry_over()
-        rollout.chunk_states = []
-        truncations: list[_Truncation] = []
-        # [T, B, ...]
-        noise = agent.head.noise(
-            tuple(rollout.rewards.shape), generator(self.seed, Stream.ACTIONS, iteration)
-        )
-        for t in range(rollout.num_steps):
-            if t % rollout.chunk_length == 0:
-                rollout.chunk_states.append(state)
-            leaves, episode_start, mask = rollout.row(t)
-            output, state = agent.step(leaves, state, episode_start, mask)
-            action = output.distribution.sample(noise[t])
-            rollout.values[t] = output.value
-            rollout.actions[t] = action
-            rollout.log_probs[t] = output.distribution.log_prob(action)
-
-            step = self.environments.step(agent.head.to_env(action))
-            self.episodes.step(step, rollout.valid[t].cpu().numpy())
-            rollout.rewards[t] = torch.as_tensor(step.reward)
-            rollout.terminated[t] = torch.as_tensor(step.terminated)
-            rollout.truncated[t] = torch.as_tensor(step.truncated)
-            self._write_row(t + 1, step, t)
-            if step.final is not None:
-                truncations.append(self._truncation(t, step.final, state))
-        rollout.chunk_states.append(state)
-        self.state = state
-        self._value_what_followed(truncations)
-        return rollout
-
-    def _carry_over(self) -> None:
-        """The row after the last step becomes the first row."""
-        first = self.rollout.inputs(0)
-        for name, x in self.next_row().items():
-            first[name].copy_(x)
-
-    def _write_row(self, row: int, step: Step, t: int | None = None) -> None:
-        """Fill `row` with what a step shows, and with the action and reward of step `t` before."""
-        rollout, agent = self.rollout, self.agent
-        leaves = {path: torch.as_tensor(x) for path, x in step.observation.items()}
-        if t is not None:
-            leaves = agent.with_previous(leaves, rollout.actions[t], rollout.rewards[t])
-        for path, x in leaves.items():
-            rollout.leaves[path][row].copy_(x)
-        rollout.episode_start[row] = torch.as_tensor(step.episode_start)
-        rollout.valid[row] = torch.as_tensor(step.valid)
-        if step.action_mask is not None:
-            masks = rollout.use_masks(step.action_mask.shape[1])
-            masks[row] = torch.as_tensor(step.action_mask)
-        elif rollout.action_mask is not None:
-            rollout.action_mask[row] = True
-
-    def _truncation(self, t: int, final: Final, state: MemoryState) -> _Truncation:
-        """Keep the final observations of the copies that ended by time, and their memory."""
-        agent, rollout = self.agent, self.rollout
-        rows = torch.as_tensor(final.copies, device=agent.device)
-        leaves = agent.with_previous(
-            {
-                path: torch.as_tensor(x).to(agent.device, rollout.leaves[path].dtype)
-                for path, x in final.observation.items()
-            },
-            rollout.actions[t, rows],
-            rollout.rewards[t, rows],
-        )
-        return _Truncation(t, rows, leaves, select_state(state, rows))
-
-    def _value_what_followed(self, truncations: list[_Truncation]) -> None:
-        """Fill `next_values`: all truncated rows of the rollout are valued in one batch."""
-        rollout, agent = self.rollout, self.agent
-        leaves, episode_start, mask = rollout.row(rollout.num_steps)
-        rollout.values[-1] = agent.step(leaves, self.state, episode_start, mask)[0].value
-        rollout.next_values.copy_(rollout.values[1:])
-        if not truncations:
-            return
-        rows = torch.cat([x.rows for x in truncations])
-        times = torch.cat([torch.full_like(x.rows, x.t) for x in truncations])
-        output, _ = agent.step(
-            {path: torch.cat([x.leaves[path] for x in truncations]) for path in leaves},
-            cat_states([x.state for x in truncations], dim=1),
-            torch.zeros_like(rows, dtype=torch.bool),
-        )
-        rollout.next_values[times, rows] = output.value

@@ -7,7 +7,6 @@ resumed run draws in its iteration 7 is what the uninterrupted run draws there.
 
 from __future__ import annotations
 
-import random
 from enum import IntEnum
 
 import numpy as np
@@ -46,10 +45,3 @@ def generator(seed: int, stream: Stream, iteration: int = 0) -> torch.Generator:
     """A generator on the CPU at the start of a stream."""
     words = _sequence(seed, stream, iteration).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
-
-
-def seed_process(seed: int, iteration: int = 0) -> None:
-    """Seed the global generators of Python and NumPy, which some environments draw from."""
-    value = number(seed, Stream.PROCESS, iteration)
-    random.seed(value)
-    np.random.seed(value)  # noqa: NPY002 (the old generator is the one that is global)

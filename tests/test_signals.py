@@ -23,8 +23,8 @@ import torch
 
 from recurrent_rl.agents.files import load_tensors
 from recurrent_rl.agents.policy import load_policy
-from recurrent_rl.checkpoint import FILE_NAME, KIND
-from recurrent_rl.training import load_config, train
+from recurrent_rl.runs.checkpoint import FILE_NAME, KIND
+from recurrent_rl.runs.training import load_config, train
 
 ROOT = Path(__file__).resolve().parents[1]
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -458,8 +458,8 @@ def become(request: dict[str, Any]) -> None:
     import faulthandler
 
     from recurrent_rl import cli, evaluation
+    from recurrent_rl.cli.terminal import parse
     from recurrent_rl.config import TrainConfig
-    from recurrent_rl.terminal import parse
     from recurrent_rl.trainer import Trainer
 
     os.setsid()

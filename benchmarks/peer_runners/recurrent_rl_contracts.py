@@ -15,8 +15,8 @@ from recurrent_rl import ppo
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.config import TrainConfig
+from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.training import resume, train
 
 ENV = "conformance/Scripted-v0"
 

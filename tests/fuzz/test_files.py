@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
 from recurrent_rl.agents.policy import KIND, VERSION, Policy, load_policy
-from recurrent_rl.checkpoint import FILE_NAME as CHECKPOINT
-from recurrent_rl.checkpoint import KIND as CHECKPOINT_KIND
-from recurrent_rl.checkpoint import VERSION as CHECKPOINT_VERSION
-from recurrent_rl.checkpoint import load_checkpoint, save_checkpoint
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.evaluation import FILE_NAME as EVALUATION
-from recurrent_rl.evaluation import Figures, SavedEvaluation
+from recurrent_rl.runs.checkpoint import FILE_NAME as CHECKPOINT
+from recurrent_rl.runs.checkpoint import KIND as CHECKPOINT_KIND
+from recurrent_rl.runs.checkpoint import VERSION as CHECKPOINT_VERSION
+from recurrent_rl.runs.checkpoint import load_checkpoint, save_checkpoint
+from recurrent_rl.runs.evaluation import FILE_NAME as EVALUATION
+from recurrent_rl.runs.evaluation import Figures, SavedEvaluation
+from recurrent_rl.runs.training import CONFIG, POLICY, load_config, save_config
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.training import CONFIG, POLICY, load_config, save_config
 
 EXAMPLES = pytest.mark.parametrize(
     "examples", [40, pytest.param(1000, marks=pytest.mark.slow)], ids=["few", "many"]

@@ -14,11 +14,11 @@ from gymnasium.vector.utils import batch_space
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.policy import Policy
+from recurrent_rl.collector import Collector
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.environments import Environments
 from recurrent_rl.errors import UserError
-from recurrent_rl.evaluation import Evaluation, evaluate
-from recurrent_rl.rollout import Collector
+from recurrent_rl.runs.evaluation import Evaluation, evaluate
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vectorize import make_vector_env
 

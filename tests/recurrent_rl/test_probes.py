@@ -8,7 +8,7 @@ import torch
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.config import EnvConfig, TrainConfig
-from recurrent_rl.evaluation import evaluate
+from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vectorize import make_vector_env
 

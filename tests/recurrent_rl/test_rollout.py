@@ -11,8 +11,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch.testing import assert_close
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.collector import Collector
 from recurrent_rl.errors import UserError
-from recurrent_rl.rollout import Collector
 
 LENGTHS = (3, 5, 4)
 

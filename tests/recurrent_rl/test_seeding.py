@@ -6,7 +6,8 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from recurrent_rl.seeding import Stream, generator, number, seed_process
+from recurrent_rl.process import seed_process
+from recurrent_rl.seeding import Stream, generator, number
 
 
 def test_the_seeds_of_environments_are_shared_by_no_two_runs_or_purposes() -> None:

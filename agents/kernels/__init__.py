@@ -1,0 +1,1 @@
+"""How a sequence is computed."""

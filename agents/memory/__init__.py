@@ -1,0 +1,1 @@
+"""What the agent remembers with: cells, their state, how they start."""

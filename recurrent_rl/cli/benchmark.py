@@ -1,0 +1,108 @@
+"""`recurrent-rl benchmark`: a suite of tasks with several memories and seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.table import Table
+
+from recurrent_rl.agents.settings import at_least, at_most, settle
+from recurrent_rl.cli.compare import compare
+from recurrent_rl.cli.terminal import parse, quoted
+from recurrent_rl.errors import UserError
+from recurrent_rl.fields import FolderPath, JsonObject, Label
+from recurrent_rl.runs.progress import make_console
+
+
+@dataclass(frozen=True)
+class BenchmarkArguments:
+    """Train and evaluate a suite of tasks with several memories and seeds, and compare them.
+
+    A benchmark that was stopped goes on where it was: give the same command again.
+    """
+
+    suite: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SUITE")]
+    """Name of the suite; `recurrent-rl benchmark list` lists them."""
+    tasks: tuple[str, ...] = ()
+    """Only the tasks of the suite whose names begin with one of these."""
+    memories: tuple[str, ...] = ()
+    """Memories to train with; by default the suite's."""
+    seeds: Annotated[int | None, at_least(1)] = None
+    """Runs of each task with each memory; by default the suite's."""
+    total_timesteps: Annotated[int | None, at_least(1)] = None
+    """Environment steps of each run; by default each task's."""
+    settings: JsonObject = "{}"
+    """Changes to the defaults of `train` as a JSON object, the agent's under "agent", for example
+    '{"gae_lambda": 1.0, "agent": {"hidden_size": 256}}'."""
+    name: Label | None = None
+    """Name of these settings, in the names of the run folders. The results compare all runs in
+    the folder, so that settings tried one after the other stand side by side."""
+    episodes: Annotated[int, at_least(1)] = 1000
+    """Episodes to evaluate each policy on."""
+    jobs: Annotated[int, at_least(0), at_most(1024)] = 0
+    """Runs side by side; 0 for one on each core."""
+    out: FolderPath | None = None
+    """Folder of the run folders and the results; by default runs/benchmark-SUITE."""
+
+    def __post_init__(self) -> None:
+        settle(self, UserError)
+
+
+def benchmark_command(arguments: Sequence[str]) -> int:
+    """Train and evaluate a suite: tasks x memories x seeds."""
+    from recurrent_rl.experiments.suites import SUITES, find_suite
+
+    asked = parse(BenchmarkArguments, "benchmark", arguments)
+    console = make_console()
+    if asked.suite == "list":
+        table = Table(title="Suites")
+        for column in ("suite", "tasks", "memories", "seeds", "what"):
+            table.add_column(column)
+        for name, suite in SUITES.items():
+            memories = ", ".join(suite.memories)
+            table.add_row(
+                name, str(len(suite.tasks)), memories, str(suite.seeds), suite.description
+            )
+        console.print(table)
+        return 0
+    suite = find_suite(asked.suite).only(asked.tasks)
+
+    from recurrent_rl.experiments.benchmark import plan, run_all
+    from recurrent_rl.experiments.results import find_runs
+    from recurrent_rl.process import available_cores
+    from recurrent_rl.runs.evaluation import is_evaluated
+
+    out = Path(asked.out or f"runs/benchmark-{asked.suite}")
+    workers = asked.jobs or available_cores()
+    jobs = plan(
+        suite,
+        out,
+        memories=asked.memories or suite.memories,
+        seeds=asked.seeds or suite.seeds,
+        episodes=asked.episodes,
+        settings=json.loads(asked.settings),
+        name=asked.name,
+        threads=1 if workers > 1 else 0,
+        total_timesteps=asked.total_timesteps,
+    )
+    outcome = run_all(jobs, workers)
+    done = [job.run_dir for job in jobs if job.done]
+    if done:
+        # With those of other settings in the same folder, which --name has told apart.
+        compare([path for path in find_runs([out]) if is_evaluated(path)], out, console)
+    for run_dir, reason in outcome.failed.items():
+        console.print(f"Failed: {run_dir}: {reason}  (see its log.txt)", soft_wrap=True)
+    if outcome.stopped_by is not None:
+        console.print(f"Stopped early; {len(done)} of {len(jobs)} runs are done.")
+    if len(done) < len(jobs):
+        console.print("Go on: the same command again.")
+    else:
+        console.print(f"Watch:    recurrent-rl monitor {quoted(out)}", soft_wrap=True)
+    if outcome.stopped_by is not None:
+        return 128 + outcome.stopped_by
+    return 1 if outcome.failed else 0

@@ -1,0 +1,56 @@
+"""`recurrent-rl compare`: finished runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from recurrent_rl.agents.settings import settle
+from recurrent_rl.cli.terminal import parse
+from recurrent_rl.errors import UserError
+from recurrent_rl.fields import FolderPath
+from recurrent_rl.runs.progress import make_console
+
+
+@dataclass(frozen=True)
+class CompareArguments:
+    """Compare finished runs: a table by task, aggregate scores with intervals, learning curves."""
+
+    runs: Annotated[tuple[FolderPath, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folders, or folders that hold some. Runs that differ in nothing but the seed count as
+    one method."""
+    out: FolderPath = "comparison"
+    """Folder to write results.md and curves.png to."""
+
+    def __post_init__(self) -> None:
+        settle(self, UserError)
+
+
+def compare_command(arguments: Sequence[str]) -> int:
+    """Compare finished runs, on one task or many."""
+    from recurrent_rl.experiments.results import find_runs
+
+    asked = parse(CompareArguments, "compare", arguments)
+    if not asked.runs:
+        raise UserError("Name the run folders to compare, or a folder that holds some.")
+    compare(find_runs(map(Path, asked.runs)), Path(asked.out), make_console())
+    return 0
+
+
+def compare(run_dirs: Sequence[Path], out: Path, console: Console) -> None:
+    """Print the comparison of these runs, and save it in a folder."""
+    from rich.markdown import Markdown
+
+    from recurrent_rl.experiments.comparison import Comparison
+    from recurrent_rl.experiments.results import load_run
+
+    comparison = Comparison([load_run(run_dir) for run_dir in run_dirs])
+    report, curves = comparison.save(out)
+    console.print(Markdown(report.read_text()))
+    console.print(f"Results:  {report}", soft_wrap=True)
+    console.print(f"Curves:   {curves}", soft_wrap=True)

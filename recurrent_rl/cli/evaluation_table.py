@@ -1,0 +1,78 @@
+"""How an evaluation is shown: a table, and what did not end."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from recurrent_rl.config import EnvConfig
+    from recurrent_rl.runs.evaluation import Evaluation
+
+
+def print_evaluation(
+    console: Console,
+    played: dict[str, Evaluation],
+    episodes: int,
+    env_id: str,
+    env_config: EnvConfig,
+    policy: str,
+) -> None:
+    """Print what was played, by its names in `WAYS`, as a table; and what did not end.
+
+    Args:
+        console: to print on.
+        played: episodes of each way.
+        episodes: that were asked of each.
+        env_id: where they were played.
+        env_config: its settings.
+        policy: the file or run folder that played.
+    """
+    from recurrent_rl.runs.evaluation import WAYS
+    from recurrent_rl.vectorize import stated_returns
+
+    table = Table(title=f"{env_id}, {episodes:,} episodes")
+    for column in ("", "mean return", "95 % interval", "episode length", "success"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, result in played.items():
+        low, high = result.ci95
+        table.add_row(
+            WAYS[name].label,
+            _known(result.mean),
+            f"[{low:.4g}, {high:.4g}]" if math.isfinite(low) else "-",
+            _known(result.mean_length),
+            "-" if result.success_rate is None else f"{result.success_rate:.1%}",
+        )
+    for label, value in zip(
+        ("best memoryless policy", "best possible"), stated_returns(env_id, env_config), strict=True
+    ):
+        if value is not None:
+            table.add_row(label, _known(value), "as stated", "", "")
+    console.print(table)
+    for name, result in played.items():
+        if result.unfinished:
+            console.print(f"{WAYS[name].label}: {_unfinished(result, episodes)}", soft_wrap=True)
+    if any(result.unfinished for result in played.values()):
+        again = shlex.join(["recurrent-rl", "evaluate", policy])
+        console.print(f"Longer:    {again} --max-steps N", soft_wrap=True, highlight=False)
+
+
+def _known(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4g}"
+
+
+def _unfinished(played: Evaluation, episodes: int) -> str:
+    """What did not end, and what that makes of the figures."""
+    ended = len(played.returns)
+    not_begun = episodes - ended - played.unfinished
+    text = f"{played.unfinished:,} of {episodes:,} episodes did not end within "
+    text += f"{played.max_steps:,} steps and were given up"
+    if not_begun:
+        text += f"; {not_begun:,} that were to follow them were not begun"
+    if not ended:
+        return f"{text}. None ended, so there are no figures."
+    return f"{text}. The figures are of the {ended:,} that ended, and favour such."

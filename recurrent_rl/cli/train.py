@@ -1,0 +1,83 @@
+"""`recurrent-rl train`: a new run, or an old one resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from recurrent_rl.agents.settings import at_least, settle
+from recurrent_rl.cli.evaluation_table import print_evaluation
+from recurrent_rl.cli.terminal import in_python, parse, quoted
+from recurrent_rl.errors import UserError
+from recurrent_rl.fields import FolderPath
+from recurrent_rl.runs.progress import make_console
+
+
+@dataclass(frozen=True)
+class ResumeArguments:
+    """Go on with a run from its last checkpoint, with the settings it was started with."""
+
+    resume: FolderPath
+    """Run folder to go on with."""
+    total_timesteps: Annotated[int | None, at_least(1)] = None
+    """Train to this many steps in all; by default as many as the run was started for."""
+    device: str | None = None
+    """Device to compute on from now on: cpu, cuda ...; by default the run's own."""
+
+    def __post_init__(self) -> None:
+        settle(self, UserError)
+
+
+def train_command(arguments: Sequence[str]) -> int:
+    """Train an agent, or go on with a run (--resume RUN)."""
+    from recurrent_rl.config import TrainConfig
+    from recurrent_rl.runs.training import load_config, resume, train
+    from recurrent_rl.signals import StopSignals
+
+    stop = StopSignals()
+    if any(argument.split("=")[0] == "--resume" for argument in arguments):
+        asked = parse(ResumeArguments, "train", arguments)
+        result = resume(
+            asked.resume,
+            total_timesteps=asked.total_timesteps,
+            device=asked.device,
+            seed_globals=True,
+            stop=stop,
+        )
+    else:
+        result = train(parse(TrainConfig, "train", arguments), seed_globals=True, stop=stop)
+
+    console = make_console()
+    if result.timesteps > result.resumed_from:
+        console.print(f"Trained for {result.timesteps:,} steps in {result.seconds:.0f} s.")
+    else:
+        console.print(
+            f"{result.run_dir} has all its {result.timesteps:,} steps already; "
+            "raise --total-timesteps to train further.",
+            soft_wrap=True,
+        )
+    if result.stopped_by is not None:
+        console.print(f"Stopped early; everything is saved in {result.run_dir}", soft_wrap=True)
+        console.print(
+            f"Go on:     recurrent-rl train --resume {quoted(result.run_dir)}", soft_wrap=True
+        )
+        return stop.exit_status
+    config = load_config(result.run_dir)
+    if result.evaluation is not None:
+        print_evaluation(
+            console,
+            {"greedy": result.evaluation},
+            config.eval_episodes,
+            config.env_id,
+            config.env,
+            str(result.run_dir),
+        )
+    for label, text in (
+        ("Policy", str(result.policy_path)),
+        ("Watch", f"recurrent-rl monitor {quoted(config.log_dir)}"),
+        ("Evaluate", f"recurrent-rl evaluate {quoted(result.run_dir)}"),
+        ("Import", f"recurrent_rl.load_policy({in_python(result.policy_path)}).actor()"),
+    ):
+        console.print(f"{label + ':':10} {text}", soft_wrap=True, highlight=False)
+    return 0

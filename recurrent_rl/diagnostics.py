@@ -1,0 +1,127 @@
+"""What the memory holds: norms of the state, saturation of the gates, reach of the gradient."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.memory.states import MemoryState, cat_states, map_state, reset_state
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.ppo import policy_gradient_loss, value_loss
+from recurrent_rl.rollout import Sequences
+
+LOW, HIGH = 0.05, 0.95
+
+
+def look_inside(
+    agent: ActorCritic, data: Sequences, config: TrainConfig, columns: int = 16
+) -> dict[str, float]:
+    """Scalars of the `memory/*` group, read from a few chunks of a rollout.
+
+    Args:
+        agent: not changed.
+        data: chunks `[L, C, ...]`; the first `columns` of them are unrolled once, in pieces.
+        config: for the loss whose gradient is followed.
+        columns: chunks to look at.
+
+    Returns:
+        - `memory/state_norm`, and `memory/cell_norm` for an LSTM: the mean Euclidean norm of a
+          copy's hidden and cell state.
+        - `memory/NAME_gate_low`, `_high`: the share of a gate's values below 0.05 and above 0.95.
+        - `memory/gradient_norm`: the norm of the gradient of the last step's loss with respect to
+          the state one step before, mean over the copies whose episode is that long.
+        - `memory/gradient_norm_lag_K`: the same K steps before, as a share of it. It says how far
+          back the loss reaches: 1 is undiminished, a plain RNN's falls exponentially in K.
+    """
+    chosen = torch.arange(min(columns, data.valid.shape[1]), device=agent.device)
+    data = data.select(chosen)
+    if not data.state:
+        return {}
+    length = len(data.valid)
+    cuts = _cuts(length)
+    before: dict[int, MemoryState] = {}  # the state before each cut's step, as a node of the graph
+    state: MemoryState = data.state
+    output = None
+    for begin, end in pairwise([*cuts, length]):
+        before[begin] = state
+        rows = slice(begin, end)
+        mask = None if data.action_mask is None else data.action_mask[rows]
+        leaves = {path: x[rows] for path, x in data.leaves.items()}
+        output, state = agent.unroll(leaves, state, data.episode_start[rows], mask)
+    assert output is not None
+
+    # The loss of the last step alone, so that what comes back through the state is its reach.
+    log_prob = output.distribution.log_prob(data.actions[-1:])[-1]
+    ratio = (log_prob - data.log_probs[-1]).exp()
+    scale = agent.return_normaliser.std.to(output.value.dtype)
+    loss = policy_gradient_loss(
+        ratio, data.advantages[-1], config.clip_coef
+    ) + config.vf_coef * value_loss(
+        output.value[-1], data.returns[-1], data.values[-1], scale, config.clip_value
+    )
+    scalars = _gradient_norm_by_lag(loss.sum(), before, data.episode_start)
+    with torch.no_grad():
+        seen = cat_states([*list(before.values())[1:], state], dim=1)
+        for field, name in zip(seen, ("state", "cell"), strict=False):
+            norms = field.transpose(0, 1).flatten(1).norm(dim=1)
+            scalars[f"memory/{name}_norm"] = float(norms.mean())
+        for name, gate in _actor_gates(agent, data, before).items():
+            scalars[f"memory/{name}_gate_low"] = float((gate < LOW).float().mean())
+            scalars[f"memory/{name}_gate_high"] = float((gate > HIGH).float().mean())
+    return scalars
+
+
+def _lags(length: int) -> list[int]:
+    """1, 2, 4, ... as far as there is a state before the last step."""
+    return [2**k for k in range(length.bit_length()) if 2**k < length]
+
+
+def _cuts(length: int) -> list[int]:
+    """Steps before which the state is looked at: lags before the end, and evenly spread."""
+    return sorted({length - lag for lag in _lags(length)} | set(range(0, length, -(-length // 16))))
+
+
+@torch.no_grad()
+def _actor_gates(
+    agent: ActorCritic, data: Sequences, before: dict[int, MemoryState]
+) -> dict[str, Tensor]:
+    """The gates of the actor's memory at these steps, `[num_layers, steps * C, hidden]` each."""
+    memory = agent.memories()[0]
+    steps = torch.tensor(list(before), device=agent.device)
+    leaves = {path: x[steps].flatten(0, 1) for path, x in data.leaves.items()}
+    start = data.episode_start[steps].flatten()
+    state = reset_state(cat_states(list(before.values()), dim=1), start)
+    fresh = map_state(lambda s: s[: memory.num_layers], state)
+    return memory.gates(agent.encode(leaves, start)[0], fresh)
+
+
+def _gradient_norm_by_lag(
+    loss: Tensor, before: dict[int, MemoryState], episode_start: Tensor
+) -> dict[str, float]:
+    """The norm of the gradient of `loss` at the states 1, 2, 4, ... steps before the end.
+
+    `before[t]` is the state before step t; `episode_start` is `[L, B]`.
+    """
+    length = len(episode_start)
+    lags = _lags(length)
+    fields = [field for lag in lags for field in before[length - lag]]
+    gradients = torch.autograd.grad(loss, fields, allow_unused=True) if fields else ()
+    width = len(before[0])
+    scalars: dict[str, float] = {}
+    at_one = torch.zeros(())
+    for i, lag in enumerate(lags):
+        # Copies whose running episode reaches back to that state: no start since.
+        reached = ~episode_start[length - lag :].any(dim=0)
+        parts = [g for g in gradients[i * width : (i + 1) * width] if g is not None]
+        if not parts or not reached.any():
+            break
+        norms = torch.stack([g.square().sum(dim=(0, 2)) for g in parts]).sum(dim=0).sqrt()
+        if lag == 1:
+            at_one = norms
+            scalars["memory/gradient_norm"] = float(norms[reached].mean())
+        elif (base := float(at_one[reached].mean())) > 0:  # of the same copies
+            scalars[f"memory/gradient_norm_lag_{lag:03d}"] = float(norms[reached].mean()) / base
+    return scalars

@@ -1,0 +1,232 @@
+"""Benchmarks: many runs, several at a time, resumable, each in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import time
+import traceback
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from multiprocessing import get_context, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.experiments.suites import Suite, change
+from recurrent_rl.fields import folder_part
+from recurrent_rl.runs.evaluation import is_evaluated
+from recurrent_rl.runs.progress import ProgressBar
+from recurrent_rl.runs.training import CONFIG, load_config, resume, save_config
+from recurrent_rl.signals import StopSignals, held_back, let_through, when_parent_ends
+
+LOG = "log.txt"
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a benchmark: its folder and its settings."""
+
+    run_dir: Path
+    config: TrainConfig
+
+    @property
+    def done(self) -> bool:
+        """Whether it was trained and evaluated."""
+        return is_evaluated(self.run_dir)
+
+
+def plan(
+    suite: Suite,
+    out: Path,
+    *,
+    memories: Iterable[str],
+    seeds: int,
+    episodes: int,
+    settings: Mapping[str, Any],
+    name: str | None = None,
+    threads: int = 1,
+    total_timesteps: int | None = None,
+) -> list[Job]:
+    """The runs of a suite, seeds outermost: cut short, it has every task with fewer seeds.
+
+    Args:
+        suite: the tasks.
+        out: folder of the run folders.
+        memories: each task is trained with each of them.
+        seeds: 0, 1, ... for each.
+        episodes: of the evaluation.
+        settings: changes to the defaults, as for `suites.change`.
+        name: of these settings, in the names of the folders beside the memory's.
+        threads: of each run.
+        total_timesteps: instead of each task's own.
+
+    Raises:
+        UserError: a setting makes no sense, or a folder holds a run with other settings.
+    """
+    jobs = []
+    for seed in range(seeds):
+        for task in suite.tasks:
+            for memory in memories:
+                label = memory if name is None else f"{name}-{memory}"
+                config = task.config(
+                    total_timesteps,
+                    seed=seed,
+                    name=label,
+                    log_dir=str(out),
+                    threads=threads,
+                    eval_episodes=episodes,
+                    agent={"memory": memory},
+                )
+                config = change(config, settings)
+                folder = f"{task.name}__{label}__{seed}".replace(", ", "-").replace(" ", "-")
+                jobs.append(Job(out / folder_part(folder), config))
+    for job in jobs:
+        if (job.run_dir / CONFIG).exists():
+            _check_same(job)
+    return jobs
+
+
+def _check_same(job: Job) -> None:
+    """Refuse a folder whose run has other settings; threads and the path to it change no result."""
+    wanted = job.config
+    there = dataclasses.replace(
+        load_config(job.run_dir).asked(), threads=wanted.threads, log_dir=wanted.log_dir
+    )
+    if there != wanted:
+        old, new = (dataclasses.asdict(config) for config in (there, wanted))
+        different = ", ".join(name for name in old if old[name] != new[name])
+        raise UserError(
+            f"{job.run_dir} holds a run with other settings ({different}). Name these settings "
+            "with --name, or take another folder with --out."
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a benchmark ended."""
+
+    failed: dict[Path, str]
+    """The run folders whose runs failed, and why."""
+    stopped_by: int | None
+    """The signal that ended it early, or None."""
+
+
+def run_all(jobs: list[Job], workers: int) -> Outcome:
+    """Do what is not done yet, `workers` runs at a time; a run that was cut short goes on.
+
+    A run that fails is told of at the end; the others go on. What a run prints is in the `log.txt`
+    of its folder.
+    """
+    waiting = deque(job for job in jobs if not job.done)
+    steps = {job.run_dir: job.config.total_timesteps if job.done else 0 for job in jobs}
+    total = sum(job.config.total_timesteps for job in jobs)
+    finished = len(jobs) - len(waiting)
+    running: list[_Worker] = []
+    failed: dict[Path, str] = {}
+    forwarded = False
+    with (
+        StopSignals() as stop,
+        ProgressBar("Benchmark", total, "steps", sum(steps.values())) as bar,
+    ):
+        try:
+            while running or (waiting and not stop):
+                while waiting and len(running) < workers and not stop:
+                    running.append(_Worker(waiting.popleft()))
+                if stop and not forwarded:
+                    forwarded = True
+                    for worker in running:
+                        worker.process.terminate()  # SIGTERM: it saves and ends
+                for worker in list(running):
+                    steps[worker.job.run_dir] = worker.steps()
+                    if not worker.process.is_alive():
+                        running.remove(worker)
+                        finished += worker.job.done
+                        if (reason := worker.failure()) is not None and not stop:
+                            failed[worker.job.run_dir] = reason
+                figures = {"runs": f"{finished}/{len(jobs)}"}
+                if failed:
+                    figures["failed"] = str(len(failed))
+                bar.update(sum(steps.values()), figures)
+                time.sleep(POLL_SECONDS)
+        finally:
+            for worker in running:  # a second Ctrl-C
+                worker.process.kill()
+    return Outcome(failed, stop.received)
+
+
+class _Worker:
+    """A process that does one job, and tells of each iteration through a pipe."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        context = get_context("spawn")
+        self._told, telling = context.Pipe(duplex=False)
+        self.process: SpawnProcess = context.Process(target=_work, args=(job, telling))
+        resource_tracker.ensure_running()  # else the start does it, and lets signals through
+        with held_back():
+            self.process.start()
+        telling.close()
+        self._steps = 0
+        self._failure: str | None = None
+
+    def steps(self) -> int:
+        """Steps taken, as last told."""
+        try:
+            while self._told.poll():
+                told = self._told.recv()
+                if isinstance(told, int):
+                    self._steps = told
+                else:
+                    self._failure = told
+        except (EOFError, OSError):  # OSError: it was killed amid telling
+            pass
+        return self._steps
+
+    def failure(self) -> str | None:
+        """Why the job is not done although the process has ended; None where it is done."""
+        self.process.join()
+        self.steps()
+        self._told.close()
+        if self._failure is None and not self.job.done:
+            return f"the process ended with status {self.process.exitcode}"
+        return self._failure
+
+
+def _work(job: Job, telling: Connection) -> None:
+    """Train and evaluate, in a process of its own.
+
+    It saves and ends on a signal, and when the benchmark's process is gone.
+    """
+    with StopSignals(patient=True) as stop:
+        let_through()
+        when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        job.run_dir.mkdir(parents=True, exist_ok=True)
+        with (job.run_dir / LOG).open("a") as log:
+            for descriptor in (1, 2):
+                os.dup2(log.fileno(), descriptor)
+
+        def tell(what: int | str) -> None:
+            with contextlib.suppress(OSError):  # nobody listens any more
+                telling.send(what)
+
+        try:
+            if not (job.run_dir / CONFIG).exists():
+                save_config(job.config, job.run_dir)
+            resume(
+                job.run_dir,
+                compare=True,
+                on_iteration=lambda steps, _: tell(steps),
+                seed_globals=True,
+                stop=stop,
+            )
+        except Exception as error:
+            traceback.print_exc()
+            tell(str(error) or type(error).__name__)

@@ -1,0 +1,407 @@
+"""Comparing finished runs: a table by task, aggregate scores with bootstrap intervals, and curves.
+
+The statistics are those of Agarwal et al. (NeurIPS 2021): interquartile mean, probability of
+improvement, and a percentile bootstrap stratified by task. SciPy computes them; it and matplotlib
+are optional: `pip install "recurrent-rl[plot]"`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import io
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from operator import methodcaller
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurrent_rl.agents.files import write_atomically
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.experiments.results import Run
+from recurrent_rl.runs.evaluation import WAYS, Figures
+from recurrent_rl.runs.monitor import flat
+from recurrent_rl.vectorize import stated_returns
+
+REPETITIONS = 2000
+"""Of the bootstrap."""
+CURVE_POINTS = 200
+
+# What makes no method: a label says what else differs between runs.
+_NOT_OF_A_METHOD = (
+    *("env_id", "seed", "name", "log_dir", "total_timesteps", "threads", "device"),
+    *("log_interval", "memory_interval", "checkpoint_interval", "eval_episodes"),
+)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its 95 % interval; NaN where there are too few runs for one."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if np.isnan(self.low):
+            return f"{self.value:.3f}"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of one method on one task."""
+
+    runs: tuple[Run, ...]
+
+    def of(self, way: str) -> list[Figures]:
+        """What the runs' evaluations of this name in `WAYS` found; empty where one lacks it."""
+        found = [getattr(run.evaluation, way) for run in self.runs]
+        return [] if None in found else found
+
+    @property
+    def returns(self) -> NDArray[np.float64]:
+        """Mean return of each run's evaluation, taking the likeliest actions."""
+        return np.array([figures.mean_return for figures in self.of("greedy")])
+
+    def shown(self, way: str) -> str:
+        """Mean return as `with_interval`; empty where not all runs were evaluated in this way.
+
+        Says how many episodes did not end; a dash where a run has none that did.
+        """
+        found = self.of(way)
+        if not found:
+            return ""
+        returns = [figures.mean_return for figures in found]
+        shown = "-" if np.isnan(returns).any() else with_interval(returns, found[0].ci95)
+        unfinished = sum(figures.unfinished for figures in found)
+        return f"{shown} ({unfinished} unfinished)" if unfinished else shown
+
+    def shown_mmer(self) -> str:
+        """Mean over the runs of the maximum over training."""
+        return f"{np.mean([run.mmer for run in self.runs]):.3f}"
+
+
+class Comparison:
+    """Runs by task and method.
+
+    Args:
+        runs: finished and evaluated.
+    """
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        if not runs:
+            raise UserError("There are no runs to compare.")
+        labels = method_labels([run.config for run in runs])
+        cells: defaultdict[tuple[str, str], list[Run]] = defaultdict(list)
+        for run, label in zip(runs, labels, strict=True):
+            cells[task_name(run.config), label].append(run)
+        self.cells = {key: Cell(tuple(found)) for key, found in cells.items()}
+        self.tasks = list(dict.fromkeys(task for task, _ in self.cells))
+        self.methods = list(dict.fromkeys(labels))
+
+    def table(self, shown: Callable[[Cell], str]) -> str:
+        """Markdown: one row a task, and for each method what `shown` says of its runs."""
+        rows = []
+        for task in self.tasks:
+            row = self._row(task)
+            runs = [run for cell in row.values() for run in cell.runs]
+            steps = _range([run.evaluation.timesteps / 1e6 for run in runs], "{:.3g} M")
+            counts = _range([len(cell.runs) for cell in row.values()], "{}")
+            cells = [shown(row[method]) if method in row else "" for method in self.methods]
+            rows.append([task, steps, counts, *cells])
+        return markdown(["task", "steps", "runs", *self.methods], rows)
+
+    def _row(self, task: str) -> dict[str, Cell]:
+        return {m: self.cells[task, m] for m in self.methods if (task, m) in self.cells}
+
+    @cached_property
+    def scores(self) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
+        """What can be aggregated: the tasks, and by method their scores `[runs, tasks]`.
+
+        A score is 0 for the best memoryless policy and 1 for the best possible. Tasks without a
+        known range, and those that not all methods have, are left out; so are the runs of a method
+        beyond the number that it has on all of its tasks.
+        """
+        ranges = {}
+        for task in self.tasks:
+            row = self._row(task)
+            found = score_range(next(iter(row.values())).runs[0].config)
+            if found is not None and len(row) == len(self.methods):
+                ranges[task] = found
+        scores = {}
+        for method in self.methods:
+            columns = [
+                (self.cells[task, method].returns - low) / (high - low)
+                for task, (low, high) in ranges.items()
+            ]
+            count = min((len(column) for column in columns), default=0)
+            scores[method] = np.array([x[:count] for x in columns]).T.reshape(count, len(columns))
+        return list(ranges), scores
+
+    def aggregates(self) -> tuple[dict[str, Interval], dict[tuple[str, str], Interval]]:
+        """Interquartile mean by method, and the probability that one improves on another.
+
+        Intervals are of a bootstrap stratified by task. Both are empty where nothing can be
+        aggregated.
+        """
+        tasks, scores = self.scores
+        if not tasks:
+            return {}, {}
+        means = {m: bootstrapped(interquartile_mean, list(x.T)) for m, x in scores.items()}
+        improvements = {
+            (a, b): bootstrapped(probability_of_improvement, [*scores[a].T, *scores[b].T])
+            for a, b in itertools.permutations(scores, 2)
+        }
+        return means, improvements
+
+    def report(self) -> str:
+        """Markdown: a table for each way of playing, the maximum over training, the aggregates."""
+        parts = [
+            "Mean return of the frozen policies, ± half of its 95 % interval: over runs by "
+            "Student's t, over episodes where there is one run.",
+        ]
+        for name, way in WAYS.items():
+            if any(cell.of(name) for cell in self.cells.values()):
+                of_way = methodcaller("shown", name)
+                parts += ["", f"With {way.label}:", "", self.table(of_way)]
+        parts += [
+            "",
+            "Maximum over training of the mean return (MMER, sampled actions), biased upward:",
+            "",
+            self.table(Cell.shown_mmer),
+        ]
+        means, improvements = self.aggregates() if len(self.tasks) > 1 else ({}, {})
+        if means:
+            tasks, scores = self.scores
+            runs = min(len(x) for x in scores.values())
+            rivals = list(means) if len(means) > 1 else []
+            parts += [
+                "",
+                f"Over {len(tasks)} of {len(self.tasks)} tasks (those with a known range that all "
+                "methods have), scores from 0, the best memoryless policy, to 1, the best possible;"
+                f" 95 % intervals by a bootstrap over {runs} or more runs, stratified by task:",
+                "",
+                markdown(
+                    ["", "interquartile mean", *(f"P(better than {m})" for m in rivals)],
+                    [
+                        [a, mean, *("" if a == b else improvements[a, b] for b in rivals)]
+                        for a, mean in means.items()
+                    ],
+                ),
+            ]
+        return "\n".join(parts) + "\n"
+
+    def draw(
+        self,
+        path: Path | IO[bytes],
+        levels: Mapping[str, float] | None = None,
+        what: str = "",
+    ) -> None:
+        """Draw the learning curves, one panel a task: mean over runs, and their range.
+
+        Args:
+            path: the picture's file, or one that is open.
+            levels: of some tasks a return to draw as a broken line.
+            what: the name of these returns.
+        """
+        matplotlib = _optional("matplotlib")
+        matplotlib.use("Agg")
+        pyplot = _optional("matplotlib.pyplot")
+        columns = min(4, len(self.tasks))
+        rows = -(-len(self.tasks) // columns)
+        figure, axes = pyplot.subplots(
+            rows, columns, figsize=(4 * columns, 3 * rows), squeeze=False, layout="constrained"
+        )
+        panels = list(axes.flat)
+        for panel, task in zip(panels, self.tasks, strict=False):
+            for number, method in enumerate(self.methods):
+                if (task, method) in self.cells:
+                    steps, curves = common_curves(self.cells[task, method].runs)
+                    colour = f"C{number % 10}"
+                    panel.plot(steps / 1e6, curves.mean(axis=0), color=colour, label=method)
+                    low, high = curves.min(axis=0), curves.max(axis=0)
+                    panel.fill_between(steps / 1e6, low, high, color=colour, alpha=0.2, linewidth=0)
+            if levels and task in levels:
+                panel.axhline(levels[task], color="black", linestyle="--", linewidth=1, label=what)
+            panel.set_title(task, fontsize=10)
+            panel.grid(alpha=0.3)
+        for panel in panels[len(self.tasks) :]:
+            panel.set_visible(False)
+        for row in axes:
+            row[0].set_ylabel("episode return")
+        for panel in panels[: len(self.tasks)]:
+            panel.set_xlabel("million steps")
+        handles = {
+            label: handle
+            for panel in panels
+            for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+        }
+        beside = 55 * columns // (8 + max(map(len, handles)))  # as many as the width has room for
+        figure.legend(
+            handles.values(),
+            handles.keys(),
+            loc="outside lower center",
+            ncols=max(1, min(beside, len(handles))),
+        )
+        figure.savefig(path, dpi=110)
+        pyplot.close(figure)
+
+    def save(self, out: Path) -> list[Path]:
+        """Write `results.md` and `curves.png` into a folder; returns their paths.
+
+        Raises:
+            FileWriteError: the disk is full, or the folder cannot be written to.
+        """
+        picture = io.BytesIO()
+        self.draw(picture)
+        contents = {"results.md": self.report().encode(), "curves.png": picture.getvalue()}
+        for name, content in contents.items():
+            write_atomically(out / name, content)
+        return [out / name for name in contents]
+
+
+def markdown(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table; what its cells hold is shown as it is."""
+    head, *body = (f"| {' | '.join(map(_as_text, row))} |" for row in [header, *rows])
+    return "\n".join([head, "|" + "---|" * len(header), *body])
+
+
+def _as_text(cell: object) -> str:
+    """A cell whose characters mean nothing in Markdown: a task's arguments may hold any."""
+    return re.sub(r"[\\`*|<]|(?<=\])\(", r"\\\g<0>", " ".join(str(cell).split()))
+
+
+def student_half_interval(values: NDArray[np.float64]) -> float:
+    """Half of the 95 % interval of a mean of few values, by Student's t: two or more of them."""
+    count = len(values)
+    t = float(_optional("scipy.stats").t.ppf(0.975, count - 1))
+    return t * float(np.std(values, ddof=1)) / float(count**0.5)
+
+
+def with_interval(returns: Sequence[float], ci95: tuple[float, float]) -> str:
+    """The mean over runs ± half of its 95 % interval, by Student's t; of one run, half of `ci95`.
+
+    Args:
+        returns: mean return of each run.
+        ci95: the first run's interval, over its episodes.
+    """
+    values, (low, high) = np.array(returns), ci95
+    half = (high - low) / 2 if len(values) == 1 else student_half_interval(values)
+    return f"{values.mean():.3f} ± {half:.3f}"
+
+
+def interquartile_mean(*scores: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    """The mean of the middle half of all scores: one array a task, runs along `axis`."""
+    pooled = np.concatenate(scores, axis=axis)
+    mean: NDArray[np.float64] = _optional("scipy.stats").trim_mean(pooled, 0.25, axis=axis)
+    return mean
+
+
+def probability_of_improvement(*scores: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+    """P(x > y) + P(x = y) / 2, averaged over tasks; half of the arrays are x's, one a task."""
+    count = len(scores) // 2
+    wins = []
+    for one, other in zip(scores[:count], scores[count:], strict=True):
+        x, y = np.moveaxis(one, axis, -1), np.moveaxis(other, axis, -1)
+        difference = x[..., :, None] - y[..., None, :]
+        wins.append((0.5 + 0.5 * np.sign(difference)).mean(axis=(-2, -1)))
+    return np.asarray(np.mean(wins, axis=0))
+
+
+def bootstrapped(
+    statistic: Callable[..., NDArray[np.float64]], scores: Sequence[NDArray[np.float64]]
+) -> Interval:
+    """The statistic of one array a task, and its interval: each task's runs are drawn anew."""
+    value = float(statistic(*scores))
+    if min(len(of_task) for of_task in scores) < 2:
+        return Interval(value, np.nan, np.nan)
+    found = _optional("scipy.stats").bootstrap(
+        scores,
+        statistic,
+        n_resamples=REPETITIONS,
+        vectorized=True,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    low, high = found.confidence_interval
+    return Interval(value, float(low), float(high))
+
+
+def task_name(config: TrainConfig) -> str:
+    """The environment, with what its arguments and the hiding of information make of it."""
+    name = config.env_id.rpartition("/")[2].removesuffix("-v0")
+    kwargs = config.env.parsed_env_kwargs()
+    parts = [name, *(f"{key} {value}" for key, value in kwargs.items())]
+    for field in dataclasses.fields(config.env):
+        value = getattr(config.env, field.name)
+        if field.name not in ("env_kwargs", "vectorization") and value != field.default:
+            parts.append(f"{field.name} {value}")
+    return ", ".join(parts)
+
+
+def method_labels(configs: Sequence[TrainConfig]) -> list[str]:
+    """What tells each run's method from the others': the memory, and the settings that differ."""
+    settings = []
+    for config in configs:
+        values = flat(dataclasses.asdict(config.asked())) | dict.fromkeys(config.chosen, "default")
+        settings.append(
+            {
+                key: value
+                for key, value in values.items()
+                if key not in _NOT_OF_A_METHOD and not key.startswith("env.")
+            }
+        )
+    differing = [
+        key
+        for key in settings[0]
+        if key != "agent.memory" and len({str(one[key]) for one in settings}) > 1
+    ]
+    return [
+        ", ".join(
+            [one["agent.memory"], *(f"{key.rpartition('.')[2]} {one[key]}" for key in differing)]
+        )
+        for one in settings
+    ]
+
+
+def score_range(config: TrainConfig) -> tuple[float, float] | None:
+    """The best memoryless and the best possible return; None where one is not known."""
+    low, high = stated_returns(config.env_id, config.env)
+    return None if low is None or high is None or low >= high else (low, high)
+
+
+def common_curves(runs: Sequence[Run]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Learning curves at steps that all runs have: `[points]`, and `[runs, points]`."""
+    first = max(run.steps[0] for run in runs)
+    last = min(run.steps[-1] for run in runs)
+    steps = np.linspace(first, max(first, last), CURVE_POINTS)
+    return steps, np.stack([np.interp(steps, run.steps, run.returns) for run in runs])
+
+
+def _range(values: Sequence[Any], form: str) -> str:
+    low, high = form.format(min(values)), form.format(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def _optional(module: str) -> Any:
+    """A module of the extra `plot`.
+
+    Raises:
+        UserError: it is not installed; says how to.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"Comparing runs needs {module.partition('.')[0]}, which is not installed: "
+            'pip install "recurrent-rl[plot]"'
+        ) from error

@@ -1,0 +1,96 @@
+"""What a finished run left in its folder: settings, learning curve and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.runs.evaluation import SavedEvaluation
+from recurrent_rl.runs.training import CONFIG, load_config
+
+MMER_STEPS = 65_536
+"""Steps over which POPGym (Morad et al., ICLR 2023) averages returns before the maximum."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that was trained and evaluated."""
+
+    path: Path
+    config: TrainConfig
+    evaluation: SavedEvaluation
+    steps: NDArray[np.int64]
+    """Environment steps at each point of the learning curve."""
+    returns: NDArray[np.float64]
+    """Mean return of the last 100 episodes there, of the policy as it acted in training."""
+
+    @property
+    def mmer(self) -> float:
+        """Maximum over training of the mean episode return: the score of POPGym's tables.
+
+        Points are averaged over stretches of 65,536 steps before the maximum is taken.
+        """
+        stretch = self.steps // MMER_STEPS
+        return float(max(self.returns[stretch == s].mean() for s in np.unique(stretch)))
+
+
+def load_run(run_dir: Path) -> Run:
+    """Read a run's folder.
+
+    Raises:
+        UserError: there is no run in it, it was not evaluated, or no episode of the evaluation was
+            finished.
+    """
+    config = load_config(run_dir)
+    evaluation = SavedEvaluation.load(run_dir)
+    if evaluation is None:
+        raise UserError(
+            f"{run_dir} has no evaluation yet; make it: recurrent-rl evaluate {run_dir}"
+        )
+    if np.isnan(evaluation.greedy.mean_return):
+        raise UserError(
+            f"{run_dir} cannot be compared: no episode of its evaluation ended within "
+            f"{evaluation.max_steps} steps. Leave it out, or play for longer: recurrent-rl "
+            f"evaluate {run_dir} --max-steps N"
+        )
+    steps, returns = learning_curve(run_dir)
+    if not len(steps):
+        raise UserError(f"{run_dir} holds no learning curve: no episode ended in its training.")
+    return Run(run_dir, config, evaluation, steps, returns)
+
+
+def learning_curve(
+    run_dir: Path, tag: str = "rollout/ep_rew_mean"
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Steps and values of one scalar in the run's TensorBoard events; empty where there is none."""
+    events = EventAccumulator(str(run_dir), size_guidance={SCALARS: 0})
+    events.Reload()
+    points: list[Any] = events.Scalars(tag) if tag in events.Tags()[SCALARS] else []
+    steps = np.array([point.step for point in points], dtype=np.int64)
+    return steps, np.array([point.value for point in points])
+
+
+def find_runs(paths: Iterable[Path]) -> list[Path]:
+    """The run folders among these paths and directly or deeper below them, in order.
+
+    Raises:
+        UserError: there is none below one of them.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        folders = sorted(file.parent for file in path.rglob(CONFIG))
+        if not folders:
+            raise UserError(
+                f"There is no run in {str(path)!r}: no folder with a {CONFIG}. Name run folders, "
+                "or a folder that holds some."
+            )
+        found |= dict.fromkeys(folders)
+    return list(found)

@@ -1,0 +1,1 @@
+"""A run and its folder: trained, stopped, resumed, watched, evaluated."""

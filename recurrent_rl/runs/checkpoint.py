@@ -1,0 +1,378 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import reprlib
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from recurrent_rl.agents.files import (
+    PolicyFileError,
+    load_tensors,
+    read_json,
+    refuse_nonfinite,
+    save_tensors,
+)
+from recurrent_rl.agents.spaces import space_from_json, space_to_json
+from recurrent_rl.errors import UserError
+from recurrent_rl.trainer import Trainer
+
+FILE_NAME = "checkpoint.safetensors"
+KIND = "recurrent_rl.runs.checkpoint"
+VERSION = 2
+_SPACES = ("observation_space", "action_space")
+_NEEDED = ("env_id", "num_envs", "num_steps", "seq_len", *_SPACES)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as read from its file, which fits no trainer yet."""
+
+    path: Path
+    needs: dict[str, Any]
+    """The settings that a trainer must have to take it, by name, as JSON values."""
+    total_timesteps: int
+    """Of the run, when it was written: what the schedules stretched over."""
+    iteration: int
+    timesteps: int
+    """Environment steps taken, all copies counted."""
+    steps_taken: int
+    """Environment steps taken by each copy."""
+    env_state: bool
+    """Whether it holds the exact state of the environments."""
+    episodes: dict[str, Any]
+    """The fields of `EpisodeStatistics`; arrays `[num_envs]`, and lists."""
+    tensors: dict[str, Tensor]
+    """By group and name, `agent/...`."""
+
+    def group(self, name: str) -> dict[str, Tensor]:
+        """The tensors of a group, by their names in it."""
+        start = f"{name}/"
+        return {
+            key.removeprefix(start): x for key, x in self.tensors.items() if key.startswith(start)
+        }
+
+
+def save_checkpoint(trainer: Trainer, path: Path) -> None:
+    """Write the trainer's whole state to one file, by a temporary name.
+
+    Saved are weights, normalisers, optimiser, counters, the memory's state, the observation that
+    comes next, the statistics of running episodes, the settings that all this fits, and the exact
+    state of an environment that offers `state_dict()`, as ours do. After an iteration that failed
+    the environments are amid a rollout: their state is left out, and new episodes start from here.
+    """
+    collector, episodes = trainer.collector, trainer.collector.episodes
+    env_state = None if trainer.mid_rollout else environment_state(trainer)
+    tensors = _tensors(trainer)
+    tensors |= _prefixed("optimizer", _optimizer_tensors(trainer.optimizer))
+    refuse_nonfinite(tensors)
+    tensors |= _prefixed("env", env_state or {})
+    metadata = {
+        "needs": requirements(trainer),
+        "total_timesteps": trainer.config.total_timesteps,
+        "iteration": trainer.iteration,
+        "timesteps": trainer.timesteps,
+        "steps_taken": collector.environments.steps,
+        "env_state": env_state is not None,
+        "episodes": {
+            "running_return": episodes.running_return.tolist(),
+            "running_length": episodes.running_length.tolist(),
+            "running_success": episodes.running_success.tolist(),
+            "returns": list(episodes.returns),
+            "lengths": list(episodes.lengths),
+            "successes": list(episodes.successes),
+            "tells_success": episodes.tells_success,
+            "finished": episodes.finished,
+        },
+    }
+    save_tensors(
+        path,
+        {name: x.detach().cpu().contiguous().clone() for name, x in tensors.items()},
+        {"state": json.dumps(metadata)},
+        KIND,
+        VERSION,
+    )
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint, and check all that can be checked without a trainer.
+
+    Raises:
+        PolicyFileError: the file is missing, damaged or of another version.
+    """
+    tensors, text = load_tensors(path, KIND, VERSION)
+    if text.get("format_version") != str(VERSION):
+        raise PolicyFileError(
+            f"{path} was written by an older version of recurrent-rl; its random numbers were "
+            "drawn otherwise. Train anew, or install the version that wrote it. The run's "
+            "policy.safetensors can still be loaded and evaluated."
+        )
+    try:
+        fields = read_json(text["state"])
+        needs = dict(fields["needs"])
+        if missing := [name for name in _NEEDED if name not in needs]:
+            raise ValueError(f"without {', '.join(missing)}")
+        if type(fields["env_state"]) is not bool:
+            raise TypeError("env_state is neither true nor false")
+        if fields["total_timesteps"] == 0:
+            raise ValueError("total_timesteps is 0")
+        return Checkpoint(
+            path=path,
+            needs=needs,
+            env_state=fields["env_state"],
+            episodes=_episodes(fields["episodes"], _count(needs["num_envs"])),
+            tensors=tensors,
+            **{
+                name: _count(fields[name])
+                for name in ("total_timesteps", "iteration", "timesteps", "steps_taken")
+            },
+        )
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise _forged(path, reprlib.repr(str(error))) from error
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**53:
+        raise ValueError(f"{reprlib.repr(value)} is no count")
+    return value
+
+
+_COLUMNS: dict[str, type] = {
+    "running_return": float,
+    "running_length": int,
+    "running_success": bool,
+    "returns": float,
+    "lengths": int,
+    "successes": bool,
+}
+
+
+def _episodes(fields: Any, num_envs: int) -> dict[str, Any]:
+    """The episodes' statistics, of the right types and lengths."""
+    if type(fields["tells_success"]) is not bool:
+        raise TypeError("tells_success is neither true nor false")
+    found: dict[str, Any] = {
+        "finished": _count(fields["finished"]),
+        "tells_success": fields["tells_success"],
+    }
+    for name, kind in _COLUMNS.items():
+        values = fields[name]
+        fits = (int, float) if kind is float else (kind,)
+        if not (isinstance(values, list) and all(type(x) in fits for x in values)):
+            raise TypeError(f"{name} is no list of {kind.__name__}")
+        found[name] = [kind(x) for x in values]
+        if name.startswith("running"):
+            if len(values) != num_envs:
+                raise ValueError(f"{name} is of {len(values)} copies, not {num_envs}")
+            found[name] = np.array(found[name], dtype=np.dtype(kind))
+    return found
+
+
+def _forged(path: Path, why: str) -> PolicyFileError:
+    return PolicyFileError(
+        f"{path} is no checkpoint that this version of recurrent-rl writes: {why}. Train anew, or "
+        "use another checkpoint."
+    )
+
+
+def load_checkpoint(trainer: Trainer, path: Path) -> bool:
+    """`read_checkpoint` and `restore`."""
+    return restore(trainer, read_checkpoint(path))
+
+
+def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
+    """Put a freshly made trainer of the same configuration into the saved state.
+
+    Returns:
+        Whether the environments too go on exactly where they were. Otherwise they were reset,
+        and every copy starts a new episode with a fresh memory.
+
+    Raises:
+        UserError: the checkpoint is of other settings or spaces than the trainer's; says which.
+        PolicyFileError: what it holds is not what these settings make.
+        In both cases the trainer is as it was.
+    """
+    _check_requirements(trainer, checkpoint)
+    _check_tensors(trainer, checkpoint)
+    collector, saved = trainer.collector, checkpoint.episodes
+    exact = _restore_environments(trainer, checkpoint)
+    trainer.agent.load_state_dict(checkpoint.group("agent"))
+    trainer.advantage_normaliser.load_state_dict(checkpoint.group("advantages"))
+    _load_optimizer_tensors(trainer.optimizer, checkpoint.group("optimizer"))
+    trainer.iteration, trainer.timesteps = checkpoint.iteration, checkpoint.timesteps
+    collector.environments.steps = checkpoint.steps_taken
+    episodes = collector.episodes
+    for name in ("returns", "lengths", "successes"):
+        setattr(episodes, name, deque(saved[name], maxlen=episodes.returns.maxlen))
+    episodes.finished, episodes.tells_success = saved["finished"], saved["tells_success"]
+    if exact:
+        memory = checkpoint.group("memory")
+        fields = (memory[str(i)].to(trainer.device) for i in range(len(memory)))
+        collector.state = type(collector.state)(*fields)
+        _write_next_row(trainer, checkpoint.group("next"))
+        episodes.running_return = saved["running_return"].copy()
+        episodes.running_length = saved["running_length"].copy()
+        episodes.running_success = saved["running_success"].copy()
+    return exact
+
+
+def requirements(trainer: Trainer) -> dict[str, Any]:
+    """The settings without which a checkpoint of this trainer makes no sense, as JSON values."""
+    config, agent = trainer.config, trainer.agent
+    env = dataclasses.asdict(config.env) | {"env_kwargs": config.env.parsed_env_kwargs()}
+    del env["vectorization"]  # how copies are stepped changes nothing that they do
+    needs = {
+        "env_id": config.env_id.rpartition(":")[2],
+        **{f"env.{name}": value for name, value in env.items()},
+        "seed": config.seed,
+        "num_envs": config.num_envs,
+        "num_steps": config.num_steps,
+        "seq_len": config.chunk_length,
+        **{f"agent.{name}": value for name, value in dataclasses.asdict(config.agent).items()},
+        "observation_space": space_to_json(agent.observation_space),
+        "action_space": space_to_json(agent.action_space),
+    }
+    as_json: dict[str, Any] = json.loads(json.dumps(needs))  # tuples become lists
+    return as_json
+
+
+def _check_requirements(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Refuse a trainer of other settings; a setting that the checkpoint is too old for passes."""
+    own = requirements(trainer)
+    different = [
+        name for name, value in checkpoint.needs.items() if name not in own or own[name] != value
+    ]
+    if settings := [name for name in different if name not in _SPACES]:
+        told = "; ".join(
+            f"{name} {_show(checkpoint.needs[name])}, where config.json has {_show(own.get(name))}"
+            for name in settings
+        )
+        raise UserError(
+            f"The checkpoint {checkpoint.path} is of a run with {told}. Put config.json back as it "
+            "was to go on with the run; for other settings train anew."
+        )
+    for name in different:
+        raise UserError(
+            f"The checkpoint {checkpoint.path} is of the {name.replace('_', ' ')} "
+            f"{_space(checkpoint.needs[name])}, but the environment's is {_space(own[name])}. The "
+            "environment has changed: bring back the one that the run was trained on, or train "
+            "anew."
+        )
+
+
+def _space(fields: Any) -> str:
+    try:
+        return str(space_from_json(fields))
+    except Exception:  # as forged as can be
+        return _show(fields)
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 200
+
+
+def _show(value: Any) -> str:
+    return value if isinstance(value, str) and len(value) < 200 else _short.repr(value)
+
+
+def _check_tensors(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Refuse tensors of other names, shapes or types than a trainer of these settings has."""
+    saved = {name: x for name, x in checkpoint.tensors.items() if not name.startswith("env/")}
+    expected = _tensors(trainer)
+    parameters = [p for group in trainer.optimizer.param_groups for p in group["params"]]
+    for i, parameter in enumerate(parameters):
+        slots = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
+        expected |= _prefixed(f"optimizer/{i}", slots if f"optimizer/{i}/step" in saved else {})
+    # A task may begin to tell of masks at any step.
+    expected.pop("next/action_mask", None)
+    if "next/action_mask" in saved and (size := trainer.agent.head.mask_size) is not None:
+        mask = torch.zeros(trainer.config.num_envs, size, dtype=torch.bool)
+        expected["next/action_mask"] = mask
+    for name in sorted(expected.keys() | saved.keys()):
+        if name not in expected or name not in saved:
+            lacks = "holds" if name in saved else "lacks"
+            raise _forged(checkpoint.path, f"it {lacks} {reprlib.repr(name)}")
+        x, own = saved[name], expected[name]
+        if x.shape != own.shape or x.dtype != own.dtype:
+            raise _forged(
+                checkpoint.path,
+                f"{name} is {x.dtype} {list(x.shape)}, not {own.dtype} {list(own.shape)}",
+            )
+
+
+def _restore_environments(trainer: Trainer, checkpoint: Checkpoint) -> bool:
+    """Bring the environments to where they were, or reset them; tells whether they are there."""
+    before = environment_state(trainer)
+    if not checkpoint.env_state or before is None:
+        trainer.collector.restart(checkpoint.iteration)
+        return False
+    env: Any = trainer.env
+    try:
+        env.load_state_dict({name: x.numpy() for name, x in checkpoint.group("env").items()})
+    except Exception as error:  # whatever an environment makes of a state that is none of its own
+        with contextlib.suppress(Exception):
+            env.load_state_dict({name: x.numpy() for name, x in before.items()})
+        raise UserError(
+            f"The environments do not take the state that {checkpoint.path} holds of them: {error} "
+            "Bring back the version of the environment that the run was trained on, or train anew."
+        ) from error
+    return True
+
+
+def environment_state(trainer: Trainer) -> dict[str, Tensor] | None:
+    """The exact state of the environments, or None where they cannot tell it."""
+    env: Any = trainer.env
+    # A wrapper may hold a state of its own that the environment below does not know of.
+    if env.unwrapped is not env or not hasattr(env, "load_state_dict"):
+        return None
+    try:
+        return {name: torch.as_tensor(np.array(x)) for name, x in env.state_dict().items()}
+    except (TypeError, AttributeError):  # a state of another kind than arrays by name
+        return None
+
+
+def _write_next_row(trainer: Trainer, saved: dict[str, Tensor]) -> None:
+    """Write what the agent will read first."""
+    if (mask := saved.get("action_mask")) is not None:
+        trainer.collector.rollout.use_masks(mask.shape[1])
+    for name, x in trainer.collector.next_row().items():
+        if name in saved:
+            x.copy_(saved[name])
+        else:  # masks that the checkpoint has no word of: all is allowed
+            x.fill_(True)
+
+
+def _tensors(trainer: Trainer) -> dict[str, Tensor]:
+    """What every trainer of the same settings holds alike."""
+    return (
+        _prefixed("agent", trainer.agent.state_dict())
+        | _prefixed("advantages", trainer.advantage_normaliser.state_dict())
+        | _prefixed("memory", dict(enumerate(trainer.collector.state)))
+        | _prefixed("next", trainer.collector.next_row())
+    )
+
+
+def _prefixed(group: str, tensors: dict[Any, Tensor]) -> dict[str, Tensor]:
+    return {f"{group}/{name}": x for name, x in tensors.items()}
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {f"{i}/{name}": x for i, slots in state.items() for name, x in slots.items()}
+
+
+def _load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, x in tensors.items():
+        index, _, name = key.partition("/")
+        state.setdefault(int(index), {})[name] = x
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

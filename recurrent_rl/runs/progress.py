@@ -1,0 +1,84 @@
+"""Progress of long commands: a bar on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+LOG_SECONDS = 15.0
+
+
+class ProgressBar:
+    """Shows how far a command is, with a few figures beside it.
+
+    Args:
+        label: what is under way.
+        total: units of work in all.
+        unit: what is counted, for the speed.
+        start: units done before, by a run that is resumed.
+        visible: show nothing at all where false.
+    """
+
+    def __init__(
+        self, label: str, total: int, unit: str, start: int = 0, visible: bool = True
+    ) -> None:
+        self.label = label
+        self.total = total
+        self.unit = unit
+        self.start = start
+        self.visible = visible
+        self.console = make_console(stderr=True)
+        self._began = time.monotonic()
+        self._last_line = self._began
+        self._bar = Progress(
+            TextColumn("{task.description}", style="bold", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}", markup=False),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not (visible and self.console.is_terminal),
+            transient=False,
+        )
+        self._task = self._bar.add_task(label, total=total, completed=start, figures="")
+
+    def update(self, done: int, figures: dict[str, str] | None = None) -> None:
+        """Say that `done` units are complete, with `figures` to show beside them."""
+        elapsed = time.monotonic() - self._began
+        speed = (done - self.start) / max(elapsed, 1e-9)
+        shown = {**(figures or {}), f"{self.unit}/s": f"{speed:,.0f}"}
+        text = "  ".join(f"{name} {value}" for name, value in shown.items())
+        self._bar.update(self._task, completed=min(done, self.total), figures=text)
+        due = time.monotonic() - self._last_line >= LOG_SECONDS or done >= self.total
+        if self.visible and not self.console.is_terminal and due:
+            self._last_line = time.monotonic()
+            self.console.print(f"{self.label}: {done:,} of {self.total:,}  {text}", soft_wrap=True)
+
+    def __enter__(self) -> ProgressBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+def make_console(stderr: bool = False) -> Console:
+    """The terminal as it is, where all text is printed as it is: folders may be named "[bold]".
+
+    Where output goes to a file it is wide enough for the tables.
+    """
+    console = Console(stderr=stderr, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 120
+    return console

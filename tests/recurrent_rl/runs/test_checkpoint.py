@@ -1,0 +1,364 @@
+"""Checkpoints: refused with the reason where they do not fit, and nothing is changed then."""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+
+from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
+from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.runs.checkpoint import (
+    FILE_NAME,
+    KIND,
+    VERSION,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+from recurrent_rl.trainer import Trainer
+
+
+def config(**changes: Any) -> TrainConfig:
+    return dataclasses.replace(
+        TrainConfig(
+            "recurrent_rl/TMaze-v0",
+            num_envs=4,
+            num_steps=8,
+            total_timesteps=4 * 8 * 4,
+            num_minibatches=2,
+            update_epochs=1,
+            agent=AgentConfig("lstm", hidden_size=4, encoder_size=4),
+        ),
+        **changes,
+    )
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / FILE_NAME
+    trainer = Trainer(config())
+    trainer.iterate()
+    trainer.iterate()
+    save_checkpoint(trainer, path)
+    return path
+
+
+def everything(trainer: Trainer) -> str:
+    """All that a checkpoint may change, as text."""
+    collector = trainer.collector
+    state = {
+        "agent": trainer.agent.state_dict(),
+        "advantages": trainer.advantage_normaliser.state_dict(),
+        "optimizer": [
+            (i, sorted(slots.items()))
+            for i, slots in sorted(trainer.optimizer.state_dict()["state"].items())
+        ],
+        "memory": collector.state,
+        "next": collector.next_row(),
+        "episodes": collector.episodes,
+        "counts": (trainer.iteration, trainer.timesteps, collector.environments.steps),
+        "env": trainer.env.state_dict(),  # type: ignore[attr-defined]
+    }
+    torch.set_printoptions(threshold=10**9, precision=9)
+    try:
+        return repr(state)
+    finally:
+        torch.set_printoptions(profile="default")
+
+
+def rewrite(
+    source: Path,
+    target: Path,
+    change: Callable[[dict[str, Any]], Any] = lambda _: None,
+    change_tensors: Callable[[dict[str, torch.Tensor]], Any] = lambda _: None,
+    version: int = VERSION,
+) -> Path:
+    """The checkpoint with other metadata or tensors, and a digest that fits."""
+    tensors, text = load_tensors(source, KIND, VERSION)
+    fields = json.loads(text["state"])
+    change(fields)
+    change_tensors(tensors)
+    save_tensors(target, tensors, {"state": json.dumps(fields)}, KIND, version)
+    return target
+
+
+def test_steps_are_counted_and_stored(written: Path) -> None:
+    trainer = Trainer(config())
+    assert load_checkpoint(trainer, written)
+    assert (trainer.iteration, trainer.timesteps) == (2, 64)
+    trainer.iterate()
+    assert trainer.timesteps == 96
+    assert (read_checkpoint(written).timesteps, read_checkpoint(written).steps_taken) == (64, 16)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"num_envs": 8}, "num_envs 4, where config.json has 8"),
+        ({"num_steps": 16}, "num_steps 8, where config.json has 16; seq_len 8, where .* has 16"),
+        ({"seq_len": 4}, "seq_len 8, where config.json has 4"),
+        (
+            {"env_id": "recurrent_rl/RepeatFirst-Easy-v0"},
+            "env_id recurrent_rl/TMaze-v0, where config.json has recurrent_rl/RepeatFirst-Easy-v0",
+        ),
+        (
+            {"env": EnvConfig('{"length": 6}')},
+            r"env.env_kwargs {}, where config.json has {'length': 6}",
+        ),
+        (
+            {"agent": AgentConfig("gru", hidden_size=8, encoder_size=4)},
+            "agent.memory lstm, where config.json has gru; agent.hidden_size 4, where .* has 8",
+        ),
+    ],
+)
+def test_other_settings_are_refused_by_name_with_both_values_and_the_fix(
+    written: Path, changes: dict[str, Any], named: str
+) -> None:
+    trainer = Trainer(config(**changes))
+    with pytest.raises(UserError, match=rf"{named}\. Put config.json back"):
+        load_checkpoint(trainer, written)
+
+
+def test_settings_that_change_nothing_it_holds_may_change(written: Path) -> None:
+    changes = {"learning_rate": 0.1, "gamma": 0.5, "num_minibatches": 4, "total_timesteps": 999}
+    assert load_checkpoint(Trainer(config(**changes)), written)
+    spelt = config(env=EnvConfig('{ "length": 10 }', flicker=0))
+    trainer = Trainer(config(env=EnvConfig('{"length":10}')))
+    save_checkpoint(trainer, written.with_name("spelt"))
+    assert load_checkpoint(Trainer(spelt), written.with_name("spelt"))
+
+
+def test_an_environment_whose_settings_or_spaces_have_changed_is_named(
+    written: Path, tmp_path: Path
+) -> None:
+    def more_noise(fields: dict[str, Any]) -> None:
+        fields["needs"]["env.observation_noise"] = 0.1
+
+    with pytest.raises(UserError, match=r"env.observation_noise 0.1, where config.json has 0.0\."):
+        load_checkpoint(Trainer(config()), rewrite(written, tmp_path / FILE_NAME, more_noise))
+
+    def other_space(fields: dict[str, Any]) -> None:
+        fields["needs"]["action_space"] = {"type": "Discrete", "n": 9, "start": 0}
+
+    path = rewrite(written, tmp_path / FILE_NAME, other_space)
+    trainer = Trainer(config())
+    before = everything(trainer)
+    with pytest.raises(
+        UserError, match=r"action space Discrete\(9\), but .* is Discrete\(4\).*environment has ch"
+    ):
+        load_checkpoint(trainer, path)
+    assert everything(trainer) == before
+
+
+def nested(depth: int) -> Any:
+    value: Any = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(
+            lambda fields, name=name: fields.pop(name)
+            for name in ("needs", "total_timesteps", "iteration", "timesteps", "steps_taken")
+        ),
+        *(lambda fields, name=name: fields.pop(name) for name in ("env_state", "episodes")),
+        lambda fields: fields.update(needs=[1]),
+        lambda fields: fields.update(iteration="2"),
+        lambda fields: fields.update(iteration=-1),
+        lambda fields: fields.update(timesteps=1.5),
+        lambda fields: fields.update(timesteps=10**400),
+        lambda fields: fields.update(total_timesteps=0),
+        lambda fields: fields.update(env_state=1),
+        lambda fields: fields.update(episodes=nested(500)),
+        lambda fields: fields["needs"].pop("num_envs"),
+        lambda fields: fields["episodes"].pop("running_return"),
+        lambda fields: fields["episodes"].update(running_return=[0.0]),
+        lambda fields: fields["episodes"].update(returns=["a"]),
+        lambda fields: fields["episodes"].update(lengths=[1.5]),
+        lambda fields: fields["episodes"].update(running_length=[2**70] * 4),
+        lambda fields: fields["episodes"].update(returns=[10**400]),
+    ],
+)
+def test_forged_metadata_is_refused_and_the_trainer_is_as_it_was(
+    written: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any]
+) -> None:
+    path = rewrite(written, tmp_path / FILE_NAME, change)
+    trainer = Trainer(config())
+    before = everything(trainer)
+    with pytest.raises(PolicyFileError, match=r"no checkpoint that this version .* Train anew"):
+        load_checkpoint(trainer, path)
+    assert everything(trainer) == before
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "null", "3", '{"needs": {}}'])
+def test_metadata_that_is_no_json_object_is_refused(
+    written: Path, tmp_path: Path, text: str
+) -> None:
+    tensors, _ = load_tensors(written, KIND, VERSION)
+    save_tensors(tmp_path / FILE_NAME, tensors, {"state": text}, KIND, VERSION)
+    with pytest.raises(PolicyFileError, match="no checkpoint that this version"):
+        read_checkpoint(tmp_path / FILE_NAME)
+    save_tensors(tmp_path / FILE_NAME, tensors, {}, KIND, VERSION)
+    with pytest.raises(PolicyFileError, match="no checkpoint that this version"):
+        read_checkpoint(tmp_path / FILE_NAME)
+
+
+def test_needs_of_any_depth_and_length_are_told_in_brief(written: Path, tmp_path: Path) -> None:
+    for value in (nested(500), "x" * 100_000, {"a": nested(500)}):
+
+        def deep(fields: dict[str, Any], value: Any = value) -> None:
+            fields["needs"]["env.env_kwargs"] = value
+            fields["needs"]["of a newer version"] = value
+
+        path = rewrite(written, tmp_path / FILE_NAME, deep)
+        with pytest.raises(UserError, match=r"of a newer version .* config.json has None") as told:
+            load_checkpoint(Trainer(config()), path)
+        assert len(str(told.value)) < 2000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensors: tensors.pop("memory/1"),
+        lambda tensors: tensors.pop(next(n for n in tensors if n.startswith("agent/"))),
+        lambda tensors: tensors.pop("optimizer/0/exp_avg"),
+        lambda tensors: tensors.pop("optimizer/0/step"),
+        lambda tensors: tensors.update({"optimizer/x/step": torch.zeros(())}),
+        lambda tensors: tensors.update({"optimizer/0/exp_avg": torch.zeros(1)}),
+        lambda tensors: tensors.update({"agent/more": torch.zeros(1)}),
+        lambda tensors: tensors.update({"memory/0": torch.zeros(1, 4, 5)}),
+        lambda tensors: tensors.update({"memory/0": torch.zeros(1, 4, 4, dtype=torch.float64)}),
+        lambda tensors: tensors.update({"next/valid": torch.zeros(3, dtype=torch.bool)}),
+        lambda tensors: tensors.update({"next/action_mask": torch.ones(4, 9, dtype=torch.bool)}),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused_and_the_trainer_is_as_it_was(
+    written: Path, tmp_path: Path, change: Callable[[dict[str, torch.Tensor]], Any]
+) -> None:
+    path = rewrite(written, tmp_path / FILE_NAME, change_tensors=change)
+    trainer = Trainer(config())
+    before = everything(trainer)
+    with pytest.raises(PolicyFileError, match="no checkpoint that this version"):
+        load_checkpoint(trainer, path)
+    assert everything(trainer) == before
+    assert load_checkpoint(trainer, written)
+    assert everything(trainer) != before
+
+
+def test_a_checkpoint_of_the_older_format_is_refused_with_what_can_be_done(
+    written: Path, tmp_path: Path
+) -> None:
+    path = rewrite(written, tmp_path / FILE_NAME, version=1)
+    with pytest.raises(PolicyFileError, match=r"older version of recurrent-rl.* Train anew"):
+        load_checkpoint(Trainer(config()), path)
+
+
+def test_a_truncated_checkpoint_is_refused(written: Path, tmp_path: Path) -> None:
+    shutil.copy(written, tmp_path / FILE_NAME)
+    with (tmp_path / FILE_NAME).open("r+b") as file:
+        file.truncate(written.stat().st_size - 9)
+    with pytest.raises(PolicyFileError, match="is truncated"):
+        load_checkpoint(Trainer(config()), tmp_path / FILE_NAME)
+
+
+def test_masks_that_a_task_began_to_tell_of_are_taken_up(written: Path, tmp_path: Path) -> None:
+    masks = torch.tensor([[True, False, True, False]] * 4)
+
+    def tell(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["next/action_mask"] = masks
+
+    path = rewrite(written, tmp_path / FILE_NAME, change_tensors=tell)
+    trainer = Trainer(config())
+    assert load_checkpoint(trainer, path)
+    assert torch.equal(trainer.collector.next_row()["action_mask"], masks)
+    trainer.iterate()
+    assert torch.isin(trainer.collector.rollout.actions[0], torch.tensor([0, 2])).all()
+
+
+@pytest.mark.parametrize("change", [{"t": None}, {"more": torch.zeros(1)}])
+def test_a_state_that_the_environments_do_not_take_leaves_them_and_the_trainer_as_they_were(
+    written: Path, tmp_path: Path, change: dict[str, torch.Tensor | None]
+) -> None:
+    def alter(tensors: dict[str, torch.Tensor]) -> None:
+        for name, x in change.items():
+            if x is None:
+                tensors.pop(f"env/{name}")
+            else:
+                tensors[f"env/{name}"] = x
+
+    path = rewrite(written, tmp_path / FILE_NAME, change_tensors=alter)
+    trainer = Trainer(config())
+    before = everything(trainer)
+    with pytest.raises(UserError, match="environments do not take the state"):
+        load_checkpoint(trainer, path)
+    assert everything(trainer) == before
+
+
+class Stated(VectorEnv[Any, Any, Any]):
+    """A vector environment of somebody else's, with a state of its own kind."""
+
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+    state: Any = {"t": np.zeros(2)}  # noqa: RUF012
+
+    def __init__(self, num_envs: int, **_: Any) -> None:
+        self.num_envs = num_envs
+        self.single_observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+        self.single_action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        return np.zeros((self.num_envs, 2), np.float32), {}
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        no = np.zeros(self.num_envs, dtype=bool)
+        return self.reset()[0], np.zeros(self.num_envs), no, no, {}
+
+    def state_dict(self) -> Any:
+        return self.state
+
+    def load_state_dict(self, state: Any) -> None:
+        raise RuntimeError("not mine")
+
+
+@pytest.mark.parametrize("state", [{"t": {"inner": 3}}, [1, 2], {"t": np.zeros(2)}])
+def test_a_state_of_another_kind_starts_new_episodes_and_one_that_is_not_taken_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: Any
+) -> None:
+    monkeypatch.setattr(Stated, "state", state)
+    gym.register("Stated-v0", vector_entry_point=lambda **kwargs: Stated(**kwargs))
+    try:
+        settings = config(env_id="Stated-v0")
+        trainer = Trainer(settings)
+        trainer.iterate()
+        save_checkpoint(trainer, tmp_path / FILE_NAME)
+        if isinstance(state, dict) and isinstance(state["t"], np.ndarray):
+            with pytest.raises(UserError, match=r"environments do not take .*: not mine"):
+                load_checkpoint(Trainer(settings), tmp_path / FILE_NAME)
+        else:
+            assert not load_checkpoint(Trainer(settings), tmp_path / FILE_NAME)
+    finally:
+        gym.registry.pop("Stated-v0")
+
+
+def test_a_checkpoint_of_another_device_is_loaded(written: Path, tmp_path: Path) -> None:
+    """Nothing in it depends on the device: random numbers come from the seed, on the CPU."""
+    groups = {name.partition("/")[0] for name in read_checkpoint(written).tensors}
+    assert groups == {"agent", "advantages", "optimizer", "memory", "next", "env"}
+    trainer = Trainer(config())
+    assert load_checkpoint(trainer, written)
+    state = trainer.optimizer.state_dict()["state"]
+    assert {x.device.type for slots in state.values() for x in slots.values()} == {"cpu"}
+    assert {float(slots["step"]) for slots in state.values()} == {4.0}
+    trainer.iterate()

@@ -1,0 +1,160 @@
+"""What TensorBoard is told, and that what it is told of the memory is true."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
+
+from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.diagnostics import look_inside
+from recurrent_rl.runs.monitor import Monitor
+from recurrent_rl.runs.training import resume, train
+from recurrent_rl.trainer import Trainer
+
+
+def config(tmp_path: Path, memory: str = "lstm", **changes: Any) -> TrainConfig:
+    agent = AgentConfig(memory, hidden_size=16, encoder_size=16)
+    base = TrainConfig(
+        "recurrent_rl/TMaze-v0",
+        log_dir=str(tmp_path),
+        num_envs=8,
+        num_steps=32,
+        total_timesteps=8 * 32 * 4,
+        memory_interval=2,
+        agent=agent,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def events(run_dir: Path) -> EventAccumulator:
+    accumulator = EventAccumulator(str(run_dir))
+    accumulator.Reload()
+    return accumulator
+
+
+def test_a_run_writes_the_tags_that_dashboards_know(tmp_path: Path) -> None:
+    found = events(train(config(tmp_path), progress=False).run_dir)
+    tags = set(found.Tags()["scalars"])
+    assert {
+        "rollout/ep_rew_mean",
+        "rollout/ep_len_mean",
+        "rollout/success_rate",
+        "time/fps",
+        "train/approx_kl",
+        "train/clip_fraction",
+        "train/ent_coef",
+        "train/entropy_loss",
+        "train/explained_variance",
+        "train/learning_rate",
+        "train/policy_gradient_loss",
+        "train/value_loss",
+        "memory/state_norm",
+        "memory/cell_norm",
+        "memory/forget_gate_low",
+        "memory/forget_gate_high",
+        "memory/gradient_norm",
+        "memory/gradient_norm_lag_002",
+        "memory/first_ratio_error",
+        "memory/state_drift",
+    } <= tags
+    rates = [event.value for event in found.Scalars("train/learning_rate")]
+    assert rates == pytest.approx([1e-3, 7.5e-4, 5e-4, 2.5e-4])
+    assert [event.step for event in found.Scalars("time/fps")] == [256, 512, 768, 1024]
+    assert [event.step for event in found.Scalars("memory/state_norm")] == [256, 768]
+
+
+def test_hyperparameters_are_there_as_text_and_for_the_hparams_tab(tmp_path: Path) -> None:
+    found = events(train(config(tmp_path), progress=False).run_dir)
+    assert "hyperparameters/text_summary" in found.Tags()["tensors"]
+    text = found.Tensors("hyperparameters/text_summary")[0].tensor_proto.string_val[0].decode()
+    assert "|agent.memory|lstm|" in text
+    plugin = found.PluginTagToContent("hparams")
+    assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(plugin)
+
+
+def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path: Path) -> None:
+    run_dir = train(config(tmp_path), progress=False).run_dir
+    resume(run_dir, total_timesteps=8 * 32 * 6, progress=False)
+    steps = [event.step for event in events(run_dir).Scalars("time/fps")]
+    assert steps == [256, 512, 768, 1024, 1280, 1536]
+
+
+def test_what_is_written_within_one_second_is_read_in_order(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    for step in range(1, 4):
+        # Files of one second are told apart by a number that goes from 9 to 10 somewhere here.
+        for _ in range(3):
+            SummaryWriter(str(tmp_path / "others")).close()
+        with Monitor(tmp_path, settings, step) as monitor:
+            monitor.log({"x": float(step)}, step)
+    assert [event.value for event in events(tmp_path).Scalars("x")] == [1, 2, 3]
+
+
+def looked(trainer: Trainer) -> dict[str, float]:
+    rollout = trainer.collector.collect(0)
+    advantages = torch.randn(rollout.rewards.shape, generator=torch.Generator().manual_seed(0))
+    data = rollout.sequences(advantages, advantages + rollout.values[:-1])
+    return look_inside(trainer.agent, data, trainer.config)
+
+
+@pytest.mark.parametrize(
+    ("memory", "gates"),
+    [
+        ("none", None),
+        ("rnn", []),
+        ("gru", ["reset", "update"]),
+        ("lstm-peephole", ["input", "forget", "output"]),
+    ],
+)
+def test_each_memory_shows_what_it_has(
+    tmp_path: Path, memory: str, gates: list[str] | None
+) -> None:
+    scalars = looked(Trainer(config(tmp_path, memory)))
+    if gates is None:
+        assert scalars == {}
+        return
+    shown = {tag.split("/")[1].split("_gate_")[0] for tag in scalars if "_gate_" in tag}
+    assert shown == set(gates)
+    assert scalars["memory/state_norm"] > 0
+
+
+def test_looking_changes_nothing(tmp_path: Path) -> None:
+    often, never = (Trainer(config(tmp_path, memory_interval=interval)) for interval in (1, 0))
+    for _ in range(2):
+        often.iterate()
+        never.iterate()
+    for a, b in zip(often.agent.parameters(), never.agent.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_gates_that_are_shut_or_open_are_counted_as_such(tmp_path: Path) -> None:
+    trainer = Trainer(config(tmp_path))
+    bias = trainer.agent.memories()[0].get_parameter("torch_layer.bias_ih_l0")
+    with torch.no_grad():
+        bias[:16] = -20.0  # input
+        bias[16:32] = 20.0  # forget
+    scalars = looked(trainer)
+    assert scalars["memory/input_gate_low"] == 1.0
+    assert scalars["memory/input_gate_high"] == 0.0
+    assert scalars["memory/forget_gate_high"] == 1.0
+
+
+def test_the_gradient_reaches_back_as_far_as_the_memory_holds(tmp_path: Path) -> None:
+    # A unit whose only way from step to step is a factor of 0.5: the gradient halves each step.
+    trainer = Trainer(config(tmp_path, "rnn"))
+    trainer.collector.collect(0)
+    layer = trainer.agent.memories()[0]
+    with torch.no_grad():
+        layer.get_parameter("torch_layer.weight_hh_l0").copy_(0.5 * torch.eye(16))
+        for name in ("weight_ih_l0", "bias_ih_l0", "bias_hh_l0"):
+            layer.get_parameter(f"torch_layer.{name}").zero_()
+    trainer.collector.restart(1)
+    scalars = looked(trainer)
+    assert scalars["memory/gradient_norm"] > 0
+    assert scalars["memory/gradient_norm_lag_002"] == pytest.approx(0.5, rel=0.3)
+    assert scalars["memory/gradient_norm_lag_004"] == pytest.approx(0.125, rel=0.4)

@@ -1,0 +1,109 @@
+"""Progress and stops as a user at a terminal, or the reader of a log, meets them."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from recurrent_rl.runs.progress import ProgressBar
+from recurrent_rl.signals import StopSignals
+
+
+def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with ProgressBar("Training", 1000, "steps", start=200) as bar:
+        for done in range(300, 1001, 100):
+            bar.update(done, {"return": "0.5"})
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("Training: 1,000 of 1,000  return 0.5  steps/s ")
+
+
+def test_labels_and_figures_of_any_text_are_shown_as_they_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for is_terminal in (False, True):
+        if is_terminal:
+            monkeypatch.setattr("rich.console.Console.is_terminal", True)
+        with ProgressBar("[bold]x[/bold] [/]", 10, "steps") as bar:
+            bar.update(10, {"return": "[/] :smile:"})
+        shown = capsys.readouterr().err
+        assert "[bold]x[/bold] [/]" in shown
+        assert "return [/] :smile:" in shown
+
+
+def test_an_invisible_bar_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressBar("Training", 10, "steps", visible=False) as bar:
+        bar.update(10)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_first_signal_is_noted_and_a_second_obeyed(
+    number: signal.Signals, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heard: list[int] = []
+    before = signal.signal(number, lambda n, _: heard.append(n))
+    try:
+        with StopSignals() as stop:
+            assert not stop
+            assert stop.exit_status == 0
+            os.kill(os.getpid(), number)
+            assert stop
+            assert stop.exit_status == status
+            assert not heard
+            os.kill(os.getpid(), number)
+            assert heard == [number]
+        os.kill(os.getpid(), number)
+        assert heard == [number, number]
+    finally:
+        signal.signal(number, before)
+    assert "once more ends at once" in capsys.readouterr().err
+
+
+def test_sighup_stays_ignored_where_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_patient_process_notes_what_it_hears_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda n, _: heard.append(n))
+    try:
+        with StopSignals(patient=True) as stop:
+            with stop:  # as a command does within another
+                os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop
+            assert not heard
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert heard == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert "once more" not in capsys.readouterr().err
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    failures: list[BaseException] = []
+
+    def enter() -> None:
+        try:
+            with StopSignals() as stop:
+                assert not stop
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join()
+    assert not failures

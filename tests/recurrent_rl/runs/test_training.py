@@ -1,0 +1,808 @@
+"""Training runs: reproducible, resumable weight for weight, and safe when they end early."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.kernels import compiled
+from recurrent_rl.agents.policy import Policy, load_policy
+from recurrent_rl.collector import Collector
+from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.experiments.results import learning_curve, load_run
+from recurrent_rl.runs.checkpoint import FILE_NAME, load_checkpoint, save_checkpoint
+from recurrent_rl.runs.evaluation import SavedEvaluation
+from recurrent_rl.runs.training import (
+    OnIteration,
+    TrainResult,
+    load_config,
+    new_run_dir,
+    resume,
+    save_config,
+    train,
+)
+from recurrent_rl.signals import StopSignals
+from recurrent_rl.trainer import Trainer
+
+
+def config(tmp_path: Path, env_id: str = "recurrent_rl/TMaze-v0", **changes: Any) -> TrainConfig:
+    return dataclasses.replace(
+        TrainConfig(
+            env_id,
+            log_dir=str(tmp_path),
+            num_envs=8,
+            num_steps=16,
+            seq_len=8,
+            total_timesteps=8 * 16 * 6,
+            num_minibatches=2,
+            update_epochs=2,
+            memory_interval=2,
+            eval_episodes=0,
+            agent=AgentConfig("lstm", hidden_size=16, encoder_size=16),
+        ),
+        **changes,
+    )
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: x.clone() for name, x in trainer.agent.state_dict().items()}
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+def test_the_default_threads_leave_the_weights_as_they_are_on_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = AgentConfig("lstm", hidden_size=128, encoder_size=16)
+    settings = config(tmp_path, num_envs=64, num_steps=128, seq_len=128, agent=agent)
+    monkeypatch.setattr("recurrent_rl.process.available_cores", lambda: 4)
+    ended = []
+    for threads in (0, 1):
+        trainer = Trainer(dataclasses.replace(settings, threads=threads))
+        trainer.iterate()
+        ended.append(weights(trainer))
+    assert_same(*ended)
+
+
+def test_a_precision_that_the_machine_has_not_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "has_bfloat16", lambda: False)
+    with pytest.raises(UserError, match=r"needs .* AMX on Linux; .* Use float32"):
+        Trainer(config(tmp_path, precision="bfloat16"))
+
+
+@pytest.mark.skipif(not compiled.has_bfloat16(), reason="this machine has no AMX")
+def test_in_bfloat16_rollout_and_update_compute_the_same(tmp_path: Path) -> None:
+    trainer = Trainer(config(tmp_path, precision="bfloat16"))
+    errors = [trainer.iterate()["memory/first_ratio_error"] for _ in range(3)]
+    assert max(errors) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "env_id",
+    [
+        "recurrent_rl/TMaze-v0",
+        "recurrent_rl/CartPole-NoVelocity-Noisy-v0",
+        "recurrent_rl/Pendulum-NoVelocity-v0",
+    ],
+)
+def test_an_interrupted_and_resumed_run_equals_the_uninterrupted_one(
+    tmp_path: Path, env_id: str
+) -> None:
+    agent = AgentConfig("gru", hidden_size=16, encoder_size=16, previous_action=True)
+    settings = config(tmp_path, env_id, agent=agent)
+    whole = Trainer(settings)
+    metrics = [whole.iterate() for _ in range(6)]
+
+    first = Trainer(settings)
+    for _ in range(3):
+        first.iterate()
+    save_checkpoint(first, tmp_path / FILE_NAME)
+    second = Trainer(settings)
+    assert load_checkpoint(second, tmp_path / FILE_NAME)
+    assert second.timesteps == first.timesteps
+    resumed = [second.iterate() for _ in range(3)]
+
+    assert_same(weights(whole), weights(second))
+    for expected, got in zip(metrics[3:], resumed, strict=True):
+        assert got == pytest.approx(expected, nan_ok=True, rel=0, abs=0)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    trainers = [Trainer(config(tmp_path, seed=seed)) for seed in (0, 0, 1)]
+    for trainer in trainers:
+        trainer.iterate()
+        trainer.iterate()
+    assert_same(weights(trainers[0]), weights(trainers[1]))
+    assert any(
+        not torch.equal(x, weights(trainers[2])[name]) for name, x in weights(trainers[0]).items()
+    )
+
+
+def test_an_environment_without_a_state_of_its_own_resumes_with_new_episodes(
+    tmp_path: Path,
+) -> None:
+    settings = config(tmp_path, "CartPole-v1", env=EnvConfig(vectorization="sync"))
+    first = Trainer(settings)
+    first.iterate()
+    save_checkpoint(first, tmp_path / FILE_NAME)
+    second = Trainer(settings)
+    assert not load_checkpoint(second, tmp_path / FILE_NAME)
+    assert_same(weights(first), weights(second))
+    assert second.collector.rollout.episode_start[-1].all()
+    before = second.collector.next_row()["leaf/"].clone()
+    assert not torch.equal(before, Trainer(settings).collector.next_row()["leaf/"])
+    second.iterate()
+
+
+def test_a_run_leaves_its_files_behind_and_the_policy_plays(tmp_path: Path) -> None:
+    result = train(config(tmp_path), progress=False)
+    names = {path.name for path in result.run_dir.iterdir()}
+    assert {"config.json", "policy.safetensors", FILE_NAME} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert result.run_dir.name.startswith("recurrent_rl-TMaze-v0__lstm__0__")
+    assert result.stopped_by is None
+    policy = load_policy(result.policy_path)
+    assert policy.summary["env_id"] == "recurrent_rl/TMaze-v0"
+    assert policy.summary["timesteps"] == result.timesteps == 8 * 16 * 6
+
+
+def test_a_finished_run_can_be_trained_further(tmp_path: Path) -> None:
+    result = train(config(tmp_path), progress=False)
+    steps: Any = np.int64(8 * 16 * 8)
+    longer = resume(result.run_dir, total_timesteps=steps, progress=False)
+    assert longer.timesteps == 8 * 16 * 8
+    assert json.loads((result.run_dir / "config.json").read_text())["total_timesteps"] == 1024
+
+
+STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+def sends(number: int, at: int) -> OnIteration:
+    """A callback that sends this process a signal at so many steps."""
+    return lambda steps, _: os.kill(os.getpid(), number) if steps == at else None
+
+
+@contextlib.contextmanager
+def handling(number: int, handler: Any) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_a_signal_stops_a_run_with_everything_saved(tmp_path: Path, number: signal.Signals) -> None:
+    settings = config(tmp_path, total_timesteps=10_000_000, checkpoint_interval=1000.0)
+    threading.Timer(1.0, os.kill, (os.getpid(), number)).start()
+    result = train(settings, progress=False, stop=StopSignals())
+    assert result.stopped_by == number
+    assert 0 < result.timesteps < 10_000_000
+    trainer = Trainer(settings)
+    load_checkpoint(trainer, result.run_dir / FILE_NAME)
+    assert trainer.timesteps == result.timesteps
+    assert load_policy(result.policy_path).summary["timesteps"] == result.timesteps
+
+
+def test_ctrl_c_ends_the_program_that_trains_and_the_run_goes_on_as_if_unbroken(
+    tmp_path: Path,
+) -> None:
+    settings = config(tmp_path, total_timesteps=8 * 16 * 40)
+    whole = train(settings, progress=False)
+    broken_settings = dataclasses.replace(settings, log_dir=str(tmp_path / "broken"))
+    with handling(signal.SIGINT, signal.default_int_handler), pytest.raises(KeyboardInterrupt):
+        train(broken_settings, progress=False, on_iteration=sends(signal.SIGINT, 8 * 16 * 17))
+    (run_dir,) = (tmp_path / "broken").iterdir()
+    saved = load_policy(run_dir / "policy.safetensors").summary["timesteps"]
+    assert saved == 8 * 16 * 17
+    with handling(signal.SIGINT, signal.default_int_handler), pytest.raises(KeyboardInterrupt):
+        resume(run_dir, progress=False, on_iteration=sends(signal.SIGINT, 8 * 16 * 20))
+    resumed = resume(run_dir, progress=False)
+    assert resumed.timesteps == whole.timesteps
+    first, second = (load_policy(r.policy_path) for r in (whole, resumed))
+    assert_same(first.agent.state_dict(), second.agent.state_dict())
+    assert first.summary == second.summary
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_the_programs_own_handler_hears_of_a_signal_once_all_is_saved(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    heard: list[int] = []
+
+    def handler(number: int, _: Any) -> None:
+        (run_dir,) = tmp_path.iterdir()
+        heard.append(load_policy(run_dir / "policy.safetensors").summary["timesteps"])
+
+    with handling(number, handler):
+        result = train(config(tmp_path), progress=False, on_iteration=sends(number, 8 * 16 * 3))
+    assert heard == [result.timesteps] == [8 * 16 * 3]
+    assert result.stopped_by == number
+
+
+def test_a_signal_is_not_forgotten_over_an_error(tmp_path: Path) -> None:
+    def interrupt_and_fail(steps: int, _: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise ConnectionError("the simulator was told too")
+
+    with (
+        handling(signal.SIGINT, signal.default_int_handler),
+        pytest.raises(KeyboardInterrupt) as raised,
+    ):
+        train(config(tmp_path), progress=False, on_iteration=interrupt_and_fail)
+    assert isinstance(raised.value.__context__, ConnectionError)
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_the_command_ends_with_the_status_of_the_signal_and_says_how_to_go_on(
+    tmp_path: Path, name: str, status: int
+) -> None:
+    command = [sys.executable, "-m", "recurrent_rl", "train", "recurrent_rl/TMaze-v0"]
+    process = subprocess.Popen(
+        [*command, "--log-dir", str(tmp_path), "--total-timesteps", "90000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("*/events*")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1.0)
+    process.send_signal(getattr(signal, name))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert "Traceback" not in err
+    (run_dir,) = tmp_path.iterdir()
+    assert f"recurrent-rl train --resume {run_dir}" in out.replace("\n", "")
+    assert (run_dir / FILE_NAME).exists()
+
+
+class Failing(gym.Env[Any, Any]):
+    """Returns NaN or raises an error in its step 41."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, error: Exception | None) -> None:
+        self.t = 0
+        self.error = error
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        if self.t > 40 and self.error is not None:
+            raise self.error
+        bad = np.nan if self.t > 40 else 0.0
+        return np.full(2, bad, np.float32), float(action), self.t % 10 == 0, False, {}
+
+
+class GlobalRandom(gym.Env[Any, Any]):
+    """Draws from the global generators, as many hand-written environments do."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+        return self.observe(), {}
+
+    def observe(self) -> np.ndarray[Any, Any]:
+        return np.array([np.random.uniform(-1, 1), random.uniform(-1, 1)], np.float32)  # noqa: NPY002
+
+    def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
+        return self.observe(), float(action), random.random() < 0.1, False, {}
+
+
+@contextlib.contextmanager
+def registered(env: Callable[[], gym.Env[Any, Any]]) -> Iterator[str]:
+    gym.register("Mine-v0", lambda **_: env(), disable_env_checker=True)
+    try:
+        yield "Mine-v0"
+    finally:
+        gym.registry.pop("Mine-v0")
+
+
+def notes(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
+    """What an error's traceback ends in; printed before it in Python 3.10."""
+    return "".join(getattr(error, "__notes__", ())) or capsys.readouterr().err
+
+
+LOST = (
+    r"Its 2 whole iterations \(256 steps\) are saved; to resume loses the episodes under way and "
+)
+LOST += r"the \d+ steps of the unfinished rollout: recurrent-rl train --resume "
+
+
+def test_a_run_whose_environment_returns_nan_keeps_its_whole_iterations(tmp_path: Path) -> None:
+    with (
+        registered(lambda: Failing(None)) as env_id,
+        pytest.raises(UserError, match=rf"step 41.*on Mine-v0 failed in iteration 3.*{LOST}"),
+    ):
+        train(config(tmp_path, env_id), progress=False)
+    (run_dir,) = tmp_path.iterdir()
+    assert load_policy(run_dir / "policy.safetensors").summary["timesteps"] == 8 * 16 * 2
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium's log of a worker's error
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_a_run_whose_environment_raises_an_error_keeps_its_whole_iterations_and_the_error(
+    tmp_path: Path,
+    vectorization: Literal["sync", "async"],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lost = ConnectionError("simulator lost")
+    env = EnvConfig(vectorization=vectorization)
+    with (
+        registered(lambda: Failing(lost)) as env_id,
+        pytest.raises(ConnectionError, match=r"^simulator lost") as raised,
+    ):
+        train(config(tmp_path, env_id, env=env), progress=False)
+    if vectorization == "sync":
+        assert raised.value is lost
+    assert re.search(
+        rf"on Mine-v0 failed in iteration 3, after step 40 of each copy. {LOST}",
+        notes(raised.value, capsys),
+    )
+    (run_dir,) = tmp_path.iterdir()
+    with registered(lambda: Failing(None)):
+        saved = Trainer(load_config(run_dir))
+        assert not load_checkpoint(saved, run_dir / FILE_NAME)  # new episodes
+        saved.close()
+    assert saved.iteration == 2
+    with registered(lambda: Failing(None)) as env_id:  # fails nowhere in two iterations
+        twin = Trainer(config(tmp_path, env_id))
+        for _ in range(2):
+            twin.iterate()
+        twin.close()
+    assert_same(weights(saved), weights(twin))
+
+
+def test_an_error_before_the_first_whole_iteration_leaves_a_run_that_starts_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        registered(lambda: Failing(ConnectionError("lost"))) as env_id,
+        pytest.raises(ConnectionError) as raised,
+    ):
+        train(config(tmp_path, env_id, num_steps=64, seq_len=64), progress=False)
+    assert "From its first step: recurrent-rl train --resume" in notes(raised.value, capsys)
+    (run_dir,) = tmp_path.iterdir()
+    assert not (run_dir / FILE_NAME).exists()
+    with registered(GlobalRandom):
+        assert resume(run_dir, progress=False).timesteps == 8 * 64 * 2
+
+
+def fail_at(at: int) -> OnIteration:
+    def callback(steps: int, _: Any) -> None:
+        if steps == at:
+            raise LookupError("no such dashboard")
+
+    return callback
+
+
+def test_a_run_whose_callback_raises_an_error_goes_on_as_if_it_had_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = train(config(tmp_path / "whole"), progress=False)
+    with pytest.raises(LookupError) as raised:
+        train(config(tmp_path / "broken"), progress=False, on_iteration=fail_at(8 * 16 * 4))
+    told = notes(raised.value, capsys)
+    assert "failed after iteration 4, after step 64 of each copy" in told
+    assert "4 whole iterations (512 steps) are saved; to resume loses nothing:" in told
+    (run_dir,) = (tmp_path / "broken").iterdir()
+    resume(run_dir, progress=False)
+    first, second = (
+        load_policy(path / "policy.safetensors").agent.state_dict()
+        for path in (whole.run_dir, run_dir)
+    )
+    assert_same(first, second)
+
+
+def test_an_exact_checkpoint_is_not_replaced_by_one_with_new_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collect = Collector.collect
+
+    def fail(collector: Collector, iteration: int) -> Any:
+        if collector.environments.steps == 64:
+            collector.environments.steps += 3
+            raise ConnectionError("lost")
+        return collect(collector, iteration)
+
+    monkeypatch.setattr(Collector, "collect", fail)
+    with pytest.raises(ConnectionError) as raised:
+        train(config(tmp_path, checkpoint_interval=0.0), progress=False)
+    told = notes(raised.value, capsys)
+    assert "to resume loses the 24 steps of the unfinished rollout: " in told
+    (run_dir,) = tmp_path.iterdir()
+    trainer = Trainer(config(tmp_path))
+    assert load_checkpoint(trainer, run_dir / FILE_NAME)
+    assert trainer.iteration == 4
+
+
+@pytest.mark.parametrize("checkpoint_interval", [0.0, 1000.0])
+def test_where_the_last_save_fails_too_the_first_error_comes_out(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    checkpoint_interval: float,
+) -> None:
+    def full(steps: int, _: Any) -> None:
+        if steps == 8 * 16 * 4:
+            monkeypatch.setattr("recurrent_rl.runs.training.save_checkpoint", no_space)
+            raise LookupError("no such dashboard")
+
+    def no_space(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.close", no_space)
+    settings = config(tmp_path, checkpoint_interval=checkpoint_interval)
+    with pytest.raises(LookupError) as raised:
+        train(settings, progress=False, on_iteration=full)
+    told = notes(raised.value, capsys)
+    assert "Saving it failed too (OSError(28, 'No space left on device'))." in told
+    kept = "From the last checkpoint" if checkpoint_interval == 0 else "From its first step"
+    assert f"{kept}: recurrent-rl train --resume" in told
+    assert "Closing failed too" in told
+
+
+def test_a_process_forked_in_a_run_can_be_ended(tmp_path: Path) -> None:
+    code = (
+        "import multiprocessing, time; from recurrent_rl.signals import StopSignals\n"
+        "def work(pipe): pipe.send(0); time.sleep(60)\n"
+        "with StopSignals():\n"
+        "    told, telling = multiprocessing.Pipe(duplex=False)\n"
+        "    context = multiprocessing.get_context('fork')\n"
+        "    p = context.Process(target=work, args=(telling,))\n"
+        "    p.start(); told.recv(); p.terminate(); p.join(20); print(p.exitcode); p.kill()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "-15\n", done.stderr
+
+
+def process_settings() -> tuple[Any, ...]:
+    state = np.random.get_state(legacy=False)  # noqa: NPY002
+    assert isinstance(state, dict)
+    return (
+        torch.get_num_threads(),
+        compiled._threads,
+        compiled._bfloat16,
+        random.getstate(),
+        state["state"]["key"].tolist(),
+        state["state"]["pos"],
+        torch.get_rng_state().tolist(),
+    )
+
+
+@pytest.mark.parametrize("seed_globals", [False, True])
+def test_a_run_leaves_the_process_as_it_was(tmp_path: Path, seed_globals: bool) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    compiled.set_num_threads(3)
+    try:
+        before = process_settings()
+        settings = config(tmp_path, threads=1)
+        result = train(settings, progress=False, seed_globals=seed_globals)
+        assert process_settings() == before
+        resume(
+            result.run_dir,
+            total_timesteps=8 * 16 * 8,
+            progress=False,
+            seed_globals=seed_globals,
+        )
+        assert process_settings() == before
+        with pytest.raises(LookupError):
+            train(settings, progress=False, on_iteration=fail_at(128), seed_globals=seed_globals)
+        with pytest.raises(UserError):
+            train(dataclasses.replace(settings, env_id="Nowhere-v0"), seed_globals=seed_globals)
+        Trainer(settings).iterate()
+        assert process_settings() == before
+    finally:
+        torch.set_num_threads(threads)
+        compiled.set_num_threads(None)
+
+
+def test_environments_that_draw_from_the_global_generators_repeat_where_asked(
+    tmp_path: Path,
+) -> None:
+    def ended(run: Callable[..., TrainResult], *arguments: Any, **keywords: Any) -> Any:
+        result = run(*arguments, **keywords, progress=False, seed_globals=True)
+        return load_policy(result.policy_path).agent.state_dict()
+
+    with registered(GlobalRandom) as env_id:
+        settings = config(tmp_path / "a", env_id)
+        assert_same(ended(train, settings), ended(train, settings))
+        other = ended(train, dataclasses.replace(settings, seed=1))
+        assert not torch.equal(*(x["critic.bias"] for x in (ended(train, settings), other)))
+        half = train(config(tmp_path / "b", env_id), progress=False, seed_globals=True).run_dir
+        shutil.copytree(half, tmp_path / "c")
+        longer = {"total_timesteps": 8 * 16 * 8}
+        assert_same(ended(resume, half, **longer), ended(resume, tmp_path / "c", **longer))
+        spread = dataclasses.replace(settings, env=EnvConfig(vectorization="async"))
+        assert_same(
+            *(
+                load_policy(train(spread, progress=False).policy_path).agent.state_dict()
+                for _ in range(2)
+            )
+        )
+
+
+@pytest.mark.parametrize("given", ["CartPole-v1", {"env_id": "CartPole-v1"}, None])
+def test_what_is_no_configuration_is_not_trained(given: Any) -> None:
+    with pytest.raises(UserError, match=r"train was given .*, not a TrainConfig: train\(Train"):
+        train(given)
+
+
+def test_a_name_with_slashes_makes_one_folder_in_the_log_directory(tmp_path: Path) -> None:
+    run_dir = new_run_dir(config(tmp_path, name="a/b: c"))
+    assert run_dir.parent == tmp_path
+    assert run_dir.name.startswith("recurrent_rl-TMaze-v0__a-b- c__0__")
+
+
+def test_resuming_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no run"):
+        resume(tmp_path)
+
+
+def test_a_run_that_another_process_trains_is_refused_until_that_ends(tmp_path: Path) -> None:
+    result = train(config(tmp_path), progress=False)
+    holding = (
+        "import pathlib, sys; from recurrent_rl.runs.training import locked\n"
+        "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holding, str(result.run_dir)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        before = {path: path.read_bytes() for path in result.run_dir.iterdir()}
+        with pytest.raises(UserError, match=r"Another process is training .*--resume"):
+            resume(result.run_dir, total_timesteps=8 * 16 * 8, progress=False)
+        assert {path: path.read_bytes() for path in result.run_dir.iterdir()} == before
+        other.kill()
+    longer = resume(result.run_dir, total_timesteps=8 * 16 * 8, progress=False)
+    assert longer.timesteps == 8 * 16 * 8
+
+
+def test_a_run_that_has_only_its_settings_starts_from_its_first_step(tmp_path: Path) -> None:
+    whole = train(config(tmp_path / "whole"), progress=False)
+    run_dir = tmp_path / "prepared"
+    save_config(config(tmp_path / "whole"), run_dir)
+    told: list[int] = []
+    started = resume(run_dir, progress=False, on_iteration=lambda steps, _: told.append(steps))
+    assert told == [128, 256, 384, 512, 640, 768]
+    first, second = (load_policy(r.policy_path).agent.state_dict() for r in (whole, started))
+    assert_same(first, second)
+
+
+def files(run_dir: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(run_dir.iterdir())}
+
+
+def evaluations(run_dir: Path) -> list[tuple[int, float]]:
+    """Step and value of each mean return that an evaluation has logged."""
+    steps, values = learning_curve(run_dir, "eval/mean_reward")
+    return list(zip(steps.tolist(), values.tolist(), strict=True))
+
+
+def test_training_ends_with_an_evaluation_that_is_saved_and_logged(tmp_path: Path) -> None:
+    result = train(config(tmp_path, eval_episodes=20), progress=False)
+    assert result.evaluation is not None
+    assert len(result.evaluation.returns) == 20
+    saved = SavedEvaluation.load(result.run_dir)
+    assert saved is not None
+    assert (saved.timesteps, saved.episodes) == (768, 20)
+    assert saved.greedy.mean_return == result.evaluation.mean
+    assert saved.sampled is None
+    ((step, value),) = evaluations(result.run_dir)
+    assert step == 768
+    assert value == pytest.approx(result.evaluation.mean)
+    assert train(config(tmp_path, eval_episodes=0), progress=False).evaluation is None
+
+
+def test_a_finished_run_is_not_evaluated_again_and_one_without_an_evaluation_is(
+    tmp_path: Path,
+) -> None:
+    result = train(config(tmp_path, eval_episodes=20), progress=False)
+    before = files(result.run_dir)
+    again = resume(result.run_dir, progress=False)
+    assert (again.timesteps, again.resumed_from, again.evaluation) == (768, 768, None)
+    assert files(result.run_dir) == before
+    (result.run_dir / "evaluation.json").unlink()
+    lacking = resume(result.run_dir, compare=True, progress=False)
+    assert lacking.evaluation is not None
+    np.testing.assert_array_equal(lacking.evaluation.returns, result.evaluation.returns)  # type: ignore[union-attr]
+    saved = SavedEvaluation.load(result.run_dir)
+    assert saved is not None
+    assert saved.without_memory is not None
+    longer = resume(result.run_dir, total_timesteps=1024, progress=False)
+    assert longer.resumed_from == 768
+    assert longer.evaluation is not None
+    assert [step for step, _ in evaluations(result.run_dir)][-1] == 1024
+
+
+def test_a_finished_run_without_its_policy_gets_it_back(tmp_path: Path) -> None:
+    result = train(config(tmp_path), progress=False)
+    before = load_policy(result.policy_path)
+    result.policy_path.unlink()
+    resume(result.run_dir, progress=False)
+    again = load_policy(result.policy_path)
+    assert_same(before.agent.state_dict(), again.agent.state_dict())
+    assert before.summary == again.summary
+
+
+def test_a_signal_while_the_run_is_evaluated_ends_it_and_resuming_evaluates_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play = Policy.choose
+
+    def choose_and_press_ctrl_c(policy: Policy, *arguments: Any, **named: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        monkeypatch.setattr(Policy, "choose", play)
+        return play(policy, *arguments, **named)
+
+    monkeypatch.setattr(Policy, "choose", choose_and_press_ctrl_c)
+    result = train(config(tmp_path, eval_episodes=500), progress=False, stop=StopSignals())
+    assert (result.timesteps, result.stopped_by) == (768, signal.SIGINT)
+    assert result.evaluation is None
+    assert not (result.run_dir / "evaluation.json").exists()
+    resumed = resume(result.run_dir, progress=False)
+    assert resumed.stopped_by is None
+    assert resumed.evaluation is not None
+    assert len(resumed.evaluation.returns) == 500
+
+
+class Forever(gym.Env[Any, Any]):
+    """Never ends; action 0 pays."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
+        return np.zeros(2, np.float32), 1.0 - action, False, False, {}
+
+
+def test_a_task_that_never_ends_is_trained_and_its_evaluation_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recurrent_rl.runs.evaluation.STEP_LIMIT", 50)
+    gym.register("Forever-v0", lambda **_: Forever(), disable_env_checker=True)
+    try:
+        result = train(config(tmp_path, "Forever-v0", eval_episodes=3), progress=False)
+    finally:
+        gym.registry.pop("Forever-v0")
+    assert result.evaluation is not None
+    assert (len(result.evaluation.returns), result.evaluation.unfinished) == (0, 3)
+    assert evaluations(result.run_dir) == []
+    assert learning_curve(result.run_dir, "eval/unfinished_episodes")[1].tolist() == [3]
+    with pytest.raises(UserError, match=r"no episode .* within 50 steps.*--max-steps N"):
+        load_run(result.run_dir)
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_fewer_steps_than_a_run_has_are_refused_and_every_file_stays(
+    tmp_path: Path, edited: bool
+) -> None:
+    result = train(config(tmp_path, eval_episodes=5), progress=False)
+    if edited:
+        save_config(config(tmp_path, total_timesteps=300), result.run_dir)
+    before = files(result.run_dir)
+    with pytest.raises(UserError, match=r"768 steps already, more than total_timesteps 300\."):
+        resume(result.run_dir, total_timesteps=None if edited else 300, progress=False)
+    assert files(result.run_dir) == before
+    resume(result.run_dir, total_timesteps=700, progress=False)  # a part of the last rollout
+
+
+def test_a_run_that_is_extended_says_how_far_the_schedules_jump(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = config(tmp_path, learning_rate=0.006, ent_coef=0.012)
+    result = train(settings, progress=False)
+    seen: list[dict[str, float]] = []
+    longer = resume(
+        result.run_dir,
+        total_timesteps=768 * 2,
+        on_iteration=lambda _, scalars: seen.append(scalars),
+    )
+    (note,) = longer.notes
+    assert "new total of 1,536 steps" in note
+    # Of 6 iterations the last is at 1/6 of the start; of 12, the seventh is at 1/2.
+    assert "the learning rate goes from 0.001 to 0.003" in note
+    assert "the entropy bonus goes from 0.002 to 0.006" in note
+    assert seen[0]["train/learning_rate"] == pytest.approx(0.003)
+    assert note in capsys.readouterr().out
+    constant = config(tmp_path, lr_schedule="constant", ent_schedule="constant")
+    result = train(constant, progress=False)
+    assert resume(result.run_dir, total_timesteps=1024, progress=False).notes == ()
+
+
+def test_a_run_whose_total_was_edited_says_so_too_and_an_unchanged_one_says_nothing(
+    tmp_path: Path,
+) -> None:
+    stopped = Trainer(config(tmp_path))
+    stopped.iterate()
+    for total, notes in ((768, 0), (1536, 1)):
+        run_dir = tmp_path / str(total)
+        save_config(config(tmp_path, total_timesteps=total), run_dir)
+        save_checkpoint(stopped, run_dir / FILE_NAME)
+        assert len(resume(run_dir, progress=False).notes) == notes
+
+
+def test_edited_sizes_are_refused_and_every_file_stays(tmp_path: Path) -> None:
+    result = train(config(tmp_path), progress=False)
+    edited = config(tmp_path, num_envs=4, total_timesteps=10_000)
+    save_config(edited, result.run_dir)
+    before = files(result.run_dir)
+    with pytest.raises(UserError, match=r"num_envs 8, where config\.json has 4"):
+        resume(result.run_dir, progress=False)
+    assert files(result.run_dir) == before
+
+
+def test_a_run_goes_on_on_another_device(tmp_path: Path) -> None:
+    result = train(config(tmp_path), progress=False)
+    with_cuda = dataclasses.replace(config(tmp_path), device="cuda:77", total_timesteps=1024)
+    save_config(with_cuda, result.run_dir)
+    with pytest.raises(UserError, match="cuda:77"):
+        resume(result.run_dir, progress=False)
+    assert resume(result.run_dir, device="cpu", progress=False).timesteps == 1024
+    assert resume(result.run_dir, total_timesteps=1152, progress=False).timesteps == 1152
+
+
+def test_an_evaluation_that_fails_says_that_the_run_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise UserError("Mend the environment.")
+
+    monkeypatch.setattr("recurrent_rl.runs.training.evaluate_ways", fail)
+    with pytest.raises(UserError, match=r"is trained and saved in .*: Mend the environment\."):
+        train(config(tmp_path, eval_episodes=5), progress=False)
+
+
+def test_going_on_removes_what_a_killed_save_left(tmp_path: Path) -> None:
+    settings = config(tmp_path, total_timesteps=8 * 16)
+    run_dir = train(settings, progress=False).run_dir
+    leftover = run_dir / f".{FILE_NAME}.a1b2_3d4.saving"
+    leftover.touch()
+    resume(run_dir, progress=False)
+    assert not leftover.exists()
+    assert (run_dir / FILE_NAME).exists()
