@@ -8,7 +8,12 @@ import torch
 from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.memory.states import MemoryState, cat_states, map_state, reset_state
+from recurrent_rl.agents.memory.contract.states import (
+    MemoryState,
+    cat_states,
+    map_state,
+    reset_state,
+)
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.ppo import policy_gradient_loss, value_loss
 from recurrent_rl.rollout import Sequences

@@ -116,7 +116,7 @@ def test_a_room_imports_only_what_its_row_in_the_design_allows(room: str) -> Non
     ("room", "source"),
     [
         ("envs", "def f():\n    import torch"),
-        ("envs", "from recurrent_rl.agents.memory.contract import Memory"),
+        ("envs", "from recurrent_rl.agents.memory.contract.contract import Memory"),
         ("envs", "from recurrent_rl import config"),
         ("envs", "from ..agents import memory"),
         ("agents", "import recurrent_rl.envs"),

@@ -49,7 +49,7 @@ def test_a_command_runs_as_written(command: str, tmp_path: Path) -> None:
         arguments += ["--total-timesteps", "8192", "--eval-episodes", "5"]
     if arguments[:2] == ["benchmark", "memory"]:
         arguments += ["--total-timesteps", "2048", "--episodes", "5", "--seeds", "1"]
-        arguments += ["--memories", "gru", "rnn"]
+        arguments += ["--tasks", "TMaze", "--memories", "gru"]
     result = subprocess.run(
         [sys.executable, "-m", "recurrent_rl", *arguments],
         cwd=tmp_path,

@@ -12,8 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from recurrent_rl.agents.memory.contract import GateRows, Memory, initialise
-from recurrent_rl.agents.memory.states import GRUState, LayerState, LSTMState, MemoryState, RNNState
+from recurrent_rl.agents.memory.contract.contract import GateRows, Memory, initialise
+from recurrent_rl.agents.memory.contract.states import (
+    GRUState,
+    LayerState,
+    LSTMState,
+    MemoryState,
+    RNNState,
+)
 
 
 class CellWeights(NamedTuple):

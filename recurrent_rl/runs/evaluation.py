@@ -180,14 +180,27 @@ class SavedEvaluation:
             there = None
         if there is not None and self._would_lose(there):
             return there
-        fields = {name: getattr(self, name) for name in (f.name for f in dataclasses.fields(self))}
-        fields |= {name: fields[name] and fields[name].to_json() for name in WAYS}
-        text = json.dumps(fields, indent=2, allow_nan=False)
+        text = json.dumps(self.to_json(), indent=2, allow_nan=False)
         try:
             write_atomically(run_dir / FILE_NAME, text.encode())
         except OSError as error:
             raise UserError(f"{run_dir / FILE_NAME} cannot be written: {error}.") from error
         return self
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values: what the file holds."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return fields | {name: fields[name] and fields[name].to_json() for name in WAYS}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> SavedEvaluation:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError, TypeError, LookupError, AttributeError: these fields are of no evaluation.
+        """
+        figures = {name: fields[name] and Figures.from_json(fields[name]) for name in WAYS}
+        return _checked(cls(**{**fields, **figures}))
 
     def _would_lose(self, there: SavedEvaluation) -> bool:
         lacks_a_way = any(getattr(there, name) and not getattr(self, name) for name in WAYS)
@@ -204,11 +217,7 @@ class SavedEvaluation:
             return None
         path = run_dir / FILE_NAME
         try:
-            fields = read_json(path.read_text(encoding="utf-8"))
-            for name in WAYS:
-                if fields[name] is not None:
-                    fields[name] = Figures.from_json(fields[name])
-            return _checked(cls(**fields))
+            return cls.from_json(read_json(path.read_text(encoding="utf-8")))
         except (
             OSError,
             ValueError,

@@ -21,18 +21,21 @@ from recurrent_rl.cli import main
 from recurrent_rl.cli.terminal import parse
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.benchmark import Outcome
+from recurrent_rl.runs import evaluation
 from recurrent_rl.runs.training import locked, train
 
 TINY = [
     "--num-envs=8",
     "--num-steps=16",
     "--total-timesteps=512",
+    "--update-epochs=1",
     "--hidden-size=8",
     "--encoder-size=8",
 ]
 
 
 def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, where that is what is tested; else see `ended`."""
     return subprocess.run(
         [sys.executable, "-m", "recurrent_rl", *arguments],
         capture_output=True,
@@ -40,6 +43,14 @@ def run(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
         cwd=cwd,
         timeout=120,
     )
+
+
+def ended(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[Any, str, str]:
+    """Status, output and errors of a command, run in this process."""
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    printed = capsys.readouterr()
+    return caught.value.code, printed.out, printed.err
 
 
 def one_line(printed: str) -> str:
@@ -61,7 +72,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(config, progress=False).run_dir
 
 
-def test_training_ends_with_an_evaluation_and_the_next_commands(tmp_path: Path) -> None:
+def test_training_ends_with_an_evaluation_and_the_next_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     result = run(
         "train", "recurrent_rl/TMaze-v0", *TINY, "--eval-episodes=20", "--memory=lstm", cwd=tmp_path
     )
@@ -84,24 +97,29 @@ def test_training_ends_with_an_evaluation_and_the_next_commands(tmp_path: Path) 
     events.Reload()
     (evaluated,) = events.Scalars("eval/mean_reward")
     assert evaluated.step == 512
-    again = run("train", "--resume", str(run_dir), "--total-timesteps=1024", cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
-    assert "Trained for 1,024 steps" in again.stdout
-    assert "the learning rate goes from" in again.stdout
-    assert "20 episodes" in again.stdout
-    finished = run("train", "--resume", str(run_dir), cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    assert "has all its 1,024 steps already; raise --total-timesteps" in finished.stdout
-    assert "20 episodes" not in finished.stdout
-    fewer = run("train", "--resume", str(run_dir), "--total-timesteps=512", cwd=tmp_path)
-    assert fewer.returncode == 2
-    assert "1,024 steps already, more than total_timesteps 512" in fewer.stderr
+    resume = ["train", "--resume", str(run_dir)]
+    status, out, err = ended([*resume, "--total-timesteps=1024"], capsys)
+    assert status == 0, err
+    assert "Trained for 1,024 steps" in out
+    assert "the learning rate goes from" in out
+    assert "20 episodes" in out
+    status, out, err = ended(resume, capsys)
+    assert status == 0, err
+    assert "has all its 1,024 steps already; raise --total-timesteps" in out
+    assert "20 episodes" not in out
+    status, _, err = ended([*resume, "--total-timesteps=512"], capsys)
+    assert status == 2
+    assert "1,024 steps already, more than total_timesteps 512" in err
 
 
-def test_evaluation_shows_what_memory_is_worth(finished: Path) -> None:
-    for target in (finished, finished / "policy.safetensors"):
-        result = run("evaluate", str(target), "--episodes=30", "--num-envs=10")
-        assert result.returncode == 0, result.stderr
+def test_evaluation_shows_what_memory_is_worth(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = []
+    for target in (finished, finished / "policy.safetensors", finished):
+        arguments = ["evaluate", str(target), "--episodes=30", "--num-envs=10"]
+        status, out, err = ended(arguments, capsys)
+        assert status == 0, err
         for expected in (
             "30 episodes",
             "likeliest actions",
@@ -110,22 +128,20 @@ def test_evaluation_shows_what_memory_is_worth(finished: Path) -> None:
             "best possible",
             "success",
         ):
-            assert expected in result.stdout
-    again = run("evaluate", str(finished), "--episodes=30", "--num-envs=10")
-    assert again.stdout == result.stdout
+            assert expected in out
+        shown.append(out)
+    assert shown[2] == shown[0]
 
 
-def test_a_policy_plays_in_another_environment_of_the_same_spaces(finished: Path) -> None:
-    result = run(
-        "evaluate",
-        str(finished),
-        "--episodes=5",
-        "--env-id=recurrent_rl/RepeatFirst-Easy-v0",
-        "--no-compare",
-    )
-    assert result.returncode == 0, result.stderr
-    assert "RepeatFirst-Easy" in result.stdout
-    assert "memory reset" not in result.stdout
+def test_a_policy_plays_in_another_environment_of_the_same_spaces(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = "--env-id=recurrent_rl/RepeatFirst-Easy-v0"
+    arguments = ["evaluate", str(finished), "--episodes=5", other, "--no-compare"]
+    status, out, err = ended(arguments, capsys)
+    assert status == 0, err
+    assert "RepeatFirst-Easy" in out
+    assert "memory reset" not in out
 
 
 def test_environments_are_listed_with_what_can_be_earned() -> None:
@@ -146,13 +162,13 @@ def test_environments_are_listed_with_what_can_be_earned() -> None:
         *([c, "--help"] for c in ("train", "evaluate", "envs", "monitor")),
     ],
 )
-def test_help_is_help(arguments: list[str]) -> None:
-    result = run(*arguments)
-    assert result.returncode == 0
-    assert "recurrent-rl" in result.stdout
+def test_help_is_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = ended(arguments, capsys)
+    assert status == 0
+    assert "recurrent-rl" in out
     if arguments == ["train", "--help"]:
         for expected in ("--num-envs", "--memory", "Memory cell: none, rnn", "--hide-indices"):
-            assert expected in result.stdout
+            assert expected in out
 
 
 @pytest.mark.parametrize(
@@ -177,13 +193,24 @@ def test_help_is_help(arguments: list[str]) -> None:
     ],
 )
 def test_a_mistake_is_answered_with_the_fix_status_2_and_no_traceback(
-    arguments: list[str], message: str, tmp_path: Path
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    result = run(*arguments, cwd=tmp_path)
-    assert result.returncode == 2
-    assert message in one_line(result.stderr + result.stdout)
-    assert "Traceback" not in result.stderr
+    monkeypatch.chdir(tmp_path)
+    status, out, err = ended(arguments, capsys)
+    assert status == 2
+    assert message in one_line(err + out)
+    assert "Traceback" not in err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_process_that_was_asked_wrongly_ends_with_status_2(tmp_path: Path) -> None:
+    result = run("train", "CartPol-v1", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
 
 
 @pytest.mark.parametrize(
@@ -222,16 +249,17 @@ def test_whole_numbers_may_be_written_with_an_exponent() -> None:
 
 
 def test_a_damaged_policy_or_one_for_other_spaces_is_refused(
-    finished: Path, tmp_path: Path
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     damaged = tmp_path / "policy.safetensors"
     damaged.write_bytes((finished / "policy.safetensors").read_bytes()[:-9])
-    result = run("evaluate", str(damaged))
-    assert (result.returncode, "is truncated" in result.stderr) == (2, True)
-    result = run("evaluate", str(finished), "--env-id=CartPole-v1")
-    assert (result.returncode, "CartPole" in result.stderr or "Box" in result.stderr) == (2, True)
-    result = run("evaluate", str(finished / "checkpoint.safetensors"))
-    assert (result.returncode, "is not a recurrent_rl.policy file" in result.stderr) == (2, True)
+    for arguments, message in (
+        ([str(damaged)], "is truncated"),
+        ([str(finished), "--env-id=CartPole-v1"], "Box"),
+        ([str(finished / "checkpoint.safetensors")], "is not a recurrent_rl.policy file"),
+    ):
+        status, _, err = ended(["evaluate", *arguments], capsys)
+        assert (status, message in err) == (2, True)
 
 
 FOREVER = """
@@ -252,26 +280,33 @@ gymnasium.register("Forever-v0", Forever)
 
 
 def test_a_task_that_never_ends_is_trained_and_evaluated_to_a_limit_and_says_so(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "forever.py").write_text(FOREVER)
-    trained = run("train", "forever:Forever-v0", *TINY, "--eval-episodes=2", cwd=tmp_path)
-    assert trained.returncode == 0, trained.stderr
-    (run_dir,) = (tmp_path / "runs").iterdir()
-    for expected in (
-        "2 of 2 episodes did not end within 10,000 steps and were given up. None ended",
-        f"recurrent-rl evaluate runs/{run_dir.name} --max-steps N",
-    ):
-        assert expected in trained.stdout
-    result = run(
-        *("evaluate", f"runs/{run_dir.name}", "--episodes=3", "--num-envs=2", "--max-steps=20"),
-        cwd=tmp_path,
-    )
-    assert result.returncode == 0, result.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert evaluation.STEP_LIMIT == 10_000
+    monkeypatch.setattr(evaluation, "STEP_LIMIT", 1_000)  # takes less time
+    try:
+        arguments = ["train", "forever:Forever-v0", *TINY, "--eval-episodes=2"]
+        status, out, err = ended(arguments, capsys)
+        assert status == 0, err
+        (run_dir,) = (tmp_path / "runs").iterdir()
+        for expected in (
+            "2 of 2 episodes did not end within 1,000 steps and were given up. None ended",
+            f"recurrent-rl evaluate runs/{run_dir.name} --max-steps N",
+        ):
+            assert expected in out
+        arguments = [f"runs/{run_dir.name}", "--episodes=3", "--num-envs=2", "--max-steps=20"]
+        status, out, err = ended(["evaluate", *arguments], capsys)
+        assert status == 0, err
+    finally:
+        gym.registry.pop("Forever-v0", None)
+        sys.modules.pop("forever", None)
     for way in ("likeliest actions", "sampled actions", "memory reset every step"):
-        assert f"{way}: 2 of 3 episodes did not end within 20 steps" in result.stdout
-    assert "1 that were to follow them were not begun" in result.stdout
-    assert "--max-steps N" in result.stdout
+        assert f"{way}: 2 of 3 episodes did not end within 20 steps" in out
+    assert "1 that were to follow them were not begun" in out
+    assert "--max-steps N" in out
 
 
 def test_a_module_that_only_a_file_names_is_not_imported(
@@ -371,14 +406,6 @@ def test_a_folder_that_cannot_be_written_is_told_of_before_anything_is_played(
 # ------------------------------------------------------------- names that rich would take as markup
 
 ODD = "[bold]x[/bold] [/] :smile:"
-
-
-def ended(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[Any, str, str]:
-    """Status, output and errors of a command, run in this process."""
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    printed = capsys.readouterr()
-    return caught.value.code, printed.out, printed.err
 
 
 def test_a_folder_of_any_name_is_printed_as_it_is(

@@ -1,12 +1,6 @@
 """Suites: planned, run side by side, stopped and resumed, and what their comparison says."""
 
 import dataclasses
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +12,7 @@ from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.benchmark import Job, plan, run_all
 from recurrent_rl.experiments.comparison import Comparison, common_curves, method_labels, task_name
-from recurrent_rl.experiments.results import Run, find_runs, learning_curve, load_run
+from recurrent_rl.experiments.results import Run, find_runs, load_run
 from recurrent_rl.experiments.suites import SUITES, Suite, Task, find_suite
 from recurrent_rl.runs.evaluation import Evaluation, Figures, SavedEvaluation
 from recurrent_rl.vectorize import make_vector_env
@@ -26,6 +20,7 @@ from recurrent_rl.vectorize import make_vector_env
 TINY = {
     "num_envs": 8,
     "num_steps": 16,
+    "update_epochs": 1,
     "agent": {"hidden_size": 8, "encoder_size": 8},
 }
 SUITE = Suite(
@@ -143,32 +138,6 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     assert "Did you mean recurrent_rl/TMaze-v0" in outcome.failed[jobs[0].run_dir]
     assert "Traceback" in (jobs[0].run_dir / "log.txt").read_text()
     assert jobs[1].done
-
-
-def test_a_benchmark_stopped_by_a_signal_goes_on_where_it_was(tmp_path: Path) -> None:
-    settings = json.dumps(TINY)
-    command = [
-        *(sys.executable, "-m", "recurrent_rl", "benchmark", "memory", "--tasks", "TMaze"),
-        *("--memories", "gru", "--seeds", "1", "--jobs", "1", "--settings", settings),
-        *("--episodes", "10", "--total-timesteps", "20000", "--out", str(tmp_path)),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    run_dir = tmp_path / "TMaze-length-50__gru__0"
-    deadline = time.monotonic() + 60
-    while not list(run_dir.glob("events*")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1)
-    os.kill(process.pid, signal.SIGTERM)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 143, errors
-    assert "Go on: the same command again" in output
-    assert (run_dir / "checkpoint.safetensors").exists()
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    steps, _ = learning_curve(run_dir, "time/fps")
-    assert (np.diff(steps) > 0).all()
-    assert steps[-1] >= 20_000
-    assert "TMaze, length 50" in result.stdout
 
 
 def a_run(
