@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from recurrent_rl.agents.encoders import ACTIVATIONS, Encoder
 from recurrent_rl.agents.heads import Distribution, make_head
-from recurrent_rl.agents.memory.contract.contract import Memory
-from recurrent_rl.agents.memory.contract.registry import MEMORIES, make_memory
-from recurrent_rl.agents.memory.contract.states import MemoryState, map_state
+from recurrent_rl.agents.memory.contract import Memory
+from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
+from recurrent_rl.agents.memory.states import MemoryState, map_state
 from recurrent_rl.agents.normalisers import ObservationNormaliser, ReturnNormaliser
 from recurrent_rl.agents.preprocessing import Reader, scaling_of
 from recurrent_rl.agents.settings import (

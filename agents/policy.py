@@ -27,7 +27,7 @@ from recurrent_rl.agents.files import (
     refuse_nonfinite,
     save_tensors,
 )
-from recurrent_rl.agents.memory.contract.states import MemoryState
+from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.preprocessing import scaling_of_format_1
 from recurrent_rl.agents.settings import build
 from recurrent_rl.agents.spaces import (

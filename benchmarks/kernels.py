@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from recurrent_rl.agents.kernels.dispatch import compiled
-from recurrent_rl.agents.kernels.dispatch.dispatch import KERNELS, choose_kernel
-from recurrent_rl.agents.memory.contract.contract import Memory
-from recurrent_rl.agents.memory.contract.registry import MEMORIES, make_memory
+from recurrent_rl.agents.kernels import compiled
+from recurrent_rl.agents.kernels.dispatch import KERNELS, choose_kernel
+from recurrent_rl.agents.memory.contract import Memory
+from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
 from recurrent_rl.process import available_cores, keep_freed_memory
 
 STEPS, SIZE = 128, 128

@@ -29,8 +29,8 @@ from rich.progress import track
 import recurrent_rl.envs as envs
 from recurrent_rl import trainer
 from recurrent_rl.agents import MEMORIES, ActorCritic, AgentConfig, Policy, compiled, load_policy
-from recurrent_rl.agents.kernels.dispatch.compiled import frozen_weights
-from recurrent_rl.agents.kernels.dispatch.dispatch import VARIABLE
+from recurrent_rl.agents.kernels.compiled import frozen_weights
+from recurrent_rl.agents.kernels.dispatch import VARIABLE
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.episodes import EpisodeStatistics
 from recurrent_rl.runs.evaluation import evaluate

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, layer_norm, linear, one_hot
 
-from recurrent_rl.agents.memory.contract.cells import GRU, RNN
-from recurrent_rl.agents.memory.contract.contract import Memory
-from recurrent_rl.agents.memory.contract.registry import MEMORIES, make_memory
-from recurrent_rl.agents.memory.contract.states import LayerState
+from recurrent_rl.agents.memory.cells import GRU, RNN
+from recurrent_rl.agents.memory.contract import Memory
+from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
+from recurrent_rl.agents.memory.states import LayerState
 from recurrent_rl.process import computing, keep_freed_memory
 
 COPIES = 32

@@ -9,8 +9,8 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.kernels.dispatch.compiled import frozen_weights
-from recurrent_rl.agents.memory.contract.states import MemoryState, cat_states, select_state
+from recurrent_rl.agents.kernels.compiled import frozen_weights
+from recurrent_rl.agents.memory.states import MemoryState, cat_states, select_state
 from recurrent_rl.agents.spaces import Leaves
 from recurrent_rl.environments import Environments, Final, Step
 from recurrent_rl.episodes import EpisodeStatistics

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.memory.contract.states import (
+from recurrent_rl.agents.memory.states import (
     MemoryState,
     cat_states,
     map_state,

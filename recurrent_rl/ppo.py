@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.memory.contract.states import MemoryState, cat_states
+from recurrent_rl.agents.memory.states import MemoryState, cat_states
 from recurrent_rl.agents.normalisers import Moments
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError

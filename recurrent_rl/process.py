@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from recurrent_rl.agents.kernels.dispatch import compiled
+from recurrent_rl.agents.kernels import compiled
 from recurrent_rl.errors import UserError
 from recurrent_rl.seeding import Stream, number
 

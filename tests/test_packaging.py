@@ -22,7 +22,7 @@ from recurrent_rl.agents import ActorCritic, AgentConfig, Policy
 
 ROOT = Path(__file__).parents[1]
 # The compiled kernel is there if there is a compiler, and not missed if there is none.
-KERNEL = re.compile(r"recurrent_rl/agents/_sequence\.[\w.-]+")
+KERNEL = re.compile(r"recurrent_rl/agents/kernels/_sequence\.[\w.-]+")
 HAS_COMPILER = shutil.which((sysconfig.get_config_var("CC") or "cc").split()[0]) is not None
 ENV_ID = "recurrent_rl.envs:recurrent_rl/RepeatPrevious-Easy-v0"
 
@@ -87,7 +87,7 @@ def sources() -> Counter[str]:
     modules = [
         Path(parent, path.relative_to(ROOT)).as_posix()
         for folder, parent in folders.items()
-        for path in (ROOT / folder).glob("*.py")
+        for path in (ROOT / folder).rglob("*.py")
     ]
     return Counter([*modules, "recurrent_rl/py.typed"])
 

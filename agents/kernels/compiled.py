@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from recurrent_rl.agents.kernels.dispatch.safeguards import MemoryInputError, once_differentiable
-from recurrent_rl.agents.memory.contract.states import LayerState
+from recurrent_rl.agents.kernels.safeguards import MemoryInputError, once_differentiable
+from recurrent_rl.agents.memory.states import LayerState
 
 if TYPE_CHECKING:
-    from recurrent_rl.agents.memory.contract.cells import Cell, CellWeights
+    from recurrent_rl.agents.memory.cells import Cell, CellWeights
 
 CELLS = ("rnn", "gru", "gru-original", "lstm", "lstm-peephole")
 """The cells that the kernel computes, in the order of its enumeration."""

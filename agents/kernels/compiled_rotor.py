@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from recurrent_rl.agents.kernels.dispatch import compiled
-from recurrent_rl.agents.kernels.dispatch.safeguards import once_differentiable
-from recurrent_rl.agents.memory.contract.states import LayerState
+from recurrent_rl.agents.kernels import compiled
+from recurrent_rl.agents.kernels.safeguards import once_differentiable
+from recurrent_rl.agents.memory.states import LayerState
 
 if TYPE_CHECKING:
-    from recurrent_rl.agents.memory.contract.linear_cells import Rotor
+    from recurrent_rl.agents.memory.linear_cells import Rotor
 
 FACTORS_WORK = 100
 """Multiplications that the factors of one unit at one step are worth, about."""

@@ -19,8 +19,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from recurrent_rl.agents.kernels.dispatch import compiled, compiled_rotor, insertion, loop, scan
-from recurrent_rl.agents.memory.contract.states import LayerState
+from recurrent_rl.agents.kernels import compiled, compiled_rotor, insertion, loop, scan
+from recurrent_rl.agents.memory.states import LayerState
 
 VARIABLE = "RECURRENT_RL_KERNEL"
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from recurrent_rl.agents.kernels.dispatch import loop
-from recurrent_rl.agents.kernels.dispatch.safeguards import all_finite, once_differentiable
-from recurrent_rl.agents.memory.contract.states import LayerState
+from recurrent_rl.agents.kernels import loop
+from recurrent_rl.agents.kernels.safeguards import all_finite, once_differentiable
+from recurrent_rl.agents.memory.states import LayerState
 
 if TYPE_CHECKING:
-    from recurrent_rl.agents.memory.contract.cells import TorchCell
+    from recurrent_rl.agents.memory.cells import TorchCell
 
 SATURATED = 1e30
 """Beside which all that a cell may sum is nothing, and which float32 still holds."""

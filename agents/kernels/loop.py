@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from recurrent_rl.agents.memory.contract.states import LayerState
+from recurrent_rl.agents.memory.states import LayerState
 
 if TYPE_CHECKING:
-    from recurrent_rl.agents.memory.contract.contract import Memory
+    from recurrent_rl.agents.memory.contract import Memory
 
 
 def unroll(

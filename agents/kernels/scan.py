@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from recurrent_rl.agents.kernels.dispatch.safeguards import all_finite, once_differentiable
-from recurrent_rl.agents.memory.contract.states import LayerState
+from recurrent_rl.agents.kernels.safeguards import all_finite, once_differentiable
+from recurrent_rl.agents.memory.states import LayerState
 
 if TYPE_CHECKING:
-    from recurrent_rl.agents.memory.contract.linear_cells import LinearCell
+    from recurrent_rl.agents.memory.linear_cells import LinearCell
 
 
 def in_order(a: Tensor, b: Tensor, start: Tensor | None = None) -> Tensor:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from recurrent_rl.agents.memory.contract.contract import GateRows, Memory, initialise
-from recurrent_rl.agents.memory.contract.states import (
+from recurrent_rl.agents.memory.contract import GateRows, Memory, initialise
+from recurrent_rl.agents.memory.states import (
     GRUState,
     LayerState,
     LSTMState,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from recurrent_rl.agents.memory.contract.cells import GRU
-from recurrent_rl.agents.memory.contract.contract import Memory
-from recurrent_rl.agents.memory.contract.linear_cells import Rotor
-from recurrent_rl.agents.memory.contract.states import (
+from recurrent_rl.agents.memory.cells import GRU
+from recurrent_rl.agents.memory.contract import Memory
+from recurrent_rl.agents.memory.linear_cells import Rotor
+from recurrent_rl.agents.memory.states import (
     CompositeState,
     GRUState,
     LinearState,

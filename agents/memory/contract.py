@@ -13,10 +13,10 @@ from typing import Any, ClassVar, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from recurrent_rl.agents.kernels.dispatch import compiled
-from recurrent_rl.agents.kernels.dispatch.dispatch import KERNELS, STEPS, choose_kernel
-from recurrent_rl.agents.kernels.dispatch.safeguards import MemoryInputError
-from recurrent_rl.agents.memory.contract.states import LayerState, MemoryState, NoState, reset_state
+from recurrent_rl.agents.kernels import compiled
+from recurrent_rl.agents.kernels.dispatch import KERNELS, STEPS, choose_kernel
+from recurrent_rl.agents.kernels.safeguards import MemoryInputError
+from recurrent_rl.agents.memory.states import LayerState, MemoryState, NoState, reset_state
 
 
 class GateRows(NamedTuple):

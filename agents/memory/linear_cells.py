@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, logsigmoid
 
-from recurrent_rl.agents.memory.contract.contract import (
+from recurrent_rl.agents.memory.contract import (
     GateRows,
     Memory,
     chrono_steps,
     set_time_scales,
 )
-from recurrent_rl.agents.memory.contract.states import LayerState, LinearState, MemoryState
+from recurrent_rl.agents.memory.states import LayerState, LinearState, MemoryState
 
 
 class LinearCell(Memory):

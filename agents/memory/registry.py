@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from recurrent_rl.agents.memory.contract.cells import GRU, LSTM, RNN, OriginalGRU, PeepholeLSTM
-from recurrent_rl.agents.memory.contract.composite import GRURotor
-from recurrent_rl.agents.memory.contract.contract import Memory, NoMemory
-from recurrent_rl.agents.memory.contract.linear_cells import LRU, MinGRU, MinLSTM, Rotor
+from recurrent_rl.agents.memory.cells import GRU, LSTM, RNN, OriginalGRU, PeepholeLSTM
+from recurrent_rl.agents.memory.composite import GRURotor
+from recurrent_rl.agents.memory.contract import Memory, NoMemory
+from recurrent_rl.agents.memory.linear_cells import LRU, MinGRU, MinLSTM, Rotor
 from recurrent_rl.agents.settings import check_choice
 
 MEMORIES: dict[str, type[Memory]] = {

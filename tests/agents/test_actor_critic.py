@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch.testing import assert_close
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
-from recurrent_rl.agents.memory.contract.registry import MEMORIES
+from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
 
 T, B = 9, 3

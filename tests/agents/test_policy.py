@@ -18,7 +18,7 @@ from gymnasium.vector.utils import batch_space
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
-from recurrent_rl.agents.memory.contract.registry import MEMORIES
+from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.policy import KIND, VERSION, DeviceError, Policy, PolicyState, load_policy
 from recurrent_rl.agents.spaces import ActionMaskError, ObservationError
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from recurrent_rl.agents.kernels.dispatch import compiled
-from recurrent_rl.agents.kernels.dispatch.dispatch import VARIABLE
-from recurrent_rl.agents.kernels.dispatch.safeguards import MemoryInputError
-from recurrent_rl.agents.memory.contract.contract import Memory
-from recurrent_rl.agents.memory.contract.linear_cells import TurningCell
-from recurrent_rl.agents.memory.contract.registry import MEMORIES, make_memory
-from recurrent_rl.agents.memory.contract.states import MemoryState
+from recurrent_rl.agents.kernels import compiled
+from recurrent_rl.agents.kernels.dispatch import VARIABLE
+from recurrent_rl.agents.kernels.safeguards import MemoryInputError
+from recurrent_rl.agents.memory.contract import Memory
+from recurrent_rl.agents.memory.linear_cells import TurningCell
+from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
+from recurrent_rl.agents.memory.states import MemoryState
 
 KERNELS = ("", "insertion", "scan", "loop")  # "": what the memory takes of itself
 TOLERANCE: dict[torch.dtype, dict[str, float]] = {

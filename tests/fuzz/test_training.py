@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recurrent_rl.agents.actor_critic import AgentConfig
-from recurrent_rl.agents.memory.contract.registry import MEMORIES
+from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.spaces import UnsupportedSpaceError, space_from_json, space_to_json
 from recurrent_rl.config import TrainConfig

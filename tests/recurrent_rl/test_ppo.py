@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from recurrent_rl.agents.actor_critic import AgentConfig
-from recurrent_rl.agents.memory.contract.states import LSTMState
+from recurrent_rl.agents.memory.states import LSTMState
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.ppo import (
     Loss,

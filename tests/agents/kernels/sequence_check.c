@@ -1,7 +1,7 @@
 /* Runs the compiled kernel over odd sizes with arrays of just the size they must have, so that the
    compiler's sanitizers find whatever it reads or writes beside them. Built by test_kernels.py. */
 
-#include "../../agents/sequence.c"
+#include "../../../agents/kernels/csrc/sequence.c"
 
 #include <stdio.h>
 #include <stdlib.h>

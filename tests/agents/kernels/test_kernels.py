@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from recurrent_rl.agents.kernels.dispatch import compiled
-from recurrent_rl.agents.kernels.dispatch.dispatch import KERNELS, STEPS, VARIABLE, choose_kernel
-from recurrent_rl.agents.kernels.dispatch.safeguards import MemoryInputError, SecondDerivativeError
-from recurrent_rl.agents.kernels.dispatch.scan import (
+from recurrent_rl.agents.kernels import compiled
+from recurrent_rl.agents.kernels.dispatch import KERNELS, STEPS, VARIABLE, choose_kernel
+from recurrent_rl.agents.kernels.safeguards import MemoryInputError, SecondDerivativeError
+from recurrent_rl.agents.kernels.scan import (
     by_doubling,
     by_doubling_backwards,
     in_order,
     in_order_backwards,
 )
-from recurrent_rl.agents.memory.contract.contract import Memory
-from recurrent_rl.agents.memory.contract.registry import MEMORIES, make_memory
+from recurrent_rl.agents.memory.contract import Memory
+from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
 
 needs_compiled = pytest.mark.skipif(compiled.library() is None, reason="built without a compiler")
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.testing import assert_close
 
-from recurrent_rl.agents.memory.contract.cells import OriginalGRU, PeepholeLSTM
-from recurrent_rl.agents.memory.contract.states import GRUState, LSTMState
+from recurrent_rl.agents.memory.cells import OriginalGRU, PeepholeLSTM
+from recurrent_rl.agents.memory.states import GRUState, LSTMState
 
 T, B, F, H = 7, 3, 4, 5
 Array = NDArray[np.float64]

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from recurrent_rl.agents.kernels.dispatch import compiled
-from recurrent_rl.agents.kernels.dispatch.dispatch import VARIABLE
-from recurrent_rl.agents.kernels.dispatch.safeguards import MemoryInputError
-from recurrent_rl.agents.kernels.dispatch.scan import linear_scan
-from recurrent_rl.agents.memory.contract.cells import GRU, LSTM, RNN, TorchCell
-from recurrent_rl.agents.memory.contract.composite import GRURotor
-from recurrent_rl.agents.memory.contract.contract import Memory
-from recurrent_rl.agents.memory.contract.linear_cells import Rotor, TurningCell
-from recurrent_rl.agents.memory.contract.registry import MEMORIES, make_memory
-from recurrent_rl.agents.memory.contract.states import (
+from recurrent_rl.agents.kernels import compiled
+from recurrent_rl.agents.kernels.dispatch import VARIABLE
+from recurrent_rl.agents.kernels.safeguards import MemoryInputError
+from recurrent_rl.agents.kernels.scan import linear_scan
+from recurrent_rl.agents.memory.cells import GRU, LSTM, RNN, TorchCell
+from recurrent_rl.agents.memory.composite import GRURotor
+from recurrent_rl.agents.memory.contract import Memory
+from recurrent_rl.agents.memory.linear_cells import Rotor, TurningCell
+from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
+from recurrent_rl.agents.memory.states import (
     CompositeState,
     GRUState,
     LinearState,

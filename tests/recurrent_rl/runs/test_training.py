@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from recurrent_rl.agents.actor_critic import AgentConfig
-from recurrent_rl.agents.kernels.dispatch import compiled
+from recurrent_rl.agents.kernels import compiled
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.collector import Collector
 from recurrent_rl.config import EnvConfig, TrainConfig
