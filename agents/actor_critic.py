@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from recurrent_rl.agents.encoders import ACTIVATIONS, Encoder
 from recurrent_rl.agents.heads import Distribution, make_head
+from recurrent_rl.agents.kernels import MemoryInputError
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
-from recurrent_rl.agents.memory.states import MemoryState, map_state
+from recurrent_rl.agents.memory.states import MemoryState, PairState
 from recurrent_rl.agents.normalisers import ObservationNormaliser, ReturnNormaliser
 from recurrent_rl.agents.preprocessing import Reader, scaling_of
 from recurrent_rl.agents.settings import (
@@ -172,7 +173,7 @@ class ActorCritic(nn.Module):
         self.return_normaliser = ReturnNormaliser()
 
     def memories(self) -> list[Memory]:
-        """The memories in the order in which their layers stack in the state: actor, critic."""
+        """The one that actor and critic share, or the actor's and the critic's."""
         return self._memories
 
     @property
@@ -181,11 +182,7 @@ class ActorCritic(nn.Module):
         return self.critic.weight.device
 
     def initial_state(self, batch: int) -> MemoryState:
-        """A fresh state for `batch` streams; tensors `[num_layers, B, hidden]`.
-
-        With `separate_memory` the critic's layers stand behind the actor's, so that a state is
-        one flat NamedTuple whatever the agent: `[2 * num_layers, B, hidden]`.
-        """
+        """A fresh state for `batch` streams: the memory's or, with `separate_memory`, a pair."""
         return self._join([memory.initial_state(batch) for memory in self.memories()])
 
     def step(
@@ -234,7 +231,9 @@ class ActorCritic(nn.Module):
         if self.config.normalize_observations:
             seen = self.observation_normaliser.forward(leaves)
         features, states = [], []
-        for encoder, run, part in zip(self._encoders, remember, self._split(state), strict=True):
+        for encoder, run, part in zip(
+            self._encoders, remember, self.split_state(state), strict=True
+        ):
             feature, new_state = run(encoder.forward(seen, episode_start), part, episode_start)
             features.append(feature)
             states.append(new_state)
@@ -265,16 +264,23 @@ class ActorCritic(nn.Module):
             leaves = self.observation_normaliser(leaves)
         return [encoder(leaves, episode_start) for encoder in self._encoders]
 
-    def _split(self, state: MemoryState) -> list[MemoryState]:
+    def split_state(self, state: MemoryState) -> list[MemoryState]:
+        """The state of each of `memories()`.
+
+        Raises:
+            MemoryInputError: it is of another kind of agent.
+        """
         if not self.config.separate_memory:
             return [state]
-        layers = self.config.num_layers
-        return [map_state(lambda s: s[:layers], state), map_state(lambda s: s[layers:], state)]
+        if not isinstance(state, PairState):
+            raise MemoryInputError(
+                f"The state is a {type(state).__name__}; an agent with separate_memory needs a "
+                "PairState, as initial_state(batch) gives."
+            )
+        return list(state)
 
     def _join(self, states: list[MemoryState]) -> MemoryState:
-        if len(states) == 1:
-            return states[0]
-        return map_state(lambda *parts: torch.cat(parts), *states)
+        return states[0] if len(states) == 1 else PairState(*states)
 
 
 def own_inputs(config: AgentConfig) -> set[str]:

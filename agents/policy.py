@@ -57,7 +57,7 @@ class PolicyState(NamedTuple):
     """What a policy carries from step to step of `B` streams."""
 
     memory: MemoryState
-    """Fields `[num_layers, B, hidden]`."""
+    """Of the agent's memory or memories; axis 1 of every tensor is the batch."""
     previous_action: Tensor
     """`[B, ...]`, read by agents that are fed their previous action."""
 

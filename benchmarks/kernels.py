@@ -20,10 +20,11 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from recurrent_rl.agents.kernels import compiled
-from recurrent_rl.agents.kernels.dispatch import KERNELS, choose_kernel
+from recurrent_rl.agents.kernels import library
+from recurrent_rl.agents.kernels.dispatch import KERNELS, choose_kernel, serving
 from recurrent_rl.agents.memory.contract import Memory
-from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
+from recurrent_rl.agents.memory.layered import LayeredMemory
+from recurrent_rl.agents.memory.registry import make_memory
 from recurrent_rl.process import available_cores, keep_freed_memory
 
 STEPS, SIZE = 128, 128
@@ -42,12 +43,18 @@ def products(memory: Memory) -> int:
     return 3 * 2 * blocks * SIZE * (SIZE + SIZE)
 
 
+def memory_of(cell: str) -> LayeredMemory:
+    memory = make_memory(cell, SIZE, SIZE, 1, horizon=128)
+    assert isinstance(memory, LayeredMemory)
+    return memory
+
+
 def unrolled(
     cell: str, kernel: str, batch: int, rate: float, steps: int = STEPS
 ) -> tuple[Run, Memory]:
     """A function that unrolls a cell with resets at this rate and goes back through it."""
     torch.manual_seed(0)
-    memory = make_memory(cell, SIZE, SIZE, 1, horizon=128)
+    memory = memory_of(cell)
     x = torch.randn(steps, batch, SIZE).tanh().requires_grad_()
     start = torch.rand(steps, batch) < rate
     fields = tuple(field[0] for field in memory.initial_state(batch))
@@ -56,7 +63,7 @@ def unrolled(
     def run() -> None:
         memory.zero_grad(set_to_none=True)
         x.grad = None
-        y, _ = KERNELS[kernel](memory, x, fields, start, 0)
+        y, _ = KERNELS[kernel].unroll(memory.cell, memory.weights(0), x, fields, start)
         torch.autograd.backward(y, gradient)
 
     return run, memory
@@ -119,11 +126,7 @@ def at_all_reset_rates(batches: list[int], rounds: int) -> None:
             runs: dict[str, Run] = peak_runs()
             if cell in DENSE:
                 runs["dense"] = dense(cell, batch)
-            kernels = [
-                name
-                for name in MEMORIES[cell].kernels
-                if name != "compiled" or compiled.library() is not None
-            ]
+            kernels = serving(memory_of(cell).cell, torch.zeros(1))
             for kernel in kernels:
                 for rate in (0.0, 0.02, 0.2):
                     runs[f"{kernel} {rate}"], memory = unrolled(cell, kernel, batch, rate)
@@ -162,7 +165,7 @@ def growth(rounds: int) -> None:
     sizes = [(steps, 16) for steps in (128, 512, 2048, 4096)]
     sizes += [(128, batch) for batch in (64, 256, 1024)]
     for cell in ("lstm", "gru", "mingru", "minlstm", "lru", "rotor"):
-        kernel = choose_kernel(MEMORIES[cell].kernels, torch.zeros(1))
+        kernel = choose_kernel(memory_of(cell).cell, torch.zeros(1))
         for steps, batch in track(sizes, description=cell, console=STDERR, transient=True):
             run, _ = unrolled(cell, kernel, batch, 0.02, steps)
             seconds = in_turn({"it": run}, rounds)["it"]
@@ -184,7 +187,7 @@ def main() -> None:
     print(
         f"Peak {peak(times) / 1e9:.0f} GFLOP/s on {arguments.threads} threads "
         f"(F.linear {2 * 2048**3 / times['peak linear'] / 1e9:.0f}); compiled kernel: "
-        f"{compiled.instruction_set()}; torch {torch.__version__}.\n"
+        f"{library.instruction_set()}; torch {torch.__version__}.\n"
     )
     at_all_reset_rates(arguments.batches, arguments.rounds)
     growth(max(3, arguments.rounds // 3))

@@ -28,9 +28,10 @@ from rich.progress import track
 
 import recurrent_rl.envs as envs
 from recurrent_rl import trainer
-from recurrent_rl.agents import MEMORIES, ActorCritic, AgentConfig, Policy, compiled, load_policy
-from recurrent_rl.agents.kernels.compiled import frozen_weights
-from recurrent_rl.agents.kernels.dispatch import VARIABLE
+from recurrent_rl.agents import ActorCritic, AgentConfig, Policy, load_policy
+from recurrent_rl.agents.kernels import compiled, frozen_weights, library
+from recurrent_rl.agents.kernels.dispatch import VARIABLE, serving
+from recurrent_rl.agents.memory.cells import GRU, LSTM, RNN
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.episodes import EpisodeStatistics
 from recurrent_rl.runs.evaluation import evaluate
@@ -178,8 +179,12 @@ def kernels(rounds: int) -> None:
     """Whole iterations with each kernel that serves the cell."""
     print("| memory | kernel | thousand steps/s | x the compiled kernel's time |")
     print("|---|---|---|---|")
-    for memory in ("lstm", "gru", "rnn"):
-        names = [*MEMORIES[memory].kernels, *(["bfloat16"] if compiled.has_bfloat16() else [])]
+    cells = {"lstm": LSTM.cell, "gru": GRU.cell, "rnn": RNN.cell}
+    for memory in cells:
+        names = [
+            *serving(cells[memory], torch.zeros(1)),
+            *(["bfloat16"] if library.has_bfloat16() else []),
+        ]
         speeds: dict[str, list[float]] = {name: [] for name in names}
         for _ in track(range(rounds), memory, console=STDERR, transient=True):
             for name in names:

@@ -9,7 +9,7 @@ from gymnasium.vector import VectorEnv
 from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.kernels.compiled import frozen_weights
+from recurrent_rl.agents.kernels import frozen_weights
 from recurrent_rl.agents.memory.states import MemoryState, cat_states, select_state
 from recurrent_rl.agents.spaces import Leaves
 from recurrent_rl.environments import Environments, Final, Step
@@ -155,7 +155,7 @@ class Collector:
         times = torch.cat([torch.full_like(x.rows, x.t) for x in truncations])
         output, _ = agent.step(
             {path: torch.cat([x.leaves[path] for x in truncations]) for path in leaves},
-            cat_states([x.state for x in truncations], dim=1),
+            cat_states([x.state for x in truncations]),
             torch.zeros_like(rows, dtype=torch.bool),
         )
         rollout.next_values[times, rows] = output.value

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.memory.states import (
+    LSTMState,
     MemoryState,
     cat_states,
-    map_state,
+    differentiable,
     reset_state,
 )
 from recurrent_rl.config import TrainConfig
@@ -69,14 +70,27 @@ def look_inside(
     )
     scalars = _gradient_norm_by_lag(loss.sum(), before, data.episode_start)
     with torch.no_grad():
-        seen = cat_states([*list(before.values())[1:], state], dim=1)
-        for field, name in zip(seen, ("state", "cell"), strict=False):
-            norms = field.transpose(0, 1).flatten(1).norm(dim=1)
-            scalars[f"memory/{name}_norm"] = float(norms.mean())
+        seen = cat_states([*list(before.values())[1:], state])
+        scalars |= _norms(agent.split_state(seen))
         for name, gate in _actor_gates(agent, data, before).items():
             scalars[f"memory/{name}_gate_low"] = float((gate < LOW).float().mean())
             scalars[f"memory/{name}_gate_high"] = float((gate > HIGH).float().mean())
     return scalars
+
+
+def _norms(states: list[MemoryState]) -> dict[str, float]:
+    """Mean over the streams of the Euclidean norm of what the memories hold, an LSTM's c apart."""
+    cells = [state.c for state in states if isinstance(state, LSTMState)]
+    others = [x for state in states for x in differentiable(state)]
+    others = [x for x in others if all(x is not c for c in cells)]
+    named = {"memory/state_norm": others, "memory/cell_norm": cells}
+    return {tag: float(_norm_of_each_stream(xs).mean()) for tag, xs in named.items() if xs}
+
+
+def _norm_of_each_stream(tensors: list[Tensor]) -> Tensor:
+    """Euclidean norm over all but axis 1, the streams, and over all of the tensors."""
+    squares = [x.abs().square().transpose(0, 1).flatten(1).sum(dim=1) for x in tensors]
+    return torch.stack(squares).sum(dim=0).sqrt()
 
 
 def _lags(length: int) -> list[int]:
@@ -98,9 +112,8 @@ def _actor_gates(
     steps = torch.tensor(list(before), device=agent.device)
     leaves = {path: x[steps].flatten(0, 1) for path, x in data.leaves.items()}
     start = data.episode_start[steps].flatten()
-    state = reset_state(cat_states(list(before.values()), dim=1), start)
-    fresh = map_state(lambda s: s[: memory.num_layers], state)
-    return memory.gates(agent.encode(leaves, start)[0], fresh)
+    state = reset_state(cat_states(list(before.values())), start)
+    return memory.gates(agent.encode(leaves, start)[0], agent.split_state(state)[0])
 
 
 def _gradient_norm_by_lag(
@@ -112,9 +125,9 @@ def _gradient_norm_by_lag(
     """
     length = len(episode_start)
     lags = _lags(length)
-    fields = [field for lag in lags for field in before[length - lag]]
+    fields = [field for lag in lags for field in differentiable(before[length - lag])]
     gradients = torch.autograd.grad(loss, fields, allow_unused=True) if fields else ()
-    width = len(before[0])
+    width = len(differentiable(before[0]))
     scalars: dict[str, float] = {}
     at_one = torch.zeros(())
     for i, lag in enumerate(lags):
@@ -123,7 +136,7 @@ def _gradient_norm_by_lag(
         parts = [g for g in gradients[i * width : (i + 1) * width] if g is not None]
         if not parts or not reached.any():
             break
-        norms = torch.stack([g.square().sum(dim=(0, 2)) for g in parts]).sum(dim=0).sqrt()
+        norms = _norm_of_each_stream(parts)
         if lag == 1:
             at_one = norms
             scalars["memory/gradient_norm"] = float(norms[reached].mean())

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.memory.states import MemoryState, cat_states
+from recurrent_rl.agents.memory.states import MemoryState, cat_states, differentiable
 from recurrent_rl.agents.normalisers import Moments
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
@@ -227,16 +227,17 @@ def refreshed_state(agent: ActorCritic, rollout: Rollout) -> MemoryState:
             rollout.episode_start[rows],
         )
         states.append(state)
-    return cat_states(states, dim=1)
+    return cat_states(states)
 
 
 @torch.no_grad()
 def state_drift(new: MemoryState, old: MemoryState) -> Tensor:
     """How far an update moved the states that the memory reaches: |new - old| / |old|, a scalar."""
-    if not new:
+    pairs = list(zip(differentiable(new), differentiable(old), strict=True))
+    if not pairs:
         return torch.zeros(())
-    difference = sum((a - b).square().sum() for a, b in zip(new, old, strict=True))
-    size = sum(b.square().sum() for b in old)
+    difference = sum((a - b).abs().square().sum() for a, b in pairs)
+    size = sum(b.abs().square().sum() for _, b in pairs)
     return torch.sqrt(torch.as_tensor(difference / (size + 1e-12)))
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from recurrent_rl.agents.kernels import compiled
+from recurrent_rl.agents.kernels import library
 from recurrent_rl.errors import UserError
 from recurrent_rl.seeding import Stream, number
 
@@ -28,18 +28,18 @@ def computing(threads: int = 0, precision: str = "float32") -> Iterator[None]:
         UserError: the machine has not the precision.
     """
     try:
-        bfloat16 = compiled.set_bfloat16(precision == "bfloat16")
+        bfloat16 = library.set_bfloat16(precision == "bfloat16")
     except ValueError as error:
         raise UserError(str(error)) from error
     of_torch = torch.get_num_threads()
-    of_kernel = compiled.set_num_threads(threads or available_cores())
+    of_kernel = library.set_num_threads(threads or available_cores())
     _set_torch_threads(threads or 1)
     try:
         yield
     finally:
         _set_torch_threads(of_torch)
-        compiled.set_num_threads(of_kernel)
-        compiled.set_bfloat16(bfloat16)
+        library.set_num_threads(of_kernel)
+        library.set_bfloat16(bfloat16)
 
 
 def _set_torch_threads(threads: int) -> None:

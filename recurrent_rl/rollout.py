@@ -113,6 +113,6 @@ class Rollout:
             values=cut(self.values),
             advantages=cut(advantages),
             returns=cut(returns),
-            state=cat_states(self.chunk_states[:-1], dim=1),
-            end_state=cat_states(self.chunk_states[1:], dim=1),
+            state=cat_states(self.chunk_states[:-1]),
+            end_state=cat_states(self.chunk_states[1:]),
         )

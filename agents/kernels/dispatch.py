@@ -1,71 +1,88 @@
-"""Ways to unroll one layer of a memory, held to one oracle: the loop.
+"""Ways to compute one layer over time, held to one oracle: the loop.
 
 | name | what | where |
 |---|---|---|
-| compiled | the sequence in C, forward and backward (`sequence.c`) | CPU, where it was built |
+| compiled | the sequence in C, forward and backward (`csrc/sequence.c`) | CPU, where it was built |
 | compiled-rotor | the rotor's factors and scan in C, both ways | CPU, where it was built |
 | insertion | one call of torch's own kernel, whatever the resets | LSTM and GRU, any device |
 | scan | a linear recurrence for all steps at once | the linear cells, any device |
 | loop | step by step | everything, everywhere |
 
-A memory names those that can serve it, best first; the first that is there is taken. The variable
-`RECURRENT_RL_KERNEL` in the environment names another, for measurements and to find faults.
+The first that serves a cell is taken. The variable `RECURRENT_RL_KERNEL` in the environment names
+another, for measurements and to find faults.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from recurrent_rl.agents.kernels import compiled, compiled_rotor, insertion, loop, scan
-from recurrent_rl.agents.memory.states import LayerState
+from recurrent_rl.agents.kernels.cell import Cell, LayerState, reset
+from recurrent_rl.agents.kernels.library import keeps_steps
 
 VARIABLE = "RECURRENT_RL_KERNEL"
 
 
 class Kernel(Protocol):
-    """Unrolls one layer of a memory."""
+    """A way to unroll one layer."""
 
-    def __call__(
-        self, memory: Any, x: Tensor, fields: LayerState, episode_start: Tensor | None, layer: int
+    def serves(self, cell: Any, x: Tensor) -> bool:
+        """Whether it can compute this cell with an input of this type, on its device."""
+        ...
+
+    def unroll(
+        self, cell: Any, weights: Any, x: Tensor, state: LayerState, episode_start: Tensor | None
     ) -> tuple[Tensor, LayerState]:
-        """Run over `[T, B, F]`, T >= 1 and B >= 1, where `Memory.unroll` has checked all inputs.
+        """Run over `[T, B, F]`, T >= 1 and B >= 1, where all inputs have been checked.
 
         Args:
-            memory: of a class that names this kernel in `kernels`.
+            cell: one that it serves.
+            weights: of the layer.
             x: `[T, B, F]`.
-            fields: the layer's state before the first step, `[B, hidden]` each.
+            state: the layer's fields before the first step, `[B, ...]` each.
             episode_start: bool `[T, B]`; None: all false.
-            layer: its number.
 
         Returns:
-            Outputs `[T, B, hidden]`, and the fields after the last step.
+            Outputs `[T, B, units]`, and the fields after the last step.
         """
         ...
 
 
 KERNELS: dict[str, Kernel] = {
-    "compiled": compiled.unroll,
-    "compiled-rotor": compiled_rotor.unroll,
-    "insertion": insertion.unroll,
-    "scan": scan.unroll,
-    "loop": loop.unroll,
+    "compiled": compiled,
+    "compiled-rotor": compiled_rotor,
+    "insertion": insertion,
+    "scan": scan,
+    "loop": loop,
 }
+"""Best first."""
+
+STEPS: dict[str, Callable[..., tuple[Tensor, LayerState]]] = {
+    "compiled": compiled.step,
+    "compiled-rotor": compiled_rotor.step,
+}
+"""How the kernels that were built from C take a single step."""
 
 
-STEPS: dict[str, Kernel] = {"compiled": compiled.step, "compiled-rotor": compiled_rotor.step}
-"""How the kernels that were built from C take a single step, `[B, F]`."""
+def serving(cell: Cell, x: Tensor) -> list[str]:
+    """The kernels that can compute this cell with such an input, best first."""
+    return [name for name, kernel in KERNELS.items() if kernel.serves(cell, x)]
 
 
-def choose_kernel(names: tuple[str, ...], x: Tensor) -> str:
-    """The first of these kernels that can run here, or the one that the environment asks for.
+def choose_kernel(cell: Cell, x: Tensor) -> str:
+    """The best kernel that serves, or the one that the environment's variable asks for.
 
     Args:
-        names: of kernels that serve the memory, best first.
+        cell: to be computed.
         x: the input, `[T, B, F]` or `[B, F]`. Where it is empty the loop is taken, which needs no
             care for that.
+
+    Raises:
+        ValueError: the variable names no kernel.
     """
     wanted = os.environ.get(VARIABLE)
     if wanted:
@@ -73,7 +90,29 @@ def choose_kernel(names: tuple[str, ...], x: Tensor) -> str:
             raise ValueError(
                 f"{VARIABLE} is {wanted!r}; choose one of {', '.join(KERNELS)}, or unset it."
             )
-        names = (wanted, *names) if wanted in names else names
+        if x.numel() and KERNELS[wanted].serves(cell, x):
+            return wanted
     if not x.numel():
         return "loop"
-    return next(name for name in names if name not in STEPS or compiled.serves(x))
+    return next(name for name, kernel in KERNELS.items() if kernel.serves(cell, x))
+
+
+def unroll(
+    cell: Cell, weights: Any, x: Tensor, state: LayerState, episode_start: Tensor | None = None
+) -> tuple[Tensor, LayerState]:
+    """One layer over a sequence, by the kernel that `choose_kernel` names; see `Kernel.unroll`."""
+    return KERNELS[choose_kernel(cell, x)].unroll(cell, weights, x, state, episode_start)
+
+
+def step(
+    cell: Cell, weights: Any, x: Tensor, state: LayerState, episode_start: Tensor | None = None
+) -> tuple[Tensor, LayerState]:
+    """One layer, one step: as `unroll` with `x` `[B, F]` and `episode_start` `[B]`.
+
+    A single step is worth a kernel's preparations only inside `frozen_weights`.
+    """
+    if keeps_steps() and (compiled_step := STEPS.get(choose_kernel(cell, x))) is not None:
+        return compiled_step(cell, weights, x, state, episode_start)
+    if episode_start is not None:
+        state = reset(state, episode_start)
+    return cell.step(weights, x, state)

@@ -13,18 +13,16 @@ where an output or a gradient that comes back is not finite, the loop computes i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from recurrent_rl.agents.kernels import loop
+from recurrent_rl.agents.kernels.cell import Cell, GatedCell, GatedWeights, LayerState, reset
 from recurrent_rl.agents.kernels.safeguards import all_finite, once_differentiable
-from recurrent_rl.agents.memory.states import LayerState
 
-if TYPE_CHECKING:
-    from recurrent_rl.agents.memory.cells import TorchCell
-
+CELLS = ("lstm", "gru")
 SATURATED = 1e30
 """Beside which all that a cell may sum is nothing, and which float32 still holds."""
 
@@ -45,20 +43,28 @@ class _Take(torch.autograd.Function):
         return gradient.new_zeros(ctx.shape).index_copy_(0, index, gradient), None
 
 
+def serves(cell: Cell, x: Tensor) -> bool:
+    """LSTM and GRU, on any device."""
+    return cell.name in CELLS
+
+
 def unroll(
-    memory: TorchCell, x: Tensor, fields: LayerState, episode_start: Tensor | None, layer: int
+    cell: GatedCell,
+    weights: GatedWeights,
+    x: Tensor,
+    state: LayerState,
+    episode_start: Tensor | None,
 ) -> tuple[Tensor, LayerState]:
-    """A kernel as `kernels.Kernel` says, for the cells `lstm` and `gru`."""
-    weights = memory.torch_weights(layer)
+    """A kernel as `dispatch.Kernel` says."""
     if episode_start is None:
-        return _dense(memory, x, fields, weights)
-    fields = tuple(f.masked_fill(episode_start[0].unsqueeze(-1), 0.0) for f in fields)
+        return _dense(x, state, weights)
+    state = reset(state, episode_start[0])
     resets = episode_start.clone()
     resets[0] = False  # done above
     longest = int(resets.sum(0).max())
     if not longest:
-        return _dense(memory, x, fields, weights)
-    y, *rest = _Unroll.apply(memory, layer, longest, resets, x, *fields, *weights)  # type: ignore[no-untyped-call]
+        return _dense(x, state, weights)
+    y, *rest = _Unroll.apply(cell, longest, resets, x, *state, *weights.of_torch())  # type: ignore[no-untyped-call]
     return y, (y[-1], *rest)
 
 
@@ -71,26 +77,25 @@ class _Unroll(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        memory: TorchCell,
-        layer: int,
+        cell: GatedCell,
         longest: int,
         resets: Tensor,
         x: Tensor,
         *others: Tensor,
     ) -> tuple[Tensor, ...]:
-        ctx.memory, ctx.layer = memory, layer
-        fields, weights = others[:-4], others[-4:]
-        needed = ctx.needs_input_grad[4:]
+        ctx.cell = cell
+        fields, weights = others[:-4], GatedWeights(*others[-4:])
+        needed = ctx.needs_input_grad[3:]
         with torch.set_grad_enabled(any(needed)):
             x, *given = (
                 value.detach().requires_grad_(need)
                 for value, need in zip((x, *fields), needed, strict=False)
             )
             fields = tuple(given)
-            y, after = _inserted(memory, x, fields, weights, resets, longest)
+            y, after = _inserted(x, fields, weights, resets, longest)
             if not all_finite(y):
-                y, after = loop.unroll(memory, x, fields, resets, layer)
-        ctx.save_for_backward(resets, x, *fields, *weights, y, *after[1:])
+                y, after = loop.unroll(cell, weights, x, fields, resets)
+        ctx.save_for_backward(resets, x, *fields, *weights.of_torch(), y, *after[1:])
         return tuple(output.detach() for output in (y, *after[1:]))
 
     @staticmethod
@@ -99,23 +104,23 @@ class _Unroll(torch.autograd.Function):
         number = len(gradients)
         resets, *inputs = ctx.saved_tensors[:-number]
         outputs = ctx.saved_tensors[-number:]
-        needed = ctx.needs_input_grad[4:]
+        needed = ctx.needs_input_grad[3:]
         wanted = [value for value, need in zip(inputs, needed, strict=True) if need]
         if not all_finite(*gradients):
             with torch.enable_grad():
                 x, *fields = inputs[:-4]
-                y, after = loop.unroll(ctx.memory, x, tuple(fields), resets, ctx.layer)
+                weights = GatedWeights(*inputs[-4:])
+                y, after = loop.unroll(ctx.cell, weights, x, tuple(fields), resets)
             outputs = (y, *after[1:])
         # The graph goes with what was saved, and so when torch lets go of that.
         found = iter(torch.autograd.grad(outputs, wanted, gradients, retain_graph=True))
-        return (None, None, None, None, *(next(found) if need else None for need in needed))
+        return (None, None, None, *(next(found) if need else None for need in needed))
 
 
 def _inserted(
-    memory: TorchCell,
     x: Tensor,
     fields: LayerState,
-    weights: tuple[Tensor, ...],
+    weights: GatedWeights,
     resets: Tensor,
     longest: int,
 ) -> tuple[Tensor, LayerState]:
@@ -127,10 +132,10 @@ def _inserted(
     # Step t of a column goes behind the dummy steps up to and including its own.
     dummies = resets.cumsum(0)
     steps, batch, features = x.shape
-    columns = torch.arange(batch, device=x.device)
+    copies = torch.arange(batch, device=x.device)
     times = torch.arange(steps, device=x.device).unsqueeze(1) + dummies
-    index = (times * batch + columns).flatten()
-    reset_index = ((times - 1) * batch + columns)[resets]
+    index = (times * batch + copies).flatten()
+    reset_index = ((times - 1) * batch + copies)[resets]
 
     rows = (steps + longest) * batch
     wide = x.new_zeros(rows, features + 2)  # and the features "reset" and "hold"
@@ -140,33 +145,33 @@ def _inserted(
     wide = wide.index_copy(
         0, index, torch.cat([x.flatten(0, 1), x.new_zeros(steps * batch, 2)], dim=1)
     )
-    w, u, b, d = weights
-    extended = (torch.cat([w, _columns(memory, b)], dim=1), u, b, d)
-    y, after = _dense(memory, wide.view(-1, batch, features + 2), fields, extended)
+    columns = _columns(weights, lstm=len(fields) == 2)
+    extended = weights._replace(input=torch.cat([weights.input, columns], dim=1))
+    y, after = _dense(wide.view(-1, batch, features + 2), fields, extended)
     y = _Take.apply(y.flatten(0, 1), index).view(steps, batch, -1)  # type: ignore[no-untyped-call]
     # A held LSTM shows no output, and a held GRU is the last output still.
     return y, (y[-1], *after[1:])
 
 
-def _columns(memory: TorchCell, b: Tensor) -> Tensor:
+def _columns(weights: GatedWeights, lstm: bool) -> Tensor:
     """The weights of the features "reset" and "hold", `[blocks * hidden, 2]`."""
-    off = b.new_full((memory.hidden_size,), -SATURATED)
+    b, units = weights.bias, weights.recurrent.shape[1]
+    off = b.new_full((units,), -SATURATED)
     zero = torch.zeros_like(off)
-    if len(memory.state_type._fields) == 2:  # blocks i, f, g, o
-        reset, hold = torch.cat([off, off, zero, off]), torch.cat([off, -off, zero, off])
+    if lstm:  # blocks i, f, g, o
+        at_reset, at_hold = torch.cat([off, off, zero, off]), torch.cat([off, -off, zero, off])
     else:  # blocks r, z, n
-        size = 2 * memory.hidden_size
-        reset, hold = torch.cat([off, off, -b[size:]]), torch.cat([off, -off, zero])
-    return torch.stack([reset, hold], dim=1)
+        at_reset, at_hold = torch.cat([off, off, -b[2 * units :]]), torch.cat([off, -off, zero])
+    return torch.stack([at_reset, at_hold], dim=1)
 
 
-def _dense(
-    memory: TorchCell, x: Tensor, fields: LayerState, weights: tuple[Tensor, ...]
-) -> tuple[Tensor, LayerState]:
+def _dense(x: Tensor, fields: LayerState, weights: GatedWeights) -> tuple[Tensor, LayerState]:
     """Torch's kernel for one layer without resets."""
     state = tuple(f.unsqueeze(0) for f in fields)
+    needs_gradient = torch.is_grad_enabled()  # cuDNN keeps what the way back needs only if told
+    layer = weights.of_torch()
     if len(state) == 2:
-        y, h, c = torch.lstm(x, state, weights, True, 1, 0.0, memory.training, False, False)
+        y, h, c = torch.lstm(x, state, layer, True, 1, 0.0, needs_gradient, False, False)
         return y, (h.squeeze(0), c.squeeze(0))
-    y, h = torch.gru(x, state[0], weights, True, 1, 0.0, memory.training, False, False)
+    y, h = torch.gru(x, state[0], layer, True, 1, 0.0, needs_gradient, False, False)
     return y, (h.squeeze(0),)

@@ -1,27 +1,28 @@
-"""The loop: what `Memory.unroll` means, and what the other kernels are compared with."""
+"""The loop: what unrolling means, and what the other kernels are compared with."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from recurrent_rl.agents.memory.states import LayerState
+from recurrent_rl.agents.kernels.cell import Cell, LayerState, reset
 
-if TYPE_CHECKING:
-    from recurrent_rl.agents.memory.contract import Memory
+
+def serves(cell: Cell, x: Tensor) -> bool:
+    """All cells, on any device."""
+    return True
 
 
 def unroll(
-    memory: Memory, x: Tensor, fields: LayerState, episode_start: Tensor | None, layer: int
+    cell: Cell, weights: Any, x: Tensor, state: LayerState, episode_start: Tensor | None
 ) -> tuple[Tensor, LayerState]:
-    """A kernel as `kernels.Kernel` says: repeated steps."""
+    """A kernel as `dispatch.Kernel` says: repeated steps."""
     outputs = []
     for t, x_t in enumerate(x):
         if episode_start is not None:
-            start = episode_start[t].unsqueeze(-1)
-            fields = tuple([field.masked_fill(start, 0.0) for field in fields])
-        y, fields = memory.step_layer(x_t, fields, layer)
+            state = reset(state, episode_start[t])
+        y, state = cell.step(weights, x_t, state)
         outputs.append(y)
-    return torch.stack(outputs), fields
+    return torch.stack(outputs), state

@@ -12,16 +12,13 @@ in order, all copies and units at a time, which is less work.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from recurrent_rl.agents.kernels.cell import Cell, LayerState, LinearCell
 from recurrent_rl.agents.kernels.safeguards import all_finite, once_differentiable
-from recurrent_rl.agents.memory.states import LayerState
-
-if TYPE_CHECKING:
-    from recurrent_rl.agents.memory.linear_cells import LinearCell
 
 
 def in_order(a: Tensor, b: Tensor, start: Tensor | None = None) -> Tensor:
@@ -118,11 +115,16 @@ def linear_scan(a: Tensor, b: Tensor, h: Tensor, start: Tensor | None = None) ->
     return _Scan.apply(a, b, h, start)  # type: ignore[no-any-return, no-untyped-call]
 
 
+def serves(cell: Cell, x: Tensor) -> bool:
+    """The cells that are linear in their state, on any device."""
+    return isinstance(cell, LinearCell)
+
+
 def unroll(
-    memory: LinearCell, x: Tensor, fields: LayerState, episode_start: Tensor | None, layer: int
+    cell: LinearCell, weights: Any, x: Tensor, state: LayerState, episode_start: Tensor | None
 ) -> tuple[Tensor, LayerState]:
-    """A kernel as `kernels.Kernel` says, for the cells that are linear in their state."""
-    a, b = memory.coefficients(x, layer)
+    """A kernel as `dispatch.Kernel` says."""
+    a, b = cell.coefficients(weights, x)
     start = None if episode_start is None else episode_start.unsqueeze(-1)
-    h = memory.to_state(linear_scan(a, b, memory.from_state(fields[0]), start))
-    return memory.output(h, x, layer), (h[-1],)
+    h = cell.to_state(linear_scan(a, b, cell.from_state(state[0]), start))
+    return cell.output(weights, h, x), (h[-1],)

@@ -1,67 +1,42 @@
-"""Memory: recurrent layers whose state is a value, with resets inside.
+"""Memory: what all memories promise.
 
 Every memory keeps three promises. The state goes in and comes out; nothing is kept in the module.
-Where `episode_start` is true the state is zeroed before the input is read. `unroll` equals
-repeated `step`, in values and in gradients, for any pattern of resets.
+Where `episode_start` is true the state is reset before the input is read. `unroll` equals repeated
+`step`, in values and in gradients, for any pattern of resets.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any, ClassVar, NamedTuple, cast
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from recurrent_rl.agents.kernels import compiled
-from recurrent_rl.agents.kernels.dispatch import KERNELS, STEPS, choose_kernel
-from recurrent_rl.agents.kernels.safeguards import MemoryInputError
-from recurrent_rl.agents.memory.states import LayerState, MemoryState, NoState, reset_state
-
-
-class GateRows(NamedTuple):
-    """Rows of a layer's parameters that read its input, such as those that make a gate."""
-
-    weight: Tensor
-    """Of the input, `[units, F]`."""
-    bias: Tensor
-    """`[units]`."""
+from recurrent_rl.agents.kernels import MemoryInputError
+from recurrent_rl.agents.memory.states import MemoryState, NoState, tensors_of
 
 
 class Memory(nn.Module):
-    """What all memories share; a subclass computes `step_layer` and says which gates it has.
+    """What all memories share; a subclass computes `_step` and `_unroll` and makes its state.
 
     Args:
         input_size: features of an input.
-        hidden_size: units of each layer.
-        num_layers: layers, each fed by the one below.
+        output_size: features of an output.
     """
 
     state_type: ClassVar[type[Any]]
+    """A NamedTuple of tensors whose axis 1 is the batch, or of such NamedTuples."""
     gate_names: ClassVar[tuple[str, ...]] = ()
-    kernels: ClassVar[tuple[str, ...]] = ("loop",)
-    """What can unroll a layer, by name in `kernels.KERNELS`; the first that is there does."""
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+    def __init__(self, input_size: int, output_size: int) -> None:
         super().__init__()
-        for name, size in (
-            ("input_size", input_size),
-            ("hidden_size", hidden_size),
-            ("num_layers", num_layers),
-        ):
-            if size < 1:
-                raise ValueError(f"{name} is {size}; it must be at least 1.")
         self.input_size = input_size
-        self.hidden_size = hidden_size
-        self.num_layers = num_layers
-        self.output_size = hidden_size
+        self.output_size = output_size
 
     def initial_state(self, batch: int) -> MemoryState:
-        """A fresh state: zeros `[num_layers, B, hidden]`, where and as the parameters are."""
-        weight = next(self.parameters())
-        shape = (self.num_layers, batch, self.hidden_size)
-        fields = (weight.new_zeros(shape) for _ in self.state_type._fields)
-        return cast(MemoryState, self.state_type(*fields))
+        """A fresh state for `batch` streams, on the device of the parameters."""
+        raise NotImplementedError
 
     def step(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
@@ -74,7 +49,7 @@ class Memory(nn.Module):
             episode_start: bool `[B]`; true resets the state before `x` is read. None: all false.
 
         Returns:
-            The output `[B, output_size]`, which is the top layer's h, and the new state.
+            The output `[B, output_size]`, and the new state.
 
         Raises:
             MemoryInputError: a shape is not as said here, or x or the state is not of the weights'
@@ -83,31 +58,10 @@ class Memory(nn.Module):
         self._check(x, state, episode_start, ("B",))
         return self._step(x, state, episode_start)
 
-    def _step(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor | None
-    ) -> tuple[Tensor, MemoryState]:
-        """As `step`, of what has been checked."""
-        compiled_step = None
-        if compiled.keeps_steps():
-            compiled_step = STEPS.get(choose_kernel(self.kernels, x))
-        if compiled_step is None:
-            self._check_weights(x)
-            if episode_start is not None:
-                state = reset_state(state, episode_start)
-        layers = []
-        for layer in range(self.num_layers):
-            fields = tuple([field[layer] for field in state])
-            if compiled_step is not None:
-                x, fields = compiled_step(self, x, fields, episode_start, layer)
-            else:
-                x, fields = self.step_layer(x, fields, layer)
-            layers.append(fields)
-        return x, self._stack(layers)
-
     def unroll(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
     ) -> tuple[Tensor, MemoryState]:
-        """A sequence: equal to repeated `step`, and done by one of `kernels.KERNELS`.
+        """A sequence: equal to repeated `step`.
 
         Args:
             x: `[T, B, input_size]`, of one step at least.
@@ -121,55 +75,33 @@ class Memory(nn.Module):
             MemoryInputError: as in `step`, or there is no step.
         """
         self._check(x, state, episode_start, ("T", "B"))
-        self._check_weights(x)
         if not len(x):
             raise MemoryInputError(
                 f"x has shape {list(x.shape)}; expected [T, B, {self.input_size}] with T >= 1."
             )
-        return self._run(x, state, episode_start)
+        return self._unroll(x, state, episode_start)
 
-    def _run(
+    def _step(
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None
+    ) -> tuple[Tensor, MemoryState]:
+        """As `step`, of what has been checked."""
+        raise NotImplementedError
+
+    def _unroll(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None
     ) -> tuple[Tensor, MemoryState]:
         """As `unroll`, of what has been checked."""
-        unroll_layer = KERNELS[choose_kernel(self.kernels, x)]
-        layers = []
-        for layer in range(self.num_layers):
-            fields = tuple([field[layer] for field in state])
-            x, fields = unroll_layer(self, x, fields, episode_start, layer)
-            layers.append(fields)
-        return x, self._stack(layers)
-
-    def _stack(self, layers: list[LayerState]) -> MemoryState:
-        """The state whose layers these are."""
-        if len(layers) == 1:
-            fields = [field.unsqueeze(0) for field in layers[0]]
-        else:
-            fields = [torch.stack(field) for field in zip(*layers, strict=True)]
-        return cast(MemoryState, self.state_type(*fields))
-
-    def step_layer(self, x: Tensor, fields: LayerState, layer: int) -> tuple[Tensor, LayerState]:
-        """One step of one layer.
-
-        Args:
-            x: `[B, F]`.
-            fields: the layer's part of the state, `[B, hidden]` each, already reset.
-            layer: its number.
-
-        Returns:
-            The output `[B, hidden]`, and the fields after the step.
-        """
         raise NotImplementedError
 
     def gates(self, x: Tensor, state: MemoryState) -> dict[str, Tensor]:
         """The gates that a step computes from `x` `[B, input_size]` and a state already reset.
 
         Returns:
-            One tensor `[num_layers, B, hidden]` in 0..1 for each of `gate_names`.
+            One tensor `[..., B, units]` in 0..1 for each of `gate_names`.
         """
         return {}
 
-    def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
+    def initialise_time_scales(self, horizon: int, start_feature: int | None = None) -> None:
         """Set the gates of half the units so that, untrained, they hold for 2..horizon steps.
 
         Chrono initialisation (Tallec & Ollivier 2018, eq. 12 and 16): a unit whose gate keeps a
@@ -193,39 +125,15 @@ class Memory(nn.Module):
                 None: there is none.
         """
 
-    def input_rows(self, layer: int) -> GateRows:
-        """All that reads a layer's input: blocks of `hidden_size` rows, one a gate or candidate."""
-        raise NotImplementedError
-
-    def _hold_slow_half(
-        self,
-        horizon: int,
-        start_feature: int | None,
-        keep: int | None = None,
-        write: int | None = None,
-    ) -> None:
-        """As `hold_for`; `keep` and `write` are the blocks of the gates, if the cell has them."""
-        for layer in range(self.num_layers):
-            gates = (self._slow_half(layer, keep), self._slow_half(layer, write))
-            set_time_scales(horizon, None if layer else start_feature, *gates)
-
-    def _slow_half(self, layer: int, block: int | None) -> GateRows | None:
-        """The second half of one block of rows."""
-        if block is None:
-            return None
-        end = (block + 1) * self.hidden_size
-        half = slice(end - (self.hidden_size + 1) // 2, end)
-        return GateRows(*(x.detach()[half] for x in self.input_rows(layer)))
-
     def _weight(self) -> Tensor | None:
-        """One of the parameters, sooner than by `parameters()`; None: there is none."""
-        return next(iter(self._parameters.values()), None)
+        """One of the parameters, whose type and device the inputs share; None: there is none."""
+        return next(self.parameters(), None)
 
     def _check(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None, lead: tuple[str, ...]
     ) -> None:
         """Refuse what does not fit. The kernels rely on it: C sees no shapes and no types."""
-        dims, dtype, device = ", ".join(lead), x.dtype, x.device
+        dims, device = ", ".join(lead), x.device
         if x.dim() != len(lead) + 1 or x.shape[-1] != self.input_size:
             raise MemoryInputError(
                 f"x has shape {list(x.shape)}; expected [{dims}, {self.input_size}]."
@@ -245,21 +153,20 @@ class Memory(nn.Module):
                 f"The state is a {type(state).__name__}; {type(self).__name__} needs a "
                 f"{self.state_type.__name__}, as initial_state(batch) gives."
             )
-        shape = (self.num_layers, x.shape[-2], self.hidden_size)
-        for name, field in zip(state._fields, state, strict=True):
-            if field.shape != shape:
+        self._check_state(state, x)
+        self._check_weights(x)
+
+    def _check_state(self, state: MemoryState, x: Tensor) -> None:
+        """Refuse a state that is not of the input's batch or not on its device."""
+        for field in tensors_of(state):
+            if field.dim() < 2 or field.shape[1] != x.shape[-2] or field.device != x.device:
                 raise MemoryInputError(
-                    f"state.{name} has shape {list(field.shape)}; expected [num_layers, B, "
-                    f"hidden] = {list(shape)}."
-                )
-            if field.dtype is not dtype or field.device != device:
-                raise MemoryInputError(
-                    f"x is {dtype} on {device} and state.{name} is {field.dtype} on "
-                    f"{field.device}; expected both of the type of the weights and on their device."
+                    f"A tensor of the state has shape {list(field.shape)} on {field.device}; "
+                    f"expected [..., B = {x.shape[-2]}, ...] on {x.device}."
                 )
 
     def _check_weights(self, x: Tensor) -> None:
-        """Refuse an input that does not fit the weights; a compiled step sees to that itself."""
+        """Refuse an input that does not fit the weights."""
         weight = self._weight()
         if weight is None:
             return
@@ -276,13 +183,19 @@ class Memory(nn.Module):
 
 
 class NoMemory(Memory):
-    """The agent that sees only the present: its output is its input."""
+    """The agent that sees only the present: its output is its input.
+
+    Args:
+        input_size: features of an input.
+        hidden_size: of no meaning here, nor is `num_layers`.
+        num_layers: see there.
+    """
 
     state_type = NoState
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
-        super().__init__(input_size, hidden_size, num_layers)
-        self.output_size = input_size
+        check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        super().__init__(input_size, input_size)
 
     def initial_state(self, batch: int) -> MemoryState:
         """Nothing, for any batch."""
@@ -293,57 +206,39 @@ class NoMemory(Memory):
     ) -> tuple[Tensor, MemoryState]:
         return x, state
 
-    _run = _step
+    _unroll = _step
 
 
-def initialise(parameters: dict[str, Tensor], num_blocks: int) -> None:
-    """Orthogonal recurrent weights and Xavier input weights, block by block; zero biases."""
-    for name, parameter in parameters.items():
-        with torch.no_grad():
-            if name.startswith("bias") or name.startswith("peephole"):
-                nn.init.zeros_(parameter)
-                continue
-            fill = nn.init.orthogonal_ if name.startswith("weight_hh") else nn.init.xavier_uniform_
-            for block in parameter.chunk(num_blocks):
-                fill(block)
+def check_sizes(**sizes: int) -> None:
+    """Refuse a size below 1.
 
-
-def chrono_steps(like: Tensor, horizon: int) -> Tensor:
-    """U in 1..horizon - 1 for each unit, log u even: a gate u / (1 + u) forgets within 1 + u steps.
-
-    Below a horizon of 3 all are 1, which is the gate at a bias of zero.
+    Raises:
+        ValueError: names the first that is.
     """
-    return torch.empty_like(like).uniform_(0, math.log(max(horizon - 1, 1))).exp()
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} is {size}; it must be at least 1.")
 
 
-OPEN = 2.0
-"""The sum in a writing gate that is opened at an episode's start: sigmoid(2) = 0.88."""
-SLOWEST = 0.75
-"""Such gates are those of units that hold for more than this power of the horizon."""
+def check_fields(state: MemoryState, shape: tuple[int, int, int], x: Tensor) -> None:
+    """Refuse a state whose fields are not all `[num_layers, B, units]` and of the input's type.
 
-
-@torch.no_grad()
-def set_time_scales(
-    horizon: int,
-    start_feature: int | None,
-    keep: GateRows | None = None,
-    write: GateRows | None = None,
-) -> None:
-    """The initialisation of `Memory.hold_for`, for some units of a layer.
-
-    Args:
-        horizon: steps; below 3 nothing is changed.
-        start_feature: the column of the weights that reads it, or None.
-        keep: makes the share that is kept, where a gate does that.
-        write: makes the share that is written, where a gate does that.
+    Raises:
+        MemoryInputError: names the field.
     """
-    if horizon < 3:
-        return
-    gates = [(sign, gate) for sign, gate in ((1.0, keep), (-1.0, write)) if gate is not None]
-    log_steps = chrono_steps(gates[0][1].bias, horizon).log()
-    for sign, gate in gates:
-        gate.bias.copy_(sign * log_steps)
-        if start_feature is not None:
-            opening = -sign * (log_steps + OPEN)
-            slowest = log_steps > SLOWEST * math.log(horizon)
-            gate.weight[slowest, start_feature] = opening[slowest]
+    for name, field in zip(type(state)._fields, state, strict=True):  # type: ignore[attr-defined]
+        if field.shape != shape:
+            raise MemoryInputError(
+                f"state.{name} has shape {list(field.shape)}; expected [num_layers, B, hidden] = "
+                f"{list(shape)}."
+            )
+        if field.dtype is not x.dtype or field.device != x.device:
+            raise MemoryInputError(
+                f"x is {x.dtype} on {x.device} and state.{name} is {field.dtype} on "
+                f"{field.device}; expected both of the type of the weights and on their device."
+            )
+
+
+def stack_layers(layers: Iterable[tuple[Tensor, ...]]) -> list[Tensor]:
+    """What each layer gives, stacked: `[num_layers, B, ...]` for each of its tensors."""
+    return [torch.stack(tensors) for tensors in zip(*layers, strict=True)]

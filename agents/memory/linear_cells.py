@@ -1,40 +1,48 @@
-"""Cells whose next state is linear in the state: minGRU, minLSTM, and units that turn.
+"""Cells whose next state is linear in the state: minGRU, minLSTM, and complex-valued recurrences.
 
 h_t = a_t * h_tm1 + b_t with a and b made from the input alone, so that a whole sequence is one scan
-(`scan.py`).
+(`kernels/scan.py`).
 """
 
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, logsigmoid
 
-from recurrent_rl.agents.memory.contract import (
+from recurrent_rl.agents.kernels.cell import LinearCell, RotorWeights
+from recurrent_rl.agents.memory.initialisation import (
     GateRows,
-    Memory,
     chrono_steps,
     set_time_scales,
+    spread_angles,
 )
-from recurrent_rl.agents.memory.states import LayerState, LinearState, MemoryState
+from recurrent_rl.agents.memory.layered import LayeredMemory
+from recurrent_rl.agents.memory.states import LinearState
 
 
-class LinearCell(Memory):
-    """A cell that is linear in its state; a subclass gives `coefficients`.
+class LinearWeights(NamedTuple):
+    """What reads the input of a layer, blocks of `hidden` rows."""
 
-    Args:
-        input_size: features of an input.
-        hidden_size: units of each layer.
-        num_layers: layers, each fed by the one below.
-    """
+    input: Tensor
+    """`[blocks * hidden, F]`."""
+    bias: Tensor
+    """`[blocks * hidden]`."""
 
+
+def blocks(weights: Any, x: Tensor, count: int) -> tuple[Tensor, ...]:
+    """All that a layer makes of the input alone, block by block."""
+    return linear(x, weights.input, weights.bias).chunk(count, -1)
+
+
+class LinearMemory(LayeredMemory):
+    """Layers of a cell that is linear in its state."""
+
+    cell: ClassVar[LinearCell]
     state_type = LinearState
-    kernels: ClassVar[tuple[str, ...]] = ("scan", "loop")
-    num_blocks: ClassVar[int]
-    """Blocks of `hidden` rows in the weight of the input."""
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
         super().__init__(input_size, hidden_size, num_layers)
@@ -47,54 +55,30 @@ class LinearCell(Memory):
             bias = torch.zeros(self.num_blocks * hidden_size)
             self.register_parameter(f"bias_l{layer}", nn.Parameter(bias))
 
-    def coefficients(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """A and b for inputs `[..., F]`, `[..., units]` each; complex where the state is."""
-        raise NotImplementedError
-
-    def from_state(self, h: Tensor) -> Tensor:
-        """What is scanned, from a field of the state `[..., hidden]`."""
-        return h
-
-    def to_state(self, h: Tensor) -> Tensor:
-        """The inverse of `from_state`."""
-        return h
-
-    def output(self, h: Tensor, x: Tensor, layer: int) -> Tensor:
-        """What the layer shows, `[..., hidden]`, of a state and the input it came from."""
-        return h
-
-    def step_layer(self, x: Tensor, fields: LayerState, layer: int) -> tuple[Tensor, LayerState]:
-        """One step of one layer."""
-        a, b = self.coefficients(x, layer)
-        h = self.to_state(a * self.from_state(fields[0]) + b)
-        return self.output(h, x, layer), (h,)
-
-    def gates(self, x: Tensor, state: MemoryState) -> dict[str, Tensor]:
-        """The gates that a step computes, `[num_layers, B, hidden]` each."""
-        layers = []
-        for layer in range(self.num_layers):
-            layers.append(self._gates(x, layer))
-            x, _ = self.step_layer(x, tuple(field[layer] for field in state), layer)
-        stacked = (torch.stack(gate) for gate in zip(*layers, strict=True))
-        return dict(zip(self.gate_names, stacked, strict=True))
-
-    def _gates(self, x: Tensor, layer: int) -> tuple[Tensor, ...]:
-        return ()
-
-    def projected(self, x: Tensor, layer: int) -> Tensor:
-        """All that a layer makes of the input alone, `[..., num_blocks * hidden]`."""
-        return linear(x, *self.input_rows(layer))
-
-    def _blocks(self, x: Tensor, layer: int) -> tuple[Tensor, ...]:
-        return self.projected(x, layer).chunk(self.num_blocks, -1)
+    def weights(self, layer: int) -> Any:
+        """The weights of one layer."""
+        return LinearWeights(*self._named(layer, "weight", "bias"))
 
     def input_rows(self, layer: int) -> GateRows:
         """Weight and bias of a layer."""
-        weight, bias = self.get_parameter(f"weight_l{layer}"), self.get_parameter(f"bias_l{layer}")
-        return GateRows(weight, bias)
+        return GateRows(*self._named(layer, "weight", "bias"))
+
+    def _named(self, layer: int, *names: str) -> tuple[Tensor, ...]:
+        return tuple([self.get_parameter(f"{name}_l{layer}") for name in names])
 
 
-class MinGRU(LinearCell):
+def mingru(weights: LinearWeights, x: Tensor) -> tuple[Tensor, Tensor]:
+    """1 - z and z * (V x + d), where z = sigmoid(W x + b)."""
+    update, candidate = blocks(weights, x, 2)
+    return torch.sigmoid(-update), torch.sigmoid(update) * candidate
+
+
+def mingru_gates(weights: LinearWeights, x: Tensor) -> tuple[Tensor, ...]:
+    """The update gate z."""
+    return (torch.sigmoid(blocks(weights, x, 2)[0]),)
+
+
+class MinGRU(LinearMemory):
     """The GRU without its dependence on h_tm1 (Feng et al. 2024, 3.1).
 
         z = sigmoid(W x_t + b);  h_t = (1 - z) * h_tm1 + z * (V x_t + d)
@@ -102,58 +86,53 @@ class MinGRU(LinearCell):
     The update gate z is the one that writes, as in the paper; torch's GRU has it keep.
     """
 
+    cell = LinearCell("mingru", mingru, mingru_gates)
     num_blocks = 2
     gate_names = ("update",)
 
-    def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
+    def initialise_time_scales(self, horizon: int, start_feature: int | None = None) -> None:
         """Chrono initialisation: in half the units update bias -log(u), u of `chrono_steps`."""
-        self._hold_slow_half(horizon, start_feature, write=0)
-
-    def coefficients(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """1 - z and z * (V x + d)."""
-        update, candidate = self._blocks(x, layer)
-        return torch.sigmoid(-update), torch.sigmoid(update) * candidate
-
-    def _gates(self, x: Tensor, layer: int) -> tuple[Tensor, ...]:
-        return (torch.sigmoid(self._blocks(x, layer)[0]),)
+        self._initialise_slow_half(horizon, start_feature, write=0)
 
 
-class MinLSTM(LinearCell):
+def minlstm(weights: LinearWeights, x: Tensor) -> tuple[Tensor, Tensor]:
+    """F / (f + i) and i / (f + i) * (V x + d), where f, i = sigmoid(W x + b)."""
+    forget, write = minlstm_gates(weights, x)
+    return forget, write * blocks(weights, x, 3)[2]
+
+
+def minlstm_gates(weights: LinearWeights, x: Tensor) -> tuple[Tensor, ...]:
+    """The shares f / (f + i) and i / (f + i).
+
+    Computed as sigmoid(log f - log i) and sigmoid(log i - log f): f and i themselves may be too
+    small for their type.
+    """
+    f, i, _ = blocks(weights, x, 3)
+    difference = logsigmoid(f) - logsigmoid(i)
+    return torch.sigmoid(difference), torch.sigmoid(-difference)
+
+
+class MinLSTM(LinearMemory):
     """The LSTM without its dependence on h_tm1 (Feng et al. 2024, 3.2), gates adding up to one.
 
     f, i = sigmoid(W x_t + b);  h_t = f / (f + i) * h_tm1 + i / (f + i) * (V x_t + d)
-
-    The shares are computed as sigmoid(log f - log i) and sigmoid(log i - log f): f and i themselves
-    may be too small for their type.
     """
 
+    cell = LinearCell("minlstm", minlstm, minlstm_gates)
     num_blocks = 3
     gate_names = ("forget", "input")
 
-    def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
+    def initialise_time_scales(self, horizon: int, start_feature: int | None = None) -> None:
         """Chrono: the forget gate's share is u / (1 + u) in half the units, u of `chrono_steps`.
 
         With biases b for f and -b for i that share is sigmoid(b) at an input of zero.
         """
-        self._hold_slow_half(horizon, start_feature, keep=0, write=1)
-
-    def coefficients(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """F / (f + i) and i / (f + i) * (V x + d)."""
-        forget, write = self._gates(x, layer)
-        return forget, write * self._blocks(x, layer)[2]
-
-    def _gates(self, x: Tensor, layer: int) -> tuple[Tensor, ...]:
-        f, i, _ = self._blocks(x, layer)
-        difference = logsigmoid(f) - logsigmoid(i)
-        return torch.sigmoid(difference), torch.sigmoid(-difference)
+        self._initialise_slow_half(horizon, start_feature, keep=0, write=1)
 
 
-def spread_angles(units: int) -> Tensor:
-    """Angles of turning units, in a random order: a quarter near 0, the others even over 0..pi."""
-    still = units // 4
-    moving = math.pi * (torch.arange(units - still) + 0.5) / (units - still)
-    angles = torch.cat([torch.full((still,), 1e-4), moving])
-    return angles[torch.randperm(units)]
+def mixed(weights: Any, h: Tensor, x: Tensor) -> Tensor:
+    """gelu(Re(C h) + D x); a real matrix on both parts is as general as Re(C h)."""
+    return gelu(linear(h, weights.output) + linear(x, weights.skip))
 
 
 def _as_complex(of_x: Tensor) -> Tensor:
@@ -161,7 +140,7 @@ def _as_complex(of_x: Tensor) -> Tensor:
     return torch.view_as_complex(of_x.unflatten(-1, (-1, 2)))
 
 
-class TurningCell(LinearCell):
+class ComplexMemory(LinearMemory):
     """Hidden / 2 complex units and a layer over them: y_t = gelu(Re(C h_t) + D x_t).
 
     The state holds each unit's real and imaginary part side by side.
@@ -181,22 +160,38 @@ class TurningCell(LinearCell):
                 nn.init.xavier_uniform_(weight)
                 self.register_parameter(f"{name}_l{layer}", nn.Parameter(weight))
 
-    def from_state(self, h: Tensor) -> Tensor:
-        """Complex `[..., hidden / 2]`."""
-        # Not a view: half of the states of a composite begin at an odd place in memory.
-        return torch.complex(h[..., 0::2], h[..., 1::2])
 
-    def to_state(self, h: Tensor) -> Tensor:
-        """Real numbers `[..., hidden]`."""
-        return torch.view_as_real(h).flatten(-2)
+class LRUWeights(NamedTuple):
+    """The weights of a layer of the LRU, hidden / 2 complex units."""
 
-    def output(self, h: Tensor, x: Tensor, layer: int) -> Tensor:
-        """gelu(Re(C h) + D x); a real matrix on both parts is as general as Re(C h)."""
-        c, d = self.get_parameter(f"output_l{layer}"), self.get_parameter(f"skip_l{layer}")
-        return gelu(linear(h, c) + linear(x, d))
+    input: Tensor
+    """B, `[hidden, F]`: each unit's two rows one after the other."""
+    bias: Tensor
+    """b, `[hidden]`."""
+    output: Tensor
+    """C, `[hidden, hidden]`."""
+    skip: Tensor
+    """D, `[hidden, F]`."""
+    nu: Tensor
+    """`[hidden / 2]`, as are the two below."""
+    theta: Tensor
+    gamma: Tensor
 
 
-class LRU(TurningCell):
+def lru(weights: LRUWeights, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Lambda and gamma * (B x + b), complex."""
+    eigenvalue = torch.polar((-weights.nu.exp()).exp(), weights.theta.exp())
+    (of_x,) = blocks(weights, x, 1)
+    b = _as_complex(of_x) * weights.gamma.exp()
+    return eigenvalue.expand_as(b), b
+
+
+def no_gates(weights: Any, x: Tensor) -> tuple[Tensor, ...]:
+    """A cell without gates has none."""
+    return ()
+
+
+class LRU(ComplexMemory):
     """The linear recurrent unit (Orvieto et al. 2023, 3): hidden / 2 complex units.
 
         h_t = lambda * h_tm1 + gamma * (B x_t + b),  lambda = exp(-exp(nu) + i exp(theta))
@@ -206,6 +201,7 @@ class LRU(TurningCell):
     unit of its own; here it is the GELU.
     """
 
+    cell = LinearCell("lru", lru, no_gates, mixed, complex_units=True)
     num_blocks = 1
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
@@ -219,7 +215,12 @@ class LRU(TurningCell):
             angles = torch.empty(hidden_size // 2).uniform_(1e-4, 2 * math.pi)
             self._set_eigenvalues(layer, radius, angles)
 
-    def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
+    def weights(self, layer: int) -> LRUWeights:
+        """The weights of one layer."""
+        names = ("weight", "bias", "output", "skip", "nu", "theta", "gamma")
+        return LRUWeights(*self._named(layer, *names))
+
+    def initialise_time_scales(self, horizon: int, start_feature: int | None = None) -> None:
         """Units forget within 2..horizon steps: |lambda| = u / (1 + u), u as in chrono.
 
         A quarter of them hardly turn, and so hold; the angles of the others are spread evenly over
@@ -238,17 +239,26 @@ class LRU(TurningCell):
         self.get_parameter(f"theta_l{layer}").copy_(angles.log())
         self.get_parameter(f"gamma_l{layer}").copy_((1 - radius.square()).sqrt().log())
 
-    def coefficients(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """Lambda and gamma * (B x + b), complex."""
-        named = (self.get_parameter(f"{name}_l{layer}") for name in ("nu", "theta", "gamma"))
-        nu, theta, gamma = named
-        eigenvalue = torch.polar((-nu.exp()).exp(), theta.exp())
-        (of_x,) = self._blocks(x, layer)
-        b = _as_complex(of_x) * gamma.exp()
-        return eigenvalue.expand_as(b), b
+
+def rotor(weights: RotorWeights, x: Tensor) -> tuple[Tensor, Tensor]:
+    """K exp(i theta s) and sqrt(1 - k^2) (B x + b), complex."""
+    of_x, control = blocks(weights, x, 2)
+    forget, turn = control.chunk(2, -1)
+    keep = torch.sigmoid(forget)
+    angle = weights.theta * torch.tanh(turn)
+    # Not torch.polar, whose gradient goes through absolute values and signs.
+    a = torch.complex(keep * torch.cos(angle), keep * torch.sin(angle))
+    # sqrt(1 - k^2) by its logarithm: the root's own slope is infinite where k rounds to one.
+    scale = torch.exp(0.5 * (logsigmoid(-forget) + torch.log1p(keep)))
+    return a, _as_complex(of_x) * scale
 
 
-class Rotor(TurningCell):
+def rotor_gates(weights: RotorWeights, x: Tensor) -> tuple[Tensor, ...]:
+    """The forget gate k."""
+    return (torch.sigmoid(blocks(weights, x, 2)[1].chunk(2, -1)[0]),)
+
+
+class Rotor(ComplexMemory):
     """Complex units that the input can slow, stop or turn back: hidden / 2 of them.
 
         k = sigmoid(W x_t + c),  s = tanh(V x_t + d)
@@ -262,7 +272,7 @@ class Rotor(TurningCell):
     W starts small: units that fade by what they see before they have learnt to blur what they hold.
     """
 
-    kernels = ("compiled-rotor", "scan", "loop")
+    cell = LinearCell("rotor", rotor, rotor_gates, mixed, complex_units=True)
     num_blocks = 2
     gate_names = ("forget",)
 
@@ -278,7 +288,11 @@ class Rotor(TurningCell):
             steady.fill_(2.0)
             other.uniform_(-1, 1)
 
-    def hold_for(self, horizon: int, start_feature: int | None = None) -> None:
+    def weights(self, layer: int) -> RotorWeights:
+        """The weights of one layer."""
+        return RotorWeights(*self._named(layer, "weight", "bias", "output", "skip", "theta"))
+
+    def initialise_time_scales(self, horizon: int, start_feature: int | None = None) -> None:
         """Units forget within 2..horizon steps: chrono initialisation of k.
 
         No gate opens at an episode's start: sqrt(1 - k^2) writes enough also where k is near one.
@@ -286,26 +300,7 @@ class Rotor(TurningCell):
         for layer in range(self.num_layers):
             set_time_scales(horizon, None, self._control(layer, 0))
 
-    def angles(self, layer: int) -> Tensor:
-        """Theta, `[hidden / 2]`."""
-        return self.get_parameter(f"theta_l{layer}")
-
     def _control(self, layer: int, part: int) -> GateRows:
         """What makes k (0) or s (1): rows for hidden / 2 units."""
         parts = (x.detach()[self.hidden_size :].chunk(2)[part] for x in self.input_rows(layer))
         return GateRows(*parts)
-
-    def coefficients(self, x: Tensor, layer: int) -> tuple[Tensor, Tensor]:
-        """K exp(i theta s) and sqrt(1 - k^2) (B x + b), complex."""
-        of_x, control = self._blocks(x, layer)
-        forget, turn = control.chunk(2, -1)
-        keep = torch.sigmoid(forget)
-        angle = self.angles(layer) * torch.tanh(turn)
-        # Not torch.polar, whose gradient goes through absolute values and signs.
-        a = torch.complex(keep * torch.cos(angle), keep * torch.sin(angle))
-        # sqrt(1 - k^2) by its logarithm: the root's own slope is infinite where k rounds to one.
-        scale = torch.exp(0.5 * (logsigmoid(-forget) + torch.log1p(keep)))
-        return a, _as_complex(of_x) * scale
-
-    def _gates(self, x: Tensor, layer: int) -> tuple[Tensor, ...]:
-        return (torch.sigmoid(self._blocks(x, layer)[1].chunk(2, -1)[0]),)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from recurrent_rl.agents.memory.cells import GRU, LSTM, RNN, OriginalGRU, PeepholeLSTM
 from recurrent_rl.agents.memory.composite import GRURotor
 from recurrent_rl.agents.memory.contract import Memory, NoMemory
 from recurrent_rl.agents.memory.linear_cells import LRU, MinGRU, MinLSTM, Rotor
 from recurrent_rl.agents.settings import check_choice
 
-MEMORIES: dict[str, type[Memory]] = {
+MEMORIES: dict[str, Callable[[int, int, int], Memory]] = {
     "none": NoMemory,
     "rnn": RNN,
     "lstm": LSTM,
@@ -21,6 +23,7 @@ MEMORIES: dict[str, type[Memory]] = {
     "rotor": Rotor,
     "gru-rotor": GRURotor,
 }
+"""Each is made from the sizes input_size, hidden_size and num_layers."""
 
 
 def make_memory(
@@ -31,11 +34,11 @@ def make_memory(
     horizon: int = 0,
     start_feature: int | None = None,
 ) -> Memory:
-    """The memory of this name, its gates set by `Memory.hold_for(horizon, start_feature)`.
+    """The memory of this name, after `initialise_time_scales(horizon, start_feature)`.
 
     Raises:
         ValueError: there is no such memory, or a size is below 1.
     """
     memory = MEMORIES[check_choice("memory", name, MEMORIES)](input_size, hidden_size, num_layers)
-    memory.hold_for(horizon, start_feature)
+    memory.initialise_time_scales(horizon, start_feature)
     return memory

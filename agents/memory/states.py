@@ -1,12 +1,19 @@
-"""The memory's state: a value, one NamedTuple of tensors for each kind of memory."""
+"""The memory's state: a value, a NamedTuple of tensors or of further states.
+
+The batch is axis 1 of every tensor. All else about its shape and type is the memory's own: a matrix
+or an integer clock is as good as a vector of floats.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
+
+MemoryState: TypeAlias = tuple[Any, ...]
+"""A NamedTuple whose fields are tensors `[..., B, ...]` or states."""
 
 
 class NoState(NamedTuple):
@@ -44,29 +51,53 @@ class CompositeState(NamedTuple):
     h: Tensor
 
 
-MemoryState: TypeAlias = NoState | RNNState | GRUState | LSTMState | LinearState | CompositeState
+class PairState(NamedTuple):
+    """The states of an actor and a critic that have a memory each."""
 
-LayerState: TypeAlias = tuple[Tensor, ...]
-"""One layer's part of a state: its fields, `[B, hidden]` each."""
+    actor: MemoryState
+    critic: MemoryState
 
 
 def map_state(fn: Callable[..., Tensor], *states: MemoryState) -> MemoryState:
-    """Apply `fn` to the tensors of one or more states, field by field."""
-    fields = zip(*states, strict=True)
-    return type(states[0])(*(fn(*tensors) for tensors in fields))
+    """Apply `fn` to the tensors of one or more states of one kind, tensor by tensor."""
+    fields = [
+        map_state(fn, *parts) if isinstance(parts[0], tuple) else fn(*parts)
+        for parts in zip(*states, strict=True)
+    ]
+    return type(states[0])(*fields)
+
+
+def tensors_of(state: MemoryState) -> list[Tensor]:
+    """The tensors of a state, in the order of its fields."""
+    found: list[Tensor] = []
+    for field in state:
+        found += tensors_of(field) if isinstance(field, tuple) else [field]
+    return found
+
+
+def with_tensors(state: MemoryState, tensors: Iterable[Tensor]) -> MemoryState:
+    """A state of this kind made of these tensors, in the order of `tensors_of`."""
+    following = iter(tensors)
+    return map_state(lambda _: next(following), state)
+
+
+def differentiable(state: MemoryState) -> list[Tensor]:
+    """The tensors of a state that can have a gradient: not integers, not booleans."""
+    return [x for x in tensors_of(state) if x.is_floating_point() or x.is_complex()]
 
 
 def select_state(state: MemoryState, index: Tensor) -> MemoryState:
-    """The streams with these indices: columns of dimension 1."""
+    """The streams with these indices: entries of axis 1."""
     return map_state(lambda s: s.index_select(1, index), state)
 
 
-def cat_states(states: Sequence[MemoryState], dim: int) -> MemoryState:
-    """Several states as one; `dim=1` puts their streams side by side, `dim=0` stacks layers."""
-    return map_state(lambda *tensors: torch.cat(tensors, dim), *states)
+def cat_states(states: Sequence[MemoryState]) -> MemoryState:
+    """The streams of several states side by side in one."""
+    return map_state(lambda *tensors: torch.cat(tensors, 1), *states)
 
 
 def reset_state(state: MemoryState, episode_start: Tensor) -> MemoryState:
     """Zero the streams for which `episode_start` (bool `[B]`) is true."""
-    start = episode_start.unsqueeze(-1)
-    return map_state(lambda s: s.masked_fill(start, 0.0), state)
+    return map_state(
+        lambda s: s.masked_fill(episode_start.view(1, -1, *[1] * (s.dim() - 2)), 0), state
+    )

@@ -22,13 +22,16 @@ from recurrent_rl.agents.files import (
     refuse_nonfinite,
     save_tensors,
 )
+from recurrent_rl.agents.memory.states import tensors_of, with_tensors
 from recurrent_rl.agents.spaces import space_from_json, space_to_json
 from recurrent_rl.errors import UserError
 from recurrent_rl.trainer import Trainer
 
 FILE_NAME = "checkpoint.safetensors"
-KIND = "recurrent_rl.runs.checkpoint"
-VERSION = 2
+KIND = "recurrent_rl.checkpoint"
+VERSION = 3
+BEFORE_PAIRS = 2
+"""The oldest format that is read."""
 _SPACES = ("observation_space", "action_space")
 _NEEDED = ("env_id", "num_envs", "num_steps", "seq_len", *_SPACES)
 
@@ -110,7 +113,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         PolicyFileError: the file is missing, damaged or of another version.
     """
     tensors, text = load_tensors(path, KIND, VERSION)
-    if text.get("format_version") != str(VERSION):
+    version = text.get("format_version")
+    if version not in (str(BEFORE_PAIRS), str(VERSION)):
         raise PolicyFileError(
             f"{path} was written by an older version of recurrent-rl; its random numbers were "
             "drawn otherwise. Train anew, or install the version that wrote it. The run's "
@@ -130,7 +134,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             needs=needs,
             env_state=fields["env_state"],
             episodes=_episodes(fields["episodes"], _count(needs["num_envs"])),
-            tensors=tensors,
+            tensors=_in_pairs(tensors, needs) if version == str(BEFORE_PAIRS) else tensors,
             **{
                 name: _count(fields[name])
                 for name in ("total_timesteps", "iteration", "timesteps", "steps_taken")
@@ -138,6 +142,19 @@ def read_checkpoint(path: Path) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise _forged(path, reprlib.repr(str(error))) from error
+
+
+def _in_pairs(tensors: dict[str, Tensor], needs: dict[str, Any]) -> dict[str, Tensor]:
+    """Bring the memory's state of a file in format `BEFORE_PAIRS` to today's form.
+
+    Where actor and critic had a memory each, the critic's layers stood behind the actor's.
+    """
+    if needs.get("agent.separate_memory") is not True:
+        return tensors
+    fields = [name for name in tensors if name.startswith("memory/")]
+    halves = [tensors[f"memory/{i}"].chunk(2) for i in range(len(fields))]
+    states = enumerate([half[part] for part in (0, 1) for half in halves])
+    return tensors | {f"memory/{i}": x for i, x in states}
 
 
 def _count(value: Any) -> int:
@@ -216,8 +233,8 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
     episodes.finished, episodes.tells_success = saved["finished"], saved["tells_success"]
     if exact:
         memory = checkpoint.group("memory")
-        fields = (memory[str(i)].to(trainer.device) for i in range(len(memory)))
-        collector.state = type(collector.state)(*fields)
+        fields = [memory[str(i)].to(trainer.device) for i in range(len(memory))]
+        collector.state = with_tensors(collector.state, fields)
         _write_next_row(trainer, checkpoint.group("next"))
         episodes.running_return = saved["running_return"].copy()
         episodes.running_length = saved["running_length"].copy()
@@ -356,7 +373,7 @@ def _tensors(trainer: Trainer) -> dict[str, Tensor]:
     return (
         _prefixed("agent", trainer.agent.state_dict())
         | _prefixed("advantages", trainer.advantage_normaliser.state_dict())
-        | _prefixed("memory", dict(enumerate(trainer.collector.state)))
+        | _prefixed("memory", dict(enumerate(tensors_of(trainer.collector.state))))
         | _prefixed("next", trainer.collector.next_row())
     )
 

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.memory.registry import MEMORIES
+from recurrent_rl.agents.memory.states import PairState, tensors_of
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
 
 T, B = 9, 3
@@ -76,7 +77,8 @@ def test_with_a_memory_each_neither_touches_the_others_weights() -> None:
     agent = make(separate_memory=True)
     leaves, start = inputs(agent)
     output, state = agent.unroll(leaves, agent.initial_state(B), start)
-    assert all(field.shape == (2, B, 6) for field in state)
+    assert isinstance(state, PairState)
+    assert all(field.shape == (1, B, 6) for field in tensors_of(state))
     actor, critic = (list(trunk.parameters()) for trunk in agent.trunks)
     of_value = torch.autograd.grad(output.value.sum(), [*actor, *critic], allow_unused=True)
     assert all(g is None for g in of_value[: len(actor)])

@@ -11,7 +11,9 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #define BLOCK 32   /* rows that go through the sequence together, at most */
@@ -50,6 +52,27 @@ typedef struct {
     void *dinput, *dtheta;     /* as input; [rotor_shares, n], to be summed */
     void *dh0;                 /* as h0 */
 } Rotor;
+
+/* Size of each structure, place and size of each field: whoever fills them from another language holds
+   its own against this. */
+const char *recurrent_layout(void) {
+    static char text[2048];
+    char *at = text;
+#define STRUCTURE(of) at += sprintf(at, #of " %zu\n", sizeof(of));
+#define FIELD(of, name) at += sprintf(at, #name " %zu %zu\n", offsetof(of, name), sizeof(((of *)0)->name));
+#define SEQUENCE(name) FIELD(Sequence, name)
+#define ROTOR(name) FIELD(Rotor, name)
+    STRUCTURE(Sequence)
+    SEQUENCE(cell) SEQUENCE(precision) SEQUENCE(threads) SEQUENCE(packed) SEQUENCE(steps)
+    SEQUENCE(batch) SEQUENCE(inputs) SEQUENCE(units) SEQUENCE(x) SEQUENCE(start) SEQUENCE(h0)
+    SEQUENCE(c0) SEQUENCE(w) SEQUENCE(u) SEQUENCE(b) SEQUENCE(d) SEQUENCE(peephole) SEQUENCE(y)
+    SEQUENCE(c_end) SEQUENCE(saved) SEQUENCE(shared) SEQUENCE(dy) SEQUENCE(dc_end) SEQUENCE(dx)
+    SEQUENCE(dh0) SEQUENCE(dc0)
+    STRUCTURE(Rotor)
+    ROTOR(precision) ROTOR(threads) ROTOR(steps) ROTOR(batch) ROTOR(units) ROTOR(input) ROTOR(theta)
+    ROTOR(start) ROTOR(h0) ROTOR(h) ROTOR(dh) ROTOR(dinput) ROTOR(dtheta) ROTOR(dh0)
+    return text;
+}
 
 /* Rows that go through the sequence together. More make better use of a weight once it is in the cache,
    fewer leave work for more threads. */

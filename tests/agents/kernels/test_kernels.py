@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from recurrent_rl.agents.kernels import compiled
-from recurrent_rl.agents.kernels.dispatch import KERNELS, STEPS, VARIABLE, choose_kernel
+from recurrent_rl.agents.kernels import compiled, library
+from recurrent_rl.agents.kernels.cell import Cell, LayerState
+from recurrent_rl.agents.kernels.dispatch import KERNELS, STEPS, VARIABLE, choose_kernel, serving
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError, SecondDerivativeError
 from recurrent_rl.agents.kernels.scan import (
     by_doubling,
@@ -20,9 +21,10 @@ from recurrent_rl.agents.kernels.scan import (
     in_order_backwards,
 )
 from recurrent_rl.agents.memory.contract import Memory
-from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
+from recurrent_rl.agents.memory.layered import LayeredMemory
+from recurrent_rl.agents.memory.registry import make_memory
 
-needs_compiled = pytest.mark.skipif(compiled.library() is None, reason="built without a compiler")
+needs_compiled = pytest.mark.skipif(library.library() is None, reason="built without a compiler")
 
 # What was built from C to serve a memory.
 COMPILED = dict.fromkeys(compiled.CELLS, "compiled") | {"rotor": "compiled-rotor"}
@@ -33,22 +35,21 @@ SIZES = [(1, 1, 1, 1), (7, 5, 3, 10), (9, 70, 20, 64), (40, 37, 16, 33), (130, 1
 
 @pytest.fixture(params=[0, 1, 2], ids=["portable", "avx2", "avx512"])
 def instruction_set(request: pytest.FixtureRequest) -> Iterator[None]:
-    library = compiled.library()
-    assert library is not None
-    library.recurrent_limit_isa(request.param)
-    if library.recurrent_isa() != request.param:
+    built = library.built()
+    built.recurrent_limit_isa(request.param)
+    if built.recurrent_isa() != request.param:
         pytest.skip("this processor has no such instructions")
     yield
-    library.recurrent_limit_isa(2)
+    built.recurrent_limit_isa(2)
 
 
 @pytest.fixture
 def bfloat16() -> Iterator[None]:
-    if not compiled.has_bfloat16():
+    if not library.has_bfloat16():
         pytest.skip("this machine has no AMX")
-    compiled.set_bfloat16(True)
+    library.set_bfloat16(True)
     yield
-    compiled.set_bfloat16(False)
+    library.set_bfloat16(False)
 
 
 def fitting(name: str, size: tuple[int, ...]) -> tuple[int, ...]:
@@ -75,6 +76,14 @@ def case(name: str, size: tuple[int, ...], rate: float, dtype: torch.dtype) -> d
     }
 
 
+def unroll(
+    kernel: str, memory: Memory, x: Tensor, fields: LayerState, start: Tensor
+) -> tuple[Tensor, LayerState]:
+    """The memory's only layer by this kernel."""
+    assert isinstance(memory, LayeredMemory)
+    return KERNELS[kernel].unroll(memory.cell, memory.weights(0), x, fields, start)
+
+
 def run(kernel: str, memory: Memory, given: dict[str, Tensor]) -> list[Tensor]:
     """Outputs, final fields and all gradients; the compiled kernel on two threads."""
     threads = torch.get_num_threads()
@@ -87,7 +96,7 @@ def run(kernel: str, memory: Memory, given: dict[str, Tensor]) -> list[Tensor]:
 
 def outputs_and_gradients(kernel: str, memory: Memory, given: dict[str, Tensor]) -> list[Tensor]:
     fields = (given["h"], given["c"])[: len(memory.state_type._fields)]
-    y, after = KERNELS[kernel](memory, given["x"], fields, given["start"], 0)
+    y, after = unroll(kernel, memory, given["x"], fields, given["start"])
     total = (y * given["dy"]).sum()
     for field, name in zip(after, ("dh", "dc"), strict=False):
         total = total + (field * given[name]).sum()
@@ -149,7 +158,7 @@ def test_threads_of_our_own_compute_the_same_to_the_last_bit(
     memory = make(name, SIZES[-1], torch.float32)
     given = case(name, SIZES[-1], 0.02, torch.float32)
     on_openmp = run(COMPILED[name], memory, given)
-    monkeypatch.setattr(compiled, "_openmp", lambda: None)
+    monkeypatch.setattr(library, "_openmp", lambda: None)
     for ours, theirs in zip(run(COMPILED[name], memory, given), on_openmp, strict=True):
         assert torch.equal(ours, theirs)
 
@@ -163,9 +172,9 @@ def test_in_bfloat16_the_kernel_differs_by_the_rounding_of_products(
 ) -> None:
     memory = make(name, size, torch.float32)
     given = case(name, size, 0.1, torch.float32)
-    compiled.set_bfloat16(False)
+    library.set_bfloat16(False)
     exact = run("compiled", memory, given)
-    compiled.set_bfloat16(True)
+    library.set_bfloat16(True)
     rounded = run("compiled", memory, given)
     for ours, floats in zip(rounded, exact, strict=True):
         assert (ours - floats).norm() <= 0.02 * floats.norm()
@@ -181,7 +190,7 @@ def test_in_bfloat16_a_rollouts_steps_are_the_updates_sequence(name: str) -> Non
     state = memory.initial_state(70)
     x = given["x"].detach()
     whole, _ = memory.unroll(x, state, given["start"])
-    with torch.no_grad(), compiled.frozen_weights():
+    with torch.no_grad(), library.frozen_weights():
         for t in range(len(x)):
             y, state = memory.step(x[t], state, given["start"][t])
             assert torch.equal(y, whole[t])
@@ -189,9 +198,9 @@ def test_in_bfloat16_a_rollouts_steps_are_the_updates_sequence(name: str) -> Non
 
 @needs_compiled
 def test_bfloat16_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(library, "has_bfloat16", lambda: False)
     with pytest.raises(ValueError, match="bfloat16 needs the compiled kernel and a processor with"):
-        compiled.set_bfloat16(True)
+        library.set_bfloat16(True)
 
 
 @needs_compiled
@@ -202,14 +211,14 @@ def test_a_step_on_frozen_weights_is_a_step(name: str) -> None:
     x, start = given["x"].detach(), given["start"]
     with torch.no_grad():
         for _ in range(2):  # the second time with other weights
-            assert not compiled.keeps_steps()
+            assert not library.keeps_steps()
             state, expected = memory.initial_state(5), []
             for t in range(len(x)):
                 y, state = memory.step(x[t], state, start[t])
                 expected.append(y)
             state = memory.initial_state(5)
-            with compiled.frozen_weights():
-                assert compiled.keeps_steps()
+            with library.frozen_weights():
+                assert library.keeps_steps()
                 for t in range(len(x)):
                     y, state = memory.step(x[t], state, start[t])
                     assert_close(y, expected[t])
@@ -222,7 +231,7 @@ def test_a_step_on_frozen_weights_takes_one_type_only_and_any_layout() -> None:
     memory = make("lstm", (1, 5, 3, 8), torch.float32)
     x, state = torch.randn(3, 5).t(), memory.initial_state(5)
     start = torch.tensor([True, False] * 5)[::2]
-    with torch.no_grad(), compiled.frozen_weights():
+    with torch.no_grad(), library.frozen_weights():
         y, state = memory.step(x, state, start)
         assert_close(y, memory.unroll(x.unsqueeze(0), memory.initial_state(5))[0][0])
         for number in range(2):
@@ -268,10 +277,16 @@ def test_the_compiled_kernel_stays_within_its_arrays(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (0, "clean\n"), result.stderr
 
 
+def cell_of(name: str) -> Cell:
+    memory = make_memory(name, 3, 4, 1)
+    assert isinstance(memory, LayeredMemory)
+    return memory.cell
+
+
 SERVED = [
-    pytest.param(name, kernel, marks=needs_compiled if kernel in STEPS else ())
+    (name, kernel)
     for name in (*compiled.CELLS, "rotor", "lru", "mingru", "minlstm")
-    for kernel in MEMORIES[name].kernels
+    for kernel in serving(cell_of(name), torch.zeros(1))
 ]
 
 
@@ -329,7 +344,7 @@ def test_a_second_derivative_is_right_or_refused(name: str, kernel: str) -> None
 
     def second(kernel: str) -> Tensor:
         fields = (given["h"], given["c"])[: len(memory.state_type._fields)]
-        y, _ = KERNELS[kernel](memory, given["x"], fields, given["start"], 0)
+        y, _ = unroll(kernel, memory, given["x"], fields, given["start"])
         # The gradient that comes back is a constant, and x's gradient depends on x elsewhere too.
         (first,) = torch.autograd.grad(
             y.sum() + given["x"].pow(3).sum(), given["x"], create_graph=True
@@ -350,7 +365,7 @@ def test_a_second_derivative_is_right_or_refused(name: str, kernel: str) -> None
 def test_a_rotor_whose_gate_is_saturated_has_finite_gradients(
     kernel: str, dtype: torch.dtype, forget: float
 ) -> None:
-    if kernel in STEPS and compiled.library() is None:
+    if kernel in STEPS and library.library() is None:
         pytest.skip("built without a compiler")
     size = (5, 2, 3, 4)
     memory = make("rotor", size, dtype)
@@ -364,7 +379,7 @@ def test_a_rotor_whose_gate_is_saturated_has_finite_gradients(
         assert float(expected) == 1
         given["start"][:] = False
         fields = (given["h"],)
-        _, (h,) = KERNELS[kernel](memory, given["x"], fields, given["start"], 0)
+        _, (h,) = unroll(kernel, memory, given["x"], fields, given["start"])
         size_of = [x.unflatten(-1, (-1, 2)).norm(dim=-1) for x in (h, given["h"])]
         assert_close(*size_of)
 
@@ -443,7 +458,7 @@ def test_a_scan_by_doubling_is_the_scan_in_order(steps: int, dtype: torch.dtype)
 
 
 def test_without_the_compiled_kernel_torchs_own_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled, "library", lambda: None)
+    monkeypatch.setattr(library, "library", lambda: None)
     x = torch.zeros(5, 2, 3)
     for name, expected in {
         "lstm": "insertion",
@@ -452,16 +467,26 @@ def test_without_the_compiled_kernel_torchs_own_serves(monkeypatch: pytest.Monke
         "lru": "scan",
         "rotor": "scan",
     }.items():
-        kernels = make_memory(name, 3, 4, 1).kernels
-        assert choose_kernel(kernels, x) == expected
-    assert compiled.instruction_set() == "not built"
+        assert choose_kernel(cell_of(name), x) == expected
+    assert library.instruction_set() == "not built"
 
 
 def test_the_environment_names_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.zeros(5, 2, 3)
     monkeypatch.setenv(VARIABLE, "insertion")
-    assert choose_kernel(("compiled", "insertion", "loop"), x) == "insertion"
-    assert choose_kernel(("scan", "loop"), x) == "scan"  # does not serve this one
+    assert choose_kernel(cell_of("lstm"), x) == "insertion"
+    assert choose_kernel(cell_of("mingru"), x) == "scan"  # does not serve this one
     monkeypatch.setenv(VARIABLE, "quick")
     with pytest.raises(ValueError, match="RECURRENT_RL_KERNEL is 'quick'; choose one of compiled"):
-        choose_kernel(("loop",), x)
+        choose_kernel(cell_of("lstm"), x)
+
+
+@needs_compiled
+def test_python_lays_out_the_structures_as_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = library.built().recurrent_layout().decode()
+    assert told == library.layout()
+    assert told.startswith("Sequence 208\ncell 0 8\n")
+    (path,) = Path(library.__file__).parent.glob("_sequence*")
+    monkeypatch.setattr(library, "layout", lambda: told.replace("cell 0", "cell 8"))
+    with pytest.warns(RuntimeWarning, match="was built from other sources, and is not used"):
+        assert library._load(path) is None

@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from recurrent_rl.agents.kernels import compiled
-from recurrent_rl.agents.kernels.dispatch import VARIABLE
+from recurrent_rl.agents.kernels import library
+from recurrent_rl.agents.kernels.dispatch import VARIABLE, serving
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.kernels.scan import linear_scan
-from recurrent_rl.agents.memory.cells import GRU, LSTM, RNN, TorchCell
+from recurrent_rl.agents.memory.cells import GRU, LSTM, RNN, TorchMemory
 from recurrent_rl.agents.memory.composite import GRURotor
 from recurrent_rl.agents.memory.contract import Memory
-from recurrent_rl.agents.memory.linear_cells import Rotor, TurningCell
+from recurrent_rl.agents.memory.layered import LayeredMemory
+from recurrent_rl.agents.memory.linear_cells import ComplexMemory, Rotor, rotor
 from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
 from recurrent_rl.agents.memory.states import (
     CompositeState,
@@ -31,7 +32,13 @@ from recurrent_rl.agents.memory.states import (
 
 T, B, F, H = 11, 4, 3, 6
 RECURRENT = [name for name in MEMORIES if name != "none"]
-SERVED = [(name, kernel) for name in RECURRENT for kernel in MEMORIES[name].kernels]
+SERVED = [
+    (name, kernel)
+    for name in RECURRENT
+    for memory in [make_memory(name, 1, 2, 1)]
+    if isinstance(memory, LayeredMemory)
+    for kernel in serving(memory.cell, torch.zeros(1))
+]
 GATED = ["lstm", "lstm-peephole", "gru", "gru-original", "mingru", "minlstm"]
 TORCH_LAYERS: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
@@ -129,7 +136,7 @@ def test_unroll_equals_repeated_step_in_single_precision(
 @pytest.mark.parametrize("name", list(TORCH_LAYERS))
 def test_each_episode_is_what_torch_computes_on_it_alone(name: str, layers: int) -> None:
     memory = make(name, layers)
-    assert isinstance(memory, TorchCell)
+    assert isinstance(memory, TorchMemory)
     layer = TORCH_LAYERS[name](F, H, layers).double()
     layer.load_state_dict(memory.torch_layer.state_dict())
     x, start = sequence(0.2)
@@ -236,7 +243,7 @@ def test_the_gates_are_those_the_step_uses(name: str) -> None:
 def test_weights_of_torch_layers_are_taken_over(name: str) -> None:
     layer = TORCH_LAYERS[name](F, H, 2).double()
     memory = make(name, 2)
-    assert isinstance(memory, TorchCell)
+    assert isinstance(memory, TorchMemory)
     memory.load_torch(layer)
     x, _ = sequence(0.0)
     y, _ = memory.unroll(x, memory.initial_state(B), torch.zeros(T, B, dtype=torch.bool))
@@ -303,9 +310,9 @@ def test_gates_open_at_an_episodes_first_step_where_the_input_tells_of_it(name: 
 def test_all_turning_units_hold_from_one_step_to_the_horizon(name: str) -> None:
     torch.manual_seed(0)
     memory = make_memory(name, 4, 500, 1, horizon=100)
-    assert isinstance(memory, TurningCell)
+    assert isinstance(memory, ComplexMemory)
     with torch.no_grad():
-        a, _ = memory.coefficients(torch.zeros(4), 0)
+        a, _ = memory.cell.coefficients(memory.weights(0), torch.zeros(4))
     steps = 1 / (1 - a.abs())
     assert 2 <= float(steps.min()) < 5
     assert 95 < float(steps.max()) <= 100.1
@@ -326,11 +333,11 @@ def test_what_was_seen_at_a_lag_can_be_read_off_turning_units_before_training(
 ) -> None:
     torch.manual_seed(0)
     memory = make_memory(name, 1, 128, 1, horizon=64)
-    assert isinstance(memory, TurningCell)
+    assert isinstance(memory, ComplexMemory)
     x = torch.randn(1500, 4, 1)
     with torch.no_grad():
-        a, b = memory.coefficients(x, 0)
-        states = memory.to_state(linear_scan(a, b, torch.zeros_like(b[0])))
+        a, b = memory.cell.coefficients(memory.weights(0), x)
+        states = memory.cell.to_state(linear_scan(a, b, torch.zeros_like(b[0])))
     # A linear map to the input 24 steps before, fitted on one half and tried on the other.
     seen, wanted = (y.double().flatten(0, 1) for y in (states[300:], x[276:-24]))
     half = len(seen) // 2
@@ -349,11 +356,11 @@ def test_a_rotor_turned_back_gives_what_it_was_given_in_reverse() -> None:
         bias.zero_()
         bias[6:9] = 30.0  # keep all
         weight[9:] = 30.0  # turn as the input's sign says
-        h = memory.from_state(torch.randn(1, 6))
+        h = memory.cell.from_state(torch.randn(1, 6))
         first = h.clone()
         states = []
         for sign in (1.0, 1.0, 1.0, -1.0, -1.0, -1.0):
-            a, b = memory.coefficients(torch.full((1, 1), sign), 0)
+            a, b = rotor(memory.weights(0), torch.full((1, 1), sign))
             states.append(h)
             h = a * h + b
     assert_close(h, first)
@@ -397,7 +404,7 @@ def test_an_empty_batch_has_empty_outputs_and_gradients_of_zero(name: str) -> No
     assert y.shape == (T, 0, memory.output_size)
     y.sum().backward()
     assert all(p.grad is None or (p.grad == 0).all() for p in memory.parameters())
-    with torch.no_grad(), compiled.frozen_weights():
+    with torch.no_grad(), library.frozen_weights():
         assert memory.step(x[0], memory.initial_state(0))[0].shape == (0, memory.output_size)
 
 
@@ -426,7 +433,7 @@ def test_states_are_selected_joined_and_reset_by_stream() -> None:
     chosen = select_state(state, torch.tensor([2, 0]))
     assert isinstance(chosen, LSTMState)
     assert chosen.h[0].tolist() == [[4, 5], [0, 1]]
-    both = cat_states([state, chosen], dim=1)
+    both = cat_states([state, chosen])
     assert isinstance(both, LSTMState)
     assert both.h.shape == (1, 5, 2)
     fresh = reset_state(state, torch.tensor([False, True, False]))
@@ -457,7 +464,7 @@ def test_an_input_and_a_state_of_another_type_than_the_weights_are_refused(name:
     x, start = sequence(0.2)
     with pytest.raises(MemoryInputError, match="float64 on cpu"):
         memory.unroll(x, state, start)
-    with torch.no_grad(), compiled.frozen_weights():
+    with torch.no_grad(), library.frozen_weights():
         for _ in range(2):
             with pytest.raises(MemoryInputError, match="float64 on cpu"):
                 memory.step(x[0], state, start[0])

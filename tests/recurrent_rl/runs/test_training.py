@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from recurrent_rl.agents.actor_critic import AgentConfig
-from recurrent_rl.agents.kernels import compiled
+from recurrent_rl.agents.kernels import library
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.collector import Collector
 from recurrent_rl.config import EnvConfig, TrainConfig
@@ -89,12 +89,12 @@ def test_the_default_threads_leave_the_weights_as_they_are_on_one(
 def test_a_precision_that_the_machine_has_not_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiled, "has_bfloat16", lambda: False)
+    monkeypatch.setattr(library, "has_bfloat16", lambda: False)
     with pytest.raises(UserError, match=r"needs .* AMX on Linux; .* Use float32"):
         Trainer(config(tmp_path, precision="bfloat16"))
 
 
-@pytest.mark.skipif(not compiled.has_bfloat16(), reason="this machine has no AMX")
+@pytest.mark.skipif(not library.has_bfloat16(), reason="this machine has no AMX")
 def test_in_bfloat16_rollout_and_update_compute_the_same(tmp_path: Path) -> None:
     trainer = Trainer(config(tmp_path, precision="bfloat16"))
     errors = [trainer.iterate()["memory/first_ratio_error"] for _ in range(3)]
@@ -496,8 +496,8 @@ def process_settings() -> tuple[Any, ...]:
     assert isinstance(state, dict)
     return (
         torch.get_num_threads(),
-        compiled._threads,
-        compiled._bfloat16,
+        library._threads,
+        library._bfloat16,
         random.getstate(),
         state["state"]["key"].tolist(),
         state["state"]["pos"],
@@ -509,7 +509,7 @@ def process_settings() -> tuple[Any, ...]:
 def test_a_run_leaves_the_process_as_it_was(tmp_path: Path, seed_globals: bool) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    compiled.set_num_threads(3)
+    library.set_num_threads(3)
     try:
         before = process_settings()
         settings = config(tmp_path, threads=1)
@@ -530,7 +530,7 @@ def test_a_run_leaves_the_process_as_it_was(tmp_path: Path, seed_globals: bool) 
         assert process_settings() == before
     finally:
         torch.set_num_threads(threads)
-        compiled.set_num_threads(None)
+        library.set_num_threads(None)
 
 
 def test_environments_that_draw_from_the_global_generators_repeat_where_asked(

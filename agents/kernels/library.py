@@ -1,0 +1,265 @@
+"""The kernels built from C: loaded, held to the layout they were built with, and their threads.
+
+`csrc/sequence.c` is an optional extension: built at installation where there is a C compiler, and
+never needed. It is called through ctypes with plain pointers, for float32 and float64 on a CPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from recurrent_rl.agents.kernels.safeguards import MemoryInputError
+
+MIN_WORK = 4_000_000
+"""Fewer multiplications than this (those of one block of weights) are not worth a second thread."""
+
+FLOAT, DOUBLE, BFLOAT16 = range(3)
+
+_threads: int | None = None
+_bfloat16 = False
+
+
+class Sequence(ctypes.Structure):
+    """`Sequence` in sequence.c, which says what each field is."""
+
+    _fields_ = (
+        *((name, ctypes.c_long) for name in ("cell", "precision", "threads", "packed")),
+        *((name, ctypes.c_long) for name in ("steps", "batch", "inputs", "units")),
+        *((name, ctypes.c_void_p) for name in ("x", "start", "h0", "c0", "w", "u", "b", "d")),
+        *((name, ctypes.c_void_p) for name in ("peephole", "y", "c_end", "saved", "shared")),
+        *((name, ctypes.c_void_p) for name in ("dy", "dc_end", "dx", "dh0", "dc0")),
+    )
+
+
+class Rotor(ctypes.Structure):
+    """`Rotor` in sequence.c, which says what each field is."""
+
+    _fields_ = (
+        *((name, ctypes.c_long) for name in ("precision", "threads", "steps", "batch", "units")),
+        *((name, ctypes.c_void_p) for name in ("input", "theta", "start", "h0", "h")),
+        *((name, ctypes.c_void_p) for name in ("dh", "dinput", "dtheta", "dh0")),
+    )
+
+
+FUNCTIONS: dict[str, tuple[list[Any], Any]] = {
+    "recurrent_layout": ([], ctypes.c_char_p),
+    "recurrent_isa": ([], ctypes.c_int),
+    "recurrent_limit_isa": ([ctypes.c_int], None),
+    "recurrent_has_bfloat16": ([], ctypes.c_int),
+    "recurrent_sizes": ([ctypes.c_void_p, ctypes.c_void_p], None),
+    "recurrent_run": ([ctypes.c_void_p, ctypes.c_void_p], None),
+    "rotor_run": ([ctypes.c_void_p, ctypes.c_void_p], None),
+    "rotor_shares": ([ctypes.c_long], ctypes.c_long),
+}
+"""What is called in C: types of the arguments and of the result."""
+
+
+def layout() -> str:
+    """Size of each structure, place and size of each field, as `recurrent_layout` tells them."""
+    told = ""
+    for structure in (Sequence, Rotor):
+        told += f"{structure.__name__} {ctypes.sizeof(structure)}\n"
+        for name, *_ in structure._fields_:
+            field = getattr(structure, name)
+            told += f"{name} {field.offset} {field.size}\n"
+    return told
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled kernels, or None where they were not built, or from other sources than these."""
+    for suffix in EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name(f"_sequence{suffix}")
+        if path.is_file():
+            return _load(path)
+    return None
+
+
+def _load(path: Path) -> ctypes.CDLL | None:
+    """The library in this file, with its functions' types told to ctypes."""
+    found = ctypes.CDLL(str(path))
+    fits = all(hasattr(found, name) for name in FUNCTIONS)
+    if fits:
+        for name, (arguments, result) in FUNCTIONS.items():
+            function = getattr(found, name)
+            function.argtypes, function.restype = arguments, result
+        fits = found.recurrent_layout().decode() == layout()
+    if not fits:
+        warnings.warn(
+            f"{path.name} was built from other sources, and is not used: training is several times "
+            "slower without it. Install again: pip install -e .",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return found if fits else None
+
+
+def built() -> ctypes.CDLL:
+    """The compiled kernels, where they are known to be there."""
+    found = library()
+    assert found is not None
+    return found
+
+
+def instruction_set() -> str:
+    """What the kernels compute with here: `AVX-512`, `AVX2`, `portable`, or `not built`."""
+    found = library()
+    return "not built" if found is None else ("portable", "AVX2", "AVX-512")[found.recurrent_isa()]
+
+
+def can_read(x: Tensor) -> bool:
+    """Whether the kernels are here, and take such an input."""
+    return (
+        library() is not None
+        and x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+    )
+
+
+# ------------------------------------------------------------------------------------ threads
+
+
+def set_num_threads(threads: int | None) -> int | None:
+    """Let the kernels compute on so many threads; None: on as many as torch does.
+
+    Their results are the same to the last bit on any number of them.
+
+    Returns:
+        As it was before.
+    """
+    global _threads
+    before, _threads = _threads, threads
+    return before
+
+
+def threads_for(work: int) -> int:
+    """How many threads so many multiplications are worth."""
+    return 1 if work < MIN_WORK else _threads or torch.get_num_threads()
+
+
+@cache
+def _openmp() -> ctypes.c_void_p | None:
+    """GOMP_parallel of the OpenMP that torch computes with, where that has this entry."""
+    try:
+        return ctypes.cast(ctypes.CDLL(None).GOMP_parallel, ctypes.c_void_p)
+    except (AttributeError, OSError, TypeError):  # another OpenMP, or none
+        return None
+
+
+def openmp_of_torch() -> ctypes.c_void_p | None:
+    """What the threads come from: torch's OpenMP where that has several, else our own."""
+    return _openmp() if torch.get_num_threads() > 1 else None
+
+
+# ---------------------------------------------------------------------------------- precision
+
+
+def has_bfloat16() -> bool:
+    """Whether products of bfloat16 numbers can be taken here: AMX on Linux."""
+    found = library()
+    return found is not None and bool(found.recurrent_has_bfloat16())
+
+
+def set_bfloat16(on: bool) -> bool:
+    """Let the kernels round the factors of products to bfloat16, where the input is float32.
+
+    Sums, states and all else stay float32.
+
+    Returns:
+        As it was before.
+
+    Raises:
+        ValueError: the processor or the system has no AMX, or the kernels were not built.
+    """
+    global _bfloat16
+    if on and not has_bfloat16():
+        raise ValueError(
+            "bfloat16 needs the compiled kernel and a processor with AMX on Linux; here the "
+            f"kernel is {instruction_set()}. Use float32."
+        )
+    before, _bfloat16 = _bfloat16, on
+    return before
+
+
+def precision_of(x: Tensor) -> int:
+    """The number type of a pass over such an input, as C enumerates them."""
+    return DOUBLE if x.dtype is torch.float64 else BFLOAT16 if _bfloat16 else FLOAT
+
+
+# -------------------------------------------------------------------------------------- steps
+
+
+class _Kept(threading.local):
+    """What a thread of Python keeps between steps; None outside `frozen_weights`."""
+
+    steps: dict[tuple[Any, ...], Any] | None = None
+
+
+_kept = _Kept()
+
+
+@contextmanager
+def frozen_weights() -> Iterator[None]:
+    """Take it that no weight changes inside: what a step needs of them is made once for many steps.
+
+    A single step is then worth a compiled kernel, where there is one; else this does nothing.
+    """
+    before, _kept.steps = _kept.steps, {}
+    try:
+        yield
+    finally:
+        _kept.steps = before
+
+
+def keeps_steps() -> bool:
+    """Whether a single step is worth a kernel: inside `frozen_weights`, without gradients.
+
+    Getting ready for a whole sequence costs more than a step.
+    """
+    return _kept.steps is not None and not torch.is_grad_enabled()
+
+
+def kept_steps() -> dict[tuple[Any, ...], Any]:
+    """What was made ready for steps, by whatever tells such steps apart; where `keeps_steps`."""
+    assert _kept.steps is not None
+    return _kept.steps
+
+
+# ------------------------------------------------------------------------------------- inputs
+
+
+def dense(tensor: Tensor) -> Tensor:
+    """The tensor as C reads it: its numbers in order, none of them still to be negated."""
+    tensor = tensor.contiguous()
+    return tensor.resolve_neg() if tensor.is_neg() else tensor
+
+
+def check_weight(name: str, weight: Tensor, shape: tuple[int, ...], x: Tensor) -> None:
+    """Refuse a weight beyond whose end C would read, or whose numbers it would take for others.
+
+    Args:
+        name: of the weight.
+        weight: the weight.
+        shape: that it must have.
+        x: an input, which has been checked: of the type and on the device it must have.
+
+    Raises:
+        MemoryInputError: it is otherwise.
+    """
+    if weight.shape != shape or weight.dtype is not x.dtype or weight.device != x.device:
+        raise MemoryInputError(
+            f"{name} is {list(weight.shape)}, {weight.dtype} on {weight.device}; expected "
+            f"{list(shape)}, {x.dtype} on {x.device}. memory.to(...) brings all weights to one "
+            "type and device."
+        )
