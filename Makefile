@@ -29,9 +29,10 @@ train: $(INSTALLED)  ## Train an agent on RepeatPrevious-Easy, then evaluate it 
 test: $(INSTALLED)  ## Run the default test suite
 	$(BIN)/pytest -n auto $(ARGS)
 
-lint: $(INSTALLED)  ## Check style and formatting
+lint: $(INSTALLED)  ## Check style, formatting and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 types: $(INSTALLED)  ## Check types
 	$(BIN)/mypy
