@@ -1,8 +1,8 @@
 """Learning under partial observability beside the best published recurrent results.
 
-    python benchmarks/published.py                          # all rows, then the table
-    python benchmarks/published.py --tasks RepeatPrevious   # some: tasks, or their beginnings
-    python benchmarks/published.py --table                  # the table of what there is
+    python benchmarks/learning/published.py  # all rows, then the table
+    python benchmarks/learning/published.py --tasks RepeatPrevious  # some tasks, by their beginnings
+    python benchmarks/learning/published.py --table  # the table of what there is
 
 The runs are those of `recurrent-rl benchmark popgym` and `recurrent-rl benchmark control`, with one
 recipe: the defaults. Where a task is also run with settings of its own (`PRESETS`), the table shows

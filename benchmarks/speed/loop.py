@@ -1,7 +1,7 @@
 """What the training loop costs beside the arithmetic: acting, environments, logging, shared cores.
 
-    python benchmarks/loop.py                       # about five minutes; prints Markdown
-    python benchmarks/loop.py --only acting profile
+    python benchmarks/speed/loop.py  # about five minutes; prints Markdown
+    python benchmarks/speed/loop.py --only acting profile
 
 Contenders of a comparison run in turn, several rounds, and the ratios are taken within a round.
 """

@@ -1,7 +1,7 @@
 """The defaults on environments that they were not chosen on, beside sb3-contrib's RecurrentPPO.
 
-    python benchmarks/untuned.py            # all runs, then the table
-    python benchmarks/untuned.py --table    # the table of the runs there are
+    python benchmarks/learning/untuned.py  # all runs, then the table
+    python benchmarks/learning/untuned.py --table  # the table of the runs there are
 
 Acrobot-v1 and LunarLander-v3 without velocities, the same number of steps, everyone's defaults;
 needs `pip install -e ".[box2d,plot]"`. Ours are the runs of `recurrent-rl benchmark untuned`; the
@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from jobs import ROOT, arguments, do, read_rows, suite_jobs
-from peers import RUNNERS, python_of, set_up
 
 from recurrent_rl.experiments.comparison import (
     Cell,
@@ -34,6 +33,9 @@ from recurrent_rl.runs.evaluation import WAYS
 
 SUITE = SUITES["untuned"]
 PEER = "sb3-contrib RecurrentPPO"
+sys.path.append(str(ROOT / "benchmarks" / "peers"))
+from peers import RUNNERS, python_of, set_up  # noqa: E402
+
 RESULTS = ROOT / "benchmarks" / "results" / "untuned.jsonl"
 
 Row = dict[str, Any]

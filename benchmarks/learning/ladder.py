@@ -1,7 +1,7 @@
 """How far each memory remembers, and why: return by horizon beside the gradient by lag.
 
-    python benchmarks/ladder.py            # all runs, then the table and docs/ladder.png
-    python benchmarks/ladder.py --table    # those of the runs there are
+    python benchmarks/learning/ladder.py  # all runs, then the table and docs/ladder.png
+    python benchmarks/learning/ladder.py --table  # those of the runs there are
 
 The runs are those of `recurrent-rl benchmark ladder`. Left, the return over the horizon: 0 is
 guessing, 1 is every bit right. Right, from the same runs, how much of the gradient of a step's loss

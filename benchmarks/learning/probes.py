@@ -1,7 +1,7 @@
 """What each memory can be taught, without reinforcement learning: to delay, to reverse, to count.
 
-    python benchmarks/probes.py                          # every memory on every probe
-    python benchmarks/probes.py --memories gru rotor     # some
+    python benchmarks/learning/probes.py  # every memory on every probe
+    python benchmarks/learning/probes.py --memories gru rotor  # some
 
 Cross-entropy on the right answer at each step, by Adam, on fresh random sequences; what is printed
 is the share of right answers in the last tenth of the updates. It tells within seconds whether a
@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, layer_norm, linear, one_hot
 
+from recurrent_rl.agents.kernels.cell import GatedCell, GatedWeights, LayerState
 from recurrent_rl.agents.memory.cells import GRU, RNN
-from recurrent_rl.agents.memory.contract import Memory
+from recurrent_rl.agents.memory.layered import LayeredMemory
 from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
-from recurrent_rl.agents.memory.states import LayerState
 from recurrent_rl.process import computing, keep_freed_memory
 
 COPIES = 32
@@ -29,26 +29,30 @@ NOT_ASKED = -100  # what cross_entropy leaves out
 Batch = tuple[Tensor, Tensor]  # inputs [T, B, F], answers [T, B]
 
 
-class LayerNormGRU(GRU):
-    """A GRU whose sums W x and U h are normalised over the units (Ba et al. 2016, section 3.1).
+def layer_norm_gru(
+    weights: GatedWeights, x: Tensor, state: LayerState
+) -> tuple[LayerState, tuple[Tensor, ...]]:
+    """The equations of `cells.gru` with W x and U h normalised over the units.
 
-    The normalisation has no scale or shift of its own; the biases are added after it.
+    (Ba et al. 2016, section 3.1.) The normalisation has no scale or shift of its own; the biases
+    are added after it.
     """
-
-    kernels = ("loop",)
-
-    def step_layer(self, x: Tensor, fields: LayerState, layer: int) -> tuple[Tensor, LayerState]:
-        w, u, b, d = self.torch_weights(layer)
-        (h,) = fields
-        rows = [3 * self.hidden_size]
-        r_x, z_x, n_x = (layer_norm(linear(x, w), rows) + b).chunk(3, -1)
-        r_h, z_h, n_h = (layer_norm(linear(h, u), rows) + d).chunk(3, -1)
-        r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
-        h = (1 - z) * torch.tanh(n_x + r * n_h) + z * h
-        return h, (h,)
+    w, u, b, d = weights.of_torch()
+    (h,) = state
+    rows = [len(w)]
+    r_x, z_x, n_x = (layer_norm(linear(x, w), rows) + b).chunk(3, -1)
+    r_h, z_h, n_h = (layer_norm(linear(h, u), rows) + d).chunk(3, -1)
+    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+    return ((1 - z) * torch.tanh(n_x + r * n_h) + z * h,), (r, z)
 
 
-class XavierRecurrent(Memory):
+class LayerNormGRU(GRU):
+    """A GRU with normalised sums, which only the loop can unroll."""
+
+    cell = GatedCell("gru-layer-norm", layer_norm_gru)
+
+
+class XavierRecurrent(LayeredMemory):
     """Recurrent weights drawn as the input weights are (Glorot and Bengio 2010), not orthogonal."""
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:

@@ -1,8 +1,8 @@
 """What makes recurrent PPO learn: one change at a time to the defaults, on four tasks.
 
-    python benchmarks/study.py                      # all runs, then the table and docs/study.png
-    python benchmarks/study.py --only memory lambda # some changes: names or their beginnings
-    python benchmarks/study.py --table              # those of the runs there are
+    python benchmarks/learning/study.py  # all runs, then the table and docs/study.png
+    python benchmarks/learning/study.py --only memory lambda  # some changes, by their beginnings
+    python benchmarks/learning/study.py --table  # those of the runs there are
 
 The tasks are those of `recurrent-rl benchmark memory`, with fewer steps. Shown is the mean return
 over the whole training, so that what learns sooner stands higher. The runs are in runs/study:

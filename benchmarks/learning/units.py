@@ -1,7 +1,7 @@
 """Whether learning depends on the reward's unit, and what the critic's first weights do to it.
 
-    python benchmarks/units.py            # all rows that are not there, then the tables
-    python benchmarks/units.py --table    # the tables of the rows there are
+    python benchmarks/learning/units.py  # all rows that are not there, then the tables
+    python benchmarks/learning/units.py --table  # the tables of the rows there are
 
 Two starts of the critic's last layer: zero, as it is, and orthogonal of gain 1, as it was. First
 RepeatPrevious-Easy with its rewards times 1e-6 to 1e6, then the tasks of `study.py` with their own

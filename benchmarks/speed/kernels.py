@@ -1,6 +1,6 @@
 """How fast the kernels that unroll a memory are, forward and backward, against the peak.
 
-    python benchmarks/kernels.py            # about five minutes; prints Markdown
+    python benchmarks/speed/kernels.py  # about five minutes; prints Markdown
 
 One layer of 128 units fed by 128 features. Every figure is a median over rounds in which all
 contenders run in turn, so that they share whatever else the machine does. The peak is that of

@@ -1,14 +1,14 @@
 """Recurrent PPO side by side: this library and others, the same work in turn.
 
-    python benchmarks/peers.py                   # everything, then the tables
-    python benchmarks/peers.py --setup-only      # only the peers' environments
-    python benchmarks/peers.py --table           # the tables of the rows there are
-    python benchmarks/peers.py --only recurrent_rl rl_games
+    python benchmarks/peers/peers.py  # everything, then the tables
+    python benchmarks/peers/peers.py --setup-only  # only the peers' environments
+    python benchmarks/peers/peers.py --table  # the tables of the rows there are
+    python benchmarks/peers/peers.py --only recurrent_rl rl_games
 
 The work: CartPole without velocities, an LSTM of 128 units after 128 tanh units, rollouts of 128
 steps, 4 epochs of 4 minibatches; 16 copies, 64 copies, and each contender with as many copies as
 make it fastest. Everyone steps the same Python environment through SyncVectorEnv, then the fastest
-environment it can use. What a contender does otherwise stands in its runner, in peer_runners/.
+environment it can use. What a contender does otherwise stands in its runner, in runners/.
 
 Each peer has a virtual environment of its own under runs/peers/. First, each contender tries one
 and two threads and keeps the faster. Then come the speed rounds: in each, every contender runs
@@ -35,8 +35,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-RUNNERS = ROOT / "benchmarks" / "peer_runners"
+ROOT = Path(__file__).resolve().parents[2]
+RUNNERS = ROOT / "benchmarks" / "peers" / "runners"
 RESULTS = ROOT / "benchmarks" / "results" / "peers.jsonl"
 WORK = ROOT / "runs" / "peers"
 

@@ -1,7 +1,7 @@
 """What memory is worth: four tasks without memory and with each of four, and what resetting costs.
 
-    python benchmarks/memory.py            # all runs, then the table and docs/learning_curve.png
-    python benchmarks/memory.py --table    # the table and the picture of the rows there are
+    python benchmarks/learning/memory.py  # all runs, then the table and docs/learning_curve.png
+    python benchmarks/learning/memory.py --table  # the table and the picture of the rows there are
 
 The runs are those of `recurrent-rl benchmark memory`. Finished runs leave a line each in
 benchmarks/results/memory.jsonl, with a curve thinned to 100 points: table and picture are made of

@@ -1,12 +1,12 @@
 """Six contracts that recurrent reinforcement learning libraries break, checked in each.
 
-    python benchmarks/conformance.py                     # what is not there yet, then the table
-    python benchmarks/conformance.py --table             # the table of the rows there are
-    python benchmarks/conformance.py --only skrl         # this library
-    python benchmarks/conformance.py --only skrl --again # and anew where there is a row
+    python benchmarks/peers/conformance.py  # what is not there yet, then the table
+    python benchmarks/peers/conformance.py --table  # the table of the rows there are
+    python benchmarks/peers/conformance.py --only skrl  # this library
+    python benchmarks/peers/conformance.py --only skrl --again  # and anew where there is a row
 
-What each contract says and how it is checked stands in peer_runners/contracts.py and
-docs/conformance.md; how a library is trained, saved and asked, in peer_runners/NAME_contracts.py.
+What each contract says and how it is checked stands in runners/contracts.py and
+docs/conformance.md; how a library is trained, saved and asked, in runners/NAME_contracts.py.
 The peers' environments are those of peers.py. Each finding is one line of
 benchmarks/results/conformance.jsonl, with the figure that was measured.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 import peers
 from peers import RUNNERS, Row, RunError, tell
 
-RESULTS = Path(__file__).resolve().parent / "results" / "conformance.jsonl"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "conformance.jsonl"
 LIBRARIES = {
     "recurrent_rl": "recurrent-rl",
     "sb3_contrib": "sb3-contrib",

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 # Last on the path: the repository also has folders named envs and agents.
-sys.path.append(str(Path(__file__).resolve().parents[2]))
+sys.path.append(str(Path(__file__).resolve().parents[3]))
 
 import gymnasium as gym
 import numpy as np

@@ -12,7 +12,7 @@ from recurrent_rl.experiments.benchmark import Job, plan, run_all
 from recurrent_rl.experiments.suites import SUITES
 from recurrent_rl.process import available_cores
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def arguments(description: str | None, seeds: int, episodes: int) -> argparse.ArgumentParser:
