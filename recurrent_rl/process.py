@@ -20,6 +20,8 @@ from recurrent_rl.seeding import Stream, number
 def computing(threads: int = 0, precision: str = "float32") -> Iterator[None]:
     """Compute with so many threads and in this precision; afterwards all is as it was before.
 
+    Large blocks of memory are kept for the next step meanwhile, by `keeping_freed_memory`.
+
     Args:
         threads: of PyTorch and of the memory's kernel; 0 is one and all cores.
         precision: of the memory's kernel, `TrainConfig.precision`.
@@ -35,7 +37,8 @@ def computing(threads: int = 0, precision: str = "float32") -> Iterator[None]:
     of_kernel = library.set_num_threads(threads or available_cores())
     _set_torch_threads(threads or 1)
     try:
-        yield
+        with keeping_freed_memory():
+            yield
     finally:
         _set_torch_threads(of_torch)
         library.set_num_threads(of_kernel)
@@ -47,18 +50,46 @@ def _set_torch_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def keep_freed_memory() -> None:
-    """Have the C library keep large blocks once freed, for the process, where it is glibc.
+# Parameters of mallopt, as in <malloc.h>: while a run computes, and glibc's own values.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_KEEPING = {_TRIM_THRESHOLD: 2**31 - 1, _MMAP_THRESHOLD: 2**30}
+_GLIBCS_OWN = {_TRIM_THRESHOLD: 128 * 1024, _MMAP_THRESHOLD: 128 * 1024}
+_keeping = 0
+
+
+@contextmanager
+def keeping_freed_memory() -> Iterator[None]:
+    """Have the C library keep large blocks once freed, where it is glibc; for the whole process.
 
     It would hand them back, and each minibatch would pay for the page faults of fresh ones.
+    Afterwards the thresholds are glibc's own again, and what it kept is handed back. Where the
+    environment sets one (MALLOC_TRIM_THRESHOLD_ and the like), nothing is changed.
     """
+    global _keeping
+    _keeping += 1
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        if _keeping == 1:
+            _set_malloc(_KEEPING)
+        yield
+    finally:
+        _keeping -= 1
+        if not _keeping:
+            _set_malloc(_GLIBCS_OWN)
+
+
+def _set_malloc(thresholds: dict[int, int]) -> None:
+    """Set these, unless the user did or it is another C library."""
+    if any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return
+    try:
+        libc = ctypes.CDLL(None)
+        mallopt, trim = libc.mallopt, libc.malloc_trim
     except (AttributeError, OSError, TypeError):  # another C library
         return
-    mmap_threshold, trim_threshold = -3, -1  # as in <malloc.h>
-    mallopt(mmap_threshold, 2**30)
-    mallopt(trim_threshold, 2**31 - 1)
+    for parameter, value in thresholds.items():
+        mallopt(parameter, value)
+    if thresholds is _GLIBCS_OWN:
+        trim(0)
 
 
 def available_cores() -> int:

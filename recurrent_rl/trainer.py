@@ -17,7 +17,7 @@ from recurrent_rl.config import TrainConfig
 from recurrent_rl.diagnostics import look_inside
 from recurrent_rl.errors import UserError
 from recurrent_rl.ppo import check_finite, update
-from recurrent_rl.process import computing, keep_freed_memory, pick_device
+from recurrent_rl.process import computing, pick_device
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.seeding import Stream, generator, number
 from recurrent_rl.vectorize import longest_episode, make_vector_env
@@ -39,7 +39,6 @@ class Trainer:
         if not (config.num_steps and config.num_envs):
             config = config.sized(longest_episode(config.env_id, config.env))
         self.config = config
-        keep_freed_memory()
         self.device = pick_device(config.device)
         self.iteration = 0
         self.mid_rollout = False

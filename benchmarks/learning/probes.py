@@ -21,7 +21,7 @@ from recurrent_rl.agents.kernels.cell import GatedCell, GatedWeights, LayerState
 from recurrent_rl.agents.memory.cells import GRU, RNN
 from recurrent_rl.agents.memory.layered import LayeredMemory
 from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
-from recurrent_rl.process import computing, keep_freed_memory
+from recurrent_rl.process import computing
 
 COPIES = 32
 NOT_ASKED = -100  # what cross_entropy leaves out
@@ -143,7 +143,6 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=600)
     parser.add_argument("--threads", type=int, default=0)
     asked = parser.parse_args()
-    keep_freed_memory()
     print("| memory | " + " | ".join(PROBES) + " |")
     print("|---|" + "---|" * len(PROBES))
     for name in asked.memories:

@@ -1,7 +1,7 @@
 """Learning under partial observability beside the best published recurrent results.
 
     python benchmarks/learning/published.py  # all rows, then the table
-    python benchmarks/learning/published.py --tasks RepeatPrevious  # some tasks, by their beginnings
+    python benchmarks/learning/published.py --tasks RepeatPrevious  # tasks that begin so
     python benchmarks/learning/published.py --table  # the table of what there is
 
 The runs are those of `recurrent-rl benchmark popgym` and `recurrent-rl benchmark control`, with one

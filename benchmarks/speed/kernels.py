@@ -25,7 +25,7 @@ from recurrent_rl.agents.kernels.dispatch import KERNELS, choose_kernel, serving
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.layered import LayeredMemory
 from recurrent_rl.agents.memory.registry import make_memory
-from recurrent_rl.process import available_cores, keep_freed_memory
+from recurrent_rl.process import available_cores, keeping_freed_memory
 
 STEPS, SIZE = 128, 128
 STDERR = Console(stderr=True)
@@ -182,15 +182,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    keep_freed_memory()
-    times = in_turn(peak_runs(), arguments.rounds)
+    with keeping_freed_memory():
+        measure(arguments.batches, arguments.threads, arguments.rounds)
+
+
+def measure(batches: list[int], threads: int, rounds: int) -> None:
+    times = in_turn(peak_runs(), rounds)
     print(
-        f"Peak {peak(times) / 1e9:.0f} GFLOP/s on {arguments.threads} threads "
+        f"Peak {peak(times) / 1e9:.0f} GFLOP/s on {threads} threads "
         f"(F.linear {2 * 2048**3 / times['peak linear'] / 1e9:.0f}); compiled kernel: "
         f"{library.instruction_set()}; torch {torch.__version__}.\n"
     )
-    at_all_reset_rates(arguments.batches, arguments.rounds)
-    growth(max(3, arguments.rounds // 3))
+    at_all_reset_rates(batches, rounds)
+    growth(max(3, rounds // 3))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.progress import track
 
 import recurrent_rl.envs as envs
-from recurrent_rl import trainer
+from recurrent_rl import process, trainer
 from recurrent_rl.agents import ActorCritic, AgentConfig, Policy, load_policy
 from recurrent_rl.agents.kernels import compiled, frozen_weights, library
 from recurrent_rl.agents.kernels.dispatch import VARIABLE, serving
@@ -72,9 +72,9 @@ def acting() -> None:
         agent = ActorCritic(*spaces, AgentConfig(memory=memory, previous_action=False))
         actor = Policy(agent).actor(deterministic=False, seed=0)
         observation = np.zeros(2, np.float32)
-        with trainer.computing(threads=1):
+        with process.computing(threads=1):
             times = [best_of(lambda a=actor, o=observation: a.act(o), 2000)]  # type: ignore[misc]
-        with trainer.computing():
+        with process.computing():
             for batch in (16, 64, 256):
                 with frozen_weights():
                     times.append(best_of(rollout_step(agent, batch), 500))

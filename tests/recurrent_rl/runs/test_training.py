@@ -1,6 +1,7 @@
 """Training runs: reproducible, resumable weight for weight, and safe when they end early."""
 
 import contextlib
+import ctypes
 import dataclasses
 import json
 import os
@@ -531,6 +532,41 @@ def test_a_run_leaves_the_process_as_it_was(tmp_path: Path, seed_globals: bool) 
     finally:
         torch.set_num_threads(threads)
         library.set_num_threads(None)
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="not glibc")
+def test_a_run_leaves_the_allocator_as_it_was(tmp_path: Path) -> None:
+    code = """
+import ctypes, sys
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.process import computing
+from recurrent_rl.runs.training import train
+
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks rest".split()] + [
+        (f"more{i}", ctypes.c_size_t) for i in range(5)
+    ]
+
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype, libc.malloc.restype = Info, ctypes.c_void_p
+
+def is_mapped():
+    before = libc.mallinfo2().hblks
+    libc.malloc(ctypes.c_size_t(64 * 2**20))
+    return libc.mallinfo2().hblks > before
+
+with computing():
+    assert not is_mapped()
+assert is_mapped()
+config = TrainConfig("recurrent_rl/TMaze-v0", total_timesteps=64, num_envs=4, num_steps=8,
+                     eval_episodes=0, log_dir=sys.argv[1])
+train(config, progress=False)
+assert is_mapped()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_environments_that_draw_from_the_global_generators_repeat_where_asked(
