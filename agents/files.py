@@ -23,6 +23,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from recurrent_rl.agents.errors import UserError
+
 _KIND, _VERSION, _DIGEST = "kind", "format_version", "sha256"
 _LENGTH_BYTES = 8  # a safetensors file begins with the length of its JSON header
 _MOST_TENSORS = 100_000
@@ -33,11 +35,11 @@ _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticErr
 """What reading JSON of the wrong form raises: no text, too deep, other types than expected."""
 
 
-class PolicyFileError(ValueError):
+class PolicyFileError(UserError):
     """A policy or checkpoint file is missing, damaged, of a newer format or of another kind."""
 
 
-class NonFiniteError(ValueError):
+class NonFiniteError(UserError):
     """What was to be saved holds NaN or infinity."""
 
 
@@ -55,7 +57,7 @@ def refuse_nonfinite(tensors: Mapping[str, Tensor]) -> None:
             )
 
 
-class FileWriteError(ValueError):
+class FileWriteError(UserError):
     """A file cannot be written; what stood under its name before is untouched."""
 
 

@@ -27,10 +27,7 @@ def computing(threads: int = 0, precision: str = "float32") -> Iterator[None]:
     Raises:
         UserError: the machine has not the precision.
     """
-    try:
-        bfloat16 = compiled.set_bfloat16(precision == "bfloat16")
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    bfloat16 = compiled.set_bfloat16(precision == "bfloat16")
     of_torch = torch.get_num_threads()
     of_kernel = compiled.set_num_threads(threads or available_cores())
     _set_torch_threads(threads or 1)

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.kernels import compiled, compiled_rotor, insertion, loop, scan
 from recurrent_rl.agents.memory.states import LayerState
 
@@ -66,11 +67,14 @@ def choose_kernel(names: tuple[str, ...], x: Tensor) -> str:
         names: of kernels that serve the memory, best first.
         x: the input, `[T, B, F]` or `[B, F]`. Where it is empty the loop is taken, which needs no
             care for that.
+
+    Raises:
+        UserError: the environment asks for a kernel that there is not.
     """
     wanted = os.environ.get(VARIABLE)
     if wanted:
         if wanted not in KERNELS:
-            raise ValueError(
+            raise UserError(
                 f"{VARIABLE} is {wanted!r}; choose one of {', '.join(KERNELS)}, or unset it."
             )
         names = (wanted, *names) if wanted in names else names

@@ -17,6 +17,7 @@ from recurrent_rl.agents.kernels import compiled
 from recurrent_rl.agents.kernels.dispatch import KERNELS, STEPS, choose_kernel
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.states import LayerState, MemoryState, NoState, reset_state
+from recurrent_rl.agents.settings import SettingError
 
 
 class GateRows(NamedTuple):
@@ -50,7 +51,7 @@ class Memory(nn.Module):
             ("num_layers", num_layers),
         ):
             if size < 1:
-                raise ValueError(f"{name} is {size}; it must be at least 1.")
+                raise SettingError(f"{name} is {size}; it must be at least 1.")
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.num_layers = num_layers

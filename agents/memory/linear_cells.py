@@ -20,6 +20,7 @@ from recurrent_rl.agents.memory.contract import (
     set_time_scales,
 )
 from recurrent_rl.agents.memory.states import LayerState, LinearState, MemoryState
+from recurrent_rl.agents.settings import SettingError
 
 
 class LinearCell(Memory):
@@ -169,7 +170,7 @@ class TurningCell(LinearCell):
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
         if hidden_size % 2:
-            raise ValueError(
+            raise SettingError(
                 f"hidden_size is {hidden_size}; {type(self).__name__} has complex units, of two "
                 f"numbers each: it must be even, such as {hidden_size + 1}."
             )

@@ -15,9 +15,10 @@ import gymnasium as gym
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import recurrent_rl
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.policy import load_policy
-from recurrent_rl.cli import main
+from recurrent_rl.cli import COMMANDS, main
 from recurrent_rl.cli.terminal import parse
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.benchmark import Outcome
@@ -238,6 +239,26 @@ def test_a_setting_that_cannot_be_ends_any_command_with_status_2_and_its_name(
         main(arguments)
     assert ended.value.code == 2
     assert message in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in recurrent_rl.__all__ if name.endswith("Error")] + ["ValueError"]
+)
+def test_an_error_that_a_user_can_mend_ends_any_command_with_status_2_and_others_are_raised(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = getattr(recurrent_rl, name, ValueError)
+
+    def fail(_: object) -> int:
+        raise kind("Mend the [thing].")
+
+    monkeypatch.setitem(COMMANDS, "envs", fail)
+    if kind is ValueError:
+        with pytest.raises(ValueError, match=r"Mend the \[thing\]\."):
+            main(["envs"])
+        return
+    status, out, err = ended(["envs"], capsys)
+    assert (status, out, err) == (2, "", "error: Mend the [thing].\n")
 
 
 def test_whole_numbers_may_be_written_with_an_exponent() -> None:
