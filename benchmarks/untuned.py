@@ -29,7 +29,7 @@ from recurrent_rl.experiments.statistics import (
 )
 from recurrent_rl.experiments.suites import SUITES, Task
 from recurrent_rl.process import available_cores
-from recurrent_rl.runs.evaluation import WAYS
+from recurrent_rl.runs.figures import WAYS
 
 SUITE = SUITES["untuned"]
 PEER = "sb3-contrib RecurrentPPO"

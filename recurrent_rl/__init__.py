@@ -12,7 +12,7 @@ _HOMES = {
     "ActorCritic": "agents.actor_critic",
     "AgentConfig": "agents.actor_critic",
     "DeviceError": "agents.policy",
-    "Evaluation": "runs.evaluation",
+    "Evaluation": "runs.figures",
     "FileWriteError": "agents.files",
     "MemoryInputError": "agents.kernels.safeguards",
     "NonFiniteError": "agents.files",

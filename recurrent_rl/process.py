@@ -87,3 +87,15 @@ def seed_process(seed: int, iteration: int = 0) -> None:
     value = number(seed, Stream.PROCESS, iteration)
     random.seed(value)
     np.random.seed(value)  # noqa: NPY002 (the old generator is the one that is global)
+
+
+@contextmanager
+def global_generators_kept(seeded: bool) -> Iterator[None]:
+    """Have Python's and NumPy's global generators as before afterwards, where a run seeds them."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        if seeded:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002

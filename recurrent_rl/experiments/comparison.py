@@ -32,7 +32,7 @@ from recurrent_rl.experiments.statistics import (
     probability_of_improvement,
     with_interval,
 )
-from recurrent_rl.runs.evaluation import WAYS, Figures
+from recurrent_rl.runs.figures import WAYS, Figures
 from recurrent_rl.runs.monitor import flat
 from recurrent_rl.vectorize import stated_returns
 

@@ -23,7 +23,8 @@ from recurrent_rl.cli.terminal import parse
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.benchmark import Outcome
 from recurrent_rl.runs import evaluation
-from recurrent_rl.runs.training import locked, train
+from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.training import train
 
 TINY = [
     "--num-envs=8",
@@ -446,7 +447,7 @@ def test_a_folder_of_any_name_is_printed_as_it_is(
     assert (status, f"error: {ODD}/none holds no run" in err) == (2, True)
     status, _, err = ended(["evaluate", f"{ODD}.safetensors"], capsys)
     assert (status, f"There is no file {ODD}.safetensors" in err) == (2, True)
-    with locked(run_dir):
+    with RunFolder(run_dir).locked():
         status, _, err = ended(["train", "--resume", str(run_dir)], capsys)
         assert (status, f"Another process is training {run_dir}." in err) == (2, True)
 

@@ -10,8 +10,9 @@ from recurrent_rl.config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.benchmark import Job, plan, run_all
 from recurrent_rl.experiments.comparison import Comparison
-from recurrent_rl.experiments.results import find_runs, load_run
+from recurrent_rl.experiments.results import load_run
 from recurrent_rl.experiments.suites import SUITES, Suite, Task, find_suite
+from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.vectorize import make_vector_env
 
 TINY = {
@@ -91,7 +92,7 @@ def test_a_benchmark_runs_compares_and_does_nothing_twice(tmp_path: Path) -> Non
     for run_dir, then in written.items():
         assert (run_dir / "policy.safetensors").stat().st_mtime == then
 
-    runs = [load_run(path) for path in find_runs([tmp_path])]
+    runs = [load_run(folder.path) for folder in RunFolder.find([tmp_path])]
     assert {run.path for run in runs} == {job.run_dir for job in jobs}
     assert all(run.evaluation.episodes == 10 for run in runs)
     assert {run.evaluation.timesteps for run in runs} == {1024}
@@ -111,15 +112,13 @@ def test_a_benchmark_runs_compares_and_does_nothing_twice(tmp_path: Path) -> Non
 
 def test_a_run_is_taken_up_again_whose_rollouts_were_left_to_the_default(tmp_path: Path) -> None:
     (job, _) = planned(tmp_path, settings={})
-    job.run_dir.mkdir(parents=True)
-    (job.run_dir / "config.json").write_text(job.config.sized(9).to_json())
+    job.folder.save_config(job.config.sized(9))
     assert planned(tmp_path, settings={})[0] == job
 
 
 def test_a_folder_with_a_run_of_other_settings_is_not_taken_over(tmp_path: Path) -> None:
     (job, _) = planned(tmp_path)
-    job.run_dir.mkdir(parents=True)
-    (job.run_dir / "config.json").write_text(job.config.to_json())
+    job.folder.save_config(job.config)
     planned(tmp_path)
     moved = tmp_path.rename(tmp_path.with_name("moved"))
     planned(moved)  # the same settings, by another path

@@ -12,7 +12,7 @@ from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.experiments.comparison import Comparison, method_labels, score_range, task_name
 from recurrent_rl.experiments.curves import common_curves
 from recurrent_rl.experiments.results import Run
-from recurrent_rl.runs.evaluation import Evaluation, Figures, SavedEvaluation
+from recurrent_rl.runs.figures import Evaluation, Figures, SavedEvaluation
 
 
 def a_run(
