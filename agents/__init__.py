@@ -8,6 +8,7 @@ from typing import Any
 
 _HOMES = {
     "ActionHead": "heads",
+    "ActionMaskError": "spaces",
     "Actor": "policy",
     "ActorCritic": "actor_critic",
     "AgentConfig": "actor_critic",
@@ -16,9 +17,15 @@ _HOMES = {
     "FileWriteError": "files",
     "MEMORIES": "memory.registry",
     "Memory": "memory.contract",
+    "MemoryInputError": "kernels.safeguards",
+    "NonFiniteError": "files",
+    "ObservationError": "spaces",
     "Policy": "policy",
     "PolicyFileError": "files",
+    "SecondDerivativeError": "kernels.safeguards",
+    "SettingError": "settings",
     "UnsupportedSpaceError": "spaces",
+    "UserError": "errors",
     "load_policy": "policy",
     "make_memory": "memory.registry",
 }

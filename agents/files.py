@@ -14,7 +14,7 @@ import os
 import re
 import reprlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from recurrent_rl.agents.errors import UserError
+
 _KIND, _VERSION, _DIGEST = "kind", "format_version", "sha256"
 _LENGTH_BYTES = 8  # a safetensors file begins with the length of its JSON header
+_LONGEST_HEADER = 100_000_000
 _MOST_TENSORS = 100_000
 """In a file: many times as many as a large agent with its optimiser has."""
 _UNFINISHED = ".saving"
@@ -33,11 +36,11 @@ _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticErr
 """What reading JSON of the wrong form raises: no text, too deep, other types than expected."""
 
 
-class PolicyFileError(ValueError):
+class PolicyFileError(UserError):
     """A policy or checkpoint file is missing, damaged, of a newer format or of another kind."""
 
 
-class NonFiniteError(ValueError):
+class NonFiniteError(UserError):
     """What was to be saved holds NaN or infinity."""
 
 
@@ -55,7 +58,7 @@ def refuse_nonfinite(tensors: Mapping[str, Tensor]) -> None:
             )
 
 
-class FileWriteError(ValueError):
+class FileWriteError(UserError):
     """A file cannot be written; what stood under its name before is untouched."""
 
 
@@ -153,13 +156,52 @@ def load_tensors(
             kind or of a newer format; the message says which.
     """
     path = Path(path)
-    try:
+    with _reading(path):
         data = path.read_bytes()
+    metadata = _read_metadata(path, data, len(data))
+    _check_kind(path, metadata, kind, newest_version)
+    try:
+        tensors = load(data)
+        same = metadata.pop(_DIGEST, None) == digest(tensors, metadata)
+    except (SafetensorError, AssertionError, RuntimeError, *_UNREADABLE) as error:
+        raise PolicyFileError(_altered(path)) from error
+    if not same:
+        raise PolicyFileError(_altered(path))
+    return tensors, metadata
+
+
+def load_text(path: str | Path, kind: str, newest_version: int) -> dict[str, str]:
+    """Read the text alone of what `save_tensors` wrote: no longer a task in a large file.
+
+    The tensors are not read, and so nothing is compared with the digest.
+
+    Raises:
+        PolicyFileError: as `load_tensors`, but for a file that was altered where the text is none.
+    """
+    path = Path(path)
+    with _reading(path), path.open("rb") as file:
+        start = file.read(_LENGTH_BYTES)
+        header = file.read(min(int.from_bytes(start, "little"), _LONGEST_HEADER))
+        size = os.fstat(file.fileno()).st_size
+    metadata = _read_metadata(path, start + header, size)
+    _check_kind(path, metadata, kind, newest_version)
+    metadata.pop(_DIGEST, None)
+    return metadata
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say of a file that cannot be read why."""
+    try:
+        yield
     except FileNotFoundError:
         raise PolicyFileError(f"There is no file {path}{_neighbours(path)}.") from None
     except (OSError, MemoryError, ValueError) as error:  # ValueError: no path, by a zero byte in it
         raise PolicyFileError(f"{path} cannot be read: {error}.") from error
-    metadata = _read_metadata(path, data)
+
+
+def _check_kind(path: Path, metadata: dict[str, str], kind: str, newest_version: int) -> None:
+    """Refuse a file of another kind or of a newer version."""
     if metadata.get(_KIND) != kind:
         raise PolicyFileError(
             f"{path} is not a {kind} file: it is of kind "
@@ -177,14 +219,6 @@ def load_tensors(
             f"{path} has format version {version}; this version of recurrent-rl reads up to "
             f"{newest_version}. Install a newer recurrent-rl."
         )
-    try:
-        tensors = load(data)
-        same = metadata.pop(_DIGEST, None) == digest(tensors, metadata)
-    except (SafetensorError, AssertionError, RuntimeError, *_UNREADABLE) as error:
-        raise PolicyFileError(_altered(path)) from error
-    if not same:
-        raise PolicyFileError(_altered(path))
-    return tensors, metadata
 
 
 def read_json(text: str) -> Any:
@@ -210,17 +244,23 @@ def digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     return result.hexdigest()
 
 
-def _read_metadata(path: Path, data: bytes) -> dict[str, str]:
-    """The header's text; says whether the file is cut short or was never one of ours."""
+def _read_metadata(path: Path, data: bytes, size: int) -> dict[str, str]:
+    """The header's text; says whether the file is cut short or was never one of ours.
+
+    Args:
+        path: of the file.
+        data: what it begins with, at least the header where it is whole.
+        size: of the file in bytes.
+    """
     header_end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
     begins_right = data[_LENGTH_BYTES : _LENGTH_BYTES + 1] in (b"{", b"")
-    if not begins_right or header_end > 100_000_000:
+    if not begins_right or header_end > _LONGEST_HEADER:
         raise PolicyFileError(
             f"{path} is not a safetensors file, or its beginning was altered. recurrent-rl reads "
             "policies and checkpoints it has saved itself."
         )
-    if len(data) < max(header_end, _LENGTH_BYTES + 1):
-        raise PolicyFileError(_truncated(path, data))
+    if size < max(header_end, _LENGTH_BYTES + 1):
+        raise PolicyFileError(_truncated(path, size))
     try:
         header = json.loads(data[_LENGTH_BYTES:header_end])
         metadata = header.pop("__metadata__", {})
@@ -228,11 +268,11 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, str]:
             raise TypeError("metadata that is no text")
         ends = [entry["data_offsets"][1] for entry in header.values()]
         expected = header_end + max(ends, default=0)
-        is_short = len(data) < expected
+        is_short = size < expected
     except _UNREADABLE as error:
         raise PolicyFileError(_altered(path)) from error
     if is_short:
-        raise PolicyFileError(_truncated(path, data))
+        raise PolicyFileError(_truncated(path, size))
     if len(ends) > _MOST_TENSORS:
         raise PolicyFileError(
             f"{path} holds {len(ends):,} tensors, more than any file of recurrent-rl "
@@ -241,9 +281,9 @@ def _read_metadata(path: Path, data: bytes) -> dict[str, str]:
     return dict(metadata)
 
 
-def _truncated(path: Path, data: bytes) -> str:
+def _truncated(path: Path, size: int) -> str:
     return (
-        f"{path} is truncated: it ends after {len(data):,} bytes, before its content does. "
+        f"{path} is truncated: it ends after {size:,} bytes, before its content does. "
         "Copy it again, or use another checkpoint."
     )
 

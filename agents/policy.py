@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.files import (
     PolicyFileError,
     load_tensors,
@@ -27,6 +28,7 @@ from recurrent_rl.agents.files import (
     refuse_nonfinite,
     save_tensors,
 )
+from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.preprocessing import scaling_of_format_1
 from recurrent_rl.agents.settings import build
@@ -49,7 +51,7 @@ MOST_IMAGE_ENTRIES = 2**24
 """Numbers in an observation that a file may ask for without as many weights: 2048 x 2048 x 4."""
 
 
-class DeviceError(ValueError):
+class DeviceError(UserError):
     """There is no such device on this machine, or PyTorch cannot use it."""
 
 
@@ -130,11 +132,11 @@ class Policy:
             The action, or the batch of them, in the action space's type; and the new state.
 
         Raises:
-            ObservationError: the observation does not fit the observation space, or it or the
-                reward is not finite. The state that was passed is as good as before.
+            ObservationError: the observation does not fit the observation space, it or the reward
+                is not finite, or the reward is missing. The state that was passed is as good as
+                before.
             ActionMaskError: a mask does not fit the action space, or allows nothing.
-            ValueError: the state or an argument is for another number of streams, or the reward is
-                missing.
+            MemoryInputError: the state is for another number of streams.
         """
         batched = self._is_batched(observation)
         if not batched:
@@ -149,7 +151,7 @@ class Policy:
             start = torch.as_tensor(episode_start, dtype=torch.bool, device=self.agent.device)
             start = start.expand(batch)
         if len(state.previous_action) != batch:
-            raise ValueError(
+            raise MemoryInputError(
                 f"The state is of {len(state.previous_action)} streams, the observation of "
                 f"{batch}. Pass the state that the same streams returned, or None for fresh ones."
             )
@@ -180,8 +182,7 @@ class Policy:
             generator: of the sampling; None takes the likeliest actions.
 
         Raises:
-            ObservationError: the reward is not finite.
-            ValueError: the reward is missing.
+            ObservationError: the reward is not finite, or missing.
         """
         agent = self.agent
         leaves = {path: torch.as_tensor(x, device=agent.device) for path, x in arrays.items()}
@@ -201,7 +202,7 @@ class Policy:
         """The rewards of the step before, `[B]`; those before an episode's start are not read."""
         if reward is None:
             if start is None or not start.all():
-                raise ValueError(
+                raise ObservationError(
                     "This policy is fed the reward of the previous step: pass reward= at every "
                     "step but an episode's first."
                 )

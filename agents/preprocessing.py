@@ -17,6 +17,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recurrent_rl.agents.settings import SettingError
 from recurrent_rl.agents.spaces import (
     ObservationError,
     UnsupportedSpaceError,
@@ -123,7 +124,9 @@ class Reader(nn.Module):
             for path, space in self.leaf_spaces.items()
         }
         if unknown := set(self.scaling.values()) - set(SCALINGS):
-            raise ValueError(f"Unknown scaling {unknown.pop()!r}; there are {', '.join(SCALINGS)}.")
+            raise SettingError(
+                f"Unknown scaling {unknown.pop()!r}; there are {', '.join(SCALINGS)}."
+            )
         self._centred = [path for path, kind in self.scaling.items() if kind == "centred"]
         # By position, since a path may hold what a buffer's name may not.
         for i, path in enumerate(self._centred):

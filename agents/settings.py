@@ -48,6 +48,8 @@ from typing import (
 
 import numpy as np
 
+from recurrent_rl.agents.errors import UserError
+
 LARGEST_INT = 2**63 - 1
 """What NumPy, torch and TensorBoard can hold as a whole number."""
 
@@ -59,7 +61,7 @@ Reader = Callable[[str, Any], Any]
 """From the name and the value given, the value in its declared type; raises SettingError."""
 
 
-class SettingError(ValueError):
+class SettingError(UserError):
     """A setting that cannot be: names it, what came, and what was expected."""
 
 

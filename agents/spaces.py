@@ -18,6 +18,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from recurrent_rl.agents.errors import UserError
+
 Leaves: TypeAlias = dict[str, Tensor]
 LEAF_TYPES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 FLOAT32_MAX = np.finfo(np.float32).max
@@ -32,15 +34,15 @@ MOST_VALUES = 2**26
 """Of a Discrete or a MultiDiscrete: their table of vectors takes 8 GiB."""
 
 
-class UnsupportedSpaceError(ValueError):
+class UnsupportedSpaceError(UserError):
     """A space for which there is no encoder or no action head."""
 
 
-class ObservationError(ValueError):
+class ObservationError(UserError):
     """An observation that is not what its space declares, or no finite number."""
 
 
-class ActionMaskError(ValueError):
+class ActionMaskError(UserError):
     """An action mask that does not fit its action space, or allows nothing."""
 
 

@@ -1,8 +1,5 @@
-"""The one exception that stands for a mistake the user can mend."""
+"""The one class of errors that stand for a mistake the user can mend: see its docstring."""
 
+from recurrent_rl.agents.errors import UserError
 
-class UserError(ValueError):
-    """Says what was wrong, what was expected and the fix.
-
-    The command line prints its message and exits with status 2, without a traceback.
-    """
+__all__ = ["UserError"]

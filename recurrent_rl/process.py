@@ -29,10 +29,7 @@ def computing(threads: int = 0, precision: str = "float32") -> Iterator[None]:
     Raises:
         UserError: the machine has not the precision.
     """
-    try:
-        bfloat16 = library.set_bfloat16(precision == "bfloat16")
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    bfloat16 = library.set_bfloat16(precision == "bfloat16")
     of_torch = torch.get_num_threads()
     of_kernel = library.set_num_threads(threads or available_cores())
     _set_torch_threads(threads or 1)
@@ -121,3 +118,15 @@ def seed_process(seed: int, iteration: int = 0) -> None:
     value = number(seed, Stream.PROCESS, iteration)
     random.seed(value)
     np.random.seed(value)  # noqa: NPY002 (the old generator is the one that is global)
+
+
+@contextmanager
+def global_generators_kept(seeded: bool) -> Iterator[None]:
+    """Have Python's and NumPy's global generators as before afterwards, where a run seeds them."""
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        if seeded:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002

@@ -148,7 +148,7 @@ class Trainer:
             if not slots:
                 self.optimizer.state.clear()
             if isinstance(error, UserError):
-                raise UserError(f"In iteration {self.iteration + 1}: {error}") from error
+                raise type(error)(f"In iteration {self.iteration + 1}: {error}") from error
             raise
 
     def _look_inside(

@@ -25,8 +25,9 @@ import torch
 from recurrent_rl.agents.files import load_tensors
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.experiments.results import learning_curve
-from recurrent_rl.runs.checkpoint import FILE_NAME, KIND
-from recurrent_rl.runs.training import load_config, train
+from recurrent_rl.runs.checkpoint_file import KIND
+from recurrent_rl.runs.folder import CHECKPOINT, RunFolder
+from recurrent_rl.runs.training import train
 
 ROOT = Path(__file__).resolve().parents[1]
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -138,9 +139,9 @@ def run_folder(cwd: Path) -> Path:
 def assert_is_whole(run_dir: Path) -> None:
     names = [path.name for path in run_dir.iterdir()]
     assert [name for name in names if name.startswith(".") and name != ".lock"] == []
-    load_config(run_dir)
+    RunFolder(run_dir).load_config()
     load_policy(run_dir / "policy.safetensors")
-    load_tensors(run_dir / FILE_NAME, KIND, 99)
+    load_tensors(run_dir / CHECKPOINT, KIND, 99)
 
 
 def assert_same_policy(one: Path, other: Path) -> None:
@@ -244,7 +245,7 @@ def test_a_benchmark_whose_process_group_is_told_to_end_saves_its_runs_and_goes_
     steps, _ = learning_curve(run_dir, "time/fps")
     assert (np.diff(steps) > 0).all()
     assert steps[-1] == 3200
-    config = dataclasses.replace(load_config(run_dir), log_dir=str(tmp_path / "again"))
+    config = dataclasses.replace(RunFolder(run_dir).load_config(), log_dir=str(tmp_path / "again"))
     assert_same_policy(run_dir, train(config, progress=False).run_dir)
 
 
@@ -355,7 +356,7 @@ def test_training_survives_signals_at_any_moment(
             continue
         broken += 1
         run_dir = run_folder(cwd)
-        if number != signal.SIGKILL and (run_dir / FILE_NAME).exists():
+        if number != signal.SIGKILL and (run_dir / CHECKPOINT).exists():
             assert_is_whole(run_dir)
         driver.run(["train", "--resume", str(run_dir)], cwd)
         if vectorization == "sync":

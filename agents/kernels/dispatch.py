@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.kernels import compiled, compiled_rotor, insertion, loop, scan
 from recurrent_rl.agents.kernels.cell import Cell, LayerState, reset
 from recurrent_rl.agents.kernels.library import keeps_steps
@@ -82,12 +83,12 @@ def choose_kernel(cell: Cell, x: Tensor) -> str:
             care for that.
 
     Raises:
-        ValueError: the variable names no kernel.
+        UserError: the variable names no kernel.
     """
     wanted = os.environ.get(VARIABLE)
     if wanted:
         if wanted not in KERNELS:
-            raise ValueError(
+            raise UserError(
                 f"{VARIABLE} is {wanted!r}; choose one of {', '.join(KERNELS)}, or unset it."
             )
         if x.numel() and KERNELS[wanted].serves(cell, x):

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 
 MIN_WORK = 4_000_000
@@ -180,11 +181,11 @@ def set_bfloat16(on: bool) -> bool:
         As it was before.
 
     Raises:
-        ValueError: the processor or the system has no AMX, or the kernels were not built.
+        UserError: the processor or the system has no AMX, or the kernels were not built.
     """
     global _bfloat16
     if on and not has_bfloat16():
-        raise ValueError(
+        raise UserError(
             "bfloat16 needs the compiled kernel and a processor with AMX on Linux; here the "
             f"kernel is {instruction_set()}. Use float32."
         )

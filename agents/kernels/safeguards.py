@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from recurrent_rl.agents.errors import UserError
 
-class MemoryInputError(ValueError):
+
+class MemoryInputError(UserError):
     """Something that a memory cannot compute with: a wrong shape, type or device."""
 
 
-class SecondDerivativeError(ValueError):
+class SecondDerivativeError(UserError):
     """A derivative was asked for in a way that it can itself be differentiated."""
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from recurrent_rl.agents.kernels import MemoryInputError
 from recurrent_rl.agents.kernels.cell import GatedCell, GatedWeights, LayerState
 from recurrent_rl.agents.memory.initialisation import initialise
 from recurrent_rl.agents.memory.layered import LayeredMemory
@@ -50,14 +51,14 @@ class TorchMemory(LayeredMemory):
         """Take over the weights of a `torch.nn` layer.
 
         Raises:
-            ValueError: it is of another kind, size or form.
+            MemoryInputError: it is of another kind, size or form.
         """
         own = self.torch_layer
         names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional")
         for name in (*names, "proj_size", "nonlinearity"):
             wanted, found = (getattr(module, name, None) for module in (own, layer))
             if wanted != found or type(layer) is not type(own):
-                raise ValueError(
+                raise MemoryInputError(
                     f"The weights of {layer} do not fit {own}: {name} is {found}, not {wanted}."
                 )
         self.torch_layer.load_state_dict(layer.state_dict())

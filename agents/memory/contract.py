@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from recurrent_rl.agents.kernels import MemoryInputError
 from recurrent_rl.agents.memory.states import MemoryState, NoState, tensors_of
+from recurrent_rl.agents.settings import SettingError
 
 
 class Memory(nn.Module):
@@ -213,11 +214,11 @@ def check_sizes(**sizes: int) -> None:
     """Refuse a size below 1.
 
     Raises:
-        ValueError: names the first that is.
+        SettingError: names the first that is.
     """
     for name, size in sizes.items():
         if size < 1:
-            raise ValueError(f"{name} is {size}; it must be at least 1.")
+            raise SettingError(f"{name} is {size}; it must be at least 1.")
 
 
 def check_fields(state: MemoryState, shape: tuple[int, int, int], x: Tensor) -> None:

@@ -22,6 +22,7 @@ from recurrent_rl.agents.memory.initialisation import (
 )
 from recurrent_rl.agents.memory.layered import LayeredMemory
 from recurrent_rl.agents.memory.states import LinearState
+from recurrent_rl.agents.settings import SettingError
 
 
 class LinearWeights(NamedTuple):
@@ -148,7 +149,7 @@ class ComplexMemory(LinearMemory):
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
         if hidden_size % 2:
-            raise ValueError(
+            raise SettingError(
                 f"hidden_size is {hidden_size}; {type(self).__name__} has complex units, of two "
                 f"numbers each: it must be even, such as {hidden_size + 1}."
             )

@@ -21,7 +21,7 @@ from recurrent_rl.experiments.benchmark import Job
 from recurrent_rl.experiments.comparison import Cell, Comparison
 from recurrent_rl.experiments.results import Run, load_run
 from recurrent_rl.experiments.suites import SUITES
-from recurrent_rl.runs.evaluation import SavedEvaluation
+from recurrent_rl.runs.figures import SavedEvaluation
 
 SUITE = SUITES["memory"]
 RESULTS = ROOT / "benchmarks" / "results" / "memory.jsonl"

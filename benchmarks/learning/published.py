@@ -21,8 +21,9 @@ import numpy as np
 from jobs import ROOT, arguments, do, read_rows
 
 from recurrent_rl.experiments.benchmark import Job, plan
-from recurrent_rl.experiments.comparison import Comparison, markdown, task_name, with_interval
+from recurrent_rl.experiments.comparison import Comparison, markdown, task_name
 from recurrent_rl.experiments.results import Run, load_run
+from recurrent_rl.experiments.statistics import with_interval
 from recurrent_rl.experiments.suites import SUITES
 from recurrent_rl.runs.monitor import flat
 

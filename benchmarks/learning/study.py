@@ -22,7 +22,8 @@ from jobs import ROOT, arguments, do
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.experiments.benchmark import Job, plan
-from recurrent_rl.experiments.comparison import common_curves, markdown, task_name
+from recurrent_rl.experiments.comparison import markdown, task_name
+from recurrent_rl.experiments.curves import common_curves
 from recurrent_rl.experiments.results import Run, load_run
 from recurrent_rl.experiments.suites import SUITES
 

@@ -19,17 +19,16 @@ from typing import Any
 import numpy as np
 from jobs import ROOT, arguments, do, read_rows, suite_jobs
 
-from recurrent_rl.experiments.comparison import (
-    Cell,
+from recurrent_rl.experiments.comparison import Cell, markdown
+from recurrent_rl.experiments.results import load_run
+from recurrent_rl.experiments.statistics import (
     bootstrapped,
-    markdown,
     probability_of_improvement,
     student_half_interval,
 )
-from recurrent_rl.experiments.results import load_run
 from recurrent_rl.experiments.suites import SUITES, Task
 from recurrent_rl.process import available_cores
-from recurrent_rl.runs.evaluation import WAYS
+from recurrent_rl.runs.figures import WAYS
 
 SUITE = SUITES["untuned"]
 PEER = "sb3-contrib RecurrentPPO"

@@ -14,6 +14,7 @@ from recurrent_rl.cli.envs import envs_command
 from recurrent_rl.cli.evaluate import evaluate_command
 from recurrent_rl.cli.monitor import monitor_command
 from recurrent_rl.cli.train import train_command
+from recurrent_rl.errors import UserError
 from recurrent_rl.runs.progress import make_console
 
 # Each command imports what it needs when it runs: `recurrent-rl envs` needs no PyTorch.
@@ -48,11 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"Unknown command {name!r}; use one of {', '.join(COMMANDS)}.")
     try:
         status = COMMANDS[name](rest)
-    except ValueError as error:
-        # Every error that a user can mend is a ValueError of ours that says how. Others are bugs,
-        # and keep their traceback.
-        if not _is_ours(error):
-            raise
+    except UserError as error:  # others are bugs, and keep their traceback
         _fail("\n".join([str(error), *getattr(error, "__notes__", ())]))
     except OSError as error:
         # Wherever it shows itself, also in TensorBoard's writer: the disk is at fault, not us.
@@ -62,11 +59,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     raise SystemExit(status)
-
-
-def _is_ours(error: BaseException) -> bool:
-    """Whether the error was raised on purpose: by a class of this package."""
-    return type(error).__module__.startswith("recurrent_rl.")
 
 
 def _fail(message: str) -> None:

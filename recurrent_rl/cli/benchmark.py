@@ -73,9 +73,8 @@ def benchmark_command(arguments: Sequence[str]) -> int:
     suite = find_suite(asked.suite).only(asked.tasks)
 
     from recurrent_rl.experiments.benchmark import plan, run_all
-    from recurrent_rl.experiments.results import find_runs
     from recurrent_rl.process import available_cores
-    from recurrent_rl.runs.evaluation import is_evaluated
+    from recurrent_rl.runs.folder import LOG, RunFolder, RunState
 
     out = Path(asked.out or f"runs/benchmark-{asked.suite}")
     workers = asked.jobs or available_cores()
@@ -94,9 +93,10 @@ def benchmark_command(arguments: Sequence[str]) -> int:
     done = [job.run_dir for job in jobs if job.done]
     if done:
         # With those of other settings in the same folder, which --name has told apart.
-        compare([path for path in find_runs([out]) if is_evaluated(path)], out, console)
+        folders = [one for one in RunFolder.find([out]) if one.state() is RunState.EVALUATED]
+        compare([folder.path for folder in folders], out, console)
     for run_dir, reason in outcome.failed.items():
-        console.print(f"Failed: {run_dir}: {reason}  (see its log.txt)", soft_wrap=True)
+        console.print(f"Failed: {run_dir}: {reason}  (see its {LOG})", soft_wrap=True)
     if outcome.stopped_by is not None:
         console.print(f"Stopped early; {len(done)} of {len(jobs)} runs are done.")
     if len(done) < len(jobs):

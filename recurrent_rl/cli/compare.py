@@ -33,12 +33,13 @@ class CompareArguments:
 
 def compare_command(arguments: Sequence[str]) -> int:
     """Compare finished runs, on one task or many."""
-    from recurrent_rl.experiments.results import find_runs
+    from recurrent_rl.runs.folder import RunFolder
 
     asked = parse(CompareArguments, "compare", arguments)
     if not asked.runs:
         raise UserError("Name the run folders to compare, or a folder that holds some.")
-    compare(find_runs(map(Path, asked.runs)), Path(asked.out), make_console())
+    found = RunFolder.find(map(Path, asked.runs))
+    compare([folder.path for folder in found], Path(asked.out), make_console())
     return 0
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from recurrent_rl.config import EnvConfig
-    from recurrent_rl.runs.evaluation import Evaluation
+    from recurrent_rl.runs.figures import Evaluation
 
 
 def print_evaluation(
@@ -32,7 +32,7 @@ def print_evaluation(
         env_config: its settings.
         policy: the file or run folder that played.
     """
-    from recurrent_rl.runs.evaluation import WAYS
+    from recurrent_rl.runs.figures import WAYS
     from recurrent_rl.vectorize import stated_returns
 
     table = Table(title=f"{env_id}, {episodes:,} episodes")

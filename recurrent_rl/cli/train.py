@@ -32,7 +32,8 @@ class ResumeArguments:
 def train_command(arguments: Sequence[str]) -> int:
     """Train an agent, or go on with a run (--resume RUN)."""
     from recurrent_rl.config import TrainConfig
-    from recurrent_rl.runs.training import load_config, resume, train
+    from recurrent_rl.runs.folder import RunFolder
+    from recurrent_rl.runs.training import resume, train
     from recurrent_rl.signals import StopSignals
 
     stop = StopSignals()
@@ -63,7 +64,7 @@ def train_command(arguments: Sequence[str]) -> int:
             f"Go on:     recurrent-rl train --resume {quoted(result.run_dir)}", soft_wrap=True
         )
         return stop.exit_status
-    config = load_config(result.run_dir)
+    config = RunFolder(result.run_dir).load_config()
     if result.evaluation is not None:
         print_evaluation(
             console,

@@ -21,12 +21,11 @@ from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.suites import Suite, change
 from recurrent_rl.fields import folder_part
-from recurrent_rl.runs.evaluation import is_evaluated
+from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.runs.progress import ProgressBar
-from recurrent_rl.runs.training import CONFIG, load_config, resume, save_config
+from recurrent_rl.runs.training import resume
 from recurrent_rl.signals import StopSignals, held_back, let_through, when_parent_ends
 
-LOG = "log.txt"
 POLL_SECONDS = 0.2
 
 
@@ -38,9 +37,14 @@ class Job:
     config: TrainConfig
 
     @property
+    def folder(self) -> RunFolder:
+        """What its files are named, and how far it is."""
+        return RunFolder(self.run_dir)
+
+    @property
     def done(self) -> bool:
         """Whether it was trained and evaluated."""
-        return is_evaluated(self.run_dir)
+        return self.folder.exists() and self.folder.state() is RunState.EVALUATED
 
 
 def plan(
@@ -89,7 +93,7 @@ def plan(
                 folder = f"{task.name}__{label}__{seed}".replace(", ", "-").replace(" ", "-")
                 jobs.append(Job(out / folder_part(folder), config))
     for job in jobs:
-        if (job.run_dir / CONFIG).exists():
+        if job.folder.exists():
             _check_same(job)
     return jobs
 
@@ -98,7 +102,7 @@ def _check_same(job: Job) -> None:
     """Refuse a folder whose run has other settings; threads and the path to it change no result."""
     wanted = job.config
     there = dataclasses.replace(
-        load_config(job.run_dir).asked(), threads=wanted.threads, log_dir=wanted.log_dir
+        job.folder.load_config().asked(), threads=wanted.threads, log_dir=wanted.log_dir
     )
     if there != wanted:
         old, new = (dataclasses.asdict(config) for config in (there, wanted))
@@ -122,8 +126,8 @@ class Outcome:
 def run_all(jobs: list[Job], workers: int) -> Outcome:
     """Do what is not done yet, `workers` runs at a time; a run that was cut short goes on.
 
-    A run that fails is told of at the end; the others go on. What a run prints is in the `log.txt`
-    of its folder.
+    A run that fails is told of at the end; the others go on. What a run prints is in the log of
+    its folder.
     """
     waiting = deque(job for job in jobs if not job.done)
     steps = {job.run_dir: job.config.total_timesteps if job.done else 0 for job in jobs}
@@ -209,7 +213,7 @@ def _work(job: Job, telling: Connection) -> None:
         let_through()
         when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
         job.run_dir.mkdir(parents=True, exist_ok=True)
-        with (job.run_dir / LOG).open("a") as log:
+        with job.folder.log.open("a") as log:
             for descriptor in (1, 2):
                 os.dup2(log.fileno(), descriptor)
 
@@ -218,8 +222,8 @@ def _work(job: Job, telling: Connection) -> None:
                 telling.send(what)
 
         try:
-            if not (job.run_dir / CONFIG).exists():
-                save_config(job.config, job.run_dir)
+            if not job.folder.exists():
+                job.folder.save_config(job.config)
             resume(
                 job.run_dir,
                 compare=True,

@@ -1,14 +1,11 @@
 """Comparing finished runs: a table by task, aggregate scores with bootstrap intervals, and curves.
 
-The statistics are those of Agarwal et al. (NeurIPS 2021): interquartile mean, probability of
-improvement, and a percentile bootstrap stratified by task. SciPy computes them; it and matplotlib
-are optional: `pip install "recurrent-rl[plot]"`.
+The statistics stand in `statistics`, the picture in `curves`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import io
 import itertools
 import re
@@ -26,34 +23,24 @@ from numpy.typing import NDArray
 from recurrent_rl.agents.files import write_atomically
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.experiments.curves import draw_curves
 from recurrent_rl.experiments.results import Run
-from recurrent_rl.runs.evaluation import WAYS, Figures
+from recurrent_rl.experiments.statistics import (
+    Interval,
+    bootstrapped,
+    interquartile_mean,
+    probability_of_improvement,
+    with_interval,
+)
+from recurrent_rl.runs.figures import WAYS, Figures
 from recurrent_rl.runs.monitor import flat
 from recurrent_rl.vectorize import stated_returns
-
-REPETITIONS = 2000
-"""Of the bootstrap."""
-CURVE_POINTS = 200
 
 # What makes no method: a label says what else differs between runs.
 _NOT_OF_A_METHOD = (
     *("env_id", "seed", "name", "log_dir", "total_timesteps", "threads", "device"),
     *("log_interval", "memory_interval", "checkpoint_interval", "eval_episodes"),
 )
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and its 95 % interval; NaN where there are too few runs for one."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        if np.isnan(self.low):
-            return f"{self.value:.3f}"
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 @dataclass(frozen=True)
@@ -213,47 +200,11 @@ class Comparison:
             levels: of some tasks a return to draw as a broken line.
             what: the name of these returns.
         """
-        matplotlib = _optional("matplotlib")
-        matplotlib.use("Agg")
-        pyplot = _optional("matplotlib.pyplot")
-        columns = min(4, len(self.tasks))
-        rows = -(-len(self.tasks) // columns)
-        figure, axes = pyplot.subplots(
-            rows, columns, figsize=(4 * columns, 3 * rows), squeeze=False, layout="constrained"
-        )
-        panels = list(axes.flat)
-        for panel, task in zip(panels, self.tasks, strict=False):
-            for number, method in enumerate(self.methods):
-                if (task, method) in self.cells:
-                    steps, curves = common_curves(self.cells[task, method].runs)
-                    colour = f"C{number % 10}"
-                    panel.plot(steps / 1e6, curves.mean(axis=0), color=colour, label=method)
-                    low, high = curves.min(axis=0), curves.max(axis=0)
-                    panel.fill_between(steps / 1e6, low, high, color=colour, alpha=0.2, linewidth=0)
-            if levels and task in levels:
-                panel.axhline(levels[task], color="black", linestyle="--", linewidth=1, label=what)
-            panel.set_title(task, fontsize=10)
-            panel.grid(alpha=0.3)
-        for panel in panels[len(self.tasks) :]:
-            panel.set_visible(False)
-        for row in axes:
-            row[0].set_ylabel("episode return")
-        for panel in panels[: len(self.tasks)]:
-            panel.set_xlabel("million steps")
-        handles = {
-            label: handle
-            for panel in panels
-            for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+        runs = {
+            task: {method: cell.runs for method, cell in self._row(task).items()}
+            for task in self.tasks
         }
-        beside = 55 * columns // (8 + max(map(len, handles)))  # as many as the width has room for
-        figure.legend(
-            handles.values(),
-            handles.keys(),
-            loc="outside lower center",
-            ncols=max(1, min(beside, len(handles))),
-        )
-        figure.savefig(path, dpi=110)
-        pyplot.close(figure)
+        draw_curves(path, runs, self.methods, levels, what)
 
     def save(self, out: Path) -> list[Path]:
         """Write `results.md` and `curves.png` into a folder; returns their paths.
@@ -278,62 +229,6 @@ def markdown(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
 def _as_text(cell: object) -> str:
     """A cell whose characters mean nothing in Markdown: a task's arguments may hold any."""
     return re.sub(r"[\\`*|<]|(?<=\])\(", r"\\\g<0>", " ".join(str(cell).split()))
-
-
-def student_half_interval(values: NDArray[np.float64]) -> float:
-    """Half of the 95 % interval of a mean of few values, by Student's t: two or more of them."""
-    count = len(values)
-    t = float(_optional("scipy.stats").t.ppf(0.975, count - 1))
-    return t * float(np.std(values, ddof=1)) / float(count**0.5)
-
-
-def with_interval(returns: Sequence[float], ci95: tuple[float, float]) -> str:
-    """The mean over runs ± half of its 95 % interval, by Student's t; of one run, half of `ci95`.
-
-    Args:
-        returns: mean return of each run.
-        ci95: the first run's interval, over its episodes.
-    """
-    values, (low, high) = np.array(returns), ci95
-    half = (high - low) / 2 if len(values) == 1 else student_half_interval(values)
-    return f"{values.mean():.3f} ± {half:.3f}"
-
-
-def interquartile_mean(*scores: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-    """The mean of the middle half of all scores: one array a task, runs along `axis`."""
-    pooled = np.concatenate(scores, axis=axis)
-    mean: NDArray[np.float64] = _optional("scipy.stats").trim_mean(pooled, 0.25, axis=axis)
-    return mean
-
-
-def probability_of_improvement(*scores: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
-    """P(x > y) + P(x = y) / 2, averaged over tasks; half of the arrays are x's, one a task."""
-    count = len(scores) // 2
-    wins = []
-    for one, other in zip(scores[:count], scores[count:], strict=True):
-        x, y = np.moveaxis(one, axis, -1), np.moveaxis(other, axis, -1)
-        difference = x[..., :, None] - y[..., None, :]
-        wins.append((0.5 + 0.5 * np.sign(difference)).mean(axis=(-2, -1)))
-    return np.asarray(np.mean(wins, axis=0))
-
-
-def bootstrapped(
-    statistic: Callable[..., NDArray[np.float64]], scores: Sequence[NDArray[np.float64]]
-) -> Interval:
-    """The statistic of one array a task, and its interval: each task's runs are drawn anew."""
-    value = float(statistic(*scores))
-    if min(len(of_task) for of_task in scores) < 2:
-        return Interval(value, np.nan, np.nan)
-    found = _optional("scipy.stats").bootstrap(
-        scores,
-        statistic,
-        n_resamples=REPETITIONS,
-        vectorized=True,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    low, high = found.confidence_interval
-    return Interval(value, float(low), float(high))
 
 
 def task_name(config: TrainConfig) -> str:
@@ -379,29 +274,6 @@ def score_range(config: TrainConfig) -> tuple[float, float] | None:
     return None if low is None or high is None or low >= high else (low, high)
 
 
-def common_curves(runs: Sequence[Run]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Learning curves at steps that all runs have: `[points]`, and `[runs, points]`."""
-    first = max(run.steps[0] for run in runs)
-    last = min(run.steps[-1] for run in runs)
-    steps = np.linspace(first, max(first, last), CURVE_POINTS)
-    return steps, np.stack([np.interp(steps, run.steps, run.returns) for run in runs])
-
-
 def _range(values: Sequence[Any], form: str) -> str:
     low, high = form.format(min(values)), form.format(max(values))
     return low if low == high else f"{low} to {high}"
-
-
-def _optional(module: str) -> Any:
-    """A module of the extra `plot`.
-
-    Raises:
-        UserError: it is not installed; says how to.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"Comparing runs needs {module.partition('.')[0]}, which is not installed: "
-            'pip install "recurrent-rl[plot]"'
-        ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import SCALARS, Even
 
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.evaluation import SavedEvaluation
-from recurrent_rl.runs.training import CONFIG, load_config
+from recurrent_rl.runs.figures import SavedEvaluation
+from recurrent_rl.runs.folder import RunFolder
 
 MMER_STEPS = 65_536
 """Steps over which POPGym (Morad et al., ICLR 2023) averages returns before the maximum."""
@@ -49,8 +48,9 @@ def load_run(run_dir: Path) -> Run:
         UserError: there is no run in it, it was not evaluated, or no episode of the evaluation was
             finished.
     """
-    config = load_config(run_dir)
-    evaluation = SavedEvaluation.load(run_dir)
+    folder = RunFolder(run_dir)
+    config = folder.load_config()
+    evaluation = folder.load_evaluation()
     if evaluation is None:
         raise UserError(
             f"{run_dir} has no evaluation yet; make it: recurrent-rl evaluate {run_dir}"
@@ -76,21 +76,3 @@ def learning_curve(
     points: list[Any] = events.Scalars(tag) if tag in events.Tags()[SCALARS] else []
     steps = np.array([point.step for point in points], dtype=np.int64)
     return steps, np.array([point.value for point in points])
-
-
-def find_runs(paths: Iterable[Path]) -> list[Path]:
-    """The run folders among these paths and directly or deeper below them, in order.
-
-    Raises:
-        UserError: there is none below one of them.
-    """
-    found: dict[Path, None] = {}
-    for path in paths:
-        folders = sorted(file.parent for file in path.rglob(CONFIG))
-        if not folders:
-            raise UserError(
-                f"There is no run in {str(path)!r}: no folder with a {CONFIG}. Name run folders, "
-                "or a folder that holds some."
-            )
-        found |= dict.fromkeys(folders)
-    return list(found)

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import reprlib
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,54 +14,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recurrent_rl.agents.files import (
-    PolicyFileError,
-    load_tensors,
-    read_json,
-    refuse_nonfinite,
-    save_tensors,
-)
+from recurrent_rl.agents.files import refuse_nonfinite, save_tensors
 from recurrent_rl.agents.memory.states import tensors_of, with_tensors
 from recurrent_rl.agents.spaces import space_from_json, space_to_json
 from recurrent_rl.errors import UserError
+from recurrent_rl.runs.checkpoint_file import (
+    KIND,
+    SPACES,
+    VERSION,
+    Checkpoint,
+    forged,
+    read_checkpoint,
+)
+from recurrent_rl.runs.folder import CONFIG, RunFolder
 from recurrent_rl.trainer import Trainer
 
-FILE_NAME = "checkpoint.safetensors"
-KIND = "recurrent_rl.checkpoint"
-VERSION = 3
-BEFORE_PAIRS = 2
-"""The oldest format that is read."""
-_SPACES = ("observation_space", "action_space")
-_NEEDED = ("env_id", "num_envs", "num_steps", "seq_len", *_SPACES)
 
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint as read from its file, which fits no trainer yet."""
-
-    path: Path
-    needs: dict[str, Any]
-    """The settings that a trainer must have to take it, by name, as JSON values."""
-    total_timesteps: int
-    """Of the run, when it was written: what the schedules stretched over."""
-    iteration: int
-    timesteps: int
-    """Environment steps taken, all copies counted."""
-    steps_taken: int
-    """Environment steps taken by each copy."""
-    env_state: bool
-    """Whether it holds the exact state of the environments."""
-    episodes: dict[str, Any]
-    """The fields of `EpisodeStatistics`; arrays `[num_envs]`, and lists."""
-    tensors: dict[str, Tensor]
-    """By group and name, `agent/...`."""
-
-    def group(self, name: str) -> dict[str, Tensor]:
-        """The tensors of a group, by their names in it."""
-        start = f"{name}/"
-        return {
-            key.removeprefix(start): x for key, x in self.tensors.items() if key.startswith(start)
-        }
+def save(trainer: Trainer, folder: RunFolder) -> None:
+    """Write the policy and the checkpoint of this moment."""
+    trainer.policy().save(folder.policy)
+    save_checkpoint(trainer, folder.checkpoint)
 
 
 def save_checkpoint(trainer: Trainer, path: Path) -> None:
@@ -103,101 +74,6 @@ def save_checkpoint(trainer: Trainer, path: Path) -> None:
         {"state": json.dumps(metadata)},
         KIND,
         VERSION,
-    )
-
-
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint, and check all that can be checked without a trainer.
-
-    Raises:
-        PolicyFileError: the file is missing, damaged or of another version.
-    """
-    tensors, text = load_tensors(path, KIND, VERSION)
-    version = text.get("format_version")
-    if version not in (str(BEFORE_PAIRS), str(VERSION)):
-        raise PolicyFileError(
-            f"{path} was written by an older version of recurrent-rl; its random numbers were "
-            "drawn otherwise. Train anew, or install the version that wrote it. The run's "
-            "policy.safetensors can still be loaded and evaluated."
-        )
-    try:
-        fields = read_json(text["state"])
-        needs = dict(fields["needs"])
-        if missing := [name for name in _NEEDED if name not in needs]:
-            raise ValueError(f"without {', '.join(missing)}")
-        if type(fields["env_state"]) is not bool:
-            raise TypeError("env_state is neither true nor false")
-        if fields["total_timesteps"] == 0:
-            raise ValueError("total_timesteps is 0")
-        return Checkpoint(
-            path=path,
-            needs=needs,
-            env_state=fields["env_state"],
-            episodes=_episodes(fields["episodes"], _count(needs["num_envs"])),
-            tensors=_in_pairs(tensors, needs) if version == str(BEFORE_PAIRS) else tensors,
-            **{
-                name: _count(fields[name])
-                for name in ("total_timesteps", "iteration", "timesteps", "steps_taken")
-            },
-        )
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise _forged(path, reprlib.repr(str(error))) from error
-
-
-def _in_pairs(tensors: dict[str, Tensor], needs: dict[str, Any]) -> dict[str, Tensor]:
-    """Bring the memory's state of a file in format `BEFORE_PAIRS` to today's form.
-
-    Where actor and critic had a memory each, the critic's layers stood behind the actor's.
-    """
-    if needs.get("agent.separate_memory") is not True:
-        return tensors
-    fields = [name for name in tensors if name.startswith("memory/")]
-    halves = [tensors[f"memory/{i}"].chunk(2) for i in range(len(fields))]
-    states = enumerate([half[part] for part in (0, 1) for half in halves])
-    return tensors | {f"memory/{i}": x for i, x in states}
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 2**53:
-        raise ValueError(f"{reprlib.repr(value)} is no count")
-    return value
-
-
-_COLUMNS: dict[str, type] = {
-    "running_return": float,
-    "running_length": int,
-    "running_success": bool,
-    "returns": float,
-    "lengths": int,
-    "successes": bool,
-}
-
-
-def _episodes(fields: Any, num_envs: int) -> dict[str, Any]:
-    """The episodes' statistics, of the right types and lengths."""
-    if type(fields["tells_success"]) is not bool:
-        raise TypeError("tells_success is neither true nor false")
-    found: dict[str, Any] = {
-        "finished": _count(fields["finished"]),
-        "tells_success": fields["tells_success"],
-    }
-    for name, kind in _COLUMNS.items():
-        values = fields[name]
-        fits = (int, float) if kind is float else (kind,)
-        if not (isinstance(values, list) and all(type(x) in fits for x in values)):
-            raise TypeError(f"{name} is no list of {kind.__name__}")
-        found[name] = [kind(x) for x in values]
-        if name.startswith("running"):
-            if len(values) != num_envs:
-                raise ValueError(f"{name} is of {len(values)} copies, not {num_envs}")
-            found[name] = np.array(found[name], dtype=np.dtype(kind))
-    return found
-
-
-def _forged(path: Path, why: str) -> PolicyFileError:
-    return PolicyFileError(
-        f"{path} is no checkpoint that this version of recurrent-rl writes: {why}. Train anew, or "
-        "use another checkpoint."
     )
 
 
@@ -268,13 +144,13 @@ def _check_requirements(trainer: Trainer, checkpoint: Checkpoint) -> None:
     different = [
         name for name, value in checkpoint.needs.items() if name not in own or own[name] != value
     ]
-    if settings := [name for name in different if name not in _SPACES]:
+    if settings := [name for name in different if name not in SPACES]:
         told = "; ".join(
-            f"{name} {_show(checkpoint.needs[name])}, where config.json has {_show(own.get(name))}"
+            f"{name} {_show(checkpoint.needs[name])}, where {CONFIG} has {_show(own.get(name))}"
             for name in settings
         )
         raise UserError(
-            f"The checkpoint {checkpoint.path} is of a run with {told}. Put config.json back as it "
+            f"The checkpoint {checkpoint.path} is of a run with {told}. Put {CONFIG} back as it "
             "was to go on with the run; for other settings train anew."
         )
     for name in different:
@@ -317,10 +193,10 @@ def _check_tensors(trainer: Trainer, checkpoint: Checkpoint) -> None:
     for name in sorted(expected.keys() | saved.keys()):
         if name not in expected or name not in saved:
             lacks = "holds" if name in saved else "lacks"
-            raise _forged(checkpoint.path, f"it {lacks} {reprlib.repr(name)}")
+            raise forged(checkpoint.path, f"it {lacks} {reprlib.repr(name)}")
         x, own = saved[name], expected[name]
         if x.shape != own.shape or x.dtype != own.dtype:
-            raise _forged(
+            raise forged(
                 checkpoint.path,
                 f"{name} is {x.dtype} {list(x.shape)}, not {own.dtype} {list(own.shape)}",
             )

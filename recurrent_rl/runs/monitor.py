@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from recurrent_rl.config import TrainConfig
+from recurrent_rl.runs.folder import RunFolder
 
 RESULTS = ("rollout/ep_rew_mean", "rollout/ep_len_mean", "eval/mean_reward")
 
@@ -20,15 +20,15 @@ class Monitor:
     """Writes a run's scalars and hyperparameters.
 
     Args:
-        run_dir: the run folder.
+        folder: of the run.
         config: shown as text and in the HParams tab.
         start_step: where a resumed run goes on. Points after it, which an interrupted run may
             have written past its last checkpoint, are dropped.
     """
 
-    def __init__(self, run_dir: Path, config: TrainConfig, start_step: int = 0) -> None:
-        _wait_for_a_later_name(run_dir)
-        self.writer = SummaryWriter(str(run_dir), purge_step=start_step + 1, flush_secs=10)
+    def __init__(self, folder: RunFolder, config: TrainConfig, start_step: int = 0) -> None:
+        _wait_for_a_later_name(folder)
+        self.writer = SummaryWriter(str(folder.path), purge_step=start_step + 1, flush_secs=10)
         if start_step == 0:
             self._write_hyperparameters(config)
 
@@ -58,14 +58,14 @@ class Monitor:
         self.writer.close()
 
 
-def _wait_for_a_later_name(run_dir: Path) -> None:
+def _wait_for_a_later_name(folder: RunFolder) -> None:
     """Let the second pass in which the folder's newest event file was made.
 
     TensorBoard reads a folder's files in the order of their names, which begin with the second and
     end with a number that counts from 9 to 10: of two files of one second, the later may come first
     and what it holds is never read.
     """
-    names = [path.name.split(".") for path in run_dir.glob("events.out.tfevents.*")]
+    names = [path.name.split(".") for path in folder.events()]
     newest = max((int(parts[3]) for parts in names if parts[3].isdecimal()), default=0)
     while newest - 2 < (now := time.time()) < newest + 1:
         time.sleep(newest + 1 - now if now > newest else 0.1)

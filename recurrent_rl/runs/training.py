@@ -1,50 +1,28 @@
-"""Training runs: iterate, log and save until the steps are taken or a signal asks to stop."""
+"""Training runs: a new one, or one that goes on; evaluated where they have all their steps."""
 
 from __future__ import annotations
 
 import dataclasses
-import random
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from filelock import FileLock, Timeout
-
-from recurrent_rl.agents.files import remove_leftovers, write_atomically
+from recurrent_rl.agents.files import remove_leftovers
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.agents.settings import shown
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import folder_part
-from recurrent_rl.process import computing, seed_process
-from recurrent_rl.runs.checkpoint import FILE_NAME as CHECKPOINT
-from recurrent_rl.runs.checkpoint import (
-    Checkpoint,
-    environment_state,
-    read_checkpoint,
-    restore,
-    save_checkpoint,
-)
-from recurrent_rl.runs.evaluation import (
-    EVALUATION_COPIES,
-    Evaluation,
-    SavedEvaluation,
-    evaluate_ways,
-    is_evaluated,
-)
+from recurrent_rl.process import computing, global_generators_kept, seed_process
+from recurrent_rl.runs.checkpoint import restore
+from recurrent_rl.runs.checkpoint_file import Checkpoint, read_checkpoint
+from recurrent_rl.runs.evaluation import evaluate_and_save
+from recurrent_rl.runs.failures import closed_by
+from recurrent_rl.runs.figures import Evaluation
+from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.loop import OnIteration, run_iterations
 from recurrent_rl.runs.monitor import Monitor
-from recurrent_rl.runs.progress import ProgressBar
 from recurrent_rl.signals import StopSignals, noting
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.vectorize import make_vector_env
-
-POLICY = "policy.safetensors"
-CONFIG = "config.json"
-LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -64,10 +42,6 @@ class TrainResult:
     where the run's folder had its evaluation before."""
     notes: tuple[str, ...] = ()
     """What is not as one may think after `resume`: new episodes, other learning rates."""
-
-
-OnIteration = Callable[[int, dict[str, float]], None]
-"""Called after each iteration with the steps taken so far and the iteration's scalars."""
 
 
 def train(
@@ -103,18 +77,19 @@ def train(
         )
     with (
         computing(config.threads, config.precision),
-        _global_generators(seed_globals),
+        global_generators_kept(seed_globals),
         noting(stop) as stop,
     ):
         if seed_globals:
             seed_process(config.seed)
         trainer = Trainer(config)
-        with ExitStack() as folder:
-            with _closing(trainer.close):
-                run_dir = new_run_dir(config)
-                folder.enter_context(locked(run_dir))
-                save_config(trainer.config, run_dir)
-                result = _run(trainer, run_dir, progress, on_iteration, stop)
+        with ExitStack() as lock:
+            with closed_by(trainer.close):
+                folder = RunFolder.make(config)
+                lock.enter_context(folder.locked())
+                folder.save_config(trainer.config)
+                seconds = run_iterations(trainer, folder, progress, on_iteration, stop)
+                result = _result(trainer, folder, seconds, stop)
             return _evaluated(result, trainer.config, progress, stop)
 
 
@@ -140,7 +115,7 @@ def resume(
         run_dir: the run folder.
         total_timesteps: train to this many steps in all instead of the run's own number.
         device: compute there instead of on the run's own device.
-        compare: evaluate in all `evaluation.WAYS`, not in the first alone.
+        compare: evaluate in all `figures.WAYS`, not in the first alone.
         progress: show a progress bar, and print the notes of the result before training.
         on_iteration: called after each iteration.
         seed_globals: as for `train`; seeded from the run's seed and the iteration it goes on from.
@@ -153,34 +128,34 @@ def resume(
         PolicyFileError: the checkpoint is damaged, or of an older version.
         KeyboardInterrupt: on Ctrl-C, unless `stop` is given.
     """
-    run_dir = Path(run_dir)
-    config = load_config(run_dir)
+    folder = RunFolder(Path(run_dir))
+    config = folder.load_config()
     if total_timesteps is not None:
         config = dataclasses.replace(config, total_timesteps=total_timesteps)
     if device is not None:
         config = dataclasses.replace(config, device=device)
     with (
         computing(config.threads, config.precision),
-        _global_generators(seed_globals),
-        locked(run_dir),
+        global_generators_kept(seed_globals),
+        folder.locked(),
         noting(stop) as stop,
     ):
-        remove_leftovers(run_dir)
-        path = run_dir / CHECKPOINT
-        checkpoint = read_checkpoint(path) if path.exists() else None
+        remove_leftovers(folder.path)
+        checkpoint = read_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else None
         if seed_globals:
             seed_process(config.seed, checkpoint.iteration if checkpoint else 0)
         trainer = Trainer(config)
-        with _closing(trainer.close):
+        with closed_by(trainer.close):
             notes = _restored(trainer, checkpoint) if checkpoint else ()
-            first = trainer.timesteps
-            if trainer.done:
-                result = _finished(trainer, run_dir)
-            else:
+            first, seconds = trainer.timesteps, 0.0
+            if not trainer.done:
                 if progress:
                     print(*notes, sep="\n", end="\n" if notes else "")
-                save_config(trainer.config, run_dir)
-                result = _run(trainer, run_dir, progress, on_iteration, stop)
+                folder.save_config(trainer.config)
+                seconds = run_iterations(trainer, folder, progress, on_iteration, stop)
+            elif not folder.policy.exists():
+                trainer.policy().save(folder.policy)
+            result = _result(trainer, folder, seconds, stop)
         result = dataclasses.replace(result, resumed_from=first, notes=notes)
         return _evaluated(result, trainer.config, progress, stop, compare)
 
@@ -218,11 +193,8 @@ def _restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _finished(trainer: Trainer, run_dir: Path) -> TrainResult:
-    """What there is to say of a run that has all its steps."""
-    if not (run_dir / POLICY).exists():
-        trainer.policy().save(run_dir / POLICY)
-    return TrainResult(run_dir, run_dir / POLICY, trainer.timesteps, 0.0, None)
+def _result(trainer: Trainer, folder: RunFolder, seconds: float, stop: StopSignals) -> TrainResult:
+    return TrainResult(folder.path, folder.policy, trainer.timesteps, seconds, stop.received)
 
 
 def _evaluated(
@@ -233,231 +205,28 @@ def _evaluated(
     compare: bool = False,
 ) -> TrainResult:
     """The result with the evaluation of a run that has all its steps and lacks one."""
-    run_dir, episodes = result.run_dir, config.eval_episodes
-    if result.stopped_by is not None or not episodes or is_evaluated(run_dir, result.timesteps):
+    folder, episodes, steps = RunFolder(result.run_dir), config.eval_episodes, result.timesteps
+    if result.stopped_by is not None or not episodes or folder.evaluated_timesteps() == steps:
         return result
-    policy = load_policy(result.policy_path)
+    policy = load_policy(folder.policy)
     try:
-        env = make_vector_env(config.env_id, min(EVALUATION_COPIES, episodes), config.env)
-        with closing(env):
-            played = evaluate_ways(
-                policy, env, episodes, config.seed, stop, compare=compare, progress=progress
-            )
+        played, _ = evaluate_and_save(
+            policy,
+            config.env_id,
+            config.env,
+            episodes,
+            config.seed,
+            stop,
+            compare=compare,
+            progress=progress,
+            folder=folder,
+        )
     except UserError as error:
         raise UserError(
-            f"The run is trained and saved in {run_dir}, but could not be evaluated: {error}"
+            f"The run is trained and saved in {folder.path}, but could not be evaluated: {error}"
         ) from error
     if stop:
         return dataclasses.replace(result, stopped_by=stop.received)
-    SavedEvaluation.of(policy, played).save(run_dir)
-    with Monitor(run_dir, config, result.timesteps) as monitor:
-        monitor.log(played["greedy"].scalars(), result.timesteps)
+    with Monitor(folder, config, steps) as monitor:
+        monitor.log(played["greedy"].scalars(), steps)
     return dataclasses.replace(result, evaluation=played["greedy"])
-
-
-@contextmanager
-def _global_generators(seeded: bool) -> Iterator[None]:
-    """Have Python's and NumPy's global generators as before afterwards, where a run seeds them."""
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        if seeded:
-            random.setstate(states[0])
-            np.random.set_state(states[1])  # noqa: NPY002
-
-
-@contextmanager
-def _closing(close: Callable[[], None]) -> Iterator[None]:
-    """Close at the end. An error that is under way is told, and not one of closing after it."""
-    try:
-        yield
-    except BaseException as error:
-        try:
-            close()
-        except Exception as also:
-            _note(error, f"Closing failed too: {also!r}.")
-        raise
-    close()
-
-
-def locked(run_dir: Path) -> AbstractContextManager[object]:
-    """Hold a run folder against other processes, whose steps and files would mix with ours.
-
-    Returns:
-        A context at whose end the folder is free again.
-
-    Raises:
-        UserError: another process holds it, or the folder cannot be written to.
-    """
-    try:
-        return FileLock(run_dir / LOCK).acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"Another process is training {run_dir}. Wait until it has ended, or stop it; then "
-            f"recurrent-rl train --resume {run_dir} goes on from there."
-        ) from None
-    except OSError as error:
-        raise UserError(
-            f"{run_dir} cannot be written to ({error}). See that it is a folder that you may write "
-            "to, and that there is room on its disk."
-        ) from error
-
-
-def load_config(run_dir: Path) -> TrainConfig:
-    """The settings of the run in this folder.
-
-    Raises:
-        UserError: the folder holds no run, or its settings cannot be read.
-    """
-    path = run_dir / CONFIG
-    if not path.is_file():
-        raise UserError(
-            f"{run_dir} holds no run: there is no {CONFIG} in it. Name a run folder, such as one "
-            "of those in runs/."
-        )
-    return TrainConfig.from_json(path.read_bytes())
-
-
-def save_config(config: TrainConfig, run_dir: Path) -> None:
-    """Write the settings into the run's folder: with them alone `resume` starts the run."""
-    write_atomically(run_dir / CONFIG, config.to_json().encode())
-
-
-def _run(
-    trainer: Trainer,
-    run_dir: Path,
-    progress: bool,
-    on_iteration: OnIteration | None,
-    stop: StopSignals,
-) -> TrainResult:
-    """Iterate until the run is done or a signal asks to stop, and leave everything saved."""
-    config = trainer.config
-    began, first = time.monotonic(), trainer.timesteps
-    saved = trainer.iteration if (run_dir / CHECKPOINT).exists() else None
-    steps = trainer.collector.environments.steps
-    with ExitStack() as stack:
-        monitor = Monitor(run_dir, config, first)
-        stack.enter_context(_closing(monitor.writer.close))
-        bar = stack.enter_context(
-            ProgressBar("Training", config.total_timesteps, "steps", first, progress)
-        )
-        save_due = every(config.checkpoint_interval)
-        try:
-            while not trainer.done and not stop:
-                steps = trainer.collector.environments.steps
-                scalars = trainer.iterate()
-                elapsed = time.monotonic() - began
-                scalars["time/fps"] = (trainer.timesteps - first) / elapsed
-                scalars["time/time_elapsed"] = elapsed
-                if trainer.iteration % config.log_interval == 0 or trainer.done:
-                    monitor.log(scalars, trainer.timesteps)
-                bar.update(trainer.timesteps, {"return": _show(scalars.get("rollout/ep_rew_mean"))})
-                if on_iteration is not None:
-                    on_iteration(trainer.timesteps, scalars)
-                if save_due():
-                    save(trainer, run_dir)
-                    saved = trainer.iteration
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and stop:
-                raise  # Ctrl-C for the second time: at once
-            told = _save_after_error(trainer, run_dir, saved == trainer.iteration, steps)
-            if isinstance(error, UserError):
-                raise UserError(f"{error} {told}") from error
-            _note(error, told)
-            raise
-        save(trainer, run_dir)
-    return TrainResult(
-        run_dir, run_dir / POLICY, trainer.timesteps, time.monotonic() - began, stop.received
-    )
-
-
-def _save_after_error(trainer: Trainer, run_dir: Path, is_saved: bool, steps_before: int) -> str:
-    """Save the last whole iteration; says what is saved, what resuming loses, and how to.
-
-    Args:
-        trainer: whose iteration failed, or what came after it.
-        run_dir: of the run.
-        is_saved: whether the checkpoint there is of this iteration, environments included.
-        steps_before: that each environment had taken when the last iteration began.
-    """
-    steps = trainer.collector.environments.steps
-    where = f"in iteration {trainer.iteration + 1}" if trainer.mid_rollout else "after iteration"
-    where += "" if trainer.mid_rollout else f" {trainer.iteration}"
-    told = f"The run on {trainer.config.env_id} failed {where}, after step {steps:,} of each copy."
-    go_on = f"recurrent-rl train --resume {run_dir}"
-    if trainer.iteration == 0:
-        return f"{told} Nothing was learnt yet, so nothing is lost. From its first step: {go_on}"
-    lost = []
-    if environment_state(trainer) is None or (trainer.mid_rollout and not is_saved):
-        lost.append("the episodes under way")
-    if trainer.mid_rollout:
-        unfinished = (steps - steps_before) * trainer.config.num_envs
-        lost.append(f"the {unfinished:,} steps of the unfinished rollout")
-    if not is_saved:
-        try:
-            save(trainer, run_dir)
-        except Exception as error:
-            kept = (run_dir / CHECKPOINT).exists()
-            return (
-                f"{told} Saving it failed too ({error!r}). "
-                + ("From the last checkpoint" if kept else "From its first step")
-                + f": {go_on}"
-            )
-    return (
-        f"{told} Its {trainer.iteration:,} whole iterations ({trainer.timesteps:,} steps) are "
-        f"saved; to resume loses {' and '.join(lost) or 'nothing'}: {go_on}"
-    )
-
-
-def _note(error: BaseException, text: str) -> None:
-    """Have the error's traceback end in this text; where Python is too old, print it before."""
-    if sys.version_info >= (3, 11):
-        error.add_note(text)
-    else:
-        print(text, file=sys.stderr)
-
-
-def save(trainer: Trainer, run_dir: Path) -> None:
-    """Write the policy and the checkpoint of this moment."""
-    trainer.policy().save(run_dir / POLICY)
-    save_checkpoint(trainer, run_dir / CHECKPOINT)
-
-
-def every(seconds: float) -> Callable[[], bool]:
-    """A function that is true once per `seconds`, the first time after that long."""
-    last = time.monotonic()
-
-    def due() -> bool:
-        nonlocal last
-        if time.monotonic() - last < seconds:
-            return False
-        last = time.monotonic()
-        return True
-
-    return due
-
-
-def new_run_dir(config: TrainConfig) -> Path:
-    """Make the folder `log_dir/{env}__{name}__{seed}__{time}`."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    name = config.name or config.agent.memory
-    folder = folder_part(f"{config.env_id}__{name}__{config.seed}__{stamp}")
-    path = Path(config.log_dir) / folder
-    for attempt in range(1, 1000):
-        candidate = path if attempt == 1 else path.with_name(f"{path.name}-{attempt}")
-        try:
-            candidate.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UserError(
-                f"The run folder {candidate} cannot be made ({error}); "
-                "choose another log_dir or name."
-            ) from error
-        return candidate
-    raise UserError(f"There are too many runs named {path}; choose another name.")
-
-
-def _show(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"

@@ -18,6 +18,7 @@ from gymnasium.vector.utils import batch_space
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
+from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.memory.states import tensors_of
 from recurrent_rl.agents.policy import KIND, VERSION, DeviceError, Policy, PolicyState, load_policy
@@ -199,10 +200,14 @@ def test_masked_actions_are_not_taken() -> None:
             ObservationError,
             r"shape \[1, 4\]; expected",
         ),
-        (lambda p, s: p.predict(np.zeros((3, 3)), s), ValueError, "state is of 2 streams.* of 3"),
+        (
+            lambda p, s: p.predict(np.zeros((3, 3)), s),
+            MemoryInputError,
+            "state is of 2 streams.* of 3",
+        ),
         (
             lambda p, s: p.predict(np.zeros((2, 3)), s, action_masks=np.ones((2, 5))),
-            ValueError,
+            ActionMaskError,
             r"mask of \[5\] entries does not fit Discrete.*; expected 4",
         ),
     ],
@@ -247,7 +252,7 @@ def test_a_policy_that_is_fed_rewards_asks_for_them() -> None:
     policy = make(previous_reward=True)
     x = np.zeros(3, np.float32)
     _, state = policy.predict(x)
-    with pytest.raises(ValueError, match="pass reward="):
+    with pytest.raises(ObservationError, match="pass reward="):
         policy.predict(x, state)
 
 

@@ -20,13 +20,11 @@ from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensor
 from recurrent_rl.agents.policy import KIND, VERSION, Policy, load_policy
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.checkpoint import FILE_NAME as CHECKPOINT
-from recurrent_rl.runs.checkpoint import KIND as CHECKPOINT_KIND
-from recurrent_rl.runs.checkpoint import VERSION as CHECKPOINT_VERSION
-from recurrent_rl.runs.checkpoint import load_checkpoint, save_checkpoint
-from recurrent_rl.runs.evaluation import FILE_NAME as EVALUATION
-from recurrent_rl.runs.evaluation import Figures, SavedEvaluation
-from recurrent_rl.runs.training import CONFIG, POLICY, load_config, save_config
+from recurrent_rl.runs.checkpoint import load_checkpoint, save
+from recurrent_rl.runs.checkpoint_file import KIND as CHECKPOINT_KIND
+from recurrent_rl.runs.checkpoint_file import VERSION as CHECKPOINT_VERSION
+from recurrent_rl.runs.figures import Figures, SavedEvaluation
+from recurrent_rl.runs.folder import CHECKPOINT, CONFIG, EVALUATION, POLICY, RunFolder
 from recurrent_rl.trainer import Trainer
 
 EXAMPLES = pytest.mark.parametrize(
@@ -76,12 +74,11 @@ def trainer() -> Iterator[Trainer]:
 
 @pytest.fixture(scope="module")
 def run_dir(trainer: Trainer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    save_config(trainer.config, folder)
-    trainer.policy().save(folder / POLICY)
-    save_checkpoint(trainer, folder / CHECKPOINT)
-    SavedEvaluation(64, 10, FIGURES, without_memory=FIGURES).save(folder)
-    return folder
+    folder = RunFolder(tmp_path_factory.mktemp("run"))
+    folder.save_config(trainer.config)
+    save(trainer, folder)
+    folder.save_evaluation(SavedEvaluation(64, 10, FIGURES, without_memory=FIGURES))
+    return folder.path
 
 
 def told(policy: Policy) -> str:
@@ -99,8 +96,8 @@ def read(path: Path) -> str:
         tensors, text = load_tensors(path, CHECKPOINT_KIND, CHECKPOINT_VERSION)
         return repr((sorted((name, x.tolist()) for name, x in tensors.items()), text))
     if path.name == CONFIG:
-        return repr(load_config(path.parent))
-    return repr(SavedEvaluation.load(path.parent))
+        return repr(RunFolder(path.parent).load_config())
+    return repr(RunFolder(path.parent).load_evaluation())
 
 
 # --------------------------------------------------------------------------- bytes gone wrong
@@ -325,7 +322,8 @@ def test_a_forged_file_of_text_is_refused_or_read(
     def check(text: str) -> None:
         path.write_text(text, encoding="utf-8")
         with refusal(name, UserError):
-            found = load_config(tmp_path) if name == CONFIG else SavedEvaluation.load(tmp_path)
+            folder = RunFolder(tmp_path)
+            found = folder.load_config() if name == CONFIG else folder.load_evaluation()
             assert found is not None
             json.dumps(dataclasses.asdict(found))
 

@@ -18,7 +18,8 @@ from recurrent_rl.collector import Collector
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.environments import Environments
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.evaluation import Evaluation, evaluate
+from recurrent_rl.runs.evaluation import evaluate
+from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vectorize import make_vector_env
 

@@ -15,6 +15,7 @@ from recurrent_rl import ppo
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.config import TrainConfig
+from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
 
@@ -116,10 +117,10 @@ class Ours(Library):
 
     def resume(self, task: Task, folder: Path, ready: Callable[[], None]) -> ActorCritic:
         config(task, folder)
-        run = next(path.parent for path in folder.glob("*/config.json"))
+        (run,) = RunFolder.find([folder])
         ready()
         resume(run, total_timesteps=2 * task.updates * COPIES * STEPS, progress=False)
-        return load_policy(run / "policy.safetensors").agent
+        return load_policy(run.policy).agent
 
     def act(self, agent: ActorCritic, observations: torch.Tensor) -> torch.Tensor:
         both = [

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.kernels import compiled, library
 from recurrent_rl.agents.kernels.cell import Cell, LayerState
 from recurrent_rl.agents.kernels.dispatch import KERNELS, STEPS, VARIABLE, choose_kernel, serving
@@ -199,7 +200,7 @@ def test_in_bfloat16_a_rollouts_steps_are_the_updates_sequence(name: str) -> Non
 @needs_compiled
 def test_bfloat16_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "has_bfloat16", lambda: False)
-    with pytest.raises(ValueError, match="bfloat16 needs the compiled kernel and a processor with"):
+    with pytest.raises(UserError, match="bfloat16 needs the compiled kernel and a processor with"):
         library.set_bfloat16(True)
 
 
@@ -477,7 +478,7 @@ def test_the_environment_names_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None
     assert choose_kernel(cell_of("lstm"), x) == "insertion"
     assert choose_kernel(cell_of("mingru"), x) == "scan"  # does not serve this one
     monkeypatch.setenv(VARIABLE, "quick")
-    with pytest.raises(ValueError, match="RECURRENT_RL_KERNEL is 'quick'; choose one of compiled"):
+    with pytest.raises(UserError, match="RECURRENT_RL_KERNEL is 'quick'; choose one of compiled"):
         choose_kernel(cell_of("lstm"), x)
 
 

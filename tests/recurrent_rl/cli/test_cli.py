@@ -15,14 +15,16 @@ import gymnasium as gym
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import recurrent_rl
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.policy import load_policy
-from recurrent_rl.cli import main
+from recurrent_rl.cli import COMMANDS, main
 from recurrent_rl.cli.terminal import parse
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.benchmark import Outcome
 from recurrent_rl.runs import evaluation
-from recurrent_rl.runs.training import locked, train
+from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.training import train
 
 TINY = [
     "--num-envs=8",
@@ -240,6 +242,26 @@ def test_a_setting_that_cannot_be_ends_any_command_with_status_2_and_its_name(
     assert message in one_line(capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in recurrent_rl.__all__ if name.endswith("Error")] + ["ValueError"]
+)
+def test_an_error_that_a_user_can_mend_ends_any_command_with_status_2_and_others_are_raised(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = getattr(recurrent_rl, name, ValueError)
+
+    def fail(_: object) -> int:
+        raise kind("Mend the [thing].")
+
+    monkeypatch.setitem(COMMANDS, "envs", fail)
+    if kind is ValueError:
+        with pytest.raises(ValueError, match=r"Mend the \[thing\]\."):
+            main(["envs"])
+        return
+    status, out, err = ended(["envs"], capsys)
+    assert (status, out, err) == (2, "", "error: Mend the [thing].\n")
+
+
 def test_whole_numbers_may_be_written_with_an_exponent() -> None:
     asked = parse(TrainConfig, "train", ["X-v0", "--total-timesteps=1e6", "--seq-len", "1.6e1"])
     assert asked == TrainConfig("X-v0", total_timesteps=1_000_000, seq_len=16)
@@ -425,7 +447,7 @@ def test_a_folder_of_any_name_is_printed_as_it_is(
     assert (status, f"error: {ODD}/none holds no run" in err) == (2, True)
     status, _, err = ended(["evaluate", f"{ODD}.safetensors"], capsys)
     assert (status, f"There is no file {ODD}.safetensors" in err) == (2, True)
-    with locked(run_dir):
+    with RunFolder(run_dir).locked():
         status, _, err = ended(["train", "--resume", str(run_dir)], capsys)
         assert (status, f"Another process is training {run_dir}." in err) == (2, True)
 

@@ -17,14 +17,9 @@ from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.checkpoint import (
-    FILE_NAME,
-    KIND,
-    VERSION,
-    load_checkpoint,
-    read_checkpoint,
-    save_checkpoint,
-)
+from recurrent_rl.runs.checkpoint import load_checkpoint, save_checkpoint
+from recurrent_rl.runs.checkpoint_file import KIND, VERSION, read_checkpoint, read_timesteps
+from recurrent_rl.runs.folder import CHECKPOINT
 from recurrent_rl.trainer import Trainer
 
 
@@ -45,7 +40,7 @@ def config(**changes: Any) -> TrainConfig:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("checkpoint") / FILE_NAME
+    path = tmp_path_factory.mktemp("checkpoint") / CHECKPOINT
     trainer = Trainer(config())
     trainer.iterate()
     trainer.iterate()
@@ -99,6 +94,7 @@ def test_steps_are_counted_and_stored(written: Path) -> None:
     trainer.iterate()
     assert trainer.timesteps == 96
     assert (read_checkpoint(written).timesteps, read_checkpoint(written).steps_taken) == (64, 16)
+    assert read_timesteps(written) == 64
 
 
 @pytest.mark.parametrize(
@@ -145,12 +141,12 @@ def test_an_environment_whose_settings_or_spaces_have_changed_is_named(
         fields["needs"]["env.observation_noise"] = 0.1
 
     with pytest.raises(UserError, match=r"env.observation_noise 0.1, where config.json has 0.0\."):
-        load_checkpoint(Trainer(config()), rewrite(written, tmp_path / FILE_NAME, more_noise))
+        load_checkpoint(Trainer(config()), rewrite(written, tmp_path / CHECKPOINT, more_noise))
 
     def other_space(fields: dict[str, Any]) -> None:
         fields["needs"]["action_space"] = {"type": "Discrete", "n": 9, "start": 0}
 
-    path = rewrite(written, tmp_path / FILE_NAME, other_space)
+    path = rewrite(written, tmp_path / CHECKPOINT, other_space)
     trainer = Trainer(config())
     before = everything(trainer)
     with pytest.raises(
@@ -195,7 +191,7 @@ def nested(depth: int) -> Any:
 def test_forged_metadata_is_refused_and_the_trainer_is_as_it_was(
     written: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any]
 ) -> None:
-    path = rewrite(written, tmp_path / FILE_NAME, change)
+    path = rewrite(written, tmp_path / CHECKPOINT, change)
     trainer = Trainer(config())
     before = everything(trainer)
     with pytest.raises(PolicyFileError, match=r"no checkpoint that this version .* Train anew"):
@@ -208,12 +204,12 @@ def test_metadata_that_is_no_json_object_is_refused(
     written: Path, tmp_path: Path, text: str
 ) -> None:
     tensors, _ = load_tensors(written, KIND, VERSION)
-    save_tensors(tmp_path / FILE_NAME, tensors, {"state": text}, KIND, VERSION)
+    save_tensors(tmp_path / CHECKPOINT, tensors, {"state": text}, KIND, VERSION)
     with pytest.raises(PolicyFileError, match="no checkpoint that this version"):
-        read_checkpoint(tmp_path / FILE_NAME)
-    save_tensors(tmp_path / FILE_NAME, tensors, {}, KIND, VERSION)
+        read_checkpoint(tmp_path / CHECKPOINT)
+    save_tensors(tmp_path / CHECKPOINT, tensors, {}, KIND, VERSION)
     with pytest.raises(PolicyFileError, match="no checkpoint that this version"):
-        read_checkpoint(tmp_path / FILE_NAME)
+        read_checkpoint(tmp_path / CHECKPOINT)
 
 
 def test_needs_of_any_depth_and_length_are_told_in_brief(written: Path, tmp_path: Path) -> None:
@@ -223,7 +219,7 @@ def test_needs_of_any_depth_and_length_are_told_in_brief(written: Path, tmp_path
             fields["needs"]["env.env_kwargs"] = value
             fields["needs"]["of a newer version"] = value
 
-        path = rewrite(written, tmp_path / FILE_NAME, deep)
+        path = rewrite(written, tmp_path / CHECKPOINT, deep)
         with pytest.raises(UserError, match=r"of a newer version .* config.json has None") as told:
             load_checkpoint(Trainer(config()), path)
         assert len(str(told.value)) < 2000
@@ -248,7 +244,7 @@ def test_needs_of_any_depth_and_length_are_told_in_brief(written: Path, tmp_path
 def test_tensors_that_do_not_fit_are_refused_and_the_trainer_is_as_it_was(
     written: Path, tmp_path: Path, change: Callable[[dict[str, torch.Tensor]], Any]
 ) -> None:
-    path = rewrite(written, tmp_path / FILE_NAME, change_tensors=change)
+    path = rewrite(written, tmp_path / CHECKPOINT, change_tensors=change)
     trainer = Trainer(config())
     before = everything(trainer)
     with pytest.raises(PolicyFileError, match="no checkpoint that this version"):
@@ -261,17 +257,17 @@ def test_tensors_that_do_not_fit_are_refused_and_the_trainer_is_as_it_was(
 def test_a_checkpoint_of_the_older_format_is_refused_with_what_can_be_done(
     written: Path, tmp_path: Path
 ) -> None:
-    path = rewrite(written, tmp_path / FILE_NAME, version=1)
+    path = rewrite(written, tmp_path / CHECKPOINT, version=1)
     with pytest.raises(PolicyFileError, match=r"older version of recurrent-rl.* Train anew"):
         load_checkpoint(Trainer(config()), path)
 
 
 def test_a_truncated_checkpoint_is_refused(written: Path, tmp_path: Path) -> None:
-    shutil.copy(written, tmp_path / FILE_NAME)
-    with (tmp_path / FILE_NAME).open("r+b") as file:
+    shutil.copy(written, tmp_path / CHECKPOINT)
+    with (tmp_path / CHECKPOINT).open("r+b") as file:
         file.truncate(written.stat().st_size - 9)
     with pytest.raises(PolicyFileError, match="is truncated"):
-        load_checkpoint(Trainer(config()), tmp_path / FILE_NAME)
+        load_checkpoint(Trainer(config()), tmp_path / CHECKPOINT)
 
 
 def test_masks_that_a_task_began_to_tell_of_are_taken_up(written: Path, tmp_path: Path) -> None:
@@ -280,7 +276,7 @@ def test_masks_that_a_task_began_to_tell_of_are_taken_up(written: Path, tmp_path
     def tell(tensors: dict[str, torch.Tensor]) -> None:
         tensors["next/action_mask"] = masks
 
-    path = rewrite(written, tmp_path / FILE_NAME, change_tensors=tell)
+    path = rewrite(written, tmp_path / CHECKPOINT, change_tensors=tell)
     trainer = Trainer(config())
     assert load_checkpoint(trainer, path)
     assert torch.equal(trainer.collector.next_row()["action_mask"], masks)
@@ -299,7 +295,7 @@ def test_a_state_that_the_environments_do_not_take_leaves_them_and_the_trainer_a
             else:
                 tensors[f"env/{name}"] = x
 
-    path = rewrite(written, tmp_path / FILE_NAME, change_tensors=alter)
+    path = rewrite(written, tmp_path / CHECKPOINT, change_tensors=alter)
     trainer = Trainer(config())
     before = everything(trainer)
     with pytest.raises(UserError, match="environments do not take the state"):
@@ -342,12 +338,12 @@ def test_a_state_of_another_kind_starts_new_episodes_and_one_that_is_not_taken_i
         settings = config(env_id="Stated-v0")
         trainer = Trainer(settings)
         trainer.iterate()
-        save_checkpoint(trainer, tmp_path / FILE_NAME)
+        save_checkpoint(trainer, tmp_path / CHECKPOINT)
         if isinstance(state, dict) and isinstance(state["t"], np.ndarray):
             with pytest.raises(UserError, match=r"environments do not take .*: not mine"):
-                load_checkpoint(Trainer(settings), tmp_path / FILE_NAME)
+                load_checkpoint(Trainer(settings), tmp_path / CHECKPOINT)
         else:
-            assert not load_checkpoint(Trainer(settings), tmp_path / FILE_NAME)
+            assert not load_checkpoint(Trainer(settings), tmp_path / CHECKPOINT)
     finally:
         gym.registry.pop("Stated-v0")
 

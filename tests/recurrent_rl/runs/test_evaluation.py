@@ -2,7 +2,6 @@
 
 import json
 import math
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,10 @@ from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.evaluation import (
-    FILE_NAME,
-    STEP_LIMIT,
-    Evaluation,
-    Figures,
-    SavedEvaluation,
-    check_writable,
-    confidence_interval,
-    evaluate,
-    is_evaluated,
-    time_limit,
-)
+from recurrent_rl.runs.evaluation import STEP_LIMIT, evaluate, evaluate_and_save, time_limit
+from recurrent_rl.runs.figures import SavedEvaluation
+from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.signals import StopSignals
 from recurrent_rl.vectorize import make_vector_env
 
 
@@ -126,15 +117,6 @@ def test_the_disabled_autoreset_mode_is_refused() -> None:
         evaluate(policy, lottery(AutoresetMode.DISABLED, 1), 1)
 
 
-def test_the_interval_of_a_mean_covers_it_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    inside = 0
-    for _ in range(2000):
-        low, high = confidence_interval(rng.exponential(1.0, 400))
-        inside += low <= 1.0 <= high
-    assert inside / 2000 == pytest.approx(0.95, abs=0.02)
-
-
 class Endless(Lottery):
     """Episodes of copy i end after `lengths[i]` steps; None for never."""
 
@@ -177,13 +159,14 @@ def test_where_no_episode_ends_there_is_no_mean_and_nothing_fails(tmp_path: Path
     assert math.isnan(result.scalars()["eval/mean_reward"])
     assert result.ci95 == (-math.inf, math.inf)
     saved = SavedEvaluation.of(policy, {"greedy": result})
-    saved.save(tmp_path)
-    text = (tmp_path / FILE_NAME).read_text()
+    folder = RunFolder(tmp_path)
+    folder.save_evaluation(saved)
+    text = folder.evaluation.read_text()
     fields = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert (fields["episodes"], fields["max_steps"]) == (0, 7)
     assert fields["greedy"]["mean_return"] is None
     assert fields["greedy"]["unfinished"] == 2
-    read = SavedEvaluation.load(tmp_path)
+    read = folder.load_evaluation()
     assert read is not None
     assert math.isnan(read.greedy.mean_return)
     assert read.greedy.ci95 == (-math.inf, math.inf)
@@ -217,84 +200,28 @@ def test_a_long_episode_is_told_of_while_it_lasts() -> None:
     assert told == [0, 0, 0]
 
 
-def saved_of(policy: Policy, episodes: int, ways: tuple[str, ...] = ("greedy",)) -> SavedEvaluation:
-    played = Evaluation(np.full(episodes, 1.0), np.full(episodes, 3), np.zeros(0))
-    return SavedEvaluation.of(policy, dict.fromkeys(ways, played))
-
-
-def test_a_finer_evaluation_of_the_same_policy_is_kept(tmp_path: Path) -> None:
-    policy = policy_for(Lottery.observation_space, Lottery.action_space)
-    policy.summary = {"timesteps": 100}
-    fine = saved_of(policy, 50, ("greedy", "sampled"))
-    assert fine.save(tmp_path) is fine
-    for coarser in (saved_of(policy, 49, ("greedy", "sampled")), saved_of(policy, 50)):
-        assert coarser.save(tmp_path) == fine
-        assert SavedEvaluation.load(tmp_path) == fine
-    as_fine = saved_of(policy, 50, ("greedy", "sampled", "without_memory"))
-    assert as_fine.save(tmp_path) is as_fine
-    policy.summary = {"timesteps": 200}
-    of_another_policy = saved_of(policy, 3)
-    of_another_policy.save(tmp_path)
-    assert SavedEvaluation.load(tmp_path) == of_another_policy
-    assert is_evaluated(tmp_path, 200)
-    assert not is_evaluated(tmp_path, 100)
-
-
-def test_an_evaluation_that_cannot_be_read_is_written_anew(tmp_path: Path) -> None:
-    policy = policy_for(Lottery.observation_space, Lottery.action_space)
-    for text in ("{", "[" * 100_000, '{"greedy": 3}', "null"):
-        (tmp_path / FILE_NAME).write_text(text)
-        assert not is_evaluated(tmp_path, 0)
-        with pytest.raises(UserError, match="cannot be read"):
-            SavedEvaluation.load(tmp_path)
-    saved = saved_of(policy, 3)
-    assert saved.save(tmp_path) is saved
-    assert SavedEvaluation.load(tmp_path) == saved
-
-
-def test_an_evaluation_of_an_older_version_is_read(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_text(
-        '{"timesteps": 9, "episodes": 1, "greedy": {"mean_return": 1.0, "ci95": '
-        '[-Infinity, Infinity], "mean_length": 3.0, "success_rate": null}, "sampled": null, '
-        '"without_memory": null}'
-    )
-    greedy = Figures(1.0, (-math.inf, math.inf), 3.0, None)
-    assert SavedEvaluation.load(tmp_path) == SavedEvaluation(9, 1, greedy)
-
-
-def test_a_folder_that_cannot_be_written_is_refused_with_the_way_round(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_was_played_is_saved_unless_the_run_has_finer_or_it_was_stopped(
+    tmp_path: Path,
 ) -> None:
-    check_writable(tmp_path)
-    assert not list(tmp_path.iterdir())
+    folder = RunFolder(tmp_path)
+    env_id, settings = "recurrent_rl/TMaze-v0", EnvConfig('{"length": 3}')
+    env = make_vector_env(env_id, 1, settings)
+    policy = policy_for(env.single_observation_space, env.single_action_space)
 
-    def read_only(*_: Any, **__: Any) -> None:
-        raise OSError(30, "Read-only file system")
+    def saved(episodes: int, stop: StopSignals, **options: Any) -> Any:
+        return evaluate_and_save(
+            policy, env_id, settings, episodes, 0, stop, progress=False, **options
+        )
 
-    monkeypatch.setattr(tempfile, "NamedTemporaryFile", read_only)
-    with pytest.raises(UserError, match=r"Read-only file system.*saves nothing.*policy"):
-        check_writable(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"\xff\xfe",
-        b"{",
-        b"[]",
-        b"null",
-        b"7",
-        b"[" * 5000,
-        b'{"greedy": null, "sampled": null, "without_memory": null}',
-        b'{"timesteps": "", "episodes": 1, "greedy": GOOD, "sampled": null, "without_memory": 0}',
-        b'{"timesteps": 1, "episodes": 1, "greedy": {}, "sampled": null, "without_memory": null}',
-        b'{"timesteps": 1, "episodes": 1, "greedy": [1], "sampled": null, "without_memory": null}',
-    ],
-)
-def test_a_saved_evaluation_that_cannot_be_read_is_told_with_the_fix(
-    content: bytes, tmp_path: Path
-) -> None:
-    good = b'{"mean_return": 1, "ci95": [0, 2], "mean_length": 3, "success_rate": null}'
-    (tmp_path / "evaluation.json").write_bytes(content.replace(b"GOOD", good))
-    with pytest.raises(UserError, match=r"evaluation.json cannot be read .*recurrent-rl evaluate"):
-        SavedEvaluation.load(tmp_path)
+    stopped = StopSignals()
+    stopped.received = 2
+    saved(5, stopped, folder=folder)
+    assert saved(5, StopSignals())[1] is None  # in no run's folder
+    assert folder.load_evaluation() is None
+    played, finer = saved(5, StopSignals(), folder=folder)
+    assert list(played) == ["greedy", "sampled", "without_memory"]
+    there = folder.load_evaluation()
+    assert (finer, there) == (None, SavedEvaluation.of(policy, played))
+    played, finer = saved(9, StopSignals(), folder=folder, compare=False)
+    assert (list(played), finer) == (["greedy"], there)
+    assert folder.load_evaluation() == there

@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.diagnostics import look_inside
+from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.monitor import Monitor
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
@@ -90,7 +91,7 @@ def test_what_is_written_within_one_second_is_read_in_order(tmp_path: Path) -> N
         # Files of one second are told apart by a number that goes from 9 to 10 somewhere here.
         for _ in range(3):
             SummaryWriter(str(tmp_path / "others")).close()
-        with Monitor(tmp_path, settings, step) as monitor:
+        with Monitor(RunFolder(tmp_path), settings, step) as monitor:
             monitor.log({"x": float(step)}, step)
     assert [event.value for event in events(tmp_path).Scalars("x")] == [1, 2, 3]
 

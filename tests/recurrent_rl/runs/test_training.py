@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -25,21 +24,13 @@ import torch
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.kernels import library
 from recurrent_rl.agents.policy import Policy, load_policy
-from recurrent_rl.collector import Collector
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.results import learning_curve, load_run
-from recurrent_rl.runs.checkpoint import FILE_NAME, load_checkpoint, save_checkpoint
-from recurrent_rl.runs.evaluation import SavedEvaluation
-from recurrent_rl.runs.training import (
-    OnIteration,
-    TrainResult,
-    load_config,
-    new_run_dir,
-    resume,
-    save_config,
-    train,
-)
+from recurrent_rl.runs.checkpoint import load_checkpoint, save_checkpoint
+from recurrent_rl.runs.folder import CHECKPOINT, CONFIG, EVALUATION, POLICY, RunFolder
+from recurrent_rl.runs.loop import OnIteration
+from recurrent_rl.runs.training import TrainResult, resume, train
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer
 
@@ -121,9 +112,9 @@ def test_an_interrupted_and_resumed_run_equals_the_uninterrupted_one(
     first = Trainer(settings)
     for _ in range(3):
         first.iterate()
-    save_checkpoint(first, tmp_path / FILE_NAME)
+    save_checkpoint(first, tmp_path / CHECKPOINT)
     second = Trainer(settings)
-    assert load_checkpoint(second, tmp_path / FILE_NAME)
+    assert load_checkpoint(second, tmp_path / CHECKPOINT)
     assert second.timesteps == first.timesteps
     resumed = [second.iterate() for _ in range(3)]
 
@@ -149,9 +140,9 @@ def test_an_environment_without_a_state_of_its_own_resumes_with_new_episodes(
     settings = config(tmp_path, "CartPole-v1", env=EnvConfig(vectorization="sync"))
     first = Trainer(settings)
     first.iterate()
-    save_checkpoint(first, tmp_path / FILE_NAME)
+    save_checkpoint(first, tmp_path / CHECKPOINT)
     second = Trainer(settings)
-    assert not load_checkpoint(second, tmp_path / FILE_NAME)
+    assert not load_checkpoint(second, tmp_path / CHECKPOINT)
     assert_same(weights(first), weights(second))
     assert second.collector.rollout.episode_start[-1].all()
     before = second.collector.next_row()["leaf/"].clone()
@@ -162,7 +153,7 @@ def test_an_environment_without_a_state_of_its_own_resumes_with_new_episodes(
 def test_a_run_leaves_its_files_behind_and_the_policy_plays(tmp_path: Path) -> None:
     result = train(config(tmp_path), progress=False)
     names = {path.name for path in result.run_dir.iterdir()}
-    assert {"config.json", "policy.safetensors", FILE_NAME} <= names
+    assert {CONFIG, POLICY, CHECKPOINT} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
     assert result.run_dir.name.startswith("recurrent_rl-TMaze-v0__lstm__0__")
     assert result.stopped_by is None
@@ -176,7 +167,7 @@ def test_a_finished_run_can_be_trained_further(tmp_path: Path) -> None:
     steps: Any = np.int64(8 * 16 * 8)
     longer = resume(result.run_dir, total_timesteps=steps, progress=False)
     assert longer.timesteps == 8 * 16 * 8
-    assert json.loads((result.run_dir / "config.json").read_text())["total_timesteps"] == 1024
+    assert json.loads((result.run_dir / CONFIG).read_text())["total_timesteps"] == 1024
 
 
 STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -205,7 +196,7 @@ def test_a_signal_stops_a_run_with_everything_saved(tmp_path: Path, number: sign
     assert result.stopped_by == number
     assert 0 < result.timesteps < 10_000_000
     trainer = Trainer(settings)
-    load_checkpoint(trainer, result.run_dir / FILE_NAME)
+    load_checkpoint(trainer, result.run_dir / CHECKPOINT)
     assert trainer.timesteps == result.timesteps
     assert load_policy(result.policy_path).summary["timesteps"] == result.timesteps
 
@@ -219,7 +210,7 @@ def test_ctrl_c_ends_the_program_that_trains_and_the_run_goes_on_as_if_unbroken(
     with handling(signal.SIGINT, signal.default_int_handler), pytest.raises(KeyboardInterrupt):
         train(broken_settings, progress=False, on_iteration=sends(signal.SIGINT, 8 * 16 * 17))
     (run_dir,) = (tmp_path / "broken").iterdir()
-    saved = load_policy(run_dir / "policy.safetensors").summary["timesteps"]
+    saved = load_policy(run_dir / POLICY).summary["timesteps"]
     assert saved == 8 * 16 * 17
     with handling(signal.SIGINT, signal.default_int_handler), pytest.raises(KeyboardInterrupt):
         resume(run_dir, progress=False, on_iteration=sends(signal.SIGINT, 8 * 16 * 20))
@@ -238,7 +229,7 @@ def test_the_programs_own_handler_hears_of_a_signal_once_all_is_saved(
 
     def handler(number: int, _: Any) -> None:
         (run_dir,) = tmp_path.iterdir()
-        heard.append(load_policy(run_dir / "policy.safetensors").summary["timesteps"])
+        heard.append(load_policy(run_dir / POLICY).summary["timesteps"])
 
     with handling(number, handler):
         result = train(config(tmp_path), progress=False, on_iteration=sends(number, 8 * 16 * 3))
@@ -280,31 +271,7 @@ def test_the_command_ends_with_the_status_of_the_signal_and_says_how_to_go_on(
     assert "Traceback" not in err
     (run_dir,) = tmp_path.iterdir()
     assert f"recurrent-rl train --resume {run_dir}" in out.replace("\n", "")
-    assert (run_dir / FILE_NAME).exists()
-
-
-class Failing(gym.Env[Any, Any]):
-    """Returns NaN or raises an error in its step 41."""
-
-    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
-    action_space = gym.spaces.Discrete(2)
-
-    def __init__(self, error: Exception | None) -> None:
-        self.t = 0
-        self.error = error
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
-        super().reset(seed=seed)
-        return np.zeros(2, np.float32), {}
-
-    def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
-        self.t += 1
-        if self.t > 40 and self.error is not None:
-            raise self.error
-        bad = np.nan if self.t > 40 else 0.0
-        return np.full(2, bad, np.float32), float(action), self.t % 10 == 0, False, {}
+    assert (run_dir / CHECKPOINT).exists()
 
 
 class GlobalRandom(gym.Env[Any, Any]):
@@ -334,148 +301,12 @@ def registered(env: Callable[[], gym.Env[Any, Any]]) -> Iterator[str]:
         gym.registry.pop("Mine-v0")
 
 
-def notes(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
-    """What an error's traceback ends in; printed before it in Python 3.10."""
-    return "".join(getattr(error, "__notes__", ())) or capsys.readouterr().err
-
-
-LOST = (
-    r"Its 2 whole iterations \(256 steps\) are saved; to resume loses the episodes under way and "
-)
-LOST += r"the \d+ steps of the unfinished rollout: recurrent-rl train --resume "
-
-
-def test_a_run_whose_environment_returns_nan_keeps_its_whole_iterations(tmp_path: Path) -> None:
-    with (
-        registered(lambda: Failing(None)) as env_id,
-        pytest.raises(UserError, match=rf"step 41.*on Mine-v0 failed in iteration 3.*{LOST}"),
-    ):
-        train(config(tmp_path, env_id), progress=False)
-    (run_dir,) = tmp_path.iterdir()
-    assert load_policy(run_dir / "policy.safetensors").summary["timesteps"] == 8 * 16 * 2
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium's log of a worker's error
-@pytest.mark.parametrize("vectorization", ["sync", "async"])
-def test_a_run_whose_environment_raises_an_error_keeps_its_whole_iterations_and_the_error(
-    tmp_path: Path,
-    vectorization: Literal["sync", "async"],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    lost = ConnectionError("simulator lost")
-    env = EnvConfig(vectorization=vectorization)
-    with (
-        registered(lambda: Failing(lost)) as env_id,
-        pytest.raises(ConnectionError, match=r"^simulator lost") as raised,
-    ):
-        train(config(tmp_path, env_id, env=env), progress=False)
-    if vectorization == "sync":
-        assert raised.value is lost
-    assert re.search(
-        rf"on Mine-v0 failed in iteration 3, after step 40 of each copy. {LOST}",
-        notes(raised.value, capsys),
-    )
-    (run_dir,) = tmp_path.iterdir()
-    with registered(lambda: Failing(None)):
-        saved = Trainer(load_config(run_dir))
-        assert not load_checkpoint(saved, run_dir / FILE_NAME)  # new episodes
-        saved.close()
-    assert saved.iteration == 2
-    with registered(lambda: Failing(None)) as env_id:  # fails nowhere in two iterations
-        twin = Trainer(config(tmp_path, env_id))
-        for _ in range(2):
-            twin.iterate()
-        twin.close()
-    assert_same(weights(saved), weights(twin))
-
-
-def test_an_error_before_the_first_whole_iteration_leaves_a_run_that_starts_anew(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with (
-        registered(lambda: Failing(ConnectionError("lost"))) as env_id,
-        pytest.raises(ConnectionError) as raised,
-    ):
-        train(config(tmp_path, env_id, num_steps=64, seq_len=64), progress=False)
-    assert "From its first step: recurrent-rl train --resume" in notes(raised.value, capsys)
-    (run_dir,) = tmp_path.iterdir()
-    assert not (run_dir / FILE_NAME).exists()
-    with registered(GlobalRandom):
-        assert resume(run_dir, progress=False).timesteps == 8 * 64 * 2
-
-
 def fail_at(at: int) -> OnIteration:
     def callback(steps: int, _: Any) -> None:
         if steps == at:
             raise LookupError("no such dashboard")
 
     return callback
-
-
-def test_a_run_whose_callback_raises_an_error_goes_on_as_if_it_had_not(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    whole = train(config(tmp_path / "whole"), progress=False)
-    with pytest.raises(LookupError) as raised:
-        train(config(tmp_path / "broken"), progress=False, on_iteration=fail_at(8 * 16 * 4))
-    told = notes(raised.value, capsys)
-    assert "failed after iteration 4, after step 64 of each copy" in told
-    assert "4 whole iterations (512 steps) are saved; to resume loses nothing:" in told
-    (run_dir,) = (tmp_path / "broken").iterdir()
-    resume(run_dir, progress=False)
-    first, second = (
-        load_policy(path / "policy.safetensors").agent.state_dict()
-        for path in (whole.run_dir, run_dir)
-    )
-    assert_same(first, second)
-
-
-def test_an_exact_checkpoint_is_not_replaced_by_one_with_new_episodes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    collect = Collector.collect
-
-    def fail(collector: Collector, iteration: int) -> Any:
-        if collector.environments.steps == 64:
-            collector.environments.steps += 3
-            raise ConnectionError("lost")
-        return collect(collector, iteration)
-
-    monkeypatch.setattr(Collector, "collect", fail)
-    with pytest.raises(ConnectionError) as raised:
-        train(config(tmp_path, checkpoint_interval=0.0), progress=False)
-    told = notes(raised.value, capsys)
-    assert "to resume loses the 24 steps of the unfinished rollout: " in told
-    (run_dir,) = tmp_path.iterdir()
-    trainer = Trainer(config(tmp_path))
-    assert load_checkpoint(trainer, run_dir / FILE_NAME)
-    assert trainer.iteration == 4
-
-
-@pytest.mark.parametrize("checkpoint_interval", [0.0, 1000.0])
-def test_where_the_last_save_fails_too_the_first_error_comes_out(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    checkpoint_interval: float,
-) -> None:
-    def full(steps: int, _: Any) -> None:
-        if steps == 8 * 16 * 4:
-            monkeypatch.setattr("recurrent_rl.runs.training.save_checkpoint", no_space)
-            raise LookupError("no such dashboard")
-
-    def no_space(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.close", no_space)
-    settings = config(tmp_path, checkpoint_interval=checkpoint_interval)
-    with pytest.raises(LookupError) as raised:
-        train(settings, progress=False, on_iteration=full)
-    told = notes(raised.value, capsys)
-    assert "Saving it failed too (OSError(28, 'No space left on device'))." in told
-    kept = "From the last checkpoint" if checkpoint_interval == 0 else "From its first step"
-    assert f"{kept}: recurrent-rl train --resume" in told
-    assert "Closing failed too" in told
 
 
 def test_a_process_forked_in_a_run_can_be_ended(tmp_path: Path) -> None:
@@ -600,44 +431,15 @@ def test_what_is_no_configuration_is_not_trained(given: Any) -> None:
         train(given)
 
 
-def test_a_name_with_slashes_makes_one_folder_in_the_log_directory(tmp_path: Path) -> None:
-    run_dir = new_run_dir(config(tmp_path, name="a/b: c"))
-    assert run_dir.parent == tmp_path
-    assert run_dir.name.startswith("recurrent_rl-TMaze-v0__a-b- c__0__")
-
-
 def test_resuming_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no run"):
         resume(tmp_path)
 
 
-def test_a_run_that_another_process_trains_is_refused_until_that_ends(tmp_path: Path) -> None:
-    result = train(config(tmp_path), progress=False)
-    holding = (
-        "import pathlib, sys; from recurrent_rl.runs.training import locked\n"
-        "with locked(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", holding, str(result.run_dir)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        before = {path: path.read_bytes() for path in result.run_dir.iterdir()}
-        with pytest.raises(UserError, match=r"Another process is training .*--resume"):
-            resume(result.run_dir, total_timesteps=8 * 16 * 8, progress=False)
-        assert {path: path.read_bytes() for path in result.run_dir.iterdir()} == before
-        other.kill()
-    longer = resume(result.run_dir, total_timesteps=8 * 16 * 8, progress=False)
-    assert longer.timesteps == 8 * 16 * 8
-
-
 def test_a_run_that_has_only_its_settings_starts_from_its_first_step(tmp_path: Path) -> None:
     whole = train(config(tmp_path / "whole"), progress=False)
     run_dir = tmp_path / "prepared"
-    save_config(config(tmp_path / "whole"), run_dir)
+    RunFolder(run_dir).save_config(config(tmp_path / "whole"))
     told: list[int] = []
     started = resume(run_dir, progress=False, on_iteration=lambda steps, _: told.append(steps))
     assert told == [128, 256, 384, 512, 640, 768]
@@ -659,7 +461,7 @@ def test_training_ends_with_an_evaluation_that_is_saved_and_logged(tmp_path: Pat
     result = train(config(tmp_path, eval_episodes=20), progress=False)
     assert result.evaluation is not None
     assert len(result.evaluation.returns) == 20
-    saved = SavedEvaluation.load(result.run_dir)
+    saved = RunFolder(result.run_dir).load_evaluation()
     assert saved is not None
     assert (saved.timesteps, saved.episodes) == (768, 20)
     assert saved.greedy.mean_return == result.evaluation.mean
@@ -678,11 +480,11 @@ def test_a_finished_run_is_not_evaluated_again_and_one_without_an_evaluation_is(
     again = resume(result.run_dir, progress=False)
     assert (again.timesteps, again.resumed_from, again.evaluation) == (768, 768, None)
     assert files(result.run_dir) == before
-    (result.run_dir / "evaluation.json").unlink()
+    (result.run_dir / EVALUATION).unlink()
     lacking = resume(result.run_dir, compare=True, progress=False)
     assert lacking.evaluation is not None
     np.testing.assert_array_equal(lacking.evaluation.returns, result.evaluation.returns)  # type: ignore[union-attr]
-    saved = SavedEvaluation.load(result.run_dir)
+    saved = RunFolder(result.run_dir).load_evaluation()
     assert saved is not None
     assert saved.without_memory is not None
     longer = resume(result.run_dir, total_timesteps=1024, progress=False)
@@ -715,7 +517,7 @@ def test_a_signal_while_the_run_is_evaluated_ends_it_and_resuming_evaluates_it(
     result = train(config(tmp_path, eval_episodes=500), progress=False, stop=StopSignals())
     assert (result.timesteps, result.stopped_by) == (768, signal.SIGINT)
     assert result.evaluation is None
-    assert not (result.run_dir / "evaluation.json").exists()
+    assert not (result.run_dir / EVALUATION).exists()
     resumed = resume(result.run_dir, progress=False)
     assert resumed.stopped_by is None
     assert resumed.evaluation is not None
@@ -760,7 +562,7 @@ def test_fewer_steps_than_a_run_has_are_refused_and_every_file_stays(
 ) -> None:
     result = train(config(tmp_path, eval_episodes=5), progress=False)
     if edited:
-        save_config(config(tmp_path, total_timesteps=300), result.run_dir)
+        RunFolder(result.run_dir).save_config(config(tmp_path, total_timesteps=300))
     before = files(result.run_dir)
     with pytest.raises(UserError, match=r"768 steps already, more than total_timesteps 300\."):
         resume(result.run_dir, total_timesteps=None if edited else 300, progress=False)
@@ -798,15 +600,15 @@ def test_a_run_whose_total_was_edited_says_so_too_and_an_unchanged_one_says_noth
     stopped.iterate()
     for total, notes in ((768, 0), (1536, 1)):
         run_dir = tmp_path / str(total)
-        save_config(config(tmp_path, total_timesteps=total), run_dir)
-        save_checkpoint(stopped, run_dir / FILE_NAME)
+        RunFolder(run_dir).save_config(config(tmp_path, total_timesteps=total))
+        save_checkpoint(stopped, run_dir / CHECKPOINT)
         assert len(resume(run_dir, progress=False).notes) == notes
 
 
 def test_edited_sizes_are_refused_and_every_file_stays(tmp_path: Path) -> None:
     result = train(config(tmp_path), progress=False)
     edited = config(tmp_path, num_envs=4, total_timesteps=10_000)
-    save_config(edited, result.run_dir)
+    RunFolder(result.run_dir).save_config(edited)
     before = files(result.run_dir)
     with pytest.raises(UserError, match=r"num_envs 8, where config\.json has 4"):
         resume(result.run_dir, progress=False)
@@ -816,7 +618,7 @@ def test_edited_sizes_are_refused_and_every_file_stays(tmp_path: Path) -> None:
 def test_a_run_goes_on_on_another_device(tmp_path: Path) -> None:
     result = train(config(tmp_path), progress=False)
     with_cuda = dataclasses.replace(config(tmp_path), device="cuda:77", total_timesteps=1024)
-    save_config(with_cuda, result.run_dir)
+    RunFolder(result.run_dir).save_config(with_cuda)
     with pytest.raises(UserError, match="cuda:77"):
         resume(result.run_dir, progress=False)
     assert resume(result.run_dir, device="cpu", progress=False).timesteps == 1024
@@ -829,7 +631,7 @@ def test_an_evaluation_that_fails_says_that_the_run_is_saved(
     def fail(*_: Any, **__: Any) -> None:
         raise UserError("Mend the environment.")
 
-    monkeypatch.setattr("recurrent_rl.runs.training.evaluate_ways", fail)
+    monkeypatch.setattr("recurrent_rl.runs.evaluation.evaluate_ways", fail)
     with pytest.raises(UserError, match=r"is trained and saved in .*: Mend the environment\."):
         train(config(tmp_path, eval_episodes=5), progress=False)
 
@@ -837,8 +639,8 @@ def test_an_evaluation_that_fails_says_that_the_run_is_saved(
 def test_going_on_removes_what_a_killed_save_left(tmp_path: Path) -> None:
     settings = config(tmp_path, total_timesteps=8 * 16)
     run_dir = train(settings, progress=False).run_dir
-    leftover = run_dir / f".{FILE_NAME}.a1b2_3d4.saving"
+    leftover = run_dir / f".{CHECKPOINT}.a1b2_3d4.saving"
     leftover.touch()
     resume(run_dir, progress=False)
     assert not leftover.exists()
-    assert (run_dir / FILE_NAME).exists()
+    assert (run_dir / CHECKPOINT).exists()

@@ -1,0 +1,25 @@
+"""The one class of errors that stand for a mistake the user can mend."""
+
+
+class UserError(ValueError):
+    """Says what was wrong, what was expected and the fix.
+
+    The command line prints its message and exits with status 2, without a traceback. Any other
+    error is a fault of this library or of an environment, and keeps its traceback.
+
+    These errors have a name of their own, for those who mend them in a program. Each is made of
+    its message alone, and stands in `recurrent_rl` and `recurrent_rl.agents`:
+
+    | error | what is at fault |
+    |---|---|
+    | `SettingError` | a setting: its name, type or value |
+    | `UnsupportedSpaceError` | a space for which there is no encoder or no action head |
+    | `ObservationError` | an observation or reward that is not what was declared, or not finite |
+    | `ActionMaskError` | an action mask that does not fit, or allows nothing |
+    | `MemoryInputError` | an input or state of a wrong shape, type or device |
+    | `SecondDerivativeError` | a second derivative, of a kernel that has none |
+    | `DeviceError` | a device that is not there |
+    | `PolicyFileError` | a policy or checkpoint file: missing, damaged, newer, of another kind |
+    | `NonFiniteError` | weights that hold NaN or infinity, and are not saved |
+    | `FileWriteError` | a file that cannot be written |
+    """

@@ -1,0 +1,160 @@
+"""The file of a checkpoint: read, and checked as far as that needs no trainer."""
+
+from __future__ import annotations
+
+import reprlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from recurrent_rl.agents.files import PolicyFileError, load_tensors, load_text, read_json
+
+KIND = "recurrent_rl.checkpoint"
+VERSION = 3
+BEFORE_PAIRS = 2
+"""The oldest format that is read."""
+SPACES = ("observation_space", "action_space")
+_NEEDED = ("env_id", "num_envs", "num_steps", "seq_len", *SPACES)
+_UNFIT = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
+"""What reading metadata of the wrong form raises."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint as read from its file, which fits no trainer yet."""
+
+    path: Path
+    needs: dict[str, Any]
+    """The settings that a trainer must have to take it, by name, as JSON values."""
+    total_timesteps: int
+    """Of the run, when it was written: what the schedules stretched over."""
+    iteration: int
+    timesteps: int
+    """Environment steps taken, all copies counted."""
+    steps_taken: int
+    """Environment steps taken by each copy."""
+    env_state: bool
+    """Whether it holds the exact state of the environments."""
+    episodes: dict[str, Any]
+    """The fields of `EpisodeStatistics`; arrays `[num_envs]`, and lists."""
+    tensors: dict[str, Tensor]
+    """By group and name, `agent/...`."""
+
+    def group(self, name: str) -> dict[str, Tensor]:
+        """The tensors of a group, by their names in it."""
+        start = f"{name}/"
+        return {
+            key.removeprefix(start): x for key, x in self.tensors.items() if key.startswith(start)
+        }
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint, and check all that can be checked without a trainer.
+
+    Raises:
+        PolicyFileError: the file is missing, damaged or of another version.
+    """
+    tensors, text = load_tensors(path, KIND, VERSION)
+    version = text.get("format_version")
+    if version not in (str(BEFORE_PAIRS), str(VERSION)):
+        raise PolicyFileError(
+            f"{path} was written by an older version of recurrent-rl; its random numbers were "
+            "drawn otherwise. Train anew, or install the version that wrote it. The run's policy "
+            "can still be loaded and evaluated."
+        )
+    try:
+        fields = read_json(text["state"])
+        needs = dict(fields["needs"])
+        if missing := [name for name in _NEEDED if name not in needs]:
+            raise ValueError(f"without {', '.join(missing)}")
+        if type(fields["env_state"]) is not bool:
+            raise TypeError("env_state is neither true nor false")
+        if fields["total_timesteps"] == 0:
+            raise ValueError("total_timesteps is 0")
+        return Checkpoint(
+            path=path,
+            needs=needs,
+            env_state=fields["env_state"],
+            episodes=_episodes(fields["episodes"], _count(needs["num_envs"])),
+            tensors=_in_pairs(tensors, needs) if version == str(BEFORE_PAIRS) else tensors,
+            **{
+                name: _count(fields[name])
+                for name in ("total_timesteps", "iteration", "timesteps", "steps_taken")
+            },
+        )
+    except _UNFIT as error:
+        raise forged(path, reprlib.repr(str(error))) from error
+
+
+def read_timesteps(path: Path) -> int:
+    """The environment steps that a checkpoint is of, all copies counted; its tensors stay unread.
+
+    Raises:
+        PolicyFileError: the file is missing, of a newer version, or what is read is damaged.
+    """
+    text = load_text(path, KIND, VERSION)
+    try:
+        return _count(read_json(text["state"])["timesteps"])
+    except _UNFIT as error:
+        raise forged(path, reprlib.repr(str(error))) from error
+
+
+def _in_pairs(tensors: dict[str, Tensor], needs: dict[str, Any]) -> dict[str, Tensor]:
+    """Bring the memory's state of a file in format `BEFORE_PAIRS` to today's form.
+
+    Where actor and critic had a memory each, the critic's layers stood behind the actor's.
+    """
+    if needs.get("agent.separate_memory") is not True:
+        return tensors
+    fields = [name for name in tensors if name.startswith("memory/")]
+    halves = [tensors[f"memory/{i}"].chunk(2) for i in range(len(fields))]
+    states = enumerate([half[part] for part in (0, 1) for half in halves])
+    return tensors | {f"memory/{i}": x for i, x in states}
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**53:
+        raise ValueError(f"{reprlib.repr(value)} is no count")
+    return value
+
+
+_COLUMNS: dict[str, type] = {
+    "running_return": float,
+    "running_length": int,
+    "running_success": bool,
+    "returns": float,
+    "lengths": int,
+    "successes": bool,
+}
+
+
+def _episodes(fields: Any, num_envs: int) -> dict[str, Any]:
+    """The episodes' statistics, of the right types and lengths."""
+    if type(fields["tells_success"]) is not bool:
+        raise TypeError("tells_success is neither true nor false")
+    found: dict[str, Any] = {
+        "finished": _count(fields["finished"]),
+        "tells_success": fields["tells_success"],
+    }
+    for name, kind in _COLUMNS.items():
+        values = fields[name]
+        fits = (int, float) if kind is float else (kind,)
+        if not (isinstance(values, list) and all(type(x) in fits for x in values)):
+            raise TypeError(f"{name} is no list of {kind.__name__}")
+        found[name] = [kind(x) for x in values]
+        if name.startswith("running"):
+            if len(values) != num_envs:
+                raise ValueError(f"{name} is of {len(values)} copies, not {num_envs}")
+            found[name] = np.array(found[name], dtype=np.dtype(kind))
+    return found
+
+
+def forged(path: Path, why: str) -> PolicyFileError:
+    """The error for a file that holds what no trainer has saved."""
+    return PolicyFileError(
+        f"{path} is no checkpoint that this version of recurrent-rl writes: {why}. Train anew, or "
+        "use another checkpoint."
+    )

@@ -1,0 +1,71 @@
+"""A run that fails: what is saved of it, and what its error says of that."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from recurrent_rl.runs.checkpoint import environment_state, save
+from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.trainer import Trainer
+
+
+def save_after_error(trainer: Trainer, folder: RunFolder, is_saved: bool, steps_before: int) -> str:
+    """Save the last whole iteration; says what is saved, what resuming loses, and how to.
+
+    Args:
+        trainer: whose iteration failed, or what came after it.
+        folder: of the run.
+        is_saved: whether the checkpoint there is of this iteration, environments included.
+        steps_before: that each environment had taken when the last iteration began.
+    """
+    steps = trainer.collector.environments.steps
+    where = f"in iteration {trainer.iteration + 1}" if trainer.mid_rollout else "after iteration"
+    where += "" if trainer.mid_rollout else f" {trainer.iteration}"
+    told = f"The run on {trainer.config.env_id} failed {where}, after step {steps:,} of each copy."
+    go_on = f"recurrent-rl train --resume {folder.path}"
+    if trainer.iteration == 0:
+        return f"{told} Nothing was learnt yet, so nothing is lost. From its first step: {go_on}"
+    lost = []
+    if environment_state(trainer) is None or (trainer.mid_rollout and not is_saved):
+        lost.append("the episodes under way")
+    if trainer.mid_rollout:
+        unfinished = (steps - steps_before) * trainer.config.num_envs
+        lost.append(f"the {unfinished:,} steps of the unfinished rollout")
+    if not is_saved:
+        try:
+            save(trainer, folder)
+        except Exception as error:
+            kept = folder.checkpoint.exists()
+            return (
+                f"{told} Saving it failed too ({error!r}). "
+                + ("From the last checkpoint" if kept else "From its first step")
+                + f": {go_on}"
+            )
+    return (
+        f"{told} Its {trainer.iteration:,} whole iterations ({trainer.timesteps:,} steps) are "
+        f"saved; to resume loses {' and '.join(lost) or 'nothing'}: {go_on}"
+    )
+
+
+def note(error: BaseException, text: str) -> None:
+    """Have the error's traceback end in this text; where Python is too old, print it before."""
+    if sys.version_info >= (3, 11):
+        error.add_note(text)
+    else:
+        print(text, file=sys.stderr)
+
+
+@contextmanager
+def closed_by(close: Callable[[], None]) -> Iterator[None]:
+    """Close at the end. An error that is under way is told, and not one of closing after it."""
+    try:
+        yield
+    except BaseException as error:
+        try:
+            close()
+        except Exception as also:
+            note(error, f"Closing failed too: {also!r}.")
+        raise
+    close()

@@ -1,0 +1,269 @@
+"""A run's folder: the names of its files, its lock, its state, its settings and its evaluation."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from recurrent_rl.agents.files import PolicyFileError, read_json, write_atomically
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.fields import folder_part
+from recurrent_rl.runs.checkpoint_file import read_timesteps
+from recurrent_rl.runs.figures import SavedEvaluation
+
+CONFIG = "config.json"
+POLICY = "policy.safetensors"
+CHECKPOINT = "checkpoint.safetensors"
+EVALUATION = "evaluation.json"
+LOG = "log.txt"
+LOCK = ".lock"
+EVENTS = "events.out.tfevents.*"
+
+PATIENCE = 0.2
+"""Seconds to wait for the lock: longer than another process holds it to see whether it is free."""
+
+
+class RunState(Enum):
+    """How far a run is."""
+
+    NEW = "new"
+    """It has its settings, and nothing learnt yet."""
+    RUNNING = "running"
+    """A process holds its folder."""
+    STOPPED = "stopped"
+    """It has a checkpoint, but not all its steps."""
+    FINISHED = "finished"
+    """It has all its steps."""
+    EVALUATED = "evaluated"
+    """It has all its steps, and an evaluation of the policy after them."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run, and what its files are named."""
+
+    path: Path
+
+    @classmethod
+    def make(cls, config: TrainConfig) -> RunFolder:
+        """Make the folder `log_dir/{env}__{name}__{seed}__{time}`.
+
+        Raises:
+            UserError: it cannot be made.
+        """
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        name = config.name or config.agent.memory
+        folder = folder_part(f"{config.env_id}__{name}__{config.seed}__{stamp}")
+        path = Path(config.log_dir) / folder
+        for attempt in range(1, 1000):
+            candidate = path if attempt == 1 else path.with_name(f"{path.name}-{attempt}")
+            try:
+                candidate.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise UserError(
+                    f"The run folder {candidate} cannot be made ({error}); "
+                    "choose another log_dir or name."
+                ) from error
+            return cls(candidate)
+        raise UserError(f"There are too many runs named {path}; choose another name.")
+
+    @classmethod
+    def find(cls, paths: Iterable[Path]) -> list[RunFolder]:
+        """The run folders among these paths and directly or deeper below them, in order.
+
+        Raises:
+            UserError: there is none below one of them.
+        """
+        found: dict[Path, None] = {}
+        for path in paths:
+            folders = sorted(file.parent for file in path.rglob(CONFIG))
+            if not folders:
+                raise UserError(
+                    f"There is no run in {str(path)!r}: no folder with a {CONFIG}. Name run "
+                    "folders, or a folder that holds some."
+                )
+            found |= dict.fromkeys(folders)
+        return list(map(cls, found))
+
+    @property
+    def config(self) -> Path:
+        """The file of the settings: with them alone `resume` starts the run."""
+        return self.path / CONFIG
+
+    @property
+    def policy(self) -> Path:
+        """The file of the policy, as it is loaded anywhere."""
+        return self.path / POLICY
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file that `resume` goes on from."""
+        return self.path / CHECKPOINT
+
+    @property
+    def evaluation(self) -> Path:
+        """The file of what an evaluation has found."""
+        return self.path / EVALUATION
+
+    @property
+    def log(self) -> Path:
+        """The file of what a run of a benchmark has printed."""
+        return self.path / LOG
+
+    def events(self) -> list[Path]:
+        """TensorBoard's files."""
+        return list(self.path.glob(EVENTS))
+
+    def exists(self) -> bool:
+        """Whether there is a run: its settings."""
+        return self.config.is_file()
+
+    def state(self) -> RunState:
+        """How far the run is, by its settings, its lock and the beginning of its checkpoint.
+
+        A checkpoint that cannot be read counts as one without all steps; `resume` tells what ails
+        it.
+
+        Raises:
+            UserError: as `load_config`.
+        """
+        total = self.load_config().total_timesteps
+        if (self.evaluated_timesteps() or 0) >= total:
+            return RunState.EVALUATED
+        if self._is_held():
+            return RunState.RUNNING
+        if not self.checkpoint.exists():
+            return RunState.NEW
+        try:
+            done = read_timesteps(self.checkpoint) >= total
+        except PolicyFileError:
+            done = False
+        return RunState.FINISHED if done else RunState.STOPPED
+
+    def locked(self) -> AbstractContextManager[object]:
+        """Hold the folder against other processes, whose steps and files would mix with ours.
+
+        Returns:
+            A context at whose end the folder is free again.
+
+        Raises:
+            UserError: another process holds it, or the folder cannot be written to.
+        """
+        try:
+            return FileLock(self.path / LOCK).acquire(timeout=PATIENCE)
+        except Timeout:
+            raise UserError(
+                f"Another process is training {self.path}. Wait until it has ended, or stop it; "
+                f"then recurrent-rl train --resume {self.path} goes on from there."
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be written to ({error}). See that it is a folder that you may "
+                "write to, and that there is room on its disk."
+            ) from error
+
+    def _is_held(self) -> bool:
+        lock = self.path / LOCK
+        if not lock.exists():
+            return False
+        try:
+            with FileLock(lock).acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # a folder that cannot be written to, where nothing is trained
+            return False
+
+    def load_config(self) -> TrainConfig:
+        """The run's settings.
+
+        Raises:
+            UserError: the folder holds no run, or its settings cannot be read.
+        """
+        if not self.exists():
+            raise UserError(
+                f"{self.path} holds no run: there is no {CONFIG} in it. Name a run folder, such as "
+                "one of those in runs/."
+            )
+        return TrainConfig.from_json(self.config.read_bytes())
+
+    def save_config(self, config: TrainConfig) -> None:
+        """Write the run's settings.
+
+        Raises:
+            FileWriteError: the disk is full, or the folder cannot be written to.
+        """
+        write_atomically(self.config, config.to_json().encode())
+
+    def evaluated_timesteps(self) -> int | None:
+        """The steps of the policy that the run's evaluation is of; None where none can be read."""
+        try:
+            saved = self.load_evaluation()
+        except UserError:  # to be written anew, as it says
+            return None
+        return None if saved is None else saved.timesteps
+
+    def load_evaluation(self) -> SavedEvaluation | None:
+        """What the run's evaluation found; None where there is none.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        if not self.evaluation.is_file():
+            return None
+        unfit = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+        try:
+            text = self.evaluation.read_text(encoding="utf-8")
+            return SavedEvaluation.from_json(read_json(text))
+        except (OSError, *unfit) as error:
+            raise UserError(
+                f"{self.evaluation} cannot be read ({error}); write it anew: "
+                f"recurrent-rl evaluate {self.path}"
+            ) from error
+
+    def save_evaluation(self, found: SavedEvaluation) -> SavedEvaluation:
+        """Write what an evaluation found, unless that would lose what is there.
+
+        Returns:
+            What the folder holds now: this one or, where the one there is of the same policy and
+            of more episodes or of a way of playing that this one lacks, the one there.
+
+        Raises:
+            FileWriteError: the disk is full, or the folder cannot be written to.
+        """
+        try:
+            there = self.load_evaluation()
+        except UserError:  # to be written anew, as it says
+            there = None
+        if there is not None and found.would_lose(there):
+            return there
+        text = json.dumps(found.to_json(), indent=2, allow_nan=False)
+        write_atomically(self.evaluation, text.encode())
+        return found
+
+    def check_writable(self) -> None:
+        """Refuse a folder in which no file can be made, before hours of playing are lost.
+
+        Raises:
+            UserError: says why, and how to evaluate without saving.
+        """
+        try:
+            with tempfile.NamedTemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise UserError(
+                f"{EVALUATION} cannot be written into {self.path}: {error}. Make the folder "
+                "writable, or evaluate its policy file, which saves nothing: recurrent-rl evaluate "
+                f"{self.policy}"
+            ) from error

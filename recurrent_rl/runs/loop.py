@@ -1,0 +1,98 @@
+"""The loop of a run: iterate, log and save until the steps are taken or a signal asks to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from recurrent_rl.errors import UserError
+from recurrent_rl.runs.checkpoint import save
+from recurrent_rl.runs.failures import closed_by, note, save_after_error
+from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.monitor import Monitor
+from recurrent_rl.runs.progress import ProgressBar
+from recurrent_rl.signals import StopSignals
+from recurrent_rl.trainer import Trainer
+
+OnIteration = Callable[[int, dict[str, float]], None]
+"""Called after each iteration with the steps taken so far and the iteration's scalars."""
+
+
+def run_iterations(
+    trainer: Trainer,
+    folder: RunFolder,
+    progress: bool,
+    on_iteration: OnIteration | None,
+    stop: StopSignals,
+) -> float:
+    """Iterate until the run is done or a signal asks to stop, and leave everything saved.
+
+    Args:
+        trainer: at the run's first step, or where its checkpoint was written.
+        folder: of the run, held by this process.
+        progress: show a progress bar.
+        on_iteration: called after each iteration.
+        stop: notes the signals.
+
+    Returns:
+        The seconds that it took.
+
+    Raises:
+        UserError: the environment or what it returns is at fault. The last whole iteration is saved
+            then, as it is after any other error; the message or a note says what `resume` loses.
+    """
+    config = trainer.config
+    began, first = time.monotonic(), trainer.timesteps
+    saved = trainer.iteration if folder.checkpoint.exists() else None
+    steps = trainer.collector.environments.steps
+    with ExitStack() as stack:
+        monitor = Monitor(folder, config, first)
+        stack.enter_context(closed_by(monitor.writer.close))
+        bar = stack.enter_context(
+            ProgressBar("Training", config.total_timesteps, "steps", first, progress)
+        )
+        save_due = every(config.checkpoint_interval)
+        try:
+            while not trainer.done and not stop:
+                steps = trainer.collector.environments.steps
+                scalars = trainer.iterate()
+                elapsed = time.monotonic() - began
+                scalars["time/fps"] = (trainer.timesteps - first) / elapsed
+                scalars["time/time_elapsed"] = elapsed
+                if trainer.iteration % config.log_interval == 0 or trainer.done:
+                    monitor.log(scalars, trainer.timesteps)
+                bar.update(trainer.timesteps, {"return": _show(scalars.get("rollout/ep_rew_mean"))})
+                if on_iteration is not None:
+                    on_iteration(trainer.timesteps, scalars)
+                if save_due():
+                    save(trainer, folder)
+                    saved = trainer.iteration
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and stop:
+                raise  # Ctrl-C for the second time: at once
+            told = save_after_error(trainer, folder, saved == trainer.iteration, steps)
+            if isinstance(error, UserError):
+                raise type(error)(f"{error} {told}") from error
+            note(error, told)
+            raise
+        save(trainer, folder)
+    return time.monotonic() - began
+
+
+def every(seconds: float) -> Callable[[], bool]:
+    """A function that is true once per `seconds`, the first time after that long."""
+    last = time.monotonic()
+
+    def due() -> bool:
+        nonlocal last
+        if time.monotonic() - last < seconds:
+            return False
+        last = time.monotonic()
+        return True
+
+    return due
+
+
+def _show(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

@@ -1,0 +1,114 @@
+"""Comparisons: what is one method, what their table and aggregates say, and common curves."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.experiments.comparison import Comparison, method_labels, score_range, task_name
+from recurrent_rl.experiments.curves import common_curves
+from recurrent_rl.experiments.results import Run
+from recurrent_rl.runs.figures import Evaluation, Figures, SavedEvaluation
+
+
+def a_run(
+    env_id: str, memory: str, seed: int, mean: float, returns: list[float], **changes: Any
+) -> Run:
+    base = TrainConfig(f"recurrent_rl/{env_id}-v0", seed=seed, **changes)
+    config = dataclasses.replace(base, agent=dataclasses.replace(base.agent, memory=memory))
+    played = Evaluation(np.full(4, mean), np.full(4, 7), np.zeros(0))
+    steps = 40_000 * np.arange(1, len(returns) + 1)
+    evaluation = SavedEvaluation(100_000, 4, Figures.of(played))
+    return Run(Path(f"{memory}{seed}"), config, evaluation, steps, np.array(returns))
+
+
+def test_mmer_is_the_maximum_of_means_over_65536_steps() -> None:
+    # Points at 40, 80, 120 and 160 thousand steps: in stretches 0, 1, 1 and 2.
+    assert a_run("TMaze", "gru", 0, 0.0, [0.1, 0.9, 0.3, 0.5]).mmer == pytest.approx(0.6)
+
+
+def test_methods_are_named_by_what_differs() -> None:
+    config = TrainConfig("recurrent_rl/TMaze-v0", agent=AgentConfig("gru"))
+    other = dataclasses.replace(config, seed=3, gae_lambda=1.0, env_id="recurrent_rl/Recall-v0")
+    assert method_labels([config, config]) == ["gru", "gru"]
+    assert method_labels([config, other]) == ["gru, gae_lambda 0.95", "gru, gae_lambda 1.0"]
+    sized = [config.sized(50), other.sized(70)]  # rollouts of 150 and 140 steps
+    assert method_labels(sized) == method_labels([config, other])
+    longer = dataclasses.replace(config, num_steps=256).sized(50)
+    assert method_labels([sized[0], longer]) == ["gru, num_steps default", "gru, num_steps 256"]
+    env = EnvConfig(env_kwargs='{"length": 9}', flicker=0.1)
+    assert task_name(dataclasses.replace(config, env=env)) == "TMaze, length 9, flicker 0.1"
+
+
+def test_aggregates_agree_with_what_can_be_counted_by_hand() -> None:
+    # Scores of TMaze are the returns; those of RepeatPrevious-Easy rise from -0.49 to 1.
+    low = -0.5 + 1 / 204
+    runs = []
+    for seed, (gru, lstm) in enumerate([(0.2, 0.1), (0.4, 0.3), (0.6, 0.5), (0.8, 0.7)]):
+        for memory, score in (("gru", gru), ("lstm", lstm)):
+            runs.append(a_run("TMaze", memory, seed, score, [0.0, 1.0]))
+            of_range = comparison_range("RepeatPrevious-Easy")
+            value = of_range[0] + score * (of_range[1] - of_range[0])
+            runs.append(a_run("RepeatPrevious-Easy", memory, seed, value, [0.0, 1.0]))
+    assert low < 0
+    comparison = Comparison(runs)
+    means, improvements = comparison.aggregates()
+    # Eight scores a method; the middle four are 0.4, 0.4, 0.6, 0.6.
+    assert means["gru"].value == pytest.approx(0.5)
+    assert means["lstm"].value == pytest.approx(0.4)
+    assert means["gru"].low < 0.5 < means["gru"].high
+    # Of 16 pairs gru is above in 10 (0.2 > 0.1; 0.4 > 0.1, 0.3; ...).
+    assert improvements["gru", "lstm"].value == pytest.approx(10 / 16)
+    assert improvements["lstm", "gru"].value == pytest.approx(6 / 16)
+
+
+def test_tasks_without_a_known_range_are_compared_but_not_aggregated() -> None:
+    tasks = ("Pendulum-NoVelocity", "NoisyPositionOnlyCartPole-Hard")
+    comparison = Comparison([a_run(task, "gru", 0, 0.0, [1.0]) for task in tasks])
+    assert comparison.aggregates() == ({}, {})
+    assert "interquartile" not in comparison.report()
+
+
+def comparison_range(env_id: str) -> tuple[float, float]:
+    found = score_range(TrainConfig(f"recurrent_rl/{env_id}-v0"))
+    assert found is not None
+    return found
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    runs = [a_run("TMaze", "gru", seed, mean, [1.0]) for seed, mean in enumerate((0.1, 0.2, 0.3))]
+    (cell,) = Comparison(runs).cells.values()
+    assert cell.shown("greedy") == f"0.200 ± {4.303 * 0.1 / 3**0.5:.3f}"
+    assert cell.shown("sampled") == ""  # was not played
+
+
+def test_episodes_that_did_not_end_are_told_of_and_a_way_without_any_that_did_is_a_dash() -> None:
+    run = a_run("TMaze", "gru", 0, 0.5, [1.0])
+    some = dataclasses.replace(run.evaluation.greedy, unfinished=3)
+    none = Figures(np.nan, (-np.inf, np.inf), np.nan, None, unfinished=64)
+    evaluation = dataclasses.replace(run.evaluation, greedy=some, sampled=none)
+    comparison = Comparison([dataclasses.replace(run, evaluation=evaluation)])
+    (cell,) = comparison.cells.values()
+    assert cell.shown("greedy") == "0.500 ± 0.000 (3 unfinished)"
+    assert cell.shown("sampled") == "- (64 unfinished)"
+    assert "- (64 unfinished)" in comparison.report()
+
+
+def test_runs_whose_module_is_not_imported_are_compared_without_it() -> None:
+    run = a_run("TMaze", "gru", 0, 0.5, [1.0])
+    config = dataclasses.replace(run.config, env_id="not_to_import:Nothing-v0")
+    comparison = Comparison([run, dataclasses.replace(run, config=config)])
+    assert comparison.tasks == ["TMaze", "not_to_import:Nothing"]
+    assert comparison.scores[0] == ["TMaze"]
+    assert "Nothing" in comparison.report()
+
+
+def test_curves_are_read_at_steps_that_all_runs_have() -> None:
+    runs = [a_run("TMaze", "gru", 0, 0.0, [0.0, 1.0, 2.0]), a_run("TMaze", "gru", 1, 0.0, [0, 2])]
+    steps, curves = common_curves(runs)
+    assert (steps[0], steps[-1]) == (40_000, 80_000)
+    assert curves[:, -1].tolist() == [1.0, 2.0]

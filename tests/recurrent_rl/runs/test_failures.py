@@ -1,0 +1,239 @@
+"""Runs that fail: their whole iterations are saved, and the error says what resuming loses."""
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.files import FileWriteError
+from recurrent_rl.agents.policy import load_policy
+from recurrent_rl.collector import Collector
+from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.runs.checkpoint import load_checkpoint
+from recurrent_rl.runs.folder import CHECKPOINT, POLICY, RunFolder
+from recurrent_rl.runs.loop import OnIteration
+from recurrent_rl.runs.training import resume, train
+from recurrent_rl.trainer import Trainer
+
+
+def config(tmp_path: Path, env_id: str = "recurrent_rl/TMaze-v0", **changes: Any) -> TrainConfig:
+    return dataclasses.replace(
+        TrainConfig(
+            env_id,
+            log_dir=str(tmp_path),
+            num_envs=8,
+            num_steps=16,
+            seq_len=8,
+            total_timesteps=8 * 16 * 6,
+            num_minibatches=2,
+            update_epochs=2,
+            memory_interval=2,
+            eval_episodes=0,
+            agent=AgentConfig("lstm", hidden_size=16, encoder_size=16),
+        ),
+        **changes,
+    )
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: x.clone() for name, x in trainer.agent.state_dict().items()}
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+class Failing(gym.Env[Any, Any]):
+    """Returns NaN or raises an error after so many steps."""
+
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, error: Exception | None, after: int = 40) -> None:
+        self.t = 0
+        self.error = error
+        self.after = after
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray[Any, Any], dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        if self.t > self.after and self.error is not None:
+            raise self.error
+        bad = np.nan if self.t > self.after else 0.0
+        return np.full(2, bad, np.float32), float(action), self.t % 10 == 0, False, {}
+
+
+@contextlib.contextmanager
+def registered(env: Callable[[], gym.Env[Any, Any]]) -> Iterator[str]:
+    gym.register("Mine-v0", lambda **_: env(), disable_env_checker=True)
+    try:
+        yield "Mine-v0"
+    finally:
+        gym.registry.pop("Mine-v0")
+
+
+def notes(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
+    """What an error's traceback ends in; printed before it in Python 3.10."""
+    return "".join(getattr(error, "__notes__", ())) or capsys.readouterr().err
+
+
+LOST = (
+    r"Its 2 whole iterations \(256 steps\) are saved; to resume loses the episodes under way and "
+)
+LOST += r"the \d+ steps of the unfinished rollout: recurrent-rl train --resume "
+
+
+def test_a_run_whose_environment_returns_nan_keeps_its_whole_iterations(tmp_path: Path) -> None:
+    with (
+        registered(lambda: Failing(None)) as env_id,
+        pytest.raises(UserError, match=rf"step 41.*on Mine-v0 failed in iteration 3.*{LOST}"),
+    ):
+        train(config(tmp_path, env_id), progress=False)
+    (run_dir,) = tmp_path.iterdir()
+    assert load_policy(run_dir / POLICY).summary["timesteps"] == 8 * 16 * 2
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium's log of a worker's error
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_a_run_whose_environment_raises_an_error_keeps_its_whole_iterations_and_the_error(
+    tmp_path: Path,
+    vectorization: Literal["sync", "async"],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lost = ConnectionError("simulator lost")
+    env = EnvConfig(vectorization=vectorization)
+    with (
+        registered(lambda: Failing(lost)) as env_id,
+        pytest.raises(ConnectionError, match=r"^simulator lost") as raised,
+    ):
+        train(config(tmp_path, env_id, env=env), progress=False)
+    if vectorization == "sync":
+        assert raised.value is lost
+    assert re.search(
+        rf"on Mine-v0 failed in iteration 3, after step 40 of each copy. {LOST}",
+        notes(raised.value, capsys),
+    )
+    (run_dir,) = tmp_path.iterdir()
+    with registered(lambda: Failing(None)):
+        saved = Trainer(RunFolder(run_dir).load_config())
+        assert not load_checkpoint(saved, run_dir / CHECKPOINT)  # new episodes
+        saved.close()
+    assert saved.iteration == 2
+    with registered(lambda: Failing(None)) as env_id:  # fails nowhere in two iterations
+        twin = Trainer(config(tmp_path, env_id))
+        for _ in range(2):
+            twin.iterate()
+        twin.close()
+    assert_same(weights(saved), weights(twin))
+
+
+def test_an_error_before_the_first_whole_iteration_leaves_a_run_that_starts_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        registered(lambda: Failing(ConnectionError("lost"))) as env_id,
+        pytest.raises(ConnectionError) as raised,
+    ):
+        train(config(tmp_path, env_id, num_steps=64, seq_len=64), progress=False)
+    assert "From its first step: recurrent-rl train --resume" in notes(raised.value, capsys)
+    (run_dir,) = tmp_path.iterdir()
+    assert not (run_dir / CHECKPOINT).exists()
+    with registered(lambda: Failing(None, 10**6)):
+        assert resume(run_dir, progress=False).timesteps == 8 * 64 * 2
+
+
+def fail_at(at: int) -> OnIteration:
+    def callback(steps: int, _: Any) -> None:
+        if steps == at:
+            raise LookupError("no such dashboard")
+
+    return callback
+
+
+def test_a_run_whose_callback_raises_an_error_goes_on_as_if_it_had_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = train(config(tmp_path / "whole"), progress=False)
+    with pytest.raises(LookupError) as raised:
+        train(config(tmp_path / "broken"), progress=False, on_iteration=fail_at(8 * 16 * 4))
+    told = notes(raised.value, capsys)
+    assert "failed after iteration 4, after step 64 of each copy" in told
+    assert "4 whole iterations (512 steps) are saved; to resume loses nothing:" in told
+    (run_dir,) = (tmp_path / "broken").iterdir()
+    resume(run_dir, progress=False)
+    first, second = (
+        load_policy(path / POLICY).agent.state_dict() for path in (whole.run_dir, run_dir)
+    )
+    assert_same(first, second)
+
+
+def test_an_exact_checkpoint_is_not_replaced_by_one_with_new_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collect = Collector.collect
+
+    def fail(collector: Collector, iteration: int) -> Any:
+        if collector.environments.steps == 64:
+            collector.environments.steps += 3
+            raise ConnectionError("lost")
+        return collect(collector, iteration)
+
+    monkeypatch.setattr(Collector, "collect", fail)
+    with pytest.raises(ConnectionError) as raised:
+        train(config(tmp_path, checkpoint_interval=0.0), progress=False)
+    told = notes(raised.value, capsys)
+    assert "to resume loses the 24 steps of the unfinished rollout: " in told
+    (run_dir,) = tmp_path.iterdir()
+    trainer = Trainer(config(tmp_path))
+    assert load_checkpoint(trainer, run_dir / CHECKPOINT)
+    assert trainer.iteration == 4
+
+
+@pytest.mark.parametrize("checkpoint_interval", [0.0, 1000.0])
+def test_where_the_last_save_fails_too_the_first_error_comes_out(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    checkpoint_interval: float,
+) -> None:
+    def full(steps: int, _: Any) -> None:
+        if steps == 8 * 16 * 4:
+            monkeypatch.setattr("recurrent_rl.runs.checkpoint.save_checkpoint", no_space)
+            raise LookupError("no such dashboard")
+
+    def no_space(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.close", no_space)
+    settings = config(tmp_path, checkpoint_interval=checkpoint_interval)
+    with pytest.raises(LookupError) as raised:
+        train(settings, progress=False, on_iteration=full)
+    told = notes(raised.value, capsys)
+    assert "Saving it failed too (OSError(28, 'No space left on device'))." in told
+    kept = "From the last checkpoint" if checkpoint_interval == 0 else "From its first step"
+    assert f"{kept}: recurrent-rl train --resume" in told
+    assert "Closing failed too" in told
+
+
+def test_an_error_with_a_name_of_its_own_keeps_it(tmp_path: Path) -> None:
+    def full(steps: int, _: Any) -> None:
+        raise FileWriteError("Make room.")
+
+    with pytest.raises(FileWriteError, match=r"Make room\. The run on .* to resume loses nothing"):
+        train(config(tmp_path), progress=False, on_iteration=full)
