@@ -28,10 +28,13 @@ from recurrent_rl.agents.normalisers import ObservationNormaliser, ReturnNormali
 from recurrent_rl.agents.preprocessing import Reader, scaling_of
 from recurrent_rl.agents.settings import (
     OneOf,
+    Read,
     SettingError,
     at_least,
     at_most,
+    build,
     from_0_below_1,
+    none_for_zero,
     settle,
 )
 from recurrent_rl.agents.spaces import Leaves, UnsupportedSpaceError, check_action_space
@@ -56,9 +59,9 @@ class AgentConfig:
     """Units in each layer of the memory; gru-rotor has twice as many beside them."""
     num_layers: Annotated[int, at_least(1), at_most(MOST_LAYERS)] = 1
     """Layers of the memory."""
-    horizon: Annotated[int, at_least(0)] = 1024
+    horizon: Annotated[int | None, Read(none_for_zero), at_least(1)] = 1024
     """Steps up to which, before training, gates are set to hold what they have, each unit for a
-    time of its own (chrono initialisation); 0 leaves their biases at zero."""
+    time of its own (chrono initialisation); None leaves their biases at zero."""
     separate_memory: bool = False
     """Give the critic an encoder and a memory of its own instead of sharing the actor's."""
     encoder_size: Annotated[int, at_least(2), at_most(LARGEST_LAYER)] = 128
@@ -79,6 +82,17 @@ class AgentConfig:
     """Scale float vector observations to zero mean and unit variance."""
     normalize_returns: bool = True
     """Let the critic learn returns of zero mean and unit variance (PopArt)."""
+
+    @classmethod
+    def from_file(cls, fields: Mapping[str, Any]) -> AgentConfig:
+        """From the fields that a file holds; an older one says 0 where there is no horizon.
+
+        Raises:
+            SettingError: a field is unknown or cannot be.
+        """
+        if isinstance(fields, Mapping) and fields.get("horizon") == 0:
+            fields = {**fields, "horizon": None}
+        return build(cls, fields)
 
     def __post_init__(self) -> None:
         settle(self)
@@ -109,7 +123,7 @@ class Trunk(nn.Module):
             self.encoder.output_size,
             config.hidden_size,
             config.num_layers,
-            config.horizon,
+            config.horizon or 0,
             start_feature=self.encoder.output_size - 1,
         )
 

@@ -31,7 +31,6 @@ from recurrent_rl.agents.files import (
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.preprocessing import scaling_of_format_1
-from recurrent_rl.agents.settings import build
 from recurrent_rl.agents.spaces import (
     ActionMaskError,
     ObservationError,
@@ -349,7 +348,7 @@ def load_policy(path: str | Path, device: str = "cpu") -> Policy:
         fields = {name: read_json(text[name]) for name in names}
         if not isinstance(fields["training"], dict):
             raise ValueError("the training summary is no JSON object")
-        config = build(AgentConfig, fields["agent"])
+        config = AgentConfig.from_file(fields["agent"])
         entries = sum(x.numel() for x in tensors.values())
         # No agent reads more numbers than it has weights, but for images.
         most = max(MOST_IMAGE_ENTRIES, entries)

@@ -10,7 +10,7 @@
 
 Wherever the values come from (Python, JSON, the command line), `settle` brings each to its declared
 type, or refuses it by name. A field holds `bool`, `int`, `float`, `str`, a choice (`Literal`), a
-tuple of these, another settings class, or None beside one of them.
+tuple of these, a dictionary by text, another settings class, or None beside one of them.
 
 What is taken for what:
 
@@ -28,11 +28,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from numbers import Real
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import (
     Annotated,
@@ -59,6 +61,18 @@ LARGEST_FLOAT = float(np.finfo(np.float32).max)
 Settings = TypeVar("Settings")
 Reader = Callable[[str, Any], Any]
 """From the name and the value given, the value in its declared type; raises SettingError."""
+
+
+def none_for_zero(name: str, value: Any) -> Any:
+    """None where 0 stood for "by default" or "never" in version 0.1, with a warning."""
+    if isinstance(value, bool) or _scalar(value) != 0:
+        return value
+    warnings.warn(
+        f"{name} is 0; write None for that. The next version will refuse 0.",
+        FutureWarning,
+        stacklevel=2,
+    )
+    return None
 
 
 class SettingError(UserError):
@@ -164,7 +178,7 @@ def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     for name, value in changes.items():
         now = getattr(settings, name)
         if dataclasses.is_dataclass(now) and isinstance(value, Mapping):
-            with _within(name):
+            with within(name):
                 new[name] = changed(now, value)
     return dataclasses.replace(settings, **new)  # type: ignore[type-var]
 
@@ -213,7 +227,7 @@ def _refusal(name: str, value: object, expected: str) -> str:
 
 
 @contextmanager
-def _within(name: str) -> Iterator[None]:
+def within(name: str) -> Iterator[None]:
     """Let a message about a field say which class's field it is: `agent.memory`."""
     try:
         yield
@@ -254,13 +268,16 @@ def _reader(hint: Any) -> Reader:
     if origin is Literal:
         return partial(check_choice, choices=arguments)
     if origin in (Union, UnionType):
-        (inner,) = (kind for kind in arguments if kind is not NoneType)
-        return partial(_read_optional, _reader(inner))
+        # A path beside text is made into text before, by the field's `Read`.
+        (inner,) = (kind for kind in arguments if kind not in (NoneType, Path))
+        return partial(_read_optional, _reader(inner)) if NoneType in arguments else _reader(inner)
+    if origin is dict:
+        return partial(_read_dict, _reader(arguments[1]))
     if origin is tuple:
         return partial(_read_tuple, _reader(arguments[0]))
     if _is_settings_class(hint):
         return partial(_read_nested, hint)
-    return {bool: _truth, int: _whole, float: _number, str: _text}[hint]
+    return {bool: _truth, int: _whole, float: _number, str: _text, Any: _as_it_is}[hint]
 
 
 def _read_annotated(
@@ -290,12 +307,22 @@ def _read_tuple(read: Reader, name: str, given: Any) -> tuple[Any, ...]:
     return tuple(read(f"{name}[{index}]", value) for index, value in enumerate(values))
 
 
+def _read_dict(read: Reader, name: str, given: Any) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise SettingError(_refusal(name, given, "a dict"))
+    return {_text(name, key): read(f"{name}.{key}", value) for key, value in given.items()}
+
+
+def _as_it_is(name: str, value: Any) -> Any:
+    return value
+
+
 def _read_nested(kind: type, name: str, value: Any) -> Any:
     if isinstance(value, kind):
         return value
     if not isinstance(value, Mapping):
         raise SettingError(_refusal(name, value, f"of {kind.__name__}, or a dict of its fields"))
-    with _within(name):
+    with within(name):
         return build(kind, value)
 
 

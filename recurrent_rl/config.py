@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -23,31 +24,17 @@ from recurrent_rl.agents.settings import (
     build,
     from_0_below_1,
     missing,
+    none_for_zero,
     settle,
     shown,
+    within,
 )
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import LARGEST_SIZE, EnvId, FolderPath, JsonObject, Label
-
-STEPS = 128
-"""Steps that each copy takes per rollout, about, where their number is left to the default."""
-COPIES = 8
-"""The fewest copies, where their number is left to the default."""
-ROLLOUTS = 100
-"""Rollouts that a run is to have at least, where the size of a rollout is left to the default."""
-BATCH = 64 * STEPS
-"""Steps of all copies in a rollout, where that leaves so many rollouts."""
-
+from recurrent_rl.fields import LARGEST_SIZE, EnvId, FolderPath, JsonObject, Label, json_object
 
 MOST_THREADS = 1024
 """OpenMP keeps a record of each thread on the stack, and ends the process where the system refuses
 one: 16,384 end it on Linux with its usual limits, 100,000 crash it."""
-
-Size = Literal["num_envs", "num_steps"]
-SIZES: tuple[Size, ...] = ("num_envs", "num_steps")
-
-_MAY_BE_MISSING = {"chosen"}
-"""Fields that a config.json of an earlier version does not have."""
 
 
 def _is_device(name: str) -> bool:
@@ -68,12 +55,20 @@ DeviceName = Annotated[
 """A device as torch names it, or auto."""
 
 
+SIZES = ("num_envs", "num_steps")
+"""What `resolve` chooses where it is None."""
+
+Size = Annotated[int, at_least(1), at_most(LARGEST_SIZE)]
+SizeOrNone = Annotated[int | None, Read(none_for_zero), at_least(1), at_most(LARGEST_SIZE)]
+
+
 @dataclass(frozen=True)
 class EnvConfig:
     """How the environment is made, and which information is hidden from the agent."""
 
-    env_kwargs: JsonObject = "{}"
-    """Arguments of the environment as a JSON object, for example '{"length": 50}'."""
+    env_kwargs: JsonObject = field(default_factory=dict, hash=False)
+    """Arguments of the environment: a dict or, on the command line, a JSON object such as
+    '{"length": 50}'."""
     vectorization: Literal["auto", "sync", "async"] = "auto"
     """How copies are stepped: auto takes the environment's own batched form where it has one."""
     hide_indices: Annotated[
@@ -95,15 +90,14 @@ class EnvConfig:
     def from_dict(cls, fields: dict[str, Any]) -> EnvConfig:
         """From `dataclasses.asdict`, also after a passage through JSON.
 
-        Raises:
-            ValueError: a field is unknown or cannot be.
-        """
-        return build(cls, fields)
+        A file of version 0.1 holds `env_kwargs` as text.
 
-    def parsed_env_kwargs(self) -> dict[str, Any]:
-        """`env_kwargs` as a dictionary."""
-        kwargs: dict[str, Any] = json.loads(self.env_kwargs)
-        return kwargs
+        Raises:
+            UserError: a field is unknown or cannot be.
+        """
+        if isinstance(fields, Mapping) and isinstance(text := fields.get("env_kwargs"), str):
+            fields = {**fields, "env_kwargs": json_object("env_kwargs", text)}
+        return build(cls, fields)
 
 
 @dataclass(frozen=True)
@@ -124,12 +118,13 @@ class TrainConfig:
 
     total_timesteps: Annotated[int, at_least(1)] = 1_000_000
     """Environment steps to train for, all copies counted."""
-    num_envs: Annotated[int, at_least(0), at_most(LARGEST_SIZE)] = 0
-    """Copies of the environment stepped side by side. By default (0) as many as make a rollout of
-    8,192 steps, or in a short run as few, down to 8, as leave it 100 rollouts to learn from."""
-    num_steps: Annotated[int, at_least(0), at_most(LARGEST_SIZE)] = 0
-    """Steps that each copy takes per rollout. By default (0) whole episodes, one or about 128 steps
-    of them, where their longest length is known and 8 copies leave 100 such rollouts; else 128."""
+    num_envs: SizeOrNone = None
+    """Environments stepped side by side. By default (None) as many as make a rollout of 8,192
+    steps, or in a short run as few, down to 8, as leave it 100 rollouts to learn from."""
+    num_steps: SizeOrNone = None
+    """Steps that each environment takes per rollout. By default (None) whole episodes, one or about
+    128 steps of them, where their longest length is known and 8 environments leave 100 such
+    rollouts; else 128."""
     seq_len: Annotated[int | None, at_least(1)] = None
     """Length of the chunks a rollout is cut into for back-propagation through time: by default
     the whole rollout. It must divide num_steps."""
@@ -171,17 +166,17 @@ class TrainConfig:
 
     device: DeviceName = "auto"
     """cpu, cuda, cuda:1 ...; auto takes CUDA where there is one."""
-    threads: Annotated[int, at_least(0), at_most(MOST_THREADS)] = 0
-    """CPU threads. By default (0) the memory's kernel takes all cores, with the same result to the
-    last bit, and PyTorch's own operations one: their many small steps gain little from more, and
-    lose much where other processes want the cores. A number is for both."""
+    threads: Annotated[int | None, Read(none_for_zero), at_least(1), at_most(MOST_THREADS)] = None
+    """CPU threads. By default (None) the memory's kernel takes all cores, with the same result to
+    the last bit, and PyTorch's own operations one: their many small steps gain little from more,
+    and lose much where other processes want the cores. A number is for both."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 rounds the factors of the memory's matrix products on a CPU with AMX, which makes
     these several times faster; sums, states and all else stay float32."""
     log_interval: Annotated[int, at_least(1)] = 1
     """Rollouts between two points in TensorBoard."""
-    memory_interval: Annotated[int, at_least(0)] = 10
-    """Rollouts between two looks inside the memory (the costlier memory/* tags); 0 for never."""
+    memory_interval: Annotated[int | None, Read(none_for_zero), at_least(1)] = 10
+    """Rollouts between two diagnostics of the memory (the costlier memory/* tags); None: never."""
     checkpoint_interval: Annotated[float, at_least(0)] = 60.0
     """Seconds between two checkpoints."""
     eval_episodes: Annotated[int, at_least(0)] = 100
@@ -190,48 +185,56 @@ class TrainConfig:
     agent: AgentConfig = field(default_factory=AgentConfig)
     env: EnvConfig = field(default_factory=EnvConfig)
 
-    chosen: Annotated[tuple[Size, ...], tyro.conf.Suppress] = ()
-    """Which of num_envs and num_steps were left to the default, and then chosen by `sized`."""
-
     def __post_init__(self) -> None:
         settle(self, UserError)
-        if self.num_steps and self.num_envs:
-            self._check_chunks()
 
-    def sized(self, longest_episode: int | None) -> TrainConfig:
-        """The same with `num_steps` and `num_envs` chosen, where they are 0.
+    def as_asked(self) -> TrainConfig:
+        """The settings as they were asked for, before anything was chosen."""
+        return self
 
-        Whole episodes are wanted because back-propagation then reaches from a reward to all that
-        it may be owed to; nothing else teaches the memory to keep it.
+    def to_json(self) -> str:
+        """As JSON text; `from_json` is its inverse."""
+        return json.dumps(dataclasses.asdict(self), indent=2)
 
-        Args:
-            longest_episode: the most steps an episode can last; None where that is unknown.
+    @classmethod
+    def from_json(cls, text: str | bytes) -> TrainConfig:
+        """Read what `to_json` wrote, also that of a `ResolvedConfig` or of version 0.1.
 
         Raises:
-            UserError: `seq_len` or `num_minibatches` does not divide what it has to.
+            UserError: the text is no JSON object, or a field is unknown, missing, or cannot be.
         """
-        share = self.total_timesteps // ROLLOUTS
-        batch = min(BATCH, max(COPIES * STEPS, share))
-        longest = min(2 * BATCH, share) // COPIES
-        steps = self.num_steps or STEPS
-        episode = longest_episode or longest + 1  # where unknown, as one that is too long
-        if not (self.num_steps or self.seq_len) and episode <= longest:
-            steps = episode * max(1, round(STEPS / episode))
-        copies = self.num_envs
-        if not copies:
-            parts = self.num_minibatches  # each minibatch has as many copies
-            copies = parts * max(-(-COPIES // parts), batch // (steps * parts))
-        left = tuple(name for name in SIZES if not getattr(self, name))
-        return dataclasses.replace(
-            self, num_steps=steps, num_envs=copies, chosen=(*self.chosen, *left)
-        )
+        try:
+            fields = json.loads(text)
+            if not isinstance(fields, dict):
+                raise SettingError(f"it holds {shown(fields)}, not a JSON object")
+            asked, resolved = _from_version_0_1(fields)
+            if lacking := missing(TrainConfig, asked):
+                raise SettingError(f"it lacks {', '.join(sorted(lacking))}")
+            for name, read in (("agent", AgentConfig.from_file), ("env", EnvConfig.from_dict)):
+                with within(name):
+                    asked[name] = read(asked[name])
+            if resolved is None:
+                return build(TrainConfig, asked)
+            with within(RESOLVED):
+                return build(ResolvedConfig, asked | _checked_resolved(resolved))
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f"The run's config.json cannot be read: {str(error).rstrip('.')}. Mend it where it "
+                "was edited; if another version of recurrent-rl wrote it, resume with that version."
+            ) from error
 
-    def asked(self) -> TrainConfig:
-        """The same before `sized`: what was left to the default is 0 again."""
-        sizes: dict[str, Any] = dict.fromkeys(self.chosen, 0)
-        return dataclasses.replace(self, chosen=(), **sizes)
 
-    def _check_chunks(self) -> None:
+@dataclass(frozen=True)
+class ResolvedConfig(TrainConfig):
+    """Settings of which none is left to the default; `resolve` makes them."""
+
+    num_envs: Size = field(kw_only=True)
+    num_steps: Size = field(kw_only=True)
+    reasons: dict[str, str] = field(default_factory=dict, kw_only=True, hash=False)
+    """Why they are as they are, by the names of those that were left to the default."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.num_steps % self.chunk_length:
             raise UserError(
                 f"seq_len {self.seq_len} does not divide num_steps {self.num_steps}; "
@@ -245,6 +248,26 @@ class TrainConfig:
                 f"use one of {_divisors(self.num_chunks, self.num_minibatches)}."
             )
 
+    def as_asked(self) -> TrainConfig:
+        """The settings as they were asked for: what was left to the default is None again."""
+        fields = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)
+        }
+        return TrainConfig(**fields | dict.fromkeys(self.reasons))
+
+    def choices(self) -> list[str]:
+        """A line for each setting that was chosen: its value, and why."""
+        return [f"{name} {getattr(self, name)}: {why}" for name, why in self.reasons.items()]
+
+    def scheduled(self, iteration: int) -> ResolvedConfig:
+        """The settings of this iteration, counted from 0: what has a schedule follows it."""
+        left = 1 - iteration / self.num_iterations
+        return dataclasses.replace(
+            self,
+            learning_rate=self.learning_rate * (left if self.lr_schedule == "linear" else 1),
+            ent_coef=self.ent_coef * (left if self.ent_schedule == "linear" else 1),
+        )
+
     @property
     def chunk_length(self) -> int:
         """Steps in a chunk."""
@@ -257,7 +280,7 @@ class TrainConfig:
 
     @property
     def batch_size(self) -> int:
-        """Environment steps in a rollout, all copies counted."""
+        """Environment steps in a rollout, all environments counted."""
         return self.num_envs * self.num_steps
 
     @property
@@ -265,38 +288,46 @@ class TrainConfig:
         """Rollouts in the run: enough to take at least `total_timesteps` steps."""
         return -(-self.total_timesteps // self.batch_size)
 
-    def at(self, iteration: int) -> TrainConfig:
-        """The settings of this iteration, counted from 0: what has a schedule follows it."""
-        left = 1 - iteration / self.num_iterations
-        return dataclasses.replace(
-            self,
-            learning_rate=self.learning_rate * (left if self.lr_schedule == "linear" else 1),
-            ent_coef=self.ent_coef * (left if self.ent_schedule == "linear" else 1),
-        )
-
     def to_json(self) -> str:
-        """As JSON text; `from_json` is its inverse."""
-        return json.dumps(dataclasses.asdict(self), indent=2)
+        """As JSON text: the settings as asked for, and beside them what was resolved."""
+        resolved = {"num_envs": self.num_envs, "num_steps": self.num_steps, "reasons": self.reasons}
+        asked = dataclasses.asdict(self.as_asked())
+        return json.dumps(asked | {RESOLVED: resolved}, indent=2)
 
-    @classmethod
-    def from_json(cls, text: str | bytes) -> TrainConfig:
-        """Read what `to_json` wrote.
 
-        Raises:
-            UserError: the text is no JSON object, or a field is unknown, missing, or cannot be.
-        """
-        try:
-            fields = json.loads(text)
-            if not isinstance(fields, dict):
-                raise SettingError(f"it holds {shown(fields)}, not a JSON object")
-            if lacking := set(missing(cls, fields)) - _MAY_BE_MISSING:
-                raise SettingError(f"it lacks {', '.join(sorted(lacking))}")
-            return build(cls, fields)
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"The run's config.json cannot be read: {str(error).rstrip('.')}. Mend it where it "
-                "was edited; if another version of recurrent-rl wrote it, go on with that version."
-            ) from error
+RESOLVED = "resolved"
+"""The key in a config.json under which that stands."""
+
+
+def _from_version_0_1(fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The fields of the settings as asked for, and what was resolved, of a file of any version.
+
+    Version 0.1 wrote 0 where None stands now, and sizes that it had chosen among those asked for,
+    with their names in `chosen`.
+    """
+    asked = dict(fields)
+    resolved = asked.pop(RESOLVED, None)
+    chosen = asked.pop("chosen", None)
+    for name in ("threads", "memory_interval", *SIZES):
+        if type(asked.get(name)) is int and asked[name] == 0:
+            asked[name] = None
+    sizes = {name: asked.get(name) for name in SIZES}
+    if resolved is None and None not in sizes.values():
+        names = [] if chosen is None else chosen
+        if not isinstance(names, list) or any(name not in SIZES for name in names):
+            raise SettingError(f"chosen is {shown(names)}; it must be a list of {SIZES}")
+        reasons = dict.fromkeys(names, "chosen by version 0.1")
+        asked |= dict.fromkeys(names)
+        resolved = sizes | {"reasons": reasons}
+    return asked, resolved
+
+
+def _checked_resolved(resolved: Any) -> dict[str, Any]:
+    """What was resolved, if it is a dictionary of just that."""
+    names = (*SIZES, "reasons")
+    if not isinstance(resolved, dict) or set(resolved) != set(names):
+        raise SettingError(f"it is {shown(resolved)}; it must hold {', '.join(names)}")
+    return resolved
 
 
 def _divisors(n: int, asked: int) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from recurrent_rl.agents.settings import Must, Read, SettingError, shown
 
 LARGEST_SIZE = 1_000_000
-"""Of copies, minibatches and steps of a rollout: more asks for more memory than there is."""
+"""Of environments, minibatches and steps of a rollout: more asks for more memory than there is."""
 
 _ENV_ID = re.compile(r"(?!\.)[\w:.-]+(/[\w:.-]+)?")  # as Gymnasium's own, with a module before it
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -30,22 +32,47 @@ def _is_label(text: str) -> bool:
     return ".." not in re.split(r"[/\\]", text) and not _CONTROL.search(text)
 
 
-def _json_object(name: str, value: Any) -> str:
-    """A dictionary, or JSON text of an object, as JSON text."""
+def json_object(name: str, text: str) -> dict[str, Any]:
+    """The JSON object that a text holds, for example one of the command line.
+
+    Raises:
+        SettingError: it holds none.
+    """
     example = """Write it as '{"name": value}'."""
     try:
-        held = json.loads(value) if isinstance(value, str) else value
-        if not isinstance(held, Mapping):
-            raise SettingError(f"{name} is {shown(value)}, not a JSON object. {example}")
-        return json.dumps(_plain(name, held), allow_nan=False)
+        held = json.loads(text)
     except json.JSONDecodeError as error:
-        raise SettingError(f"{name} is not JSON ({error}): {shown(value)}. {example}") from None
+        raise SettingError(f"{name} is not JSON ({error}): {shown(text)}. {example}") from None
+    except RecursionError:
+        raise SettingError(f"{name} is nested too deeply, or holds itself.") from None
+    except ValueError as error:  # thousands of digits
+        raise SettingError(f"{name} is {shown(text)}, which JSON cannot hold: {error}.") from None
+    if not isinstance(held, dict):
+        raise SettingError(f"{name} is {shown(text)}, not a JSON object. {example}")
+    return held
+
+
+def _plain_object(name: str, value: Any) -> Any:
+    """A dictionary in the types that JSON has."""
+    if isinstance(value, str):
+        value = json_object(name, value)
+        warnings.warn(
+            f"{name} is JSON text; give a dict. The next version will refuse text.",
+            FutureWarning,
+            stacklevel=2,
+        )
+    if not isinstance(value, Mapping):
+        raise SettingError(f"{name} is {shown(value)}, not a JSON object. Give a dict.")
+    try:
+        plain = _plain(name, value)
+        json.dumps(plain, allow_nan=False)
     except RecursionError:
         raise SettingError(f"{name} is nested too deeply, or holds itself.") from None
     except SettingError:
         raise
     except ValueError as error:  # NaN, an infinity, or thousands of digits
         raise SettingError(f"{name} is {shown(value)}, which JSON cannot hold: {error}.") from None
+    return plain
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -67,9 +94,11 @@ def _plain(name: str, value: Any) -> Any:
 
 
 FolderPath = Annotated[
-    str, Read(_path), Must("the path of a folder: not empty, without null characters", _is_path)
+    str | Path,
+    Read(_path),
+    Must("the path of a folder: not empty, without null characters", _is_path),
 ]
-"""A folder, as text or path."""
+"""A folder, as text or path; held as text."""
 
 Label = Annotated[
     str, Must('a name for folders: without ".." between slashes, line ends and the like', _is_label)
@@ -82,8 +111,8 @@ EnvId = Annotated[
 ]
 """An environment's id, after the module that registers it where that has to be imported."""
 
-JsonObject = Annotated[str, Read(_json_object)]
-"""A JSON object as text; a dictionary is made into one."""
+JsonObject = Annotated[dict[str, Any], Read(_plain_object)]
+"""A dictionary of what JSON can hold; on the command line the text of a JSON object."""
 
 
 def folder_part(text: str) -> str:

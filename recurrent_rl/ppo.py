@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.memory.states import MemoryState, cat_states, differentiable
 from recurrent_rl.agents.normalisers import Moments
-from recurrent_rl.config import TrainConfig
+from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.rollout import Rollout, Sequences
 
@@ -95,7 +95,7 @@ def update(
     rollout: Rollout,
     advantages: Tensor,
     returns: Tensor,
-    config: TrainConfig,
+    config: ResolvedConfig,
     generator: torch.Generator,
 ) -> dict[str, float]:
     """One PPO update: `update_epochs` passes over the rollout in minibatches of whole chunks.
@@ -166,7 +166,7 @@ def update(
     }
 
 
-def shuffled_chunks(config: TrainConfig, generator: torch.Generator) -> Tensor:
+def shuffled_chunks(config: ResolvedConfig, generator: torch.Generator) -> Tensor:
     """The chunks of each minibatch for one epoch, `[num_minibatches, C / num_minibatches]`.
 
     Each minibatch takes its share from each block of neighbouring environments, at random within

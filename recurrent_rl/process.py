@@ -17,13 +17,13 @@ from recurrent_rl.seeding import Stream, number
 
 
 @contextmanager
-def computing(threads: int = 0, precision: str = "float32") -> Iterator[None]:
+def computing(threads: int | None = None, precision: str = "float32") -> Iterator[None]:
     """Compute with so many threads and in this precision; afterwards all is as it was before.
 
     Large blocks of memory are kept for the next step meanwhile, by `keeping_freed_memory`.
 
     Args:
-        threads: of PyTorch and of the memory's kernel; 0 is one and all cores.
+        threads: of PyTorch and of the memory's kernel; None is one and all cores.
         precision: of the memory's kernel, `TrainConfig.precision`.
 
     Raises:

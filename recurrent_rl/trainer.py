@@ -13,11 +13,12 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.normalisers import AdvantageNormaliser, Moments
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.collector import Collector
-from recurrent_rl.config import TrainConfig
+from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.diagnostics import look_inside
 from recurrent_rl.errors import UserError
 from recurrent_rl.ppo import check_finite, update
 from recurrent_rl.process import computing, pick_device
+from recurrent_rl.resolve import resolve
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.seeding import Stream, generator, number
 from recurrent_rl.vectorize import longest_episode, make_vector_env
@@ -36,8 +37,8 @@ class Trainer:
     """
 
     def __init__(self, config: TrainConfig) -> None:
-        if not (config.num_steps and config.num_envs):
-            config = config.sized(longest_episode(config.env_id, config.env))
+        if not isinstance(config, ResolvedConfig):
+            config = resolve(config, longest_episode(config.env_id, config.env))
         self.config = config
         self.device = pick_device(config.device)
         self.iteration = 0
@@ -82,7 +83,7 @@ class Trainer:
         return scalars
 
     def _iterate(self) -> dict[str, float]:
-        config, agent = self.config.at(self.iteration), self.agent
+        config, agent = self.config.scheduled(self.iteration), self.agent
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate
         rollout = self.collector.collect(self.iteration)
@@ -155,7 +156,7 @@ class Trainer:
         self, rollout: Rollout, advantages: torch.Tensor, returns: torch.Tensor
     ) -> dict[str, float]:
         every = self.config.memory_interval
-        if every == 0 or self.iteration % every:
+        if every is None or self.iteration % every:
             return {}
         data = rollout.sequences(advantages, returns)
         return look_inside(self.agent, data, self.config)

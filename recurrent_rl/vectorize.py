@@ -164,7 +164,7 @@ def make_vector_env(
     if hide_by_wrapper and config.hide_indices:
         hiding = [partial(HideIndices, indices=config.hide_indices), *hiding]
     batched = spec.vector_entry_point is not None and not hiding
-    kwargs = config.parsed_env_kwargs()
+    kwargs = config.env_kwargs
     try:
         if config.vectorization == "auto" and batched:
             return gym.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)

@@ -31,7 +31,7 @@ LAGS = (2, 4, 8, 16, 32, 64)
 
 
 def horizon(run: Run) -> int:
-    return int(run.config.env.parsed_env_kwargs()["horizon"])
+    return int(run.config.env.env_kwargs["horizon"])
 
 
 def gradients(run: Run) -> list[float]:

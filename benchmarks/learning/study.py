@@ -56,7 +56,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         "no previous action": of_agent(previous_action=False),
         "previous reward": of_agent(previous_reward=True),
         "memory of its own for the critic": of_agent(separate_memory=True),
-        "gates start half open": of_agent(horizon=0),
+        "gates start half open": of_agent(horizon=None),
         "64 units": of_agent(hidden_size=64),
         "two layers": of_agent(num_layers=2),
     },

@@ -68,7 +68,7 @@ def plan(seeds: int) -> list[tuple[dict[str, Any], TrainConfig]]:
     rows: list[tuple[dict[str, Any], TrainConfig]] = []
     for seed in range(seeds):
         for unit, start in product(UNITS, STARTS):
-            env = EnvConfig(env_kwargs=json.dumps({"unit": unit}))
+            env = EnvConfig(env_kwargs={"unit": unit})
             config = TrainConfig(ID, seed=seed, total_timesteps=STEPS, env=env)
             about = {"task": "RepeatPrevious-Easy", "unit": unit, "start": start, "seed": seed}
             rows.append((about, config))

@@ -122,7 +122,7 @@ def logging(rounds: int) -> None:
         config = TrainConfig(
             env_id=ENV_ID, log_dir=folder, total_timesteps=60 * 8192, eval_episodes=0, **ROLLOUT
         )
-        bare = replace(config, memory_interval=0)
+        bare = replace(config, memory_interval=None)
 
         def watched() -> None:
             train(config)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.table import Table
 
-from recurrent_rl.agents.settings import at_least, at_most, settle
+from recurrent_rl.agents.settings import Read, at_least, at_most, none_for_zero, settle
 from recurrent_rl.cli.compare import compare
 from recurrent_rl.cli.terminal import parse, quoted
 from recurrent_rl.errors import UserError
@@ -36,7 +35,7 @@ class BenchmarkArguments:
     """Runs of each task with each memory; by default the suite's."""
     total_timesteps: Annotated[int | None, at_least(1)] = None
     """Environment steps of each run; by default each task's."""
-    settings: JsonObject = "{}"
+    settings: JsonObject = field(default_factory=dict)
     """Changes to the defaults of `train` as a JSON object, the agent's under "agent", for example
     '{"gae_lambda": 1.0, "agent": {"hidden_size": 256}}'."""
     name: Label | None = None
@@ -44,8 +43,8 @@ class BenchmarkArguments:
     the folder, so that settings tried one after the other stand side by side."""
     episodes: Annotated[int, at_least(1)] = 1000
     """Episodes to evaluate each policy on."""
-    jobs: Annotated[int, at_least(0), at_most(1024)] = 0
-    """Runs side by side; 0 for one on each core."""
+    jobs: Annotated[int | None, Read(none_for_zero), at_least(1), at_most(1024)] = None
+    """Runs side by side; by default one on each core."""
     out: FolderPath | None = None
     """Folder of the run folders and the results; by default runs/benchmark-SUITE."""
 
@@ -84,9 +83,9 @@ def benchmark_command(arguments: Sequence[str]) -> int:
         memories=asked.memories or suite.memories,
         seeds=asked.seeds or suite.seeds,
         episodes=asked.episodes,
-        settings=json.loads(asked.settings),
+        settings=asked.settings,
         name=asked.name,
-        threads=1 if workers > 1 else 0,
+        threads=1 if workers > 1 else None,
         total_timesteps=asked.total_timesteps,
     )
     outcome = run_all(jobs, workers)

@@ -79,7 +79,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     if stop:
         console.print("Stopped; an evaluation cut short would favour short episodes.")
         return stop.exit_status
-    print_evaluation(console, played, asked.episodes, env_id, env_config, asked.policy)
+    print_evaluation(console, played, asked.episodes, env_id, env_config, str(asked.policy))
     if folder is not None and finer is not None:
         console.print(
             f"Not saved: the run's {folder.evaluation.name} is finer, with {finer.episodes:,} "

@@ -6,14 +6,17 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from recurrent_rl.fields import json_object
+
 Arguments = TypeVar("Arguments")
 TYRO_OPTIONS = (tyro.conf.OmitArgPrefixes, tyro.conf.CascadeSubcommandArgs)
-NUMBERS = ConstructorRegistry()
+RULES = ConstructorRegistry()
 
 
 def parse(arguments_type: type[Arguments], name: str, arguments: Sequence[str]) -> Arguments:
@@ -23,11 +26,11 @@ def parse(arguments_type: type[Arguments], name: str, arguments: Sequence[str]) 
         prog=f"recurrent-rl {name}",
         args=list(arguments),
         config=TYRO_OPTIONS,
-        registry=NUMBERS,
+        registry=RULES,
     )
 
 
-@NUMBERS.primitive_rule
+@RULES.primitive_rule
 def _whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """Read 1e6 too where a whole number is asked for; which number is one, the settings check."""
     if info.type is not int:
@@ -46,6 +49,23 @@ def _whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | No
         instance_from_str=read,
         is_instance=lambda value: isinstance(value, int),
         str_from_instance=lambda value: [str(value)],
+    )
+
+
+@RULES.primitive_rule
+def _json_object(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Read the text of a JSON object where a dictionary is asked for."""
+    is_union = get_origin(info.type) in (Union, UnionType)
+    kinds = list(get_args(info.type)) if is_union else [info.type]
+    kinds = [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds]
+    if not any(get_origin(kind) is dict for kind in kinds):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=lambda texts: json_object("it", texts[0]),
+        is_instance=lambda value: value is None or isinstance(value, dict),
+        str_from_instance=lambda value: ["None" if value is None else json.dumps(value)],
     )
 
 

@@ -56,7 +56,7 @@ def plan(
     episodes: int,
     settings: Mapping[str, Any],
     name: str | None = None,
-    threads: int = 1,
+    threads: int | None = 1,
     total_timesteps: int | None = None,
 ) -> list[Job]:
     """The runs of a suite, seeds outermost: cut short, it has every task with fewer seeds.
@@ -102,7 +102,7 @@ def _check_same(job: Job) -> None:
     """Refuse a folder whose run has other settings; threads and the path to it change no result."""
     wanted = job.config
     there = dataclasses.replace(
-        job.folder.load_config().asked(), threads=wanted.threads, log_dir=wanted.log_dir
+        job.folder.load_config().as_asked(), threads=wanted.threads, log_dir=wanted.log_dir
     )
     if there != wanted:
         old, new = (dataclasses.asdict(config) for config in (there, wanted))

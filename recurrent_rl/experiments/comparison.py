@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.files import write_atomically
-from recurrent_rl.config import TrainConfig
+from recurrent_rl.config import SIZES, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.curves import draw_curves
 from recurrent_rl.experiments.results import Run
@@ -234,7 +234,7 @@ def _as_text(cell: object) -> str:
 def task_name(config: TrainConfig) -> str:
     """The environment, with what its arguments and the hiding of information make of it."""
     name = config.env_id.rpartition("/")[2].removesuffix("-v0")
-    kwargs = config.env.parsed_env_kwargs()
+    kwargs = config.env.env_kwargs
     parts = [name, *(f"{key} {value}" for key, value in kwargs.items())]
     for field in dataclasses.fields(config.env):
         value = getattr(config.env, field.name)
@@ -247,7 +247,9 @@ def method_labels(configs: Sequence[TrainConfig]) -> list[str]:
     """What tells each run's method from the others': the memory, and the settings that differ."""
     settings = []
     for config in configs:
-        values = flat(dataclasses.asdict(config.asked())) | dict.fromkeys(config.chosen, "default")
+        asked = config.as_asked()
+        left = [name for name in SIZES if getattr(asked, name) is None]
+        values = flat(dataclasses.asdict(asked)) | dict.fromkeys(left, "default")
         settings.append(
             {
                 key: value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,7 +77,7 @@ class Suite:
 
 def _ours(name: str, total_timesteps: int, **kwargs: Any) -> Task:
     title = name + "".join(f", {key} {value}" for key, value in kwargs.items())
-    env = EnvConfig(env_kwargs=json.dumps(kwargs))
+    env = EnvConfig(env_kwargs=kwargs)
     return Task(title, f"recurrent_rl/{name}-v0", total_timesteps, env)
 
 

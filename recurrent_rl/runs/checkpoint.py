@@ -121,7 +121,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
 def requirements(trainer: Trainer) -> dict[str, Any]:
     """The settings without which a checkpoint of this trainer makes no sense, as JSON values."""
     config, agent = trainer.config, trainer.agent
-    env = dataclasses.asdict(config.env) | {"env_kwargs": config.env.parsed_env_kwargs()}
+    env = dataclasses.asdict(config.env)
     del env["vectorization"]  # how copies are stepped changes nothing that they do
     needs = {
         "env_id": config.env_id.rpartition(":")[2],

@@ -16,7 +16,10 @@ from recurrent_rl.runs.folder import RunFolder
 
 
 def environment_of(
-    policy: Policy, source: Path, env_id: str | None = None, env_kwargs: str | None = None
+    policy: Policy,
+    source: Path,
+    env_id: str | None = None,
+    env_kwargs: dict[str, Any] | None = None,
 ) -> tuple[str, EnvConfig]:
     """The environment to play in: the one asked for, else the one that the policy was trained on.
 

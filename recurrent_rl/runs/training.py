@@ -88,6 +88,10 @@ def train(
                 folder = RunFolder.make(config)
                 lock.enter_context(folder.locked())
                 folder.save_config(trainer.config)
+                if progress:
+                    print(
+                        *trainer.config.choices(), sep="\n", end="\n" * bool(trainer.config.reasons)
+                    )
                 seconds = run_iterations(trainer, folder, progress, on_iteration, stop)
                 result = _result(trainer, folder, seconds, stop)
             return _evaluated(result, trainer.config, progress, stop)
@@ -176,7 +180,7 @@ def _restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:
         notes.append("These environments cannot tell their state: they start new episodes.")
     then = dataclasses.replace(config, total_timesteps=checkpoint.total_timesteps)
     if then.num_iterations != config.num_iterations:
-        last, now = then.at(max(done - 1, 0)), config.at(done)
+        last, now = then.scheduled(max(done - 1, 0)), config.scheduled(done)
         moved = [
             f"the {what} goes from {getattr(last, name):.3g} to {getattr(now, name):.3g}"
             for name, what, schedule in (

@@ -138,6 +138,9 @@ def assert_declared(value: Any, hint: Any) -> None:
         assert type(value) is tuple
         for item in value:
             assert_declared(item, arguments[0])
+    elif origin is dict:
+        assert type(value) is dict
+        assert all(type(key) is str for key in value)
     elif dataclasses.is_dataclass(hint):
         assert isinstance(value, hint)  # type: ignore[arg-type]
         for name, inner in get_type_hints(hint, include_extras=True).items():

@@ -10,15 +10,16 @@ import pytest
 import torch
 
 from recurrent_rl.agents.actor_critic import AgentConfig
-from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.config import EnvConfig, ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.resolve import resolve
 
 
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"num_envs": -1}, "num_envs is -1; it must be at least 0"),
-        ({"num_steps": -5}, "num_steps is -5; it must be at least 0"),
+        ({"num_envs": -1}, "num_envs is -1; it must be at least 1"),
+        ({"num_steps": -5}, "num_steps is -5; it must be at least 1"),
         ({"total_timesteps": 0}, "total_timesteps is 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be greater than 0"),
         ({"gamma": 1.5}, "gamma is 1.5; it must be between 0 and 1"),
@@ -45,7 +46,6 @@ from recurrent_rl.errors import UserError
         ({"name": "../../x"}, "name is '../../x'; it must be a name for folders"),
         ({"name": "a\nb"}, "name is 'a.nb'; it must be a name for folders"),
         ({"name": 5}, "name is 5; it must be text"),
-        ({"chosen": ["gamma"]}, r"chosen\[0\] is 'gamma'; it must be one of num_envs, num_steps"),
         ({"agent": {"memory": "lsmt"}}, r"agent\.memory is 'lsmt'; .* Did you mean lstm\?"),
         ({"agent": {"memroy": "lstm"}}, r"agent\.memroy is no setting of AgentConfig"),
         ({"agent": "lstm"}, "agent is 'lstm'; it must be of AgentConfig, or a dict"),
@@ -55,9 +55,10 @@ from recurrent_rl.errors import UserError
 )
 def test_a_bad_setting_is_refused_by_name(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        TrainConfig("CartPole-v1", **setting).sized(500)
+        resolve(TrainConfig("CartPole-v1", **setting), 500)
 
 
+@pytest.mark.filterwarnings("ignore:env_kwargs is JSON text:FutureWarning")
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
@@ -109,7 +110,7 @@ def test_json_holds_every_setting() -> None:
         seq_len=64,
         target_kl=0.02,
         agent=AgentConfig("lstm", num_layers=2),
-        env=EnvConfig('{"a": [1, 2]}', hide_indices=(1, 3), flicker=0.25),
+        env=EnvConfig({"a": [1, 2]}, hide_indices=(1, 3), flicker=0.25),
     )
     assert TrainConfig.from_json(config.to_json()) == config
 
@@ -117,7 +118,7 @@ def test_json_holds_every_setting() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ('"num_envs": 0', '"num_envs": 0, "num_enws": 0', "num_enws is no .* mean num_envs"),
+        ('"num_envs": null', '"num_envs": null, "num_enws": 0', "num_enws is no .* mean num_envs"),
         ('"num_envs"', '"num_enws"', "it lacks num_envs"),
         ('"memory"', '"memories"', r"it lacks agent\.memory"),
         ('"memory": "', '"memory": "x', r"agent\.memory is 'xgru-rotor'"),
@@ -125,10 +126,10 @@ def test_json_holds_every_setting() -> None:
         ('"gamma": 0.99', '"gamma": NaN', "gamma is nan; it must be a finite number"),
         ('"seed": 0', '"seed": false', "seed is False; it must be a whole number"),
         ('"seed": 0', '"seed": null', "seed is None; it must be a whole number"),
-        ('"chosen": []', '"chosen": {"num_envs": 1}', "chosen is .*; it must be a list"),
-        ('"chosen": []', '"chosen": ["seed"]', r"chosen\[0\] is 'seed'"),
+        ('"env_id"', '"resolved": 3, "env_id"', "resolved.it is 3; it must hold num_envs"),
+        ('"env_id"', '"resolved": {"num_envs": 8}, "env_id"', "it must hold num_envs, num_steps"),
         ('"hide_indices": []', '"hide_indices": [0.5]', r"env\.hide_indices\[0\] is 0.5"),
-        ('"env": {', '"env": 5, "x": {', "x is no setting|env is 5"),
+        ('"env": {', '"env": 5, "x": {', "x is no setting|env.EnvConfig is made of 5"),
         ("{", "[", "delimiter"),
     ],
 )
@@ -150,11 +151,42 @@ def test_a_file_that_holds_no_settings_is_refused(text: str) -> None:
 def test_settings_that_version_0_1_0_wrote_are_still_read() -> None:
     config = TrainConfig.from_json((Path(__file__).parent / "config-0.1.0.json").read_bytes())
     agent = AgentConfig("lstm", num_layers=2)
-    env = EnvConfig('{"a": [1, 2]}', hide_indices=(1, 3), flicker=0.25)
-    assert config.asked() == TrainConfig("module:Env-v3", seq_len=64, agent=agent, env=env)
-    earlier = json.loads(config.to_json())
-    del earlier["chosen"]
-    assert TrainConfig.from_json(json.dumps(earlier)) == dataclasses.replace(config, chosen=())
+    env = EnvConfig({"a": [1, 2]}, hide_indices=(1, 3), flicker=0.25)
+    assert config.as_asked() == TrainConfig("module:Env-v3", seq_len=64, agent=agent, env=env)
+    assert isinstance(config, ResolvedConfig)
+    assert (config.num_envs, config.num_steps) == (64, 128)
+    assert set(config.reasons) == {"num_envs", "num_steps"}
+    text = (Path(__file__).parent / "config-0.1.0.json").read_text()
+    with pytest.raises(UserError, match=r"chosen is \['seed'\]; it must be a list of"):
+        TrainConfig.from_json(json.dumps(json.loads(text) | {"chosen": ["seed"]}))
+
+
+@pytest.mark.parametrize("name", ["num_envs", "num_steps", "threads", "memory_interval"])
+def test_a_zero_for_the_default_is_taken_for_none_with_a_warning(name: str) -> None:
+    with pytest.warns(FutureWarning, match=f"{name} is 0; write None for that"):
+        config = TrainConfig("CartPole-v1", **{name: 0})  # type: ignore[arg-type]
+    assert getattr(config, name) is None
+    with pytest.warns(FutureWarning, match="horizon is 0"):
+        assert AgentConfig(horizon=0).horizon is None
+
+
+def test_json_text_for_an_environments_arguments_is_read_with_a_warning() -> None:
+    text: Any = '{"length": 3}'
+    with pytest.warns(FutureWarning, match="env_kwargs is JSON text; give a dict"):
+        assert EnvConfig(text) == EnvConfig({"length": 3})
+
+
+def test_what_was_chosen_is_kept_with_its_reason_and_told_from_what_was_asked() -> None:
+    asked = TrainConfig("CartPole-v1", num_envs=8, total_timesteps=10**6)
+    config = resolve(asked, 50)
+    assert (config.num_envs, config.num_steps) == (8, 150)
+    assert config.reasons == {"num_steps": "3 whole episodes of 50 steps"}
+    assert config.as_asked() == asked
+    assert resolve(config, 9) == config  # what is resolved stays
+    written = json.loads(config.to_json())
+    assert written["num_steps"] is None
+    assert written["resolved"]["num_steps"] == 150
+    assert TrainConfig.from_json(config.to_json()) == config
 
 
 def test_fields_hold_plain_types_whatever_they_were_given(tmp_path: Path) -> None:
@@ -181,12 +213,12 @@ def test_fields_hold_plain_types_whatever_they_were_given(tmp_path: Path) -> Non
         refresh_state=True,
         device="cuda:1",
         agent=AgentConfig("gru", hidden_size=8),
-        env=EnvConfig('{"size":4, "at":[0,1]}', hide_indices=(1, 3)),
+        env=EnvConfig({"size": 4, "at": [0, 1]}, hide_indices=(1, 3)),
     )
     assert given == plain
     assert given.to_json() == plain.to_json()
     assert TrainConfig.from_json(given.to_json()) == plain
-    assert given.env.parsed_env_kwargs() == {"size": 4, "at": [0, 1]}
+    assert given.env.env_kwargs == {"size": 4, "at": [0, 1]}
 
 
 @pytest.mark.parametrize(
@@ -203,13 +235,13 @@ def test_what_is_no_environments_id_is_refused_with_an_example(env_id: Any) -> N
 
 
 def test_a_run_takes_at_least_the_steps_it_was_asked_for() -> None:
-    config = TrainConfig("CartPole-v1", total_timesteps=10_000, num_envs=8, num_steps=100)
+    config = ResolvedConfig("CartPole-v1", total_timesteps=10_000, num_envs=8, num_steps=100)
     assert config.num_iterations == 13
     assert dataclasses.replace(config, total_timesteps=800).num_iterations == 1
 
 
 def test_rate_and_entropy_bonus_fall_to_zero_unless_they_are_to_stay() -> None:
-    config = TrainConfig(
+    config = ResolvedConfig(
         "CartPole-v1",
         num_envs=8,
         num_steps=100,
@@ -217,23 +249,23 @@ def test_rate_and_entropy_bonus_fall_to_zero_unless_they_are_to_stay() -> None:
         learning_rate=0.4,
         ent_coef=0.8,
     )
-    now = [config.at(iteration) for iteration in range(4)]
+    now = [config.scheduled(iteration) for iteration in range(4)]
     assert [one.learning_rate for one in now] == pytest.approx([0.4, 0.3, 0.2, 0.1])
     assert [one.ent_coef for one in now] == pytest.approx([0.8, 0.6, 0.4, 0.2])
     stays = dataclasses.replace(config, lr_schedule="constant", ent_schedule="constant")
-    assert stays.at(3) == stays
+    assert stays.scheduled(3) == stays
 
 
 @pytest.mark.parametrize(
     ("steps", "copies"), [(1, 8), (100_000, 8), (300_000, 20), (1_000_000, 64), (10**9, 64)]
 )
 def test_short_runs_have_fewer_copies_unless_asked_for(steps: int, copies: int) -> None:
-    config = TrainConfig("CartPole-v1", total_timesteps=steps).sized(None)
+    config = resolve(TrainConfig("CartPole-v1", total_timesteps=steps), None)
     assert (config.num_steps, config.num_envs) == (128, copies)
     longer = dataclasses.replace(config, total_timesteps=10**9)
-    assert longer.sized(500) == longer  # a run that goes on keeps its copies
+    assert resolve(longer, 500) == longer  # a run that goes on keeps its copies
     asked = TrainConfig("CartPole-v1", total_timesteps=steps, num_envs=3, num_minibatches=1)
-    assert asked.sized(None).num_envs == 3
+    assert resolve(asked, None).num_envs == 3
 
 
 @pytest.mark.parametrize(
@@ -254,12 +286,12 @@ def test_rollouts_hold_whole_episodes_where_these_are_not_too_long(
     episode: int, total: int, steps: int, copies: int
 ) -> None:
     config = TrainConfig("CartPole-v1", total_timesteps=total)
-    sized = config.sized(episode)
+    sized = resolve(config, episode)
     assert (sized.num_steps, sized.num_envs) == (steps, copies)
     assert sized.num_envs % sized.num_minibatches == 0
-    assert sized.asked() == config
+    assert sized.as_asked() == config
     assert TrainConfig.from_json(sized.to_json()) == sized
-    asked = dataclasses.replace(config, num_steps=32).sized(episode)
-    assert asked.asked().num_steps == 32
+    asked = resolve(dataclasses.replace(config, num_steps=32), episode)
+    assert asked.as_asked().num_steps == 32
     assert asked.num_steps == 32
-    assert dataclasses.replace(config, seq_len=64).sized(episode).num_steps == 128
+    assert resolve(dataclasses.replace(config, seq_len=64), episode).num_steps == 128

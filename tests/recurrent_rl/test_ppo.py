@@ -8,7 +8,7 @@ from torch.testing import assert_close
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.memory.states import LSTMState
-from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.config import EnvConfig, ResolvedConfig, TrainConfig
 from recurrent_rl.ppo import (
     Loss,
     explained_variance,
@@ -24,7 +24,7 @@ from recurrent_rl.ppo import (
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.trainer import Trainer
 
-CONFIG = TrainConfig(
+CONFIG = ResolvedConfig(
     env_id="recurrent_rl/TMaze-v0",
     num_envs=6,
     num_steps=24,
@@ -33,7 +33,7 @@ CONFIG = TrainConfig(
     update_epochs=2,
     eval_episodes=0,
     agent=AgentConfig(memory="lstm", hidden_size=16, encoder_size=16),
-    env=EnvConfig(env_kwargs='{"length": 3}'),
+    env=EnvConfig(env_kwargs={"length": 3}),
 )
 
 
@@ -82,7 +82,7 @@ def test_the_ratio_is_one_before_the_first_step_of_the_optimiser(
 
 def test_the_ratio_is_one_where_actions_persist_and_none_does_into_a_new_episode() -> None:
     agent = AgentConfig("gru", hidden_size=16, encoder_size=16, action_persistence=0.8)
-    env = EnvConfig('{"max_episode_steps": 7}')
+    env = EnvConfig({"max_episode_steps": 7})
     config = dataclasses.replace(
         CONFIG, env_id="recurrent_rl/Pendulum-NoVelocity-v0", agent=agent, env=env
     )

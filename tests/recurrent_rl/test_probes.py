@@ -1,6 +1,5 @@
 """Probe environments: the whole loop learns what is known exactly, for every kind of space."""
 
-import json
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ def learn(
     kwargs: dict[str, Any] | None = None,
     **more: Any,
 ) -> Trainer:
-    env_kwargs = json.dumps(kwargs or {})
     config = TrainConfig(
         f"recurrent_rl/Probe-{name}-v0",
         num_envs=32,
@@ -30,9 +28,9 @@ def learn(
         total_timesteps=32 * 16 * iterations,
         learning_rate=3e-3,
         gamma=GAMMA,
-        memory_interval=0,
+        memory_interval=None,
         agent=AgentConfig(memory, hidden_size=32, encoder_size=32, previous_action=False, **more),
-        env=EnvConfig(env_kwargs),
+        env=EnvConfig(kwargs or {}),
     )
     trainer = Trainer(config)
     while not trainer.done:

@@ -120,7 +120,7 @@ def test_an_update_that_leaves_the_numbers_is_undone_and_told_with_its_iteration
     trainer.iterate()
     before, moments = weights(trainer), trainer.agent.return_normaliser.std.clone()
     slots = [x.clone() for state in trainer.optimizer.state.values() for x in state.values()]
-    trainer.config = dataclasses.replace(CONFIG, learning_rate=1e30)
+    trainer.config = dataclasses.replace(trainer.config, learning_rate=1e30)
     with pytest.raises(
         UserError, match=r"In iteration 2: The .* became (nan|inf|-inf)\. Try a lower learning_rate"
     ):
@@ -130,7 +130,7 @@ def test_an_update_that_leaves_the_numbers_is_undone_and_told_with_its_iteration
     assert torch.equal(trainer.agent.return_normaliser.std, moments)
     again = [x for state in trainer.optimizer.state.values() for x in state.values()]
     assert all(torch.equal(a, b) for a, b in zip(slots, again, strict=True))
-    trainer.config = CONFIG
+    trainer.config = dataclasses.replace(trainer.config, learning_rate=CONFIG.learning_rate)
     trainer.iterate()  # goes on as if nothing had been
 
 

@@ -27,7 +27,7 @@ TAXI = max(env_id for env_id in gym.registry if env_id.startswith("Taxi-"))
 
 
 def test_our_environments_are_stepped_in_their_batched_form() -> None:
-    env = make_vector_env("recurrent_rl/TMaze-v0", 3, EnvConfig('{"length": 5}'))
+    env = make_vector_env("recurrent_rl/TMaze-v0", 3, EnvConfig({"length": 5}))
     assert isinstance(env, BatchEnv)
     assert env.max_episode_steps == 12
     assert known_returns(env) == (0.0, 1.0)
@@ -111,9 +111,9 @@ def test_an_unknown_environment_is_refused_with_near_matches(env_id: str, messag
 @pytest.mark.parametrize(
     ("env_id", "config"),
     [
-        ("recurrent_rl/TMaze-v0", EnvConfig('{"lenght": 5}')),
-        ("recurrent_rl/TMaze-v0", EnvConfig('{"length": -5}')),
-        ("CartPole-v1", EnvConfig('{"lenght": 5}')),
+        ("recurrent_rl/TMaze-v0", EnvConfig({"lenght": 5})),
+        ("recurrent_rl/TMaze-v0", EnvConfig({"length": -5})),
+        ("CartPole-v1", EnvConfig({"lenght": 5})),
         ("FrozenLake-v1", EnvConfig(flicker=0.5)),
     ],
 )
@@ -127,7 +127,7 @@ def test_an_environment_that_cannot_be_made_is_refused_by_name(
 @pytest.mark.parametrize(
     ("env_id", "config", "steps"),
     [
-        ("recurrent_rl/Recall-v0", EnvConfig('{"distance": 30}', flicker=0.1), 32),
+        ("recurrent_rl/Recall-v0", EnvConfig({"distance": 30}, flicker=0.1), 32),
         ("CartPole-v1", EnvConfig(), 500),
         ("Acrobot-v1", EnvConfig(hide_indices=(4, 5)), 500),
         ("Blackjack-v1", EnvConfig(), None),  # does not tell
@@ -146,7 +146,7 @@ def test_how_long_an_episode_can_be_is_asked_of_the_environment(
         ("Acrobot-v1", EnvConfig(hide_indices=(4, 5))),
         ("Pendulum-v1", EnvConfig(observation_noise=0.1)),
         (TAXI, EnvConfig()),  # Discrete observations, action masks in its infos
-        ("FrozenLake-v1", EnvConfig('{"is_slippery": false}')),
+        ("FrozenLake-v1", EnvConfig({"is_slippery": False})),
         ("Blackjack-v1", EnvConfig()),  # a Tuple of Discrete
     ],
 )

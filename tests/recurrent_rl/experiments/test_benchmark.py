@@ -12,6 +12,7 @@ from recurrent_rl.experiments.benchmark import Job, plan, run_all
 from recurrent_rl.experiments.comparison import Comparison
 from recurrent_rl.experiments.results import load_run
 from recurrent_rl.experiments.suites import SUITES, Suite, Task, find_suite
+from recurrent_rl.resolve import resolve
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.vectorize import make_vector_env
 
@@ -24,7 +25,7 @@ TINY = {
 SUITE = Suite(
     "two quick tasks",
     (
-        Task("TMaze", "recurrent_rl/TMaze-v0", 1024, EnvConfig(env_kwargs='{"length": 3}')),
+        Task("TMaze", "recurrent_rl/TMaze-v0", 1024, EnvConfig(env_kwargs={"length": 3})),
         Task("RepeatPrevious", "recurrent_rl/RepeatPrevious-Easy-v0", 1024),
     ),
 )
@@ -112,7 +113,7 @@ def test_a_benchmark_runs_compares_and_does_nothing_twice(tmp_path: Path) -> Non
 
 def test_a_run_is_taken_up_again_whose_rollouts_were_left_to_the_default(tmp_path: Path) -> None:
     (job, _) = planned(tmp_path, settings={})
-    job.folder.save_config(job.config.sized(9))
+    job.folder.save_config(resolve(job.config, 9))
     assert planned(tmp_path, settings={})[0] == job
 
 

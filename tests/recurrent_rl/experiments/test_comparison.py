@@ -12,6 +12,7 @@ from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.experiments.comparison import Comparison, method_labels, score_range, task_name
 from recurrent_rl.experiments.curves import common_curves
 from recurrent_rl.experiments.results import Run
+from recurrent_rl.resolve import resolve
 from recurrent_rl.runs.figures import Evaluation, Figures, SavedEvaluation
 
 
@@ -36,11 +37,11 @@ def test_methods_are_named_by_what_differs() -> None:
     other = dataclasses.replace(config, seed=3, gae_lambda=1.0, env_id="recurrent_rl/Recall-v0")
     assert method_labels([config, config]) == ["gru", "gru"]
     assert method_labels([config, other]) == ["gru, gae_lambda 0.95", "gru, gae_lambda 1.0"]
-    sized = [config.sized(50), other.sized(70)]  # rollouts of 150 and 140 steps
+    sized = [resolve(config, 50), resolve(other, 70)]  # rollouts of 150 and 140 steps
     assert method_labels(sized) == method_labels([config, other])
-    longer = dataclasses.replace(config, num_steps=256).sized(50)
+    longer = resolve(dataclasses.replace(config, num_steps=256), 50)
     assert method_labels([sized[0], longer]) == ["gru, num_steps default", "gru, num_steps 256"]
-    env = EnvConfig(env_kwargs='{"length": 9}', flicker=0.1)
+    env = EnvConfig(env_kwargs={"length": 9}, flicker=0.1)
     assert task_name(dataclasses.replace(config, env=env)) == "TMaze, length 9, flicker 0.1"
 
 

@@ -108,7 +108,7 @@ def test_steps_are_counted_and_stored(written: Path) -> None:
             "env_id recurrent_rl/TMaze-v0, where config.json has recurrent_rl/RepeatFirst-Easy-v0",
         ),
         (
-            {"env": EnvConfig('{"length": 6}')},
+            {"env": EnvConfig({"length": 6})},
             r"env.env_kwargs {}, where config.json has {'length': 6}",
         ),
         (
@@ -128,8 +128,8 @@ def test_other_settings_are_refused_by_name_with_both_values_and_the_fix(
 def test_settings_that_change_nothing_it_holds_may_change(written: Path) -> None:
     changes = {"learning_rate": 0.1, "gamma": 0.5, "num_minibatches": 4, "total_timesteps": 999}
     assert load_checkpoint(Trainer(config(**changes)), written)
-    spelt = config(env=EnvConfig('{ "length": 10 }', flicker=0))
-    trainer = Trainer(config(env=EnvConfig('{"length":10}')))
+    spelt = config(env=EnvConfig({"length": 10}, flicker=0))
+    trainer = Trainer(config(env=EnvConfig({"length": 10})))
     save_checkpoint(trainer, written.with_name("spelt"))
     assert load_checkpoint(Trainer(spelt), written.with_name("spelt"))
 

@@ -175,11 +175,11 @@ def test_where_no_episode_ends_there_is_no_mean_and_nothing_fails(tmp_path: Path
 def test_the_limit_is_the_environments_own_where_it_has_one() -> None:
     assert time_limit(make_vector_env("CartPole-v1", 2)) == 500
     assert time_limit(make_vector_env("Acrobot-v1", 2)) == 500
-    own = make_vector_env("recurrent_rl/TMaze-v0", 2, EnvConfig('{"length": 5}'))
+    own = make_vector_env("recurrent_rl/TMaze-v0", 2, EnvConfig({"length": 5}))
     assert time_limit(own) == 12
-    shorter = EnvConfig('{"max_episode_steps": 30}', vectorization="sync")
+    shorter = EnvConfig({"max_episode_steps": 30}, vectorization="sync")
     assert time_limit(make_vector_env("CartPole-v1", 2, shorter)) == 30
-    unlimited = EnvConfig('{"max_episode_steps": -1}', vectorization="sync")
+    unlimited = EnvConfig({"max_episode_steps": -1}, vectorization="sync")
     assert time_limit(make_vector_env("CartPole-v1", 2, unlimited)) is None
     made_by_hand = SyncVectorEnv(
         [lambda: gym.make("Acrobot-v1")], autoreset_mode=AutoresetMode.SAME_STEP
@@ -204,7 +204,7 @@ def test_what_was_played_is_saved_unless_the_run_has_finer_or_it_was_stopped(
     tmp_path: Path,
 ) -> None:
     folder = RunFolder(tmp_path)
-    env_id, settings = "recurrent_rl/TMaze-v0", EnvConfig('{"length": 3}')
+    env_id, settings = "recurrent_rl/TMaze-v0", EnvConfig({"length": 3})
     env = make_vector_env(env_id, 1, settings)
     policy = policy_for(env.single_observation_space, env.single_action_space)
 

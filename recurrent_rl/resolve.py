@@ -1,0 +1,69 @@
+"""What is chosen automatically: the size of a rollout, from the settings and the environment."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from recurrent_rl.config import ResolvedConfig, TrainConfig
+
+STEPS = 128
+"""Steps of each environment in a rollout, about, where their number is left to the default."""
+ENVIRONMENTS = 8
+"""The fewest environments, where their number is left to the default."""
+ROLLOUTS = 100
+"""Rollouts that a run is to have at least, where the size of a rollout is left to the default."""
+BATCH = 64 * STEPS
+"""Steps of all environments in a rollout, where that leaves so many rollouts."""
+
+
+def resolve(config: TrainConfig, longest_episode: int | None) -> ResolvedConfig:
+    """The settings with `num_steps` and `num_envs` chosen where they are None, and why.
+
+    Whole episodes are wanted because back-propagation then reaches from a reward to all that it may
+    be owed to; nothing else teaches the memory to keep it.
+
+    Args:
+        config: the settings; what is resolved already stays.
+        longest_episode: the most steps an episode can last; None where that is unknown.
+
+    Raises:
+        UserError: `seq_len` or `num_minibatches` does not divide what it has to.
+    """
+    if isinstance(config, ResolvedConfig):
+        return config
+    reasons = {}
+    share = config.total_timesteps // ROLLOUTS
+    num_steps, num_envs = config.num_steps, config.num_envs
+    if num_steps is None:
+        num_steps, reasons["num_steps"] = _steps(config, longest_episode, share)
+    if num_envs is None:
+        batch = min(BATCH, max(ENVIRONMENTS * STEPS, share))
+        parts = config.num_minibatches  # each minibatch has as many environments
+        num_envs = parts * max(-(-ENVIRONMENTS // parts), batch // (num_steps * parts))
+        reasons["num_envs"] = (
+            f"for rollouts of about {batch:,} steps, at least {ENVIRONMENTS} environments and as "
+            f"many for each of {parts} minibatches"
+        )
+    asked = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return ResolvedConfig(
+        **asked | {"num_steps": num_steps, "num_envs": num_envs, "reasons": reasons}
+    )
+
+
+def _steps(config: TrainConfig, episode: int | None, share: int) -> tuple[int, str]:
+    """Steps of each environment in a rollout, and why so many."""
+    longest = min(2 * BATCH, share) // ENVIRONMENTS
+    if config.seq_len is not None:
+        return STEPS, "the default beside a seq_len"
+    if episode is None:
+        return STEPS, "the environment tells no longest length of its episodes"
+    if episode > longest:
+        return STEPS, (
+            f"whole episodes of up to {episode:,} steps are more than the {longest:,} that leave "
+            f"{ENVIRONMENTS} environments {ROLLOUTS} rollouts of at most {2 * BATCH:,} steps"
+        )
+    count = max(1, round(STEPS / episode))
+    return (
+        episode * count,
+        f"{count} whole {'episode' if count == 1 else 'episodes'} of {episode:,} steps",
+    )
