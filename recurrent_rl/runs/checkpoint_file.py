@@ -68,6 +68,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         fields = read_json(text["state"])
         needs = dict(fields["needs"])
+        if needs.get("agent.horizon") == 0:  # what None was in version 0.1
+            needs["agent.horizon"] = None
         if missing := [name for name in _NEEDED if name not in needs]:
             raise ValueError(f"without {', '.join(missing)}")
         if type(fields["env_state"]) is not bool:
