@@ -1,6 +1,6 @@
 """The recurrent actor-critic: encoder, memory and heads, stepped and unrolled alike.
 
-    leaves ─ normalise ─ encoder ─ memory ─┬─ action head ─ distribution
+    components ─ normalise ─ encoder ─ memory ─┬─ action head ─ distribution
                                            └─ critic ───── value
 
 Rollout, update and the deployed policy all call `ActorCritic.step` or `ActorCritic.unroll`. Nothing
@@ -37,7 +37,7 @@ from recurrent_rl.agents.settings import (
     none_for_zero,
     settle,
 )
-from recurrent_rl.agents.spaces import Leaves, UnsupportedSpaceError, check_action_space
+from recurrent_rl.agents.spaces import Components, UnsupportedSpaceError, check_action_space
 
 PREVIOUS_ACTION = "previous_action"
 PREVIOUS_REWARD = "previous_reward"
@@ -108,15 +108,20 @@ class AgentOutput(NamedTuple):
 
 
 class Trunk(nn.Module):
-    """Encoder and memory: from observation leaves to the features that the heads read."""
+    """Encoder and memory: from observation components to the features that the heads read."""
 
     def __init__(
-        self, leaves: dict[str, gym.Space[Any]], scaling: dict[str, str], config: AgentConfig
+        self, components: dict[str, gym.Space[Any]], scaling: dict[str, str], config: AgentConfig
     ) -> None:
         super().__init__()
         silenced = frozenset(own_inputs(config))
         self.encoder = Encoder(
-            leaves, config.encoder_size, config.encoder_layers, config.activation, silenced, scaling
+            components,
+            config.encoder_size,
+            config.encoder_layers,
+            config.activation,
+            silenced,
+            scaling,
         )
         self.memory: Memory = make_memory(
             config.memory,
@@ -136,7 +141,7 @@ class ActorCritic(nn.Module):
         action_space: of one environment copy.
         config: sizes and choices.
         hide_indices: entries of a vector observation that the agent is not to see.
-        scaling: of each observation leaf, where a file says it; None for `scaling_of`.
+        scaling: of each observation component, where a file says it; None for `scaling_of`.
 
     Raises:
         UnsupportedSpaceError: a space has no encoder or no action head.
@@ -156,23 +161,27 @@ class ActorCritic(nn.Module):
         self.action_space = action_space
         self.config = config
         self.reader = Reader(observation_space, hide_indices, scaling)
-        self.leaf_spaces = dict(self.reader.leaf_spaces)
-        if taken := sorted(own_inputs(config) & self.leaf_spaces.keys()):
+        self.component_spaces = dict(self.reader.component_spaces)
+        if taken := sorted(own_inputs(config) & self.component_spaces.keys()):
             raise UnsupportedSpaceError(
                 f"The observation space has a key {taken[0]!r}, the name of an input that the "
                 f"agent is to have of its own. Set {taken[0]} to false, or rename the key "
                 "(gymnasium.wrappers.TransformObservation can)."
             )
         if config.previous_action:
-            self.leaf_spaces[PREVIOUS_ACTION] = previous_action_space(action_space)
+            self.component_spaces[PREVIOUS_ACTION] = previous_action_space(action_space)
         if config.previous_reward:
-            self.leaf_spaces[PREVIOUS_REWARD] = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+            self.component_spaces[PREVIOUS_REWARD] = gym.spaces.Box(
+                -np.inf, np.inf, (1,), np.float32
+            )
 
         # One trunk for both, or one each: everything below treats the two cases alike.
         count = 2 if config.separate_memory else 1
-        own = self.leaf_spaces.keys() - self.reader.leaf_spaces.keys()
-        every = self.reader.scaling | {path: scaling_of(self.leaf_spaces[path]) for path in own}
-        trunks = [Trunk(self.leaf_spaces, every, config) for _ in range(count)]
+        own = self.component_spaces.keys() - self.reader.component_spaces.keys()
+        every = self.reader.scaling | {
+            path: scaling_of(self.component_spaces[path]) for path in own
+        }
+        trunks = [Trunk(self.component_spaces, every, config) for _ in range(count)]
         self.trunks = nn.ModuleList(trunks)
         self._encoders = [trunk.encoder for trunk in trunks]
         self._memories = [trunk.memory for trunk in trunks]
@@ -183,7 +192,7 @@ class ActorCritic(nn.Module):
         nn.init.zeros_(self.critic.weight)
         nn.init.zeros_(self.critic.bias)
         # The agent's own inputs are normalised where the environment's are: rewards have a scale.
-        self.observation_normaliser = ObservationNormaliser(self.leaf_spaces, every)
+        self.observation_normaliser = ObservationNormaliser(self.component_spaces, every)
         self.return_normaliser = ReturnNormaliser()
 
     def memories(self) -> list[Memory]:
@@ -201,7 +210,7 @@ class ActorCritic(nn.Module):
 
     def step(
         self,
-        leaves: Leaves,
+        components: Components,
         state: MemoryState,
         episode_start: Tensor | None = None,
         action_mask: Tensor | None = None,
@@ -209,7 +218,7 @@ class ActorCritic(nn.Module):
         """One time step.
 
         Args:
-            leaves: observation leaves, each `[B, ...]`.
+            components: observation components, each `[B, ...]`.
             state: memory state after the previous step.
             episode_start: bool `[B]`; where true the state is reset before this observation.
                 None: nowhere.
@@ -219,31 +228,31 @@ class ActorCritic(nn.Module):
             The distribution over actions and the value `[B]` in return units, and the new state.
         """
         steps = [memory.step for memory in self._memories]
-        return self._run(steps, leaves, state, episode_start, action_mask)
+        return self._run(steps, components, state, episode_start, action_mask)
 
     def unroll(
         self,
-        leaves: Leaves,
+        components: Components,
         state: MemoryState,
         episode_start: Tensor | None = None,
         action_mask: Tensor | None = None,
     ) -> tuple[AgentOutput, MemoryState]:
         """A whole sequence: as `step`, with `[T, B, ...]` for every argument but `state`."""
         unrolls = [memory.unroll for memory in self._memories]
-        return self._run(unrolls, leaves, state, episode_start, action_mask)
+        return self._run(unrolls, components, state, episode_start, action_mask)
 
     def _run(
         self,
         remember: list[Callable[..., tuple[Tensor, MemoryState]]],
-        leaves: Leaves,
+        components: Components,
         state: MemoryState,
         episode_start: Tensor | None,
         action_mask: Tensor | None,
     ) -> tuple[AgentOutput, MemoryState]:
         # `forward` by name: calls through nn.Module cost a third of an acting step.
-        seen = leaves
+        seen = components
         if self.config.normalize_observations:
-            seen = self.observation_normaliser.forward(leaves)
+            seen = self.observation_normaliser.forward(components)
         features, states = [], []
         for encoder, run, part in zip(
             self._encoders, remember, self.split_state(state), strict=True
@@ -252,7 +261,7 @@ class ActorCritic(nn.Module):
             features.append(feature)
             states.append(new_state)
         # features[0] is the actor's, features[-1] the critic's: the same where they share.
-        previous = leaves[PREVIOUS_ACTION] if self.config.action_persistence else None
+        previous = components[PREVIOUS_ACTION] if self.config.action_persistence else None
         if previous is not None and episode_start is not None:
             previous = previous.masked_fill(episode_start.unsqueeze(-1), 0.0)
         distribution = self.head.forward(features[0], action_mask, previous)
@@ -260,23 +269,25 @@ class ActorCritic(nn.Module):
         value = self.return_normaliser.denormalise(value)
         return AgentOutput(distribution, value), self._join(states)
 
-    def with_previous(self, leaves: Leaves, action: Tensor, reward: Tensor | None) -> Leaves:
+    def with_previous(
+        self, components: Components, action: Tensor, reward: Tensor | None
+    ) -> Components:
         """Add the previous action and reward (`[B, ...]`, `[B]`) where the config asks for them.
 
         At an episode's first step their values do not matter: the encoder silences them there.
         """
         if self.config.previous_action:
-            leaves = {**leaves, PREVIOUS_ACTION: action}
+            components = {**components, PREVIOUS_ACTION: action}
         if self.config.previous_reward:
             assert reward is not None
-            leaves = {**leaves, PREVIOUS_REWARD: reward.unsqueeze(-1)}
-        return leaves
+            components = {**components, PREVIOUS_REWARD: reward.unsqueeze(-1)}
+        return components
 
-    def encode(self, leaves: Leaves, episode_start: Tensor) -> list[Tensor]:
+    def encode(self, components: Components, episode_start: Tensor) -> list[Tensor]:
         """What each memory is fed, `[..., F]` each: for looking inside the memory from outside."""
         if self.config.normalize_observations:
-            leaves = self.observation_normaliser(leaves)
-        return [encoder(leaves, episode_start) for encoder in self._encoders]
+            components = self.observation_normaliser(components)
+        return [encoder(components, episode_start) for encoder in self._encoders]
 
     def split_state(self, state: MemoryState) -> list[MemoryState]:
         """The state of each of `memories()`.
@@ -298,13 +309,13 @@ class ActorCritic(nn.Module):
 
 
 def own_inputs(config: AgentConfig) -> set[str]:
-    """The leaves that the agent is fed beside the environment's."""
+    """The components that the agent is fed beside the environment's."""
     asked = {PREVIOUS_ACTION: config.previous_action, PREVIOUS_REWARD: config.previous_reward}
     return {path for path, is_asked in asked.items() if is_asked}
 
 
 def previous_action_space(action_space: gym.Space[Any]) -> gym.Space[Any]:
-    """The space of the `previous_action` leaf: 0-based for discrete actions, raw for continuous."""
+    """The space of `previous_action`: 0-based for discrete actions, raw for continuous ones."""
     if isinstance(action_space, gym.spaces.Discrete):
         return gym.spaces.Discrete(int(action_space.n))
     if isinstance(action_space, gym.spaces.MultiDiscrete):

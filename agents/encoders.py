@@ -1,4 +1,4 @@
-"""Encoders: from observation leaves to one feature vector, for any supported space."""
+"""Encoders: from observation components to one feature vector, for any supported space."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from recurrent_rl.agents.preprocessing import affine, scaling_of
-from recurrent_rl.agents.spaces import Leaves, is_image
+from recurrent_rl.agents.spaces import Components, is_image
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
@@ -162,22 +162,22 @@ def _features(
 
 
 class Encoder(nn.Module):
-    """Features of all leaves side by side, then a multilayer perceptron.
+    """Features of all components side by side, then a multilayer perceptron.
 
     The last feature says where episodes start: 1 at the first step, else 0.
 
     Args:
-        leaf_spaces: from `spaces.leaf_spaces`.
+        component_spaces: from `spaces.component_spaces`.
         size: units of each layer; of the last, with that last feature.
         num_layers: layers; with 0 the features go on as they are.
         activation: one of `ACTIVATIONS`.
-        silenced: leaves whose features are zero at an episode's first step.
-        scaling: of each leaf; by default that of `preprocessing.scaling_of`.
+        silenced: components whose features are zero at an episode's first step.
+        scaling: of each component; by default that of `preprocessing.scaling_of`.
     """
 
     def __init__(
         self,
-        leaf_spaces: dict[str, gym.Space[Any]],
+        component_spaces: dict[str, gym.Space[Any]],
         size: int,
         num_layers: int,
         activation: str,
@@ -185,11 +185,11 @@ class Encoder(nn.Module):
         scaling: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
-        self.paths = list(leaf_spaces)
+        self.paths = list(component_spaces)
         self.silenced = silenced
         features = [
             _features(space, scaling_of(space) if scaling is None else scaling[path], activation)
-            for path, space in leaf_spaces.items()
+            for path, space in component_spaces.items()
         ]
         self.features = nn.ModuleList(features)
         width = sum(module.output_size for module in features)
@@ -205,16 +205,16 @@ class Encoder(nn.Module):
         self._layers = layers
         self.output_size = width + 1
 
-    def forward(self, leaves: Leaves, episode_start: Tensor | None = None) -> Tensor:
-        """Encode leaves `[..., *shape]` to `[..., output_size]`; any leading dimensions.
+    def forward(self, components: Components, episode_start: Tensor | None = None) -> Tensor:
+        """Encode components `[..., *shape]` to `[..., output_size]`; any leading dimensions.
 
         Args:
-            leaves: by path.
+            components: by path.
             episode_start: bool `[...]`; None: all false.
         """
         parts = []
         for path, module in self._features:
-            part = module.forward(leaves[path])
+            part = module.forward(components[path])
             if episode_start is not None and path in self.silenced:
                 part = part.masked_fill(episode_start.unsqueeze(-1), 0.0)
             parts.append(part)

@@ -32,7 +32,7 @@ class Distribution(Protocol):
         ...
 
     def mode(self) -> Tensor:
-        """The likeliest actions."""
+        """The deterministic actions."""
         ...
 
     def log_prob(self, action: Tensor) -> Tensor:

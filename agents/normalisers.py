@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recurrent_rl.agents.preprocessing import RUNNING
-from recurrent_rl.agents.spaces import Leaves, is_image
+from recurrent_rl.agents.spaces import Components, is_image
 
 CLIP = 10.0
 TINY = 1e-12
@@ -93,35 +93,39 @@ class RunningMoments(nn.Module):
 
 
 class ObservationNormaliser(nn.Module):
-    """Scales leaves to zero mean and unit variance by what was seen of them.
+    """Scales components to zero mean and unit variance by what was seen of them.
 
     Each entry of a vector has statistics of its own; the pixels of an image share theirs.
 
     Args:
-        leaf_spaces: from `spaces.leaf_spaces`.
-        scaling: of each leaf, from `preprocessing.scaling_of`; those of `RUNNING` are scaled here.
+        component_spaces: from `spaces.component_spaces`.
+        scaling: of each component, from `preprocessing.scaling_of`; here those of `RUNNING` are.
     """
 
-    def __init__(self, leaf_spaces: dict[str, gym.Space[Any]], scaling: dict[str, str]) -> None:
+    def __init__(
+        self, component_spaces: dict[str, gym.Space[Any]], scaling: dict[str, str]
+    ) -> None:
         super().__init__()
-        self.paths = [path for path in leaf_spaces if scaling[path] in RUNNING]
+        self.paths = [path for path in component_spaces if scaling[path] in RUNNING]
         # By position, since a path may hold what a module's name may not.
-        shapes = [() if is_image(space := leaf_spaces[p]) else space.shape for p in self.paths]
+        shapes = [() if is_image(space := component_spaces[p]) else space.shape for p in self.paths]
         moments = [RunningMoments(shape or ()) for shape in shapes]
         self.moments = nn.ModuleList(moments)
         self._moments = list(zip(self.paths, moments, strict=True))
 
-    def update(self, leaves: Leaves, valid: Tensor) -> None:
-        """Take in leaves `[T, B, ...]` where `valid` (bool `[T, B]`) is true."""
+    def update(self, components: Components, valid: Tensor) -> None:
+        """Take in components `[T, B, ...]` where `valid` (bool `[T, B]`) is true."""
         for path, moments in self._moments:
-            seen = leaves[path][valid]
+            seen = components[path][valid]
             moments.update(Moments.of(seen.reshape(-1, *moments.mean.shape)))
 
-    def forward(self, leaves: Leaves) -> Leaves:
-        """The leaves, those with statistics scaled."""
+    def forward(self, components: Components) -> Components:
+        """The components, those with statistics scaled."""
         if not self.paths:
-            return leaves
-        return leaves | {path: moments.forward(leaves[path]) for path, moments in self._moments}
+            return components
+        return components | {
+            path: moments.forward(components[path]) for path, moments in self._moments
+        }
 
 
 class ReturnNormaliser(nn.Module):

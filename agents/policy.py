@@ -37,7 +37,7 @@ from recurrent_rl.agents.spaces import (
     allows_nothing,
     as_array,
     batch_of_masks,
-    leaf_spaces,
+    component_spaces,
     space_from_json,
     space_to_json,
     stack_observations,
@@ -75,7 +75,7 @@ class Policy:
         self.agent = agent
         self.summary = summary or {}
         self._generator = sampling_generator(None)
-        self._first_leaf = next(iter(leaf_spaces(agent.observation_space).items()))
+        self._first_leaf = next(iter(component_spaces(agent.observation_space).items()))
 
     @property
     def observation_space(self) -> gym.Space[Any]:
@@ -178,19 +178,19 @@ class Policy:
             start: bool `[B]`, where an episode starts; None: nowhere.
             mask: bool `[B, n]`, or None.
             reward: of the step before, `[B]` or a number; only for agents that are fed it.
-            generator: of the sampling; None takes the likeliest actions.
+            generator: of the sampling; None takes the deterministic actions.
 
         Raises:
             ObservationError: the reward is not finite, or missing.
         """
         agent = self.agent
-        leaves = {path: torch.as_tensor(x, device=agent.device) for path, x in arrays.items()}
+        components = {path: torch.as_tensor(x, device=agent.device) for path, x in arrays.items()}
         rewards = None
         if agent.config.previous_reward:
             rewards = self._rewards(reward, start, len(state.previous_action))
-        leaves = agent.with_previous(leaves, state.previous_action, rewards)
+        components = agent.with_previous(components, state.previous_action, rewards)
         masks = None if mask is None else torch.as_tensor(mask, device=agent.device)
-        (distribution, _), memory = agent.step(leaves, state.memory, start, masks)
+        (distribution, _), memory = agent.step(components, state.memory, start, masks)
         if generator is None:
             action = distribution.mode()
         else:
@@ -229,15 +229,15 @@ class Policy:
         return masks
 
     def _is_batched(self, observation: Any) -> bool:
-        """Whether there is a batch axis: judged by the first leaf's number of dimensions."""
-        path, leaf = self._first_leaf
+        """Whether there is a batch axis: judged by the first component's number of dimensions."""
+        path, component = self._first_leaf
         value = observation
         for key in path.split("/") if path else ():
             try:
                 value = value[key] if isinstance(value, Mapping) else value[int(key)]
             except (LookupError, TypeError, ValueError):
-                return True  # not of this space: reading the leaves says what is missing
-        return np.ndim(value) > len(leaf.shape or ())
+                return True  # not of this space: reading the components says what is missing
+        return np.ndim(value) > len(component.shape or ())
 
     def actor(self, deterministic: bool = True, seed: int | None = None) -> Actor:
         """A player of one stream that keeps the state itself.
@@ -379,15 +379,15 @@ def _preprocessing(text: dict[str, str], observation_space: gym.Space[Any]) -> d
     Raises:
         LookupError, TypeError, ValueError: it is not what `Policy.save` writes.
     """
-    leaves = leaf_spaces(observation_space)
+    components = component_spaces(observation_space)
     if text["format_version"] == "1":
-        return {"scaling": {path: scaling_of_format_1(space) for path, space in leaves.items()}}
+        return {"scaling": {path: scaling_of_format_1(space) for path, space in components.items()}}
     found = read_json(text["preprocessing"])
     hidden, scaling = found["hide_indices"], found["scaling"]
     if not (isinstance(hidden, list) and all(type(index) is int for index in hidden)):
         raise TypeError(f"hide_indices is {reprlib.repr(hidden)}, not a list of integers")
-    if not isinstance(scaling, dict) or scaling.keys() != leaves.keys():
-        raise ValueError(f"scaling is {reprlib.repr(scaling)}, not of the observation's leaves")
+    if not isinstance(scaling, dict) or scaling.keys() != components.keys():
+        raise ValueError(f"scaling is {reprlib.repr(scaling)}, not of the observation's components")
     return {"hide_indices": hidden, "scaling": scaling}
 
 

@@ -1,8 +1,8 @@
 """From a raw observation to the numbers that the agent keeps and reads.
 
 The policy takes observations as the environment gives them. What is done to them is decided here,
-once, from the space: which entries are hidden, and how each leaf is scaled. A policy file records
-the decision, so that a policy keeps its own whatever later versions decide.
+once, from the space: which entries are hidden, and how each component is scaled. A policy file
+records the decision, so that a policy keeps its own whatever later versions decide.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from recurrent_rl.agents.spaces import (
     ObservationError,
     UnsupportedSpaceError,
     at,
+    component_spaces,
     first_nonfinite,
     is_image,
     leaf_arrays,
-    leaf_spaces,
 )
 
 SCALINGS = ("none", "bounds", "running", "centred", "bytes")
-"""How a leaf is scaled: not at all; from its bounds to 0..1; to zero mean and unit variance by
+"""How a component is scaled: not at all; from its bounds to 0..1; to zero mean and unit variance by
 running statistics; the same for values that float32 cannot tell apart until a constant is taken
 from them; by 1/255, as policy files of format 1 have it."""
 RUNNING = ("running", "centred")
@@ -40,7 +40,7 @@ FAR = 1e4
 
 
 def scaling_of(space: gym.Space[Any]) -> str:
-    """How a leaf is scaled: one of `SCALINGS`.
+    """How a component is scaled: one of `SCALINGS`.
 
     Bounds scale integers and images. Vectors of floats go by running statistics, whatever their
     bounds: these often say what could be at most, not what is.
@@ -54,7 +54,7 @@ def scaling_of(space: gym.Space[Any]) -> str:
 
 
 def scaling_of_format_1(space: gym.Space[Any]) -> str:
-    """How policies in files of format 1 scale a leaf."""
+    """How policies in files of format 1 scale a component."""
     if not isinstance(space, spaces.Box):
         return "none"
     if space.dtype == np.uint8:
@@ -69,7 +69,7 @@ def _bounds_tell(space: spaces.Box) -> bool:
 
 
 def affine(space: gym.Space[Any], scaling: str) -> tuple[Tensor, Tensor] | None:
-    """Factor and summand, float32, that scale a leaf by its space; None where nothing does.
+    """Factor and summand, float32, that scale a component by its space; None where nothing does.
 
     Where all entries are alike they are single numbers, else `[*shape]`.
     """
@@ -95,14 +95,14 @@ class Reader(nn.Module):
     Args:
         observation_space: of one raw observation, any nesting of the supported spaces.
         hide_indices: entries of a vector observation that the agent is not to see.
-        scaling: of each leaf; None for `scaling_of`.
+        scaling: of each component; None for `scaling_of`.
 
     Attributes:
-        leaf_spaces: the leaves, without hidden entries.
+        component_spaces: the components, without hidden entries.
         scaling: of each of them.
 
     Raises:
-        UnsupportedSpaceError: a leaf is of another kind, or there is no such entry to hide.
+        UnsupportedSpaceError: a component is of another kind, or there is no such entry to hide.
     """
 
     def __init__(
@@ -114,14 +114,14 @@ class Reader(nn.Module):
         super().__init__()
         self.observation_space = observation_space
         self.hide_indices = tuple(sorted(set(hide_indices)))
-        self.leaf_spaces = leaf_spaces(observation_space)
+        self.component_spaces = component_spaces(observation_space)
         self._kept: NDArray[np.intp] | None = None
         if self.hide_indices:
             self._kept = _kept(observation_space, self.hide_indices)
-            self.leaf_spaces[""] = _part(observation_space, self._kept)
+            self.component_spaces[""] = _part(observation_space, self._kept)
         self.scaling = {
             path: scaling_of(space) if scaling is None else scaling[path]
-            for path, space in self.leaf_spaces.items()
+            for path, space in self.component_spaces.items()
         }
         if unknown := set(self.scaling.values()) - set(SCALINGS):
             raise SettingError(
@@ -130,17 +130,17 @@ class Reader(nn.Module):
         self._centred = [path for path, kind in self.scaling.items() if kind == "centred"]
         # By position, since a path may hold what a buffer's name may not.
         for i, path in enumerate(self._centred):
-            shape = self.leaf_spaces[path].shape or ()
+            shape = self.component_spaces[path].shape or ()
             self.register_buffer(f"centre_{i}", torch.zeros(shape, dtype=torch.float64))
 
     def read(self, observation: Any) -> dict[str, NDArray[Any]]:
-        """A batch of raw observations by leaves.
+        """A batch of raw observations by components.
 
         Args:
             observation: arrays, lists or tensors `[B, ...]` in the space's nesting.
 
         Returns:
-            `[B, *leaf.shape]` for each of `leaf_spaces`; Discrete and MultiDiscrete count from 0.
+            `[B, *shape]` for each of `component_spaces`; Discrete and MultiDiscrete count from 0.
 
         Raises:
             ObservationError: it is not of the space, or holds NaN, infinity or a number beyond

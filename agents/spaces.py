@@ -1,6 +1,6 @@
 """Spaces: which are supported, how an observation becomes tensors, and how a space is written down.
 
-Inside the library an observation is a dictionary of *leaves*: one array for each Box, Discrete,
+Inside the library an observation is a dictionary of *components*: one array for each Box, Discrete,
 MultiDiscrete or MultiBinary in the space, named by its path. A plain space has the single path "".
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from recurrent_rl.agents.errors import UserError
 
-Leaves: TypeAlias = dict[str, Tensor]
+Components: TypeAlias = dict[str, Tensor]
 LEAF_TYPES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 FLOAT32_MAX = np.finfo(np.float32).max
 _DTYPES = frozenset(
@@ -82,17 +82,17 @@ def at(path: str) -> str:
     return f" under {path!r}" if path else ""
 
 
-def leaf_spaces(space: gym.Space[Any], path: str = "") -> dict[str, gym.Space[Any]]:
-    """The leaves of an observation space by path, in the space's order.
+def component_spaces(space: gym.Space[Any], path: str = "") -> dict[str, gym.Space[Any]]:
+    """The components of an observation space by path, in the space's order.
 
-    A leaf or a Dict without entries adds nothing, but must not be all there is.
+    A component or a Dict without entries adds nothing, but must not be all there is.
 
     Raises:
-        UnsupportedSpaceError: a leaf is of another kind or type, a key cannot be part of a path, or
-            there is nothing to see.
+        UnsupportedSpaceError: a component is of another kind or type, a key cannot be part of a
+            path, or there is nothing to see.
     """
     found = _leaf_spaces(space, path)
-    if not any(np.prod(leaf.shape or ()) for leaf in found.values()):
+    if not any(np.prod(component.shape or ()) for component in found.values()):
         raise UnsupportedSpaceError(
             f"The observation space {space}{at(path)} is empty: there is nothing to see. Use one "
             "with an entry, for example Box(0, 1, (1,)), and observe zero."
@@ -147,7 +147,7 @@ def _count_values(space: gym.Space[Any]) -> int:
 
 
 def leaf_arrays(space: gym.Space[Any], observation: Any, path: str = "") -> dict[str, NDArray[Any]]:
-    """A batched observation, as a vector environment returns it, by leaves.
+    """A batched observation, as a vector environment returns it, by components.
 
     Args:
         space: of one observation.
@@ -155,12 +155,12 @@ def leaf_arrays(space: gym.Space[Any], observation: Any, path: str = "") -> dict
         path: of `space` in the whole, for messages.
 
     Returns:
-        `[B, *leaf.shape]` for each leaf; Discrete and MultiDiscrete count from 0.
+        `[B, *component.shape]` for each component; Discrete and MultiDiscrete count from 0.
 
     Raises:
-        ObservationError: a key is missing, a leaf's shape, type or range is not as declared, or
-            leaves are of different batches. Of a Box only what its type can hold is checked, not
-            its bounds.
+        ObservationError: a key is missing, a component's shape, type or range is not as declared,
+            or components are of different batches. Of a Box only what its type can hold is checked,
+            not its bounds.
     """
     if not isinstance(space, LEAF_TYPES):
         found: dict[str, NDArray[Any]] = {}
@@ -169,7 +169,7 @@ def leaf_arrays(space: gym.Space[Any], observation: Any, path: str = "") -> dict
         if len({len(array) for array in found.values()}) > 1:
             sizes = {name: len(array) for name, array in found.items()}
             raise ObservationError(
-                f"The observation{at(path)} has leaves of different batches: {sizes}."
+                f"The observation{at(path)} has components of different batches: {sizes}."
             )
         return found
     try:
@@ -212,7 +212,7 @@ def _batch_of(space: gym.Space[Any]) -> str:
 
 
 def _takes_fractions(space: gym.Space[Any]) -> bool:
-    """Whether floats may stand for this leaf's values: not where they would be cut to integers."""
+    """Whether floats may stand for a component's values: not where they would be cut."""
     return isinstance(space, spaces.MultiBinary) or (
         isinstance(space, spaces.Box) and space.dtype.kind == "f"
     )
@@ -262,14 +262,14 @@ def first_nonfinite(arrays: dict[str, NDArray[Any]]) -> tuple[str, int] | None:
 
 
 def is_image(space: gym.Space[Any]) -> bool:
-    """Whether a leaf goes through a convolutional network: bytes, or three dimensions."""
+    """Whether a component goes through a convolutional network: bytes, or three dimensions."""
     if not isinstance(space, spaces.Box) or 0 in space.shape:
         return False
     return len(space.shape) == 3 or (len(space.shape) == 2 and space.dtype == np.uint8)
 
 
 def storage_dtype(space: gym.Space[Any]) -> torch.dtype:
-    """The type in which a leaf is kept: bytes and bits as bytes, numbers float32, indices int64."""
+    """The type in which a component is kept: bits and bytes uint8, floats float32, indices int64."""
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         return torch.int64
     if isinstance(space, spaces.MultiBinary) or space.dtype in (np.uint8, np.bool_):
@@ -447,7 +447,7 @@ def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
         is_sequence = len(space.shape) == 1 and not isinstance(space.n, int)
         return fields | {"sequence": True} if is_sequence else fields
     if isinstance(space, spaces.Dict):
-        # A list keeps the order, which the leaves follow.
+        # A list keeps the order, which the components follow.
         inner = [[key, space_to_json(s)] for key, s in space.spaces.items()]
         return {"type": "Dict", "spaces": inner}
     if isinstance(space, spaces.Tuple):

@@ -11,7 +11,7 @@ from torch import Tensor
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.kernels import frozen_weights
 from recurrent_rl.agents.memory.states import MemoryState, cat_states, select_state
-from recurrent_rl.agents.spaces import Leaves
+from recurrent_rl.agents.spaces import Components
 from recurrent_rl.environments import Environments, Final, Step
 from recurrent_rl.episodes import EpisodeStatistics
 from recurrent_rl.rollout import Rollout
@@ -23,7 +23,7 @@ class _Truncation(NamedTuple):
 
     t: int
     rows: Tensor  # [n]
-    leaves: Leaves  # [n, ...]
+    components: Components  # [n, ...]
     state: MemoryState  # fields [layers, n, hidden]
 
 
@@ -87,8 +87,8 @@ class Collector:
         for t in range(rollout.num_steps):
             if t % rollout.chunk_length == 0:
                 rollout.chunk_states.append(state)
-            leaves, episode_start, mask = rollout.row(t)
-            output, state = agent.step(leaves, state, episode_start, mask)
+            components, episode_start, mask = rollout.row(t)
+            output, state = agent.step(components, state, episode_start, mask)
             action = output.distribution.sample(noise[t])
             rollout.values[t] = output.value
             rollout.actions[t] = action
@@ -116,11 +116,11 @@ class Collector:
     def _write_row(self, row: int, step: Step, t: int | None = None) -> None:
         """Fill `row` with what a step shows, and with the action and reward of step `t` before."""
         rollout, agent = self.rollout, self.agent
-        leaves = {path: torch.as_tensor(x) for path, x in step.observation.items()}
+        components = {path: torch.as_tensor(x) for path, x in step.observation.items()}
         if t is not None:
-            leaves = agent.with_previous(leaves, rollout.actions[t], rollout.rewards[t])
-        for path, x in leaves.items():
-            rollout.leaves[path][row].copy_(x)
+            components = agent.with_previous(components, rollout.actions[t], rollout.rewards[t])
+        for path, x in components.items():
+            rollout.components[path][row].copy_(x)
         rollout.episode_start[row] = torch.as_tensor(step.episode_start)
         rollout.valid[row] = torch.as_tensor(step.valid)
         if step.action_mask is not None:
@@ -133,28 +133,28 @@ class Collector:
         """Keep the final observations of the copies that ended by time, and their memory."""
         agent, rollout = self.agent, self.rollout
         rows = torch.as_tensor(final.copies, device=agent.device)
-        leaves = agent.with_previous(
+        components = agent.with_previous(
             {
-                path: torch.as_tensor(x).to(agent.device, rollout.leaves[path].dtype)
+                path: torch.as_tensor(x).to(agent.device, rollout.components[path].dtype)
                 for path, x in final.observation.items()
             },
             rollout.actions[t, rows],
             rollout.rewards[t, rows],
         )
-        return _Truncation(t, rows, leaves, select_state(state, rows))
+        return _Truncation(t, rows, components, select_state(state, rows))
 
     def _value_what_followed(self, truncations: list[_Truncation]) -> None:
         """Fill `next_values`: all truncated rows of the rollout are valued in one batch."""
         rollout, agent = self.rollout, self.agent
-        leaves, episode_start, mask = rollout.row(rollout.num_steps)
-        rollout.values[-1] = agent.step(leaves, self.state, episode_start, mask)[0].value
+        components, episode_start, mask = rollout.row(rollout.num_steps)
+        rollout.values[-1] = agent.step(components, self.state, episode_start, mask)[0].value
         rollout.next_values.copy_(rollout.values[1:])
         if not truncations:
             return
         rows = torch.cat([x.rows for x in truncations])
         times = torch.cat([torch.full_like(x.rows, x.t) for x in truncations])
         output, _ = agent.step(
-            {path: torch.cat([x.leaves[path] for x in truncations]) for path in leaves},
+            {path: torch.cat([x.components[path] for x in truncations]) for path in components},
             cat_states([x.state for x in truncations]),
             torch.zeros_like(rows, dtype=torch.bool),
         )

@@ -22,7 +22,7 @@ from recurrent_rl.rollout import Sequences
 LOW, HIGH = 0.05, 0.95
 
 
-def look_inside(
+def memory_diagnostics(
     agent: ActorCritic, data: Sequences, config: TrainConfig, columns: int = 16
 ) -> dict[str, float]:
     """Scalars of the `memory/*` group, read from a few chunks of a rollout.
@@ -55,8 +55,8 @@ def look_inside(
         before[begin] = state
         rows = slice(begin, end)
         mask = None if data.action_mask is None else data.action_mask[rows]
-        leaves = {path: x[rows] for path, x in data.leaves.items()}
-        output, state = agent.unroll(leaves, state, data.episode_start[rows], mask)
+        components = {path: x[rows] for path, x in data.components.items()}
+        output, state = agent.unroll(components, state, data.episode_start[rows], mask)
     assert output is not None
 
     # The loss of the last step alone, so that what comes back through the state is its reach.
@@ -110,10 +110,10 @@ def _actor_gates(
     """The gates of the actor's memory at these steps, `[num_layers, steps * C, hidden]` each."""
     memory = agent.memories()[0]
     steps = torch.tensor(list(before), device=agent.device)
-    leaves = {path: x[steps].flatten(0, 1) for path, x in data.leaves.items()}
+    components = {path: x[steps].flatten(0, 1) for path, x in data.components.items()}
     start = data.episode_start[steps].flatten()
     state = reset_state(cat_states(list(before.values())), start)
-    return memory.gates(agent.encode(leaves, start)[0], agent.split_state(state)[0])
+    return memory.gates(agent.encode(components, start)[0], agent.split_state(state)[0])
 
 
 def _gradient_norm_by_lag(

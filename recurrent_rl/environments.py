@@ -40,14 +40,14 @@ class Final(NamedTuple):
     copies: NDArray[np.intp]
     """`[n]`."""
     observation: Arrays
-    """`[n, ...]` by leaf."""
+    """`[n, ...]` by component."""
 
 
 class Step(NamedTuple):
     """What all `B` copies show after a reset or a step."""
 
     observation: Arrays
-    """What the agent reads next, by leaf, `[B, ...]`."""
+    """What the agent reads next, by component, `[B, ...]`."""
     episode_start: NDArray[np.bool_]
     """`[B]`: whether it is an episode's first."""
     valid: NDArray[np.bool_]
@@ -166,7 +166,7 @@ class Environments:
     def _read(
         self, observation: Any, read: Callable[[Any], Any] | None = None, what: str = ""
     ) -> Arrays:
-        """The observation of all copies by leaves, or what else the agent's reader makes of it."""
+        """The components of an observation of all environments, or what else the reader makes."""
         try:
             arrays: Arrays = (read or self.agent.reader.read)(observation)
         except ObservationError as error:

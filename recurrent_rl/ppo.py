@@ -63,7 +63,7 @@ def ppo_loss(agent: ActorCritic, batch: Sequences, config: TrainConfig) -> tuple
         The loss, and the memory's state after each chunk's last step.
     """
     output, end_state = agent.unroll(
-        batch.leaves, batch.state, batch.episode_start, batch.action_mask
+        batch.components, batch.state, batch.episode_start, batch.action_mask
     )
     weight = batch.valid.to(output.value.dtype)
     rows = weight.sum()
@@ -222,7 +222,7 @@ def refreshed_state(agent: ActorCritic, rollout: Rollout) -> MemoryState:
     for start in range(0, rollout.num_steps - length, length):
         rows = slice(start, start + length)
         _, state = agent.unroll(
-            {path: x[rows] for path, x in rollout.leaves.items()},
+            {path: x[rows] for path, x in rollout.components.items()},
             states[-1],
             rollout.episode_start[rows],
         )

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.memory.states import MemoryState, cat_states
-from recurrent_rl.agents.spaces import Leaves, storage_dtype
+from recurrent_rl.agents.spaces import Components, storage_dtype
 
 
 class Sequences(NamedTuple):
     """Chunks of a rollout, side by side: what an update learns from. `C` chunks of `L` steps."""
 
-    leaves: Leaves  # [L, C, ...]
+    components: Components  # [L, C, ...]
     action_mask: Tensor | None  # [L, C, mask_size]
     episode_start: Tensor  # [L, C]
     valid: Tensor  # [L, C]; false on rows that an autoreset inserted
@@ -56,9 +56,9 @@ class Rollout:
         steps, rows = num_steps, num_steps + 1
         self.num_steps = num_steps
         self.chunk_length = chunk_length
-        self.leaves = {
+        self.components = {
             path: zeros(rows, *(space.shape or ()), dtype=storage_dtype(space))
-            for path, space in agent.leaf_spaces.items()
+            for path, space in agent.component_spaces.items()
         }
         self.action_mask: Tensor | None = None  # from the first that is told
         self.episode_start = zeros(rows, dtype=torch.bool)
@@ -80,15 +80,16 @@ class Rollout:
             self.action_mask = self.valid.new_ones(*self.valid.shape, size)
         return self.action_mask
 
-    def row(self, t: int) -> tuple[Leaves, Tensor, Tensor | None]:
-        """What the agent reads at row `t`: leaves `[B, ...]`, episode_start, action mask."""
-        leaves = {path: x[t] for path, x in self.leaves.items()}
+    def row(self, t: int) -> tuple[Components, Tensor, Tensor | None]:
+        """What the agent reads at row `t`: components `[B, ...]`, episode_start, action mask."""
+        components = {path: x[t] for path, x in self.components.items()}
         mask = None if self.action_mask is None else self.action_mask[t]
-        return leaves, self.episode_start[t], mask
+        return components, self.episode_start[t], mask
 
     def inputs(self, t: int) -> dict[str, Tensor]:
         """All that row `t` holds before the agent acts, by name; views, `[B, ...]` each."""
-        row = {f"leaf/{path}": x[t] for path, x in self.leaves.items()}
+        # "leaf": the name in checkpoints since version 0.1.
+        row = {f"leaf/{path}": x[t] for path, x in self.components.items()}
         row |= {"episode_start": self.episode_start[t], "valid": self.valid[t]}
         if self.action_mask is not None:
             row["action_mask"] = self.action_mask[t]
@@ -104,7 +105,7 @@ class Rollout:
             return x.transpose(0, 1).flatten(1, 2)
 
         return Sequences(
-            leaves={path: cut(x) for path, x in self.leaves.items()},
+            components={path: cut(x) for path, x in self.components.items()},
             action_mask=None if self.action_mask is None else cut(self.action_mask),
             episode_start=cut(self.episode_start),
             valid=cut(self.valid),

@@ -14,7 +14,7 @@ from recurrent_rl.agents.normalisers import AdvantageNormaliser, Moments
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.collector import Collector
 from recurrent_rl.config import ResolvedConfig, TrainConfig
-from recurrent_rl.diagnostics import look_inside
+from recurrent_rl.diagnostics import memory_diagnostics
 from recurrent_rl.errors import UserError
 from recurrent_rl.ppo import check_finite, update
 from recurrent_rl.process import computing, pick_device
@@ -107,13 +107,13 @@ class Trainer:
             if config.normalize_advantages:
                 moments = Moments.of(advantages[valid])
                 advantages = self.advantage_normaliser.forward(advantages, moments)
-            scalars = self._look_inside(rollout, advantages, returns)
+            scalars = self._memory_diagnostics(rollout, advantages, returns)
             shuffle = generator(config.seed, Stream.MINIBATCHES, self.iteration)
             scalars |= update(agent, self.optimizer, rollout, advantages, returns, config, shuffle)
             if config.agent.normalize_observations:
                 # Only now: within an iteration the agent sees the same in rollout and update.
-                leaves = {path: x[:-1] for path, x in rollout.leaves.items()}
-                agent.observation_normaliser.update(leaves, valid)
+                components = {path: x[:-1] for path, x in rollout.components.items()}
+                agent.observation_normaliser.update(components, valid)
             for name, parameter in agent.named_parameters():
                 check_finite(f"parameter {name}", parameter)
         self.iteration += 1
@@ -152,14 +152,14 @@ class Trainer:
                 raise type(error)(f"In iteration {self.iteration + 1}: {error}") from error
             raise
 
-    def _look_inside(
+    def _memory_diagnostics(
         self, rollout: Rollout, advantages: torch.Tensor, returns: torch.Tensor
     ) -> dict[str, float]:
         every = self.config.memory_interval
         if every is None or self.iteration % every:
             return {}
         data = rollout.sequences(advantages, returns)
-        return look_inside(self.agent, data, self.config)
+        return memory_diagnostics(self.agent, data, self.config)
 
     def policy(self) -> Policy:
         """The agent as it is now, to save or to act with."""

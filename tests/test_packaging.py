@@ -157,7 +157,7 @@ def test_without_a_compiler_the_wheel_is_built_without_the_kernel(
 
 def test_the_wheel_built_from_the_sdist_holds_the_same_files(built: Build, tmp_path: Path) -> None:
     with tarfile.open(built.sdist) as sdist:
-        # Like a clone on a system without links: here the mapping alone finds the rooms.
+        # Like a clone on a system without links: here the mapping alone finds the packages.
         assert not [member.name for member in sdist if member.issym()]
         sdist.extractall(tmp_path, filter="data")
     (source,) = tmp_path.iterdir()

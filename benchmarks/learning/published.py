@@ -31,7 +31,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "published.jsonl"
 CURVES = ROOT / "docs" / "published.png"
 HEADER = (
     *("task", "best published, recurrent", "ceiling", "ours", "steps", "seeds"),
-    *("MMER", "likeliest actions", "sampled actions"),
+    *("MMER", "deterministic actions", "stochastic actions"),
 )
 
 Row = dict[str, Any]

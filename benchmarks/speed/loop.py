@@ -83,13 +83,13 @@ def acting() -> None:
 
 def rollout_step(agent: ActorCritic, batch: int) -> Callable[[], None]:
     """Value, sampled action and its log-probability, as a rollout takes them."""
-    leaves = {"": torch.zeros(batch, 2)}
+    components = {"": torch.zeros(batch, 2)}
     state, start = agent.initial_state(batch), torch.zeros(batch, dtype=torch.bool)
     noise = agent.head.noise((batch,), torch.Generator())
 
     @torch.no_grad()
     def step() -> None:
-        output, _ = agent.step(leaves, state, start)
+        output, _ = agent.step(components, state, start)
         action = output.distribution.sample(noise)
         output.distribution.log_prob(action)
 

@@ -56,7 +56,7 @@ class Cell:
 
     @property
     def returns(self) -> NDArray[np.float64]:
-        """Mean return of each run's evaluation, taking the likeliest actions."""
+        """Mean return of each run's evaluation, taking the deterministic actions."""
         return np.array([figures.mean_return for figures in self.of("greedy")])
 
     def shown(self, way: str) -> str:
@@ -162,7 +162,7 @@ class Comparison:
                 parts += ["", f"With {way.label}:", "", self.table(of_way)]
         parts += [
             "",
-            "Maximum over training of the mean return (MMER, sampled actions), biased upward:",
+            "Maximum over training of the mean return (MMER, stochastic actions), biased upward:",
             "",
             self.table(Cell.shown_mmer),
         ]

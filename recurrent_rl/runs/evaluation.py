@@ -89,9 +89,9 @@ def evaluate(
         policy: plays.
         env: vector environment in autoreset mode SAME_STEP or NEXT_STEP.
         episodes: to play in all.
-        deterministic: take the likeliest actions instead of sampling.
+        deterministic: take the deterministic actions instead of sampling.
         with_memory: false resets the state at every step, which shows what memory is worth.
-        seed: of the environments and of sampled actions.
+        seed: of the environments and of stochastic actions.
         max_steps: steps after which an episode is given up; by default the environment's own time
             limit or, where it tells of none, `STEP_LIMIT`.
         on_episode: called with the number of finished episodes, when one is finished and every 100

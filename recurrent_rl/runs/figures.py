@@ -69,8 +69,8 @@ class Way(NamedTuple):
 
 
 WAYS = {
-    "greedy": Way("likeliest actions"),
-    "sampled": Way("sampled actions", deterministic=False),
+    "greedy": Way("deterministic actions"),
+    "sampled": Way("stochastic actions", deterministic=False),
     "without_memory": Way("memory reset every step", with_memory=False),
 }
 """What a policy is asked to show: the first is the policy as it is used."""
@@ -125,7 +125,7 @@ class SavedEvaluation:
     episodes: int
     """Episodes that `greedy` is of: finished ones."""
     greedy: Figures
-    """Taking the likeliest actions."""
+    """Taking the deterministic actions."""
     sampled: Figures | None = None
     """Sampling the actions as in training; None where that was not played."""
     without_memory: Figures | None = None

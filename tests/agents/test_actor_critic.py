@@ -29,20 +29,20 @@ def make(**config: Any) -> ActorCritic:
 
 def test_an_untrained_critic_expects_nothing() -> None:
     agent = ActorCritic(OBSERVATION, ACTION, AgentConfig())
-    leaves, start = inputs(agent)
-    assert (agent.unroll(leaves, agent.initial_state(B), start)[0].value == 0).all()
+    components, start = inputs(agent)
+    assert (agent.unroll(components, agent.initial_state(B), start)[0].value == 0).all()
 
 
 def inputs(agent: ActorCritic) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    leaves = {
+    components = {
         "a": torch.randint(3, (T, B), generator=generator),
         "v": torch.randn(T, B, 2, generator=generator),
     }
     action = torch.randint(4, (T, B), generator=generator)
     reward = torch.randn(T, B, generator=generator)
     return (
-        agent.with_previous(leaves, action, reward),
+        agent.with_previous(components, action, reward),
         torch.rand(T, B, generator=generator) < 0.25,
     )
 
@@ -57,12 +57,12 @@ def test_unroll_equals_repeated_step(memory: str, separate: bool) -> None:
         previous_action=True,
         previous_reward=True,
     )
-    leaves, start = inputs(agent)
+    components, start = inputs(agent)
     state = agent.initial_state(B)
-    output, end = agent.unroll(leaves, state, start)
+    output, end = agent.unroll(components, state, start)
     assert output.value.shape == (T, B)
     for t in range(T):
-        step, state = agent.step({path: x[t] for path, x in leaves.items()}, state, start[t])
+        step, state = agent.step({path: x[t] for path, x in components.items()}, state, start[t])
         assert_close(step.value, output.value[t])
         action = torch.full((B,), 2)
         assert_close(
@@ -75,8 +75,8 @@ def test_unroll_equals_repeated_step(memory: str, separate: bool) -> None:
 
 def test_with_a_memory_each_neither_touches_the_others_weights() -> None:
     agent = make(separate_memory=True)
-    leaves, start = inputs(agent)
-    output, state = agent.unroll(leaves, agent.initial_state(B), start)
+    components, start = inputs(agent)
+    output, state = agent.unroll(components, agent.initial_state(B), start)
     assert isinstance(state, PairState)
     assert all(field.shape == (1, B, 6) for field in tensors_of(state))
     actor, critic = (list(trunk.parameters()) for trunk in agent.trunks)
@@ -90,18 +90,18 @@ def test_with_a_memory_each_neither_touches_the_others_weights() -> None:
 
 def test_what_came_before_an_episode_is_not_fed_to_its_first_step() -> None:
     agent = make(previous_action=True, previous_reward=True)
-    leaves, _ = inputs(agent)
+    components, _ = inputs(agent)
     start = torch.zeros(T, B, dtype=torch.bool)
     start[4, 1] = True
     other = agent.with_previous(
-        leaves,
-        (leaves["previous_action"] + 1) % 4,
-        leaves["previous_reward"].squeeze(-1) + 1,
+        components,
+        (components["previous_action"] + 1) % 4,
+        components["previous_reward"].squeeze(-1) + 1,
     )
     state = agent.initial_state(B)
     values = [
         agent.step({path: x[4] for path, x in each.items()}, state, start[4])[0].value
-        for each in (leaves, other)
+        for each in (components, other)
     ]
     assert values[0][1] == values[1][1]
     assert (values[0][[0, 2]] != values[1][[0, 2]]).all()
@@ -122,8 +122,8 @@ def test_spaces_without_encoder_or_head_are_refused_by_name(
 
 def test_observations_are_normalised_inside() -> None:
     agent = make()
-    leaves, start = inputs(agent)
-    far = {**leaves, "v": 1000 * leaves["v"] + 5000.0}
+    components, start = inputs(agent)
+    far = {**components, "v": 1000 * components["v"] + 5000.0}
     agent.observation_normaliser.update(far, torch.ones(T, B, dtype=torch.bool))
     v = agent.observation_normaliser(far)["v"]
     assert_close(v.mean((0, 1)), torch.zeros(2), atol=1e-4, rtol=0)
@@ -171,12 +171,12 @@ def test_a_leaf_without_entries_beside_others_has_no_part_in_what_is_computed() 
         agent = ActorCritic(
             space, spaces.Discrete(3), AgentConfig("lstm", hidden_size=4, encoder_size=4)
         )
-        leaves = {
+        components = {
             "b": torch.zeros(5, 0, 4, 3),
             "c": torch.zeros(5, 0, 3, dtype=torch.uint8),
             "d": torch.ones(5, 2),
             "previous_action": torch.zeros(5, dtype=torch.int64),
         }
-        leaves = {path: x for path, x in leaves.items() if path in agent.leaf_spaces}
-        outputs.append(agent.step(leaves, agent.initial_state(5))[0].distribution.mode())
+        components = {path: x for path, x in components.items() if path in agent.component_spaces}
+        outputs.append(agent.step(components, agent.initial_state(5))[0].distribution.mode())
     assert torch.equal(*outputs)

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 
 from recurrent_rl.agents.encoders import ACTIVATIONS, Encoder
-from recurrent_rl.agents.spaces import leaf_arrays, leaf_spaces, stack_observations
+from recurrent_rl.agents.spaces import component_spaces, leaf_arrays, stack_observations
 
 SPACES: list[gym.Space[Any]] = [
     spaces.Box(-1, 1, (3,)),
@@ -37,30 +37,30 @@ def leaves_of(space: gym.Space[Any], count: int) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("activation", list(ACTIVATIONS))
 def test_a_sequence_is_encoded_as_its_steps_are(space: gym.Space[Any], activation: str) -> None:
     torch.manual_seed(0)
-    encoder = Encoder(leaf_spaces(space), 16, 1, activation)
-    leaves = leaves_of(space, 6)
-    flat = encoder(leaves)
+    encoder = Encoder(component_spaces(space), 16, 1, activation)
+    components = leaves_of(space, 6)
+    flat = encoder(components)
     assert flat.shape == (6, encoder.output_size) == (6, 16)
-    sequence = encoder({path: x.unflatten(0, (3, 2)) for path, x in leaves.items()})
+    sequence = encoder({path: x.unflatten(0, (3, 2)) for path, x in components.items()})
     torch.testing.assert_close(sequence.flatten(0, 1), flat)
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_every_leaf_has_a_part_in_the_features(space: gym.Space[Any]) -> None:
     torch.manual_seed(0)
-    encoder = Encoder(leaf_spaces(space), 8, 1, "tanh")
-    leaves = leaves_of(space, 12)
-    before = encoder(leaves)
-    for path, x in leaves.items():
-        moved = encoder({**leaves, path: x.roll(1, 0)})
+    encoder = Encoder(component_spaces(space), 8, 1, "tanh")
+    components = leaves_of(space, 12)
+    before = encoder(components)
+    for path, x in components.items():
+        moved = encoder({**components, path: x.roll(1, 0)})
         assert not torch.equal(moved, before)
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (128,), (2, 8, 8, 1)], ids=str)
 def test_bytes_are_scaled_to_one(shape: tuple[int, ...]) -> None:
-    encoder = Encoder(leaf_spaces(spaces.Box(0, 255, shape, np.uint8)), 8, 0, "tanh")
+    encoder = Encoder(component_spaces(spaces.Box(0, 255, shape, np.uint8)), 8, 0, "tanh")
     white = torch.full((1, *shape), 255, dtype=torch.uint8)
-    encoder_float = Encoder(leaf_spaces(spaces.Box(0, 1, shape)), 8, 0, "tanh")
+    encoder_float = Encoder(component_spaces(spaces.Box(0, 1, shape)), 8, 0, "tanh")
     encoder_float.load_state_dict(encoder.state_dict())
     torch.testing.assert_close(encoder({"": white}), encoder_float({"": white.float() / 255}))
 
@@ -68,7 +68,7 @@ def test_bytes_are_scaled_to_one(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.int64, torch.bool])
 def test_numbers_of_any_type_are_encoded_as_float32(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    encoder = Encoder(leaf_spaces(spaces.Box(-1, 1, (3,))), 8, 1, "tanh")
+    encoder = Encoder(component_spaces(spaces.Box(-1, 1, (3,))), 8, 1, "tanh")
     x = torch.tensor([[1.0, 0.0, 1.0]])
     assert torch.equal(encoder({"": x.to(dtype)}), encoder({"": x}))
 
@@ -76,7 +76,7 @@ def test_numbers_of_any_type_are_encoded_as_float32(dtype: torch.dtype) -> None:
 def test_silenced_leaves_are_zero_where_an_episode_starts() -> None:
     torch.manual_seed(0)
     space = spaces.Dict({"a": spaces.Box(-1, 1, (2,)), "previous": spaces.Discrete(4)})
-    encoder = Encoder(leaf_spaces(space), 8, 1, "tanh", frozenset({"previous"}))
+    encoder = Encoder(component_spaces(space), 8, 1, "tanh", frozenset({"previous"}))
     a = torch.ones(2, 2)
     start = torch.tensor([True, False])
     one = encoder({"a": a, "previous": torch.tensor([1, 1])}, start)
@@ -87,7 +87,7 @@ def test_silenced_leaves_are_zero_where_an_episode_starts() -> None:
 
 
 def test_without_layers_the_features_go_on_as_they_are() -> None:
-    encoder = Encoder(leaf_spaces(spaces.Box(-1, 1, (3,))), 8, 0, "tanh")
+    encoder = Encoder(component_spaces(spaces.Box(-1, 1, (3,))), 8, 0, "tanh")
     x = torch.tensor([[0.5, -1.0, 0.0]])
     assert encoder({"": x}).tolist() == [[0.5, -1.0, 0.0, 0.0]]
 
@@ -95,7 +95,7 @@ def test_without_layers_the_features_go_on_as_they_are() -> None:
 @pytest.mark.parametrize("inputs", [2, 32, 500])
 def test_inputs_of_unit_variance_are_not_thinned_out(inputs: int) -> None:
     torch.manual_seed(0)
-    encoder = Encoder(leaf_spaces(spaces.Box(-9, 9, (inputs,))), 128, 1, "relu")
+    encoder = Encoder(component_spaces(spaces.Box(-9, 9, (inputs,))), 128, 1, "relu")
     linear = encoder.layers[0]
     spread = float(linear(torch.randn(4000, inputs)).detach().std())
     assert spread == pytest.approx(math.sqrt(2), rel=0.1)

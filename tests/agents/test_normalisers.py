@@ -18,7 +18,7 @@ from recurrent_rl.agents.normalisers import (
     RunningMoments,
 )
 from recurrent_rl.agents.preprocessing import scaling_of
-from recurrent_rl.agents.spaces import leaf_spaces
+from recurrent_rl.agents.spaces import component_spaces
 
 SPACE = spaces.Dict(
     {
@@ -30,8 +30,10 @@ SPACE = spaces.Dict(
 
 
 def normaliser_of(space: gym.Space[Any]) -> ObservationNormaliser:
-    leaves = leaf_spaces(space)
-    return ObservationNormaliser(leaves, {path: scaling_of(leaves[path]) for path in leaves})
+    components = component_spaces(space)
+    return ObservationNormaliser(
+        components, {path: scaling_of(components[path]) for path in components}
+    )
 
 
 def test_moments_add_up_whatever_the_groups() -> None:
@@ -72,12 +74,12 @@ def test_statistics_are_those_of_all_valid_data() -> None:
     data = np.concatenate(seen)
     x = torch.tensor([[3.0, -2.0], [1000.0, 2000.0]])
     expected = (x.double().numpy() - data.mean(0)) / data.std(0)
-    leaves = {"v": x, "n": torch.tensor([1, 2]), "image": torch.zeros(2, 4, 4, 3)}
-    scaled = normaliser(leaves)
+    components = {"v": x, "n": torch.tensor([1, 2]), "image": torch.zeros(2, 4, 4, 3)}
+    scaled = normaliser(components)
     assert_close(scaled["v"], torch.as_tensor(expected).float(), rtol=1e-4, atol=1e-4)
     assert scaled["v"].dtype == torch.float32
-    assert scaled["n"] is leaves["n"]
-    assert scaled["image"] is leaves["image"]
+    assert scaled["n"] is components["n"]
+    assert scaled["image"] is components["image"]
 
 
 def test_it_is_the_identity_until_it_has_seen_data_and_clips_far_values() -> None:

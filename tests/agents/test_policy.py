@@ -136,10 +136,12 @@ def test_prediction_step_by_step_is_the_agents_unroll() -> None:
         actions.append(torch.as_tensor(action) - 2)
         memories.append(state.memory)
     previous = torch.stack([torch.zeros(2, dtype=torch.int64), *actions[:-1]])
-    leaves = policy.agent.with_previous(
+    components = policy.agent.with_previous(
         {"": torch.as_tensor(x)}, previous, torch.as_tensor(rewards)
     )
-    output, end = policy.agent.unroll(leaves, policy.agent.initial_state(2), torch.as_tensor(start))
+    output, end = policy.agent.unroll(
+        components, policy.agent.initial_state(2), torch.as_tensor(start)
+    )
     assert torch.equal(output.distribution.mode(), torch.stack(actions))
     for a, b in zip(end, memories[-1], strict=True):
         torch.testing.assert_close(a, b)

@@ -135,7 +135,7 @@ def test_observations_are_read_from_lists_and_tensors_too() -> None:
 def test_hidden_entries_are_dropped_from_raw_observations() -> None:
     reader = Reader(box(-1, 1, (4,), np.float32), hide_indices=(1, 3))
     assert reader.read([[0.0, 0.1, 0.2, 0.3]])[""].tolist() == [[0.0, pytest.approx(0.2)]]
-    assert reader.leaf_spaces[""].shape == (2,)
+    assert reader.component_spaces[""].shape == (2,)
 
 
 @pytest.mark.parametrize(
@@ -197,10 +197,10 @@ def test_a_file_of_format_1_keeps_the_scaling_it_was_trained_with(tmp_path: Path
     save_tensors(path, tensors, text, KIND, 1)
     again = load_policy(path)
     assert again.agent.reader.scaling == of_format_1
-    leaves = {"bits": torch.ones(1, 3, dtype=torch.uint8)}
+    components = {"bits": torch.ones(1, 3, dtype=torch.uint8)}
     trunk: Any = again.agent.trunks[0]
     features = trunk.encoder.features[0]
-    assert torch.allclose(features(leaves["bits"]), torch.full((1, 3), 1 / 255))
+    assert torch.allclose(features(components["bits"]), torch.full((1, 3), 1 / 255))
 
 
 def test_an_unknown_scaling_is_refused() -> None:

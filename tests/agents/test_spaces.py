@@ -1,4 +1,4 @@
-"""Spaces: leaves of nested observations, refusals by name, and the round trip through JSON."""
+"""Spaces: components of nested observations, refusals by name, and the round trip through JSON."""
 
 import inspect
 import json
@@ -19,9 +19,9 @@ from recurrent_rl.agents.spaces import (
     ObservationError,
     UnsupportedSpaceError,
     check_action_space,
+    component_spaces,
     first_nonfinite,
     leaf_arrays,
-    leaf_spaces,
     space_from_json,
     space_to_json,
     stack_observations,
@@ -40,8 +40,8 @@ NESTED = spaces.Dict(
 
 
 def test_leaves_are_named_by_their_path_in_the_spaces_order() -> None:
-    assert list(leaf_spaces(NESTED)) == ["a/0", "a/1/pixels", "b", "c"]
-    assert list(leaf_spaces(spaces.Discrete(3))) == [""]
+    assert list(component_spaces(NESTED)) == ["a/0", "a/1/pixels", "b", "c"]
+    assert list(component_spaces(spaces.Discrete(3))) == [""]
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,9 @@ def test_batched_and_stacked_observations_give_the_same_leaves(space: gym.Space[
     space.seed(0)
     singles = [space.sample() for _ in range(5)]
     stacked = leaf_arrays(space, stack_observations(space, singles))
-    assert list(stacked) == list(leaf_spaces(space))
-    for path, leaf in leaf_spaces(space).items():
-        assert stacked[path].shape == (5, *(leaf.shape or ()))
+    assert list(stacked) == list(component_spaces(space))
+    for path, component in component_spaces(space).items():
+        assert stacked[path].shape == (5, *(component.shape or ()))
     batched = batch_space(space, 5)
     batched.seed(1)
     leaf_arrays(space, batched.sample())
@@ -161,7 +161,7 @@ def test_an_unsupported_observation_space_is_refused_by_name(
     space: gym.Space[Any], message: str
 ) -> None:
     with pytest.raises(UnsupportedSpaceError, match=message):
-        leaf_spaces(space)
+        component_spaces(space)
 
 
 def test_the_first_nan_or_infinity_is_found_by_leaf_and_copy() -> None:
@@ -211,7 +211,7 @@ def test_a_number_too_large_for_float32_counts_as_infinite() -> None:
 def test_a_space_is_the_same_after_json(space: gym.Space[Any]) -> None:
     again = space_from_json(json.loads(json.dumps(space_to_json(space))))
     assert again == space
-    # Equal Dicts may differ in order, and the encoder's weights go by the order of the leaves.
+    # Equal Dicts may differ in order, and the encoder's weights go by the order of the components.
     assert space_to_json(again) == space_to_json(space)
 
 
@@ -310,14 +310,14 @@ def multi_discretes(draw: st.DrawFn) -> spaces.MultiDiscrete:
     return spaces.MultiDiscrete(nvec, dtype=draw(integer_types), start=start - 1)
 
 
-leaves = st.one_of(
+components = st.one_of(
     boxes(),
     st.builds(spaces.Discrete, st.integers(1, 2**20), start=st.integers(-(2**40), 2**40)),
     multi_discretes(),
     st.builds(spaces.MultiBinary, st.integers(1, 5) | st.lists(st.integers(1, 4), min_size=1)),
 )
 any_space = st.recursive(
-    leaves,
+    components,
     lambda inner: (
         st.builds(spaces.Tuple, st.lists(inner, max_size=3))
         | st.lists(
@@ -430,5 +430,5 @@ def test_a_leaf_or_dict_without_entries_beside_others_adds_nothing() -> None:
     )
     batch = stack_observations(space, [space.sample() for _ in range(3)])
     found = leaf_arrays(space, batch)
-    assert list(found) == list(leaf_spaces(space)) == ["b", "c", "d"]
+    assert list(found) == list(component_spaces(space)) == ["b", "c", "d"]
     assert [x.shape for x in found.values()] == [(3, 0, 4, 3), (3, 0, 3), (3, 2)]

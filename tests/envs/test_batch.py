@@ -137,20 +137,20 @@ def test_observations_belong_to_their_space_and_are_not_overwritten(
 ) -> None:
     env = make(env_id, 4, **kwargs)
     first, _ = env.reset(seed=0)
-    kept = [np.array(x) for x in leaves(first)]
+    kept = [np.array(x) for x in components(first)]
     for action in draw_actions(env_id, env, 60):
         observation, *_ = env.step(action)
         for one in rows(env, observation):
             assert env.single_observation_space.contains(one)
-    for before, now in zip(kept, leaves(first), strict=True):
+    for before, now in zip(kept, components(first), strict=True):
         np.testing.assert_array_equal(before, now)
 
 
-def leaves(observation: Any) -> list[NDArray[Any]]:
+def components(observation: Any) -> list[NDArray[Any]]:
     if isinstance(observation, dict):
-        return [x for value in observation.values() for x in leaves(value)]
+        return [x for value in observation.values() for x in components(value)]
     if isinstance(observation, tuple):
-        return [x for value in observation for x in leaves(value)]
+        return [x for value in observation for x in components(value)]
     return [observation]
 
 

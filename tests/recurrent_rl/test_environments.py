@@ -101,7 +101,7 @@ def test_ends_rewards_and_observations_of_any_form_are_the_same_rollout(
     one, other = rollouts
     for name in ("episode_start", "valid", "rewards", "terminated", "truncated", "next_values"):
         assert torch.equal(getattr(one, name), getattr(other, name)), name
-    assert torch.equal(one.leaves[""], other.leaves[""])
+    assert torch.equal(one.components[""], other.components[""])
     assert one.episode_start.any()
     assert (~one.valid).any() == (mode is AutoresetMode.NEXT_STEP)
 

@@ -89,15 +89,15 @@ def test_the_ratio_is_one_where_actions_persist_and_none_does_into_a_new_episode
     trainer = Trainer(config)
     for _ in range(3):
         assert trainer.iterate()["memory/first_ratio_error"] < 1e-5
-    leaves, _, _ = trainer.collector.rollout.row(3)
+    components, _, _ = trainer.collector.rollout.row(3)
     output = {}
     for start in (False, True):
         flags = torch.full((config.num_envs,), start)
         state = trainer.agent.initial_state(config.num_envs)
-        output[start], _ = trainer.agent.step(leaves, state, flags)
+        output[start], _ = trainer.agent.step(components, state, flags)
     moved = output[False].distribution.mode() - output[True].distribution.mode()
     # But for what the encoder makes of it: 0.8 of the previous action, and nothing at a start.
-    assert_close(moved, 0.8 * leaves["previous_action"], atol=0.05, rtol=0)
+    assert_close(moved, 0.8 * components["previous_action"], atol=0.05, rtol=0)
 
 
 def test_rows_inserted_by_an_autoreset_have_no_weight_in_the_loss() -> None:
@@ -119,14 +119,16 @@ def test_no_gradient_crosses_from_one_episode_into_another() -> None:
     trainer, rollout, _ = collected(CONFIG)
     data = rollout.sequences(rollout.rewards, rollout.rewards)
     assert isinstance(data.state, LSTMState)
-    leaf = data.state.h.clone().requires_grad_()
-    output, _ = trainer.agent.unroll(data.leaves, LSTMState(leaf, data.state.c), data.episode_start)
+    before = data.state.h.clone().requires_grad_()
+    output, _ = trainer.agent.unroll(
+        data.components, LSTMState(before, data.state.c), data.episode_start
+    )
     # From each chunk's first start of an episode on, nothing may depend on the chunk's own state.
     started = data.episode_start.cumsum(0) > 0
     assert started.any()
-    (gradient,) = torch.autograd.grad(output.value[started].sum(), leaf, retain_graph=True)
+    (gradient,) = torch.autograd.grad(output.value[started].sum(), before, retain_graph=True)
     assert (gradient == 0).all()
-    (gradient,) = torch.autograd.grad(output.value[~started].sum(), leaf)
+    (gradient,) = torch.autograd.grad(output.value[~started].sum(), before)
     assert (gradient != 0).any()
 
 

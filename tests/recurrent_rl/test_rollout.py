@@ -70,7 +70,7 @@ def make_collector(mode: AutoresetMode, num_steps: int = 12, chunk: int = 4) -> 
 
 def test_episode_start_belongs_to_the_first_observation_of_an_episode() -> None:
     rollout = make_collector(AutoresetMode.SAME_STEP).collect(0)
-    step_in_episode = rollout.leaves[""][..., 2]
+    step_in_episode = rollout.components[""][..., 2]
     assert torch.equal(rollout.episode_start, step_in_episode == 0)
     assert rollout.valid.all()
 
@@ -91,10 +91,10 @@ def test_the_next_step_mode_marks_inserted_rows_and_nothing_else() -> None:
     for _ in range(3):
         rollout = collector.collect(0)
         copies = torch.arange(3)
-        at_end = rollout.leaves[""][..., 2] == torch.tensor(LENGTHS)[copies]
+        at_end = rollout.components[""][..., 2] == torch.tensor(LENGTHS)[copies]
         # A row that shows an episode's last observation is the one in which the reset happens.
         assert torch.equal(~rollout.valid, at_end)
-        assert torch.equal(rollout.episode_start, rollout.leaves[""][..., 2] == 0)
+        assert torch.equal(rollout.episode_start, rollout.components[""][..., 2] == 0)
         assert (rollout.rewards[~rollout.valid[:-1]] == 0).all()
 
 
@@ -110,11 +110,11 @@ def test_values_bootstrap_from_the_final_observation_with_the_state_before_the_r
         # Play every column again, step by step, and value what followed each truncation afresh.
         state = rollout.chunk_states[0]
         for t in range(rollout.num_steps):
-            leaves, start, _ = rollout.row(t)
-            output, state = agent.step(leaves, state, start)
+            components, start, _ = rollout.row(t)
+            output, state = agent.step(components, state, start)
             assert_close(output.value.float(), rollout.values[t], rtol=1e-5, atol=1e-6)
             for b in torch.nonzero(rollout.truncated[t])[:, 0].tolist():
-                copy, episode, _ = leaves[""][b].tolist()
+                copy, episode, _ = components[""][b].tolist()
                 final = torch.tensor([[copy, episode, LENGTHS[b]]], dtype=torch.float32)
                 own = type(state)(*(x[:, b : b + 1] for x in state))
                 value = agent.step({"": final}, own, torch.tensor([False]))[0].value
@@ -133,7 +133,7 @@ def test_both_autoreset_modes_store_the_same_episodes() -> None:
             for t in range(rollout.num_steps):
                 for b in range(3):
                     if rollout.valid[t, b]:
-                        copy, episode, _ = rollout.leaves[""][t, b].tolist()
+                        copy, episode, _ = rollout.components[""][t, b].tolist()
                         rewards = found.setdefault((int(copy), int(episode)), [])
                         rewards.append(float(rollout.rewards[t, b]))
         episodes.append(found)
@@ -164,10 +164,10 @@ def test_chunks_keep_their_steps_together_and_start_from_their_own_state() -> No
         for b in range(3):
             column = k * 3 + b
             rows = slice(4 * k, 4 * k + 4)
-            assert torch.equal(data.leaves[""][:, column], rollout.leaves[""][rows, b])
+            assert torch.equal(data.components[""][:, column], rollout.components[""][rows, b])
             for field, stored in zip(data.state, rollout.chunk_states[k], strict=True):
                 assert torch.equal(field[:, column], stored[:, b])
-    output, end_state = collector.agent.unroll(data.leaves, data.state, data.episode_start)
+    output, end_state = collector.agent.unroll(data.components, data.state, data.episode_start)
     assert_close(output.value.float(), data.values, rtol=1e-5, atol=1e-6)
     for new, stored in zip(end_state, data.end_state, strict=True):
         assert_close(new, stored)
@@ -178,8 +178,8 @@ def test_previous_action_and_reward_are_those_of_the_step_before() -> None:
     collector = Collector(make_env(AutoresetMode.SAME_STEP), agent, 12, 12, seed=0)
     collector.collect(0)
     rollout = collector.collect(0)
-    assert torch.equal(rollout.leaves["previous_action"][1:], rollout.actions)
-    assert torch.equal(rollout.leaves["previous_reward"][1:, :, 0], rollout.rewards)
+    assert torch.equal(rollout.components["previous_action"][1:], rollout.actions)
+    assert torch.equal(rollout.components["previous_reward"][1:, :, 0], rollout.rewards)
 
 
 class Faulty(Counter):
@@ -253,10 +253,10 @@ def test_final_observations_of_nested_spaces_are_valued_too() -> None:
         rollout = collector.collect(0)
         state = rollout.chunk_states[0]
         for t in range(rollout.num_steps):
-            leaves, start, _ = rollout.row(t)
-            _, state = agent.step(leaves, state, start)
+            components, start, _ = rollout.row(t)
+            _, state = agent.step(components, state, start)
             for b in torch.nonzero(rollout.truncated[t])[:, 0].tolist():
-                copy, episode, _ = leaves["z/0"][b].tolist()
+                copy, episode, _ = components["z/0"][b].tolist()
                 final = {
                     "z/0": torch.tensor([[copy, episode, LENGTHS[b]]]),
                     "z/1": torch.tensor([b]),

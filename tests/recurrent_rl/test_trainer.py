@@ -93,8 +93,8 @@ def test_learning_does_not_depend_on_the_unit_of_observations(exponent: int) -> 
         Shifting.unit = unit
         trainer = Trainer(config)
         rollout = trainer.collector.collect(0)
-        leaves = {path: x[:-1] for path, x in rollout.leaves.items()}
-        trainer.agent.observation_normaliser.update(leaves, rollout.valid[:-1])
+        components = {path: x[:-1] for path, x in rollout.components.items()}
+        trainer.agent.observation_normaliser.update(components, rollout.valid[:-1])
         trainer.collector.restart(1)
         trainer.iterate()
         trainer.iterate()

@@ -75,11 +75,11 @@ class Ours(Library):
         def loss(agent: ActorCritic, batch: Any, *rest: Any) -> Any:
             with torch.no_grad():
                 output, _ = agent.unroll(
-                    batch.leaves, batch.state, batch.episode_start, batch.action_mask
+                    batch.components, batch.state, batch.episode_start, batch.action_mask
                 )
             trace.add(
                 batch.valid,
-                observations=batch.leaves[""],
+                observations=batch.components[""],
                 actions=batch.actions,
                 old_values=batch.values,
                 old_log_probs=batch.log_probs,

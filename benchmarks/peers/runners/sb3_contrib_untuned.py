@@ -1,7 +1,7 @@
 """sb3-contrib's RecurrentPPO as it comes, on an environment with entries of the observation hidden.
 
 Eight copies; all else is the library's default. Prints one JSON line: the mean returns of the
-policy's episodes after training, with the likeliest actions and with sampled ones.
+policy's episodes after training, with the deterministic actions and with sampled ones.
 """
 
 from __future__ import annotations

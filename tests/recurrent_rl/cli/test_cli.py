@@ -124,8 +124,8 @@ def test_evaluation_shows_what_memory_is_worth(
         assert status == 0, err
         for expected in (
             "30 episodes",
-            "likeliest actions",
-            "sampled actions",
+            "deterministic actions",
+            "stochastic actions",
             "memory reset",
             "best possible",
             "success",
@@ -325,7 +325,7 @@ def test_a_task_that_never_ends_is_trained_and_evaluated_to_a_limit_and_says_so(
     finally:
         gym.registry.pop("Forever-v0", None)
         sys.modules.pop("forever", None)
-    for way in ("likeliest actions", "sampled actions", "memory reset every step"):
+    for way in ("deterministic actions", "stochastic actions", "memory reset every step"):
         assert f"{way}: 2 of 3 episodes did not end within 20 steps" in out
     assert "1 that were to follow them were not begun" in out
     assert "--max-steps N" in out

@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.diagnostics import look_inside
+from recurrent_rl.diagnostics import memory_diagnostics
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.monitor import Monitor
 from recurrent_rl.runs.training import resume, train
@@ -100,7 +100,7 @@ def looked(trainer: Trainer) -> dict[str, float]:
     rollout = trainer.collector.collect(0)
     advantages = torch.randn(rollout.rewards.shape, generator=torch.Generator().manual_seed(0))
     data = rollout.sequences(advantages, advantages + rollout.values[:-1])
-    return look_inside(trainer.agent, data, trainer.config)
+    return memory_diagnostics(trainer.agent, data, trainer.config)
 
 
 @pytest.mark.parametrize(
