@@ -269,7 +269,7 @@ def is_image(space: gym.Space[Any]) -> bool:
 
 
 def storage_dtype(space: gym.Space[Any]) -> torch.dtype:
-    """The type in which a component is kept: bits and bytes uint8, floats float32, indices int64."""
+    """The type that keeps a component: uint8 for bits and bytes, float32, int64 for indices."""
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         return torch.int64
     if isinstance(space, spaces.MultiBinary) or space.dtype in (np.uint8, np.bool_):
