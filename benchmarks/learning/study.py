@@ -105,7 +105,7 @@ def jobs_of(change: str, seeds: int, episodes: int) -> list[Job]:
         memories=[memory],
         seeds=max(seeds, SEEDS_OF_DEFAULTS) if change == DEFAULTS else seeds,
         episodes=episodes,
-        settings=settings | {"memory_interval": 0},
+        settings=settings | {"memory_interval": None},
         name=change,
     )
 

@@ -147,11 +147,11 @@ def sharing(rounds: int) -> None:
     print("| threads | thousand steps/s alone | beside a busy process | ratio |\n|---|---|---|---|")
     speeds: dict[tuple[int, bool], list[float]] = {}
     for _ in track(range(rounds), "sharing", console=STDERR, transient=True):
-        for threads in (0, 1, 2):
+        for threads in (None, 1, 2):
             for busy in (False, True):
                 with busy_process() if busy else noone():
                     speeds.setdefault((threads, busy), []).append(training_speed(threads))
-    for threads in (0, 1, 2):
+    for threads in (None, 1, 2):
         alone, beside = (median(speeds[threads, busy]) / 1e3 for busy in (False, True))
         name = "default" if threads == 0 else threads
         print(f"| {name} | {alone:.1f} | {beside:.1f} | {beside / alone:.2f} |")

@@ -44,7 +44,7 @@ def config(task: Task, folder: Path) -> TrainConfig:
         target_kl=None,
         device="cpu",
         threads=1,
-        memory_interval=0,
+        memory_interval=None,
         eval_episodes=0,
         agent=AgentConfig(
             "gru",

@@ -125,7 +125,7 @@ def test_each_memory_shows_what_it_has(
 
 
 def test_looking_changes_nothing(tmp_path: Path) -> None:
-    often, never = (Trainer(config(tmp_path, memory_interval=interval)) for interval in (1, 0))
+    often, never = (Trainer(config(tmp_path, memory_interval=interval)) for interval in (1, None))
     for _ in range(2):
         often.iterate()
         never.iterate()

@@ -71,7 +71,7 @@ def test_the_default_threads_leave_the_weights_as_they_are_on_one(
     settings = config(tmp_path, num_envs=64, num_steps=128, seq_len=128, agent=agent)
     monkeypatch.setattr("recurrent_rl.process.available_cores", lambda: 4)
     ended = []
-    for threads in (0, 1):
+    for threads in (None, 1):
         trainer = Trainer(dataclasses.replace(settings, threads=threads))
         trainer.iterate()
         ended.append(weights(trainer))
