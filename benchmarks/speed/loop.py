@@ -145,7 +145,7 @@ def logging(rounds: int) -> None:
 def sharing(rounds: int) -> None:
     """Training alone and beside a process that keeps one core busy."""
     print("| threads | thousand steps/s alone | beside a busy process | ratio |\n|---|---|---|---|")
-    speeds: dict[tuple[int, bool], list[float]] = {}
+    speeds: dict[tuple[int | None, bool], list[float]] = {}
     for _ in track(range(rounds), "sharing", console=STDERR, transient=True):
         for threads in (None, 1, 2):
             for busy in (False, True):
@@ -153,11 +153,11 @@ def sharing(rounds: int) -> None:
                     speeds.setdefault((threads, busy), []).append(training_speed(threads))
     for threads in (None, 1, 2):
         alone, beside = (median(speeds[threads, busy]) / 1e3 for busy in (False, True))
-        name = "default" if threads == 0 else threads
+        name = "default" if threads is None else threads
         print(f"| {name} | {alone:.1f} | {beside:.1f} | {beside / alone:.2f} |")
 
 
-def training_speed(threads: int, memory: str = "gru", precision: Precision = "float32") -> float:
+def training_speed(threads: int | None, memory: str = "gru", precision: Precision = "float32") -> float:
     """Environment steps a second."""
     it = Trainer(
         TrainConfig(
@@ -191,7 +191,7 @@ def kernels(rounds: int) -> None:
                 narrow = name == "bfloat16"
                 with patch.dict(os.environ, {VARIABLE: "compiled" if narrow else name}):
                     precision: Precision = "bfloat16" if narrow else "float32"
-                    speeds[name].append(training_speed(0, memory, precision))
+                    speeds[name].append(training_speed(None, memory, precision))
         for name in names:
             ratios = [a / b for a, b in zip(speeds["compiled"], speeds[name], strict=True)]
             label = "compiled, bfloat16" if name == "bfloat16" else name
