@@ -157,7 +157,9 @@ def sharing(rounds: int) -> None:
         print(f"| {name} | {alone:.1f} | {beside:.1f} | {beside / alone:.2f} |")
 
 
-def training_speed(threads: int | None, memory: str = "gru", precision: Precision = "float32") -> float:
+def training_speed(
+    threads: int | None, memory: str = "gru", precision: Precision = "float32"
+) -> float:
     """Environment steps a second."""
     it = Trainer(
         TrainConfig(
