@@ -76,7 +76,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
             max_steps=asked.max_steps,
             folder=folder,
         )
-    if stop:
+    if not played:
         console.print("Stopped; an evaluation cut short would favour short episodes.")
         return stop.exit_status
     print_evaluation(console, played, asked.episodes, env_id, env_config, str(asked.policy))

@@ -214,7 +214,8 @@ def evaluate_and_save(
         env_config: its settings.
         episodes: to play in each way.
         seed: as for `evaluate_ways`.
-        stop: a signal ends the playing early; nothing is saved then.
+        stop: a signal ends the playing early; nothing is saved then, since an evaluation cut short
+            would favour short episodes.
         num_envs: copies of the environment at most.
         compare: as for `evaluate_ways`.
         max_steps: as for `evaluate`.
@@ -222,8 +223,8 @@ def evaluate_and_save(
         folder: of the run whose evaluation it is; None saves nothing.
 
     Returns:
-        What was played, by the names in `WAYS`; and the run's finer evaluation of this policy,
-        where there was one, for whose sake this one was not saved.
+        What was played, by the names in `WAYS`; nothing where a signal cut it short. And the run's
+        finer evaluation of this policy, where there was one, for whose sake this one was not saved.
 
     Raises:
         UserError: as `make_vector_env` and `evaluate`, or the folder cannot be written to.
@@ -236,7 +237,9 @@ def evaluate_and_save(
     )
     with closing(env):
         played = evaluate_ways(policy, env, episodes, seed, stop, compare, max_steps, progress)
-    if stop or folder is None:
+    if stop:
+        return {}, None
+    if folder is None:
         return played, None
     found = SavedEvaluation.of(policy, played)
     there = folder.save_evaluation(found)

@@ -56,7 +56,8 @@ def train(
 
     Ctrl-C, SIGTERM and SIGHUP end the run early with everything saved, and then take their usual
     course: Ctrl-C raises KeyboardInterrupt. Any other error, of an environment perhaps, is raised
-    as it is when the last whole iteration is saved; a note on it says what `resume` loses.
+    as it is when the last whole iteration is saved; a note on it says what `resume` loses, or the
+    message of a UserError.
 
     Args:
         config: the settings.
@@ -229,7 +230,7 @@ def _evaluated(
         raise UserError(
             f"The run is trained and saved in {folder.path}, but could not be evaluated: {error}"
         ) from error
-    if stop:
+    if not played:
         return dataclasses.replace(result, stopped_by=stop.received)
     with Monitor(folder, config, steps) as monitor:
         monitor.log(played["greedy"].scalars(), steps)

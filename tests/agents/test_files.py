@@ -17,6 +17,7 @@ from recurrent_rl.agents.files import (
     FileWriteError,
     PolicyFileError,
     load_tensors,
+    load_text,
     remove_leftovers,
     save_tensors,
     write_atomically,
@@ -94,6 +95,34 @@ def test_a_missing_file_is_refused_with_its_neighbours(tmp_path: Path) -> None:
     saved(tmp_path / "policy.safetensors")
     with pytest.raises(PolicyFileError, match=r"no file .*; beside it lie policy\.safetensors"):
         load_tensors(tmp_path / "polcy.safetensors", "thing", 3)
+
+
+def test_the_text_is_read_alone_and_refused_as_with_the_tensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path / "x")
+    _, text = load_tensors(path, "thing", 3)
+    monkeypatch.setattr("recurrent_rl.agents.files.load", lambda _: pytest.fail("read"))
+    assert load_text(path, "thing", 3) == text
+    whole = path.read_bytes()
+    for arguments, message in (
+        ((path, "policy", 3), "is not a policy file"),
+        ((path, "thing", 2), "Install a newer"),
+        ((tmp_path / "none", "thing", 3), "There is no file"),
+        ((tmp_path, "thing", 3), "cannot be read"),
+    ):
+        with pytest.raises(PolicyFileError, match=message):
+            load_text(*arguments)
+    for data, message in (
+        (whole[:-1], "is truncated"),
+        (whole[:20], "is truncated"),
+        (b"", "is truncated"),
+        (b"x" * 99, "is not a safetensors file"),
+        (b"\xff" * 8 + whole[8:], "is not a safetensors file"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(PolicyFileError, match=message):
+            load_text(path, "thing", 3)
 
 
 def failing(error: OSError) -> Callable[..., None]:

@@ -215,7 +215,7 @@ def test_what_was_played_is_saved_unless_the_run_has_finer_or_it_was_stopped(
 
     stopped = StopSignals()
     stopped.received = 2
-    saved(5, stopped, folder=folder)
+    assert saved(5, stopped, folder=folder) == ({}, None)
     assert saved(5, StopSignals())[1] is None  # in no run's folder
     assert folder.load_evaluation() is None
     played, finer = saved(5, StopSignals(), folder=folder)
