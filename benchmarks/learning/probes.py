@@ -23,7 +23,7 @@ from recurrent_rl.agents.memory.layered import LayeredMemory
 from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
 from recurrent_rl.process import computing
 
-COPIES = 32
+ENVIRONMENTS = 32
 NOT_ASKED = -100  # what cross_entropy leaves out
 
 Batch = tuple[Tensor, Tensor]  # inputs [T, B, F], answers [T, B]
@@ -77,7 +77,7 @@ MEMORIES |= {"gru, layer norm": LayerNormGRU, "rnn, Xavier": XavierRNN, "gru, Xa
 
 def delay(steps: int) -> Batch:
     """Give back the card seen so many steps ago: RepeatPrevious."""
-    cards = torch.randint(4, (128, COPIES))
+    cards = torch.randint(4, (128, ENVIRONMENTS))
     answers = torch.full_like(cards, NOT_ASKED)
     answers[steps:] = cards[:-steps]
     return one_hot(cards, 4).float(), answers
@@ -85,8 +85,8 @@ def delay(steps: int) -> Batch:
 
 def reverse(count: int) -> Batch:
     """See so many cards, then give them back from the last to the first: Autoencode."""
-    cards = torch.randint(4, (count, COPIES))
-    inputs = torch.zeros(2 * count, COPIES, 5)
+    cards = torch.randint(4, (count, ENVIRONMENTS))
+    inputs = torch.zeros(2 * count, ENVIRONMENTS, 5)
     inputs[:count, :, :4] = one_hot(cards, 4).float()
     inputs[count:, :, 4] = 1.0
     return inputs, torch.cat([torch.full_like(cards, NOT_ASKED), cards.flip(0)])
@@ -94,7 +94,7 @@ def reverse(count: int) -> Batch:
 
 def count(kinds: int) -> Batch:
     """How many cards of the kind asked for were there so far: CountRecall."""
-    cards, asked = torch.randint(kinds, (2, 52, COPIES))
+    cards, asked = torch.randint(kinds, (2, 52, ENVIRONMENTS))
     seen = one_hot(cards, kinds)
     answers = seen.cumsum(0).gather(-1, asked.unsqueeze(-1)).squeeze(-1)
     return torch.cat([seen, one_hot(asked, kinds)], dim=-1).float(), answers
@@ -120,7 +120,7 @@ def accuracy(probe: Callable[[], Batch], memory_name: str, hidden: int, updates:
     right: list[Tensor] = []
     for _ in range(updates):
         inputs, answers = probe()
-        outputs, _ = memory.unroll(encoder(inputs), memory.initial_state(COPIES))
+        outputs, _ = memory.unroll(encoder(inputs), memory.initial_state(ENVIRONMENTS))
         guesses = head(outputs)
         loss = cross_entropy(guesses.flatten(0, 1), answers.flatten(), ignore_index=NOT_ASKED)
         optimizer.zero_grad(set_to_none=True)

@@ -6,8 +6,8 @@
     python benchmarks/peers/peers.py --only recurrent_rl rl_games
 
 The work: CartPole without velocities, an LSTM of 128 units after 128 tanh units, rollouts of 128
-steps, 4 epochs of 4 minibatches; 16 copies, 64 copies, and each contender with as many copies as
-make it fastest. Everyone steps the same Python environment through SyncVectorEnv, then the fastest
+steps, 4 epochs of 4 minibatches; 16 environments, 64, and for each contender as many as make it
+fastest. Everyone steps the same Python environment through SyncVectorEnv, then the fastest
 environment it can use. What a contender does otherwise stands in its runner, in runners/.
 
 Each peer has a virtual environment of its own under runs/peers/. First, each contender tries one
@@ -44,8 +44,8 @@ OURS = "recurrent_rl"
 NUM_STEPS = 128
 TARGET = 450.0
 BEST = "best"
-BEST_RETURN_COPIES = 64
-"""Copies of the own best in the runs to the return: more are faster, but update too seldom."""
+BEST_RETURN_ENVIRONMENTS = 64
+"""Environments of the own best in runs to the return: more are faster, but update too seldom."""
 SPEED_LIMIT = 600.0
 """Seconds after which a speed run counts as failed."""
 
@@ -60,11 +60,11 @@ class Contender:
     runner: str
     """Name of its environment, its requirements and, with `_runner.py`, its runner."""
     variant: str
-    copies: dict[str, int]
-    """Environment copies by group: 16, 64, and `best`, where each has the number of its own."""
+    environments: dict[str, int]
+    """Environments by group: 16, 64, and `best`, where each has the number of its own."""
 
 
-# The numbers of copies of the own best were the fastest of 64, 256 and 512, or near it.
+# The numbers of environments of the own best were the fastest of 64, 256 and 512, or near it.
 CONTENDERS = (
     Contender("recurrent-rl", OURS, "default", {"16": 16, "64": 64}),
     Contender("recurrent-rl, best", OURS, "best", {BEST: 256}),
@@ -105,10 +105,10 @@ class Job:
 
     @property
     def num_envs(self) -> int:
-        """Environment copies."""
+        """Number of environments."""
         if self.kind == "return" and self.group == BEST:
-            return BEST_RETURN_COPIES
-        return self.contender.copies[self.group]
+            return BEST_RETURN_ENVIRONMENTS
+        return self.contender.environments[self.group]
 
     def settings(self) -> Row:
         """What tells this run from others, as in its row."""
@@ -128,7 +128,7 @@ class Job:
         return all(row.get(name) == value for name, value in self.settings().items())
 
     def __str__(self) -> str:
-        told = f"{self.contender.name}, {self.num_envs} copies, {self.env} env"
+        told = f"{self.contender.name}, {self.num_envs} environments, {self.env} env"
         if self.kind == "calibration":
             return f"calibration, {told}, {self.threads} threads"
         if self.kind == "speed":
@@ -327,7 +327,7 @@ def plan(args: argparse.Namespace, contenders: list[Contender]) -> list[Job]:
         for env in args.envs
         for group in args.groups
         for contender in contenders
-        if group in contender.copies
+        if group in contender.environments
     ]
     thread_counts = sorted({1, min(2, os.cpu_count() or 1)})
     jobs = [Job("calibration", *cell, threads=n) for cell in cells for n in thread_counts]
@@ -402,7 +402,8 @@ def time_to_target(rows: list[Row]) -> str:
 def table(rows: list[Row], env: str) -> str:
     """Markdown: what is known of each contender in this kind of environment."""
     lines = [
-        "| copies | contender | threads | steps/s | steps/s / ours | s to 450, at rate | peak MB |",
+        "| environments | contender | threads | steps/s | steps/s / ours | s to 450, at rate | "
+        "peak MB |",
         "|---|---|---|---|---|---|---|",
     ]
     of_env = [row for row in rows if row["env"] == env]
@@ -428,9 +429,9 @@ def table(rows: list[Row], env: str) -> str:
             ratios = [
                 row["steps_per_second"] / base[row["seed"]] for row in own if row["seed"] in base
             ]
-            copies = str(contender.copies.get(group, group))
+            environments = str(contender.environments.get(group, group))
             cells = [
-                f"{copies} (own best)" if group == BEST else copies,
+                f"{environments} (own best)" if group == BEST else environments,
                 contender.name,
                 "/".join(sorted({str(row["threads"]) for row in own})),
                 f"{statistics.median(fast):,.0f}" if fast else "",
@@ -454,7 +455,7 @@ def print_tables(rows: list[Row]) -> None:
     print(
         "Steps/s: median over rounds. Ratio: in the same round, median [least, most]. "
         "Seconds: at the contender's best rate, its own best with "
-        f"{BEST_RETURN_COPIES} copies."
+        f"{BEST_RETURN_ENVIRONMENTS} environments."
     )
 
 

@@ -98,12 +98,12 @@ def rollout_step(agent: ActorCritic, batch: int) -> Callable[[], None]:
 
 def environments() -> None:
     """Random actions, drawn beforehand; resets included."""
-    print("| environment | million steps/s, 16 copies | 64 | 256 |\n|---|---|---|---|")
+    print("| environment | million steps/s, 16 environments | 64 | 256 |\n|---|---|---|---|")
     ids = [i for i in sorted(gym.registry) if i.startswith("recurrent_rl/") and "Probe" not in i]
     for env_id in track(ids, "environments", console=STDERR, transient=True):
         speeds = []
-        for copies in (16, 64, 256):
-            env = gym.make_vec(env_id, copies, vectorization_mode="vector_entry_point")
+        for environments in (16, 64, 256):
+            env = gym.make_vec(env_id, environments, vectorization_mode="vector_entry_point")
             env.reset(seed=0)
             actions = [env.action_space.sample() for _ in range(64)]
 
@@ -111,7 +111,7 @@ def environments() -> None:
                 for action in actions:
                     env.step(action)
 
-            speeds.append(64 * copies / best_of(steps, 30, 5) / 1e6)
+            speeds.append(64 * environments / best_of(steps, 30, 5) / 1e6)
             env.close()
         print(f"| {env_id} | " + " | ".join(f"{speed:.1f}" for speed in speeds) + " |")
 

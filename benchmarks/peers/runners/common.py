@@ -58,7 +58,9 @@ def parse_args(description: str | None, variants: dict[str, str]) -> argparse.Na
     )
     parser.add_argument("--num-envs", type=int, default=64)
     parser.add_argument("--env", choices=["python", "batch"], default="batch")
-    parser.add_argument("--steps", type=int, default=100_000, help="environment steps, all copies")
+    parser.add_argument(
+        "--steps", type=int, default=100_000, help="environment steps, of all environments"
+    )
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
@@ -113,20 +115,22 @@ class CountedVectorEnv(VectorWrapper):
 
 
 def make_single() -> gym.Env[Any, Any]:
-    """One copy of Gymnasium's CartPole-v1 without velocities."""
+    """One environment of Gymnasium's CartPole-v1 without velocities."""
     return HideVelocities(gym.make("CartPole-v1"))
 
 
 def make_env(kind: str, num_envs: int) -> CountedVectorEnv:
-    """Copies that start anew in the step in which they end; their last observation is `final_obs`.
+    """Environments in autoreset mode SAME_STEP: an episode's last observation is `final_obs`.
 
     Args:
         kind: `python` steps Gymnasium's environment through SyncVectorEnv, `batch` our NumPy one.
-        num_envs: copies.
+        num_envs: number of environments.
     """
     if kind == "python":
-        copies = SyncVectorEnv([make_single] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-        return CountedVectorEnv(copies)
+        environments = SyncVectorEnv(
+            [make_single] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP
+        )
+        return CountedVectorEnv(environments)
     import recurrent_rl.envs  # noqa: F401 (registers the environment)
 
     return CountedVectorEnv(

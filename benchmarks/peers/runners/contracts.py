@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 
-COPIES, STEPS, CHUNK = 4, 32, 8
+ENVIRONMENTS, STEPS, CHUNK = 4, 32, 8
 EPOCHS, MINIBATCHES = 2, 2
 GAMMA, GAE_LAMBDA = 0.9, 0.95
 HIDDEN = 16
@@ -52,7 +52,7 @@ CONTRACTS = {
 }
 
 Where = tuple[int, int, int]
-"""Copy, episode, step: where an observation occurs."""
+"""Environment, episode, step: where an observation occurs."""
 
 
 # The environment
@@ -88,26 +88,26 @@ def reward(where: Where) -> float:
     return float(np.random.default_rng((*where, 1)).uniform(-1, 1))
 
 
-def length(copy: int, episode: int) -> int:
-    return LENGTHS[(episode + copy) % len(LENGTHS)]
+def length(index: int, episode: int) -> int:
+    return LENGTHS[(episode + index) % len(LENGTHS)]
 
 
-def ends_by_time(copy: int, episode: int) -> bool:
+def ends_by_time(index: int, episode: int) -> bool:
     """Three of four episodes are cut by a time limit, the fourth is terminated."""
-    return (episode + copy) % 4 != 3
+    return (episode + index) % 4 != 3
 
 
 class ScriptedEnv(gym.Env[Any, Any]):
-    """One copy. What happens does not depend on the actions."""
+    """One environment. What happens does not depend on the actions."""
 
-    def __init__(self, copy: int, task: Task) -> None:
-        self.copy, self.task = copy, task
+    def __init__(self, index: int, task: Task) -> None:
+        self.index, self.task = index, task
         self.observation_space = gym.spaces.Box(-1000, 1000, (SIZE,), np.float32)
         self.action_space = gym.spaces.Discrete(2)
         self.episode = -1
 
     def _seen(self) -> np.ndarray:
-        seen = observation((self.copy, 0 if self.task.aligned else self.episode, self.t))
+        seen = observation((self.index, 0 if self.task.aligned else self.episode, self.t))
         return (50 + 20 * seen).astype(np.float32) if self.task.far else seen
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -117,12 +117,12 @@ class ScriptedEnv(gym.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         episode = 0 if self.task.aligned else self.episode
-        earned = reward((self.copy, episode, self.t))
+        earned = reward((self.index, episode, self.t))
         if self.task.aligned:  # an action that matters, so that learning depends on the noise
             earned += float(np.asarray(action).reshape(-1)[0] > 0.5)
         self.t += 1
-        over = self.t == (CHUNK if self.task.aligned else length(self.copy, self.episode))
-        by_time = ends_by_time(self.copy, episode)
+        over = self.t == (CHUNK if self.task.aligned else length(self.index, self.episode))
+        by_time = ends_by_time(self.index, episode)
         return self._seen(), earned, over and not by_time, over and by_time, {}
 
 
@@ -141,16 +141,16 @@ class InsertedReward(VectorWrapper):
         return observed, rewards, terminated, truncated, infos
 
 
-def copies_of(task: Task) -> list[Callable[[], ScriptedEnv]]:
-    return [lambda copy=copy: ScriptedEnv(copy, task) for copy in range(COPIES)]
+def environments_of(task: Task) -> list[Callable[[], ScriptedEnv]]:
+    return [lambda index=index: ScriptedEnv(index, task) for index in range(ENVIRONMENTS)]
 
 
 def make_env(task: Task) -> VectorEnv:
-    """Copies that start anew in the step in which they end, or in the next where the task says."""
+    """Environments in autoreset mode SAME_STEP, or NEXT_STEP where the task says so."""
     if task.inserted_reward is None:
-        return SyncVectorEnv(copies_of(task), autoreset_mode=AutoresetMode.SAME_STEP)
-    copies = SyncVectorEnv(copies_of(task), autoreset_mode=AutoresetMode.NEXT_STEP)
-    return InsertedReward(copies, task.inserted_reward)
+        return SyncVectorEnv(environments_of(task), autoreset_mode=AutoresetMode.SAME_STEP)
+    environments = SyncVectorEnv(environments_of(task), autoreset_mode=AutoresetMode.NEXT_STEP)
+    return InsertedReward(environments, task.inserted_reward)
 
 
 def randomise(*modules: torch.nn.Module) -> None:
@@ -284,16 +284,18 @@ class Played:
         with tempfile.TemporaryDirectory() as folder:
             self.agent = library.train(task, Path(folder), self.trace)
         places = {
-            observation((copy, episode, t)).tobytes(): (copy, episode, t)
-            for copy in range(COPIES)
+            observation((index, episode, t)).tobytes(): (index, episode, t)
+            for index in range(ENVIRONMENTS)
             for episode in range(task.updates * STEPS)
-            for t in range(length(copy, episode) + 1)
+            for t in range(length(index, episode) + 1)
         }
         seen = self.trace.column("observations")
         self.places: list[Where] = [places[row.tobytes()] for row in seen]
         self.actions = dict(zip(self.places, self.trace.column("actions"), strict=True))
-        # Each copy's rows in their order in time.
-        self.streams = [sorted(p for p in self.actions if p[0] == copy) for copy in range(COPIES)]
+        # Each environment's rows in their order in time.
+        self.streams = [
+            sorted(p for p in self.actions if p[0] == index) for index in range(ENVIRONMENTS)
+        ]
         for stream in self.streams:
             for (_, episode, t), after in pairwise(stream):
                 last = t + 1 == length(after[0], episode)
@@ -341,9 +343,9 @@ class Played:
         wanted = np.array([expected[place] for place in self.places])
         return float(np.abs(np.stack(columns, axis=1) - wanted).max())
 
-    def episode(self, copy: int, episode: int) -> list[Where]:
+    def episode(self, index: int, episode: int) -> list[Where]:
         """Its observations, the final one, which no action follows, included."""
-        return [(copy, episode, t) for t in range(length(copy, episode) + 1)]
+        return [(index, episode, t) for t in range(length(index, episode) + 1)]
 
 
 FROZEN = Task(updates=5, learning_rate=1e-30, wild=True)
@@ -379,10 +381,10 @@ def check_bootstrap(library: Library) -> Finding:
     errors: dict[str, list[float]] = {}
     for stream in played.streams:
         for place, after in pairwise(stream):
-            copy, episode, t = place
-            if t + 1 != length(copy, episode) or not ends_by_time(copy, episode):
+            index, episode, t = place
+            if t + 1 != length(index, episode) or not ends_by_time(index, episode):
                 continue
-            whole = played.episode(copy, episode)
+            whole = played.episode(index, episode)
             final, steps = whole[-1], whole[:-1]
             used = (returns[place] - reward(place)) / GAMMA
             v_t, v_next = played.value(*steps), played.value(after)
@@ -461,7 +463,7 @@ SAVED = Task(updates=4, normalise=True, far=True, wild=True)
 
 def raw_observations() -> torch.Tensor:
     """Observations `[20, SIZE]` as the environment of `SAVED` gives them."""
-    rows = [50 + 20 * observation((COPIES, 0, t)) for t in range(20)]
+    rows = [50 + 20 * observation((ENVIRONMENTS, 0, t)) for t in range(20)]
     return torch.tensor(np.stack(rows), dtype=torch.float32)
 
 

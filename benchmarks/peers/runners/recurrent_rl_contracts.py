@@ -9,7 +9,7 @@ from typing import Any
 import contracts
 import gymnasium as gym
 import torch
-from contracts import CHUNK, COPIES, EPOCHS, MINIBATCHES, STEPS, Library, Task, Trace
+from contracts import CHUNK, ENVIRONMENTS, EPOCHS, MINIBATCHES, STEPS, Library, Task, Trace
 
 from recurrent_rl import ppo
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
@@ -30,8 +30,8 @@ def config(task: Task, folder: Path) -> TrainConfig:
         ENV,
         seed=task.seed,
         log_dir=str(folder),
-        total_timesteps=task.updates * COPIES * STEPS,
-        num_envs=COPIES,
+        total_timesteps=task.updates * ENVIRONMENTS * STEPS,
+        num_envs=ENVIRONMENTS,
         num_steps=STEPS,
         seq_len=CHUNK,
         learning_rate=task.learning_rate,
@@ -119,7 +119,7 @@ class Ours(Library):
         config(task, folder)
         (run,) = RunFolder.find([folder])
         ready()
-        resume(run, total_timesteps=2 * task.updates * COPIES * STEPS, progress=False)
+        resume(run, total_timesteps=2 * task.updates * ENVIRONMENTS * STEPS, progress=False)
         return load_policy(run.policy).agent
 
     def act(self, agent: ActorCritic, observations: torch.Tensor) -> torch.Tensor:

@@ -1,14 +1,14 @@
 """This library, in the repository's own environment.
 
-With `--env python` the velocities are hidden by the library's own option; the copies are stepped
-through SyncVectorEnv. Observations and returns are normalised, as is the library's default.
+With `--env python` the velocities are hidden by the library's own option; the environments are
+stepped through SyncVectorEnv. Observations and returns are normalised, as is the library's default.
 """
 
 from __future__ import annotations
 
 import common
 
-SHORT = 32  # the fastest of 8, 16, 32 and 128 at 256 copies
+SHORT = 32  # the fastest of 8, 16, 32 and 128 at 256 environments
 VARIANTS = {
     "default": "sequences of 128 steps in the update",
     "best": f"sequences of {SHORT} steps in the update: fewer steps one after the other",

@@ -11,7 +11,7 @@ import common
 import contracts
 import rl_games_runner
 import torch
-from contracts import CHUNK, COPIES, EPOCHS, MINIBATCHES, STEPS, Library, Task, Trace
+from contracts import CHUNK, ENVIRONMENTS, EPOCHS, MINIBATCHES, STEPS, Library, Task, Trace
 from rl_games.algos_torch.a2c_discrete import DiscreteA2CAgent
 from rl_games.common import env_configurations, vecenv
 from rl_games.torch_runner import Runner
@@ -40,7 +40,10 @@ class RLGames(Library):
 
     def make(self, task: Task, folder: Path, updates: int) -> Runner:
         args = Namespace(
-            seed=task.seed, num_envs=COPIES, learning_rate=task.learning_rate, variant="default"
+            seed=task.seed,
+            num_envs=ENVIRONMENTS,
+            learning_rate=task.learning_rate,
+            variant="default",
         )
         env = contracts.make_env(task)
         vecenv.register(
@@ -51,7 +54,7 @@ class RLGames(Library):
         params["config"] |= {
             "horizon_length": STEPS,
             "seq_length": CHUNK,
-            "minibatch_size": STEPS * COPIES // MINIBATCHES,
+            "minibatch_size": STEPS * ENVIRONMENTS // MINIBATCHES,
             "mini_epochs": EPOCHS,
             "gamma": contracts.GAMMA,
             "tau": contracts.GAE_LAMBDA,

@@ -15,7 +15,7 @@ from rl_games.common.algo_observer import AlgoObserver
 from rl_games.common.ivecenv import IVecEnv
 from rl_games.torch_runner import Runner
 
-SHORT = 8  # the fastest of 8, 16, 32 and 128 at 256 copies
+SHORT = 8  # the fastest of 8, 16, 32 and 128 at 256 environments
 VARIANTS = {
     "default": "sequences of 128 steps in the update",
     "best": f"sequences of {SHORT} steps in the update: fewer steps one after the other",

@@ -22,7 +22,7 @@ from tensordict import TensorDict
 
 VARIANTS = {
     "default": "the work as stated, but for the two LSTMs",
-    "best": "the same; meant for more copies",
+    "best": "the same; meant for more environments",
 }
 
 

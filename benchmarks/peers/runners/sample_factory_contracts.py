@@ -12,7 +12,7 @@ import common
 import contracts
 import sample_factory_runner
 import torch
-from contracts import CHUNK, COPIES, EPOCHS, MINIBATCHES, STEPS, Library, Task, Trace
+from contracts import CHUNK, ENVIRONMENTS, EPOCHS, MINIBATCHES, STEPS, Library, Task, Trace
 from sample_factory.algo.learning import learner
 from sample_factory.algo.utils.make_env import make_env_func_batched
 from sample_factory.algo.utils.misc import ExperimentStatus
@@ -35,7 +35,7 @@ def settings(task: Task, folder: Path, updates: int) -> Any:
     """What its command line gives."""
     register_env("peer", partial(make, task))
     args = Namespace(
-        seed=task.seed, num_envs=COPIES, learning_rate=task.learning_rate, variant="default"
+        seed=task.seed, num_envs=ENVIRONMENTS, learning_rate=task.learning_rate, variant="default"
     )
     line = sample_factory_runner.settings(args)
     chosen = {
@@ -43,7 +43,7 @@ def settings(task: Task, folder: Path, updates: int) -> Any:
         "restart_behavior": "resume",
         "rollout": STEPS,
         "recurrence": CHUNK,
-        "batch_size": STEPS * COPIES // MINIBATCHES,
+        "batch_size": STEPS * ENVIRONMENTS // MINIBATCHES,
         "num_batches_per_epoch": MINIBATCHES,
         "num_epochs": EPOCHS,
         "gamma": contracts.GAMMA,
@@ -51,7 +51,7 @@ def settings(task: Task, folder: Path, updates: int) -> Any:
         "normalize_input": task.normalise,
         "normalize_returns": False,
         # It stops after the iteration that passes this number.
-        "train_for_env_steps": updates * STEPS * COPIES - 1,
+        "train_for_env_steps": updates * STEPS * ENVIRONMENTS - 1,
     }
     line[-3:-3] = [f"--{name}={value}" for name, value in chosen.items()]
     parser, _ = parse_sf_args(line)

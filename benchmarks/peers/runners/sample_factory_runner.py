@@ -1,9 +1,9 @@
 """Sample Factory in serial mode with batched sampling: its fastest on few cores.
 
-The copies are the agents of one environment, which is the batch of a Gymnasium vector environment,
-with `--env python` that of SyncVectorEnv. Observations and returns are normalised, as is its
-default. It is installed past its limits numpy < 2 and gymnasium < 1; for the second, wrappers pass
-on attributes here, as they did before Gymnasium 1.
+The single environments are the agents of one environment: the batch of a Gymnasium vector
+environment, with `--env python` that of SyncVectorEnv. Observations and returns are normalised, as
+is its default. It is installed past its limits numpy < 2 and gymnasium < 1; for the second,
+wrappers pass on attributes here, as they did before Gymnasium 1.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sample_factory.cfg.arguments import parse_full_cfg, parse_sf_args
 from sample_factory.envs.env_utils import register_env
 from sample_factory.train import make_runner
 
-SHORT = 16  # the fastest of 8, 16, 32 and 128 at 256 copies
+SHORT = 16  # the fastest of 8, 16, 32 and 128 at 256 environments
 VARIANTS = {
     "default": "sequences of 128 steps in the update",
     "best": f"sequences of {SHORT} steps in the update: fewer steps one after the other",

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import contracts
 import numpy as np
 import torch
-from contracts import COPIES, EPOCHS, MINIBATCHES, STEPS, Library, Task, Trace
+from contracts import ENVIRONMENTS, EPOCHS, MINIBATCHES, STEPS, Library, Task, Trace
 from sb3_contrib import RecurrentPPO
 from sb3_contrib.common.recurrent.type_aliases import RNNStates
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
@@ -53,7 +53,7 @@ class SB3Contrib(Library):
             make_env(task),
             learning_rate=task.learning_rate,
             n_steps=STEPS,
-            batch_size=STEPS * COPIES // MINIBATCHES,
+            batch_size=STEPS * ENVIRONMENTS // MINIBATCHES,
             n_epochs=EPOCHS,
             gamma=contracts.GAMMA,
             gae_lambda=contracts.GAE_LAMBDA,
@@ -68,7 +68,7 @@ class SB3Contrib(Library):
             contracts.randomise(model.policy)
         if trace is not None:
             watch(model, trace)
-        return model.learn(task.updates * STEPS * COPIES)
+        return model.learn(task.updates * STEPS * ENVIRONMENTS)
 
     def replay(
         self, agent: RecurrentPPO, observations: torch.Tensor, actions: torch.Tensor
@@ -100,7 +100,7 @@ class SB3Contrib(Library):
     def resume(self, task: Task, folder: Path, ready: Callable[[], None]) -> RecurrentPPO:
         model = self.load(task, folder)
         ready()
-        return model.learn(task.updates * STEPS * COPIES, reset_num_timesteps=False)
+        return model.learn(task.updates * STEPS * ENVIRONMENTS, reset_num_timesteps=False)
 
     def act(self, agent: RecurrentPPO, observations: torch.Tensor) -> torch.Tensor:
         normaliser = agent.get_vec_normalize_env()

@@ -1,6 +1,6 @@
 """sb3-contrib's RecurrentPPO as it comes, on an environment with entries of the observation hidden.
 
-Eight copies; all else is the library's default. Prints one JSON line: the mean returns of the
+Eight environments; all else is the library's default. Prints one JSON line: the mean returns of the
 policy's episodes after training, with the deterministic actions and with sampled ones.
 """
 
@@ -18,7 +18,7 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
-COPIES = 8
+ENVIRONMENTS = 8
 
 
 class Hidden(gym.ObservationWrapper[Any, Any, Any]):
@@ -48,7 +48,11 @@ def main() -> None:
 
     def make(seed: int) -> Any:
         return make_vec_env(
-            asked.env_id, COPIES, seed, wrapper_class=Hidden, wrapper_kwargs={"hide": asked.hide}
+            asked.env_id,
+            ENVIRONMENTS,
+            seed,
+            wrapper_class=Hidden,
+            wrapper_kwargs={"hide": asked.hide},
         )
 
     began = time.monotonic()
@@ -57,8 +61,10 @@ def main() -> None:
     seconds = time.monotonic() - began
     found = {"steps": model.num_timesteps, "seconds": round(seconds, 1)}
     for kind in ("greedy", "sampled"):
-        copies = make(10_000_000 + asked.seed)
-        mean, _ = evaluate_policy(model, copies, asked.episodes, deterministic=kind == "greedy")
+        environments = make(10_000_000 + asked.seed)
+        mean, _ = evaluate_policy(
+            model, environments, asked.episodes, deterministic=kind == "greedy"
+        )
         found[kind] = float(mean)
     print(json.dumps(found), flush=True)
 

@@ -16,7 +16,7 @@ import common
 import contracts
 import skrl_runner
 import torch
-from contracts import CHUNK, COPIES, EPOCHS, MINIBATCHES, STEPS, Library, Task, Trace
+from contracts import CHUNK, ENVIRONMENTS, EPOCHS, MINIBATCHES, STEPS, Library, Task, Trace
 from skrl.agents.torch.ppo import PPO_RNN
 from skrl.envs.wrappers.torch import wrap_env
 from skrl.memories.torch import RandomMemory
@@ -81,7 +81,7 @@ class Skrl(Library):
             }
         agent = PPO_RNN(
             models={"policy": model, "value": model},
-            memory=RandomMemory(memory_size=STEPS, num_envs=COPIES, device="cpu"),
+            memory=RandomMemory(memory_size=STEPS, num_envs=ENVIRONMENTS, device="cpu"),
             observation_space=env.observation_space,
             action_space=env.action_space,
             device="cpu",
