@@ -137,8 +137,8 @@ class ActorCritic(nn.Module):
     """A policy and a value function that share a memory, or have one each.
 
     Args:
-        observation_space: of one environment copy, any nesting of the supported spaces.
-        action_space: of one environment copy.
+        observation_space: of one environment, any nesting of the supported spaces.
+        action_space: of one environment.
         config: sizes and choices.
         hide_indices: entries of a vector observation that the agent is not to see.
         scaling: of each observation component, where a file says it; None for `scaling_of`.
@@ -164,8 +164,8 @@ class ActorCritic(nn.Module):
         self.component_spaces = dict(self.reader.component_spaces)
         if taken := sorted(own_inputs(config) & self.component_spaces.keys()):
             raise UnsupportedSpaceError(
-                f"The observation space has a key {taken[0]!r}, the name of an input that the "
-                f"agent is to have of its own. Set {taken[0]} to false, or rename the key "
+                f"The observation space has a key {taken[0]!r}, the name of an input of the "
+                f"agent's own. Set {taken[0]} to false, or rename the key "
                 "(gymnasium.wrappers.TransformObservation can)."
             )
         if config.previous_action:
@@ -219,13 +219,13 @@ class ActorCritic(nn.Module):
 
         Args:
             components: observation components, each `[B, ...]`.
-            state: memory state after the previous step.
+            state: the memory's state after the previous step, of `B` streams.
             episode_start: bool `[B]`; where true the state is reset before this observation.
                 None: nowhere.
             action_mask: bool `[B, mask_size]`; false forbids an action.
 
         Returns:
-            The distribution over actions and the value `[B]` in return units, and the new state.
+            The distribution over actions and the value `[B]` in units of return; and the new state.
         """
         steps = [memory.step for memory in self._memories]
         return self._run(steps, components, state, episode_start, action_mask)
@@ -237,7 +237,19 @@ class ActorCritic(nn.Module):
         episode_start: Tensor | None = None,
         action_mask: Tensor | None = None,
     ) -> tuple[AgentOutput, MemoryState]:
-        """A whole sequence: as `step`, with `[T, B, ...]` for every argument but `state`."""
+        """A whole sequence, equal to repeated `step`.
+
+        Args:
+            components: of the observation by path, `[T, B, *component.shape]` each.
+            state: the memory's state before the first step, of `B` streams.
+            episode_start: bool `[T, B]`; where true the state is reset before that observation.
+                None: nowhere.
+            action_mask: bool `[T, B, mask_size]`; false forbids an action.
+
+        Returns:
+            The distributions over actions and the values `[T, B]` in units of return; and the state
+            after the last step.
+        """
         unrolls = [memory.unroll for memory in self._memories]
         return self._run(unrolls, components, state, episode_start, action_mask)
 
@@ -272,9 +284,9 @@ class ActorCritic(nn.Module):
     def with_previous(
         self, components: Components, action: Tensor, reward: Tensor | None
     ) -> Components:
-        """Add the previous action and reward (`[B, ...]`, `[B]`) where the config asks for them.
+        """Add the previous action and reward (`[B, ...]`, `[B]`) where the config says so.
 
-        At an episode's first step their values do not matter: the encoder silences them there.
+        At an episode's first step their values do not matter: the encoder sets them to zero there.
         """
         if self.config.previous_action:
             components = {**components, PREVIOUS_ACTION: action}
@@ -284,7 +296,7 @@ class ActorCritic(nn.Module):
         return components
 
     def encode(self, components: Components, episode_start: Tensor) -> list[Tensor]:
-        """What each memory is fed, `[..., F]` each: for looking inside the memory from outside."""
+        """What each of `memories()` is fed, `[..., F]` each: for the memory diagnostics."""
         if self.config.normalize_observations:
             components = self.observation_normaliser(components)
         return [encoder(components, episode_start) for encoder in self._encoders]
@@ -310,8 +322,8 @@ class ActorCritic(nn.Module):
 
 def own_inputs(config: AgentConfig) -> set[str]:
     """The components that the agent is fed beside the environment's."""
-    asked = {PREVIOUS_ACTION: config.previous_action, PREVIOUS_REWARD: config.previous_reward}
-    return {path for path, is_asked in asked.items() if is_asked}
+    wanted = {PREVIOUS_ACTION: config.previous_action, PREVIOUS_REWARD: config.previous_reward}
+    return {path for path, is_wanted in wanted.items() if is_wanted}
 
 
 def previous_action_space(action_space: gym.Space[Any]) -> gym.Space[Any]:

@@ -75,7 +75,7 @@ class VectorFeatures(ScaledFeatures):
 
 
 class EmbeddingFeatures(nn.Module):
-    """A learnt vector for each value of a Discrete, or of each component of a MultiDiscrete."""
+    """A learnt vector for each value of a Discrete, or of each entry of a MultiDiscrete."""
 
     offsets: Tensor
 
@@ -86,7 +86,7 @@ class EmbeddingFeatures(nn.Module):
         else:
             sizes = [int(n) for n in space.nvec.reshape(-1)]
         self.dims = len(space.shape or ())
-        # One table: component i starts where the components before it end.
+        # One table: entry i starts where the entries before it end.
         offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
         self.register_buffer("offsets", torch.as_tensor(offsets), persistent=False)
         self.table = nn.Embedding(int(np.sum(sizes)), EMBEDDING)
@@ -167,9 +167,9 @@ class Encoder(nn.Module):
     The last feature says where episodes start: 1 at the first step, else 0.
 
     Args:
-        component_spaces: from `spaces.component_spaces`.
+        component_spaces: of each component by path, from `spaces.component_spaces`.
         size: units of each layer; of the last, with that last feature.
-        num_layers: layers; with 0 the features go on as they are.
+        num_layers: layers; with 0 the features are passed on as they are.
         activation: one of `ACTIVATIONS`.
         silenced: components whose features are zero at an episode's first step.
         scaling: of each component; by default that of `preprocessing.scaling_of`.

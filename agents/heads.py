@@ -63,7 +63,7 @@ class Categorical:
         return (self.log_probs.exp() / noise).argmax(dim=-1)
 
     def mode(self) -> Tensor:
-        """The likeliest action."""
+        """The most probable action."""
         return self.log_probs.argmax(dim=-1)
 
     def log_prob(self, action: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class MultiCategorical:
         return torch.stack([part.sample(own) for part, own in each], dim=-1)
 
     def mode(self) -> Tensor:
-        """The likeliest of each component."""
+        """The most probable of each component."""
         return torch.stack([part.mode() for part in self.parts], dim=-1)
 
     def log_prob(self, action: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class Bernoulli:
         return (noise < torch.sigmoid(self.logits)).to(self.logits.dtype)
 
     def mode(self) -> Tensor:
-        """The likelier value of each bit."""
+        """The more probable value of each bit."""
         return (self.logits > 0).to(self.logits.dtype)
 
     def log_prob(self, action: Tensor) -> Tensor:
@@ -199,14 +199,14 @@ class ActionHead(nn.Module):
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         """What is random in actions of this shape, `[*shape, k]`, drawn on the CPU.
 
-        It depends on nothing but the generator: a rollout's is drawn at once, `[T, B, k]`, and
-        whoever steps some of its environments takes their part.
+        It depends on the generator alone. A rollout's is drawn at once, `[T, B, k]`; a process that
+        steps some of the environments takes their part.
         """
         drawn = torch.empty(*shape, self.linear.out_features)
         return self._fill_noise(drawn, generator).to(self.linear.weight.device)
 
     def _fill_noise(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
-        """Fill a tensor with the noise that the head's distribution is sampled by."""
+        """Fill a tensor with the noise that `Distribution.sample` takes."""
         raise NotImplementedError
 
     def forward(

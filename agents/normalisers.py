@@ -13,7 +13,7 @@ from recurrent_rl.agents.spaces import Components, is_image
 
 CLIP = 10.0
 TINY = 1e-12
-"""The least standard deviation that is told from none: below it are the errors of rounding."""
+"""The least standard deviation to divide by: smaller ones are errors of rounding."""
 
 
 class Moments(NamedTuple):
@@ -98,7 +98,7 @@ class ObservationNormaliser(nn.Module):
     Each entry of a vector has statistics of its own; the pixels of an image share theirs.
 
     Args:
-        component_spaces: from `spaces.component_spaces`.
+        component_spaces: of each component by path, from `spaces.component_spaces`.
         scaling: of each component, from `preprocessing.scaling_of`; here those of `RUNNING` are.
     """
 

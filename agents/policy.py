@@ -45,9 +45,9 @@ from recurrent_rl.agents.spaces import (
 
 KIND = "recurrent_rl.policy"
 VERSION = 2
-"""Format 2 tells how observations are preprocessed. Files of format 1 keep how it was done then."""
+"""Format 2 records how observations are preprocessed. Files of format 1 keep their old way."""
 MOST_IMAGE_ENTRIES = 2**24
-"""Numbers in an observation that a file may ask for without as many weights: 2048 x 2048 x 4."""
+"""Numbers in an observation that a file may declare without as many weights: 2048 x 2048 x 4."""
 
 
 class DeviceError(UserError):
@@ -68,14 +68,14 @@ class Policy:
 
     Args:
         agent: the network; used as it is, not copied.
-        summary: what to tell of its training, JSON values by name.
+        summary: of its training, JSON values by name.
     """
 
     def __init__(self, agent: ActorCritic, summary: dict[str, Any] | None = None) -> None:
         self.agent = agent
         self.summary = summary or {}
         self._generator = sampling_generator(None)
-        self._first_leaf = next(iter(component_spaces(agent.observation_space).items()))
+        self._first_component = next(iter(component_spaces(agent.observation_space).items()))
 
     @property
     def observation_space(self) -> gym.Space[Any]:
@@ -122,7 +122,7 @@ class Policy:
             state: what the previous call returned; None for fresh streams.
             episode_start: true where an episode starts with this observation, `[B]` or one bool;
                 None where none does.
-            deterministic: take the likeliest action instead of sampling one.
+            deterministic: take the most probable action instead of drawing one.
             action_masks: true for what is allowed, `[B, n]` or `[n]`, or as `spaces.flat_mask`
                 takes them.
             reward: of the previous step, `[B]` or a number; only for agents that are fed it.
@@ -230,7 +230,7 @@ class Policy:
 
     def _is_batched(self, observation: Any) -> bool:
         """Whether there is a batch axis: judged by the first component's number of dimensions."""
-        path, component = self._first_leaf
+        path, component = self._first_component
         value = observation
         for key in path.split("/") if path else ():
             try:
@@ -243,7 +243,7 @@ class Policy:
         """A player of one stream that keeps the state itself.
 
         Args:
-            deterministic: take the likeliest action instead of sampling one.
+            deterministic: take the most probable action instead of drawing one.
             seed: of the sampling.
         """
         return Actor(self, deterministic, seed)
@@ -305,7 +305,7 @@ class Actor:
 
         Raises:
             ObservationError, ActionMaskError, ValueError: as `Policy.predict`. The state stays as
-                it was: the stream goes on with its next good observation.
+                it was: the stream continues with its next good observation.
         """
         policy = self.policy
         arrays = policy.agent.reader.read(

@@ -22,10 +22,10 @@ from recurrent_rl.agents.spaces import (
     ObservationError,
     UnsupportedSpaceError,
     at,
+    component_arrays,
     component_spaces,
     first_nonfinite,
     is_image,
-    leaf_arrays,
 )
 
 SCALINGS = ("none", "bounds", "running", "centred", "bytes")
@@ -99,7 +99,7 @@ class Reader(nn.Module):
 
     Attributes:
         component_spaces: the components, without hidden entries.
-        scaling: of each of them.
+        scaling: of each component by path.
 
     Raises:
         UnsupportedSpaceError: a component is of another kind, or there is no such entry to hide.
@@ -152,16 +152,19 @@ class Reader(nn.Module):
             if centre.any():
                 arrays[path] = _difference(arrays[path], centre.cpu().numpy())
         if (bad := first_nonfinite(arrays)) is not None:
-            path, copy = bad
+            path, i = bad
             raise ObservationError(
-                f"The observation{at(path)} of copy {copy} holds NaN or infinity, or a number that "
-                "float32 cannot hold; observations must be finite."
+                f"The observation{at(path)} of environment {i} holds NaN or infinity, or a number "
+                "that float32 cannot hold; observations must be finite."
             )
         return arrays
 
     @torch.no_grad()
     def centre_on(self, observation: Any) -> None:
-        """Take what is far from zero in this first batch from all that follow.
+        """Subtract what is far from zero in this first batch from it and from all that follow.
+
+        Args:
+            observation: a batch of raw observations, as for `read`.
 
         float32 holds seven digits: what changes in the last digits of a Unix time, or of a large
         id, would be lost in it.
@@ -173,7 +176,7 @@ class Reader(nn.Module):
             self.get_buffer(f"centre_{i}").copy_(torch.as_tensor(centre))
 
     def _visible(self, observation: Any) -> dict[str, NDArray[Any]]:
-        arrays = leaf_arrays(self.observation_space, observation)
+        arrays = component_arrays(self.observation_space, observation)
         if self._kept is not None:
             arrays[""] = arrays[""][:, self._kept]
         return arrays

@@ -21,7 +21,8 @@ from torch import Tensor
 from recurrent_rl.agents.errors import UserError
 
 Components: TypeAlias = dict[str, Tensor]
-LEAF_TYPES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+"""An observation: its components by path, `[..., *component.shape]` each."""
+COMPONENT_TYPES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 FLOAT32_MAX = np.finfo(np.float32).max
 _DTYPES = frozenset(
     {
@@ -91,7 +92,7 @@ def component_spaces(space: gym.Space[Any], path: str = "") -> dict[str, gym.Spa
         UnsupportedSpaceError: a component is of another kind or type, a key cannot be part of a
             path, or there is nothing to see.
     """
-    found = _leaf_spaces(space, path)
+    found = _component_spaces(space, path)
     if not any(np.prod(component.shape or ()) for component in found.values()):
         raise UnsupportedSpaceError(
             f"The observation space {space}{at(path)} is empty: there is nothing to see. Use one "
@@ -100,9 +101,9 @@ def component_spaces(space: gym.Space[Any], path: str = "") -> dict[str, gym.Spa
     return found
 
 
-def _leaf_spaces(space: gym.Space[Any], path: str) -> dict[str, gym.Space[Any]]:
-    if isinstance(space, LEAF_TYPES):
-        _check_leaf(space, path)
+def _component_spaces(space: gym.Space[Any], path: str) -> dict[str, gym.Space[Any]]:
+    if isinstance(space, COMPONENT_TYPES):
+        _check_component(space, path)
         return {path: space}
     if not isinstance(space, (spaces.Dict, spaces.Tuple)):
         raise UnsupportedSpaceError(
@@ -117,11 +118,11 @@ def _leaf_spaces(space: gym.Space[Any], path: str) -> dict[str, gym.Space[Any]]:
                 f"The observation space has the key {key!r}; a key must be text, not empty, and "
                 "without '/'. Rename it."
             )
-        found |= _leaf_spaces(inner, _join(path, key))
+        found |= _component_spaces(inner, _join(path, key))
     return found
 
 
-def _check_leaf(space: gym.Space[Any], path: str) -> None:
+def _check_component(space: gym.Space[Any], path: str) -> None:
     if str(space.dtype) not in _DTYPES:
         raise UnsupportedSpaceError(
             f"The observation space {space}{at(path)} is of type {space.dtype}, which PyTorch "
@@ -129,7 +130,7 @@ def _check_leaf(space: gym.Space[Any], path: str) -> None:
         )
     if isinstance(space, spaces.MultiDiscrete) and not space.nvec.size:
         raise UnsupportedSpaceError(
-            f"The observation space {space}{at(path)} has no components. Leave it out, or use "
+            f"The observation space {space}{at(path)} has no entries. Leave it out, or use "
             "Box(0, 1, (0,))."
         )
     if (values := _count_values(space)) > MOST_VALUES:
@@ -140,13 +141,15 @@ def _check_leaf(space: gym.Space[Any], path: str) -> None:
 
 
 def _count_values(space: gym.Space[Any]) -> int:
-    """Values of a Discrete, or of all components of a MultiDiscrete; 0 of others."""
+    """Values of a Discrete, or of all entries of a MultiDiscrete; 0 of others."""
     if isinstance(space, spaces.Discrete):
         return int(space.n)
     return sum(map(int, space.nvec.flat)) if isinstance(space, spaces.MultiDiscrete) else 0
 
 
-def leaf_arrays(space: gym.Space[Any], observation: Any, path: str = "") -> dict[str, NDArray[Any]]:
+def component_arrays(
+    space: gym.Space[Any], observation: Any, path: str = ""
+) -> dict[str, NDArray[Any]]:
     """A batched observation, as a vector environment returns it, by components.
 
     Args:
@@ -162,10 +165,10 @@ def leaf_arrays(space: gym.Space[Any], observation: Any, path: str = "") -> dict
             or components are of different batches. Of a Box only what its type can hold is checked,
             not its bounds.
     """
-    if not isinstance(space, LEAF_TYPES):
+    if not isinstance(space, COMPONENT_TYPES):
         found: dict[str, NDArray[Any]] = {}
         for key, inner in _children(space):
-            found |= leaf_arrays(inner, _child(observation, key, path), _join(path, key))
+            found |= component_arrays(inner, _child(observation, key, path), _join(path, key))
         if len({len(array) for array in found.values()}) > 1:
             sizes = {name: len(array) for name, array in found.items()}
             raise ObservationError(
@@ -225,8 +228,8 @@ def _refuse(
         entry = tuple(int(i) for i in np.argwhere(outside)[0])
         where = f" at {list(entry[1:])}" if entry[1:] else ""
         raise ObservationError(
-            f"The observation{at(path)} of copy {entry[0]} is {array[entry]}{where}, which is "
-            f"not in {space}."
+            f"The observation{at(path)} of environment {entry[0]} is {array[entry]}{where}, which "
+            f"is not in {space}."
         )
 
 
@@ -236,7 +239,7 @@ def stack_observations(space: gym.Space[Any], observations: Sequence[Any], path:
     Raises:
         ObservationError: a key is missing, or they do not have the same shape.
     """
-    if not isinstance(space, LEAF_TYPES):
+    if not isinstance(space, COMPONENT_TYPES):
         stacked = {
             key: stack_observations(
                 inner, [_child(o, key, path) for o in observations], _join(path, key)
@@ -253,7 +256,7 @@ def stack_observations(space: gym.Space[Any], observations: Sequence[Any], path:
 
 
 def first_nonfinite(arrays: dict[str, NDArray[Any]]) -> tuple[str, int] | None:
-    """Path and copy of the first value that is no finite float32 (NaN or infinity), or None."""
+    """Path and environment of the first value that is no finite float32, or None."""
     for path, array in arrays.items():
         # NaN compares as false. A finite float64 beyond float32 would be infinite once stored.
         if array.dtype.kind == "f" and not (finite := np.abs(array) <= FLOAT32_MAX).all():

@@ -6,7 +6,7 @@ or more shuffled decks are shown one at a time; when the last one is seen the pl
 Observation: [mode, suit]. The mode is 1 while cards are still to come and 0 from the last card on;
 while playing the suit is always 0. Action: a suit; it counts while the mode is 0. Reward: ±1 / n
 for a right or wrong answer; the episode terminates with the n-th, after 2 n - 1 steps. Best return:
-1. A memoryless policy sees the last card when it is asked for it, and then answers with one suit:
+1. A memoryless policy sees the last card when it has to name it, and then answers with one suit:
 2 (1 + (n - 1) / 4) / n - 1, -0.471 for one deck.
 
 The task is POPGym's (Morad et al., ICLR 2023), where the observation is a tuple of the two.
@@ -24,10 +24,10 @@ from recurrent_rl.envs.cards import SUITS, CardEnv, kinds_of
 
 
 class Autoencode(CardEnv):
-    """N copies of Autoencode.
+    """Autoencode, N environments at once.
 
     Args:
-        num_envs: copies.
+        num_envs: number of environments.
         num_decks: decks of 52 cards.
     """
 
@@ -56,6 +56,6 @@ class Autoencode(CardEnv):
 
 
 class AutoencodeEnv(SingleEnv):
-    """One copy of Autoencode."""
+    """Autoencode, one environment."""
 
     batch_type = Autoencode

@@ -24,10 +24,10 @@ from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
 
 
 class MultiarmedBandit(BatchEnv):
-    """N copies of MultiarmedBandit.
+    """MultiarmedBandit, N environments at once.
 
     Args:
-        num_envs: copies.
+        num_envs: number of environments.
         num_arms: arms.
         max_episode_steps: pulls in an episode.
     """
@@ -68,6 +68,6 @@ class MultiarmedBandit(BatchEnv):
 
 
 class MultiarmedBanditEnv(SingleEnv):
-    """One copy of MultiarmedBandit."""
+    """MultiarmedBandit, one environment."""
 
     batch_type = MultiarmedBandit

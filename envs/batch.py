@@ -1,4 +1,4 @@
-"""Batch-first environments: one class steps N copies, and the single environment is N = 1."""
+"""Batch-first environments: one class steps N at once, and the single environment is N = 1."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ Flags = NDArray[np.bool_]
 
 
 class BatchEnv(VectorEnv[Any, Any, Any]):
-    """N copies of an environment as NumPy arrays, in autoreset mode SAME_STEP.
+    """N environments as NumPy arrays, in autoreset mode SAME_STEP.
 
-    A subclass gives the two spaces and `max_episode_steps`, names its per-copy arrays in `state`,
-    and writes `_begin`, `_advance` and `_observe`. All that is random comes from `self.streams`, so
-    that what a copy sees depends on its own seed only.
+    A subclass gives the two spaces and `max_episode_steps`, names in `state` its arrays of one row
+    for each environment, and writes `_begin`, `_advance` and `_observe`. All that is random comes
+    from `self.streams`, so that what an environment shows depends on its own seed only.
 
     Args:
-        num_envs: copies.
-        observation_space: of one copy.
-        action_space: of one copy.
+        num_envs: number of environments.
+        observation_space: of one environment.
+        action_space: of one environment.
         max_episode_steps: the longest an episode can last.
     """
 
@@ -37,7 +37,7 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         "render_modes": [],
     }
     state: ClassVar[tuple[str, ...]]
-    """Names of the attributes that hold the copies' state: arrays `[N, ...]`."""
+    """Names of the attributes that hold the environments' state: arrays `[N, ...]`."""
     memoryless_return: float | None = None
     """Return of the best policy without memory, where it is known."""
     best_return: float | None = None
@@ -62,37 +62,37 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         self._action_range = _integer_range(action_space)
         self._streams: Streams | None = None
         self._all_rows: Rows = np.arange(num_envs)
-        self._all_copies: Flags = np.ones(num_envs, dtype=bool)
+        self._all_environments: Flags = np.ones(num_envs, dtype=bool)
 
     def _begin(self, rows: Rows) -> None:
-        """Start new episodes in these copies."""
+        """Start new episodes in these environments."""
         raise NotImplementedError
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
-        """Step all copies: rewards, terminated and truncated, `[N]` each."""
+        """Step all environments: rewards, terminated and truncated, `[N]` each."""
         raise NotImplementedError
 
     def _observe(self) -> Any:
-        """The observation of all copies, in memory of its own; may be read twice, draws nothing."""
+        """The observation `[N, ...]`, in memory of its own; may be read twice, draws nothing."""
         raise NotImplementedError
 
     def _success(self) -> Flags | None:
-        """Whether each copy's episode, just ended, reached its goal; None if it has none."""
+        """Whether each episode that ends now reached its goal, `[N]`; None if there is no goal."""
         return None
 
     def _infos(self) -> dict[str, NDArray[Any]]:
-        """What to tell of each copy at reset and at each step, `[N, ...]`; e.g. action masks."""
+        """What infos hold at reset and at each step, `[N, ...]` each; for example action masks."""
         return {}
 
     @property
     def streams(self) -> Streams:
-        """The copies' random streams."""
+        """The environments' random streams."""
         if self._streams is None:
             raise gym.error.ResetNeeded("Call reset() before step().")
         return self._streams
 
     def seed_streams(self, seed: int | Sequence[int] | None) -> None:
-        """Give copy i the seed `seed + i`, or `seed[i]`; None keeps the streams that there are."""
+        """Give environment i the seed `seed + i` or `seed[i]`; None keeps the present streams."""
         if seed is None and self._streams is not None:
             return
         if seed is None:
@@ -102,7 +102,7 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         else:
             seeds = [int(one) for one in seed]
             if len(seeds) != self.num_envs:
-                raise ValueError(f"There are {len(seeds)} seeds for {self.num_envs} copies.")
+                raise ValueError(f"There are {len(seeds)} seeds for {self.num_envs} environments.")
         self._streams = Streams(seeds)
 
     def reset(
@@ -111,24 +111,35 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         seed: int | Sequence[int] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
-        """Start new episodes in all copies.
+        """Start new episodes in all environments.
 
         Args:
-            seed: copy i takes `seed + i`, or `seed[i]`; None goes on with the present streams.
+            seed: environment i takes `seed + i`, or `seed[i]`; None continues the present streams.
             options: not used.
+
+        Returns:
+            The observation `[N, ...]`, and infos as SyncVectorEnv lays them out.
         """
         self.seed_streams(seed)
         self._begin(self._all_rows)
-        return self._observe(), _with_masks(self._infos(), self._all_copies)
+        return self._observe(), _with_masks(self._infos(), self._all_environments)
 
     def step(self, actions: Any) -> tuple[Any, Rewards, Flags, Flags, dict[str, Any]]:
-        """Step all copies; those that end start anew, their last observation is in `final_obs`."""
+        """Step all environments; where an episode ends, the next one begins in the same step.
+
+        Args:
+            actions: `[N, ...]`.
+
+        Returns:
+            The observation `[N, ...]`; rewards, terminated and truncated, `[N]` each; and infos, in
+            which `final_obs` and `final_info` are those of the episodes that ended.
+        """
         rewards, terminated, truncated = self._advance(self._checked(actions))
         observation = self._observe()
         done = terminated | truncated
         rows = np.flatnonzero(done)
         if not len(rows):
-            infos = _with_masks(self._infos(), self._all_copies)
+            infos = _with_masks(self._infos(), self._all_environments)
             return observation, rewards, terminated, truncated, infos
         final: NDArray[Any] = np.full(self.num_envs, None, dtype=object)
         if isinstance(observation, np.ndarray):
@@ -144,7 +155,7 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         final_info = _with_masks(last_infos, done)
         self._begin(rows)
         infos = {
-            **_with_masks(self._infos(), self._all_copies),
+            **_with_masks(self._infos(), self._all_environments),
             "final_obs": final,
             "_final_obs": done,
             "final_info": final_info,
@@ -188,7 +199,7 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         return actions
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """The exact state of all copies and their random streams, as arrays."""
+        """The exact state of all environments and their random streams, as arrays."""
         return self._arrays(self.streams)
 
     def _arrays(self, streams: Streams) -> dict[str, NDArray[Any]]:
@@ -196,11 +207,11 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         return {name: np.array(getattr(self, name)) for name in self.state} | drawn
 
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
-        """Go on exactly where `state_dict` was taken, bit for bit.
+        """Continue exactly where `state_dict` was taken, bit for bit.
 
         Raises:
             ValueError: the state is of another environment, other arguments or another number of
-                copies; nothing is changed then.
+                environments; nothing is changed then.
         """
         streams = Streams([0] * self.num_envs)
         own = self._arrays(streams)
@@ -231,19 +242,19 @@ def _integer_range(space: gym.Space[Any]) -> tuple[NDArray[Any], NDArray[Any]] |
     return None
 
 
-def _with_masks(infos: dict[str, NDArray[Any]], told: Flags) -> dict[str, Any]:
-    """Infos as SyncVectorEnv lays them out: `_name` says which copies tell; the rest hold zero."""
+def _with_masks(infos: dict[str, NDArray[Any]], present: Flags) -> dict[str, Any]:
+    """Infos as SyncVectorEnv lays them out: `_name` says where they are, the rest holds zero."""
     masked: dict[str, Any] = {}
     for name, value in infos.items():
         masked[name] = np.where(
-            told.reshape(-1, *[1] * (value.ndim - 1)), value, value.dtype.type()
+            present.reshape(-1, *[1] * (value.ndim - 1)), value, value.dtype.type()
         )
-        masked[f"_{name}"] = told.copy()
+        masked[f"_{name}"] = present.copy()
     return masked
 
 
 class SingleEnv(gym.Env[Any, Any]):
-    """One copy of a batch-first environment, as a plain Gymnasium environment.
+    """A batch-first environment with N = 1, as a plain Gymnasium environment.
 
     A subclass names its `batch_type`; keyword arguments go there.
     """

@@ -35,14 +35,14 @@ def other_suit(num_cards: int) -> float:
 
 
 class CardEnv(BatchEnv):
-    """A game in which each copy has a shuffled deck; a subclass says what follows from an action.
+    """A game with a shuffled deck in each environment; a subclass says what follows from an action.
 
-    Shown is the card at `t`, unless a subclass shows something else.
+    The card at `t` is shown, unless a subclass shows something else.
 
     Args:
-        num_envs: copies.
-        observation_space: of one copy.
-        action_space: of one copy.
+        num_envs: number of environments.
+        observation_space: of one environment.
+        action_space: of one environment.
         max_episode_steps: length of an episode.
         kinds: what counts of each card, such as its suit, unshuffled.
     """

@@ -39,10 +39,10 @@ MEASURED_MEMORYLESS = {0.0: 43.8, 0.1: 50.6}
 
 
 class CartPole(BatchEnv):
-    """N copies of CartPole without velocities.
+    """CartPole without velocities, N environments at once.
 
     Args:
-        num_envs: copies.
+        num_envs: number of environments.
         noise: standard deviation of the noise on both positions.
         max_episode_steps: truncate after so many steps.
         scaled: rewards of 1 / max_episode_steps, and noise clipped, as in POPGym.
@@ -119,6 +119,6 @@ class CartPole(BatchEnv):
 
 
 class CartPoleEnv(SingleEnv):
-    """One copy of CartPole without velocities."""
+    """CartPole without velocities, one environment."""
 
     batch_type = CartPole

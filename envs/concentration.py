@@ -28,10 +28,10 @@ NONE = -1
 
 
 class Concentration(CardEnv):
-    """N copies of Concentration.
+    """Concentration, N environments at once.
 
     Args:
-        num_envs: copies.
+        num_envs: number of environments.
         num_decks: decks of 52 cards.
         kind: what must match: `colours` or `ranks`.
     """
@@ -81,6 +81,6 @@ class Concentration(CardEnv):
 
 
 class ConcentrationEnv(SingleEnv):
-    """One copy of Concentration."""
+    """Concentration, one environment."""
 
     batch_type = Concentration

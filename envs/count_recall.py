@@ -4,7 +4,7 @@ To remember: a count for each kind of card. The cards of one deck are shown one 
 a question, the kind of a card of a second deck: how many cards of that kind have been shown, the
 present one included?
 
-Observation: [kind shown, kind asked for]. Action: a count from 0 to all cards of a kind. Reward:
+Observation: [kind shown, kind in question]. Action: a count from 0 to all cards of a kind. Reward:
 ±1 / (n - 1) for a right or wrong count, n cards in all; the episode terminates when the last card
 is shown, after n - 1 steps. Best return: 1. A memoryless policy gives one count where the kinds are
 the same and another where they differ; the best two follow from hypergeometric distributions.
@@ -26,11 +26,11 @@ from recurrent_rl.envs.cards import KINDS, CardEnv, kinds_of
 
 
 class CountRecall(CardEnv):
-    """N copies of CountRecall.
+    """CountRecall, N environments at once.
 
     Args:
-        num_envs: copies.
-        num_decks: decks of 52 cards that are shown, and as many that are asked for.
+        num_envs: number of environments.
+        num_decks: decks of 52 cards that are shown, and as many that the questions are from.
         kind: what is counted: `colours`, `suits` or `ranks`.
     """
 
@@ -69,7 +69,7 @@ class CountRecall(CardEnv):
 
 
 def _memoryless(n: int, kinds: int) -> float:
-    """The best return of one count for "the kind shown is asked for" and one for "it is not".
+    """The best return of two counts: where the kinds shown and in question agree, and elsewhere.
 
     When t other cards have been shown, as many of them are of a given kind as a draw of t without
     replacement from the n - 1 others holds, of which n / kinds, or one less, are of that kind.
@@ -87,6 +87,6 @@ def _memoryless(n: int, kinds: int) -> float:
 
 
 class CountRecallEnv(SingleEnv):
-    """One copy of CountRecall."""
+    """CountRecall, one environment."""
 
     batch_type = CountRecall

@@ -46,10 +46,10 @@ LIMIT = 10.0
 
 
 class Forecast(BatchEnv):
-    """N copies of Forecast.
+    """Forecast, N environments at once.
 
     Args:
-        num_envs: copies.
+        num_envs: number of environments.
         noise: standard deviation of the noise, from 0 to 1.
     """
 
@@ -122,6 +122,6 @@ def expected_returns(noise: float) -> tuple[float, float]:
 
 
 class ForecastEnv(SingleEnv):
-    """One copy of Forecast."""
+    """Forecast, one environment."""
 
     batch_type = Forecast

@@ -27,10 +27,10 @@ HIGHER = 0
 
 
 class HigherLower(CardEnv):
-    """N copies of HigherLower.
+    """HigherLower, N environments at once.
 
     Args:
-        num_envs: copies.
+        num_envs: number of environments.
         num_decks: decks of 52 cards.
     """
 
@@ -51,6 +51,6 @@ class HigherLower(CardEnv):
 
 
 class HigherLowerEnv(SingleEnv):
-    """One copy of HigherLower."""
+    """HigherLower, one environment."""
 
     batch_type = HigherLower

@@ -1,11 +1,11 @@
-"""Ladder: hold so many bits for so many steps.
+"""Ladder: hold a number of bits for a number of steps.
 
-One task whose demands are two numbers, to ask of any memory how far it reaches. At the first step
+One task whose demands are two numbers, to measure how far a memory reaches. At the first step
 `bits` random bits are shown, at once; `horizon` steps later they must be given back, at once. To
 remember: these bits, for `horizon` steps, while nothing happens.
 
-Observation: [shown, asked, bit 1, ..., bit n], the first two saying that bits are shown and that
-they are asked for; bits are 0 while none are shown. Action: n bits; they count when asked for.
+Observation: [shown, asked, bit 1, ..., bit n]. The first two say that the bits are shown and that
+they must be given back; bits are 0 while none are shown. Action: n bits; they count at that step.
 Reward: the share of right bits minus the share of wrong ones, and the episode terminates. Best
 return: 1. A memoryless policy guesses: 0.
 """
@@ -21,10 +21,10 @@ from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
 
 
 class Ladder(BatchEnv):
-    """N copies of Ladder.
+    """Ladder, N environments at once.
 
     Args:
-        num_envs: copies.
+        num_envs: number of environments.
         horizon: steps from the bits to the question.
         bits: how many.
     """
@@ -67,6 +67,6 @@ class Ladder(BatchEnv):
 
 
 class LadderEnv(SingleEnv):
-    """One copy of Ladder."""
+    """Ladder, one environment."""
 
     batch_type = Ladder

@@ -25,10 +25,10 @@ GRAVITY = 0.0025
 
 
 class MountainCar(BatchEnv):
-    """N copies of MountainCarContinuous without velocity.
+    """MountainCarContinuous without velocity, N environments at once.
 
     Args:
-        num_envs: copies.
+        num_envs: number of environments.
         max_episode_steps: truncate after so many steps.
     """
 
@@ -72,6 +72,6 @@ class MountainCar(BatchEnv):
 
 
 class MountainCarEnv(SingleEnv):
-    """One copy of MountainCarContinuous without velocity."""
+    """MountainCarContinuous without velocity, one environment."""
 
     batch_type = MountainCar

@@ -32,10 +32,10 @@ HALF_COST = 16.2736044 / 2  # the greatest cost of a step: pi^2 + 0.1 8^2 + 0.00
 
 
 class Pendulum(BatchEnv):
-    """N copies of Pendulum without velocity.
+    """Pendulum without velocity, N environments at once.
 
     Args:
-        num_envs: copies.
+        num_envs: number of environments.
         max_episode_steps: truncate after so many steps.
         noise: standard deviation of the noise on both numbers.
         scaled: rewards scaled to returns in -1..1, and noise clipped, as in POPGym.
@@ -104,6 +104,6 @@ class Pendulum(BatchEnv):
 
 
 class PendulumEnv(SingleEnv):
-    """One copy of Pendulum without velocity."""
+    """Pendulum without velocity, one environment."""
 
     batch_type = Pendulum

@@ -164,7 +164,7 @@ class SignalProbe(_Probe):
     for a Box: 1 - |action - target|, target ±1. Best return 1; blind, at best 0.
 
     Args:
-        num_envs: copies.
+        num_envs: number of environments.
         observation: vector, image, discrete, multidiscrete, multibinary, dict or nested.
         action: discrete, multidiscrete, multibinary or box.
     """
@@ -232,42 +232,42 @@ class MaskProbe(_Probe):
 
 
 class ConstantProbeEnv(SingleEnv):
-    """One copy of ConstantProbe."""
+    """ConstantProbe, one environment."""
 
     batch_type = ConstantProbe
 
 
 class ObservationProbeEnv(SingleEnv):
-    """One copy of ObservationProbe."""
+    """ObservationProbe, one environment."""
 
     batch_type = ObservationProbe
 
 
 class DiscountProbeEnv(SingleEnv):
-    """One copy of DiscountProbe."""
+    """DiscountProbe, one environment."""
 
     batch_type = DiscountProbe
 
 
 class TimeLimitProbeEnv(SingleEnv):
-    """One copy of TimeLimitProbe."""
+    """TimeLimitProbe, one environment."""
 
     batch_type = TimeLimitProbe
 
 
 class MemoryProbeEnv(SingleEnv):
-    """One copy of MemoryProbe."""
+    """MemoryProbe, one environment."""
 
     batch_type = MemoryProbe
 
 
 class SignalProbeEnv(SingleEnv):
-    """One copy of SignalProbe."""
+    """SignalProbe, one environment."""
 
     batch_type = SignalProbe
 
 
 class MaskProbeEnv(SingleEnv):
-    """One copy of MaskProbe."""
+    """MaskProbe, one environment."""
 
     batch_type = MaskProbe

@@ -20,10 +20,10 @@ from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
 
 
 class Recall(BatchEnv):
-    """N copies of Recall.
+    """Recall, N environments at once.
 
     Args:
-        num_envs: copies.
+        num_envs: number of environments.
         distance: distractors between the word and the question.
         num_answers: words to tell apart.
         num_distractors: words that mean nothing.
@@ -76,6 +76,6 @@ class Recall(BatchEnv):
 
 
 class RecallEnv(SingleEnv):
-    """One copy of Recall."""
+    """Recall, one environment."""
 
     batch_type = Recall

@@ -24,10 +24,10 @@ from recurrent_rl.envs.cards import SUITS, CardEnv, kinds_of, same_suit
 
 
 class RepeatFirst(CardEnv):
-    """N copies of RepeatFirst.
+    """RepeatFirst, N environments at once.
 
     Args:
-        num_envs: copies.
+        num_envs: number of environments.
         num_decks: decks of 52 cards.
     """
 
@@ -49,6 +49,6 @@ class RepeatFirst(CardEnv):
 
 
 class RepeatFirstEnv(SingleEnv):
-    """One copy of RepeatFirst."""
+    """RepeatFirst, one environment."""
 
     batch_type = RepeatFirst

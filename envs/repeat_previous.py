@@ -23,10 +23,10 @@ from recurrent_rl.envs.cards import SUITS, CardEnv, kinds_of, other_suit
 
 
 class RepeatPrevious(CardEnv):
-    """N copies of RepeatPrevious.
+    """RepeatPrevious, N environments at once.
 
     Args:
-        num_envs: copies.
+        num_envs: number of environments.
         num_decks: decks of 52 cards.
         k: the answer is the suit seen k - 1 steps before; 1 is the present one.
     """
@@ -53,6 +53,6 @@ class RepeatPrevious(CardEnv):
 
 
 class RepeatPreviousEnv(SingleEnv):
-    """One copy of RepeatPrevious."""
+    """RepeatPrevious, one environment."""
 
     batch_type = RepeatPrevious

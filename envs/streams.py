@@ -1,4 +1,4 @@
-"""Random numbers for many copies at once, each copy from a stream of its own."""
+"""Random numbers for many environments at once, each from a stream of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BLOCK = 512
 
 
 class _Blocks:
-    """Draws of one distribution: a row a copy, filled block by block, read by a cursor."""
+    """Draws of one distribution: a row an environment, filled block by block, read by a cursor."""
 
     def __init__(self, count: int, draw: Draw) -> None:
         self.draw = draw
@@ -24,7 +24,7 @@ class _Blocks:
     def take(
         self, generators: Sequence[np.random.Generator], rows: NDArray[np.intp], size: int
     ) -> NDArray[np.float64]:
-        """The next `size` draws of each copy in `rows`, `[len(rows), size]`."""
+        """The next `size` draws of each environment in `rows`, `[len(rows), size]`."""
         if size > BLOCK:
             return np.stack([self.draw(generators[row], size) for row in rows])
         begin = self.cursor[rows]
@@ -43,14 +43,14 @@ class _Blocks:
 
 
 class Streams:
-    """One NumPy generator per copy, read for all copies at once.
+    """One NumPy generator per environment, read for all environments at once.
 
-    What a copy draws depends on its own seed and on what it drew before, never on how many
-    copies there are or what they do. Draws come in blocks, so that a step costs a few array
-    operations, not a loop over copies.
+    What an environment draws depends on its own seed and on what it drew before, never on how many
+    environments there are or what they do. Draws come in blocks, so that a step costs a few array
+    operations, not a loop over environments.
 
     Args:
-        seeds: one for each copy.
+        seeds: one for each environment.
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
@@ -71,11 +71,11 @@ class Streams:
         return (self.uniform(rows, size) * high).astype(np.int64)
 
     def shuffled(self, rows: NDArray[np.intp], cards: NDArray[np.int64]) -> NDArray[np.int64]:
-        """A shuffle of `cards` for each copy, `[len(rows), len(cards)]`."""
+        """A shuffle of `cards` for each environment in `rows`, `[len(rows), len(cards)]`."""
         return cards[np.argsort(self.uniform(rows, len(cards)), axis=1)]
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
-        """Everything needed to go on drawing, as arrays."""
+        """Everything needed to continue drawing, as arrays."""
         return {
             "generators": np.stack([_words(generator) for generator in self.generators]),
             "uniform": self._uniform.values.copy(),
@@ -85,7 +85,7 @@ class Streams:
         }
 
     def load_state_dict(self, state: dict[str, NDArray[Any]]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Continue where `state_dict` was taken."""
         for generator, words in zip(self.generators, state["generators"], strict=True):
             _set_words(generator, words)
         for name, blocks in (("uniform", self._uniform), ("normal", self._normal)):

@@ -26,10 +26,10 @@ FORWARD, BACK, LEFT = 0, 1, 2
 
 
 class TMaze(BatchEnv):
-    """N copies of the T-maze.
+    """The T-maze, N environments at once.
 
     Args:
-        num_envs: copies.
+        num_envs: number of environments.
         length: steps from the sign to the junction.
     """
 
@@ -74,6 +74,6 @@ class TMaze(BatchEnv):
 
 
 class TMazeEnv(SingleEnv):
-    """One copy of the T-maze."""
+    """The T-maze, one environment."""
 
     batch_type = TMaze

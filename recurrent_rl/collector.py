@@ -19,7 +19,7 @@ from recurrent_rl.seeding import Stream, generator, number
 
 
 class _Truncation(NamedTuple):
-    """What is needed to value the final observations of the copies truncated at one step."""
+    """What is needed to value the final observations of the environments truncated at one step."""
 
     t: int
     rows: Tensor  # [n]
@@ -28,13 +28,15 @@ class _Truncation(NamedTuple):
 
 
 class Collector:
-    """Steps the environments with the agent; memory, observations and episodes go on across calls.
+    """Steps the environments with the agent; each rollout continues where the last one ended.
+
+    Memory, observations and episodes are carried over.
 
     Args:
         env: vector environment in autoreset mode SAME_STEP or NEXT_STEP.
         agent: acts, and values what it sees.
         num_steps: rows of a rollout.
-        chunk_length: the memory's state is stored each time so many steps have passed.
+        chunk_length: steps after which the memory's state is stored, again and again.
         seed: of the run; environments and actions draw from streams of it.
 
     Raises:
@@ -53,7 +55,7 @@ class Collector:
         self._start(self.environments.reset(number(seed, Stream.ENVIRONMENTS), centre=True))
 
     def restart(self, iteration: int) -> None:
-        """Begin new episodes in all copies, with a fresh memory, before this iteration."""
+        """Begin new episodes in all environments, with a fresh memory, before this iteration."""
         self._start(self.environments.reset(number(self.seed, Stream.ENVIRONMENTS, iteration)))
 
     def _start(self, step: Step) -> None:
@@ -130,9 +132,9 @@ class Collector:
             rollout.action_mask[row] = True
 
     def _truncation(self, t: int, final: Final, state: MemoryState) -> _Truncation:
-        """Keep the final observations of the copies that ended by time, and their memory."""
+        """Keep the final observations of the environments that were truncated, and their memory."""
         agent, rollout = self.agent, self.rollout
-        rows = torch.as_tensor(final.copies, device=agent.device)
+        rows = torch.as_tensor(final.indices, device=agent.device)
         components = agent.with_previous(
             {
                 path: torch.as_tensor(x).to(agent.device, rollout.components[path].dtype)

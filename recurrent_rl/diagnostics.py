@@ -1,4 +1,4 @@
-"""What the memory holds: norms of the state, saturation of the gates, reach of the gradient."""
+"""Memory diagnostics: norms of the state, saturation of the gates, reach of the gradient."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ LOW, HIGH = 0.05, 0.95
 def memory_diagnostics(
     agent: ActorCritic, data: Sequences, config: TrainConfig, columns: int = 16
 ) -> dict[str, float]:
-    """Scalars of the `memory/*` group, read from a few chunks of a rollout.
+    """The scalars of the `memory/*` group, computed from a few chunks of a rollout.
 
     Args:
         agent: not changed.
         data: chunks `[L, C, ...]`; the first `columns` of them are unrolled once, in pieces.
         config: for the loss whose gradient is followed.
-        columns: chunks to look at.
+        columns: chunks to unroll.
 
     Returns:
-        - `memory/state_norm`, and `memory/cell_norm` for an LSTM: the mean Euclidean norm of a
-          copy's hidden and cell state.
+        - `memory/state_norm`, and `memory/cell_norm` for an LSTM: the mean Euclidean norm of
+          an environment's hidden and cell state.
         - `memory/NAME_gate_low`, `_high`: the share of a gate's values below 0.05 and above 0.95.
         - `memory/gradient_norm`: the norm of the gradient of the last step's loss with respect to
-          the state one step before, mean over the copies whose episode is that long.
+          the state one step before, mean over the environments whose episode reaches that far
+          back.
         - `memory/gradient_norm_lag_K`: the same K steps before, as a share of it. It says how far
           back the loss reaches: 1 is undiminished, a plain RNN's falls exponentially in K.
     """
@@ -99,7 +100,7 @@ def _lags(length: int) -> list[int]:
 
 
 def _cuts(length: int) -> list[int]:
-    """Steps before which the state is looked at: lags before the end, and evenly spread."""
+    """Steps before which the state is kept: lags before the end, and evenly spread."""
     return sorted({length - lag for lag in _lags(length)} | set(range(0, length, -(-length // 16))))
 
 
@@ -131,7 +132,7 @@ def _gradient_norm_by_lag(
     scalars: dict[str, float] = {}
     at_one = torch.zeros(())
     for i, lag in enumerate(lags):
-        # Copies whose running episode reaches back to that state: no start since.
+        # Environments whose running episode reaches back to that state: no start since.
         reached = ~episode_start[length - lag :].any(dim=0)
         parts = [g for g in gradients[i * width : (i + 1) * width] if g is not None]
         if not parts or not reached.any():
@@ -140,6 +141,6 @@ def _gradient_norm_by_lag(
         if lag == 1:
             at_one = norms
             scalars["memory/gradient_norm"] = float(norms[reached].mean())
-        elif (base := float(at_one[reached].mean())) > 0:  # of the same copies
+        elif (base := float(at_one[reached].mean())) > 0:  # of the same environments
             scalars[f"memory/gradient_norm_lag_{lag:03d}"] = float(norms[reached].mean()) / base
     return scalars

@@ -37,14 +37,14 @@ Arrays = dict[str, NDArray[Any]]
 class Final(NamedTuple):
     """The last observations of the episodes that were cut by time, in mode SAME_STEP."""
 
-    copies: NDArray[np.intp]
-    """`[n]`."""
+    indices: NDArray[np.intp]
+    """`[n]`: the numbers of their environments."""
     observation: Arrays
     """`[n, ...]` by component."""
 
 
 class Step(NamedTuple):
-    """What all `B` copies show after a reset or a step."""
+    """What all `B` environments show after a reset or a step."""
 
     observation: Arrays
     """What the agent reads next, by component, `[B, ...]`."""
@@ -53,7 +53,7 @@ class Step(NamedTuple):
     valid: NDArray[np.bool_]
     """`[B]`: false where the next action is ignored, since in mode NEXT_STEP it only resets."""
     action_mask: NDArray[np.bool_] | None
-    """`[B, n]`: what the next action may be; None where no copy tells."""
+    """`[B, n]`: what the next action may be; None where no environment gives a mask."""
     reward: NDArray[np.float64]
     """`[B]`: of the step just taken; 0 where it only reset."""
     terminated: NDArray[np.bool_]
@@ -61,21 +61,21 @@ class Step(NamedTuple):
     truncated: NDArray[np.bool_]
     """`[B]`."""
     success: NDArray[np.float64]
-    """`[B]`: 1 or 0 as told at this step, NaN where nothing was told."""
+    """`[B]`: 1 or 0 as reported at this step, NaN where nothing was reported."""
     final: Final | None
     """Where mode SAME_STEP has already begun the next episode."""
 
 
 class Environments:
-    """The copies of an environment, as an agent sees them.
+    """The environments of a vector environment, as an agent sees them.
 
     Args:
         env: in autoreset mode SAME_STEP or NEXT_STEP.
         agent: reads its observations.
 
     Attributes:
-        count: of the copies, `B`.
-        steps: taken by each copy.
+        count: number of environments, `B`.
+        steps: taken by each environment.
 
     Raises:
         UserError: the autoreset mode is DISABLED or unknown.
@@ -98,11 +98,11 @@ class Environments:
         self._valid = np.ones(self.count, dtype=bool)
 
     def reset(self, seed: int | None, centre: bool = False) -> Step:
-        """Start new episodes in all copies.
+        """Start new episodes in all environments.
 
         Args:
-            seed: copy i takes `seed + i`.
-            centre: let the agent take from all observations what is far from zero in this one.
+            seed: environment i takes `seed + i`.
+            centre: let the agent subtract from all observations what is far from zero in this one.
 
         Raises:
             UserError: what the environment returned is not what its spaces declare.
@@ -128,18 +128,21 @@ class Environments:
         )
 
     def step(self, actions: NDArray[Any]) -> Step:
-        """Step all copies.
+        """Step all environments.
+
+        Args:
+            actions: `[B, ...]`, in the action space's type.
 
         Raises:
             UserError: what the environment returned is not what its spaces declare, or no finite
-                number; the message names the environment, the copy and the step.
+                number; the message names the environment, its number and the step.
         """
         result = self.env.step(actions)
         self.steps += 1
         if wrong := wrong_result("step", result):
             raise self._fault(wrong)
-        observation, reward, terminated, truncated, told = result
-        infos = self._mapping(told)
+        observation, reward, terminated, truncated, given = result
+        infos = self._mapping(given)
         inserted = ~self._valid
         terminated = self._flags("terminated", terminated) & ~inserted
         truncated = self._flags("truncated", truncated) & ~inserted
@@ -173,7 +176,7 @@ class Environments:
             raise self._fault(f"{what}{error}") from error
         if not (read or what) and (sizes := {len(x) for x in arrays.values()}) != {self.count}:
             raise self._fault(
-                f"an observation of {sizes.pop()} copies, where there are {self.count}"
+                f"an observation of {sizes.pop()} environments, where there are {self.count}"
             )
         return arrays
 
@@ -187,9 +190,9 @@ class Environments:
         rewards[inserted] = 0.0
         # NaN compares as false. Beyond float32 a reward would be infinite once stored.
         if not (finite := np.abs(rewards) <= FLOAT32_MAX).all():
-            copy = int(np.flatnonzero(~finite)[0])
+            i = int(np.flatnonzero(~finite)[0])
             raise self._fault(
-                f"reward {rewards[copy]} in copy {copy}; a reward must be a finite float32 number"
+                f"reward {rewards[i]} in environment {i}; a reward must be a finite float32 number"
             )
         return rewards
 
@@ -200,11 +203,13 @@ class Environments:
         values = self._column(name, given)
         flags: NDArray[np.bool_] = values == 1
         if not (flags | (values == 0)).all():
-            raise self._fault(f"{name} {values.tolist()}; expected true or false of each copy")
+            raise self._fault(
+                f"{name} {values.tolist()}; expected true or false of each environment"
+            )
         return flags
 
     def _column(self, name: str, given: Any) -> NDArray[np.float64]:
-        """One number of each copy, in an array of its own."""
+        """One number of each environment, in an array of its own."""
         array, count = as_array(given), self.count
         if array.dtype.kind in "biufO" and array.shape in ((count,), (count, 1)):
             try:
@@ -213,88 +218,90 @@ class Environments:
                 pass
         raise self._fault(
             f"{name} of shape {list(array.shape)} and type {array.dtype}; expected one number of "
-            f"each of {count} copies"
+            f"each of {count} environments"
         )
 
     def _masks(
         self, infos: Mapping[str, Any], valid: NDArray[np.bool_]
     ) -> NDArray[np.bool_] | None:
-        """The copies' action masks; all is allowed in a copy that does not tell."""
+        """The action masks `[B, n]`; all is allowed in an environment that gives none."""
         if "action_mask" not in infos:
             return None
         space, count = self.agent.action_space, self.count
-        told = np.asarray(infos.get("_action_mask", np.ones(count)), dtype=bool) & valid
+        masked = np.asarray(infos.get("_action_mask", np.ones(count)), dtype=bool) & valid
         given = infos["action_mask"]
         try:
             sizes = mask_sizes(space)
             masks = np.ones((count, sum(sizes or [0])), dtype=bool)
             array = given if isinstance(given, np.ndarray) else None
             if sizes and array is not None and array.shape == masks.shape:
-                masks[told] = as_mask(array[told])
+                masks[masked] = as_mask(array[masked])
             else:
-                for copy in np.flatnonzero(told).tolist():
-                    masks[copy] = flat_mask(space, given[copy])
+                for i in np.flatnonzero(masked).tolist():
+                    masks[i] = flat_mask(space, given[i])
         except (ActionMaskError, IndexError, KeyError, TypeError) as error:
             raise self._fault(f"infos['action_mask'] that cannot be used: {error}") from error
         if sizes and (nothing := allows_nothing(space, masks)).any():
-            copy = int(np.flatnonzero(nothing)[0])
+            i = int(np.flatnonzero(nothing)[0])
             raise self._fault(
-                f"an action mask in copy {copy} that forbids every action, or every one of a "
-                f"component: {masks[copy].astype(int).tolist()}; allow at least one"
+                f"an action mask in environment {i} that forbids every action, or every one of a "
+                f"component: {masks[i].astype(int).tolist()}; allow at least one"
             )
         return masks
 
     def _successes(
         self, infos: Mapping[str, Any], done: NDArray[np.bool_], inserted: NDArray[np.bool_]
     ) -> NDArray[np.float64]:
-        """What `is_success` tells of the step just taken, `[B]`."""
+        """What `is_success` says of the step just taken, `[B]`."""
         success = np.full(self.count, np.nan)
         rows = ~inserted
         if self.same_step and "final_info" in infos:
-            # The infos of a copy that has ended are already those of its next episode.
+            # Where an episode has ended, the infos are already those of the next one.
             rows = ~done
             self._take_successes(success, infos["final_info"], done)
         self._take_successes(success, infos, rows)
         return success
 
     def _take_successes(
-        self, success: NDArray[np.float64], told: Any, rows: NDArray[np.bool_]
+        self, success: NDArray[np.float64], infos: Any, rows: NDArray[np.bool_]
     ) -> None:
-        """Fill in what these infos tell of these copies."""
-        if isinstance(told, Mapping):
-            if "is_success" not in told:
+        """Fill in what these infos say of these environments."""
+        if isinstance(infos, Mapping):
+            if "is_success" not in infos:
                 return
-            values = told["is_success"]
-            rows = rows & np.asarray(told.get("_is_success", rows), dtype=bool)
-        else:  # the info of each copy, or None
-            values = [one.get("is_success") if one else None for one in told]
-        for copy in np.flatnonzero(rows).tolist():
-            array = as_array(value := values[copy])
+            values = infos["is_success"]
+            rows = rows & np.asarray(infos.get("_is_success", rows), dtype=bool)
+        else:  # the info of each environment, or None
+            values = [info.get("is_success") if info else None for info in infos]
+        for i in np.flatnonzero(rows).tolist():
+            array = as_array(value := values[i])
             if value is None:
                 continue
             if array.dtype.kind not in "biuf" or array.size != 1 or array.item() not in (0, 1):
-                raise self._fault(f"is_success {value!r} in copy {copy}; expected true or false")
-            success[copy] = array.item()
+                raise self._fault(
+                    f"is_success {value!r} in environment {i}; expected true or false"
+                )
+            success[i] = array.item()
 
     def _final(self, infos: Mapping[str, Any], by_time: NDArray[np.bool_]) -> Final:
-        """The last observations of these copies."""
+        """The last observations of these environments."""
         if "final_obs" not in infos:
             raise self._fault(
                 "a truncation without infos['final_obs']: in autoreset mode SAME_STEP the last "
                 "observation of an episode must be given there"
             )
-        copies, space = np.flatnonzero(by_time), self.agent.observation_space
+        indices, space = np.flatnonzero(by_time), self.agent.observation_space
         given = infos["final_obs"]
         if isinstance(space, gym.spaces.Dict) and isinstance(given, Mapping):  # batched
             arrays = self._read(given)
-            return Final(copies, {path: x[copies] for path, x in arrays.items()})
+            return Final(indices, {path: x[indices] for path, x in arrays.items()})
         try:
-            observations = [given[copy] for copy in copies]
+            observations = [given[i] for i in indices]
             stacked = stack_observations(space, observations)
         except (ObservationError, IndexError, KeyError, TypeError) as error:
             raise self._fault(f"infos['final_obs'] that cannot be read: {error}") from error
-        where = f"among the final observations of copies {copies.tolist()}: "
-        return Final(copies, self._read(stacked, what=where))
+        where = f"among the final observations of environments {indices.tolist()}: "
+        return Final(indices, self._read(stacked, what=where))
 
     def _fault(self, what: str) -> UserError:
         """The error that says what the environment gave, and where."""

@@ -27,12 +27,12 @@ class EpisodeStatistics:
     lengths: deque[int]
     successes: deque[bool]
     tells_success: bool = False
-    """Whether the environment has ever told of success, or of its absence."""
+    """Whether the environment has ever reported success, or its absence."""
     finished: int = 0
 
     @classmethod
     def of(cls, num_envs: int, window: int | None = 100) -> EpisodeStatistics:
-        """Empty statistics of `num_envs` copies; `window` episodes are kept, or all."""
+        """Empty statistics of `num_envs` environments; `window` episodes are kept, or all."""
         return cls(
             np.zeros(num_envs),
             np.zeros(num_envs, dtype=np.int64),
@@ -48,20 +48,20 @@ class EpisodeStatistics:
         counted: NDArray[np.bool_],
         wanted: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.bool_]:
-        """Take in one step of all copies.
+        """Take in one step of all environments.
 
         Args:
             step: what came of it.
             counted: bool `[B]`; false in rows that an autoreset inserted.
-            wanted: bool `[B]`, copies whose episode is to be kept if it ends here; None: all.
+            wanted: bool `[B]`, environments whose episode is to be kept if it ends here; None: all.
 
         Returns:
-            The copies of which an episode was kept, bool `[B]`.
+            The environments of which an episode was kept, bool `[B]`.
         """
         self.running_return += step.reward
         self.running_length += counted
-        told = ~np.isnan(step.success)
-        if told.any():
+        reported = ~np.isnan(step.success)
+        if reported.any():
             self.tells_success = True
             self.running_success |= step.success == 1
         done = step.terminated | step.truncated

@@ -170,8 +170,8 @@ def shuffled_chunks(config: ResolvedConfig, generator: torch.Generator) -> Tenso
     """The chunks of each minibatch for one epoch, `[num_minibatches, C / num_minibatches]`.
 
     Each minibatch takes its share from each block of neighbouring environments, at random within
-    the block. Blocks are the smallest that have such a share; whoever steps some whole blocks has
-    his part of every minibatch.
+    the block. Blocks are the smallest that have such a share; a process that steps some whole
+    blocks has its part of every minibatch.
     """
     minibatches, environments = config.num_minibatches, config.num_envs
     times = config.num_chunks // environments  # chunks of one environment

@@ -41,7 +41,7 @@ class Sequences(NamedTuple):
 
 
 class Rollout:
-    """Storage for `T` steps of `B` copies, allocated once and overwritten by each rollout.
+    """Storage for `T` steps of `B` environments, allocated once and overwritten by each rollout.
 
     What the agent reads before acting has `T + 1` rows: row `T` follows the last step, and is row
     0 of the next rollout. What follows from acting has `T` rows.
@@ -60,7 +60,7 @@ class Rollout:
             path: zeros(rows, *(space.shape or ()), dtype=storage_dtype(space))
             for path, space in agent.component_spaces.items()
         }
-        self.action_mask: Tensor | None = None  # from the first that is told
+        self.action_mask: Tensor | None = None  # from the first mask on
         self.episode_start = zeros(rows, dtype=torch.bool)
         self.valid = zeros(rows, dtype=torch.bool)
         self.values = zeros(rows)
@@ -75,7 +75,7 @@ class Rollout:
         self.chunk_states: list[MemoryState] = []
 
     def use_masks(self, size: int) -> Tensor:
-        """The action masks `[T + 1, B, size]`; before the first was told all is allowed."""
+        """The action masks `[T + 1, B, size]`; before the first mask everything is allowed."""
         if self.action_mask is None:
             self.action_mask = self.valid.new_ones(*self.valid.shape, size)
         return self.action_mask

@@ -25,7 +25,7 @@ class Stream(IntEnum):
     """Of an iteration."""
     EVALUATION = 4
     PROCESS = 5
-    """Python's and NumPy's global generators; with the iteration that a run goes on from."""
+    """Python's and NumPy's global generators; with the iteration that a run resumes from."""
 
 
 def _sequence(seed: int, stream: Stream, iteration: int) -> np.random.SeedSequence:
@@ -33,10 +33,10 @@ def _sequence(seed: int, stream: Stream, iteration: int) -> np.random.SeedSequen
 
 
 def number(seed: int, stream: Stream, iteration: int = 0) -> int:
-    """A seed for others: 0..2^31 - 1, so that any generator takes it, and some copies' beside it.
+    """A seed for others: 0..2^31 - 1, so that any generator takes it, and the numbers after it.
 
-    A vector environment gives copy i this number plus i. The numbers of two streams lie 64 or less
-    apart once in 17 million.
+    A vector environment gives environment i this number plus i. The numbers of two streams lie
+    64 or less apart once in 17 million.
     """
     return int(_sequence(seed, stream, iteration).generate_state(1)[0] >> 1)
 

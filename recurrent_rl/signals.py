@@ -142,7 +142,7 @@ def let_through() -> None:
 def when_parent_ends(act: Callable[[], object]) -> None:
     """Call `act`, in a thread of its own, when the process that started this one is gone.
 
-    It is told by the system, so that `kill -9` of the parent is no exception.
+    The operating system reports the end, so that `kill -9` of the parent is no exception.
     """
     parent = parent_process()
     if parent is None:

@@ -28,11 +28,11 @@ class Trainer:
     """Environment, agent and optimiser, and one iteration of PPO over them.
 
     Args:
-        config: the settings; with the same settings two trainers do exactly the same. What is left
-            to the default is filled in.
+        config: the settings; with the same settings two trainers do exactly the same. Sizes left at
+            their default are filled in.
 
     Raises:
-        UserError: the environment or the device cannot be had.
+        UserError: the environment cannot be made, or the device cannot be used.
         UnsupportedSpaceError: no encoder or head fits the environment's spaces.
     """
 
@@ -63,7 +63,7 @@ class Trainer:
             self.env.close()
             raise
         self.timesteps = 0
-        """Environment steps taken so far, all copies counted."""
+        """Environment steps taken so far, of all environments together."""
 
     @property
     def done(self) -> bool:

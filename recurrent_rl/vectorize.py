@@ -18,8 +18,8 @@ from recurrent_rl.agents.spaces import (
     ActionMaskError,
     ObservationError,
     as_array,
+    component_arrays,
     flat_mask,
-    leaf_arrays,
     stack_observations,
 )
 from recurrent_rl.config import EnvConfig
@@ -28,15 +28,15 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.workers import make_in_processes
 
 
-class CheckedCopy(gym.Wrapper[Any, Any, Any, Any]):
-    """One copy whose results are checked and typed before all copies' are put together.
+class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
+    """One environment whose results are checked and typed before those of all are put together.
 
-    Without it a wrong shape surfaces where nobody can tell whose it was, and a wrong type not at
+    Without it a wrong shape would be found where nobody knows whose it is, and a wrong type not at
     all. An episode's last observation is copied: some environments write the next one over it.
 
     Args:
-        env: one copy.
-        number: of the copy, for messages.
+        env: one environment.
+        number: of the environment, for messages.
     """
 
     def __init__(self, env: gym.Env[Any, Any], number: int) -> None:
@@ -91,8 +91,7 @@ class CheckedCopy(gym.Wrapper[Any, Any, Any, Any]):
     def _read(self, info: Any) -> dict[str, Any]:
         """What is read of an info: the mask as an array, the success as a number.
 
-        The rest is left out. It need not have one shape and type in all copies, as putting it
-        together would ask.
+        The rest is left out, so that its shapes and types may differ between environments.
         """
         if not isinstance(info, Mapping):
             raise self._fault(f"the info is {shape_of(info)}; expected a dictionary")
@@ -116,7 +115,7 @@ class CheckedCopy(gym.Wrapper[Any, Any, Any, Any]):
         ):
             return observation  # the common case, as quick as can be
         try:
-            leaf_arrays(space, stack_observations(space, [observation]))
+            component_arrays(space, stack_observations(space, [observation]))
         except (ObservationError, KeyError, IndexError, TypeError) as error:
             raise self._fault(f"its observation space {space} does not allow this: {error}") from (
                 error
@@ -127,8 +126,8 @@ class CheckedCopy(gym.Wrapper[Any, Any, Any, Any]):
         """The error that says what came, and where."""
         name = self.env.spec.id if self.env.spec else "the environment"
         return UserError(
-            f"Copy {self.number} of {name} at its step {self.steps}: {what.rstrip('.')}. Mend the "
-            "environment."
+            f"Environment {self.number} of {name} at its step {self.steps}: {what.rstrip('.')}. "
+            "Mend the environment."
         )
 
 
@@ -142,18 +141,18 @@ def make_vector_env(
     *,
     hide_by_wrapper: bool = False,
 ) -> VectorEnv:
-    """Make `num_envs` copies of an environment.
+    """Make a vector environment of `num_envs` environments.
 
     The environment's own vector entry point is taken where it has one, else SyncVectorEnv.
-    Options that hide information wrap each copy, so they too go through SyncVectorEnv or,
-    where `vectorization` says so, AsyncVectorEnv.
+    Options that hide information wrap each environment, and so need SyncVectorEnv or, where
+    `vectorization` says so, AsyncVectorEnv.
 
     Args:
         env_id: a Gymnasium id, or `module:EnvId` to import `module` first.
-        num_envs: copies.
+        num_envs: number of environments.
         config: arguments, vectorisation and what to hide.
         hide_by_wrapper: leave out the entries of `hide_indices`, for a policy in a file of format
-            1. Others are told of them, and take raw observations.
+            1. Other policies hide these entries themselves, and take raw observations.
 
     Raises:
         UserError: the environment is unknown, or cannot be made with these settings.
@@ -168,7 +167,7 @@ def make_vector_env(
     try:
         if config.vectorization == "auto" and batched:
             return gym.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
-        makers = [partial(_make_copy, spec, kwargs, hiding, i) for i in range(num_envs)]
+        makers = [partial(_make_environment, spec, kwargs, hiding, i) for i in range(num_envs)]
         env: VectorEnv
         if config.vectorization == "async":
             env = make_in_processes(spec.id, makers)
@@ -185,30 +184,30 @@ def make_vector_env(
         ) from error
 
 
-def _make_copy(
+def _make_environment(
     spec: gym.envs.registration.EnvSpec,
     kwargs: dict[str, Any],
     wrappers: list[Wrapper],
     number: int,
 ) -> gym.Env[Any, Any]:
-    """One copy, checked, with what hides information around it.
+    """One environment, checked, with the wrappers that hide information around it.
 
     Gymnasium's `make` keeps an argument called max_episode_steps for its own time limit, and so
-    `make_vec` loses one that an environment is registered with: the copies would play another task
-    than the batched form. Where there is a batched form, all arguments are the environment's.
+    `make_vec` loses one that an environment is registered with: single environments would play
+    another task than the batched form. Where there is one, all arguments are the environment's.
     """
     if spec.vector_entry_point is not None and spec.max_episode_steps is None:
         spec = copy.deepcopy(spec)
         spec.kwargs |= kwargs
         kwargs = {}
-    env: gym.Env[Any, Any] = CheckedCopy(gym.make(spec, disable_env_checker=True, **kwargs), number)
+    env: gym.Env[Any, Any] = CheckedEnv(gym.make(spec, disable_env_checker=True, **kwargs), number)
     for wrapper in wrappers:
         env = wrapper(env)
     return env
 
 
 def longest_episode(env_id: str, config: EnvConfig) -> int | None:
-    """The most steps that an episode can last, where the environment tells.
+    """The most steps that an episode can last, where the environment says so.
 
     Raises:
         UserError: the environment is unknown, or cannot be made with these settings.
@@ -308,11 +307,11 @@ def known_returns(env: VectorEnv) -> tuple[float | None, float | None]:
 def stated_returns(env_id: str, config: EnvConfig) -> tuple[float | None, float | None]:
     """`known_returns` of an environment that is made for the question alone.
 
-    Nothing is imported for it: what `module:EnvId` names tells only where it is registered by now.
+    Nothing is imported for it: `module:EnvId` has known returns only once it is registered.
     """
     name = env_id.rpartition(":")[2]
     if name not in gym.registry or gym.registry[name].vector_entry_point is None:
-        return None, None  # copies stepped in turn state nothing
+        return None, None  # environments stepped one by one state nothing
     env = make_vector_env(name, 1, config)
     try:
         return known_returns(env)

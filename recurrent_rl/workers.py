@@ -32,11 +32,11 @@ CLOSE_SECONDS = 10.0
 
 
 def make_in_processes(env_id: str, makers: Sequence[Callable[[], gym.Env[Any, Any]]]) -> Workers:
-    """Make copies of an environment, each in a process of its own, in autoreset mode SAME_STEP.
+    """Make environments of one id, each in a process of its own, in autoreset mode SAME_STEP.
 
     Args:
-        env_id: of the environment, for messages.
-        makers: one for each copy.
+        env_id: of the environments, for messages.
+        makers: one for each environment.
 
     Raises:
         UserError: a process ended meanwhile.
@@ -48,8 +48,8 @@ def make_in_processes(env_id: str, makers: Sequence[Callable[[], gym.Env[Any, An
         _kill(set(multiprocessing.active_children()) - others)
         if isinstance(error, (EOFError, ConnectionError)):
             raise UserError(
-                f"A process that made a copy of environment {env_id} ended before it had made "
-                "it; what it printed says why."
+                f"A process that was to make environment {env_id} ended before it had made it; "
+                "what it printed says why."
             ) from error
         raise
     return Workers(env)
@@ -74,7 +74,7 @@ class Workers(VectorWrapper[Any, Any, Any, Any, Any]):
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Reset all copies.
+        """Reset all environments.
 
         Raises:
             UserError: a process has ended by itself.
@@ -83,7 +83,7 @@ class Workers(VectorWrapper[Any, Any, Any, Any, Any]):
             return self.env.reset(seed=seed, options=options)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Step all copies.
+        """Step all environments.
 
         Raises:
             UserError: a process has ended by itself.
@@ -96,25 +96,25 @@ class Workers(VectorWrapper[Any, Any, Any, Any, Any]):
         try:
             yield
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
-            # A worker whose environment raised an error has told it, and its pipe is gone.
+            # A worker whose environment raised an error has sent it, and its pipe is gone.
             silent = {
-                process.sentinel: (copy, process)
-                for copy, process in enumerate(self.env.processes)
-                if self.env.parent_pipes[copy] is not None
+                process.sentinel: (i, process)
+                for i, process in enumerate(self.env.processes)
+                if self.env.parent_pipes[i] is not None
             }
             ended = [silent[x] for x in connection.wait(list(silent), timeout=1.0)]  # type: ignore[index]
             if not ended:
                 raise
-            copy, process = min(ended, key=lambda one: one[0])
+            i, process = min(ended, key=lambda one: one[0])
             process.join()
             raise UserError(
-                f"The process of copy {copy} of the environment ended by itself, with exit status "
+                f"The process of environment {i} ended by itself, with exit status "
                 f"{process.exitcode}: it crashed, called exit, or was killed, for want of memory "
-                "perhaps. Mend the environment, or take fewer copies."
+                "perhaps. Mend the environment, or lower num_envs."
             ) from error
 
     def close(self, **kwargs: Any) -> None:
-        """Close all copies, and kill the process of one that does not close in time."""
+        """Close all environments, and kill the process of one that does not close in time."""
         env = self.env
         if env.closed:
             return

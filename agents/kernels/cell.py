@@ -1,4 +1,4 @@
-"""What a kernel is told of a cell: its name, its weights, and its equations as pure functions."""
+"""What a kernel knows of a cell: its name, its weights, and its equations as pure functions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class RotorWeights(NamedTuple):
     """The weights of a layer of the rotor, hidden / 2 complex units."""
 
     input: Tensor
-    """`[2 * hidden, F]`: of B x, then of the gates k and the turns s."""
+    """`[2 * hidden, F]`: of B x, then of the gates k and the factors s of the angles."""
     bias: Tensor
     """`[2 * hidden]`."""
     output: Tensor

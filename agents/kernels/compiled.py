@@ -197,7 +197,7 @@ def _workspace(size: int, dtype: torch.dtype) -> Tensor:
 def _layout(
     cell: int, given: _Inputs, *others: Tensor | None
 ) -> tuple[Sequence, ctypes.Array[ctypes.c_long]]:
-    """What the kernel is told, and the sizes that it answers: `recurrent_sizes` says which.
+    """The kernel's arguments, and the sizes that it answers: `recurrent_sizes` says which.
 
     `others` are its fields from `y` on, as far as they are known.
     """

@@ -57,7 +57,7 @@ def step(
     state: LayerState,
     episode_start: Tensor | None,
 ) -> tuple[Tensor, LayerState]:
-    """One step, `x` `[B, F]`, where no gradient is asked for."""
+    """One step, `x` `[B, F]`, where no gradient is needed."""
     projected = _projected(weights, x, state)
     start = None if episode_start is None else episode_start.unsqueeze(0)
     given = _inputs(projected.unsqueeze(0), weights.theta, start, state[0])

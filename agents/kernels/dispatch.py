@@ -75,7 +75,7 @@ def serving(cell: Cell, x: Tensor) -> list[str]:
 
 
 def choose_kernel(cell: Cell, x: Tensor) -> str:
-    """The best kernel that serves, or the one that the environment's variable asks for.
+    """The best kernel that serves, or the one that `RECURRENT_RL_KERNEL` names.
 
     Args:
         cell: to be computed.

@@ -1,7 +1,7 @@
 """Reset-step insertion: torch's own LSTM and GRU kernels over sequences with resets.
 
-Before each reset one dummy step is put into that copy's column, and an input feature that is 1
-there drives the gates so hard that the step leaves nothing of the state. So one dense call serves
+Before each reset one dummy step is put into that environment's column, and an input feature that is
+1 there drives the gates so hard that the step leaves nothing of the state. So one dense call serves
 the whole sequence, whatever the resets; the dummy steps are dropped from its output. Columns with
 fewer resets than others are filled up at the end with steps that hold the state.
 
@@ -132,10 +132,10 @@ def _inserted(
     # Step t of a column goes behind the dummy steps up to and including its own.
     dummies = resets.cumsum(0)
     steps, batch, features = x.shape
-    copies = torch.arange(batch, device=x.device)
+    columns = torch.arange(batch, device=x.device)
     times = torch.arange(steps, device=x.device).unsqueeze(1) + dummies
-    index = (times * batch + copies).flatten()
-    reset_index = ((times - 1) * batch + copies)[resets]
+    index = (times * batch + columns).flatten()
+    reset_index = ((times - 1) * batch + columns)[resets]
 
     rows = (steps + longest) * batch
     wide = x.new_zeros(rows, features + 2)  # and the features "reset" and "hold"
@@ -145,8 +145,8 @@ def _inserted(
     wide = wide.index_copy(
         0, index, torch.cat([x.flatten(0, 1), x.new_zeros(steps * batch, 2)], dim=1)
     )
-    columns = _columns(weights, lstm=len(fields) == 2)
-    extended = weights._replace(input=torch.cat([weights.input, columns], dim=1))
+    added = _columns(weights, lstm=len(fields) == 2)
+    extended = weights._replace(input=torch.cat([weights.input, added], dim=1))
     y, after = _dense(wide.view(-1, batch, features + 2), fields, extended)
     y = _Take.apply(y.flatten(0, 1), index).view(steps, batch, -1)  # type: ignore[no-untyped-call]
     # A held LSTM shows no output, and a held GRU is the last output still.
@@ -168,7 +168,7 @@ def _columns(weights: GatedWeights, lstm: bool) -> Tensor:
 def _dense(x: Tensor, fields: LayerState, weights: GatedWeights) -> tuple[Tensor, LayerState]:
     """Torch's kernel for one layer without resets."""
     state = tuple(f.unsqueeze(0) for f in fields)
-    needs_gradient = torch.is_grad_enabled()  # cuDNN keeps what the way back needs only if told
+    needs_gradient = torch.is_grad_enabled()  # only then cuDNN keeps what the way back needs
     layer = weights.of_torch()
     if len(state) == 2:
         y, h, c = torch.lstm(x, state, layer, True, 1, 0.0, needs_gradient, False, False)

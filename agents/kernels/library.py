@@ -67,14 +67,14 @@ FUNCTIONS: dict[str, tuple[list[Any], Any]] = {
 
 
 def layout() -> str:
-    """Size of each structure, place and size of each field, as `recurrent_layout` tells them."""
-    told = ""
+    """Size of each structure, place and size of each field, as `recurrent_layout` gives them."""
+    found = ""
     for structure in (Sequence, Rotor):
-        told += f"{structure.__name__} {ctypes.sizeof(structure)}\n"
+        found += f"{structure.__name__} {ctypes.sizeof(structure)}\n"
         for name, *_ in structure._fields_:
             field = getattr(structure, name)
-            told += f"{name} {field.offset} {field.size}\n"
-    return told
+            found += f"{name} {field.offset} {field.size}\n"
+    return found
 
 
 @cache
@@ -88,7 +88,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def _load(path: Path) -> ctypes.CDLL | None:
-    """The library in this file, with its functions' types told to ctypes."""
+    """The library in this file, with its functions' types declared to ctypes."""
     found = ctypes.CDLL(str(path))
     fits = all(hasattr(found, name) for name in FUNCTIONS)
     if fits:

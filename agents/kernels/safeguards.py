@@ -17,7 +17,7 @@ class MemoryInputError(UserError):
 
 
 class SecondDerivativeError(UserError):
-    """A derivative was asked for in a way that it can itself be differentiated."""
+    """A kernel with first derivatives only was asked for a second one."""
 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ themselves put to zero.
 
 The recurrence is associative, (a, b) then (a', b') being (a a', a' b + b'), so that a device with
 many cores can double its reach with each pass (Hillis & Steele 1986); a CPU goes through the steps
-in order, all copies and units at a time, which is less work.
+in order, all environments and units at a time, which is less work.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ class Memory(nn.Module):
         A unit that holds for u steps also takes in only 1 / u of what it is shown, and so nearly
         nothing of an episode's first observation, to which many tasks refer back. Exponential
         smoothing has the same fault and the same cure: begin at the first value instead of at zero.
-        Where an input tells of episode starts, the gates of the slowest quarter of the slow units
+        Where an input says where episodes start, the gates of the slowest quarter of the slow units
         open there, and these begin with the first observation.
 
         Args:

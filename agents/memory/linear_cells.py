@@ -224,9 +224,10 @@ class LRU(ComplexMemory):
     def initialise_time_scales(self, horizon: int, start_feature: int | None = None) -> None:
         """Units forget within 2..horizon steps: |lambda| = u / (1 + u), u as in chrono.
 
-        A quarter of them hardly turn, and so hold; the angles of the others are spread evenly over
-        half a circle. These resolve a delay as a Fourier transform does: with angles at random, or
-        small ones only, what was seen 32 steps ago is not to be told from what was seen at 31.
+        A quarter of the units have angles near zero, and so hold; the angles of the others are
+        spread evenly over half a circle. These resolve a delay as a Fourier transform does: with
+        random angles, or small ones only, what was seen 32 steps ago looks like what was seen 31
+        steps ago.
         """
         if horizon < 3:
             return
@@ -244,9 +245,9 @@ class LRU(ComplexMemory):
 def rotor(weights: RotorWeights, x: Tensor) -> tuple[Tensor, Tensor]:
     """K exp(i theta s) and sqrt(1 - k^2) (B x + b), complex."""
     of_x, control = blocks(weights, x, 2)
-    forget, turn = control.chunk(2, -1)
+    forget, rotate = control.chunk(2, -1)
     keep = torch.sigmoid(forget)
-    angle = weights.theta * torch.tanh(turn)
+    angle = weights.theta * torch.tanh(rotate)
     # Not torch.polar, whose gradient goes through absolute values and signs.
     a = torch.complex(keep * torch.cos(angle), keep * torch.sin(angle))
     # sqrt(1 - k^2) by its logarithm: the root's own slope is infinite where k rounds to one.
@@ -260,15 +261,16 @@ def rotor_gates(weights: RotorWeights, x: Tensor) -> tuple[Tensor, ...]:
 
 
 class Rotor(ComplexMemory):
-    """Complex units that the input can slow, stop or turn back: hidden / 2 of them.
+    """A complex-valued linear recurrence whose rotation depends on the input: hidden / 2 units.
 
         k = sigmoid(W x_t + c),  s = tanh(V x_t + d)
         h_t = k exp(i theta s) h_tm1 + sqrt(1 - k^2) (B x_t + b)
         y_t = gelu(C h_t + D x_t)
 
-    k is the gate of the RG-LRU (De et al. 2024, 2.4) with its norm-preserving factor; that the
-    angle depends on the input too is as in the state space model Mamba-3 (Lahoti et al. 2026).
-    Angles that add up count; turned back, they give a sequence in reverse.
+    The input can slow, stop or reverse the rotation, by s. k is the gate of the RG-LRU (De et al.
+    2024, 2.4) with its norm-preserving factor; that the angle depends on the input too is as in the
+    state space model Mamba-3 (Lahoti et al. 2026). Angles that add up count; with the opposite
+    sign they give a sequence in reverse.
 
     W starts small: units that fade by what they see before they have learnt to blur what they hold.
     """
@@ -283,8 +285,8 @@ class Rotor(ComplexMemory):
             theta = nn.Parameter(spread_angles(hidden_size // 2))
             self.register_parameter(f"theta_l{layer}", theta)
             self._control(layer, 0).weight.mul_(0.1)
-            # Half of the units turn steadily whatever they see (tanh(2) = 0.96, where s has little
-            # slope left), and tell when; the others turn this way or that as they see, and count.
+            # Half of the units rotate steadily whatever they see, and so keep the time: tanh(2) is
+            # 0.96, where s has little slope left. The others rotate as they see, and so count.
             steady, other = self._control(layer, 1).bias.tensor_split(2)
             steady.fill_(2.0)
             other.uniform_(-1, 1)

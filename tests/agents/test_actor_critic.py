@@ -158,7 +158,7 @@ def test_a_key_of_the_environments_is_seen_also_where_an_episode_starts() -> Non
     assert not torch.equal(one, other)
 
 
-def test_a_leaf_without_entries_beside_others_has_no_part_in_what_is_computed() -> None:
+def test_a_component_without_entries_beside_others_has_no_part_in_what_is_computed() -> None:
     full: dict[str, gym.Space[Any]] = {"d": spaces.Box(-1, 1, (2,))}
     empty: dict[str, gym.Space[Any]] = {
         "a": spaces.Dict({}),

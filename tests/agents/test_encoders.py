@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 
 from recurrent_rl.agents.encoders import ACTIVATIONS, Encoder
-from recurrent_rl.agents.spaces import component_spaces, leaf_arrays, stack_observations
+from recurrent_rl.agents.spaces import component_arrays, component_spaces, stack_observations
 
 SPACES: list[gym.Space[Any]] = [
     spaces.Box(-1, 1, (3,)),
@@ -27,10 +27,10 @@ SPACES: list[gym.Space[Any]] = [
 ]
 
 
-def leaves_of(space: gym.Space[Any], count: int) -> dict[str, torch.Tensor]:
+def components_of(space: gym.Space[Any], count: int) -> dict[str, torch.Tensor]:
     space.seed(0)
     stacked = stack_observations(space, [space.sample() for _ in range(count)])
-    return {path: torch.as_tensor(x) for path, x in leaf_arrays(space, stacked).items()}
+    return {path: torch.as_tensor(x) for path, x in component_arrays(space, stacked).items()}
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
@@ -38,7 +38,7 @@ def leaves_of(space: gym.Space[Any], count: int) -> dict[str, torch.Tensor]:
 def test_a_sequence_is_encoded_as_its_steps_are(space: gym.Space[Any], activation: str) -> None:
     torch.manual_seed(0)
     encoder = Encoder(component_spaces(space), 16, 1, activation)
-    components = leaves_of(space, 6)
+    components = components_of(space, 6)
     flat = encoder(components)
     assert flat.shape == (6, encoder.output_size) == (6, 16)
     sequence = encoder({path: x.unflatten(0, (3, 2)) for path, x in components.items()})
@@ -46,10 +46,10 @@ def test_a_sequence_is_encoded_as_its_steps_are(space: gym.Space[Any], activatio
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
-def test_every_leaf_has_a_part_in_the_features(space: gym.Space[Any]) -> None:
+def test_every_component_has_a_part_in_the_features(space: gym.Space[Any]) -> None:
     torch.manual_seed(0)
     encoder = Encoder(component_spaces(space), 8, 1, "tanh")
-    components = leaves_of(space, 12)
+    components = components_of(space, 12)
     before = encoder(components)
     for path, x in components.items():
         moved = encoder({**components, path: x.roll(1, 0)})
@@ -73,7 +73,7 @@ def test_numbers_of_any_type_are_encoded_as_float32(dtype: torch.dtype) -> None:
     assert torch.equal(encoder({"": x.to(dtype)}), encoder({"": x}))
 
 
-def test_silenced_leaves_are_zero_where_an_episode_starts() -> None:
+def test_silenced_components_are_zero_where_an_episode_starts() -> None:
     torch.manual_seed(0)
     space = spaces.Dict({"a": spaces.Box(-1, 1, (2,)), "previous": spaces.Discrete(4)})
     encoder = Encoder(component_spaces(space), 8, 1, "tanh", frozenset({"previous"}))
@@ -86,7 +86,7 @@ def test_silenced_leaves_are_zero_where_an_episode_starts() -> None:
     assert one[:, -1].tolist() == [1, 0]  # the last feature says where
 
 
-def test_without_layers_the_features_go_on_as_they_are() -> None:
+def test_without_layers_the_features_are_passed_on_as_they_are() -> None:
     encoder = Encoder(component_spaces(spaces.Box(-1, 1, (3,))), 8, 0, "tanh")
     x = torch.tensor([[0.5, -1.0, 0.0]])
     assert encoder({"": x}).tolist() == [[0.5, -1.0, 0.0, 0.0]]

@@ -278,7 +278,7 @@ def test_a_reading_that_is_no_number_is_refused_and_leaves_the_stream_as_it_was(
         assert clean.act(reading, reward=0.1 * t) == dropped.act(reading, reward=0.1 * t)
     _, state = policy.predict(readings[:2])
     kept = [x.clone() for x in state.memory]
-    with pytest.raises(ObservationError, match="of copy 1 holds NaN or infinity"):
+    with pytest.raises(ObservationError, match="of environment 1 holds NaN or infinity"):
         policy.predict(np.array([[0, 0, 0], [0, bad, 0]]), state, reward=0.0)
     assert all(torch.equal(a, b) for a, b in zip(kept, state.memory, strict=True))
 
@@ -476,7 +476,7 @@ def test_forged_tensors_are_refused(tensors: Any, message: str, tmp_path: Path) 
         load_policy(forge(tmp_path / "p.safetensors", tensors))
 
 
-def test_what_is_batched_is_told_by_the_first_leaf_behind_what_is_empty() -> None:
+def test_what_is_batched_is_known_from_the_first_component_behind_what_is_empty() -> None:
     space = spaces.Dict({"a": spaces.Dict({}), "b": spaces.Tuple((spaces.Tuple(()), BOX))})
     policy = make(space, previous_reward=True)
     one = space.sample()

@@ -119,9 +119,9 @@ def test_what_is_near_zero_is_not_centred() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e39])
-def test_numbers_that_are_not_finite_are_refused_by_leaf_and_copy(value: float) -> None:
+def test_numbers_that_are_not_finite_are_refused_by_component_and_environment(value: float) -> None:
     reader = Reader(spaces.Dict({"v": box(-INF, INF, (2,), np.float64)}))
-    with pytest.raises(ObservationError, match="under 'v' of copy 1 holds NaN or infinity"):
+    with pytest.raises(ObservationError, match="under 'v' of environment 1 holds NaN or infinity"):
         reader.read({"v": np.array([[0.0, 0.0], [0.0, value]])})
 
 

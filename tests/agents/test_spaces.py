@@ -19,9 +19,9 @@ from recurrent_rl.agents.spaces import (
     ObservationError,
     UnsupportedSpaceError,
     check_action_space,
+    component_arrays,
     component_spaces,
     first_nonfinite,
-    leaf_arrays,
     space_from_json,
     space_to_json,
     stack_observations,
@@ -58,19 +58,19 @@ def test_leaves_are_named_by_their_path_in_the_spaces_order() -> None:
 def test_batched_and_stacked_observations_give_the_same_leaves(space: gym.Space[Any]) -> None:
     space.seed(0)
     singles = [space.sample() for _ in range(5)]
-    stacked = leaf_arrays(space, stack_observations(space, singles))
+    stacked = component_arrays(space, stack_observations(space, singles))
     assert list(stacked) == list(component_spaces(space))
     for path, component in component_spaces(space).items():
         assert stacked[path].shape == (5, *(component.shape or ()))
     batched = batch_space(space, 5)
     batched.seed(1)
-    leaf_arrays(space, batched.sample())
+    component_arrays(space, batched.sample())
 
 
 def test_discrete_leaves_count_from_zero() -> None:
-    assert leaf_arrays(spaces.Discrete(4, start=-2), np.array([-2, 1]))[""].tolist() == [0, 3]
+    assert component_arrays(spaces.Discrete(4, start=-2), np.array([-2, 1]))[""].tolist() == [0, 3]
     space = spaces.MultiDiscrete([2, 3], start=[1, -1])
-    assert leaf_arrays(space, np.array([[2, -1]]))[""].tolist() == [[1, 0]]
+    assert component_arrays(space, np.array([[2, -1]]))[""].tolist() == [[1, 0]]
 
 
 @pytest.mark.parametrize(
@@ -79,14 +79,14 @@ def test_discrete_leaves_count_from_zero() -> None:
         (spaces.Box(-1, 1, (3,)), np.zeros((2, 4)), r"has shape \[2, 4\]; expected a batch \[B, 3"),
         (spaces.Box(-1, 1, (3,)), np.zeros(3), r"has shape \[3\]"),
         (spaces.Box(-1, 1, (1,)), np.array([["x"]]), "is of type <U1"),
-        (spaces.Discrete(3), np.array([0, 3, 1]), "of copy 1 is 3, which is not in Discrete"),
-        (spaces.MultiDiscrete([2, 3]), np.array([[0, 0], [0, -1]]), "of copy 1 is"),
+        (spaces.Discrete(3), np.array([0, 3, 1]), "environment 1 is 3, which is not in"),
+        (spaces.MultiDiscrete([2, 3]), np.array([[0, 0], [0, -1]]), "of environment 1 is"),
         (spaces.Discrete(3), np.array([1.7]), "is of type float64; expected integers of Discrete"),
         (spaces.Discrete(3), np.array([np.nan]), "is of type float64; expected integers"),
-        (spaces.MultiBinary(2), np.array([[1, 0], [1, 2]]), r"of copy 1 is 2 at \[1\]"),
-        (spaces.MultiBinary(2), np.array([[1, np.nan]]), r"of copy 0 is nan at \[1\]"),
-        (spaces.Box(0, 255, (2,), np.uint8), np.array([[1, 256]]), r"of copy 0 is 256 at \[1\]"),
-        (spaces.Box(0, 255, (2,), np.uint8), np.array([[-1, 0]]), r"of copy 0 is -1 at \[0\]"),
+        (spaces.MultiBinary(2), np.array([[1, 0], [1, 2]]), r"of environment 1 is 2 at \[1\]"),
+        (spaces.MultiBinary(2), np.array([[1, np.nan]]), r"of environment 0 is nan at \[1\]"),
+        (spaces.Box(0, 255, (2,), np.uint8), np.array([[1, 256]]), r"0 is 256 at \[1\]"),
+        (spaces.Box(0, 255, (2,), np.uint8), np.array([[-1, 0]]), r"0 is -1 at \[0\]"),
         (spaces.Box(0, 255, (2,), np.uint8), np.zeros((1, 2)), "expected integers of Box"),
         (spaces.Box(-1, 1, (2,)), [[0, 1], [0]], r"is ragged; expected a batch \[B, 2\]"),
         (spaces.Box(-1, 1, (2,)), np.array([[1, None]]), "is of type object; expected numbers"),
@@ -109,7 +109,7 @@ def test_an_observation_outside_its_space_is_refused(
     space: gym.Space[Any], observation: Any, message: str
 ) -> None:
     with pytest.raises(ObservationError, match=message):
-        leaf_arrays(space, observation)
+        component_arrays(space, observation)
 
 
 @pytest.mark.parametrize(
@@ -128,16 +128,16 @@ def test_observations_that_cannot_be_stacked_are_refused_by_path(
 
 
 def test_values_of_another_type_but_within_the_space_are_taken() -> None:
-    assert leaf_arrays(spaces.Discrete(4), [3, 0])[""].tolist() == [3, 0]
-    assert leaf_arrays(spaces.Discrete(4), np.array([3], np.uint8))[""].dtype == np.int64
+    assert component_arrays(spaces.Discrete(4), [3, 0])[""].tolist() == [3, 0]
+    assert component_arrays(spaces.Discrete(4), np.array([3], np.uint8))[""].dtype == np.int64
     byte = spaces.Box(0, 255, (1,), np.uint8)
-    assert leaf_arrays(byte, np.array([[255]]))[""].tolist() == [[255]]
-    assert leaf_arrays(spaces.MultiBinary(2), np.array([[0.0, 1.0]]))[""].tolist() == [[0, 1]]
+    assert component_arrays(byte, np.array([[255]]))[""].tolist() == [[255]]
+    assert component_arrays(spaces.MultiBinary(2), np.array([[0.0, 1.0]]))[""].tolist() == [[0, 1]]
 
 
-def test_a_box_leaf_is_not_copied() -> None:
+def test_a_box_component_is_not_copied() -> None:
     observation = np.zeros((2, 3), np.float32)
-    assert leaf_arrays(spaces.Box(-1, 1, (3,)), observation)[""] is observation
+    assert component_arrays(spaces.Box(-1, 1, (3,)), observation)[""] is observation
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_box_leaf_is_not_copied() -> None:
         (spaces.Tuple(()), "nothing to see"),
         (spaces.Tuple((spaces.Dict({}), spaces.Box(-1, 1, (0, 3)))), "nothing to see"),
         (spaces.Box(-1, 1, (0,)), "nothing to see"),
-        (spaces.Dict({"a": spaces.MultiDiscrete([])}), "under 'a' has no components"),
+        (spaces.Dict({"a": spaces.MultiDiscrete([])}), "under 'a' has no entries"),
         (spaces.Box(-1, 1, (2,), np.longdouble), "is of type .*, which PyTorch does not have"),
         (spaces.Discrete(2**40), "has 1,099,511,627,776 values; there is no memory"),
         (spaces.MultiDiscrete([2**62] * 4 + [5]), "has 18,446,744,073,709,551,621 values"),
@@ -164,7 +164,7 @@ def test_an_unsupported_observation_space_is_refused_by_name(
         component_spaces(space)
 
 
-def test_the_first_nan_or_infinity_is_found_by_leaf_and_copy() -> None:
+def test_the_first_nan_or_infinity_is_found_by_component_and_environment() -> None:
     good = np.zeros((4, 2))
     bad = good.copy()
     bad[2, 1] = np.inf
@@ -250,7 +250,7 @@ def test_the_type_of_a_discrete_is_the_same_after_json() -> None:
     ],
     ids=str,
 )
-def test_a_leaf_is_stored_in_a_type_that_holds_it(
+def test_a_component_is_stored_in_a_type_that_holds_it(
     space: gym.Space[Any], dtype: torch.dtype
 ) -> None:
     assert storage_dtype(space) is dtype
@@ -418,7 +418,7 @@ def test_a_flat_multi_binary_of_an_older_file_is_a_number_of_bits() -> None:
     assert space_from_json({"type": "MultiBinary", "n": [3]}) == spaces.MultiBinary(3)
 
 
-def test_a_leaf_or_dict_without_entries_beside_others_adds_nothing() -> None:
+def test_a_component_or_dict_without_entries_beside_others_adds_nothing() -> None:
     space = spaces.Dict(
         {
             "a": spaces.Dict({}),
@@ -429,6 +429,6 @@ def test_a_leaf_or_dict_without_entries_beside_others_adds_nothing() -> None:
         }
     )
     batch = stack_observations(space, [space.sample() for _ in range(3)])
-    found = leaf_arrays(space, batch)
+    found = component_arrays(space, batch)
     assert list(found) == list(component_spaces(space)) == ["b", "c", "d"]
     assert [x.shape for x in found.values()] == [(3, 0, 4, 3), (3, 0, 3), (3, 2)]

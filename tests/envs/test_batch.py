@@ -1,4 +1,4 @@
-"""What holds for every environment: Gymnasium's checks, N copies = N single ones, exact states."""
+"""What holds for every environment: Gymnasium's checks, N at once = N single ones, exact states."""
 
 import warnings
 from typing import Any
@@ -157,7 +157,7 @@ def components(observation: Any) -> list[NDArray[Any]]:
 def test_success_is_told_at_the_end_of_those_copies_that_end() -> None:
     env = make("recurrent_rl/TMaze-v0", 3, length=1)
     goal = env.reset(seed=[0, 0, 0])[0][0]
-    # At the junction the first copy goes right, the second wrong, the third waits.
+    # At the junction the first environment goes right, the second wrong, the third waits.
     env.step(np.zeros(3, np.int64))
     infos = env.step(np.array([2 + goal, 3 - goal, 0]))[4]
     assert infos["_final_info"].tolist() == [True, True, False]
@@ -170,9 +170,9 @@ def test_an_action_mask_is_told_of_the_last_observation_and_of_the_new_one() -> 
     env = make("recurrent_rl/Probe-Mask-v0", 2)
     env.reset(seed=0)
     infos = env.step(np.array([1, 2]))[4]
-    for told in (infos, infos["final_info"]):
-        assert told["action_mask"].tolist() == [[0, 1, 1]] * 2
-        assert told["_action_mask"].tolist() == [True, True]
+    for given in (infos, infos["final_info"]):
+        assert given["action_mask"].tolist() == [[0, 1, 1]] * 2
+        assert given["_action_mask"].tolist() == [True, True]
 
 
 def test_without_a_seed_a_reset_goes_on_with_new_episodes() -> None:

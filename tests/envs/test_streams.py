@@ -1,4 +1,4 @@
-"""Random streams: each copy its own, as good as NumPy's, and restorable."""
+"""Random streams: each environment its own, as good as NumPy's, and restorable."""
 
 import numpy as np
 

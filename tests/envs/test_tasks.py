@@ -117,7 +117,7 @@ def autoencoder(env: BatchEnv, observation: Any) -> Any:
 
 
 def repeats_what_it_sees(env: BatchEnv, observation: Any) -> Any:
-    return observation[:, 1]  # the last card's suit when it is asked for, then always suit 0
+    return observation[:, 1]  # the last card's suit when it is to be named, then always suit 0
 
 
 @pytest.mark.parametrize("num_decks", [1, 3])

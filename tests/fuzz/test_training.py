@@ -24,7 +24,7 @@ from recurrent_rl.agents.spaces import UnsupportedSpaceError, space_from_json, s
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.vectorize import CheckedCopy
+from recurrent_rl.vectorize import CheckedEnv
 
 DTYPES = (np.float32, np.float64, np.uint8, np.int8, np.int32, np.int64, np.uint16, np.bool_)
 SHAPES = ((), (1,), (3,), (2, 2), (4, 5), (5, 4, 3), (3, 6, 5), (40, 40, 1), (2, 2, 2, 2))
@@ -109,7 +109,7 @@ def vector_env(
 ) -> VectorEnv:
     def one(number: int) -> gym.Env[Any, Any]:
         # Spaces hold random numbers of their own.
-        return CheckedCopy(Random(deepcopy(observation), deepcopy(action), number), number)
+        return CheckedEnv(Random(deepcopy(observation), deepcopy(action), number), number)
 
     return SyncVectorEnv([partial(one, i) for i in range(3)], autoreset_mode=mode)
 

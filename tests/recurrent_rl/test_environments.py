@@ -1,4 +1,4 @@
-"""What environments return is brought to its types, or refused by environment, copy and step."""
+"""What environments return is brought to its types, or refused by environment, number and step."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -132,13 +132,13 @@ class Spoilt(Clock):
     ("spoil", "message"),
     [
         (lambda r: r[:4], r"step\(\) returned a tuple of 4"),
-        (lambda r: (r[0][:2], *r[1:]), "an observation of 2 copies, where there are 3"),
+        (lambda r: (r[0][:2], *r[1:]), "an observation of 2 environments, where there are 3"),
         (lambda r: (r[0], r[1][:2], *r[2:]), r"reward of shape \[2\] .* one number of each of 3"),
         (lambda r: (r[0], ["1", "2", "3"], *r[2:]), "reward of shape .* and type <U1"),
         (lambda r: (*r[:2], r[2] + 2, *r[3:]), r"terminated \[2.0, 2.0, 2.0\]; expected true"),
         (lambda r: (*r[:4], None), "infos that are a NoneType; expected a dictionary"),
         (lambda r: (*r[:4], {"action_mask": [[1, 1]] * 2}), "'action_mask'. that cannot be used"),
-        (lambda r: (*r[:4], {"is_success": ["no"] * 3}), "is_success 'no' in copy 0"),
+        (lambda r: (*r[:4], {"is_success": ["no"] * 3}), "is_success 'no' in environment 0"),
     ],
 )
 def test_a_vector_environment_that_returns_something_else_is_refused_by_step(
@@ -244,14 +244,14 @@ def test_what_can_be_brought_to_its_type_is(register: Any, change: Any) -> None:
         (lambda e, r: (r[0], None, *r[2:]), "reward is None; expected a number"),
         (lambda e, r: (r[0], np.ones(2), *r[2:]), r"reward is array\(\[1., 1.\]\)"),
         (lambda e, r: (r[0], "1", *r[2:]), "reward is '1'"),
-        (lambda e, r: (r[0], 1e39, *r[2:]), r"reward 1e\+39 in copy 0; a reward must be a finite"),
+        (lambda e, r: (r[0], 1e39, *r[2:]), r"reward 1e\+39 in environment 0; a reward must be"),
         (lambda e, r: (*r[:2], 2, *r[3:]), "terminated is 2; expected true or false"),
         (lambda e, r: (*r[:3], None, r[4]), "truncated is None; expected true or false"),
         (lambda e, r: (*r[:2], r[2], r[4]), r"step\(\) returned a tuple of 4; expected \(obs"),
         (lambda e, r: (*r[:4], None), "the info is a NoneType; expected a dictionary"),
         (lambda e, r: (*r[:4], {"is_success": "yes"}), "is_success is 'yes'; expected true or"),
         (lambda e, r: (np.zeros(3, F), *r[1:]), r"has shape \[1, 3\]"),
-        (lambda e, r: (np.full(2, np.nan, F), *r[1:]), "of copy 0 holds NaN or infinity"),
+        (lambda e, r: (np.full(2, np.nan, F), *r[1:]), "of environment 0 holds NaN or infinity"),
     ],
 )
 def test_what_cannot_is_refused_by_environment_and_step(
@@ -280,7 +280,7 @@ def test_values_that_a_space_would_cut_or_wrap_are_refused(
     env_id = register(
         lambda e, r: (value if e.t == 2 else good, *r[1:]), lambda e, r: (good, r[1]), space
     )
-    with pytest.raises(UserError, match=f"Copy 0 of {env_id} at its step 2"):
+    with pytest.raises(UserError, match=f"Environment 0 of {env_id} at its step 2"):
         played(env_id)
 
 
@@ -304,7 +304,7 @@ def test_a_reset_without_info_is_refused(register: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "rate"),
+    ("reported", "rate"),
     [
         (lambda e, last: {"is_success": True} if last and e.good else {}, 0.5),
         (lambda e, last: {"is_success": True if last and e.good else None}, 0.5),
@@ -326,13 +326,13 @@ def test_a_reset_without_info_is_refused(register: Any) -> None:
 )
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 def test_the_success_rate_is_of_all_episodes(
-    register: Any, told: Any, rate: float | None, mode: AutoresetMode
+    register: Any, reported: Any, rate: float | None, mode: AutoresetMode
 ) -> None:
     def begin(env: Any, result: Any) -> Any:
         env.good = not getattr(env, "good", False)  # every second episode
         return result
 
-    env_id = register(lambda e, r: (*r[:4], told(e, r[2])), begin)
+    env_id = register(lambda e, r: (*r[:4], reported(e, r[2])), begin)
     single = partial(gym.make, env_id, disable_env_checker=True)
     if mode is AutoresetMode.SAME_STEP:
         env = make_vector_env(env_id, 4)
@@ -497,7 +497,7 @@ def test_an_id_is_the_same_task_in_processes(env_id: str) -> None:
 
 
 def outcomes(env: VectorEnv, actions: list[Any]) -> list[tuple[int, int, float, bool]]:
-    """Copy, step, return and kind of end of each episode that these actions play."""
+    """Environment, step, return and kind of end of each episode that these actions play."""
     _, infos = env.reset(seed=3)
     total, found = np.zeros(env.num_envs), []
     for t, action in enumerate(actions):
@@ -505,7 +505,7 @@ def outcomes(env: VectorEnv, actions: list[Any]) -> list[tuple[int, int, float, 
             action = infos["action_mask"].argmax(axis=1)
         _, rewards, terminated, truncated, infos = env.step(action)
         total += rewards
-        for copy in np.flatnonzero(terminated | truncated).tolist():
-            found.append((copy, t, round(float(total[copy]), 6), bool(terminated[copy])))
-            total[copy] = 0
+        for i in np.flatnonzero(terminated | truncated).tolist():
+            found.append((i, t, round(float(total[i]), 6), bool(terminated[i])))
+            total[i] = 0
     return found

@@ -159,32 +159,35 @@ def test_refreshing_the_state_changes_only_later_epochs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("copies", "chunk", "minibatches"), [(6, 8, 3), (8, 24, 4), (6, 12, 4), (5, 8, 3), (16, 24, 2)]
+    ("environments", "chunk", "minibatches"),
+    [(6, 8, 3), (8, 24, 4), (6, 12, 4), (5, 8, 3), (16, 24, 2)],
 )
 def test_a_minibatch_has_its_share_of_each_block_of_environments(
-    copies: int, chunk: int, minibatches: int
+    environments: int, chunk: int, minibatches: int
 ) -> None:
     config = dataclasses.replace(
-        CONFIG, num_envs=copies, seq_len=chunk, num_minibatches=minibatches
+        CONFIG, num_envs=environments, seq_len=chunk, num_minibatches=minibatches
     )
     times = 24 // chunk
     orders = [shuffled_chunks(config, torch.Generator().manual_seed(i)) for i in range(3)]
     block = next(
-        n for n in range(1, copies + 1) if copies % n == 0 and n * times % minibatches == 0
+        n
+        for n in range(1, environments + 1)
+        if environments % n == 0 and n * times % minibatches == 0
     )
     for order in orders:
-        assert sorted(order.flatten().tolist()) == list(range(copies * times))
+        assert sorted(order.flatten().tolist()) == list(range(environments * times))
         for chunks in order:
-            from_block = (chunks % copies) // block
+            from_block = (chunks % environments) // block
             assert torch.bincount(from_block).tolist() == [block * times // minibatches] * (
-                copies // block
+                environments // block
             )
     assert not torch.equal(orders[0], orders[1])
 
 
 def test_a_minibatch_of_inserted_rows_alone_moves_nothing() -> None:
     trainer, rollout, advantages = collected(CONFIG)
-    trainer.iterate()  # so that the optimiser has a momentum that it could go on with
+    trainer.iterate()  # so that the optimiser has a momentum that it could continue with
     before = [x.clone() for x in trainer.agent.parameters()]
     rollout.valid[:] = False
     scalars = update(

@@ -18,18 +18,18 @@ LENGTHS = (3, 5, 4)
 
 
 class Counter(gym.Env[Any, Any]):
-    """Observes (copy, episode, step); episodes of a fixed length, every second one truncated."""
+    """Observes (index, episode, step); episodes of a fixed length, every second one truncated."""
 
     action_space = gym.spaces.Discrete(2)
     observation_space = gym.spaces.Box(-1e6, 1e6, (3,), np.float32)
 
-    def __init__(self, copy: int) -> None:
-        self.copy = copy
+    def __init__(self, index: int) -> None:
+        self.index = index
         self.episode = -1
         self.t = 0
 
     def _observation(self) -> np.ndarray[Any, Any]:
-        return np.array([self.copy, self.episode, self.t], dtype=np.float32)
+        return np.array([self.index, self.episode, self.t], dtype=np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -41,9 +41,9 @@ class Counter(gym.Env[Any, Any]):
 
     def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
         self.t += 1
-        end = self.t == LENGTHS[self.copy]
+        end = self.t == LENGTHS[self.index]
         by_time = end and self.episode % 2 == 1
-        reward = self.copy + 0.1 * self.t
+        reward = self.index + 0.1 * self.t
         return self._observation(), reward, end and not by_time, by_time, {"is_success": by_time}
 
 
@@ -90,8 +90,8 @@ def test_the_next_step_mode_marks_inserted_rows_and_nothing_else() -> None:
     collector = make_collector(AutoresetMode.NEXT_STEP)
     for _ in range(3):
         rollout = collector.collect(0)
-        copies = torch.arange(3)
-        at_end = rollout.components[""][..., 2] == torch.tensor(LENGTHS)[copies]
+        environments = torch.arange(3)
+        at_end = rollout.components[""][..., 2] == torch.tensor(LENGTHS)[environments]
         # A row that shows an episode's last observation is the one in which the reset happens.
         assert torch.equal(~rollout.valid, at_end)
         assert torch.equal(rollout.episode_start, rollout.components[""][..., 2] == 0)
@@ -114,8 +114,8 @@ def test_values_bootstrap_from_the_final_observation_with_the_state_before_the_r
             output, state = agent.step(components, state, start)
             assert_close(output.value.float(), rollout.values[t], rtol=1e-5, atol=1e-6)
             for b in torch.nonzero(rollout.truncated[t])[:, 0].tolist():
-                copy, episode, _ = components[""][b].tolist()
-                final = torch.tensor([[copy, episode, LENGTHS[b]]], dtype=torch.float32)
+                index, episode, _ = components[""][b].tolist()
+                final = torch.tensor([[index, episode, LENGTHS[b]]], dtype=torch.float32)
                 own = type(state)(*(x[:, b : b + 1] for x in state))
                 value = agent.step({"": final}, own, torch.tensor([False]))[0].value
                 assert_close(value[0].float(), rollout.next_values[t, b], rtol=1e-5, atol=1e-6)
@@ -133,8 +133,8 @@ def test_both_autoreset_modes_store_the_same_episodes() -> None:
             for t in range(rollout.num_steps):
                 for b in range(3):
                     if rollout.valid[t, b]:
-                        copy, episode, _ = rollout.components[""][t, b].tolist()
-                        rewards = found.setdefault((int(copy), int(episode)), [])
+                        index, episode, _ = rollout.components[""][t, b].tolist()
+                        rewards = found.setdefault((int(index), int(episode)), [])
                         rewards.append(float(rollout.rewards[t, b]))
         episodes.append(found)
     shared = [key for key in episodes[1] if len(episodes[1][key]) == LENGTHS[key[0]]]
@@ -149,8 +149,8 @@ def test_episode_statistics_count_each_step_once(mode: AutoresetMode) -> None:
     for _ in range(5):
         collector.collect(0)
     for length, total in zip(collector.episodes.lengths, collector.episodes.returns, strict=True):
-        copy = LENGTHS.index(length)
-        assert total == pytest.approx(sum(copy + 0.1 * (t + 1) for t in range(length)))
+        index = LENGTHS.index(length)
+        assert total == pytest.approx(sum(index + 0.1 * (t + 1) for t in range(length)))
     assert 0.3 < collector.episodes.means()["rollout/success_rate"] < 0.7
 
 
@@ -189,28 +189,28 @@ class Faulty(Counter):
 
     def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = super().step(action)
-        if self.copy == 1 and self.episode == 1 and self.t == 2:
+        if self.index == 1 and self.episode == 1 and self.t == 2:
             observation, reward = self.fault(observation, reward)
         return observation, reward, terminated, truncated, info
 
 
-def test_an_observation_with_nan_is_refused_by_copy_and_step() -> None:
+def test_an_observation_with_nan_is_refused_by_environment_and_step() -> None:
     Faulty.fault = staticmethod(lambda o, r: (o * np.float32("nan"), r))
     env = SyncVectorEnv(
         [partial(Faulty, i) for i in range(3)], autoreset_mode=AutoresetMode.SAME_STEP
     )
     collector = Collector(env, make_agent(), 12, 12, seed=0)
-    with pytest.raises(UserError, match=r"at step 7: .* of copy 1 holds NaN or infinity"):
+    with pytest.raises(UserError, match=r"at step 7: .* of environment 1 holds NaN or infinity"):
         collector.collect(0)
 
 
-def test_a_reward_that_is_nan_is_refused_by_copy_and_step() -> None:
+def test_a_reward_that_is_nan_is_refused_by_environment_and_step() -> None:
     Faulty.fault = staticmethod(lambda o, r: (o, float("nan")))
     env = SyncVectorEnv(
         [partial(Faulty, i) for i in range(3)], autoreset_mode=AutoresetMode.SAME_STEP
     )
     collector = Collector(env, make_agent(), 12, 12, seed=0)
-    with pytest.raises(UserError, match=r"at step 7: reward nan in copy 1"):
+    with pytest.raises(UserError, match=r"at step 7: reward nan in environment 1"):
         collector.collect(0)
 
 
@@ -231,7 +231,7 @@ class Nested(Counter):
 
     def _observation(self) -> Any:
         vector = super()._observation()
-        return {"z": (vector, self.copy), "a": np.array([self.t % 2], np.int8)}
+        return {"z": (vector, self.index), "a": np.array([self.t % 2], np.int8)}
 
 
 def test_final_observations_of_nested_spaces_are_valued_too() -> None:
@@ -256,9 +256,9 @@ def test_final_observations_of_nested_spaces_are_valued_too() -> None:
             components, start, _ = rollout.row(t)
             _, state = agent.step(components, state, start)
             for b in torch.nonzero(rollout.truncated[t])[:, 0].tolist():
-                copy, episode, _ = components["z/0"][b].tolist()
+                index, episode, _ = components["z/0"][b].tolist()
                 final = {
-                    "z/0": torch.tensor([[copy, episode, LENGTHS[b]]]),
+                    "z/0": torch.tensor([[index, episode, LENGTHS[b]]]),
                     "z/1": torch.tensor([b]),
                     "a": torch.tensor([[LENGTHS[b] % 2]], dtype=torch.uint8),
                 }

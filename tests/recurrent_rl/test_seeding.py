@@ -11,7 +11,7 @@ from recurrent_rl.seeding import Stream, generator, number
 
 
 def test_the_seeds_of_environments_are_shared_by_no_two_runs_or_purposes() -> None:
-    copies = 64
+    environments = 64
     starts = [
         number(seed, stream, iteration)
         for seed in range(200)
@@ -22,7 +22,7 @@ def test_the_seeds_of_environments_are_shared_by_no_two_runs_or_purposes() -> No
         )
         for iteration in iterations
     ]
-    assert all(b - a >= copies for a, b in pairwise(sorted(starts)))
+    assert all(b - a >= environments for a, b in pairwise(sorted(starts)))
     assert 0 <= min(starts) <= max(starts) < 2**31
 
 

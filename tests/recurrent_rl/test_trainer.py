@@ -131,7 +131,7 @@ def test_an_update_that_leaves_the_numbers_is_undone_and_told_with_its_iteration
     again = [x for state in trainer.optimizer.state.values() for x in state.values()]
     assert all(torch.equal(a, b) for a, b in zip(slots, again, strict=True))
     trainer.config = dataclasses.replace(trainer.config, learning_rate=CONFIG.learning_rate)
-    trainer.iterate()  # goes on as if nothing had been
+    trainer.iterate()  # continues as if nothing had been
 
 
 def test_an_exception_in_the_first_update_leaves_the_optimiser_new(

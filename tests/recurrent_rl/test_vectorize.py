@@ -41,7 +41,7 @@ def test_others_are_stepped_by_their_own_vector_form_or_in_turn() -> None:
     assert known_returns(env) == (None, None)
 
 
-def test_copies_can_be_stepped_in_processes() -> None:
+def test_environments_can_be_stepped_in_processes() -> None:
     env = make_vector_env("CartPole-v1", 2, EnvConfig(vectorization="async"))
     assert isinstance(env.unwrapped, AsyncVectorEnv)
     try:
@@ -167,7 +167,7 @@ def play(env: VectorEnv, steps: int) -> None:
 
 
 class Shrinking(gym.Env[Any, Any]):
-    """Returns an observation of another shape at its fifth step, in the copy that it is told."""
+    """Returns an observation of another shape at its fifth step, in environment 1."""
 
     observation_space = gym.spaces.Dict({"v": gym.spaces.Box(-1, 1, (3,))})
     action_space = gym.spaces.Discrete(2)
@@ -175,7 +175,7 @@ class Shrinking(gym.Env[Any, Any]):
 
     def __init__(self, box: bool) -> None:
         self.box = box
-        self.copy = Shrinking.made
+        self.number = Shrinking.made
         Shrinking.made += 1
         if box:
             self.observation_space = gym.spaces.Box(-1, 1, (3,))  # type: ignore[assignment]
@@ -193,18 +193,20 @@ class Shrinking(gym.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.t += 1
-        size = 2 if self.t == 5 and self.copy == 1 else 3
+        size = 2 if self.t == 5 and self.number == 1 else 3
         return self._observation(size), 0.0, False, False, {}
 
 
 @pytest.mark.parametrize("box", [True, False])
-def test_an_observation_outside_its_declared_shape_is_refused_by_copy_and_step(box: bool) -> None:
+def test_an_observation_outside_its_declared_shape_is_refused_by_environment_and_step(
+    box: bool,
+) -> None:
     gym.register("Shrinking-v0", lambda **_: Shrinking(box), disable_env_checker=True)
     Shrinking.made = 0
     try:
         env = make_vector_env("Shrinking-v0", 3)
         env.reset(seed=0)
-        with pytest.raises(UserError, match=r"Copy 1 .* at its step 5: .* has shape \[1, 2\]"):
+        with pytest.raises(UserError, match=r"Environment 1 .* its step 5: .* has shape \[1, 2\]"):
             play(env, 10)
     finally:
         gym.registry.pop("Shrinking-v0")

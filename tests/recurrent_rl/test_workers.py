@@ -1,4 +1,4 @@
-"""Environments in processes: deaf to signals, gone with their parent, and their errors told."""
+"""Environments in processes: deaf to signals, gone with their parent, their errors passed on."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ class TwoArguments(Exception):
 
 
 class Odd(gym.Env[Any, Any]):
-    """Does in its third step what it is told to."""
+    """Does in its third step what its argument says."""
 
     observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
     action_space = gym.spaces.Discrete(2)
@@ -94,7 +94,7 @@ def test_workers_ignore_the_signals_that_end_a_run() -> None:
         ("raise", ConnectionError, r"^simulator lost$"),
         ("raise what cannot be made again", RuntimeError, r"TwoArguments: .*simulator lost', 7"),
         ("raise what cannot be sent", RuntimeError, r"Local: simulator lost"),
-        ("exit", UserError, r"process of copy \d of the environment ended .*exit status 5: "),
+        ("exit", UserError, r"process of environment \d ended .*exit status 5: "),
     ],
 )
 def test_what_goes_wrong_in_a_worker_is_told(

@@ -40,7 +40,7 @@ typedef struct {
     void *dx, *dh0, *dc0;      /* as x, h0, c0; dx may be NULL */
 } Sequence;
 
-/* A layer of turning units (rotor_body.h), n complex numbers each, parts side by side. */
+/* A layer of complex units (rotor_body.h), n complex numbers each, parts side by side. */
 typedef struct {
     long precision, threads, steps, batch, units;
     const void *input;         /* [T, B, 4 n]: x [n] complex, then the arguments f [n] and v [n] */
@@ -334,7 +334,7 @@ void recurrent_run(const Sequence *s, Parallel parallel) {
     take_all((Work){sequence_share, s, shares(s), 0}, s->threads, parallel);
 }
 
-/* Shares of a batch of turning units. */
+/* Shares of a batch of complex units. */
 long rotor_shares(long batch) { return batch < SHARES ? batch : SHARES; }
 
 static void rotor_share(const void *of, long number) {

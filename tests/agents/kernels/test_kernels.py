@@ -484,10 +484,10 @@ def test_the_environment_names_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None
 
 @needs_compiled
 def test_python_lays_out_the_structures_as_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = library.built().recurrent_layout().decode()
-    assert told == library.layout()
-    assert told.startswith("Sequence 208\ncell 0 8\n")
+    layout = library.built().recurrent_layout().decode()
+    assert layout == library.layout()
+    assert layout.startswith("Sequence 208\ncell 0 8\n")
     (path,) = Path(library.__file__).parent.glob("_sequence*")
-    monkeypatch.setattr(library, "layout", lambda: told.replace("cell 0", "cell 8"))
+    monkeypatch.setattr(library, "layout", lambda: layout.replace("cell 0", "cell 8"))
     with pytest.warns(RuntimeWarning, match="was built from other sources, and is not used"):
         assert library._load(path) is None

@@ -307,7 +307,7 @@ def test_gates_open_at_an_episodes_first_step_where_the_input_tells_of_it(name: 
 
 
 @pytest.mark.parametrize("name", ["lru", "rotor"])
-def test_all_turning_units_hold_from_one_step_to_the_horizon(name: str) -> None:
+def test_all_complex_units_hold_from_one_step_to_the_horizon(name: str) -> None:
     torch.manual_seed(0)
     memory = make_memory(name, 4, 500, 1, horizon=100)
     assert isinstance(memory, ComplexMemory)
@@ -317,18 +317,18 @@ def test_all_turning_units_hold_from_one_step_to_the_horizon(name: str) -> None:
     assert 2 <= float(steps.min()) < 5
     assert 95 < float(steps.max()) <= 100.1
     # Of 250 units 62 stand still; the angles of the others are evenly spread, the most nearly pi.
-    turn = torch.ones(250)
+    direction = torch.ones(250)
     if name == "rotor":
-        turn = memory.get_parameter("bias_l0").detach()[750:].tanh()
-    assert float(turn[:125].min()) > 0.9  # half of the units turn steadily
-    angles = (a.angle() / turn).sort().values
+        direction = memory.get_parameter("bias_l0").detach()[750:].tanh()
+    assert float(direction[:125].min()) > 0.9  # half of the units rotate steadily
+    angles = (a.angle() / direction).sort().values
     assert float(angles[61]) < 1e-3
     assert_close(angles[62:].diff(), (angles[-1] - angles[62]).expand(187) / 187, rtol=1e-3, atol=0)
     assert 0.95 * math.pi < float(angles[-1]) < math.pi
 
 
 @pytest.mark.parametrize(("name", "error"), [("lru", 0.05), ("rotor", 0.3)])
-def test_what_was_seen_at_a_lag_can_be_read_off_turning_units_before_training(
+def test_what_was_seen_at_a_lag_can_be_read_off_complex_units_before_training(
     name: str, error: float
 ) -> None:
     torch.manual_seed(0)
@@ -355,7 +355,7 @@ def test_a_rotor_turned_back_gives_what_it_was_given_in_reverse() -> None:
         weight.zero_()
         bias.zero_()
         bias[6:9] = 30.0  # keep all
-        weight[9:] = 30.0  # turn as the input's sign says
+        weight[9:] = 30.0  # rotate as the input's sign says
         h = memory.cell.from_state(torch.randn(1, 6))
         first = h.clone()
         states = []
@@ -477,6 +477,6 @@ def test_the_state_of_another_memory_is_refused() -> None:
         RNN(F, H, 1).step(torch.zeros(2, F), GRUState(torch.zeros(1, 2, H)), torch.zeros(2).bool())
 
 
-def test_an_unknown_memory_is_refused_with_the_likeliest_one() -> None:
+def test_an_unknown_memory_is_refused_with_the_nearest_one() -> None:
     with pytest.raises(ValueError, match=r"memory is 'lsmt'; .* Did you mean lstm\?"):
         make_memory("lsmt", 1, 1, 1)
