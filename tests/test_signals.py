@@ -1,4 +1,4 @@
-"""Whatever signal comes, and when: the exit status is right, the folder whole, and the run goes on.
+"""Whatever signal comes, and when: the exit status is right, the folder whole, the run can resume.
 
 One process imports everything once and forks each command from there: `python -m
 tests.test_signals` is that process.

@@ -16,7 +16,7 @@ once, one after the other. At last the training to a return of 450, with the sam
 all.
 
 Each run is one line of benchmarks/results/peers.jsonl; what is there is not run again, so an
-interrupted benchmark goes on where it stopped. Run it on an otherwise idle machine.
+interrupted benchmark resumes where it stopped. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -504,7 +504,7 @@ def main() -> None:
             args.results.parent.mkdir(parents=True, exist_ok=True)
             run_all(plan(args, contenders), rows, failures, args)
     except KeyboardInterrupt:
-        tell("Stopped. The rows so far are kept; the same command goes on from here.")
+        tell("Stopped. The rows so far are kept; the same command resumes from here.")
         sys.exit(130)
     if not args.setup_only:
         print_tables(rows)

@@ -82,7 +82,7 @@ def acting() -> None:
 
 
 def rollout_step(agent: ActorCritic, batch: int) -> Callable[[], None]:
-    """Value, sampled action and its log-probability, as a rollout takes them."""
+    """Value, stochastic action and its log-probability, as a rollout takes them."""
     components = {"": torch.zeros(batch, 2)}
     state, start = agent.initial_state(batch), torch.zeros(batch, dtype=torch.bool)
     noise = agent.head.noise((batch,), torch.Generator())

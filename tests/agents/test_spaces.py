@@ -39,7 +39,7 @@ NESTED = spaces.Dict(
 )
 
 
-def test_leaves_are_named_by_their_path_in_the_spaces_order() -> None:
+def test_components_are_named_by_their_path_in_the_spaces_order() -> None:
     assert list(component_spaces(NESTED)) == ["a/0", "a/1/pixels", "b", "c"]
     assert list(component_spaces(spaces.Discrete(3))) == [""]
 
@@ -55,7 +55,7 @@ def test_leaves_are_named_by_their_path_in_the_spaces_order() -> None:
     ],
     ids=str,
 )
-def test_batched_and_stacked_observations_give_the_same_leaves(space: gym.Space[Any]) -> None:
+def test_batched_and_stacked_observations_give_the_same_components(space: gym.Space[Any]) -> None:
     space.seed(0)
     singles = [space.sample() for _ in range(5)]
     stacked = component_arrays(space, stack_observations(space, singles))
@@ -67,7 +67,7 @@ def test_batched_and_stacked_observations_give_the_same_leaves(space: gym.Space[
     component_arrays(space, batched.sample())
 
 
-def test_discrete_leaves_count_from_zero() -> None:
+def test_discrete_components_count_from_zero() -> None:
     assert component_arrays(spaces.Discrete(4, start=-2), np.array([-2, 1]))[""].tolist() == [0, 3]
     space = spaces.MultiDiscrete([2, 3], start=[1, -1])
     assert component_arrays(space, np.array([[2, -1]]))[""].tolist() == [[1, 0]]
@@ -79,14 +79,18 @@ def test_discrete_leaves_count_from_zero() -> None:
         (spaces.Box(-1, 1, (3,)), np.zeros((2, 4)), r"has shape \[2, 4\]; expected a batch \[B, 3"),
         (spaces.Box(-1, 1, (3,)), np.zeros(3), r"has shape \[3\]"),
         (spaces.Box(-1, 1, (1,)), np.array([["x"]]), "is of type <U1"),
-        (spaces.Discrete(3), np.array([0, 3, 1]), "environment 1 is 3, which is not in"),
+        (spaces.Discrete(3), np.array([0, 3, 1]), "environment 1 is 3, which is not in Discrete"),
         (spaces.MultiDiscrete([2, 3]), np.array([[0, 0], [0, -1]]), "of environment 1 is"),
         (spaces.Discrete(3), np.array([1.7]), "is of type float64; expected integers of Discrete"),
         (spaces.Discrete(3), np.array([np.nan]), "is of type float64; expected integers"),
         (spaces.MultiBinary(2), np.array([[1, 0], [1, 2]]), r"of environment 1 is 2 at \[1\]"),
         (spaces.MultiBinary(2), np.array([[1, np.nan]]), r"of environment 0 is nan at \[1\]"),
-        (spaces.Box(0, 255, (2,), np.uint8), np.array([[1, 256]]), r"0 is 256 at \[1\]"),
-        (spaces.Box(0, 255, (2,), np.uint8), np.array([[-1, 0]]), r"0 is -1 at \[0\]"),
+        (
+            spaces.Box(0, 255, (2,), np.uint8),
+            np.array([[1, 256]]),
+            r"environment 0 is 256 at \[1\]",
+        ),
+        (spaces.Box(0, 255, (2,), np.uint8), np.array([[-1, 0]]), r"environment 0 is -1 at \[0\]"),
         (spaces.Box(0, 255, (2,), np.uint8), np.zeros((1, 2)), "expected integers of Box"),
         (spaces.Box(-1, 1, (2,)), [[0, 1], [0]], r"is ragged; expected a batch \[B, 2\]"),
         (spaces.Box(-1, 1, (2,)), np.array([[1, None]]), "is of type object; expected numbers"),

@@ -87,7 +87,7 @@ def test_gymnasiums_checker_finds_nothing(env_id: str, kwargs: dict[str, Any]) -
 
 
 @case
-def test_a_batch_is_single_copies_side_by_side(env_id: str, kwargs: dict[str, Any]) -> None:
+def test_a_batch_is_single_environments_side_by_side(env_id: str, kwargs: dict[str, Any]) -> None:
     count, seed = 3, 11
     batch = make(env_id, count, **kwargs)
     singles = SyncVectorEnv(
@@ -104,7 +104,7 @@ def test_a_batch_is_single_copies_side_by_side(env_id: str, kwargs: dict[str, An
 
 
 @case
-def test_what_a_copy_sees_does_not_depend_on_the_others(
+def test_what_an_environment_shows_does_not_depend_on_the_others(
     env_id: str, kwargs: dict[str, Any]
 ) -> None:
     few, many = make(env_id, 2, **kwargs), make(env_id, 5, **kwargs)
@@ -154,7 +154,7 @@ def components(observation: Any) -> list[NDArray[Any]]:
     return [observation]
 
 
-def test_success_is_told_at_the_end_of_those_copies_that_end() -> None:
+def test_success_is_told_where_an_episode_ends() -> None:
     env = make("recurrent_rl/TMaze-v0", 3, length=1)
     goal = env.reset(seed=[0, 0, 0])[0][0]
     # At the junction the first environment goes right, the second wrong, the third waits.

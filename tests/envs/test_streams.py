@@ -7,14 +7,14 @@ from recurrent_rl.envs.streams import BLOCK, Streams
 ALL = np.arange(4)
 
 
-def test_draws_are_those_of_the_copys_own_generator() -> None:
+def test_draws_are_those_of_the_environments_own_generator() -> None:
     streams = Streams([5, 6, 7, 8])
     drawn = np.concatenate([streams.uniform(ALL, 3) for _ in range(BLOCK // 3)], axis=1)
     own = np.random.Generator(np.random.PCG64(7)).random(BLOCK)
     np.testing.assert_array_equal(drawn[2], own[: drawn.shape[1]])
 
 
-def test_a_copy_that_draws_more_often_does_not_disturb_the_others() -> None:
+def test_an_environment_that_draws_more_often_does_not_disturb_the_others() -> None:
     one, other = Streams([1, 2]), Streams([1, 2])
     for _ in range(1000):
         one.uniform(np.array([0]), 5)

@@ -244,7 +244,10 @@ def test_what_can_be_brought_to_its_type_is(register: Any, change: Any) -> None:
         (lambda e, r: (r[0], None, *r[2:]), "reward is None; expected a number"),
         (lambda e, r: (r[0], np.ones(2), *r[2:]), r"reward is array\(\[1., 1.\]\)"),
         (lambda e, r: (r[0], "1", *r[2:]), "reward is '1'"),
-        (lambda e, r: (r[0], 1e39, *r[2:]), r"reward 1e\+39 in environment 0; a reward must be"),
+        (
+            lambda e, r: (r[0], 1e39, *r[2:]),
+            r"reward 1e\+39 in environment 0; a reward must be a finite",
+        ),
         (lambda e, r: (*r[:2], 2, *r[3:]), "terminated is 2; expected true or false"),
         (lambda e, r: (*r[:3], None, r[4]), "truncated is None; expected true or false"),
         (lambda e, r: (*r[:2], r[2], r[4]), r"step\(\) returned a tuple of 4; expected \(obs"),

@@ -64,7 +64,7 @@ class Ours(Library):
 
     def train(self, task: Task, folder: Path, trace: Trace | None = None) -> ActorCritic:
         if task == contracts.WHOLE or task == contracts.HALF:
-            # `train` makes the folder that `resume` goes on from.
+            # `train` makes the folder that `resume` takes.
             return load_policy(train(config(task, folder), progress=False).policy_path).agent
         trainer = Trainer(config(task, folder))
         if task.wild:

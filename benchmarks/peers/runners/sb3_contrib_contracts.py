@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 
 def make_env(task: Task) -> VecEnv:
-    env = DummyVecEnv(contracts.copies_of(task))
+    env = DummyVecEnv(contracts.environments_of(task))
     return VecNormalize(env, norm_reward=False) if task.normalise else env
 
 
@@ -94,7 +94,9 @@ class SB3Contrib(Library):
         agent.get_vec_normalize_env().save(folder / "normaliser.pkl")
 
     def load(self, task: Task, folder: Path) -> RecurrentPPO:
-        env = VecNormalize.load(folder / "normaliser.pkl", DummyVecEnv(contracts.copies_of(task)))
+        env = VecNormalize.load(
+            folder / "normaliser.pkl", DummyVecEnv(contracts.environments_of(task))
+        )
         return RecurrentPPO.load(folder / "model.zip", env=env, device="cpu")
 
     def resume(self, task: Task, folder: Path, ready: Callable[[], None]) -> RecurrentPPO:

@@ -47,7 +47,7 @@ class SharedModel(CategoricalMixin, Model):
         )
         CategoricalMixin.__init__(self)
         self.sequence_length = sequence_length
-        self.num_copies = env.num_envs
+        self.num_envs = env.num_envs
         self.encoder = torch.nn.Sequential(
             torch.nn.Linear(self.num_observations, common.HIDDEN), torch.nn.Tanh()
         )
@@ -57,7 +57,7 @@ class SharedModel(CategoricalMixin, Model):
         self.shared: tuple[torch.Tensor, list[torch.Tensor]] | None = None
 
     def get_specification(self) -> dict[str, Any]:
-        size = (1, self.num_copies, common.HIDDEN)
+        size = (1, self.num_envs, common.HIDDEN)
         return {"rnn": {"sequence_length": self.sequence_length, "sizes": [size, size]}}
 
     def act(self, inputs: dict[str, Any], *, role: str = "") -> tuple[torch.Tensor, dict[str, Any]]:
