@@ -20,8 +20,6 @@ from recurrent_rl.seeding import Stream, number
 def computing(threads: int | None = None, precision: str = "float32") -> Iterator[None]:
     """Compute with so many threads and in this precision; afterwards all is as it was before.
 
-    Large blocks of memory are kept for the next step meanwhile, by `keeping_freed_memory`.
-
     Args:
         threads: of PyTorch and of the memory's kernel; None is one and all cores.
         precision: of the memory's kernel, `TrainConfig.precision`.
@@ -34,8 +32,7 @@ def computing(threads: int | None = None, precision: str = "float32") -> Iterato
     of_kernel = library.set_num_threads(threads or available_cores())
     _set_torch_threads(threads or 1)
     try:
-        with keeping_freed_memory():
-            yield
+        yield
     finally:
         _set_torch_threads(of_torch)
         library.set_num_threads(of_kernel)
@@ -58,9 +55,10 @@ _keeping = 0
 def keeping_freed_memory() -> Iterator[None]:
     """Have the C library keep large blocks once freed, where it is glibc; for the whole process.
 
-    It would hand them back, and each minibatch would pay for the page faults of fresh ones.
-    Afterwards the thresholds are glibc's own again, and what it kept is handed back. Where the
-    environment sets one (MALLOC_TRIM_THRESHOLD_ and the like), nothing is changed.
+    It would hand them back, and each minibatch would pay for the page faults of fresh ones. Enter
+    it once a run: at the end of the outermost the thresholds are glibc's own again, and what was
+    kept is handed back. Where the environment sets one (MALLOC_TRIM_THRESHOLD_ and the like),
+    nothing is changed.
     """
     global _keeping
     _keeping += 1

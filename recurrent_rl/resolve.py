@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 
 STEPS = 128
@@ -24,7 +22,8 @@ def resolve(config: TrainConfig, longest_episode: int | None) -> ResolvedConfig:
 
     Args:
         config: the settings; what is resolved already stays.
-        longest_episode: the most steps an episode can last; None where that is unknown.
+        longest_episode: the most steps an episode can last; None where that is unknown. It decides
+            nothing where `num_steps` is given.
 
     Raises:
         UserError: `seq_len` or `num_minibatches` does not divide what it has to.
@@ -44,10 +43,8 @@ def resolve(config: TrainConfig, longest_episode: int | None) -> ResolvedConfig:
             f"for rollouts of about {batch:,} steps, at least {ENVIRONMENTS} environments and as "
             f"many for each of {parts} minibatches"
         )
-    asked = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    return ResolvedConfig(
-        **asked | {"num_steps": num_steps, "num_envs": num_envs, "reasons": reasons}
-    )
+    chosen = {"num_steps": num_steps, "num_envs": num_envs, "reasons": reasons}
+    return ResolvedConfig(**vars(config) | chosen)
 
 
 def _steps(config: TrainConfig, episode: int | None, share: int) -> tuple[int, str]:

@@ -13,7 +13,7 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.normalisers import AdvantageNormaliser, Moments
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.collector import Collector
-from recurrent_rl.config import ResolvedConfig, TrainConfig
+from recurrent_rl.config import TrainConfig
 from recurrent_rl.diagnostics import memory_diagnostics
 from recurrent_rl.errors import UserError
 from recurrent_rl.ppo import check_finite, update
@@ -37,9 +37,9 @@ class Trainer:
     """
 
     def __init__(self, config: TrainConfig) -> None:
-        if not isinstance(config, ResolvedConfig):
-            config = resolve(config, longest_episode(config.env_id, config.env))
-        self.config = config
+        sized = config.num_steps is not None  # else an environment is made to ask it
+        longest = None if sized else longest_episode(config.env_id, config.env)
+        self.config = config = resolve(config, longest)
         self.device = pick_device(config.device)
         self.iteration = 0
         self.mid_rollout = False

@@ -86,15 +86,14 @@ def choose_kernel(cell: Cell, x: Tensor) -> str:
         UserError: the variable names no kernel.
     """
     wanted = os.environ.get(VARIABLE)
-    if wanted:
-        if wanted not in KERNELS:
-            raise UserError(
-                f"{VARIABLE} is {wanted!r}; choose one of {', '.join(KERNELS)}, or unset it."
-            )
-        if x.numel() and KERNELS[wanted].serves(cell, x):
-            return wanted
+    if wanted and wanted not in KERNELS:
+        raise UserError(
+            f"{VARIABLE} is {wanted!r}; choose one of {', '.join(KERNELS)}, or unset it."
+        )
     if not x.numel():
         return "loop"
+    if wanted and KERNELS[wanted].serves(cell, x):
+        return wanted
     return next(name for name, kernel in KERNELS.items() if kernel.serves(cell, x))
 
 

@@ -165,9 +165,8 @@ class OwnMemory(LayeredMemory):
 
     def weights(self, layer: int) -> GatedWeights:
         """The weights of one layer."""
-        names = ("weight_ih", "weight_hh", "bias")
-        w, u, bias = (self.get_parameter(f"{name}_l{layer}") for name in names)
-        peephole = self.get_parameter(f"peephole_l{layer}") if self.num_peepholes else None
+        w, u, bias = self._named(layer, "weight_ih", "weight_hh", "bias")
+        peephole = self._named(layer, "peephole")[0] if self.num_peepholes else None
         return GatedWeights(w, u, bias, None, peephole)
 
 

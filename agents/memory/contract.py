@@ -7,7 +7,6 @@ Where `episode_start` is true the state is reset before the input is read. `unro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -238,8 +237,3 @@ def check_fields(state: MemoryState, shape: tuple[int, int, int], x: Tensor) -> 
                 f"x is {x.dtype} on {x.device} and state.{name} is {field.dtype} on "
                 f"{field.device}; expected both of the type of the weights and on their device."
             )
-
-
-def stack_layers(layers: Iterable[tuple[Tensor, ...]]) -> list[Tensor]:
-    """What each layer gives, stacked: `[num_layers, B, ...]` for each of its tensors."""
-    return [torch.stack(tensors) for tensors in zip(*layers, strict=True)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from recurrent_rl.agents import kernels
 from recurrent_rl.agents.kernels import Cell, LayerState
-from recurrent_rl.agents.memory.contract import Memory, check_fields, check_sizes, stack_layers
+from recurrent_rl.agents.memory.contract import Memory, check_fields, check_sizes
 from recurrent_rl.agents.memory.initialisation import GateRows, set_time_scales
 from recurrent_rl.agents.memory.states import MemoryState
 
@@ -77,7 +79,7 @@ class LayeredMemory(Memory):
         if len(layers) == 1:  # the usual case, and a view
             fields = [field.unsqueeze(0) for field in layers[0]]
         else:
-            fields = stack_layers(layers)
+            fields = _stack_layers(layers)
         state: MemoryState = self.state_type(*fields)
         return state
 
@@ -88,7 +90,16 @@ class LayeredMemory(Memory):
             fields, weights = tuple(field[layer] for field in state), self.weights(layer)
             layers.append(self.cell.gates(weights, x, fields))
             x, _ = self.cell.step(weights, x, fields)
-        return dict(zip(self.gate_names, stack_layers(layers), strict=True))
+        return dict(zip(self.gate_names, _stack_layers(layers), strict=True))
+
+    def _named(self, layer: int, *names: str) -> tuple[Tensor, ...]:
+        """The layer's own parameters of these names, registered as `NAME_lLAYER`."""
+        # Not `get_parameter`, which goes through the modules first: each step asks.
+        parameters: dict[str, Any] = self._parameters
+        return tuple([parameters[f"{name}_l{layer}"] for name in names])
+
+    def _weight(self) -> Tensor | None:
+        return next(iter(self._parameters.values()), None)  # sooner than by `parameters()`
 
     def _initialise_slow_half(
         self,
@@ -112,3 +123,8 @@ class LayeredMemory(Memory):
 
     def _check_state(self, state: MemoryState, x: Tensor) -> None:
         check_fields(state, (self.num_layers, x.shape[-2], self.hidden_size), x)
+
+
+def _stack_layers(layers: Iterable[tuple[Tensor, ...]]) -> list[Tensor]:
+    """What each layer gives, stacked: `[num_layers, B, ...]` for each of its tensors."""
+    return [torch.stack(tensors) for tensors in zip(*layers, strict=True)]

@@ -64,9 +64,6 @@ class LinearMemory(LayeredMemory):
         """Weight and bias of a layer."""
         return GateRows(*self._named(layer, "weight", "bias"))
 
-    def _named(self, layer: int, *names: str) -> tuple[Tensor, ...]:
-        return tuple([self.get_parameter(f"{name}_l{layer}") for name in names])
-
 
 def mingru(weights: LinearWeights, x: Tensor) -> tuple[Tensor, Tensor]:
     """1 - z and z * (V x + d), where z = sigmoid(W x + b)."""

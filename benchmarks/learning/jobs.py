@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ def do(jobs: list[Job]) -> None:
         print(f"failed: {run_dir}: {reason}", file=sys.stderr)
     if outcome.stopped_by is not None:
         raise SystemExit(128 + outcome.stopped_by)
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """One JSON object a line; `read_rows` is the inverse."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

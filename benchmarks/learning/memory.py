@@ -10,12 +10,11 @@ these lines.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jobs import ROOT, arguments, do, read_rows, suite_jobs
+from jobs import ROOT, arguments, do, read_rows, suite_jobs, write_rows
 
 from recurrent_rl.experiments.benchmark import Job
 from recurrent_rl.experiments.comparison import Cell, Comparison
@@ -52,7 +51,7 @@ def keep(jobs: list[Job], path: Path) -> dict[str, dict[str, Any]]:
     """Write the rows of finished runs in place of older ones; returns all rows by their run."""
     rows = {row["run"]: row for row in read_rows(path)}
     rows |= {job.run_dir.name: row_of(job) for job in jobs if job.done}
-    path.write_text("".join(json.dumps(rows[name]) + "\n" for name in sorted(rows)))
+    write_rows(path, (rows[name] for name in sorted(rows)))
     return rows
 
 

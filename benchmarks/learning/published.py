@@ -14,11 +14,10 @@ Where every task has a run, their learning curves go to docs/published.png.
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import Any, NamedTuple
 
 import numpy as np
-from jobs import ROOT, arguments, do, read_rows
+from jobs import ROOT, arguments, do, read_rows, write_rows
 
 from recurrent_rl.experiments.benchmark import Job, plan
 from recurrent_rl.experiments.comparison import Comparison, markdown, task_name
@@ -156,7 +155,7 @@ def keep(rows: list[Row]) -> None:
     kept = sorted(
         merged.values(), key=lambda r: (order.index(r["task"]), *(r[name] for name in key[1:]))
     )
-    RESULTS.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    write_rows(RESULTS, kept)
 
 
 def method_of(row: Row) -> str:

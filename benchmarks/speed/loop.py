@@ -336,10 +336,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     envs.register_envs()
-    for section in arguments.only:
-        print(f"\n## {section}\n")
-        function = globals()[section]
-        function(arguments.rounds) if section in sections[3:] else function()
+    with process.keeping_freed_memory():  # as in a run, for bare trainers too
+        for section in arguments.only:
+            print(f"\n## {section}\n")
+            function = globals()[section]
+            function(arguments.rounds) if section in sections[3:] else function()
 
 
 if __name__ == "__main__":

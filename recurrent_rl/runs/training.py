@@ -12,7 +12,12 @@ from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.agents.settings import shown
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.process import computing, global_generators_kept, seed_process
+from recurrent_rl.process import (
+    computing,
+    global_generators_kept,
+    keeping_freed_memory,
+    seed_process,
+)
 from recurrent_rl.runs.checkpoint import restore
 from recurrent_rl.runs.checkpoint_file import Checkpoint, read_checkpoint
 from recurrent_rl.runs.evaluation import evaluate_and_save
@@ -78,6 +83,7 @@ def train(
         )
     with (
         computing(config.threads, config.precision),
+        keeping_freed_memory(),
         global_generators_kept(seed_globals),
         noting(stop) as stop,
     ):
@@ -90,9 +96,8 @@ def train(
                 lock.enter_context(folder.locked())
                 folder.save_config(trainer.config)
                 if progress:
-                    print(
-                        *trainer.config.choices(), sep="\n", end="\n" * bool(trainer.config.reasons)
-                    )
+                    for line in trainer.config.choices():
+                        print(line)
                 seconds = run_iterations(trainer, folder, progress, on_iteration, stop)
                 result = _result(trainer, folder, seconds, stop)
             return _evaluated(result, trainer.config, progress, stop)
@@ -141,6 +146,7 @@ def resume(
         config = dataclasses.replace(config, device=device)
     with (
         computing(config.threads, config.precision),
+        keeping_freed_memory(),
         global_generators_kept(seed_globals),
         folder.locked(),
         noting(stop) as stop,

@@ -22,6 +22,7 @@ def main() -> None:
     report = common.Report(args, ["recurrent-rl"])
     from recurrent_rl.agents.actor_critic import AgentConfig
     from recurrent_rl.config import EnvConfig, TrainConfig
+    from recurrent_rl.process import keeping_freed_memory
     from recurrent_rl.trainer import Trainer
 
     python = args.env == "python"
@@ -58,7 +59,7 @@ def main() -> None:
         env=EnvConfig(hide_indices=(1, 3)) if python else EnvConfig(),
     )
     trainer = Trainer(config)
-    with report.training():
+    with keeping_freed_memory(), report.training():  # as in a run
         while True:
             scalars = trainer.iterate()
             # Of the last 100 episodes, as the other runners count it.

@@ -1,57 +1,23 @@
 """Runs that fail: their whole iterations are saved, and the error says what resuming loses."""
 
-import contextlib
-import dataclasses
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 
-from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.files import FileWriteError
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.collector import Collector
-from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint import load_checkpoint
 from recurrent_rl.runs.folder import CHECKPOINT, POLICY, RunFolder
-from recurrent_rl.runs.loop import OnIteration
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
-
-
-def config(tmp_path: Path, env_id: str = "recurrent_rl/TMaze-v0", **changes: Any) -> TrainConfig:
-    return dataclasses.replace(
-        TrainConfig(
-            env_id,
-            log_dir=str(tmp_path),
-            num_envs=8,
-            num_steps=16,
-            seq_len=8,
-            total_timesteps=8 * 16 * 6,
-            num_minibatches=2,
-            update_epochs=2,
-            memory_interval=2,
-            eval_episodes=0,
-            agent=AgentConfig("lstm", hidden_size=16, encoder_size=16),
-        ),
-        **changes,
-    )
-
-
-def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return {name: x.clone() for name, x in trainer.agent.state_dict().items()}
-
-
-def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
-    assert a.keys() == b.keys()
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
+from tests.recurrent_rl.runs.small_runs import assert_same, config, fail_at, registered, weights
 
 
 class Failing(gym.Env[Any, Any]):
@@ -77,15 +43,6 @@ class Failing(gym.Env[Any, Any]):
             raise self.error
         bad = np.nan if self.t > self.after else 0.0
         return np.full(2, bad, np.float32), float(action), self.t % 10 == 0, False, {}
-
-
-@contextlib.contextmanager
-def registered(env: Callable[[], gym.Env[Any, Any]]) -> Iterator[str]:
-    gym.register("Mine-v0", lambda **_: env(), disable_env_checker=True)
-    try:
-        yield "Mine-v0"
-    finally:
-        gym.registry.pop("Mine-v0")
 
 
 def notes(error: BaseException, capsys: pytest.CaptureFixture[str]) -> str:
@@ -156,14 +113,6 @@ def test_an_error_before_the_first_whole_iteration_leaves_a_run_that_starts_anew
     assert not (run_dir / CHECKPOINT).exists()
     with registered(lambda: Failing(None, 10**6)):
         assert resume(run_dir, progress=False).timesteps == 8 * 64 * 2
-
-
-def fail_at(at: int) -> OnIteration:
-    def callback(steps: int, _: Any) -> None:
-        if steps == at:
-            raise LookupError("no such dashboard")
-
-    return callback
 
 
 def test_a_run_whose_callback_raises_an_error_goes_on_as_if_it_had_not(

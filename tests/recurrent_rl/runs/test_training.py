@@ -24,7 +24,7 @@ import torch
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.kernels import library
 from recurrent_rl.agents.policy import Policy, load_policy
-from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.results import learning_curve, load_run
 from recurrent_rl.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -33,35 +33,7 @@ from recurrent_rl.runs.loop import OnIteration
 from recurrent_rl.runs.training import TrainResult, resume, train
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer
-
-
-def config(tmp_path: Path, env_id: str = "recurrent_rl/TMaze-v0", **changes: Any) -> TrainConfig:
-    return dataclasses.replace(
-        TrainConfig(
-            env_id,
-            log_dir=str(tmp_path),
-            num_envs=8,
-            num_steps=16,
-            seq_len=8,
-            total_timesteps=8 * 16 * 6,
-            num_minibatches=2,
-            update_epochs=2,
-            memory_interval=2,
-            eval_episodes=0,
-            agent=AgentConfig("lstm", hidden_size=16, encoder_size=16),
-        ),
-        **changes,
-    )
-
-
-def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return {name: x.clone() for name, x in trainer.agent.state_dict().items()}
-
-
-def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
-    assert a.keys() == b.keys()
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
+from tests.recurrent_rl.runs.small_runs import assert_same, config, fail_at, registered, weights
 
 
 def test_the_default_threads_leave_the_weights_as_they_are_on_one(
@@ -292,23 +264,6 @@ class GlobalRandom(gym.Env[Any, Any]):
         return self.observe(), float(action), random.random() < 0.1, False, {}
 
 
-@contextlib.contextmanager
-def registered(env: Callable[[], gym.Env[Any, Any]]) -> Iterator[str]:
-    gym.register("Mine-v0", lambda **_: env(), disable_env_checker=True)
-    try:
-        yield "Mine-v0"
-    finally:
-        gym.registry.pop("Mine-v0")
-
-
-def fail_at(at: int) -> OnIteration:
-    def callback(steps: int, _: Any) -> None:
-        if steps == at:
-            raise LookupError("no such dashboard")
-
-    return callback
-
-
 def test_a_process_forked_in_a_run_can_be_ended(tmp_path: Path) -> None:
     code = (
         "import multiprocessing, time; from recurrent_rl.signals import StopSignals\n"
@@ -370,7 +325,7 @@ def test_a_run_leaves_the_allocator_as_it_was(tmp_path: Path) -> None:
     code = """
 import ctypes, sys
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.process import computing
+from recurrent_rl.process import keeping_freed_memory
 from recurrent_rl.runs.training import train
 
 class Info(ctypes.Structure):
@@ -386,7 +341,7 @@ def is_mapped():
     libc.malloc(ctypes.c_size_t(64 * 2**20))
     return libc.mallinfo2().hblks > before
 
-with computing():
+with keeping_freed_memory():
     assert not is_mapped()
 assert is_mapped()
 config = TrainConfig("recurrent_rl/TMaze-v0", total_timesteps=64, num_envs=4, num_steps=8,

@@ -1,0 +1,61 @@
+"""What the tests of whole runs share: a small run, its weights, environments, and how it fails."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+
+from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.runs.loop import OnIteration
+from recurrent_rl.trainer import Trainer
+
+
+def config(tmp_path: Path, env_id: str = "recurrent_rl/TMaze-v0", **changes: Any) -> TrainConfig:
+    return dataclasses.replace(
+        TrainConfig(
+            env_id,
+            log_dir=str(tmp_path),
+            num_envs=8,
+            num_steps=16,
+            seq_len=8,
+            total_timesteps=8 * 16 * 6,
+            num_minibatches=2,
+            update_epochs=2,
+            memory_interval=2,
+            eval_episodes=0,
+            agent=AgentConfig("lstm", hidden_size=16, encoder_size=16),
+        ),
+        **changes,
+    )
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: x.clone() for name, x in trainer.agent.state_dict().items()}
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+@contextlib.contextmanager
+def registered(env: Callable[[], gym.Env[Any, Any]]) -> Iterator[str]:
+    gym.register("Mine-v0", lambda **_: env(), disable_env_checker=True)
+    try:
+        yield "Mine-v0"
+    finally:
+        gym.registry.pop("Mine-v0")
+
+
+def fail_at(at: int) -> OnIteration:
+    def callback(steps: int, _: Any) -> None:
+        if steps == at:
+            raise LookupError("no such dashboard")
+
+    return callback
