@@ -65,7 +65,8 @@ Reader = Callable[[str, Any], Any]
 
 def none_for_zero(name: str, value: Any) -> Any:
     """None where 0 stood for "by default" or "never" in version 0.1, with a warning."""
-    if isinstance(value, bool) or _scalar(value) != 0:
+    number = _scalar(value)
+    if not _is_number(number) or number != 0:
         return value
     warnings.warn(
         f"{name} is 0; write None for that. The next version will refuse 0.",

@@ -22,6 +22,7 @@ from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.spaces import UnsupportedSpaceError, space_from_json, space_to_json
 from recurrent_rl.config import TrainConfig
+from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vectorize import CheckedEnv
@@ -148,8 +149,14 @@ def two_iterations(
         return None
     finally:
         gym.registry.pop("Random-v0")
-    for _ in range(2):
-        scalars = trainer.iterate()
+    try:
+        for _ in range(2):
+            scalars = trainer.iterate()
+    except UserError as error:
+        # Observations as large as 1e30, taken as they are, can overflow.
+        if agent.normalize_observations or "became" not in str(error):
+            raise
+        return None
     assert scalars.get("memory/first_ratio_error", 0.0) < 1e-3
     policy = trainer.policy()
     assert len(evaluate(policy, vector_env(observation, action, mode), 5, seed=0).returns) == 5

@@ -170,6 +170,11 @@ def test_a_zero_for_the_default_is_taken_for_none_with_a_warning(name: str) -> N
         assert AgentConfig(horizon=0).horizon is None
 
 
+def test_an_empty_array_for_a_number_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match="num_envs is array"):
+        TrainConfig("CartPole-v1", num_envs=np.array([]))  # type: ignore[arg-type]
+
+
 def test_json_text_for_an_environments_arguments_is_read_with_a_warning() -> None:
     text: Any = '{"length": 3}'
     with pytest.warns(FutureWarning, match="env_kwargs is JSON text; give a dict"):
