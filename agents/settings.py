@@ -82,14 +82,14 @@ class SettingError(UserError):
 
 @dataclass(frozen=True)
 class Must:
-    """What a field asks of its value beside its type, to stand in `Annotated`."""
+    """What a field requires of its value beside its type, to stand in `Annotated`."""
 
     be: str
     """What is expected, as the message ends: "at least 1"."""
     holds: Callable[[Any], bool]
 
 
-@dataclass(frozen=True, eq=False)  # by identity: tyro asks for a hash
+@dataclass(frozen=True, eq=False)  # by identity: tyro needs a hash
 class OneOf:
     """The names a field may have, where they are those of a registry, to stand in `Annotated`."""
 

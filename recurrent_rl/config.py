@@ -70,7 +70,7 @@ class EnvConfig:
     """Arguments of the environment: a dict or, on the command line, a JSON object such as
     '{"length": 50}'."""
     vectorization: Literal["auto", "sync", "async"] = "auto"
-    """How copies are stepped: auto takes the environment's own batched form where it has one."""
+    """How environments are stepped: auto takes the environment's batched form where it has one."""
     hide_indices: Annotated[
         tuple[Annotated[int, at_least(0)], ...],
         Must("without an entry twice", lambda indices: len(set(indices)) == len(indices)),
@@ -104,7 +104,7 @@ class EnvConfig:
 class TrainConfig:
     """Settings of one training run. Field names follow CleanRL.
 
-    To go on with a run that was stopped: recurrent-rl train --resume RUN
+    To resume a run that was stopped: recurrent-rl train --resume RUN
     """
 
     env_id: Annotated[EnvId, tyro.conf.Positional, tyro.conf.arg(metavar="ENV_ID")]
@@ -117,7 +117,7 @@ class TrainConfig:
     """Folder that holds the run folders: the log directory for TensorBoard."""
 
     total_timesteps: Annotated[int, at_least(1)] = 1_000_000
-    """Environment steps to train for, all copies counted."""
+    """Environment steps to train for, all environments counted."""
     num_envs: SizeOrNone = None
     """Environments stepped side by side. By default (None) as many as make a rollout of 8,192
     steps, or in a short run as few, down to 8, as leave it 100 rollouts to learn from."""
@@ -188,8 +188,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         settle(self, UserError)
 
-    def as_asked(self) -> TrainConfig:
-        """The settings as they were asked for, before anything was chosen."""
+    def as_requested(self) -> TrainConfig:
+        """The settings as requested, before anything was chosen."""
         return self
 
     def to_json(self) -> str:
@@ -207,16 +207,16 @@ class TrainConfig:
             fields = json.loads(text)
             if not isinstance(fields, dict):
                 raise SettingError(f"it holds {shown(fields)}, not a JSON object")
-            asked, resolved = _from_version_0_1(fields)
-            if lacking := missing(TrainConfig, asked):
+            requested, resolved = _from_version_0_1(fields)
+            if lacking := missing(TrainConfig, requested):
                 raise SettingError(f"it lacks {', '.join(sorted(lacking))}")
             for name, read in (("agent", AgentConfig.from_file), ("env", EnvConfig.from_dict)):
                 with within(name):
-                    asked[name] = read(asked[name])
+                    requested[name] = read(requested[name])
             if resolved is None:
-                return build(TrainConfig, asked)
+                return build(TrainConfig, requested)
             with within(RESOLVED):
-                return build(ResolvedConfig, asked | _checked_resolved(resolved))
+                return build(ResolvedConfig, requested | _checked_resolved(resolved))
         except (ValueError, RecursionError) as error:
             raise UserError(
                 f"The run's config.json cannot be read: {str(error).rstrip('.')}. Mend it where it "
@@ -248,8 +248,8 @@ class ResolvedConfig(TrainConfig):
                 f"use one of {_divisors(self.num_chunks, self.num_minibatches)}."
             )
 
-    def as_asked(self) -> TrainConfig:
-        """The settings as they were asked for: what was left to the default is None again."""
+    def as_requested(self) -> TrainConfig:
+        """The settings as requested: what was left to the default is None again."""
         fields = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)
         }
@@ -289,10 +289,10 @@ class ResolvedConfig(TrainConfig):
         return -(-self.total_timesteps // self.batch_size)
 
     def to_json(self) -> str:
-        """As JSON text: the settings as asked for, and beside them what was resolved."""
+        """As JSON text: the settings as requested, and beside them what was resolved."""
         resolved = {"num_envs": self.num_envs, "num_steps": self.num_steps, "reasons": self.reasons}
-        asked = dataclasses.asdict(self.as_asked())
-        return json.dumps(asked | {RESOLVED: resolved}, indent=2)
+        requested = dataclasses.asdict(self.as_requested())
+        return json.dumps(requested | {RESOLVED: resolved}, indent=2)
 
 
 RESOLVED = "resolved"
@@ -300,26 +300,26 @@ RESOLVED = "resolved"
 
 
 def _from_version_0_1(fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-    """The fields of the settings as asked for, and what was resolved, of a file of any version.
+    """The fields of the settings as requested, and what was resolved, of a file of any version.
 
-    Version 0.1 wrote 0 where None stands now, and sizes that it had chosen among those asked for,
+    Version 0.1 wrote 0 where None stands now, and sizes that it had chosen among those requested,
     with their names in `chosen`.
     """
-    asked = dict(fields)
-    resolved = asked.pop(RESOLVED, None)
-    chosen = asked.pop("chosen", None)
+    requested = dict(fields)
+    resolved = requested.pop(RESOLVED, None)
+    chosen = requested.pop("chosen", None)
     for name in ("threads", "memory_interval", *SIZES):
-        if type(asked.get(name)) is int and asked[name] == 0:
-            asked[name] = None
-    sizes = {name: asked.get(name) for name in SIZES}
+        if type(requested.get(name)) is int and requested[name] == 0:
+            requested[name] = None
+    sizes = {name: requested.get(name) for name in SIZES}
     if resolved is None and None not in sizes.values():
         names = [] if chosen is None else chosen
         if not isinstance(names, list) or any(name not in SIZES for name in names):
             raise SettingError(f"chosen is {shown(names)}; it must be a list of {SIZES}")
         reasons = dict.fromkeys(names, "chosen by version 0.1")
-        asked |= dict.fromkeys(names)
+        requested |= dict.fromkeys(names)
         resolved = sizes | {"reasons": reasons}
-    return asked, resolved
+    return requested, resolved
 
 
 def _checked_resolved(resolved: Any) -> dict[str, Any]:
@@ -330,9 +330,9 @@ def _checked_resolved(resolved: Any) -> dict[str, Any]:
     return resolved
 
 
-def _divisors(n: int, asked: int) -> str:
-    """The divisors of `n` that are nearest to what was asked for, as text."""
+def _divisors(n: int, requested: int) -> str:
+    """The divisors of `n` that are nearest to what was requested, as text."""
     small = [d for d in range(1, math.isqrt(n) + 1) if n % d == 0]
     divisors = {*small, *(n // d for d in small)}
-    nearest = sorted(divisors, key=lambda d: abs(math.log(d / asked)))[:8]
+    nearest = sorted(divisors, key=lambda d: abs(math.log(d / requested)))[:8]
     return ", ".join(map(str, sorted(nearest)))

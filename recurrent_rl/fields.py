@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from recurrent_rl.agents.settings import Must, Read, SettingError, shown
 
 LARGEST_SIZE = 1_000_000
-"""Of environments, minibatches and steps of a rollout: more asks for more memory than there is."""
+"""Of environments, minibatches and steps of a rollout: more needs more memory than there is."""
 
 _ENV_ID = re.compile(r"(?!\.)[\w:.-]+(/[\w:.-]+)?")  # as Gymnasium's own, with a module before it
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

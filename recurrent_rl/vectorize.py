@@ -260,7 +260,7 @@ def near_matches(name: str) -> list[str]:
 
 
 def hiding_wrappers(config: EnvConfig) -> list[Wrapper]:
-    """The wrappers that hide what `config` asks to hide, in the order in which they apply.
+    """The wrappers that hide what `config` says to hide, in the order in which they apply.
 
     Entries of `hide_indices` are no matter of theirs: the policy itself does not read them.
     """

@@ -164,13 +164,13 @@ EVERY = [(number, group) for number in STATUS for group in (False, True)]
 
 # Here and below a few of the signals; the sweeps at the end send all of them, at any moment.
 @pytest.mark.parametrize(("number", "group"), [EVERY[0], EVERY[3], EVERY[4]])
-def test_training_in_one_process_is_saved_and_goes_on_as_if_unbroken(
+def test_training_in_one_process_is_saved_and_resumes_as_if_unbroken(
     driver: Driver, tmp_path: Path, whole: Path, number: signal.Signals, group: bool
 ) -> None:
     command = driver.start(SYNC, tmp_path).until("iteration 1\n")
     assert interrupt(command, number, group, number + group, 0.2) == STATUS[number]
     run_dir = run_folder(tmp_path)
-    assert f"Go on:     recurrent-rl train --resume runs/{run_dir.name}" in command.text()
+    assert f"Resume:    recurrent-rl train --resume runs/{run_dir.name}" in command.text()
     assert_is_whole(run_dir)
     if group == (number == signal.SIGTERM):  # each signal once: it takes its time
         driver.run(["train", "--resume", str(run_dir)], tmp_path)
@@ -231,14 +231,14 @@ def benchmark_began(tmp_path: Path) -> Path:
     return run_dir
 
 
-def test_a_benchmark_whose_process_group_is_told_to_end_saves_its_runs_and_goes_on(
+def test_a_benchmark_whose_process_group_is_told_to_end_saves_its_runs_and_resumes(
     driver: Driver, tmp_path: Path
 ) -> None:
     arguments = benchmark(3200, tmp_path / "out")
     command = driver.start(arguments, tmp_path)
     run_dir = benchmark_began(tmp_path)
     assert interrupt(command, signal.SIGTERM, True, 0, 0.2) == STATUS[signal.SIGTERM]
-    assert "Go on: the same command again" in command.text()
+    assert "Resume: give the same command again" in command.text()
     assert "Traceback" not in command.text() + (run_dir / "log.txt").read_text()
     assert_is_whole(run_dir)
     driver.run(arguments, tmp_path)

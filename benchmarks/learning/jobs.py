@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def arguments(description: str | None, seeds: int, episodes: int) -> argparse.ArgumentParser:
-    """What each of these scripts can be asked, with its defaults."""
+    """The arguments that these scripts share, with their defaults."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -68,9 +68,9 @@ def draw(runs: list[Run], path: Path) -> None:
 
 
 def main() -> None:
-    asked = arguments(__doc__, SUITE.seeds, episodes=500).parse_args()
-    jobs = suite_jobs("ladder", asked.seeds, asked.episodes)
-    if not asked.table:
+    given = arguments(__doc__, SUITE.seeds, episodes=500).parse_args()
+    jobs = suite_jobs("ladder", given.seeds, given.episodes)
+    if not given.table:
         do(jobs)
     runs = [load_run(job.run_dir) for job in jobs if job.done]
     print(Comparison(runs).table(lambda cell: cell.shown("greedy")))

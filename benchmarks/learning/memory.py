@@ -62,10 +62,10 @@ def on_and_off(cell: Cell) -> str:
 
 
 def main() -> None:
-    asked = arguments(__doc__, SUITE.seeds, episodes=1000).parse_args()
-    jobs = suite_jobs("memory", asked.seeds, asked.episodes)
+    given = arguments(__doc__, SUITE.seeds, episodes=1000).parse_args()
+    jobs = suite_jobs("memory", given.seeds, given.episodes)
     try:
-        if not asked.table:
+        if not given.table:
             do(jobs)
     finally:
         rows = keep(jobs, RESULTS)

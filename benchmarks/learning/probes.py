@@ -142,13 +142,13 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--updates", type=int, default=600)
     parser.add_argument("--threads", type=int, default=0)
-    asked = parser.parse_args()
+    given = parser.parse_args()
     print("| memory | " + " | ".join(PROBES) + " |")
     print("|---|" + "---|" * len(PROBES))
-    for name in asked.memories:
-        with computing(asked.threads):
+    for name in given.memories:
+        with computing(given.threads):
             found = [
-                accuracy(probe, name, asked.hidden, asked.updates) for probe in PROBES.values()
+                accuracy(probe, name, given.hidden, given.updates) for probe in PROBES.values()
             ]
         print(f"| {name} | " + " | ".join(f"{x:.0%}" for x in found) + " |", flush=True)
 

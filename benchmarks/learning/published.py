@@ -195,10 +195,10 @@ def main() -> None:
     parser = arguments(__doc__, seeds=1, episodes=1000)
     parser.add_argument("--tasks", nargs="+", default=[""], metavar="TASK")
     parser.add_argument("--memory", help="by default each suite's first")
-    asked = parser.parse_args()
-    jobs = jobs_of(asked.tasks, asked.memory, asked.seeds, asked.episodes)
+    given = parser.parse_args()
+    jobs = jobs_of(given.tasks, given.memory, given.seeds, given.episodes)
     try:
-        if not asked.table:
+        if not given.table:
             do(jobs)
     finally:
         runs = [load_run(job.run_dir) for job in jobs if job.done]

@@ -174,10 +174,10 @@ def draw(found: Found, path: Path) -> None:
 def main() -> None:
     parser = arguments(__doc__, seeds=1, episodes=100)
     parser.add_argument("--only", nargs="+", default=[""], metavar="CHANGE")
-    asked = parser.parse_args()
-    much = asked.seeds, asked.episodes
-    if not asked.table:
-        chosen = [name for name in CHANGES if name.startswith(tuple(asked.only))]
+    given = parser.parse_args()
+    much = given.seeds, given.episodes
+    if not given.table:
+        chosen = [name for name in CHANGES if name.startswith(tuple(given.only))]
         jobs = [job for change in [DEFAULTS, *chosen] for job in jobs_of(change, *much)]
         do(sorted(jobs, key=lambda job: job.config.seed))  # seeds outermost
     found = found_runs([DEFAULTS, *CHANGES], *much)

@@ -79,11 +79,11 @@ def plan(seeds: int) -> list[tuple[dict[str, Any], TrainConfig]]:
 
 
 def main() -> None:
-    asked = arguments(__doc__, seeds=3, episodes=0).parse_args()
+    given = arguments(__doc__, seeds=3, episodes=0).parse_args()
     gym.register(ID, vector_entry_point=InUnits)
     there = read_rows(RESULTS)
-    if not asked.table:
-        for about, config in plan(asked.seeds):
+    if not given.table:
+        for about, config in plan(given.seeds):
             if any(about.items() <= row.items() for row in there):
                 continue
             began = time.monotonic()

@@ -80,27 +80,27 @@ def table(memory: str, seeds: int, episodes: int) -> str:
 def main() -> None:
     parser = arguments(__doc__, SUITE.seeds, episodes=500)
     parser.add_argument("--memory", default=SUITE.memories[0])
-    asked = parser.parse_args()
-    if not asked.table:
+    given = parser.parse_args()
+    if not given.table:
         set_up("sb3_contrib")
-        do(suite_jobs("untuned", asked.seeds, asked.episodes, asked.memory))
+        do(suite_jobs("untuned", given.seeds, given.episodes, given.memory))
         there = {(row["task"], row["seed"]) for row in read_rows(RESULTS)}
         missing = [
             (task, seed)
-            for seed in range(asked.seeds)
+            for seed in range(given.seeds)
             for task in SUITE.tasks
             if (task.name, seed) not in there
         ]
         pool = ThreadPoolExecutor(available_cores())
         try:
-            futures = [pool.submit(peer, *one, asked.episodes) for one in missing]
+            futures = [pool.submit(peer, *one, given.episodes) for one in missing]
             for count, future in enumerate(as_completed(futures), 1):
                 row = future.result()
                 told = f"{row['task']}, seed {row['seed']}: {row['greedy']:.1f}"
                 print(f"{count}/{len(missing)} {PEER}, {told}", file=sys.stderr, flush=True)
         finally:  # at a failure or Ctrl-C begin no more
             pool.shutdown(cancel_futures=True)
-    print(table(asked.memory, asked.seeds, asked.episodes))
+    print(table(given.memory, given.seeds, given.episodes))
 
 
 if __name__ == "__main__":

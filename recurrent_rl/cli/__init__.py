@@ -1,4 +1,4 @@
-"""The command `recurrent-rl`: finds the command asked for, and says clearly what went wrong."""
+"""The command `recurrent-rl`: finds the requested command, and says clearly what went wrong."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends by `SystemExit` with the command's status.
 
-    0 is success, 2 a mistake in what was asked; 130, 143 and 129 a stop by Ctrl-C, SIGTERM and
+    0 is success, 2 a mistake in the arguments; 130, 143 and 129 a stop by Ctrl-C, SIGTERM and
     SIGHUP.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)

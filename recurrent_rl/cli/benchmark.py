@@ -22,7 +22,7 @@ from recurrent_rl.runs.progress import make_console
 class BenchmarkArguments:
     """Train and evaluate a suite of tasks with several memories and seeds, and compare them.
 
-    A benchmark that was stopped goes on where it was: give the same command again.
+    A benchmark that was stopped resumes where it was: give the same command again.
     """
 
     suite: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SUITE")]
@@ -56,9 +56,9 @@ def benchmark_command(arguments: Sequence[str]) -> int:
     """Train and evaluate a suite: tasks x memories x seeds."""
     from recurrent_rl.experiments.suites import SUITES, find_suite
 
-    asked = parse(BenchmarkArguments, "benchmark", arguments)
+    given = parse(BenchmarkArguments, "benchmark", arguments)
     console = make_console()
-    if asked.suite == "list":
+    if given.suite == "list":
         table = Table(title="Suites")
         for column in ("suite", "tasks", "memories", "seeds", "what"):
             table.add_column(column)
@@ -69,24 +69,24 @@ def benchmark_command(arguments: Sequence[str]) -> int:
             )
         console.print(table)
         return 0
-    suite = find_suite(asked.suite).only(asked.tasks)
+    suite = find_suite(given.suite).only(given.tasks)
 
     from recurrent_rl.experiments.benchmark import plan, run_all
     from recurrent_rl.process import available_cores
     from recurrent_rl.runs.folder import LOG, RunFolder, RunState
 
-    out = Path(asked.out or f"runs/benchmark-{asked.suite}")
-    workers = asked.jobs or available_cores()
+    out = Path(given.out or f"runs/benchmark-{given.suite}")
+    workers = given.jobs or available_cores()
     jobs = plan(
         suite,
         out,
-        memories=asked.memories or suite.memories,
-        seeds=asked.seeds or suite.seeds,
-        episodes=asked.episodes,
-        settings=asked.settings,
-        name=asked.name,
+        memories=given.memories or suite.memories,
+        seeds=given.seeds or suite.seeds,
+        episodes=given.episodes,
+        settings=given.settings,
+        name=given.name,
         threads=1 if workers > 1 else None,
-        total_timesteps=asked.total_timesteps,
+        total_timesteps=given.total_timesteps,
     )
     outcome = run_all(jobs, workers)
     done = [job.run_dir for job in jobs if job.done]
@@ -99,7 +99,7 @@ def benchmark_command(arguments: Sequence[str]) -> int:
     if outcome.stopped_by is not None:
         console.print(f"Stopped early; {len(done)} of {len(jobs)} runs are done.")
     if len(done) < len(jobs):
-        console.print("Go on: the same command again.")
+        console.print("Resume: give the same command again.")
     else:
         console.print(f"Watch:    recurrent-rl monitor {quoted(out)}", soft_wrap=True)
     if outcome.stopped_by is not None:

@@ -35,11 +35,11 @@ def compare_command(arguments: Sequence[str]) -> int:
     """Compare finished runs, on one task or many."""
     from recurrent_rl.runs.folder import RunFolder
 
-    asked = parse(CompareArguments, "compare", arguments)
-    if not asked.runs:
+    given = parse(CompareArguments, "compare", arguments)
+    if not given.runs:
         raise UserError("Name the run folders to compare, or a folder that holds some.")
-    found = RunFolder.find(map(Path, asked.runs))
-    compare([folder.path for folder in found], Path(asked.out), make_console())
+    found = RunFolder.find(map(Path, given.runs))
+    compare([folder.path for folder in found], Path(given.out), make_console())
     return 0
 
 

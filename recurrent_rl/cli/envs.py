@@ -31,12 +31,12 @@ def envs_command(arguments: Sequence[str]) -> int:
 
     import recurrent_rl.envs  # noqa: F401 (registers them)
 
-    asked = parse(EnvsArguments, "envs", arguments)
+    given = parse(EnvsArguments, "envs", arguments)
     table = Table(title="Environments of recurrent-rl")
     for column in ("id", "observation", "action", "steps", "memoryless", "best"):
         table.add_column(column, no_wrap=column == "id")
     for env_id, spec in sorted(gym.registry.items()):
-        if spec.namespace != "recurrent_rl" or (spec.name.startswith("Probe") > asked.probes):
+        if spec.namespace != "recurrent_rl" or (spec.name.startswith("Probe") > given.probes):
             continue
         env = gym.make_vec(env_id, num_envs=1)
         env_any: Any = env.unwrapped

@@ -30,14 +30,14 @@ class EvaluateArguments:
     env_kwargs: JsonObject | None = None
     """Its arguments as a JSON object; by default those of the training."""
     num_envs: Annotated[int, at_least(1), at_most(LARGEST_SIZE)] = 64
-    """Copies of the environment stepped side by side."""
+    """Environments stepped side by side."""
     seed: Annotated[int, at_least(0)] = 0
     """Seed of the environments; training with the same seed saw other episodes."""
     max_steps: Annotated[int | None, at_least(1)] = None
     """Steps after which an episode is given up; by default the environment's own time limit or,
     where it tells of none, 10,000."""
     compare: bool = True
-    """Play the episodes again with actions sampled as in training, and with the memory reset at
+    """Play the episodes again with stochastic actions as in training, and with the memory reset at
     every step."""
 
     def __post_init__(self) -> None:
@@ -53,13 +53,13 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     from recurrent_rl.runs.trained_on import environment_of, policy_path
     from recurrent_rl.signals import StopSignals
 
-    asked, console = parse(EvaluateArguments, "evaluate", arguments), make_console()
-    seed_process(asked.seed)
-    source = Path(asked.policy)
+    given, console = parse(EvaluateArguments, "evaluate", arguments), make_console()
+    seed_process(given.seed)
+    source = Path(given.policy)
     policy = load_policy(policy_path(source))
-    env_id, env_config = environment_of(policy, source, asked.env_id, asked.env_kwargs)
+    env_id, env_config = environment_of(policy, source, given.env_id, given.env_kwargs)
     # A run played where it was trained: what `recurrent-rl compare` reads.
-    is_its_own = source.is_dir() and asked.env_id is None and asked.env_kwargs is None
+    is_its_own = source.is_dir() and given.env_id is None and given.env_kwargs is None
     folder = RunFolder(source) if is_its_own else None
     if folder is not None:
         folder.check_writable()
@@ -68,18 +68,18 @@ def evaluate_command(arguments: Sequence[str]) -> int:
             policy,
             env_id,
             env_config,
-            asked.episodes,
-            asked.seed,
+            given.episodes,
+            given.seed,
             stop,
-            num_envs=asked.num_envs,
-            compare=asked.compare,
-            max_steps=asked.max_steps,
+            num_envs=given.num_envs,
+            compare=given.compare,
+            max_steps=given.max_steps,
             folder=folder,
         )
     if not played:
         console.print("Stopped; an evaluation cut short would favour short episodes.")
         return stop.exit_status
-    print_evaluation(console, played, asked.episodes, env_id, env_config, str(asked.policy))
+    print_evaluation(console, played, given.episodes, env_id, env_config, str(given.policy))
     if folder is not None and finer is not None:
         console.print(
             f"Not saved: the run's {folder.evaluation.name} is finer, with {finer.episodes:,} "

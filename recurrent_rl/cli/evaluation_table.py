@@ -27,7 +27,7 @@ def print_evaluation(
     Args:
         console: to print on.
         played: episodes of each way.
-        episodes: that were asked of each.
+        episodes: requested of each.
         env_id: where they were played.
         env_config: its settings.
         policy: the file or run folder that played.

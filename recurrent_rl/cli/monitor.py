@@ -39,17 +39,17 @@ def monitor_command(arguments: Sequence[str]) -> int:
 
     from recurrent_rl.signals import StopSignals
 
-    asked = parse(MonitorArguments, "monitor", arguments)
-    if not Path(asked.log_dir).is_dir():
-        raise UserError(f"There is no folder {asked.log_dir!r}; train first, or name another.")
+    given = parse(MonitorArguments, "monitor", arguments)
+    if not Path(given.log_dir).is_dir():
+        raise UserError(f"There is no folder {given.log_dir!r}; train first, or name another.")
     board = program.TensorBoard()
-    board.configure(logdir=asked.log_dir, port=asked.port, host=asked.host)
+    board.configure(logdir=given.log_dir, port=given.port, host=given.host)
     try:
         url = board.launch()
     except program.TensorBoardServerException as error:
         raise UserError(f"TensorBoard could not start: {error} Try --port 0.") from error
     console = make_console()
-    console.print(f"TensorBoard shows {asked.log_dir} at {url}  (Ctrl-C ends it)", soft_wrap=True)
+    console.print(f"TensorBoard shows {given.log_dir} at {url}  (Ctrl-C ends it)", soft_wrap=True)
     with StopSignals() as stop:
         while not stop:
             time.sleep(0.2)

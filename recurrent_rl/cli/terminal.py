@@ -32,7 +32,7 @@ def parse(arguments_type: type[Arguments], name: str, arguments: Sequence[str]) 
 
 @RULES.primitive_rule
 def _whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """Read 1e6 too where a whole number is asked for; which number is one, the settings check."""
+    """Read 1e6 too where a whole number is expected; which number is one, the settings check."""
     if info.type is not int:
         return None
 
@@ -54,7 +54,7 @@ def _whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | No
 
 @RULES.primitive_rule
 def _json_object(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """Read the text of a JSON object where a dictionary is asked for."""
+    """Read the text of a JSON object where a dictionary is expected."""
     is_union = get_origin(info.type) in (Union, UnionType)
     kinds = list(get_args(info.type)) if is_union else [info.type]
     kinds = [get_args(kind)[0] if get_origin(kind) is Annotated else kind for kind in kinds]

@@ -16,10 +16,10 @@ from recurrent_rl.runs.progress import make_console
 
 @dataclass(frozen=True)
 class ResumeArguments:
-    """Go on with a run from its last checkpoint, with the settings it was started with."""
+    """Resume a run from its last checkpoint, with the settings it was started with."""
 
     resume: FolderPath
-    """Run folder to go on with."""
+    """Run folder to resume."""
     total_timesteps: Annotated[int | None, at_least(1)] = None
     """Train to this many steps in all; by default as many as the run was started for."""
     device: str | None = None
@@ -30,7 +30,7 @@ class ResumeArguments:
 
 
 def train_command(arguments: Sequence[str]) -> int:
-    """Train an agent, or go on with a run (--resume RUN)."""
+    """Train an agent, or resume a run (--resume RUN)."""
     from recurrent_rl.config import TrainConfig
     from recurrent_rl.runs.folder import RunFolder
     from recurrent_rl.runs.training import resume, train
@@ -38,11 +38,11 @@ def train_command(arguments: Sequence[str]) -> int:
 
     stop = StopSignals()
     if any(argument.split("=")[0] == "--resume" for argument in arguments):
-        asked = parse(ResumeArguments, "train", arguments)
+        given = parse(ResumeArguments, "train", arguments)
         result = resume(
-            asked.resume,
-            total_timesteps=asked.total_timesteps,
-            device=asked.device,
+            given.resume,
+            total_timesteps=given.total_timesteps,
+            device=given.device,
             seed_globals=True,
             stop=stop,
         )
@@ -61,7 +61,7 @@ def train_command(arguments: Sequence[str]) -> int:
     if result.stopped_by is not None:
         console.print(f"Stopped early; everything is saved in {result.run_dir}", soft_wrap=True)
         console.print(
-            f"Go on:     recurrent-rl train --resume {quoted(result.run_dir)}", soft_wrap=True
+            f"Resume:    recurrent-rl train --resume {quoted(result.run_dir)}", soft_wrap=True
         )
         return stop.exit_status
     config = RunFolder(result.run_dir).load_config()

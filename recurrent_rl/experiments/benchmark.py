@@ -102,7 +102,7 @@ def _check_same(job: Job) -> None:
     """Refuse a folder whose run has other settings; threads and the path to it change no result."""
     wanted = job.config
     there = dataclasses.replace(
-        job.folder.load_config().as_asked(), threads=wanted.threads, log_dir=wanted.log_dir
+        job.folder.load_config().as_requested(), threads=wanted.threads, log_dir=wanted.log_dir
     )
     if there != wanted:
         old, new = (dataclasses.asdict(config) for config in (there, wanted))
@@ -124,9 +124,9 @@ class Outcome:
 
 
 def run_all(jobs: list[Job], workers: int) -> Outcome:
-    """Do what is not done yet, `workers` runs at a time; a run that was cut short goes on.
+    """Do what is not done yet, `workers` runs at a time; a run that was cut short is resumed.
 
-    A run that fails is told of at the end; the others go on. What a run prints is in the log of
+    A run that fails is told of at the end; the others continue. What a run prints is in the log of
     its folder.
     """
     waiting = deque(job for job in jobs if not job.done)

@@ -247,9 +247,9 @@ def method_labels(configs: Sequence[TrainConfig]) -> list[str]:
     """What tells each run's method from the others': the memory, and the settings that differ."""
     settings = []
     for config in configs:
-        asked = config.as_asked()
-        left = [name for name in SIZES if getattr(asked, name) is None]
-        values = flat(dataclasses.asdict(asked)) | dict.fromkeys(left, "default")
+        requested = config.as_requested()
+        left = [name for name in SIZES if getattr(requested, name) is None]
+        values = flat(dataclasses.asdict(requested)) | dict.fromkeys(left, "default")
         settings.append(
             {
                 key: value

@@ -52,7 +52,7 @@ def change(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
 
 @dataclass(frozen=True)
 class Suite:
-    """Tasks, and what to try on them where nothing else is asked for."""
+    """Tasks, and what to try on them where nothing else is given."""
 
     description: str
     tasks: tuple[Task, ...]

@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped."""
+"""Checkpoints: everything a run needs to resume as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
     """Put a freshly made trainer of the same configuration into the saved state.
 
     Returns:
-        Whether the environments too go on exactly where they were. Otherwise they were reset,
-        and every copy starts a new episode with a fresh memory.
+        Whether the environments too resume exactly where they were. Otherwise they were reset,
+        and every environment starts a new episode with a fresh memory.
 
     Raises:
         UserError: the checkpoint is of other settings or spaces than the trainer's; says which.
@@ -122,7 +122,7 @@ def requirements(trainer: Trainer) -> dict[str, Any]:
     """The settings without which a checkpoint of this trainer makes no sense, as JSON values."""
     config, agent = trainer.config, trainer.agent
     env = dataclasses.asdict(config.env)
-    del env["vectorization"]  # how copies are stepped changes nothing that they do
+    del env["vectorization"]  # how environments are stepped changes nothing that they do
     needs = {
         "env_id": config.env_id.rpartition(":")[2],
         **{f"env.{name}": value for name, value in env.items()},
@@ -151,7 +151,7 @@ def _check_requirements(trainer: Trainer, checkpoint: Checkpoint) -> None:
         )
         raise UserError(
             f"The checkpoint {checkpoint.path} is of a run with {told}. Put {CONFIG} back as it "
-            "was to go on with the run; for other settings train anew."
+            "was to resume the run; for other settings train anew."
         )
     for name in different:
         raise UserError(

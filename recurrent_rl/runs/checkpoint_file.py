@@ -33,9 +33,9 @@ class Checkpoint:
     """Of the run, when it was written: what the schedules stretched over."""
     iteration: int
     timesteps: int
-    """Environment steps taken, all copies counted."""
+    """Environment steps taken, all environments counted."""
     steps_taken: int
-    """Environment steps taken by each copy."""
+    """Environment steps taken by each environment."""
     env_state: bool
     """Whether it holds the exact state of the environments."""
     episodes: dict[str, Any]
@@ -92,7 +92,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def read_timesteps(path: Path) -> int:
-    """The environment steps that a checkpoint is of, all copies counted; its tensors stay unread.
+    """The steps that a checkpoint is of, all environments counted; its tensors stay unread.
 
     Raises:
         PolicyFileError: the file is missing, of a newer version, or what is read is damaged.
@@ -149,7 +149,7 @@ def _episodes(fields: Any, num_envs: int) -> dict[str, Any]:
         found[name] = [kind(x) for x in values]
         if name.startswith("running"):
             if len(values) != num_envs:
-                raise ValueError(f"{name} is of {len(values)} copies, not {num_envs}")
+                raise ValueError(f"{name} is of {len(values)} environments, not {num_envs}")
             found[name] = np.array(found[name], dtype=np.dtype(kind))
     return found
 

@@ -22,8 +22,8 @@ from recurrent_rl.seeding import Stream, number
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.vectorize import make_vector_env
 
-EVALUATION_COPIES = 64
-"""Copies of the environment stepped side by side."""
+EVALUATION_ENVIRONMENTS = 64
+"""Environments stepped side by side."""
 STEP_LIMIT = 10_000
 """Steps after which an episode is given up, in an environment without a time limit of its own."""
 
@@ -32,8 +32,8 @@ def time_limit(env: VectorEnv) -> int | None:
     """The steps after which the environment itself ends an episode; None where it does not tell."""
     base = env.unwrapped
     limit = getattr(base, "max_episode_steps", None)
-    copies = getattr(base, "envs", None)  # SyncVectorEnv, whose own spec only `make_vec` sets
-    spec = base.spec or (copies[0].spec if copies else None)
+    parts = getattr(base, "envs", None)  # SyncVectorEnv, whose own spec only `make_vec` sets
+    spec = base.spec or (parts[0].spec if parts else None)
     if limit is None and spec is not None:
         limit = spec.kwargs.get("max_episode_steps", spec.max_episode_steps)
     return int(limit) if limit is not None and limit > 0 else None
@@ -81,9 +81,9 @@ def evaluate(
 ) -> Evaluation:
     """Play `episodes` episodes.
 
-    Each copy plays its share of the episodes and no more: to take those that finish first would
-    favour the short ones. A copy whose episode passes `max_steps` is given up, since a vector
-    environment cannot reset one copy: what it still had to play is not begun.
+    Each environment plays its share of the episodes and no more: to take those that finish first
+    would favour the short ones. An environment whose episode passes `max_steps` is given up, since
+    a vector environment cannot reset one alone: what it still had to play is not begun.
 
     Args:
         policy: plays.
@@ -96,7 +96,7 @@ def evaluate(
             limit or, where it tells of none, `STEP_LIMIT`.
         on_episode: called with the number of finished episodes, when one is finished and every 100
             steps.
-        should_stop: asked at each step; true ends early, with the episodes played so far.
+        should_stop: called at each step; true ends early, with the episodes played so far.
 
     Raises:
         UserError: the policy is for other spaces, `max_steps` is below 1, the autoreset mode is
@@ -162,7 +162,7 @@ def evaluate_ways(
         episodes: to play in each way.
         seed: training with the same seed saw other episodes.
         stop: a signal ends the playing early; what is returned then is cut short.
-        compare: false plays only the first way. A policy without memory is not asked to do without.
+        compare: false plays only the first way. A policy without memory does not play without it.
         max_steps: as for `evaluate`.
         progress: show a progress bar.
 
@@ -200,7 +200,7 @@ def evaluate_and_save(
     seed: int,
     stop: StopSignals,
     *,
-    num_envs: int = EVALUATION_COPIES,
+    num_envs: int = EVALUATION_ENVIRONMENTS,
     compare: bool = True,
     max_steps: int | None = None,
     progress: bool = True,
@@ -216,7 +216,7 @@ def evaluate_and_save(
         seed: as for `evaluate_ways`.
         stop: a signal ends the playing early; nothing is saved then, since an evaluation cut short
             would favour short episodes.
-        num_envs: copies of the environment at most.
+        num_envs: environments at most.
         compare: as for `evaluate_ways`.
         max_steps: as for `evaluate`.
         progress: show a progress bar.

@@ -23,10 +23,13 @@ def save_after_error(trainer: Trainer, folder: RunFolder, is_saved: bool, steps_
     steps = trainer.collector.environments.steps
     where = f"in iteration {trainer.iteration + 1}" if trainer.mid_rollout else "after iteration"
     where += "" if trainer.mid_rollout else f" {trainer.iteration}"
-    told = f"The run on {trainer.config.env_id} failed {where}, after step {steps:,} of each copy."
-    go_on = f"recurrent-rl train --resume {folder.path}"
+    told = (
+        f"The run on {trainer.config.env_id} failed {where}, "
+        f"after step {steps:,} of each environment."
+    )
+    resuming = f"recurrent-rl train --resume {folder.path}"
     if trainer.iteration == 0:
-        return f"{told} Nothing was learnt yet, so nothing is lost. From its first step: {go_on}"
+        return f"{told} Nothing was learnt yet, so nothing is lost. From its first step: {resuming}"
     lost = []
     if environment_state(trainer) is None or (trainer.mid_rollout and not is_saved):
         lost.append("the episodes under way")
@@ -41,11 +44,11 @@ def save_after_error(trainer: Trainer, folder: RunFolder, is_saved: bool, steps_
             return (
                 f"{told} Saving it failed too ({error!r}). "
                 + ("From the last checkpoint" if kept else "From its first step")
-                + f": {go_on}"
+                + f": {resuming}"
             )
     return (
         f"{told} Its {trainer.iteration:,} whole iterations ({trainer.timesteps:,} steps) are "
-        f"saved; to resume loses {' and '.join(lost) or 'nothing'}: {go_on}"
+        f"saved; to resume loses {' and '.join(lost) or 'nothing'}: {resuming}"
     )
 
 

@@ -73,7 +73,7 @@ WAYS = {
     "sampled": Way("stochastic actions", deterministic=False),
     "without_memory": Way("memory reset every step", with_memory=False),
 }
-"""What a policy is asked to show: the first is the policy as it is used."""
+"""The ways a policy is played: the first is the policy as it is used."""
 
 
 @dataclass(frozen=True)

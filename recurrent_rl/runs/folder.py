@@ -108,7 +108,7 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """The file that `resume` goes on from."""
+        """The file that `resume` reads."""
         return self.path / CHECKPOINT
 
     @property
@@ -165,7 +165,7 @@ class RunFolder:
         except Timeout:
             raise UserError(
                 f"Another process is training {self.path}. Wait until it has ended, or stop it; "
-                f"then recurrent-rl train --resume {self.path} goes on from there."
+                f"then recurrent-rl train --resume {self.path} resumes from there."
             ) from None
         except OSError as error:
             raise UserError(

@@ -22,7 +22,7 @@ class Monitor:
     Args:
         folder: of the run.
         config: shown as text and in the HParams tab.
-        start_step: where a resumed run goes on. Points after it, which an interrupted run may
+        start_step: where a resumed run continues. Points after it, which an interrupted run may
             have written past its last checkpoint, are dropped.
     """
 

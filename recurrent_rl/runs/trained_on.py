@@ -21,7 +21,7 @@ def environment_of(
     env_id: str | None = None,
     env_kwargs: dict[str, Any] | None = None,
 ) -> tuple[str, EnvConfig]:
-    """The environment to play in: the one asked for, else the one that the policy was trained on.
+    """The environment to play in: the one given, else the one that the policy was trained on.
 
     A module is imported for it where the command line or a run's config.json names it, never
     because a policy file does: a file may come from anyone.
@@ -29,8 +29,8 @@ def environment_of(
     Args:
         policy: that plays.
         source: the run folder or policy file that it was loaded from.
-        env_id: the environment asked for, if any.
-        env_kwargs: its arguments, if any are asked for.
+        env_id: the environment given, if any.
+        env_kwargs: its arguments, if any are given.
 
     Returns:
         Its id and settings.

@@ -1,4 +1,4 @@
-"""Training runs: a new one, or one that goes on; evaluated where they have all their steps."""
+"""Training runs: a new one, or a resumed one; evaluated where they have all their steps."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def resume(
     seed_globals: bool = False,
     stop: StopSignals | None = None,
 ) -> TrainResult:
-    """Go on with a run from its last checkpoint; from its first step where there is none yet.
+    """Resume a run from its last checkpoint; from its first step where there is none yet.
 
     With our own environments the continued run equals the uninterrupted one, weight for weight.
     Others cannot tell their state: they are reset, and new episodes start. A run that has all its
@@ -128,7 +128,7 @@ def resume(
         compare: evaluate in all `figures.WAYS`, not in the first alone.
         progress: show a progress bar, and print the notes of the result before training.
         on_iteration: called after each iteration.
-        seed_globals: as for `train`; seeded from the run's seed and the iteration it goes on from.
+        seed_globals: as for `train`; seeded from the run's seed and the iteration it resumes from.
         stop: as for `train`.
 
     Raises:

@@ -207,7 +207,7 @@ def test_a_dictionary_changes_fields_of_a_nested_class() -> None:
         changed(outer, {"wohle": 0})
 
 
-def test_the_error_is_the_one_asked_for() -> None:
+def test_the_error_is_the_one_requested() -> None:
     @dataclass(frozen=True)
     class Strict:
         count: int = 1

@@ -119,7 +119,7 @@ def test_what_an_environment_shows_does_not_depend_on_the_others(
 
 
 @case
-def test_a_saved_state_goes_on_bit_for_bit(env_id: str, kwargs: dict[str, Any]) -> None:
+def test_a_saved_state_continues_bit_for_bit(env_id: str, kwargs: dict[str, Any]) -> None:
     env, again = make(env_id, 3, **kwargs), make(env_id, 3, **kwargs)
     env.reset(seed=5)
     actions = draw_actions(env_id, env, 400)
@@ -175,7 +175,7 @@ def test_an_action_mask_is_told_of_the_last_observation_and_of_the_new_one() -> 
         assert given["_action_mask"].tolist() == [True, True]
 
 
-def test_without_a_seed_a_reset_goes_on_with_new_episodes() -> None:
+def test_without_a_seed_a_reset_continues_with_new_episodes() -> None:
     env = make("recurrent_rl/RepeatPrevious-Easy-v0", 4)
     env.reset(seed=0)
     first = env.state_dict()["deck"]

@@ -45,7 +45,7 @@ def test_a_shuffle_is_a_uniform_permutation() -> None:
     assert chi_square < 20.5  # the 99.9 % quantile with 5 degrees of freedom
 
 
-def test_a_saved_stream_goes_on_where_it_was() -> None:
+def test_a_saved_stream_continues_where_it_was() -> None:
     streams, again = Streams(range(4)), Streams([0] * 4)
     streams.uniform(ALL, 7)
     streams.normal(ALL[:2], 300)

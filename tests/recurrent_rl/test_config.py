@@ -152,7 +152,7 @@ def test_settings_that_version_0_1_0_wrote_are_still_read() -> None:
     config = TrainConfig.from_json((Path(__file__).parent / "config-0.1.0.json").read_bytes())
     agent = AgentConfig("lstm", num_layers=2)
     env = EnvConfig({"a": [1, 2]}, hide_indices=(1, 3), flicker=0.25)
-    assert config.as_asked() == TrainConfig("module:Env-v3", seq_len=64, agent=agent, env=env)
+    assert config.as_requested() == TrainConfig("module:Env-v3", seq_len=64, agent=agent, env=env)
     assert isinstance(config, ResolvedConfig)
     assert (config.num_envs, config.num_steps) == (64, 128)
     assert set(config.reasons) == {"num_envs", "num_steps"}
@@ -181,12 +181,12 @@ def test_json_text_for_an_environments_arguments_is_read_with_a_warning() -> Non
         assert EnvConfig(text) == EnvConfig({"length": 3})
 
 
-def test_what_was_chosen_is_kept_with_its_reason_and_told_from_what_was_asked() -> None:
-    asked = TrainConfig("CartPole-v1", num_envs=8, total_timesteps=10**6)
-    config = resolve(asked, 50)
+def test_what_was_chosen_is_kept_with_its_reason_and_told_from_what_was_requested() -> None:
+    requested = TrainConfig("CartPole-v1", num_envs=8, total_timesteps=10**6)
+    config = resolve(requested, 50)
     assert (config.num_envs, config.num_steps) == (8, 150)
     assert config.reasons == {"num_steps": "3 whole episodes of 50 steps"}
-    assert config.as_asked() == asked
+    assert config.as_requested() == requested
     assert resolve(config, 9) == config  # what is resolved stays
     written = json.loads(config.to_json())
     assert written["num_steps"] is None
@@ -239,7 +239,7 @@ def test_what_is_no_environments_id_is_refused_with_an_example(env_id: Any) -> N
         TrainConfig(env_id)
 
 
-def test_a_run_takes_at_least_the_steps_it_was_asked_for() -> None:
+def test_a_run_takes_at_least_the_requested_steps() -> None:
     config = ResolvedConfig("CartPole-v1", total_timesteps=10_000, num_envs=8, num_steps=100)
     assert config.num_iterations == 13
     assert dataclasses.replace(config, total_timesteps=800).num_iterations == 1
@@ -262,19 +262,19 @@ def test_rate_and_entropy_bonus_fall_to_zero_unless_they_are_to_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("steps", "copies"), [(1, 8), (100_000, 8), (300_000, 20), (1_000_000, 64), (10**9, 64)]
+    ("steps", "environments"), [(1, 8), (100_000, 8), (300_000, 20), (1_000_000, 64), (10**9, 64)]
 )
-def test_short_runs_have_fewer_copies_unless_asked_for(steps: int, copies: int) -> None:
+def test_short_runs_have_fewer_environments_unless_given(steps: int, environments: int) -> None:
     config = resolve(TrainConfig("CartPole-v1", total_timesteps=steps), None)
-    assert (config.num_steps, config.num_envs) == (128, copies)
+    assert (config.num_steps, config.num_envs) == (128, environments)
     longer = dataclasses.replace(config, total_timesteps=10**9)
-    assert resolve(longer, 500) == longer  # a run that goes on keeps its copies
-    asked = TrainConfig("CartPole-v1", total_timesteps=steps, num_envs=3, num_minibatches=1)
-    assert resolve(asked, None).num_envs == 3
+    assert resolve(longer, 500) == longer  # a resumed run keeps its environments
+    requested = TrainConfig("CartPole-v1", total_timesteps=steps, num_envs=3, num_minibatches=1)
+    assert resolve(requested, None).num_envs == 3
 
 
 @pytest.mark.parametrize(
-    ("episode", "total", "steps", "copies"),
+    ("episode", "total", "steps", "environments"),
     [
         (1, 10**6, 128, 64),
         (51, 10**6, 153, 52),
@@ -288,15 +288,15 @@ def test_short_runs_have_fewer_copies_unless_asked_for(steps: int, copies: int) 
     ],
 )
 def test_rollouts_hold_whole_episodes_where_these_are_not_too_long(
-    episode: int, total: int, steps: int, copies: int
+    episode: int, total: int, steps: int, environments: int
 ) -> None:
     config = TrainConfig("CartPole-v1", total_timesteps=total)
     sized = resolve(config, episode)
-    assert (sized.num_steps, sized.num_envs) == (steps, copies)
+    assert (sized.num_steps, sized.num_envs) == (steps, environments)
     assert sized.num_envs % sized.num_minibatches == 0
-    assert sized.as_asked() == config
+    assert sized.as_requested() == config
     assert TrainConfig.from_json(sized.to_json()) == sized
-    asked = resolve(dataclasses.replace(config, num_steps=32), episode)
-    assert asked.as_asked().num_steps == 32
-    assert asked.num_steps == 32
+    requested = resolve(dataclasses.replace(config, num_steps=32), episode)
+    assert requested.as_requested().num_steps == 32
+    assert requested.num_steps == 32
     assert resolve(dataclasses.replace(config, seq_len=64), episode).num_steps == 128

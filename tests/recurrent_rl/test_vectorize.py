@@ -50,7 +50,7 @@ def test_environments_can_be_stepped_in_processes() -> None:
         env.close()
 
 
-def test_information_is_hidden_as_asked() -> None:
+def test_information_is_hidden_as_requested() -> None:
     full = make_vector_env("CartPole-v1", 2, EnvConfig(vectorization="sync"))
     config = EnvConfig(hide_indices=(1, 3), vectorization="sync")
     raw = make_vector_env("CartPole-v1", 2, config)  # the policy hides them itself

@@ -70,7 +70,7 @@ class Task:
     """With large random weights instead of the library's own."""
     aligned: bool = False
     """Episodes of one length that end with each rollout and are all the same: nothing of the
-    environment has to be saved for training to go on as if it had not stopped."""
+    environment has to be saved for training to resume as if it had not stopped."""
     far: bool = False
     """Observations around 50 instead of 0."""
     inserted_reward: float | None = None
@@ -389,8 +389,8 @@ def check_bootstrap(library: Library) -> Finding:
             used = (returns[place] - reward(place)) / GAMMA
             v_t, v_next = played.value(*steps), played.value(after)
             in_rollout = update[place] == update[after]
-            goes_on = returns[after] if in_rollout else v_next
-            goes_on = (1 - GAE_LAMBDA) * v_next + GAE_LAMBDA * goes_on
+            following = returns[after] if in_rollout else v_next
+            following = (1 - GAE_LAMBDA) * v_next + GAE_LAMBDA * following
             for name, value in {
                 "V(final observation) after the last step": played.value(*whole),
                 "V(final observation) with a fresh memory": played.value(final),
@@ -403,8 +403,8 @@ def check_bootstrap(library: Library) -> Finding:
                 "V(next episode's first observation) with the old memory": played.value(
                     *steps, after
                 ),
-                "the next episode's return": goes_on,
-                "V(s_t) plus the next episode's return": v_t + goes_on,
+                "the next episode's return": following,
+                "V(s_t) plus the next episode's return": v_t + following,
             }.items():
                 errors.setdefault(name, []).append(abs(used - value))
     worst = {name: max(of) for name, of in errors.items()}

@@ -174,7 +174,7 @@ def main() -> None:
     runner.alg.report, runner.alg.env = report, env
     rollout = common.NUM_STEPS * args.num_envs
     with report.training():
-        # More iterations than are asked for: the report ends the run.
+        # More iterations than are requested: the report ends the run.
         runner.learn(args.steps // rollout + 2)
 
 

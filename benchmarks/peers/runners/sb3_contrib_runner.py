@@ -130,7 +130,7 @@ def main() -> None:
     )
     rollout = common.NUM_STEPS * args.num_envs
     with report.training():
-        # One rollout more than is asked for: the report ends the run.
+        # One rollout more than is requested: the report ends the run.
         model.learn(args.steps + 2 * rollout, callback=Reporting(report, env.episodes))
 
 

@@ -1,7 +1,7 @@
 """sb3-contrib's RecurrentPPO as it comes, on an environment with entries of the observation hidden.
 
 Eight environments; all else is the library's default. Prints one JSON line: the mean returns of the
-policy's episodes after training, with the deterministic actions and with sampled ones.
+policy's episodes after training, with deterministic actions and with stochastic ones.
 """
 
 from __future__ import annotations
@@ -43,27 +43,27 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--episodes", type=int, required=True)
-    asked = parser.parse_args()
+    given = parser.parse_args()
     torch.set_num_threads(1)
 
     def make(seed: int) -> Any:
         return make_vec_env(
-            asked.env_id,
+            given.env_id,
             ENVIRONMENTS,
             seed,
             wrapper_class=Hidden,
-            wrapper_kwargs={"hide": asked.hide},
+            wrapper_kwargs={"hide": given.hide},
         )
 
     began = time.monotonic()
-    model = RecurrentPPO("MlpLstmPolicy", make(asked.seed), seed=asked.seed, device="cpu")
-    model.learn(asked.steps)
+    model = RecurrentPPO("MlpLstmPolicy", make(given.seed), seed=given.seed, device="cpu")
+    model.learn(given.steps)
     seconds = time.monotonic() - began
     found = {"steps": model.num_timesteps, "seconds": round(seconds, 1)}
     for kind in ("greedy", "sampled"):
-        environments = make(10_000_000 + asked.seed)
+        environments = make(10_000_000 + given.seed)
         mean, _ = evaluate_policy(
-            model, environments, asked.episodes, deterministic=kind == "greedy"
+            model, environments, given.episodes, deterministic=kind == "greedy"
         )
         found[kind] = float(mean)
     print(json.dumps(found), flush=True)

@@ -1,7 +1,8 @@
 """skrl's PPO_RNN, with its running scalers on observations and values, as in its own examples.
 
-The environment goes through skrl's Gymnasium wrapper. skrl's advantages go on across a time limit,
-so the adapter calls a truncated episode terminated too; skrl then bootstraps its last reward.
+The environment goes through skrl's Gymnasium wrapper. skrl's advantages continue across a time
+limit, so the adapter calls a truncated episode terminated too; skrl then bootstraps its last
+reward.
 """
 
 from __future__ import annotations
@@ -148,7 +149,7 @@ def main() -> None:
     env = wrap_env(EndAtTimeLimit(counted), wrapper="gymnasium", verbose=False)
     agent = make_agent(args, env)
     agent.report, agent.counted = report, counted
-    # More steps than are asked for: the report ends the run.
+    # More steps than are requested: the report ends the run.
     timesteps = args.steps // args.num_envs + 2 * common.NUM_STEPS
     cfg = {"timesteps": timesteps, "disable_progressbar": True, "headless": True}
     trainer = SequentialTrainer(env=env, agents=agent, cfg=cfg)

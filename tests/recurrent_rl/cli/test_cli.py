@@ -209,7 +209,7 @@ def test_a_mistake_is_answered_with_the_fix_status_2_and_no_traceback(
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_process_that_was_asked_wrongly_ends_with_status_2(tmp_path: Path) -> None:
+def test_a_process_with_wrong_arguments_ends_with_status_2(tmp_path: Path) -> None:
     result = run("train", "CartPol-v1", cwd=tmp_path)
     assert result.returncode == 2
     assert result.stderr.startswith("error: ")
@@ -263,8 +263,8 @@ def test_an_error_that_a_user_can_mend_ends_any_command_with_status_2_and_others
 
 
 def test_whole_numbers_may_be_written_with_an_exponent() -> None:
-    asked = parse(TrainConfig, "train", ["X-v0", "--total-timesteps=1e6", "--seq-len", "1.6e1"])
-    assert asked == TrainConfig("X-v0", total_timesteps=1_000_000, seq_len=16)
+    given = parse(TrainConfig, "train", ["X-v0", "--total-timesteps=1e6", "--seq-len", "1.6e1"])
+    assert given == TrainConfig("X-v0", total_timesteps=1_000_000, seq_len=16)
     assert parse(TrainConfig, "train", ["X-v0", "--seq-len", "None"]) == TrainConfig("X-v0")
     hidden = parse(TrainConfig, "train", ["X-v0", "--hide-indices", "1", "3"]).env.hide_indices
     assert hidden == (1, 3)
@@ -543,7 +543,7 @@ gym.register("Failing-v0", Failing)
 """
 
 
-def test_an_error_of_an_environment_keeps_its_traceback_which_ends_in_how_to_go_on(
+def test_an_error_of_an_environment_keeps_its_traceback_which_ends_in_how_to_resume(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "my_envs.py").write_text(FAILING)

@@ -127,7 +127,7 @@ def test_a_folder_with_a_run_of_other_settings_is_not_taken_over(tmp_path: Path)
         planned(moved, settings={**TINY, "gamma": 0.9})
 
 
-def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_run_that_fails_is_told_and_the_others_continue(tmp_path: Path) -> None:
     jobs = planned(tmp_path)
     broken = dataclasses.replace(jobs[0].config, env_id="recurrent_rl/Tmaze-v0")
     jobs[0] = dataclasses.replace(jobs[0], config=broken)

@@ -49,13 +49,13 @@ def policy_for(observation: Any, action: Any, memory: str = "gru") -> Policy:
     return Policy(ActorCritic(observation, action, AgentConfig(memory, hidden_size=8)))
 
 
-def lottery(mode: AutoresetMode, copies: int) -> SyncVectorEnv:
-    return SyncVectorEnv([Lottery] * copies, autoreset_mode=mode)
+def lottery(mode: AutoresetMode, count: int) -> SyncVectorEnv:
+    return SyncVectorEnv([Lottery] * count, autoreset_mode=mode)
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 def test_short_episodes_are_not_favoured(mode: AutoresetMode) -> None:
-    # 50 copies, 100 episodes: the first 100 to finish would be short ones nearly all.
+    # 50 environments, 100 episodes: the first 100 to finish would be short ones nearly all.
     policy = policy_for(Lottery.observation_space, Lottery.action_space)
     means = []
     for seed in range(6):
@@ -76,7 +76,7 @@ def test_both_autoreset_modes_play_the_same_episodes() -> None:
     assert sorted(same.returns) == sorted(following.returns)
 
 
-def test_fewer_episodes_than_copies_and_uneven_shares_are_played_exactly() -> None:
+def test_fewer_episodes_than_environments_and_uneven_shares_are_played_exactly() -> None:
     policy = policy_for(Lottery.observation_space, Lottery.action_space)
     seen: list[int] = []
     for episodes in (1, 7, 11):
@@ -118,7 +118,7 @@ def test_the_disabled_autoreset_mode_is_refused() -> None:
 
 
 class Endless(Lottery):
-    """Episodes of copy i end after `lengths[i]` steps; None for never."""
+    """Episodes of environment i end after `lengths[i]` steps; None for never."""
 
     def __init__(self, lengths: list[int | None]) -> None:
         self.own = lengths.pop(0)
@@ -141,7 +141,7 @@ def test_an_episode_that_passes_the_limit_is_given_up_and_those_after_it_are_not
     mode: AutoresetMode,
 ) -> None:
     policy = policy_for(Lottery.observation_space, Lottery.action_space)
-    # Three episodes each: copy 1 never ends, copy 2 ends one step too late, copy 3 just in time.
+    # Three episodes each. Environment 1 never ends, 2 ends a step too late, 3 just in time.
     env = endless(mode, 2, None, 6, 5)
     result = evaluate(policy, env, 12, seed=0, max_steps=5)
     assert sorted(result.returns) == [2, 2, 2, 5, 5, 5]

@@ -83,7 +83,7 @@ def test_a_run_whose_environment_raises_an_error_keeps_its_whole_iterations_and_
     if vectorization == "sync":
         assert raised.value is lost
     assert re.search(
-        rf"on Mine-v0 failed in iteration 3, after step 40 of each copy. {LOST}",
+        rf"on Mine-v0 failed in iteration 3, after step 40 of each environment. {LOST}",
         notes(raised.value, capsys),
     )
     (run_dir,) = tmp_path.iterdir()
@@ -115,14 +115,14 @@ def test_an_error_before_the_first_whole_iteration_leaves_a_run_that_starts_anew
         assert resume(run_dir, progress=False).timesteps == 8 * 64 * 2
 
 
-def test_a_run_whose_callback_raises_an_error_goes_on_as_if_it_had_not(
+def test_a_run_whose_callback_raises_an_error_resumes_as_if_it_had_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = train(config(tmp_path / "whole"), progress=False)
     with pytest.raises(LookupError) as raised:
         train(config(tmp_path / "broken"), progress=False, on_iteration=fail_at(8 * 16 * 4))
     told = notes(raised.value, capsys)
-    assert "failed after iteration 4, after step 64 of each copy" in told
+    assert "failed after iteration 4, after step 64 of each environment" in told
     assert "4 whole iterations (512 steps) are saved; to resume loses nothing:" in told
     (run_dir,) = (tmp_path / "broken").iterdir()
     resume(run_dir, progress=False)

@@ -78,7 +78,7 @@ def test_hyperparameters_are_there_as_text_and_for_the_hparams_tab(tmp_path: Pat
     assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(plugin)
 
 
-def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path: Path) -> None:
+def test_a_resumed_run_continues_in_the_same_curves(tmp_path: Path) -> None:
     run_dir = train(config(tmp_path), progress=False).run_dir
     resume(run_dir, total_timesteps=8 * 32 * 6, progress=False)
     steps = [event.step for event in events(run_dir).Scalars("time/fps")]
@@ -124,7 +124,7 @@ def test_each_memory_shows_what_it_has(
     assert scalars["memory/state_norm"] > 0
 
 
-def test_looking_changes_nothing(tmp_path: Path) -> None:
+def test_diagnostics_change_nothing(tmp_path: Path) -> None:
     often, never = (Trainer(config(tmp_path, memory_interval=interval)) for interval in (1, None))
     for _ in range(2):
         often.iterate()

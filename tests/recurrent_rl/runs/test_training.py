@@ -173,7 +173,7 @@ def test_a_signal_stops_a_run_with_everything_saved(tmp_path: Path, number: sign
     assert load_policy(result.policy_path).summary["timesteps"] == result.timesteps
 
 
-def test_ctrl_c_ends_the_program_that_trains_and_the_run_goes_on_as_if_unbroken(
+def test_ctrl_c_ends_the_program_that_trains_and_the_run_resumes_as_if_unbroken(
     tmp_path: Path,
 ) -> None:
     settings = config(tmp_path, total_timesteps=8 * 16 * 40)
@@ -223,7 +223,7 @@ def test_a_signal_is_not_forgotten_over_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_the_command_ends_with_the_status_of_the_signal_and_says_how_to_go_on(
+def test_the_command_ends_with_the_status_of_the_signal_and_says_how_to_resume(
     tmp_path: Path, name: str, status: int
 ) -> None:
     command = [sys.executable, "-m", "recurrent_rl", "train", "recurrent_rl/TMaze-v0"]
@@ -355,7 +355,7 @@ assert is_mapped()
     assert done.returncode == 0, done.stderr
 
 
-def test_environments_that_draw_from_the_global_generators_repeat_where_asked(
+def test_environments_that_draw_from_the_global_generators_repeat_where_requested(
     tmp_path: Path,
 ) -> None:
     def ended(run: Callable[..., TrainResult], *arguments: Any, **keywords: Any) -> Any:
@@ -570,7 +570,7 @@ def test_edited_sizes_are_refused_and_every_file_stays(tmp_path: Path) -> None:
     assert files(result.run_dir) == before
 
 
-def test_a_run_goes_on_on_another_device(tmp_path: Path) -> None:
+def test_a_run_resumes_on_another_device(tmp_path: Path) -> None:
     result = train(config(tmp_path), progress=False)
     with_cuda = dataclasses.replace(config(tmp_path), device="cuda:77", total_timesteps=1024)
     RunFolder(result.run_dir).save_config(with_cuda)
@@ -591,7 +591,7 @@ def test_an_evaluation_that_fails_says_that_the_run_is_saved(
         train(config(tmp_path, eval_episodes=5), progress=False)
 
 
-def test_going_on_removes_what_a_killed_save_left(tmp_path: Path) -> None:
+def test_resuming_removes_what_a_killed_save_left(tmp_path: Path) -> None:
     settings = config(tmp_path, total_timesteps=8 * 16)
     run_dir = train(settings, progress=False).run_dir
     leftover = run_dir / f".{CHECKPOINT}.a1b2_3d4.saving"
