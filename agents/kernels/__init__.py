@@ -4,7 +4,7 @@
 kernels there are and which one is taken.
 """
 
-from recurrent_rl.agents.kernels.cell import Cell, GatedCell, LayerState, LinearCell
+from recurrent_rl.agents.kernels.cell import Cell, GatedCell, LayerState, LinearCell, MatrixCell
 from recurrent_rl.agents.kernels.dispatch import step, unroll
 from recurrent_rl.agents.kernels.library import frozen_weights
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError, SecondDerivativeError
@@ -14,6 +14,7 @@ __all__ = [
     "GatedCell",
     "LayerState",
     "LinearCell",
+    "MatrixCell",
     "MemoryInputError",
     "SecondDerivativeError",
     "frozen_weights",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear, logsigmoid, normalize
 
 LayerState: TypeAlias = tuple[Tensor, ...]
 """One layer's part of a state: its fields, `[B, ...]` each."""
@@ -46,6 +48,26 @@ class RotorWeights(NamedTuple):
     """D, `[hidden, F]`."""
     theta: Tensor
     """Largest angles, `[hidden / 2]`."""
+
+
+class MatrixWeights(NamedTuple):
+    """The weights of a layer of matrix memory: H heads, of D numbers a key and V a value.
+
+    The P heads whose keys turn come first; a key is D / 2 complex numbers, all real parts first.
+    """
+
+    input: Tensor
+    """`[H * (2 D + V + 1), F]`: all queries, all keys, all values, and what decays are made of."""
+    bias: Tensor
+    """`[H * (2 D + V + 1)]`."""
+    theta: Tensor
+    """By how much keys turn from one step to the next, `[P, D / 2]`."""
+    frequency: Tensor
+    """Of the cosines and sines of what content heads read, `[(H - P) * V]`."""
+    output: Tensor
+    """`[units, H * V + 2 * (H - P) * V]`: of the reads, the cosines and the sines."""
+    skip: Tensor
+    """`[units, F]`."""
 
 
 class Cell(Protocol):
@@ -139,6 +161,79 @@ class LinearCell:
     def gates(self, weights: Any, x: Tensor, state: LayerState) -> tuple[Tensor, ...]:
         """As `Cell.gates`."""
         return self.write_gates(weights, x)
+
+
+@dataclass(frozen=True)
+class MatrixCell:
+    """A cell whose state is a matrix a head, S_t = a_t S_tm1 + v_t k_t', read by o_t = S_t q_t.
+
+    Keys and queries of `relative` heads turn by the angle of the state, which grows by theta at
+    each step of an episode. Those of `mirrored` heads turn too, queries the other way. Those of
+    `content` heads do not turn, and have length one. The fields of the state are S, `[B, H, V, D]`,
+    and the angle, `[B, P, D / 2]` in 0..2 pi.
+    """
+
+    name: str
+    relative: int
+    mirrored: int
+    content: int
+    output: Callable[[MatrixWeights, Tensor, Tensor], Tensor]
+    """(weights, o `[..., H, V]`, x `[..., F]`) to what the layer shows, `[..., units]`."""
+
+    @property
+    def heads(self) -> int:
+        """H."""
+        return self.turning + self.content
+
+    @property
+    def turning(self) -> int:
+        """P."""
+        return self.relative + self.mirrored
+
+    def read_write(
+        self, weights: MatrixWeights, x: Tensor, angle: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Queries and keys `[..., H, D]`, values `[..., H, V]` and the log of decays `[..., H]`.
+
+        Args:
+            weights: of the layer.
+            x: `[..., F]`.
+            angle: `[..., P, D / 2]`.
+        """
+        keys = self.heads * 2 * weights.theta.shape[1]
+        made = linear(x, weights.input, weights.bias)
+        q, k, v, decay = made.tensor_split([keys, 2 * keys, made.shape[-1] - self.heads], -1)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in (q, k, v))
+        sign = angle.new_ones(self.turning, 1)
+        sign[self.relative :] = -1
+        return self._turned(q, sign * angle), self._turned(k, angle), v, logsigmoid(decay)
+
+    def _turned(self, keys: Tensor, angle: Tensor) -> Tensor:
+        """Keys or queries `[..., H, D]`: turned by the angle, or brought to length one."""
+        turning, still = keys.tensor_split([self.turning], -2)
+        re, im = turning.chunk(2, -1)
+        sine, cosine = angle.sin(), angle.cos()
+        turned = torch.cat([re * cosine - im * sine, re * sine + im * cosine], -1)
+        return torch.cat([turned, normalize(still, dim=-1)], -2)
+
+    def step(
+        self, weights: MatrixWeights, x: Tensor, state: LayerState
+    ) -> tuple[Tensor, LayerState]:
+        """As `Cell.step`."""
+        s, angle = state
+        q, k, v, log_decay = self.read_write(weights, x, angle)
+        s = log_decay.exp()[..., None, None] * s + v.unsqueeze(-1) * k.unsqueeze(-2)
+        o = (s @ q.unsqueeze(-1)).squeeze(-1)
+        return self.output(weights, o, x), (s, next_angle(angle, weights.theta))
+
+    def gates(self, weights: MatrixWeights, x: Tensor, state: LayerState) -> tuple[Tensor, ...]:
+        """The decays a, `[B, H]`."""
+        return (self.read_write(weights, x, state[1])[3].exp(),)
+
+
+def next_angle(angle: Tensor, turn: Tensor) -> Tensor:
+    """The angle after so much of a turn, in 0..2 pi, so that it does not grow with the episode."""
+    return torch.remainder(angle + turn, 2 * math.pi)
 
 
 def reset(state: LayerState, episode_start: Tensor) -> LayerState:

@@ -6,6 +6,7 @@
 | compiled-rotor | the rotor's factors and scan in C, both ways | CPU, where it was built |
 | insertion | one call of torch's own kernel, whatever the resets | LSTM and GRU, any device |
 | scan | a linear recurrence for all steps at once | the linear cells, any device |
+| chunked | a chunk of steps at once, as products of matrices | matrix memories, any device |
 | loop | step by step | everything, everywhere |
 
 The first that serves a cell is taken. The variable `RECURRENT_RL_KERNEL` in the environment names
@@ -21,7 +22,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from recurrent_rl.agents.errors import UserError
-from recurrent_rl.agents.kernels import compiled, compiled_rotor, insertion, loop, scan
+from recurrent_rl.agents.kernels import chunked, compiled, compiled_rotor, insertion, loop, scan
 from recurrent_rl.agents.kernels.cell import Cell, LayerState, reset
 from recurrent_rl.agents.kernels.library import keeps_steps
 
@@ -58,6 +59,7 @@ KERNELS: dict[str, Kernel] = {
     "compiled-rotor": compiled_rotor,
     "insertion": insertion,
     "scan": scan,
+    "chunked": chunked,
     "loop": loop,
 }
 """Best first."""

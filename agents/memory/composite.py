@@ -6,46 +6,44 @@ import torch
 from torch import Tensor
 
 from recurrent_rl.agents.memory.cells import GRU
-from recurrent_rl.agents.memory.contract import Memory, check_fields
+from recurrent_rl.agents.memory.contract import Memory
+from recurrent_rl.agents.memory.layered import LayeredMemory
 from recurrent_rl.agents.memory.linear_cells import Rotor
-from recurrent_rl.agents.memory.states import (
-    CompositeState,
-    GRUState,
-    LinearState,
-    MemoryState,
-)
+from recurrent_rl.agents.memory.matrix import Matrix
+from recurrent_rl.agents.memory.states import CompositeState, MemoryState
 
 
-class GRURotor(Memory):
-    """A GRU, and a rotor with twice as many units; both read the input, both are read.
+class Composite(Memory):
+    """A GRU and another memory: both read the input, and the outputs stand side by side.
 
-    The GRU's gates depend on what it holds: it latches on to one thing among many, and filters. The
-    rotor, a complex-valued linear recurrence, tells when something was seen, puts in order and
-    counts. The state is the GRU's h beside the rotor's, and so is the output.
+    The GRU's gates depend on what it holds: it latches on to one thing among many, and filters,
+    which a memory that is linear in its state cannot.
 
     Args:
         input_size: features of an input.
-        hidden_size: units of the GRU; with the rotor's there are three times as many.
-        num_layers: layers of each; the two are not joined in between.
+        gru: the first.
+        other: the second, of as many layers; the two are not joined in between.
     """
 
     state_type = CompositeState
-    gate_names = ("reset", "update", "forget")
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
-        super().__init__(input_size, 3 * hidden_size)
-        self.gru = GRU(input_size, hidden_size, num_layers)
-        self.rotor = Rotor(input_size, 2 * hidden_size, num_layers)
+    def __init__(self, input_size: int, gru: GRU, other: LayeredMemory) -> None:
+        super().__init__(input_size, gru.output_size + other.output_size)
+        self.gru = gru
+
+    @property
+    def other(self) -> LayeredMemory:
+        """The memory beside the GRU."""
+        raise NotImplementedError
 
     def initialise_time_scales(self, horizon: int, start_feature: int | None = None) -> None:
         """As each of the two."""
         self.gru.initialise_time_scales(horizon, start_feature)
-        self.rotor.initialise_time_scales(horizon, start_feature)
+        self.other.initialise_time_scales(horizon, start_feature)
 
     def initial_state(self, batch: int) -> MemoryState:
         """A fresh state of both."""
-        fields = [*self.gru.initial_state(batch), *self.rotor.initial_state(batch)]
-        return CompositeState(torch.cat(fields, dim=-1))
+        return CompositeState(self.gru.initial_state(batch), self.other.initial_state(batch))
 
     def _weight(self) -> Tensor | None:
         return self.gru._weight()
@@ -53,37 +51,81 @@ class GRURotor(Memory):
     def _step(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None
     ) -> tuple[Tensor, MemoryState]:
-        of_gru, of_rotor = self._parts(state)
+        gru, other = state
         return _beside(
-            self.gru._step(x, of_gru, episode_start), self.rotor._step(x, of_rotor, episode_start)
+            self.gru._step(x, gru, episode_start), self.other._step(x, other, episode_start)
         )
 
     def _unroll(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None
     ) -> tuple[Tensor, MemoryState]:
-        of_gru, of_rotor = self._parts(state)
+        gru, other = state
         return _beside(
-            self.gru._unroll(x, of_gru, episode_start),
-            self.rotor._unroll(x, of_rotor, episode_start),
+            self.gru._unroll(x, gru, episode_start), self.other._unroll(x, other, episode_start)
         )
 
     def gates(self, x: Tensor, state: MemoryState) -> dict[str, Tensor]:
-        """Those of the GRU and of the rotor, `[num_layers, B, units]` each."""
-        of_gru, of_rotor = self._parts(state)
-        return {**self.gru.gates(x, of_gru), **self.rotor.gates(x, of_rotor)}
+        """Those of both."""
+        gru, other = state
+        return {**self.gru.gates(x, gru), **self.other.gates(x, other)}
 
     def _check_state(self, state: MemoryState, x: Tensor) -> None:
-        check_fields(state, (self.gru.num_layers, x.shape[-2], self.output_size), x)
+        for part, of_part in zip((self.gru, self.other), state, strict=True):
+            part._check_kind(of_part)
+            part._check_state(of_part, x)
 
-    def _parts(self, state: MemoryState) -> tuple[GRUState, LinearState]:
-        assert isinstance(state, CompositeState)
-        of_gru, of_rotor = state.h.tensor_split([self.gru.hidden_size], dim=-1)
-        return GRUState(of_gru), LinearState(of_rotor)
+
+class GRURotor(Composite):
+    """A GRU, and a rotor with twice as many units.
+
+    The rotor, a complex-valued linear recurrence, tells when something was seen, puts in order and
+    counts.
+
+    Args:
+        input_size: features of an input.
+        hidden_size: units of the GRU; with the rotor's there are three times as many.
+        num_layers: layers of each.
+    """
+
+    gate_names = ("reset", "update", "forget")
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        gru = GRU(input_size, hidden_size, num_layers)
+        rotor = Rotor(input_size, 2 * hidden_size, num_layers)
+        super().__init__(input_size, gru, rotor)
+        self.rotor = rotor
+
+    @property
+    def other(self) -> LayeredMemory:
+        """The rotor."""
+        return self.rotor
+
+
+class GRUMatrix(Composite):
+    """A GRU, and a matrix memory, which recalls exactly: by age, by place or by content.
+
+    Args:
+        input_size: features of an input.
+        hidden_size: units of the GRU; `Matrix` says what it makes of it.
+        num_layers: layers of each.
+    """
+
+    gate_names = ("reset", "update", "decay")
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        gru = GRU(input_size, hidden_size, num_layers)
+        matrix = Matrix(input_size, hidden_size, num_layers)
+        super().__init__(input_size, gru, matrix)
+        self.matrix = matrix
+
+    @property
+    def other(self) -> LayeredMemory:
+        """The matrix memory."""
+        return self.matrix
 
 
 def _beside(
-    gru: tuple[Tensor, MemoryState], rotor: tuple[Tensor, MemoryState]
+    gru: tuple[Tensor, MemoryState], other: tuple[Tensor, MemoryState]
 ) -> tuple[Tensor, MemoryState]:
-    """The outputs of both, and the states of both, one beside the other."""
-    h = torch.cat([*gru[1], *rotor[1]], dim=-1)
-    return torch.cat([gru[0], rotor[0]], dim=-1), CompositeState(h)
+    """The outputs of both, one beside the other, and their states."""
+    return torch.cat([gru[0], other[0]], dim=-1), CompositeState(gru[1], other[1])

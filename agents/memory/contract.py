@@ -7,6 +7,7 @@ Where `episode_start` is true the state is reset before the input is read. `unro
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -148,13 +149,17 @@ class Memory(nn.Module):
                 f"{episode_start.dtype} on {episode_start.device}; expected [{dims}] = "
                 f"{list(x.shape[:-1])} and torch.bool on {device}."
             )
+        self._check_kind(state)
+        self._check_state(state, x)
+        self._check_weights(x)
+
+    def _check_kind(self, state: MemoryState) -> None:
+        """Refuse a state of another memory."""
         if type(state) is not self.state_type:
             raise MemoryInputError(
                 f"The state is a {type(state).__name__}; {type(self).__name__} needs a "
                 f"{self.state_type.__name__}, as initial_state(batch) gives."
             )
-        self._check_state(state, x)
-        self._check_weights(x)
 
     def _check_state(self, state: MemoryState, x: Tensor) -> None:
         """Refuse a state that is not of the input's batch or not on its device."""
@@ -220,17 +225,27 @@ def check_sizes(**sizes: int) -> None:
             raise SettingError(f"{name} is {size}; it must be at least 1.")
 
 
-def check_fields(state: MemoryState, shape: tuple[int, int, int], x: Tensor) -> None:
-    """Refuse a state whose fields are not all `[num_layers, B, units]` and of the input's type.
+def check_fields(
+    state: MemoryState,
+    shapes: Iterable[tuple[int, ...]],
+    x: Tensor,
+    axes: str = "num_layers, B, hidden",
+) -> None:
+    """Refuse a state whose fields are not of these shapes and of the input's type.
+
+    Args:
+        state: whose fields are tensors.
+        shapes: one for each field.
+        x: the input.
+        axes: what the axes of the shapes are, for the message.
 
     Raises:
         MemoryInputError: names the field.
     """
-    for name, field in zip(type(state)._fields, state, strict=True):  # type: ignore[attr-defined]
+    for name, field, shape in zip(type(state)._fields, state, shapes, strict=True):  # type: ignore[attr-defined]
         if field.shape != shape:
             raise MemoryInputError(
-                f"state.{name} has shape {list(field.shape)}; expected [num_layers, B, hidden] = "
-                f"{list(shape)}."
+                f"state.{name} has shape {list(field.shape)}; expected [{axes}] = {list(shape)}."
             )
         if field.dtype is not x.dtype or field.device != x.device:
             raise MemoryInputError(

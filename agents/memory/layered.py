@@ -122,7 +122,8 @@ class LayeredMemory(Memory):
         return GateRows(*(x.detach()[half] for x in self.input_rows(layer)))
 
     def _check_state(self, state: MemoryState, x: Tensor) -> None:
-        check_fields(state, (self.num_layers, x.shape[-2], self.hidden_size), x)
+        shape = (self.num_layers, x.shape[-2], self.hidden_size)
+        check_fields(state, [shape] * len(state), x)
 
 
 def _stack_layers(layers: Iterable[tuple[Tensor, ...]]) -> list[Tensor]:

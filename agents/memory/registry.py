@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from recurrent_rl.agents.memory.cells import GRU, LSTM, RNN, OriginalGRU, PeepholeLSTM
-from recurrent_rl.agents.memory.composite import GRURotor
+from recurrent_rl.agents.memory.composite import GRUMatrix, GRURotor
 from recurrent_rl.agents.memory.contract import Memory, NoMemory
 from recurrent_rl.agents.memory.linear_cells import LRU, MinGRU, MinLSTM, Rotor
+from recurrent_rl.agents.memory.matrix import Matrix
 from recurrent_rl.agents.settings import check_choice
 
 MEMORIES: dict[str, Callable[[int, int, int], Memory]] = {
@@ -22,6 +23,8 @@ MEMORIES: dict[str, Callable[[int, int, int], Memory]] = {
     "lru": LRU,
     "rotor": Rotor,
     "gru-rotor": GRURotor,
+    "matrix": Matrix,
+    "gru-matrix": GRUMatrix,
 }
 """Each is made from the sizes input_size, hidden_size and num_layers."""
 

@@ -45,10 +45,20 @@ class LinearState(NamedTuple):
     h: Tensor
 
 
-class CompositeState(NamedTuple):
-    """States of a GRU and of a rotor side by side, `[num_layers, B, hidden]`."""
+class MatrixState(NamedTuple):
+    """State of a matrix memory of H heads, P of which turn."""
 
-    h: Tensor
+    s: Tensor
+    """What is kept under keys, `[num_layers, B, H, V, D]`."""
+    angle: Tensor
+    """By how much keys have turned since the episode began, `[num_layers, B, P, D / 2]`."""
+
+
+class CompositeState(NamedTuple):
+    """The states of a GRU and of the memory beside it."""
+
+    gru: MemoryState
+    other: MemoryState
 
 
 class PairState(NamedTuple):

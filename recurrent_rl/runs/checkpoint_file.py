@@ -13,9 +13,10 @@ from torch import Tensor
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, load_text, read_json
 
 KIND = "recurrent_rl.checkpoint"
-VERSION = 3
+VERSION = 4
 BEFORE_PAIRS = 2
-"""The oldest format that is read."""
+BEFORE_COMPOSITES = 3
+"""Older formats that are read; the memory's state has changed since."""
 SPACES = ("observation_space", "action_space")
 _NEEDED = ("env_id", "num_envs", "num_steps", "seq_len", *SPACES)
 _UNFIT = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
@@ -59,7 +60,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     tensors, text = load_tensors(path, KIND, VERSION)
     version = text.get("format_version")
-    if version not in (str(BEFORE_PAIRS), str(VERSION)):
+    if version not in map(str, (BEFORE_PAIRS, BEFORE_COMPOSITES, VERSION)):
         raise PolicyFileError(
             f"{path} was written by an older version of recurrent-rl; its random numbers were "
             "drawn otherwise. Train anew, or install the version that wrote it. The run's policy "
@@ -81,7 +82,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             needs=needs,
             env_state=fields["env_state"],
             episodes=_episodes(fields["episodes"], _count(needs["num_envs"])),
-            tensors=_in_pairs(tensors, needs) if version == str(BEFORE_PAIRS) else tensors,
+            tensors=_with_state_of_today(tensors, needs, int(version)),
             **{
                 name: _count(fields[name])
                 for name in ("total_timesteps", "iteration", "timesteps", "steps_taken")
@@ -104,17 +105,24 @@ def read_timesteps(path: Path) -> int:
         raise forged(path, reprlib.repr(str(error))) from error
 
 
-def _in_pairs(tensors: dict[str, Tensor], needs: dict[str, Any]) -> dict[str, Tensor]:
-    """Bring the memory's state of a file in format `BEFORE_PAIRS` to today's form.
+def _with_state_of_today(
+    tensors: dict[str, Tensor], needs: dict[str, Any], version: int
+) -> dict[str, Tensor]:
+    """Bring the memory's state of a file in an older format to today's form."""
+    fields = [tensors[f"memory/{i}"] for i in range(_fields_of_state(tensors))]
+    if version == BEFORE_PAIRS and needs.get("agent.separate_memory") is True:
+        # The critic's layers stood behind the actor's.
+        halves = [field.chunk(2) for field in fields]
+        fields = [half[part] for part in (0, 1) for half in halves]
+    if version <= BEFORE_COMPOSITES and needs.get("agent.memory") == "gru-rotor":
+        # The rotor's units stood behind the GRU's.
+        units = _count(needs["agent.hidden_size"])
+        fields = [part for field in fields for part in field.tensor_split([units], -1)]
+    return tensors | {f"memory/{i}": field for i, field in enumerate(fields)}
 
-    Where actor and critic had a memory each, the critic's layers stood behind the actor's.
-    """
-    if needs.get("agent.separate_memory") is not True:
-        return tensors
-    fields = [name for name in tensors if name.startswith("memory/")]
-    halves = [tensors[f"memory/{i}"].chunk(2) for i in range(len(fields))]
-    states = enumerate([half[part] for part in (0, 1) for half in halves])
-    return tensors | {f"memory/{i}": x for i, x in states}
+
+def _fields_of_state(tensors: dict[str, Tensor]) -> int:
+    return sum(name.startswith("memory/") for name in tensors)
 
 
 def _count(value: Any) -> int:

@@ -1,0 +1,78 @@
+"""Matrix memories, a chunk of steps at once: products of matrices, and resets as a mask.
+
+Within a chunk each step reads all that was written since its episode began, as attention without a
+softmax does, and what the state held before, faded (Katharopoulos et al. 2020; Yang et al. 2024,
+gated linear attention, section 4). The state passes from chunk to chunk, so that time and memory
+grow with the length of the sequence times that of a chunk.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from recurrent_rl.agents.kernels import loop
+from recurrent_rl.agents.kernels.cell import Cell, LayerState, MatrixCell, MatrixWeights, next_angle
+from recurrent_rl.agents.kernels.safeguards import all_finite
+
+CHUNK = 64
+"""Steps."""
+
+
+def serves(cell: Cell, x: Tensor) -> bool:
+    """Matrix memories, on any device."""
+    return isinstance(cell, MatrixCell)
+
+
+def unroll(
+    cell: MatrixCell,
+    weights: MatrixWeights,
+    x: Tensor,
+    state: LayerState,
+    episode_start: Tensor | None,
+) -> tuple[Tensor, LayerState]:
+    """A kernel as `dispatch.Kernel` says."""
+    reads, after = [], state
+    starts = episode_start.split(CHUNK) if episode_start is not None else None
+    for i, rows in enumerate(x.split(CHUNK)):
+        o, after = _chunk(cell, weights, rows, after, None if starts is None else starts[i])
+        reads.append(o)
+    o = torch.cat(reads)
+    if episode_start is not None and not all_finite(o, *after):
+        # The mask is a product with zero, which leaves a NaN what it is.
+        return loop.unroll(cell, weights, x, state, episode_start)
+    return cell.output(weights, o, x), after
+
+
+def _chunk(
+    cell: MatrixCell, weights: MatrixWeights, x: Tensor, state: LayerState, start: Tensor | None
+) -> tuple[Tensor, LayerState]:
+    """What is read at each step, `[T, B, H, V]`, and the state after them."""
+    s, angle = state
+    steps = torch.arange(len(x), device=x.device)
+    none = steps.new_zeros(x.shape[:2])
+    episode = none if start is None else start.cumsum(0)  # [T, B]; 0 began before the chunk
+    began = none if start is None else (steps.unsqueeze(1) * start).cummax(0).values
+    continues = (episode == 0).to(x.dtype)
+    # Steps since the episode or the chunk began.
+    clock = (steps.unsqueeze(1) - began).to(x.dtype)
+    angles = clock[..., None, None] * weights.theta + continues[..., None, None] * angle
+
+    # Which steps see which: those before them in the same episode, [B, T, T].
+    same = episode.t().unsqueeze(-1) == episode.t().unsqueeze(-2)
+    seen = same & (steps.unsqueeze(-1) >= steps)
+
+    q, k, v, log_decay = cell.read_write(weights, x, angles)
+    q, k, v = (part.permute(1, 2, 0, 3) for part in (q, k, v))  # [B, H, T, ...]
+    # Sums by the mask, not running sums: those let the rounding of other episodes' gradients in.
+    faded = (seen.to(x.dtype) @ log_decay.transpose(0, 1)).mT  # [B, H, T]
+    # What of step s is left at step t: the product of the decays after s.
+    seen = seen.unsqueeze(1)
+    left = (faded.unsqueeze(-1) - faded.unsqueeze(-2)).masked_fill(~seen, -math.inf).exp()
+    left_of_state = faded.exp() * continues.t().unsqueeze(1)  # [B, H, T]
+
+    o = (q @ k.mT * left) @ v + left_of_state.unsqueeze(-1) * (q @ s.mT)
+    s = (left[..., -1, :].unsqueeze(-1) * v).mT @ k + left_of_state[..., -1, None, None] * s
+    return o.permute(2, 0, 1, 3), (s, next_angle(angles[-1], weights.theta))

@@ -1,0 +1,137 @@
+"""Matrix memory: values kept under keys, and found again by place, by age or by content.
+
+It is a linear attention with decay: fast weights that a network writes and reads (Schmidhuber 1992;
+Katharopoulos et al. 2020).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import gelu, linear
+
+from recurrent_rl.agents.kernels.cell import MatrixCell, MatrixWeights
+from recurrent_rl.agents.memory.contract import check_fields
+from recurrent_rl.agents.memory.layered import LayeredMemory
+from recurrent_rl.agents.memory.states import MatrixState, MemoryState
+
+QUIET = 0.3
+"""How much of a usual start the input has in keys and queries that turn: first comes the place."""
+
+
+def read_out(weights: MatrixWeights, o: Tensor, x: Tensor) -> Tensor:
+    """Gelu(W [o / sqrt(1 + mean(o^2)), cos(f o_c), sin(f o_c)] + D x), o_c of the content heads.
+
+    What was written often under one key adds up: its count is in the size of what is read, which
+    the waves tell apart and the scaled reads do not.
+    """
+    values = o.shape[-1]
+    counts = o.flatten(-2)[..., o.shape[-2] * values - len(weights.frequency) :] * weights.frequency
+    scaled = o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1)
+    read = torch.cat([scaled.flatten(-2), counts.cos(), counts.sin()], -1)
+    return gelu(linear(read, weights.output) + linear(x, weights.skip))
+
+
+class Matrix(LayeredMemory):
+    """Four heads of matrix memory, each `[V, D]`, with D about `hidden_size` and V an eighth of it.
+
+        S_t = a_t S_tm1 + v_t k_t',  o_t = S_t q_t,  a_t = sigmoid(A x_t + c)
+
+    Keys k, queries q and values v are linear in x. The heads differ in how keys and queries turn
+    with the steps n since the episode began, D / 2 complex numbers by angles of their own:
+
+    - one relative, both by n theta (rotary positions, Su et al. 2021): "so many steps ago";
+    - one mirrored, the query by -n theta: "at that place of the episode", such as as many steps
+      from its middle;
+    - two by content, which do not turn and have unit length: "what belonged to this key".
+
+    A decay that depends on the input is that of gated linear attention (Yang et al. 2024). Reads
+    are scaled as by an RMS norm that leaves small ones small; the cosines and sines of those by
+    content are random Fourier features (Rahimi & Recht 2007) with learnt frequencies, and tell
+    counts apart. The output has 2 * hidden_size numbers.
+    """
+
+    cell = MatrixCell("matrix", relative=1, mirrored=1, content=2, output=read_out)
+    state_type = MatrixState
+    gate_names = ("decay",)
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__(input_size, hidden_size, num_layers)
+        self.output_size = 2 * hidden_size
+        self.units = (hidden_size + 1) // 2
+        self.values = (hidden_size + 7) // 8
+        heads, content = self.cell.heads, self.cell.content
+        for layer in range(num_layers):
+            columns = input_size if layer == 0 else self.output_size
+            read = (heads + 2 * content) * self.values
+            shapes = {
+                "weight": (heads * (4 * self.units + self.values + 1), columns),
+                "bias": (heads * (4 * self.units + self.values + 1),),
+                "theta": (self.cell.turning, self.units),
+                "frequency": (content * self.values,),
+                "output": (self.output_size, read),
+                "skip": (self.output_size, columns),
+            }
+            for name, shape in shapes.items():
+                self.register_parameter(f"{name}_l{layer}", nn.Parameter(torch.zeros(shape)))
+            self._initialise(layer)
+
+    def weights(self, layer: int) -> MatrixWeights:
+        """The weights of one layer."""
+        names = ("weight", "bias", "theta", "frequency", "output", "skip")
+        return MatrixWeights(*self._named(layer, *names))
+
+    def initial_state(self, batch: int) -> MemoryState:
+        """A fresh state: empty matrices `[num_layers, B, H, V, D]`, no turn yet."""
+        weight = self.weights(0).input
+        return MatrixState(*(weight.new_zeros(shape) for shape in self._shapes(batch)))
+
+    def initialise_time_scales(self, horizon: int, start_feature: int | None = None) -> None:
+        """The heads forget within 4/3, 2.9, 6.2 and 13.3 times the horizon, whatever they see.
+
+        What a head keeps is told from the rest by its key, not by how much it has faded.
+        """
+        if horizon < 3:
+            return
+        heads = self.cell.heads
+        steps = horizon * 4 / 3 * torch.logspace(0, 1, heads)
+        for layer in range(self.num_layers):
+            self.weights(layer).bias.detach()[-heads:] = steps.log()
+
+    @torch.no_grad()
+    def _initialise(self, layer: int) -> None:
+        """Turning keys start as the bare place; all else as Xavier says, and decays still."""
+        cell, size = self.cell, 2 * self.units
+        weights = self.weights(layer)
+        q, k, v, _ = weights.input.split(
+            [cell.heads * size, cell.heads * size, cell.heads * self.values, cell.heads]
+        )
+        for block in (q, k, v, weights.output, weights.skip):
+            nn.init.xavier_uniform_(block)
+        turning = cell.turning * size
+        q[:turning] *= QUIET
+        k[:turning] *= QUIET
+        of_q, of_k, of_v, _ = weights.bias.split([len(q), len(k), len(v), cell.heads])
+        nn.init.normal_(of_q, std=0.1)
+        of_k[:turning].view(-1, 2, self.units)[:, 0] = 1
+        of_v[cell.turning * self.values :] = 1  # counts how often a key was written
+        weights.theta.copy_(_even(weights.theta.numel()).view(self.units, -1).t())
+        weights.frequency.copy_(_even(len(weights.frequency)))
+
+    def _shapes(self, batch: int) -> tuple[tuple[int, ...], ...]:
+        """Of the state's fields."""
+        lead = (self.num_layers, batch)
+        return (
+            (*lead, self.cell.heads, self.values, 2 * self.units),
+            (*lead, self.cell.turning, self.units),
+        )
+
+    def _check_state(self, state: MemoryState, x: Tensor) -> None:
+        check_fields(state, self._shapes(x.shape[-2]), x, "num_layers, B, ...")
+
+
+def _even(count: int) -> Tensor:
+    """Angles spread evenly over half a circle."""
+    return math.pi * (torch.arange(count) + 0.5) / count
