@@ -4,6 +4,7 @@
 |---|---|---|
 | compiled | the sequence in C, forward and backward (`csrc/sequence.c`) | CPU, where it was built |
 | compiled-rotor | the rotor's factors and scan in C, both ways | CPU, where it was built |
+| compiled-matrix | matrix memories in C, both ways | CPU, where it was built |
 | insertion | one call of torch's own kernel, whatever the resets | LSTM and GRU, any device |
 | scan | a linear recurrence for all steps at once | the linear cells, any device |
 | chunked | a chunk of steps at once, as products of matrices | matrix memories, any device |
@@ -22,7 +23,15 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from recurrent_rl.agents.errors import UserError
-from recurrent_rl.agents.kernels import chunked, compiled, compiled_rotor, insertion, loop, scan
+from recurrent_rl.agents.kernels import (
+    chunked,
+    compiled,
+    compiled_matrix,
+    compiled_rotor,
+    insertion,
+    loop,
+    scan,
+)
 from recurrent_rl.agents.kernels.cell import Cell, LayerState, reset
 from recurrent_rl.agents.kernels.library import keeps_steps
 
@@ -57,6 +66,7 @@ class Kernel(Protocol):
 KERNELS: dict[str, Kernel] = {
     "compiled": compiled,
     "compiled-rotor": compiled_rotor,
+    "compiled-matrix": compiled_matrix,
     "insertion": insertion,
     "scan": scan,
     "chunked": chunked,
@@ -67,6 +77,7 @@ KERNELS: dict[str, Kernel] = {
 STEPS: dict[str, Callable[..., tuple[Tensor, LayerState]]] = {
     "compiled": compiled.step,
     "compiled-rotor": compiled_rotor.step,
+    "compiled-matrix": compiled_matrix.step,
 }
 """How the kernels that were built from C take a single step."""
 

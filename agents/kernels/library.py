@@ -53,6 +53,20 @@ class Rotor(ctypes.Structure):
     )
 
 
+class Matrix(ctypes.Structure):
+    """`Matrix` in sequence.c, which says what each field is."""
+
+    _fields_ = (
+        *((name, ctypes.c_long) for name in ("precision", "threads", "steps", "batch")),
+        *((name, ctypes.c_long) for name in ("relative", "mirrored", "content")),
+        *((name, ctypes.c_long) for name in ("units", "values")),
+        *((name, ctypes.c_void_p) for name in ("input", "theta", "start", "s0", "angle0")),
+        *((name, ctypes.c_void_p) for name in ("o", "angles", "s", "angle", "scratch")),
+        *((name, ctypes.c_void_p) for name in ("dout", "ds", "dangle", "dinput", "dtheta")),
+        *((name, ctypes.c_void_p) for name in ("ds0", "dangle0")),
+    )
+
+
 FUNCTIONS: dict[str, tuple[list[Any], Any]] = {
     "recurrent_layout": ([], ctypes.c_char_p),
     "recurrent_isa": ([], ctypes.c_int),
@@ -62,6 +76,8 @@ FUNCTIONS: dict[str, tuple[list[Any], Any]] = {
     "recurrent_run": ([ctypes.c_void_p, ctypes.c_void_p], None),
     "rotor_run": ([ctypes.c_void_p, ctypes.c_void_p], None),
     "rotor_shares": ([ctypes.c_long], ctypes.c_long),
+    "matrix_run": ([ctypes.c_void_p, ctypes.c_void_p], None),
+    "matrix_scratch": ([ctypes.c_long, ctypes.c_long], ctypes.c_long),
 }
 """What is called in C: types of the arguments and of the result."""
 
@@ -69,7 +85,7 @@ FUNCTIONS: dict[str, tuple[list[Any], Any]] = {
 def layout() -> str:
     """Size of each structure, place and size of each field, as `recurrent_layout` gives them."""
     found = ""
-    for structure in (Sequence, Rotor):
+    for structure in (Sequence, Rotor, Matrix):
         found += f"{structure.__name__} {ctypes.sizeof(structure)}\n"
         for name, *_ in structure._fields_:
             field = getattr(structure, name)

@@ -17,6 +17,7 @@ VERSION = 4
 BEFORE_PAIRS = 2
 BEFORE_COMPOSITES = 3
 """Older formats that are read; the memory's state has changed since."""
+_VERSIONS = {str(version): version for version in (BEFORE_PAIRS, BEFORE_COMPOSITES, VERSION)}
 SPACES = ("observation_space", "action_space")
 _NEEDED = ("env_id", "num_envs", "num_steps", "seq_len", *SPACES)
 _UNFIT = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
@@ -59,8 +60,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         PolicyFileError: the file is missing, damaged or of another version.
     """
     tensors, text = load_tensors(path, KIND, VERSION)
-    version = text.get("format_version")
-    if version not in map(str, (BEFORE_PAIRS, BEFORE_COMPOSITES, VERSION)):
+    version = _VERSIONS.get(text.get("format_version", ""))
+    if version is None:
         raise PolicyFileError(
             f"{path} was written by an older version of recurrent-rl; its random numbers were "
             "drawn otherwise. Train anew, or install the version that wrote it. The run's policy "
@@ -82,7 +83,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             needs=needs,
             env_state=fields["env_state"],
             episodes=_episodes(fields["episodes"], _count(needs["num_envs"])),
-            tensors=_with_state_of_today(tensors, needs, int(version)),
+            tensors=_with_state_of_today(tensors, needs, version),
             **{
                 name: _count(fields[name])
                 for name in ("total_timesteps", "iteration", "timesteps", "steps_taken")
@@ -109,7 +110,8 @@ def _with_state_of_today(
     tensors: dict[str, Tensor], needs: dict[str, Any], version: int
 ) -> dict[str, Tensor]:
     """Bring the memory's state of a file in an older format to today's form."""
-    fields = [tensors[f"memory/{i}"] for i in range(_fields_of_state(tensors))]
+    count = sum(name.startswith("memory/") for name in tensors)
+    fields = [tensors[f"memory/{i}"] for i in range(count)]
     if version == BEFORE_PAIRS and needs.get("agent.separate_memory") is True:
         # The critic's layers stood behind the actor's.
         halves = [field.chunk(2) for field in fields]
@@ -119,10 +121,6 @@ def _with_state_of_today(
         units = _count(needs["agent.hidden_size"])
         fields = [part for field in fields for part in field.tensor_split([units], -1)]
     return tensors | {f"memory/{i}": field for i, field in enumerate(fields)}
-
-
-def _fields_of_state(tensors: dict[str, Tensor]) -> int:
-    return sum(name.startswith("memory/") for name in tensors)
 
 
 def _count(value: Any) -> int:

@@ -53,15 +53,34 @@ typedef struct {
     void *dh0;                 /* as h0 */
 } Rotor;
 
+/* Heads of matrix memory (matrix_body.h), H = relative + mirrored + content, of which the first two kinds
+   turn: P. Keys of D = 2 units numbers, all real parts first. */
+typedef struct {
+    long precision, threads, steps, batch, relative, mirrored, content, units, values;
+    const void *input;         /* [T, B, H (2 D + V + 1)]: queries, keys, values, arguments of a */
+    const void *theta;         /* [P, units] */
+    const uint8_t *start;      /* [T, B]; NULL: no episode starts */
+    const void *s0, *angle0;   /* [B, H, V, D], [B, P, units] */
+    void *o;                   /* [T, B, H, V] */
+    void *angles;              /* [T, B, P, units], of each step; NULL where no pass back follows */
+    void *s, *angle;           /* after the last step, as s0 and angle0 */
+    void *scratch;             /* [rotor_shares, matrix_scratch] */
+    const void *dout;          /* as o; NULL in a forward pass */
+    const void *ds, *dangle;   /* as s and angle */
+    void *dinput, *dtheta;     /* as input; [rotor_shares, P, units], to be summed */
+    void *ds0, *dangle0;       /* as s0 and angle0 */
+} Matrix;
+
 /* Size of each structure, place and size of each field: whoever fills them from another language holds
    its own against this. */
 const char *recurrent_layout(void) {
-    static char text[2048];
+    static char text[4096];
     char *at = text;
 #define STRUCTURE(of) at += sprintf(at, #of " %zu\n", sizeof(of));
 #define FIELD(of, name) at += sprintf(at, #name " %zu %zu\n", offsetof(of, name), sizeof(((of *)0)->name));
 #define SEQUENCE(name) FIELD(Sequence, name)
 #define ROTOR(name) FIELD(Rotor, name)
+#define MATRIX(name) FIELD(Matrix, name)
     STRUCTURE(Sequence)
     SEQUENCE(cell) SEQUENCE(precision) SEQUENCE(threads) SEQUENCE(packed) SEQUENCE(steps)
     SEQUENCE(batch) SEQUENCE(inputs) SEQUENCE(units) SEQUENCE(x) SEQUENCE(start) SEQUENCE(h0)
@@ -71,6 +90,11 @@ const char *recurrent_layout(void) {
     STRUCTURE(Rotor)
     ROTOR(precision) ROTOR(threads) ROTOR(steps) ROTOR(batch) ROTOR(units) ROTOR(input) ROTOR(theta)
     ROTOR(start) ROTOR(h0) ROTOR(h) ROTOR(dh) ROTOR(dinput) ROTOR(dtheta) ROTOR(dh0)
+    STRUCTURE(Matrix)
+    MATRIX(precision) MATRIX(threads) MATRIX(steps) MATRIX(batch) MATRIX(relative) MATRIX(mirrored)
+    MATRIX(content) MATRIX(units) MATRIX(values) MATRIX(input) MATRIX(theta) MATRIX(start) MATRIX(s0)
+    MATRIX(angle0) MATRIX(o) MATRIX(angles) MATRIX(s) MATRIX(angle) MATRIX(scratch) MATRIX(dout)
+    MATRIX(ds) MATRIX(dangle) MATRIX(dinput) MATRIX(dtheta) MATRIX(ds0) MATRIX(dangle0)
     return text;
 }
 
@@ -89,6 +113,16 @@ static long share_rows(const Sequence *s) {
 }
 
 static long shares(const Sequence *s) { return (s->batch + share_rows(s) - 1) / share_rows(s); }
+
+#define PAD 16 /* a multiple of the numbers in a vector register */
+
+static long padded(long n, long to) { return (n + to - 1) / to * to; }
+
+/* How many numbers each share works in. */
+long matrix_scratch(long units, long values) {
+    long half = padded(units, PAD), rows = padded(values, 4);
+    return padded(2 * rows * 2 * half + 4 * 2 * half + 3 * rows + 2 * half, PAD);
+}
 
 #define REAL float
 #define IS_FLOAT 1
@@ -152,9 +186,10 @@ typedef struct {
     void (*pack)(const Sequence *);
     void (*share)(const Sequence *, long);
     void (*rotor)(const Rotor *, long, long, long);
+    void (*matrix)(const Matrix *, long, long, long);
 } Kernel;
 
-#define KERNEL(isa) {sizes_##isa, pack_##isa, share_##isa, rotor_share_##isa}
+#define KERNEL(isa) {sizes_##isa, pack_##isa, share_##isa, rotor_share_##isa, matrix_share_##isa}
 static const Kernel FLOATS[] = {
     KERNEL(portable),
 #if defined(__x86_64__)
@@ -164,7 +199,7 @@ static const Kernel FLOATS[] = {
 };
 static const Kernel DOUBLES = KERNEL(double);
 #ifdef HAS_TILES
-static const Kernel TILED = {sizes_amx, pack_amx, share_amx, NULL};
+static const Kernel TILED = {sizes_amx, pack_amx, share_amx, NULL, NULL};
 #endif
 
 static int limit = 2;
@@ -341,6 +376,17 @@ static void rotor_share(const void *of, long number) {
     const Rotor *s = of;
     long count = rotor_shares(s->batch);
     kernel_for(s->precision)->rotor(s, s->batch * number / count, s->batch * (number + 1) / count, number);
+}
+
+static void matrix_share(const void *of, long number) {
+    const Matrix *s = of;
+    long count = rotor_shares(s->batch);
+    kernel_for(s->precision)->matrix(s, s->batch * number / count, s->batch * (number + 1) / count, number);
+}
+
+/* One pass: forward where dout is NULL, else backward. */
+void matrix_run(const Matrix *s, Parallel parallel) {
+    take_all((Work){matrix_share, s, rotor_shares(s->batch), 0}, s->threads, parallel);
 }
 
 /* One pass: forward where dh is NULL, else backward. */

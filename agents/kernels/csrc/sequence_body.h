@@ -694,6 +694,7 @@ TARGET static void NAME(share)(const Sequence *s, long number) {
 
 #ifndef TILES
 #include "rotor_body.h"
+#include "matrix_body.h"
 #endif
 
 #undef PANEL

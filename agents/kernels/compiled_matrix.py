@@ -1,0 +1,150 @@
+"""The compiled kernel of matrix memories: step by step, with each matrix in the nearest cache.
+
+To write and to read costs three multiplications a number of the state, less than to make keys and
+queries from the input: chunks save nothing here. `csrc/matrix_body.h` is part of the same optional
+extension as the kernel in `compiled.py`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from recurrent_rl.agents.kernels.cell import Cell, LayerState, MatrixCell, MatrixWeights
+from recurrent_rl.agents.kernels.library import (
+    DOUBLE,
+    FLOAT,
+    Matrix,
+    built,
+    can_read,
+    check_weight,
+    dense,
+    openmp_of_torch,
+    threads_for,
+)
+from recurrent_rl.agents.kernels.safeguards import once_differentiable
+
+
+def serves(cell: Cell, x: Tensor) -> bool:
+    """Matrix memories, on a CPU."""
+    return isinstance(cell, MatrixCell) and can_read(x)
+
+
+def unroll(
+    cell: MatrixCell,
+    weights: MatrixWeights,
+    x: Tensor,
+    state: LayerState,
+    episode_start: Tensor | None,
+) -> tuple[Tensor, LayerState]:
+    """A kernel as `dispatch.Kernel` says. Differentiable once."""
+    projected = _projected(cell, weights, x, state)
+    o, *after = _Unroll.apply(cell, projected, weights.theta, episode_start, *state)  # type: ignore[no-untyped-call]
+    return cell.output(weights, o, x), tuple(after)
+
+
+def step(
+    cell: MatrixCell,
+    weights: MatrixWeights,
+    x: Tensor,
+    state: LayerState,
+    episode_start: Tensor | None,
+) -> tuple[Tensor, LayerState]:
+    """One step, `x` `[B, F]`, where no gradient is needed."""
+    projected = _projected(cell, weights, x, state).unsqueeze(0)
+    start = None if episode_start is None else episode_start.unsqueeze(0)
+    o, s, angle, _ = _forward(cell, _inputs(projected, weights.theta, start, state), keep=False)
+    return cell.output(weights, o.squeeze(0), x), (s, angle)
+
+
+def _projected(cell: MatrixCell, weights: MatrixWeights, x: Tensor, state: LayerState) -> Tensor:
+    """What the kernel makes queries, keys, values and decays from, beside theta."""
+    values, size = state[0].shape[-2:]
+    check_weight("theta", weights.theta, (cell.turning, size // 2), x)
+    projected = linear(x, weights.input, weights.bias)
+    shape = (*x.shape[:-1], cell.heads * (2 * size + values + 1))
+    check_weight("The product of the weights and x", projected, shape, x)
+    return projected
+
+
+class _Inputs(NamedTuple):
+    """What a forward pass is given, as the kernel reads it: contiguous."""
+
+    projected: Tensor  # [T, B, H * (2 D + V + 1)]
+    theta: Tensor  # [P, D / 2]
+    start: Tensor | None  # [T, B]
+    s: Tensor  # [B, H, V, D]
+    angle: Tensor  # [B, P, D / 2]
+
+
+def _inputs(projected: Tensor, theta: Tensor, start: Tensor | None, state: LayerState) -> _Inputs:
+    """The inputs as the kernel reads them."""
+    start = None if start is None else start.contiguous()
+    return _Inputs(dense(projected), dense(theta), start, *map(dense, state))
+
+
+def _run(
+    cell: MatrixCell, given: _Inputs, outputs: list[Tensor | None], back: list[Tensor]
+) -> None:
+    """A forward pass, which fills the outputs; with tensors for the way back, the pass back."""
+    steps, batch, _ = given.projected.shape
+    heads, values, size = given.s.shape[1:]
+    precision = DOUBLE if given.s.dtype is torch.float64 else FLOAT
+    work = 3 * steps * batch * heads * values * size
+    shares = built().rotor_shares(batch)
+    scratch = given.s.new_empty(shares * built().matrix_scratch(size // 2, values))
+    tensors = [*given, *outputs, scratch, *back]
+    matrix = Matrix(
+        *(precision, threads_for(work), steps, batch),
+        *(cell.relative, cell.mirrored, cell.content, size // 2, values),
+        *[None if tensor is None else tensor.data_ptr() for tensor in tensors],
+    )
+    built().matrix_run(ctypes.addressof(matrix), openmp_of_torch())
+
+
+def _forward(
+    cell: MatrixCell, given: _Inputs, keep: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """What is read `[T, B, H, V]`, the state after the last step, and the angles of all steps."""
+    steps, batch, _ = given.projected.shape
+    o = given.s.new_empty(steps, batch, *given.s.shape[1:3])
+    angles = given.s.new_empty(steps, *given.angle.shape) if keep else None
+    s, angle = torch.empty_like(given.s), torch.empty_like(given.angle)
+    _run(cell, given, [o, angles, s, angle], [])
+    return o, s, angle, angles
+
+
+class _Unroll(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        cell: MatrixCell,
+        projected: Tensor,
+        theta: Tensor,
+        start: Tensor | None,
+        s: Tensor,
+        angle: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        given = _inputs(projected, theta, start, (s, angle))
+        *outputs, angles = _forward(cell, given, keep=any(ctx.needs_input_grad))
+        ctx.cell = cell
+        ctx.save_for_backward(*given, angles)
+        o, s, angle = outputs
+        return o, s, angle
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, do: Tensor, ds: Tensor, dangle: Tensor) -> tuple[Tensor | None, ...]:
+        *inputs, angles = ctx.saved_tensors
+        given = _Inputs(*inputs)
+        dprojected = torch.empty_like(given.projected)
+        shares = built().rotor_shares(len(given.s))
+        dtheta = given.theta.new_empty(shares, *given.theta.shape)
+        ds0, dangle0 = torch.empty_like(given.s), torch.empty_like(given.angle)
+        back = [dense(do), dense(ds), dense(dangle), dprojected, dtheta, ds0, dangle0]
+        _run(ctx.cell, given, [None, angles, None, None], back)
+        return None, dprojected, dtheta.sum(0), None, ds0, dangle0
