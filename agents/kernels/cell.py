@@ -65,9 +65,7 @@ class MatrixWeights(NamedTuple):
     frequency: Tensor
     """Of the cosines and sines of what content heads read, `[(H - P) * V]`."""
     output: Tensor
-    """`[units, H * V + 2 * (H - P) * V]`: of the reads, the cosines and the sines."""
-    skip: Tensor
-    """`[units, F]`."""
+    """`[units, H * V + 2 * (H - P) * V + F]`: of the reads, the cosines, the sines and x."""
 
 
 class Cell(Protocol):

@@ -22,7 +22,7 @@ QUIET = 0.3
 
 
 def read_out(weights: MatrixWeights, o: Tensor, x: Tensor) -> Tensor:
-    """Gelu(W [o / sqrt(1 + mean(o^2)), cos(f o_c), sin(f o_c)] + D x), o_c of the content heads.
+    """Gelu(W [o / sqrt(1 + mean(o^2)), cos(f o_c), sin(f o_c), x]), with o_c of the content heads.
 
     What was written often under one key adds up: its count is in the size of what is read, which
     the waves tell apart and the scaled reads do not.
@@ -30,8 +30,8 @@ def read_out(weights: MatrixWeights, o: Tensor, x: Tensor) -> Tensor:
     values = o.shape[-1]
     counts = o.flatten(-2)[..., o.shape[-2] * values - len(weights.frequency) :] * weights.frequency
     scaled = o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1)
-    read = torch.cat([scaled.flatten(-2), counts.cos(), counts.sin()], -1)
-    return gelu(linear(read, weights.output) + linear(x, weights.skip))
+    read = torch.cat([scaled.flatten(-2), counts.cos(), counts.sin(), x], -1)
+    return gelu(linear(read, weights.output))
 
 
 class Matrix(LayeredMemory):
@@ -71,8 +71,7 @@ class Matrix(LayeredMemory):
                 "bias": (heads * (4 * self.units + self.values + 1),),
                 "theta": (self.cell.turning, self.units),
                 "frequency": (content * self.values,),
-                "output": (self.output_size, read),
-                "skip": (self.output_size, columns),
+                "output": (self.output_size, read + columns),
             }
             for name, shape in shapes.items():
                 self.register_parameter(f"{name}_l{layer}", nn.Parameter(torch.zeros(shape)))
@@ -80,7 +79,7 @@ class Matrix(LayeredMemory):
 
     def weights(self, layer: int) -> MatrixWeights:
         """The weights of one layer."""
-        names = ("weight", "bias", "theta", "frequency", "output", "skip")
+        names = ("weight", "bias", "theta", "frequency", "output")
         return MatrixWeights(*self._named(layer, *names))
 
     def initial_state(self, batch: int) -> MemoryState:
@@ -108,7 +107,8 @@ class Matrix(LayeredMemory):
         q, k, v, _ = weights.input.split(
             [cell.heads * size, cell.heads * size, cell.heads * self.values, cell.heads]
         )
-        for block in (q, k, v, weights.output, weights.skip):
+        of_x = q.shape[1]
+        for block in (q, k, v, weights.output[:, :-of_x], weights.output[:, -of_x:]):
             nn.init.xavier_uniform_(block)
         turning = cell.turning * size
         q[:turning] *= QUIET

@@ -9,6 +9,7 @@
 /* What a share works in: all padded with zeros, units to PAD and values to 4. */
 typedef struct {
     long half, size, values;       /* units, two times that, and values, as padded */
+    int as_given;                  /* nothing is padded: the state is worked on where it goes */
     REAL *s, *ds;                  /* [values, size] */
     REAL *q, *k, *dq, *dk;         /* [size]: real parts, then imaginary ones */
     REAL *v, *o, *dv;              /* [values]; o is its gradient on the way back */
@@ -18,9 +19,10 @@ typedef struct {
 INLINE NAME(Head) NAME(head_in)(const Matrix *m, REAL *at) {
     NAME(Head) h = {.half = padded(m->units, PAD), .values = padded(m->values, 4)};
     h.size = 2 * h.half;
-    memset(at, 0, matrix_scratch(m->units, m->values) * sizeof(REAL));
+    h.as_given = h.half == m->units && h.values == m->values;
     h.s = at, at += h.values * h.size;
     h.ds = at, at += h.values * h.size;
+    memset(at, 0, (4 * h.size + 3 * h.values + 2 * h.half) * sizeof(REAL));
     h.q = at, at += h.size;
     h.k = at, at += h.size;
     h.dq = at, at += h.size;
@@ -88,16 +90,17 @@ INLINE void NAME(from_unit)(REAL *dz, const REAL *u, REAL length, long size) {
         NAME(store)(dz + i, (NAME(load)(dz + i) - along * NAME(load)(u + i)) * inverse);
 }
 
-/* S = a S + v k' and o = S q. */
-TARGET static void NAME(write_and_read)(const NAME(Head) *h, REAL a) {
+/* S = a S + v k' and o = S q; S as it was stands in `before`, which may be S. */
+TARGET static void NAME(write_and_read)(const NAME(Head) *h, const REAL *before, REAL a) {
     for (long j = 0; j < h->values; j += 4) {
         REAL *s = h->s + j * h->size;
+        const REAL *was = before + j * h->size;
         VEC sum[4] = {{0}}, v[4];
         for (int r = 0; r < 4; r++) v[r] = (VEC){0} + h->v[j + r];
         for (long i = 0; i < h->size; i += LANES) {
             VEC k = NAME(load)(h->k + i), q = NAME(load)(h->q + i);
             for (int r = 0; r < 4; r++) {
-                VEC row = a * NAME(load)(s + r * h->size + i) + v[r] * k;
+                VEC row = a * NAME(load)(was + r * h->size + i) + v[r] * k;
                 NAME(store)(s + r * h->size + i, row);
                 sum[r] += row * q;
             }
@@ -194,41 +197,51 @@ INLINE REAL NAME(load_step)(const Matrix *m, const NAME(Head) *h, const REAL *ro
 
 INLINE REAL NAME(sigmoid_of)(REAL x) { return NAME(sigmoid)((VEC){0} + x)[0]; }
 
-/* The state before the first step. */
-INLINE void NAME(load_state)(const Matrix *m, const NAME(Head) *h, long b, long head) {
-    long turning = m->relative + m->mirrored, number = b * (turning + m->content) + head;
-    const REAL *s0 = m->s0, *angle0 = m->angle0;
-    memset(h->s, 0, h->values * h->size * sizeof(REAL));
-    NAME(widen)(h->s, h->half, s0 + number * m->values * 2 * m->units, m->units, 2 * m->values);
-    if (head < turning) memcpy(h->angle, angle0 + (b * turning + head) * m->units, m->units * sizeof(REAL));
+INLINE long NAME(place_of_state)(const Matrix *m, long b, long head) {
+    return (b * (m->relative + m->mirrored + m->content) + head) * m->values * 2 * m->units;
 }
 
-TARGET static void NAME(matrix_forward)(const Matrix *m, const NAME(Head) *h, long b, long head) {
+INLINE void NAME(load_state)(const Matrix *m, const NAME(Head) *h, long b, long head) {
+    memset(h->s, 0, h->values * h->size * sizeof(REAL));
+    NAME(widen)(h->s, h->half, (const REAL *)m->s0 + NAME(place_of_state)(m, b, head), m->units,
+                2 * m->values);
+}
+
+TARGET static void NAME(matrix_forward)(const Matrix *m, NAME(Head) *h, long b, long head) {
     long turning = m->relative + m->mirrored, heads = turning + m->content, units = m->units;
-    NAME(Places) place = NAME(places)(m, head);
-    REAL sense = NAME(sense)(m, head), *o = m->o, *angles = m->angles;
+    long place = NAME(place_of_state)(m, b, head), angle_place = (b * turning + head) * units;
+    NAME(Places) at_input = NAME(places)(m, head);
+    REAL sense = NAME(sense)(m, head), *o = m->o, *angles = m->angles, *s = m->s, *angle = m->angle;
     const REAL *input = m->input, *theta = (const REAL *)m->theta + head * units;
-    const REAL round = (REAL)6.283185307179586;
-    NAME(load_state)(m, h, b, head);
+    const REAL round = (REAL)6.283185307179586, *before;
+    if (h->as_given) {
+        h->s = s + place;
+        before = (const REAL *)m->s0 + place;
+    } else {
+        NAME(load_state)(m, h, b, head);
+        before = h->s;
+    }
+    if (sense) memcpy(h->angle, (const REAL *)m->angle0 + angle_place, units * sizeof(REAL));
     for (long t = 0; t < m->steps; t++) {
         long at = t * m->batch + b;
         if (m->start && m->start[at]) {
+            before = h->s;
             memset(h->s, 0, h->values * h->size * sizeof(REAL));
             memset(h->angle, 0, h->half * sizeof(REAL));
         }
-        REAL a = NAME(sigmoid_of)(NAME(load_step)(m, h, input + at * place.width, place, sense));
-        NAME(write_and_read)(h, a);
+        REAL f = NAME(load_step)(m, h, input + at * at_input.width, at_input, sense);
+        NAME(write_and_read)(h, before, NAME(sigmoid_of)(f));
+        before = h->s;
         memcpy(o + (at * heads + head) * m->values, h->o, m->values * sizeof(REAL));
         if (!sense) continue;
         if (angles) memcpy(angles + (at * turning + head) * units, h->angle, units * sizeof(REAL));
         for (long i = 0; i < units; i++) {
-            REAL angle = h->angle[i] + theta[i];
-            h->angle[i] = angle >= 0 && angle < round ? angle : angle - round * (REAL)floor(angle / round);
+            REAL next = h->angle[i] + theta[i];
+            h->angle[i] = next >= 0 && next < round ? next : next - round * (REAL)floor(next / round);
         }
     }
-    REAL *s = m->s, *angle = m->angle;
-    NAME(narrow)(s + (b * heads + head) * m->values * 2 * units, h->s, h->half, units, 2 * m->values);
-    if (sense) memcpy(angle + (b * turning + head) * units, h->angle, units * sizeof(REAL));
+    if (!h->as_given) NAME(narrow)(s + place, h->s, h->half, units, 2 * m->values);
+    if (sense) memcpy(angle + angle_place, h->angle, units * sizeof(REAL));
 }
 
 /* The gradient of keys or queries before they were turned or made unit, to its place; z is turned. */
@@ -247,7 +260,7 @@ INLINE void NAME(store_gradient)(const Matrix *m, const NAME(Head) *h, REAL *to,
 TARGET static void NAME(matrix_backward)(const Matrix *m, const NAME(Head) *h, REAL *dtheta, long b,
                                          long head) {
     long turning = m->relative + m->mirrored, heads = turning + m->content, units = m->units;
-    long whole = h->values * h->size * sizeof(REAL), number = b * heads + head;
+    long whole = h->values * h->size * sizeof(REAL), of_state = NAME(place_of_state)(m, b, head);
     NAME(Places) place = NAME(places)(m, head);
     REAL sense = NAME(sense)(m, head), *dinput = m->dinput;
     const REAL *input = m->input, *dout = m->dout, *angles = m->angles;
@@ -268,7 +281,7 @@ TARGET static void NAME(matrix_backward)(const Matrix *m, const NAME(Head) *h, R
 
     const REAL *ds = m->ds, *dangle = m->dangle;
     memset(h->ds, 0, whole);
-    NAME(widen)(h->ds, h->half, ds + number * m->values * 2 * units, units, 2 * m->values);
+    NAME(widen)(h->ds, h->half, ds + of_state, units, 2 * m->values);
     double e = 0;
     for (long j = 0; j < h->values; j++)
         e += NAME(dot)(h->s + j * h->size, h->ds + j * h->size, h->size);
@@ -301,7 +314,7 @@ TARGET static void NAME(matrix_backward)(const Matrix *m, const NAME(Head) *h, R
         }
     }
     REAL *ds0 = m->ds0, *dangle0 = m->dangle0;
-    NAME(narrow)(ds0 + number * m->values * 2 * units, h->ds, h->half, units, 2 * m->values);
+    NAME(narrow)(ds0 + of_state, h->ds, h->half, units, 2 * m->values);
     if (sense) memcpy(dangle0 + (b * turning + head) * units, h->dangle, units * sizeof(REAL));
 }
 
