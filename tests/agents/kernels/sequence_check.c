@@ -87,6 +87,38 @@ static void turn(int precision, const long *size, long threads, int odd) {
     for (size_t i = 0; i < sizeof freed / sizeof *freed; i++) free((void *)freed[i]);
 }
 
+static void recall(int precision, const long *size, long threads, int odd) {
+    long steps = size[0], batch = size[1], units = size[3], values = size[2];
+    long relative = 1, mirrored = 1 + odd, content = 1, heads = relative + mirrored + content;
+    long of_input = steps * batch * heads * (4 * units + values + 1), of_o = steps * batch * heads * values;
+    long of_s = batch * heads * values * 2 * units, turning = (relative + mirrored) * units;
+    size_t bytes = precision == DOUBLE ? sizeof(double) : sizeof(float);
+    uint8_t *start = malloc((size_t)(steps * batch));
+    for (long i = 0; i < steps * batch; i++) start[i] = draw() > 0.4;
+    Matrix m = {
+        .precision = precision, .threads = threads, .steps = steps, .batch = batch,
+        .relative = relative, .mirrored = mirrored, .content = content, .units = units, .values = values,
+        .input = numbers(of_input, precision),
+        .theta = numbers(turning, precision),
+        .start = odd ? start : NULL,
+        .s0 = numbers(of_s, precision), .angle0 = numbers(batch * turning, precision),
+        .o = malloc((size_t)of_o * bytes),
+        .angles = malloc((size_t)(steps * batch * turning) * bytes),
+        .s = malloc((size_t)of_s * bytes), .angle = malloc((size_t)(batch * turning) * bytes),
+        .scratch = malloc((size_t)(rotor_shares(batch) * matrix_scratch(units, values)) * bytes),
+    };
+    matrix_run(&m, NULL);
+    m.dout = numbers(of_o, precision);
+    m.ds = numbers(of_s, precision), m.dangle = numbers(batch * turning, precision);
+    m.dinput = malloc((size_t)of_input * bytes);
+    m.dtheta = malloc((size_t)(rotor_shares(batch) * turning) * bytes);
+    m.ds0 = malloc((size_t)of_s * bytes), m.dangle0 = malloc((size_t)(batch * turning) * bytes);
+    matrix_run(&m, NULL);
+    const void *freed[] = {start,   m.input, m.theta,  m.s0,     m.angle0, m.o,   m.angles, m.s,   m.angle,
+                           m.scratch, m.dout,  m.ds, m.dangle, m.dinput, m.dtheta, m.ds0, m.dangle0};
+    for (size_t i = 0; i < sizeof freed / sizeof *freed; i++) free((void *)freed[i]);
+}
+
 int main(void) {
     /* Steps, rows, inputs, units. */
     static const long sizes[][4] = {{1, 1, 1, 1},     {3, 2, 5, 7},     {7, 5, 3, 10},
@@ -103,7 +135,7 @@ int main(void) {
                         forward_and_backward(cell, precision, sizes[n], threads, n % 2);
             for (int n = 0; n < 8 && precision != BFLOAT16; n++)
                 for (long threads = 1; threads < 4; threads += 2)
-                    turn(precision, sizes[n], threads, n % 2);
+                    turn(precision, sizes[n], threads, n % 2), recall(precision, sizes[n], threads, n % 2);
         }
     }
     puts("clean");
