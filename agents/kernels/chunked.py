@@ -5,8 +5,8 @@ softmax does, and what the state held before, faded (Katharopoulos et al. 2020; 
 gated linear attention, section 4). The state passes from chunk to chunk, so that time and memory
 grow with the length of the sequence times that of a chunk.
 
-A value that is not finite stays in its episode, as everywhere. A gradient that is not finite reaches
-the other episodes of its environment too, and so the update is undone in any case.
+A value that is not finite stays in its episode, as everywhere. A gradient that is not finite does
+not: it reaches the other episodes of its environment in the chunk.
 """
 
 from __future__ import annotations

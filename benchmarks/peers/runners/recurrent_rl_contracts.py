@@ -119,7 +119,7 @@ class Ours(Library):
         config(task, folder)
         (run,) = RunFolder.find([folder])
         ready()
-        resume(run, total_timesteps=2 * task.updates * ENVIRONMENTS * STEPS, progress=False)
+        resume(run.path, total_timesteps=2 * task.updates * ENVIRONMENTS * STEPS, progress=False)
         return load_policy(run.policy).agent
 
     def act(self, agent: ActorCritic, observations: torch.Tensor) -> torch.Tensor:
