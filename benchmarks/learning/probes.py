@@ -2,6 +2,7 @@
 
     python benchmarks/learning/probes.py  # every memory on every probe
     python benchmarks/learning/probes.py --memories gru rotor  # some
+    python benchmarks/learning/probes.py --probes "26 pairs" --memories matrix
 
 Cross-entropy on the right answer at each step, by Adam, on fresh random sequences; what is printed
 is the share of right answers in the last tenth of the updates. It tells within seconds whether a
@@ -11,6 +12,7 @@ memory can hold what a task needs, before it is asked to find that out by trial 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable
 
 import torch
@@ -20,8 +22,9 @@ from torch.nn.functional import cross_entropy, layer_norm, linear, one_hot
 from recurrent_rl.agents.kernels.cell import GatedCell, GatedWeights, LayerState
 from recurrent_rl.agents.memory.cells import GRU, RNN
 from recurrent_rl.agents.memory.layered import LayeredMemory
+from recurrent_rl.agents.memory.matrix import Matrix
 from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
-from recurrent_rl.process import computing
+from recurrent_rl.process import computing, keeping_freed_memory
 
 ENVIRONMENTS = 32
 NOT_ASKED = -100  # what cross_entropy leaves out
@@ -71,13 +74,27 @@ class XavierGRU(XavierRecurrent, GRU):
     """A GRU that is not orthogonal at first."""
 
 
-# Not in the library: what they are worth is asked here.
+def matrix_of(relative: int, mirrored: int, content: int) -> type[Matrix]:
+    """The matrix memory with other heads."""
+    heads = dataclasses.replace(Matrix.cell, relative=relative, mirrored=mirrored, content=content)
+    return type("MatrixOf", (Matrix,), {"cell": heads})
+
+
+# Not in the library: what they are worth is measured here.
 MEMORIES |= {"gru, layer norm": LayerNormGRU, "rnn, Xavier": XavierRNN, "gru, Xavier": XavierGRU}
+MEMORIES |= {
+    "matrix, relative only": matrix_of(4, 0, 0),
+    "matrix, mirrored only": matrix_of(0, 4, 0),
+    "matrix, content only": matrix_of(0, 0, 4),
+    "matrix, no content": matrix_of(2, 2, 0),
+    "matrix, no mirrored": matrix_of(2, 0, 2),
+    "matrix, no relative": matrix_of(0, 2, 2),
+}
 
 
 def delay(steps: int) -> Batch:
     """Give back the card seen so many steps ago: RepeatPrevious."""
-    cards = torch.randint(4, (128, ENVIRONMENTS))
+    cards = torch.randint(4, (max(128, 2 * steps), ENVIRONMENTS))
     answers = torch.full_like(cards, NOT_ASKED)
     answers[steps:] = cards[:-steps]
     return one_hot(cards, 4).float(), answers
@@ -100,12 +117,30 @@ def count(kinds: int) -> Batch:
     return torch.cat([seen, one_hot(asked, kinds)], dim=-1).float(), answers
 
 
+def pairs(count: int, keys: int = 32, values: int = 8) -> Batch:
+    """See so many pairs of key and value, then give the value of each key, in another order."""
+    shown = torch.rand(keys, ENVIRONMENTS).argsort(0)[:count]
+    values_of = torch.randint(values, (count, ENVIRONMENTS))
+    order = torch.rand(count, ENVIRONMENTS).argsort(0)
+    inputs = torch.zeros(2 * count, ENVIRONMENTS, keys + values + 1)
+    inputs[:count, :, :keys] = one_hot(shown, keys).float()
+    inputs[:count, :, keys:-1] = one_hot(values_of, values).float()
+    inputs[count:, :, :keys] = one_hot(shown.gather(0, order), keys).float()
+    inputs[count:, :, -1] = 1.0
+    answers = torch.full_like(values_of, NOT_ASKED)
+    return inputs, torch.cat([answers, values_of.gather(0, order)])
+
+
 PROBES: dict[str, Callable[[], Batch]] = {
     "delay of 32": lambda: delay(32),
     "delay of 64": lambda: delay(64),
     "16 cards in reverse": lambda: reverse(16),
     "52 cards in reverse": lambda: reverse(52),
+    "104 cards in reverse": lambda: reverse(104),
+    "26 pairs": lambda: pairs(26),
     "count of 2 kinds": lambda: count(2),
+    "count of 4 kinds": lambda: count(4),
+    "count of 13 kinds": lambda: count(13),
 }
 
 
@@ -139,18 +174,19 @@ def main() -> None:
     parser.add_argument(
         "--memories", nargs="+", choices=MEMORIES, default=[m for m in MEMORIES if m != "none"]
     )
+    parser.add_argument("--probes", nargs="+", choices=PROBES, default=list(PROBES))
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--updates", type=int, default=600)
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--threads", type=int)
     given = parser.parse_args()
-    print("| memory | " + " | ".join(PROBES) + " |")
-    print("|---|" + "---|" * len(PROBES))
+    print("| memory | " + " | ".join(given.probes) + " |")
+    print("|---|" + "---|" * len(given.probes))
     for name in given.memories:
-        with computing(given.threads):
+        with computing(given.threads), keeping_freed_memory():
             found = [
-                accuracy(probe, name, given.hidden, given.updates) for probe in PROBES.values()
+                accuracy(PROBES[probe], name, given.hidden, given.updates) for probe in given.probes
             ]
-        print(f"| {name} | " + " | ".join(f"{x:.0%}" for x in found) + " |", flush=True)
+        print(f"| {name} | " + " | ".join(f"{x:.1%}" for x in found) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -120,8 +120,11 @@ def make(name: str, size: tuple[int, ...], dtype: torch.dtype) -> Memory:
 
 
 @needs_compiled
-@pytest.mark.parametrize("rate", [0.0, 0.02, 0.2, 1.0])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("size", "rate"),
+    [(size, rate) for size in SIZES[:3] for rate in (0.0, 0.02, 0.2, 1.0)]
+    + [(size, 0.02) for size in SIZES[3:]],
+)
 @pytest.mark.parametrize("name", COMPILED)
 @pytest.mark.usefixtures("instruction_set")
 def test_the_compiled_kernel_computes_what_the_loop_does(
