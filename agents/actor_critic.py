@@ -53,10 +53,10 @@ class AgentConfig:
     """What the agent is made of. Saved in every policy file."""
 
     memory: Annotated[str, OneOf(MEMORIES)] = "gru-rotor"
-    """Memory cell: none, rnn, lstm, gru, lstm-peephole, gru-original, mingru, minlstm, lru, rotor
-    or gru-rotor."""
+    """Memory cell: none, rnn, lstm, gru, lstm-peephole, gru-original, mingru, minlstm, lru, rotor,
+    gru-rotor, matrix or gru-matrix."""
     hidden_size: Annotated[int, at_least(1), at_most(LARGEST_LAYER)] = 128
-    """Units in each layer of the memory; gru-rotor has twice as many beside them."""
+    """Units in each layer of the memory; gru-rotor and gru-matrix have twice as many beside them."""
     num_layers: Annotated[int, at_least(1), at_most(MOST_LAYERS)] = 1
     """Layers of the memory."""
     horizon: Annotated[int | None, Read(none_for_zero), at_least(1)] = 1024

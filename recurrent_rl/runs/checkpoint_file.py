@@ -112,6 +112,8 @@ def _with_state_of_today(
     """Bring the memory's state of a file in an older format to today's form."""
     count = sum(name.startswith("memory/") for name in tensors)
     fields = [tensors[f"memory/{i}"] for i in range(count)]
+    if any(field.dim() < 2 for field in fields):
+        raise ValueError("a memory's state without environments")
     if version == BEFORE_PAIRS and needs.get("agent.separate_memory") is True:
         # The critic's layers stood behind the actor's.
         halves = [field.chunk(2) for field in fields]

@@ -262,6 +262,35 @@ def test_a_checkpoint_of_the_older_format_is_refused_with_what_can_be_done(
         load_checkpoint(Trainer(config()), path)
 
 
+@pytest.mark.parametrize("separate", [False, True])
+def test_a_checkpoint_with_the_state_of_a_gru_and_a_rotor_in_one_tensor_is_read(
+    separate: bool, tmp_path: Path
+) -> None:
+    changed = config(agent=AgentConfig(hidden_size=4, encoder_size=4, separate_memory=separate))
+    trainer = Trainer(changed)
+    trainer.iterate()
+    save_checkpoint(trainer, tmp_path / "today")
+
+    def as_in_format_3(tensors: dict[str, torch.Tensor]) -> None:
+        fields = [tensors.pop(f"memory/{i}") for i in range(4 if separate else 2)]
+        for i in range(len(fields) // 2):
+            tensors[f"memory/{i}"] = torch.cat(fields[2 * i : 2 * i + 2], -1)
+
+    path = tmp_path / CHECKPOINT
+    rewrite(tmp_path / "today", path, change_tensors=as_in_format_3, version=3)
+    again = Trainer(changed)
+    assert load_checkpoint(again, path)
+    assert everything(again) == everything(trainer)
+    rewrite(
+        tmp_path / "today",
+        path,
+        change_tensors=lambda tensors: tensors.update({"memory/0": torch.zeros(())}),
+        version=3,
+    )
+    with pytest.raises(PolicyFileError, match="no checkpoint that this version"):
+        load_checkpoint(again, path)
+
+
 def test_a_truncated_checkpoint_is_refused(written: Path, tmp_path: Path) -> None:
     shutil.copy(written, tmp_path / CHECKPOINT)
     with (tmp_path / CHECKPOINT).open("r+b") as file:
