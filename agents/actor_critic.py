@@ -56,7 +56,7 @@ class AgentConfig:
     """Memory cell: none, rnn, lstm, gru, lstm-peephole, gru-original, mingru, minlstm, lru, rotor,
     gru-rotor, matrix or gru-matrix."""
     hidden_size: Annotated[int, at_least(1), at_most(LARGEST_LAYER)] = 128
-    """Units in each layer of the memory; gru-rotor and gru-matrix have twice as many beside them."""
+    """Units in each layer of the memory; gru-rotor and gru-matrix have twice as many beside it."""
     num_layers: Annotated[int, at_least(1), at_most(MOST_LAYERS)] = 1
     """Layers of the memory."""
     horizon: Annotated[int | None, Read(none_for_zero), at_least(1)] = 1024
