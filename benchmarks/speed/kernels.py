@@ -58,7 +58,7 @@ def unrolled(
     x = torch.randn(steps, batch, SIZE).tanh().requires_grad_()
     start = torch.rand(steps, batch) < rate
     fields = tuple(field[0] for field in memory.initial_state(batch))
-    gradient = torch.randn(steps, batch, SIZE)
+    gradient = torch.randn(steps, batch, memory.output_size)
 
     def run() -> None:
         memory.zero_grad(set_to_none=True)
@@ -164,7 +164,7 @@ def growth(rounds: int) -> None:
     print("|---|---|---|---|---|---|")
     sizes = [(steps, 16) for steps in (128, 512, 2048, 4096)]
     sizes += [(128, batch) for batch in (64, 256, 1024)]
-    for cell in ("lstm", "gru", "mingru", "minlstm", "lru", "rotor"):
+    for cell in ("lstm", "gru", "mingru", "minlstm", "lru", "rotor", "matrix"):
         kernel = choose_kernel(memory_of(cell).cell, torch.zeros(1))
         for steps, batch in track(sizes, description=cell, console=STDERR, transient=True):
             run, _ = unrolled(cell, kernel, batch, 0.02, steps)

@@ -68,7 +68,7 @@ def acting() -> None:
     print("| memory | `actor.act`, B = 1, us | step in a rollout, B = 16 | B = 64 | B = 256 |")
     print("|---|---|---|---|---|")
     spaces = gym.spaces.Box(-1, 1, (2,), np.float32), gym.spaces.Discrete(2)
-    for memory in ("rnn", "gru", "lstm"):
+    for memory in ("rnn", "gru", "lstm", "gru-rotor", "gru-matrix"):
         agent = ActorCritic(*spaces, AgentConfig(memory=memory, previous_action=False))
         actor = Policy(agent).actor(deterministic=False, seed=0)
         observation = np.zeros(2, np.float32)
@@ -201,6 +201,31 @@ def kernels(rounds: int) -> None:
                   f"| {median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}] |")  # fmt: skip
 
 
+def memories(rounds: int) -> None:
+    """Whole iterations with the default memory and with a matrix memory, default sizes, in turn."""
+    print("| task | gru-rotor, thousand steps/s | gru-matrix | gru-matrix / gru-rotor |")
+    print("|---|---|---|---|")
+    names = ("gru-rotor", "gru-matrix")
+    for task in ("RepeatPrevious-Easy", "RepeatPrevious-Hard", "Autoencode-Hard"):
+        its = {
+            name: Trainer(TrainConfig(f"recurrent_rl/{task}-v0", agent=AgentConfig(memory=name)))
+            for name in names
+        }
+        speeds: dict[str, list[float]] = {name: [] for name in names}
+        with process.computing():
+            for it in its.values():
+                it.iterate()
+            for _ in track(range(rounds), task, console=STDERR, transient=True):
+                for name, it in its.items():
+                    speeds[name].append(it.config.batch_size / seconds(it.iterate))
+        for it in its.values():
+            it.close()
+        rotor, matrix = (speeds[name] for name in names)
+        ratios = [b / a for a, b in zip(rotor, matrix, strict=True)]
+        print(f"| {task} | {median(rotor) / 1e3:.1f} | {median(matrix) / 1e3:.1f} "
+              f"| {median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}] |")  # fmt: skip
+
+
 def precision(rounds: int) -> None:
     """What bfloat16 costs in return: the same seeds trained in both."""
     print("| task | memory | precision | seconds | mean return of 500 episodes, by seed |")
@@ -331,7 +356,8 @@ def noone() -> Iterator[None]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    sections = ["acting", "environments", "profile", "kernels", "logging", "sharing", "precision"]
+    sections = ["acting", "environments", "profile", "kernels", "memories", "logging", "sharing"]
+    sections += ["precision"]
     parser.add_argument("--only", nargs="+", choices=sections, default=sections)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
