@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import NoneType
 from typing import Annotated, Any, NamedTuple
 
 import gymnasium as gym
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recurrent_rl.agents.arguments import check_is
 from recurrent_rl.agents.encoders import ACTIVATIONS, Encoder
 from recurrent_rl.agents.heads import Distribution, make_head
 from recurrent_rl.agents.kernels import MemoryInputError
@@ -35,6 +37,7 @@ from recurrent_rl.agents.settings import (
     build,
     from_0_below_1,
     none_for_zero,
+    reader,
     settle,
 )
 from recurrent_rl.agents.spaces import Components, UnsupportedSpaceError, check_action_space
@@ -46,6 +49,8 @@ LARGEST_LAYER = 65_536
 """Units: the weights of one such layer of a GRU are 52 GB."""
 MOST_LAYERS = 1000
 """Layers: more would only fill the memory."""
+
+_read_batch = reader(Annotated[int, at_least(0)])  # made once: acting without a state reads it
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,7 @@ class ActorCritic(nn.Module):
 
     Raises:
         UnsupportedSpaceError: a space has no encoder or no action head.
+        SettingError: an argument is of another type.
     """
 
     def __init__(
@@ -156,6 +162,7 @@ class ActorCritic(nn.Module):
         scaling: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
+        check_is("config", config, AgentConfig, "an AgentConfig")
         check_action_space(action_space)
         self.observation_space = observation_space
         self.action_space = action_space
@@ -205,7 +212,12 @@ class ActorCritic(nn.Module):
         return self.critic.weight.device
 
     def initial_state(self, batch: int) -> MemoryState:
-        """A fresh state for `batch` streams: the memory's or, with `separate_memory`, a pair."""
+        """A fresh state for `batch` streams: the memory's or, with `separate_memory`, a pair.
+
+        Raises:
+            SettingError: `batch` is no number of streams.
+        """
+        batch = _read_batch("batch", batch)
         return self._join([memory.initial_state(batch) for memory in self.memories()])
 
     def step(
@@ -261,6 +273,9 @@ class ActorCritic(nn.Module):
         episode_start: Tensor | None,
         action_mask: Tensor | None,
     ) -> tuple[AgentOutput, MemoryState]:
+        check_is("components", components, dict, "tensors by component", MemoryInputError)
+        for name, flags in (("episode_start", episode_start), ("action_mask", action_mask)):
+            check_is(name, flags, (Tensor, NoneType), "a bool tensor, or None", MemoryInputError)
         # `forward` by name: calls through nn.Module cost a third of an acting step.
         seen = components
         if self.config.normalize_observations:

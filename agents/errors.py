@@ -12,7 +12,7 @@ class UserError(ValueError):
 
     | error | what is at fault |
     |---|---|
-    | `SettingError` | a setting: its name, type or value |
+    | `SettingError` | a setting or argument: its name, type or value |
     | `UnsupportedSpaceError` | a space for which there is no encoder or no action head |
     | `ObservationError` | an observation or reward that is not what was declared, or not finite |
     | `ActionMaskError` | an action mask that does not fit, or allows nothing |

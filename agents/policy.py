@@ -10,6 +10,7 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.arguments import PATH, argument, check_is
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.files import (
     PolicyFileError,
@@ -31,6 +33,7 @@ from recurrent_rl.agents.files import (
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.preprocessing import scaling_of_format_1
+from recurrent_rl.agents.settings import refusal
 from recurrent_rl.agents.spaces import (
     ActionMaskError,
     ObservationError,
@@ -72,6 +75,8 @@ class Policy:
     """
 
     def __init__(self, agent: ActorCritic, summary: dict[str, Any] | None = None) -> None:
+        check_is("agent", agent, ActorCritic, "an ActorCritic; load_policy(path) reads a file")
+        check_is("summary", summary, (dict, NoneType), "a dict of JSON values, or None")
         self.agent = agent
         self.summary = summary or {}
         self._generator = sampling_generator(None)
@@ -97,12 +102,17 @@ class Policy:
         self._generator = sampling_generator(seed)
 
     def initial_state(self, batch: int) -> PolicyState:
-        """A fresh state for `batch` streams."""
+        """A fresh state for `batch` streams.
+
+        Raises:
+            SettingError: `batch` is no number of streams.
+        """
+        memory = self.agent.initial_state(batch)
         head = self.agent.head
         action = torch.zeros(
-            (batch, *head.action_shape), dtype=head.action_dtype, device=self.agent.device
+            (int(batch), *head.action_shape), dtype=head.action_dtype, device=self.agent.device
         )
-        return PolicyState(self.agent.initial_state(batch), action)
+        return PolicyState(memory, action)
 
     @torch.no_grad()
     def predict(
@@ -135,8 +145,11 @@ class Policy:
                 is not finite, or the reward is missing. The state that was passed is as good as
                 before.
             ActionMaskError: a mask does not fit the action space, or allows nothing.
-            MemoryInputError: the state is for another number of streams.
+            MemoryInputError: the state, or `episode_start`, is none or for another number of
+                streams.
+            SettingError: `deterministic` is neither True nor False.
         """
+        check_is("deterministic", deterministic, (bool, np.bool_), "True or False")
         batched = self._is_batched(observation)
         if not batched:
             observation = stack_observations(self.observation_space, [observation])
@@ -147,8 +160,9 @@ class Policy:
             state = self.initial_state(batch)
             start = torch.ones(batch, dtype=torch.bool, device=self.agent.device)
         elif episode_start is not None:
-            start = torch.as_tensor(episode_start, dtype=torch.bool, device=self.agent.device)
-            start = start.expand(batch)
+            start = self._starts(episode_start, batch)
+        expected = "what the previous call returned, or None"
+        check_is("state", state, PolicyState, expected, MemoryInputError)
         if len(state.previous_action) != batch:
             raise MemoryInputError(
                 f"The state is of {len(state.previous_action)} streams, the observation of "
@@ -181,7 +195,7 @@ class Policy:
             generator: of the sampling; None takes the deterministic actions.
 
         Raises:
-            ObservationError: the reward is not finite, or missing.
+            ObservationError: the reward is not finite, missing or for another number of streams.
         """
         agent = self.agent
         components = {path: torch.as_tensor(x, device=agent.device) for path, x in arrays.items()}
@@ -197,6 +211,15 @@ class Policy:
             action = distribution.sample(agent.head.noise((len(state.previous_action),), generator))
         return agent.head.to_env(action), PolicyState(memory, action)
 
+    def _starts(self, episode_start: Any, batch: int) -> Tensor:
+        """Where episodes start, bool `[B]`."""
+        try:
+            start = torch.as_tensor(episode_start, dtype=torch.bool, device=self.agent.device)
+            return start.expand(batch)
+        except (TypeError, ValueError, RuntimeError):
+            expected = f"true or false, or one of them for each of {batch} streams"
+            raise MemoryInputError(refusal("episode_start", episode_start, expected)) from None
+
     def _rewards(self, reward: Any, start: Tensor | None, batch: int) -> Tensor:
         """The rewards of the step before, `[B]`; those before an episode's start are not read."""
         if reward is None:
@@ -206,8 +229,12 @@ class Policy:
                     "step but an episode's first."
                 )
             reward = 0.0
-        rewards = torch.as_tensor(as_array(reward)).to(self.agent.device, torch.float32)
-        rewards = rewards.expand(batch)
+        try:
+            rewards = torch.as_tensor(as_array(reward)).to(self.agent.device, torch.float32)
+            rewards = rewards.expand(batch)
+        except (TypeError, ValueError, RuntimeError):
+            expected = f"a number, or one for each of {batch} streams"
+            raise ObservationError(refusal("reward", reward, expected)) from None
         read = rewards if start is None else rewards.masked_fill(start, 0.0)
         if not torch.isfinite(read).all():
             raise ObservationError(
@@ -245,6 +272,9 @@ class Policy:
         Args:
             deterministic: take the most probable action instead of drawing one.
             seed: of the sampling.
+
+        Raises:
+            SettingError: an argument is of another type.
         """
         return Actor(self, deterministic, seed)
 
@@ -254,7 +284,9 @@ class Policy:
         Raises:
             FileWriteError: the disk is full, or the folder cannot be written to.
             NonFiniteError: a weight is NaN or infinite. No file is written or changed.
+            SettingError: `path` is none.
         """
+        check_is("path", path, *PATH)
         refuse_nonfinite(self.agent.state_dict())
         text = {
             "observation_space": space_to_json(self.observation_space),
@@ -284,8 +316,10 @@ class Actor:
     """
 
     def __init__(self, policy: Policy, deterministic: bool, seed: int | None) -> None:
+        check_is("policy", policy, Policy, "a Policy")
+        generator = sampling_generator(seed)
         self.policy = policy
-        self._generator = None if deterministic else sampling_generator(seed)
+        self._generator = None if argument("deterministic", deterministic, bool) else generator
         self._fresh = self.state = policy.initial_state(1)
         self._starts = torch.ones(1, dtype=torch.bool, device=policy.agent.device)
         self._first = True
@@ -319,7 +353,12 @@ class Actor:
 
 
 def sampling_generator(seed: int | None) -> torch.Generator:
-    """A generator of one's own, with this seed or, for None, one that nobody knows."""
+    """A generator of one's own, with this seed or, for None, one that nobody knows.
+
+    Raises:
+        SettingError: the seed is no whole number.
+    """
+    seed = argument("seed", seed, int | None)
     generator = torch.Generator()
     if seed is None:
         generator.seed()
@@ -327,7 +366,7 @@ def sampling_generator(seed: int | None) -> torch.Generator:
     return generator.manual_seed(seed)
 
 
-def load_policy(path: str | Path, device: str = "cpu") -> Policy:
+def load_policy(path: str | Path, device: str | torch.device = "cpu") -> Policy:
     """Load a policy file. Nothing in it is executed, and the caller's random state stays as it is.
 
     A file from anywhere may be tried: no more memory is taken than it has content.
@@ -340,7 +379,9 @@ def load_policy(path: str | Path, device: str = "cpu") -> Policy:
         PolicyFileError: the file is missing, damaged, of a newer format or no policy, or its
             weights are not those of its agent, or not finite.
         DeviceError: there is no such device.
+        SettingError: `path` is none.
     """
+    check_is("path", path, *PATH)
     _check_device(device)
     tensors, text = load_tensors(path, KIND, VERSION)
     try:
@@ -448,12 +489,13 @@ def _check_weights(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> N
             raise ValueError(f"{name} holds NaN or infinity; train the policy anew")
 
 
-def _check_device(device: str) -> None:
+def _check_device(device: str | torch.device) -> None:
+    check_is("device", device, (str, torch.device), "text such as cpu or cuda:0", DeviceError)
     try:
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, TypeError) as error:
+    except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise DeviceError(f"Device {device!r} cannot be used ({reason}); try cpu.") from error
+        raise DeviceError(f"Device {str(device)!r} cannot be used ({reason}); try cpu.") from error
 
 
 def _library_version() -> str:

@@ -8,6 +8,7 @@ records the decision, so that a policy keeps its own whatever later versions dec
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from types import NoneType
 from typing import Any
 
 import gymnasium as gym
@@ -17,7 +18,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recurrent_rl.agents.settings import SettingError
+from recurrent_rl.agents.arguments import argument, check_is
+from recurrent_rl.agents.settings import check_choice
 from recurrent_rl.agents.spaces import (
     ObservationError,
     UnsupportedSpaceError,
@@ -103,6 +105,7 @@ class Reader(nn.Module):
 
     Raises:
         UnsupportedSpaceError: a component is of another kind, or there is no such entry to hide.
+        SettingError: `hide_indices` or `scaling` is of another type, or there is no such scaling.
     """
 
     def __init__(
@@ -112,21 +115,22 @@ class Reader(nn.Module):
         scaling: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
+        check_is("hide_indices", hide_indices, Collection, "whole numbers, in a list or tuple")
+        check_is("scaling", scaling, (Mapping, NoneType), "a dict by component, or None")
+        hidden = argument("hide_indices", list(hide_indices), tuple[int, ...])
         self.observation_space = observation_space
-        self.hide_indices = tuple(sorted(set(hide_indices)))
+        self.hide_indices = tuple(sorted(set(hidden)))
         self.component_spaces = component_spaces(observation_space)
         self._kept: NDArray[np.intp] | None = None
         if self.hide_indices:
             self._kept = _kept(observation_space, self.hide_indices)
             self.component_spaces[""] = _part(observation_space, self._kept)
         self.scaling = {
-            path: scaling_of(space) if scaling is None else scaling[path]
+            path: scaling_of(space)
+            if scaling is None
+            else check_choice("scaling", scaling.get(path), SCALINGS)
             for path, space in self.component_spaces.items()
         }
-        if unknown := set(self.scaling.values()) - set(SCALINGS):
-            raise SettingError(
-                f"Unknown scaling {unknown.pop()!r}; there are {', '.join(SCALINGS)}."
-            )
         self._centred = [path for path, kind in self.scaling.items() if kind == "centred"]
         # By position, since a path may hold what a buffer's name may not.
         for i, path in enumerate(self._centred):

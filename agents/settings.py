@@ -145,8 +145,8 @@ def settle(settings: Any, error: type[ValueError] = SettingError) -> None:
             value = read(name, given)
             if value is not given:
                 object.__setattr__(settings, name, value)
-    except SettingError as refusal:
-        raise error(str(refusal)) from None
+    except SettingError as refused:
+        raise error(str(refused)) from None
 
 
 def build(kind: type[Settings], fields: Mapping[str, Any]) -> Settings:
@@ -213,7 +213,7 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
     if isinstance(value, str) and value in choices:
         return _text(name, value)
     expected = f"one of {', '.join(choices)}"
-    raise SettingError(_refusal(name, value, expected) + _nearest(value, choices))
+    raise SettingError(refusal(name, value, expected) + _nearest(value, choices))
 
 
 def _nearest(value: Any, choices: Collection[str]) -> str:
@@ -223,7 +223,8 @@ def _nearest(value: Any, choices: Collection[str]) -> str:
     return f" Did you mean {lower[near[0]]}?" if near and isinstance(value, str) else ""
 
 
-def _refusal(name: str, value: object, expected: str) -> str:
+def refusal(name: str, value: object, expected: str) -> str:
+    """The sentence that says what came, and what was expected."""
     return f"{name} is {shown(value)}; it must be {expected}."
 
 
@@ -232,8 +233,8 @@ def within(name: str) -> Iterator[None]:
     """Let a message about a field say which class's field it is: `agent.memory`."""
     try:
         yield
-    except ValueError as refusal:
-        raise SettingError(f"{name}.{refusal}") from None
+    except ValueError as refused:
+        raise SettingError(f"{name}.{refused}") from None
 
 
 def _check_names(kind: type, fields: Mapping[str, Any]) -> None:
@@ -256,26 +257,26 @@ def _hints(kind: type) -> dict[str, Any]:
 
 @cache
 def _readers(kind: type) -> dict[str, Reader]:
-    return {name: _reader(hint) for name, hint in _hints(kind).items()}
+    return {name: reader(hint) for name, hint in _hints(kind).items()}
 
 
-def _reader(hint: Any) -> Reader:
+def reader(hint: Any) -> Reader:
     """What reads values of this declared type."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         conversions = [note.convert for note in arguments if isinstance(note, Read)]
         checks = [note for note in arguments if isinstance(note, (Must, OneOf))]
-        return partial(_read_annotated, _reader(arguments[0]), conversions, checks)
+        return partial(_read_annotated, reader(arguments[0]), conversions, checks)
     if origin is Literal:
         return partial(check_choice, choices=arguments)
     if origin in (Union, UnionType):
         # A path beside text is made into text before, by the field's `Read`.
         (inner,) = (kind for kind in arguments if kind not in (NoneType, Path))
-        return partial(_read_optional, _reader(inner)) if NoneType in arguments else _reader(inner)
+        return partial(_read_optional, reader(inner)) if NoneType in arguments else reader(inner)
     if origin is dict:
-        return partial(_read_dict, _reader(arguments[1]))
+        return partial(_read_dict, reader(arguments[1]))
     if origin is tuple:
-        return partial(_read_tuple, _reader(arguments[0]))
+        return partial(_read_tuple, reader(arguments[0]))
     if _is_settings_class(hint):
         return partial(_read_nested, hint)
     return {bool: _truth, int: _whole, float: _number, str: _text, Any: _as_it_is}[hint]
@@ -293,7 +294,7 @@ def _read_annotated(
         if isinstance(check, OneOf):
             check_choice(name, value, check.names)
         elif not check.holds(value):
-            raise SettingError(_refusal(name, value, check.be))
+            raise SettingError(refusal(name, value, check.be))
     return value
 
 
@@ -304,13 +305,13 @@ def _read_optional(read: Reader, name: str, value: Any) -> Any:
 def _read_tuple(read: Reader, name: str, given: Any) -> tuple[Any, ...]:
     values = given.tolist() if isinstance(given, np.ndarray) else given
     if not isinstance(values, (list, tuple, range)):
-        raise SettingError(_refusal(name, given, "a list or tuple"))
+        raise SettingError(refusal(name, given, "a list or tuple"))
     return tuple(read(f"{name}[{index}]", value) for index, value in enumerate(values))
 
 
 def _read_dict(read: Reader, name: str, given: Any) -> dict[str, Any]:
     if not isinstance(given, Mapping):
-        raise SettingError(_refusal(name, given, "a dict"))
+        raise SettingError(refusal(name, given, "a dict"))
     return {_text(name, key): read(f"{name}.{key}", value) for key, value in given.items()}
 
 
@@ -322,7 +323,7 @@ def _read_nested(kind: type, name: str, value: Any) -> Any:
     if isinstance(value, kind):
         return value
     if not isinstance(value, Mapping):
-        raise SettingError(_refusal(name, value, f"of {kind.__name__}, or a dict of its fields"))
+        raise SettingError(refusal(name, value, f"of {kind.__name__}, or a dict of its fields"))
     with within(name):
         return build(kind, value)
 
@@ -330,17 +331,17 @@ def _read_nested(kind: type, name: str, value: Any) -> Any:
 def _truth(name: str, given: Any) -> bool:
     value = _scalar(given)
     if not isinstance(value, bool):
-        raise SettingError(_refusal(name, given, "True or False"))
+        raise SettingError(refusal(name, given, "True or False"))
     return value
 
 
 def _whole(name: str, given: Any) -> int:
     value = _scalar(given)
     if not _is_number(value) or value % 1 != 0:
-        raise SettingError(_refusal(name, given, "a whole number"))
+        raise SettingError(refusal(name, given, "a whole number"))
     number = int(value)
     if abs(number) > LARGEST_INT:
-        raise SettingError(_refusal(name, given, "a whole number below 2**63"))
+        raise SettingError(refusal(name, given, "a whole number below 2**63"))
     return number
 
 
@@ -353,7 +354,7 @@ def _number(name: str, given: Any) -> float:
             number = math.inf
         if abs(number) <= LARGEST_FLOAT:
             return number
-    raise SettingError(_refusal(name, given, "a finite number that float32 can hold"))
+    raise SettingError(refusal(name, given, "a finite number that float32 can hold"))
 
 
 def _is_number(value: Any) -> bool:
@@ -362,11 +363,11 @@ def _is_number(value: Any) -> bool:
 
 def _text(name: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise SettingError(_refusal(name, value, "text"))
+        raise SettingError(refusal(name, value, "text"))
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise SettingError(_refusal(name, value, "text that UTF-8 can hold")) from None
+        raise SettingError(refusal(name, value, "text that UTF-8 can hold")) from None
     return str.__str__(value)
 
 

@@ -333,7 +333,7 @@ def _mask_parts(mask: Any) -> list[Any]:
         scalars = all(np.ndim(part) == 0 for part in inner)
         return [np.array(inner)] if scalars and inner else inner
     array = as_array(mask)
-    if array.dtype.kind == "O":
+    if array.dtype.kind == "O" and array.ndim:
         return _mask_parts(array.tolist())
     return list(array.reshape(-1, array.shape[-1])) if array.ndim > 1 else [array]
 
@@ -374,9 +374,12 @@ def batch_of_masks(
         ActionMaskError: as `flat_mask`.
     """
     refused: ActionMaskError | None = None
-    if batched and len(masks) == batch:
+    if batched:
         try:
-            return np.stack([flat_mask(space, mask) for mask in masks])
+            if len(masks) == batch:
+                return np.stack([flat_mask(space, mask) for mask in masks])
+        except TypeError:  # no list of masks, nor one mask
+            pass
         except ActionMaskError as error:
             refused = error
     try:

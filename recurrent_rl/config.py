@@ -13,6 +13,7 @@ import torch
 import tyro
 
 from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.arguments import check_is
 from recurrent_rl.agents.settings import (
     Must,
     Read,
@@ -203,6 +204,7 @@ class TrainConfig:
         Raises:
             UserError: the text is no JSON object, or a field is unknown, missing, or cannot be.
         """
+        check_is("text", text, (str, bytes), "the JSON text of a run's config.json")
         try:
             fields = json.loads(text)
             if not isinstance(fields, dict):

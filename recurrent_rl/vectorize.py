@@ -8,12 +8,14 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import NoneType
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.spaces import (
     ActionMaskError,
     ObservationError,
@@ -22,9 +24,10 @@ from recurrent_rl.agents.spaces import (
     flat_mask,
     stack_observations,
 )
-from recurrent_rl.config import EnvConfig
+from recurrent_rl.config import EnvConfig, Size
 from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
 from recurrent_rl.errors import UserError
+from recurrent_rl.fields import EnvId
 from recurrent_rl.workers import make_in_processes
 
 
@@ -156,7 +159,12 @@ def make_vector_env(
 
     Raises:
         UserError: the environment is unknown, or cannot be made with these settings.
+        SettingError: an argument is of another type.
     """
+    env_id = argument("env_id", env_id, EnvId)
+    num_envs = argument("num_envs", num_envs, Size)
+    check_is("config", config, (EnvConfig, NoneType), "an EnvConfig, or None")
+    hide_by_wrapper = argument("hide_by_wrapper", hide_by_wrapper, bool)
     config = config or EnvConfig()
     spec = find_spec(env_id)
     hiding = hiding_wrappers(config)

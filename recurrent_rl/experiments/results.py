@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
+from recurrent_rl.agents.arguments import argument
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.fields import FolderPath
 from recurrent_rl.runs.figures import SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 
@@ -41,13 +43,14 @@ class Run:
         return float(max(self.returns[stretch == s].mean() for s in np.unique(stretch)))
 
 
-def load_run(run_dir: Path) -> Run:
+def load_run(run_dir: str | Path) -> Run:
     """Read a run's folder.
 
     Raises:
         UserError: there is no run in it, it was not evaluated, or no episode of the evaluation was
             finished.
     """
+    run_dir = Path(argument("run_dir", run_dir, FolderPath))
     folder = RunFolder(run_dir)
     config = folder.load_config()
     evaluation = folder.load_evaluation()
@@ -68,10 +71,17 @@ def load_run(run_dir: Path) -> Run:
 
 
 def learning_curve(
-    run_dir: Path, tag: str = "rollout/ep_rew_mean"
+    run_dir: str | Path, tag: str = "rollout/ep_rew_mean"
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Steps and values of one scalar in the run's TensorBoard events; empty where there is none."""
-    events = EventAccumulator(str(run_dir), size_guidance={SCALARS: 0})
+    """Steps and values of one scalar in the run's TensorBoard events; empty where there is none.
+
+    Raises:
+        UserError: there is no such folder, or an argument is of another type.
+    """
+    run_dir, tag = argument("run_dir", run_dir, FolderPath), argument("tag", tag, str)
+    if not Path(run_dir).is_dir():
+        raise UserError(f"{run_dir} is no folder: there is no learning curve in it.")
+    events = EventAccumulator(run_dir, size_guidance={SCALARS: 0})
     events.Reload()
     points: list[Any] = events.Scalars(tag) if tag in events.Tags()[SCALARS] else []
     steps = np.array([point.step for point in points], dtype=np.int64)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
+from types import NoneType
+from typing import Annotated
 
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
+from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.policy import Policy, sampling_generator
+from recurrent_rl.agents.settings import at_least
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.environments import Environments
 from recurrent_rl.episodes import EpisodeStatistics
@@ -43,10 +47,9 @@ def step_limit(env: VectorEnv, max_steps: int | None) -> int:
     """The steps after which an episode is given up: `max_steps`, else as `evaluate` says.
 
     Raises:
-        UserError: `max_steps` is below 1.
+        SettingError: `max_steps` is below 1, or no number.
     """
-    if max_steps is not None and max_steps < 1:
-        raise UserError(f"max_steps is {max_steps}; it must be at least 1.")
+    max_steps = argument("max_steps", max_steps, Annotated[int | None, at_least(1)])
     return max_steps or time_limit(env) or STEP_LIMIT
 
 
@@ -100,8 +103,17 @@ def evaluate(
 
     Raises:
         UserError: the policy is for other spaces, `max_steps` is below 1, the autoreset mode is
-            DISABLED, or what the environment returns is not what its spaces declare.
+            DISABLED, what the environment returns is not what its spaces declare, or an argument is
+            of another type.
     """
+    check_is("policy", policy, Policy, "a Policy, as load_policy(path) gives")
+    check_is("env", env, VectorEnv, "a vector environment, as make_vector_env(env_id, 8) gives")
+    episodes = argument("episodes", episodes, Annotated[int, at_least(0)])
+    deterministic = argument("deterministic", deterministic, bool)
+    with_memory = argument("with_memory", with_memory, bool)
+    seed = argument("seed", seed, Annotated[int | None, at_least(0)])
+    for name, callback in (("on_episode", on_episode), ("should_stop", should_stop)):
+        check_is(name, callback, (Callable, NoneType), "a function, or None")
     check_spaces(policy, env)
     environments = Environments(env, policy.agent)
     limit = step_limit(env, max_steps)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
+from typing import Any
 
+from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.files import remove_leftovers
 from recurrent_rl.agents.policy import load_policy
-from recurrent_rl.agents.settings import shown
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.fields import FolderPath
 from recurrent_rl.process import (
     computing,
     global_generators_kept,
@@ -73,14 +77,11 @@ def train(
         stop: notes the signals for a caller who sees to them; the result says which one came.
 
     Raises:
-        UserError: the settings, the environment or what it returns are at fault.
+        UserError: an argument, the settings, the environment or what it returns are at fault.
         KeyboardInterrupt: on Ctrl-C, unless `stop` is given.
     """
-    if not isinstance(config, TrainConfig):
-        raise UserError(
-            f"train was given {shown(config)}, not a TrainConfig: "
-            'train(TrainConfig("CartPole-v1", total_timesteps=100_000)).'
-        )
+    check_is("config", config, TrainConfig, 'a TrainConfig: train(TrainConfig("CartPole-v1"))')
+    _check_options(progress, on_iteration, seed_globals, stop)
     with (
         computing(config.threads, config.precision),
         keeping_freed_memory(),
@@ -132,13 +133,15 @@ def resume(
         stop: as for `train`.
 
     Raises:
-        UserError: the folder holds no run, another process is training it, its settings are not
-            those of its checkpoint, or the run has more than `total_timesteps` steps. Its files
-            are as they were then.
+        UserError: an argument is of another type, the folder holds no run, another process is
+            training it, its settings are not those of its checkpoint, or the run has more than
+            `total_timesteps` steps. Its files are as they were then.
         PolicyFileError: the checkpoint is damaged, or of an older version.
         KeyboardInterrupt: on Ctrl-C, unless `stop` is given.
     """
-    folder = RunFolder(Path(run_dir))
+    folder = RunFolder(Path(argument("run_dir", run_dir, FolderPath)))
+    compare = argument("compare", compare, bool)
+    _check_options(progress, on_iteration, seed_globals, stop)
     config = folder.load_config()
     if total_timesteps is not None:
         config = dataclasses.replace(config, total_timesteps=total_timesteps)
@@ -169,6 +172,14 @@ def resume(
             result = _result(trainer, folder, seconds, stop)
         result = dataclasses.replace(result, resumed_from=first, notes=notes)
         return _evaluated(result, trainer.config, progress, stop, compare)
+
+
+def _check_options(progress: Any, on_iteration: Any, seed_globals: Any, stop: Any) -> None:
+    """Refuse an option of `train` and `resume` that is of another type."""
+    argument("progress", progress, bool)
+    check_is("on_iteration", on_iteration, (Callable, NoneType), "a function, or None")
+    argument("seed_globals", seed_globals, bool)
+    check_is("stop", stop, (StopSignals, NoneType), "a StopSignals, or None")
 
 
 def _restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:

@@ -204,5 +204,5 @@ def test_a_file_of_format_1_keeps_the_scaling_it_was_trained_with(tmp_path: Path
 
 
 def test_an_unknown_scaling_is_refused() -> None:
-    with pytest.raises(ValueError, match="Unknown scaling 'log'; there are none, bounds"):
+    with pytest.raises(ValueError, match="scaling is 'log'; it must be one of none, bounds"):
         Reader(spaces.Discrete(2), scaling={"": "log"})

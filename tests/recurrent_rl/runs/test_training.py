@@ -382,7 +382,7 @@ def test_environments_that_draw_from_the_global_generators_repeat_where_requeste
 
 @pytest.mark.parametrize("given", ["CartPole-v1", {"env_id": "CartPole-v1"}, None])
 def test_what_is_no_configuration_is_not_trained(given: Any) -> None:
-    with pytest.raises(UserError, match=r"train was given .*, not a TrainConfig: train\(Train"):
+    with pytest.raises(UserError, match=r"config is .*; it must be a TrainConfig: train\(Train"):
         train(given)
 
 

@@ -1,0 +1,179 @@
+"""Each argument of a public function is refused by name where it is of the wrong type.
+
+What comes of a mistake is never an AttributeError or TypeError from inside. Settings are tried in
+tests/agents/test_settings.py and tests/recurrent_rl/test_config.py.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+import recurrent_rl
+from recurrent_rl.agents import Actor, ActorCritic, AgentConfig, Policy, UserError, load_policy
+from recurrent_rl.experiments.results import learning_curve, load_run
+
+WRONG = {"None": None, "3": 3, "text": "x", "list": [], "object": object()}
+Arguments = dict[str, tuple[Any, str]]
+"""By name: a right value, and which of `WRONG` are right too."""
+FUNCTIONS = (
+    *("train", "resume", "evaluate", "make_vector_env", "load_run", "learning_curve", "from_json"),
+    *("load_policy", "Policy", "seed", "initial_state", "predict", "actor", "save"),
+    *("Actor", "act", "ActorCritic", "initial_state of ActorCritic", "step", "unroll"),
+)
+
+
+@pytest.fixture(scope="module")
+def functions(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, tuple[Callable[..., Any], Arguments]]]:
+    """Each of `FUNCTIONS` with its arguments."""
+    folder, tmaze = tmp_path_factory.mktemp("runs"), "recurrent_rl/TMaze-v0"
+    agent = AgentConfig("gru", hidden_size=4, encoder_size=4, previous_reward=True)
+    config = recurrent_rl.TrainConfig(
+        tmaze,
+        log_dir=folder,
+        num_envs=4,
+        num_steps=32,
+        update_epochs=1,
+        total_timesteps=128,
+        memory_interval=None,
+        eval_episodes=4,
+        agent=agent,
+    )
+    run = recurrent_rl.train(config, progress=False)
+    options: Arguments = {
+        "progress": (False, ""),
+        "on_iteration": (None, "None"),
+        "seed_globals": (False, ""),
+        "stop": (None, "None"),
+    }
+    two, box = gym.spaces.Discrete(2), gym.spaces.Box(-1, 1, (3,))
+    policy = Policy(ActorCritic(two, two, agent))
+    state = policy.initial_state(2)
+    own = {"previous_action": torch.tensor([0, 0]), "previous_reward": torch.zeros(2, 1)}
+    components = {"": torch.tensor([0, 1]), **own}
+    flags = {"episode_start": (None, "None"), "action_mask": (None, "None")}
+    player = policy.actor()
+    player.act(0)
+    with closing(recurrent_rl.make_vector_env(tmaze, 2)) as env:
+        yield {
+            "train": (recurrent_rl.train, {"config": (config, ""), **options}),
+            "resume": (
+                recurrent_rl.resume,
+                {
+                    "run_dir": (run.run_dir, ""),
+                    "total_timesteps": (None, "None 3"),
+                    "device": (None, "None"),
+                    "compare": (False, ""),
+                    **options,
+                },
+            ),
+            "evaluate": (
+                recurrent_rl.evaluate,
+                {
+                    "policy": (load_policy(run.policy_path), ""),
+                    "env": (env, ""),
+                    "episodes": (2, "3"),
+                    "deterministic": (True, ""),
+                    "with_memory": (True, ""),
+                    "seed": (0, "None 3"),
+                    "max_steps": (3, "None 3"),
+                    "on_episode": (None, "None"),
+                    "should_stop": (None, "None"),
+                },
+            ),
+            "make_vector_env": (
+                recurrent_rl.make_vector_env,
+                {
+                    "env_id": (tmaze, ""),
+                    "num_envs": (2, "3"),
+                    "config": (None, "None"),
+                    "hide_by_wrapper": (False, ""),
+                },
+            ),
+            "load_run": (load_run, {"run_dir": (run.run_dir, "")}),
+            "learning_curve": (
+                learning_curve,
+                {"run_dir": (run.run_dir, ""), "tag": ("time/fps", "text")},
+            ),
+            "from_json": (recurrent_rl.TrainConfig.from_json, {"text": (config.to_json(), "")}),
+            "load_policy": (load_policy, {"path": (run.policy_path, ""), "device": ("cpu", "")}),
+            "Policy": (Policy, {"agent": (policy.agent, ""), "summary": ({}, "None")}),
+            "seed": (policy.seed, {"seed": (0, "None 3")}),
+            "initial_state": (policy.initial_state, {"batch": (2, "3")}),
+            "predict": (
+                policy.predict,
+                {
+                    "observation": (np.array([0, 1]), ""),
+                    "state": (state, "None"),
+                    "episode_start": (np.array([True, False]), "None 3"),
+                    "deterministic": (True, ""),
+                    "action_masks": (None, "None"),
+                    "reward": (np.zeros(2), "3"),
+                },
+            ),
+            "actor": (policy.actor, {"deterministic": (True, ""), "seed": (0, "None 3")}),
+            "save": (policy.save, {"path": (folder / "policy.safetensors", "text")}),
+            "Actor": (
+                Actor,
+                {"policy": (policy, ""), "deterministic": (True, ""), "seed": (0, "None 3")},
+            ),
+            "act": (
+                player.act,
+                {"observation": (1, ""), "reward": (0.0, "3"), "action_mask": (None, "None")},
+            ),
+            "ActorCritic": (
+                ActorCritic,
+                {
+                    "observation_space": (box, ""),
+                    "action_space": (two, ""),
+                    "config": (agent, ""),
+                    "hide_indices": ((1,), "list"),
+                    "scaling": ({"": "none"}, "None"),
+                },
+            ),
+            "initial_state of ActorCritic": (policy.agent.initial_state, {"batch": (2, "3")}),
+            "step": (
+                policy.agent.step,
+                {"components": (components, ""), "state": (state.memory, ""), **flags},
+            ),
+            "unroll": (
+                policy.agent.unroll,
+                {
+                    "components": ({name: x[None] for name, x in components.items()}, ""),
+                    "state": (state.memory, ""),
+                    **flags,
+                },
+            ),
+        }
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_an_argument_of_the_wrong_type_is_refused_by_name(
+    functions: dict[str, tuple[Callable[..., Any], Arguments]],
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)  # where "x" is a path
+    assert functions.keys() == set(FUNCTIONS)
+    call, arguments = functions[name]
+    right = {argument: value for argument, (value, _) in arguments.items()}
+    for argument, (_, takes) in arguments.items():
+        for kind, value in WRONG.items():
+            if kind in takes.split():
+                call(**{**right, argument: value})
+                continue
+            with pytest.raises(UserError) as refused:
+                call(**{**right, argument: value})
+            # `action_masks` may be "an action mask"; a path, id or config.json is named by itself.
+            named = argument.removesuffix("s").replace("_", "[_ ]")
+            named += r"|\bx\b|config\.json" if value == "x" else ""
+            assert re.search(named, str(refused.value), re.IGNORECASE), refused.value
