@@ -17,6 +17,7 @@ import torch
 
 import recurrent_rl
 from recurrent_rl.agents import Actor, ActorCritic, AgentConfig, Policy, UserError, load_policy
+from recurrent_rl.agents.memory.registry import make_memory
 from recurrent_rl.experiments.results import learning_curve, load_run
 
 WRONG = {"None": None, "3": 3, "text": "x", "list": [], "object": object()}
@@ -26,6 +27,7 @@ FUNCTIONS = (
     *("train", "resume", "evaluate", "make_vector_env", "load_run", "learning_curve", "from_json"),
     *("load_policy", "Policy", "seed", "initial_state", "predict", "actor", "save"),
     *("Actor", "act", "ActorCritic", "initial_state of ActorCritic", "step", "unroll"),
+    *("make_memory", "step of a memory"),
 )
 
 
@@ -62,6 +64,7 @@ def functions(
     flags = {"episode_start": (None, "None"), "action_mask": (None, "None")}
     player = policy.actor()
     player.act(0)
+    memory = make_memory("gru", 3, 4, 1)
     with closing(recurrent_rl.make_vector_env(tmaze, 2)) as env:
         yield {
             "train": (recurrent_rl.train, {"config": (config, ""), **options}),
@@ -140,6 +143,20 @@ def functions(
                 },
             ),
             "initial_state of ActorCritic": (policy.agent.initial_state, {"batch": (2, "3")}),
+            "make_memory": (
+                make_memory,
+                {
+                    "name": ("gru", ""),
+                    "input_size": (2, "3"),
+                    "hidden_size": (4, "3"),
+                    "num_layers": (1, "3"),
+                    "horizon": (0, "3"),
+                },
+            ),
+            "step of a memory": (
+                memory.step,
+                {"x": (torch.zeros(2, 3), ""), "state": (memory.initial_state(2), "")},
+            ),
             "step": (
                 policy.agent.step,
                 {"components": (components, ""), "state": (state.memory, ""), **flags},

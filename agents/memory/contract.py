@@ -8,14 +8,15 @@ Where `episode_start` is true the state is reset before the input is read. `unro
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.kernels import MemoryInputError
 from recurrent_rl.agents.memory.states import MemoryState, NoState, tensors_of
-from recurrent_rl.agents.settings import SettingError
+from recurrent_rl.agents.settings import at_least
 
 
 class Memory(nn.Module):
@@ -134,7 +135,9 @@ class Memory(nn.Module):
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None, lead: tuple[str, ...]
     ) -> None:
         """Refuse what does not fit. The kernels rely on it: C sees no shapes and no types."""
-        dims, device = ", ".join(lead), x.device
+        dims = ", ".join(lead)
+        check_is("x", x, Tensor, f"a tensor [{dims}, {self.input_size}]", MemoryInputError)
+        device = x.device
         if x.dim() != len(lead) + 1 or x.shape[-1] != self.input_size:
             raise MemoryInputError(
                 f"x has shape {list(x.shape)}; expected [{dims}, {self.input_size}]."
@@ -215,14 +218,13 @@ class NoMemory(Memory):
 
 
 def check_sizes(**sizes: int) -> None:
-    """Refuse a size below 1.
+    """Refuse a size that is no whole number, or below 1.
 
     Raises:
         SettingError: names the first that is.
     """
     for name, size in sizes.items():
-        if size < 1:
-            raise SettingError(f"{name} is {size}; it must be at least 1.")
+        argument(name, size, Annotated[int, at_least(1)])
 
 
 def check_fields(

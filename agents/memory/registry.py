@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
+from recurrent_rl.agents.arguments import argument
 from recurrent_rl.agents.memory.cells import GRU, LSTM, RNN, OriginalGRU, PeepholeLSTM
 from recurrent_rl.agents.memory.composite import GRUMatrix, GRURotor
 from recurrent_rl.agents.memory.contract import Memory, NoMemory
 from recurrent_rl.agents.memory.linear_cells import LRU, MinGRU, MinLSTM, Rotor
 from recurrent_rl.agents.memory.matrix import Matrix
-from recurrent_rl.agents.settings import check_choice
+from recurrent_rl.agents.settings import at_least, check_choice
 
 MEMORIES: dict[str, Callable[[int, int, int], Memory]] = {
     "none": NoMemory,
@@ -40,8 +42,9 @@ def make_memory(
     """The memory of this name, after `initialise_time_scales(horizon, start_feature)`.
 
     Raises:
-        ValueError: there is no such memory, or a size is below 1.
+        SettingError: there is no such memory, or a size is below 1 or no whole number.
     """
+    argument("horizon", horizon, Annotated[int, at_least(0)])
     memory = MEMORIES[check_choice("memory", name, MEMORIES)](input_size, hidden_size, num_layers)
     memory.initialise_time_scales(horizon, start_feature)
     return memory
