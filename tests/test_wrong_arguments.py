@@ -190,7 +190,9 @@ def test_an_argument_of_the_wrong_type_is_refused_by_name(
                 continue
             with pytest.raises(UserError) as refused:
                 call(**{**right, argument: value})
-            # `action_masks` may be "an action mask"; a path, id or config.json is named by itself.
-            named = argument.removesuffix("s").replace("_", "[_ ]")
+            # `action_masks` may be "an action mask", the name of a memory "memory"; a path, id or
+            # config.json is named by itself.
+            named = "memory" if argument == "name" else argument.removesuffix("s")
+            named = named.replace("_", "[_ ]")
             named += r"|\bx\b|config\.json" if value == "x" else ""
             assert re.search(named, str(refused.value), re.IGNORECASE), refused.value
