@@ -50,7 +50,7 @@ def draw(runs: list[Run], path: Path) -> None:
         style = {"color": f"C{number}", "marker": "o", "markersize": 4, "label": memory}
         steps = sorted({horizon(run) for run in own})
         returns = [
-            np.mean([run.evaluation.greedy.mean_return for run in own if horizon(run) == h])
+            np.mean([run.evaluation.deterministic.mean_return for run in own if horizon(run) == h])
             for h in steps
         ]
         left.plot(steps, returns, **style)
@@ -73,7 +73,7 @@ def main() -> None:
     if not given.table:
         do(jobs)
     runs = [load_run(job.run_dir) for job in jobs if job.done]
-    print(Comparison(runs).table(lambda cell: cell.shown("greedy")))
+    print(Comparison(runs).table(lambda cell: cell.shown("deterministic")))
     draw(runs, ROOT / "docs" / "ladder.png")
 
 

@@ -57,7 +57,7 @@ def keep(jobs: list[Job], path: Path) -> dict[str, dict[str, Any]]:
 
 def on_and_off(cell: Cell) -> str:
     """The return, and in brackets that with the state reset at every step."""
-    on, off = cell.shown("greedy"), cell.shown("without_memory")
+    on, off = cell.shown("deterministic"), cell.shown("memory_ablation")
     return f"{on} ({off})" if off else on
 
 

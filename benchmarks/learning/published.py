@@ -73,9 +73,9 @@ PUBLISHED = {
     "PositionOnlyCartPole-Easy": Published(1.000, "several", "1"),
     "PositionOnlyCartPole-Medium": Published(1.000, "several", "1"),
     "PositionOnlyCartPole-Hard": Published(1.000, "several", "1"),
-    "CartPole-NoVelocity": Published(500.0, "LSTM", "500", way="greedy"),
-    "Pendulum-NoVelocity": Published(-217.9, "LSTM", way="greedy"),
-    "MountainCar-NoVelocity": Published(91.5, "LSTM", way="greedy"),
+    "CartPole-NoVelocity": Published(500.0, "LSTM", "500", way="deterministic"),
+    "Pendulum-NoVelocity": Published(-217.9, "LSTM", way="deterministic"),
+    "MountainCar-NoVelocity": Published(91.5, "LSTM", way="deterministic"),
 }
 
 
@@ -128,7 +128,7 @@ def jobs_of(tasks: list[str], memory: str | None, seeds: int, episodes: int) -> 
 
 def row_of(run: Run) -> Row:
     """What is kept of a run."""
-    sampled = run.evaluation.sampled
+    sampled = run.evaluation.stochastic
     task = task_name(run.config)
     preset = (run.config.name or "").startswith(f"{PRESET}-")
     settings = flat(PRESETS[task].settings) if preset else {}
@@ -140,10 +140,10 @@ def row_of(run: Run) -> Row:
         "steps": run.evaluation.timesteps,
         "episodes": run.evaluation.episodes,
         "mmer": run.mmer,
-        "greedy": run.evaluation.greedy.mean_return,
-        "greedy_ci95": run.evaluation.greedy.ci95,
-        "sampled": sampled and sampled.mean_return,
-        "sampled_ci95": sampled and sampled.ci95,
+        "deterministic": run.evaluation.deterministic.mean_return,
+        "deterministic_ci95": run.evaluation.deterministic.ci95,
+        "stochastic": sampled and sampled.mean_return,
+        "stochastic_ci95": sampled and sampled.ci95,
     }
 
 
@@ -178,8 +178,8 @@ def table(rows: list[Row]) -> str:
             found = [row for row in of_task if method_of(row) == method]
             shown = {
                 "mmer": f"{np.mean([row['mmer'] for row in found]):.3f}",
-                "greedy": cell(found, "greedy"),
-                "sampled": cell(found, "sampled"),
+                "deterministic": cell(found, "deterministic"),
+                "stochastic": cell(found, "stochastic"),
             }
             if np.mean([row[published.way] for row in found]) > published.figure:
                 shown[published.way] = f"**{shown[published.way]}**"

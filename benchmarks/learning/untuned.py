@@ -63,7 +63,7 @@ def table(memory: str, seeds: int, episodes: int) -> str:
     for task in SUITE.tasks:
         own = [job.run_dir for job in jobs if job.config.env_id == task.env_id]
         cell = Cell(tuple(load_run(run_dir) for run_dir in own))
-        for way in ("greedy", "sampled"):
+        for way in ("deterministic", "stochastic"):
             mine = np.array([figures.mean_return for figures in cell.of(way)])
             theirs = np.array([row[way] for row in rows if row["task"] == task.name])
             if min(len(mine), len(theirs)) < 2:
@@ -96,7 +96,7 @@ def main() -> None:
             futures = [pool.submit(peer, *one, given.episodes) for one in missing]
             for count, future in enumerate(as_completed(futures), 1):
                 row = future.result()
-                told = f"{row['task']}, seed {row['seed']}: {row['greedy']:.1f}"
+                told = f"{row['task']}, seed {row['seed']}: {row['deterministic']:.1f}"
                 print(f"{count}/{len(missing)} {PEER}, {told}", file=sys.stderr, flush=True)
         finally:  # at a failure or Ctrl-C begin no more
             pool.shutdown(cancel_futures=True)

@@ -68,7 +68,7 @@ def train_command(arguments: Sequence[str]) -> int:
     if result.evaluation is not None:
         print_evaluation(
             console,
-            {"greedy": result.evaluation},
+            {"deterministic": result.evaluation},
             config.eval_episodes,
             config.env_id,
             config.env,

@@ -57,7 +57,7 @@ class Cell:
     @property
     def returns(self) -> NDArray[np.float64]:
         """Mean return of each run's evaluation, taking the deterministic actions."""
-        return np.array([figures.mean_return for figures in self.of("greedy")])
+        return np.array([figures.mean_return for figures in self.of("deterministic")])
 
     def shown(self, way: str) -> str:
         """Mean return as `with_interval`; empty where not all runs were evaluated in this way.

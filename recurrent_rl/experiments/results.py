@@ -58,7 +58,7 @@ def load_run(run_dir: str | Path) -> Run:
         raise UserError(
             f"{run_dir} has no evaluation yet; make it: recurrent-rl evaluate {run_dir}"
         )
-    if np.isnan(evaluation.greedy.mean_return):
+    if np.isnan(evaluation.deterministic.mean_return):
         raise UserError(
             f"{run_dir} cannot be compared: no episode of its evaluation ended within "
             f"{evaluation.max_steps} steps. Leave it out, or play for longer: recurrent-rl "

@@ -184,7 +184,7 @@ def evaluate_ways(
     played = {}
     at_most = {"at most": f"{step_limit(env, max_steps):,} steps each"}
     for name, way in WAYS.items():
-        if (name != "greedy" and not compare) or stop:
+        if (name != "deterministic" and not compare) or stop:
             break
         if policy.config.memory == "none" and not way.with_memory:
             continue

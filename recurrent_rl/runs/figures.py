@@ -69,11 +69,16 @@ class Way(NamedTuple):
 
 
 WAYS = {
-    "greedy": Way("deterministic actions"),
-    "sampled": Way("stochastic actions", deterministic=False),
-    "without_memory": Way("memory reset every step", with_memory=False),
+    "deterministic": Way("deterministic actions"),
+    "stochastic": Way("stochastic actions", deterministic=False),
+    "memory_ablation": Way("memory reset every step", with_memory=False),
 }
 """The ways a policy is played: the first is the policy as it is used."""
+_NAMES_OF_0_1 = {
+    "greedy": "deterministic",
+    "sampled": "stochastic",
+    "without_memory": "memory_ablation",
+}
 
 
 @dataclass(frozen=True)
@@ -123,12 +128,12 @@ class SavedEvaluation:
     timesteps: int
     """Steps that the policy was trained for."""
     episodes: int
-    """Episodes that `greedy` is of: finished ones."""
-    greedy: Figures
+    """Episodes that `deterministic` is of: finished ones."""
+    deterministic: Figures
     """Taking the deterministic actions."""
-    sampled: Figures | None = None
+    stochastic: Figures | None = None
     """Sampling the actions as in training; None where that was not played."""
-    without_memory: Figures | None = None
+    memory_ablation: Figures | None = None
     """With the memory reset at every step; None where that was not played."""
     max_steps: int | None = None
     """Steps after which an episode was given up; None in files of older versions."""
@@ -139,8 +144,8 @@ class SavedEvaluation:
         timesteps = policy.summary.get("timesteps")
         return cls(
             timesteps=timesteps if isinstance(timesteps, int) else 0,
-            episodes=len(played["greedy"].returns),
-            max_steps=played["greedy"].max_steps,
+            episodes=len(played["deterministic"].returns),
+            max_steps=played["deterministic"].max_steps,
             **{name: Figures.of(of_way) for name, of_way in played.items()},
         )
 
@@ -151,11 +156,12 @@ class SavedEvaluation:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> SavedEvaluation:
-        """The inverse of `to_json`.
+        """The inverse of `to_json`; a file of version 0.1.0 is read too.
 
         Raises:
             ValueError, TypeError, LookupError, AttributeError: these fields are of no evaluation.
         """
+        fields = {_NAMES_OF_0_1.get(name, name): value for name, value in fields.items()}
         figures = {name: fields[name] and Figures.from_json(fields[name]) for name in WAYS}
         return _checked(cls(**{**fields, **figures}))
 
@@ -176,7 +182,7 @@ def _checked(saved: SavedEvaluation) -> SavedEvaluation:
             raise TypeError(f"{name} is {reprlib.repr(getattr(saved, name))}, not an integer")
     for way in WAYS:
         figures = getattr(saved, way)
-        if figures is None and way != "greedy":
+        if figures is None and way != "deterministic":
             continue
         rate = figures.success_rate
         numbers = [figures.mean_return, figures.mean_length, *figures.ci95]

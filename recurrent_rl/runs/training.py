@@ -250,5 +250,5 @@ def _evaluated(
     if not played:
         return dataclasses.replace(result, stopped_by=stop.received)
     with Monitor(folder, config, steps) as monitor:
-        monitor.log(played["greedy"].scalars(), steps)
-    return dataclasses.replace(result, evaluation=played["greedy"])
+        monitor.log(played["deterministic"].scalars(), steps)
+    return dataclasses.replace(result, evaluation=played["deterministic"])

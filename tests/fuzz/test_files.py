@@ -77,7 +77,7 @@ def run_dir(trainer: Trainer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = RunFolder(tmp_path_factory.mktemp("run"))
     folder.save_config(trainer.config)
     save(trainer, folder)
-    folder.save_evaluation(SavedEvaluation(64, 10, FIGURES, without_memory=FIGURES))
+    folder.save_evaluation(SavedEvaluation(64, 10, FIGURES, memory_ablation=FIGURES))
     return folder.path
 
 

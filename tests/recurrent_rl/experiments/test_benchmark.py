@@ -99,8 +99,8 @@ def test_a_benchmark_runs_compares_and_does_nothing_twice(tmp_path: Path) -> Non
     assert {run.evaluation.timesteps for run in runs} == {1024}
     for run in runs:
         is_none = run.config.agent.memory == "none"
-        assert (run.evaluation.without_memory is None) == is_none
-        assert run.evaluation.sampled is not None
+        assert (run.evaluation.memory_ablation is None) == is_none
+        assert run.evaluation.stochastic is not None
     comparison = Comparison(runs)
     assert comparison.methods == ["gru", "none"]
     assert sorted(comparison.tasks) == ["RepeatPrevious-Easy", "TMaze, length 3"]

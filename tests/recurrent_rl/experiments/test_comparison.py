@@ -83,19 +83,19 @@ def comparison_range(env_id: str) -> tuple[float, float]:
 def test_the_interval_of_a_mean_is_students() -> None:
     runs = [a_run("TMaze", "gru", seed, mean, [1.0]) for seed, mean in enumerate((0.1, 0.2, 0.3))]
     (cell,) = Comparison(runs).cells.values()
-    assert cell.shown("greedy") == f"0.200 ± {4.303 * 0.1 / 3**0.5:.3f}"
-    assert cell.shown("sampled") == ""  # was not played
+    assert cell.shown("deterministic") == f"0.200 ± {4.303 * 0.1 / 3**0.5:.3f}"
+    assert cell.shown("stochastic") == ""  # was not played
 
 
 def test_episodes_that_did_not_end_are_told_of_and_a_way_without_any_that_did_is_a_dash() -> None:
     run = a_run("TMaze", "gru", 0, 0.5, [1.0])
-    some = dataclasses.replace(run.evaluation.greedy, unfinished=3)
+    some = dataclasses.replace(run.evaluation.deterministic, unfinished=3)
     none = Figures(np.nan, (-np.inf, np.inf), np.nan, None, unfinished=64)
-    evaluation = dataclasses.replace(run.evaluation, greedy=some, sampled=none)
+    evaluation = dataclasses.replace(run.evaluation, deterministic=some, stochastic=none)
     comparison = Comparison([dataclasses.replace(run, evaluation=evaluation)])
     (cell,) = comparison.cells.values()
-    assert cell.shown("greedy") == "0.500 ± 0.000 (3 unfinished)"
-    assert cell.shown("sampled") == "- (64 unfinished)"
+    assert cell.shown("deterministic") == "0.500 ± 0.000 (3 unfinished)"
+    assert cell.shown("stochastic") == "- (64 unfinished)"
     assert "- (64 unfinished)" in comparison.report()
 
 

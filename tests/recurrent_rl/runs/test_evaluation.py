@@ -158,18 +158,18 @@ def test_where_no_episode_ends_there_is_no_mean_and_nothing_fails(tmp_path: Path
     assert math.isnan(result.mean)
     assert math.isnan(result.scalars()["eval/mean_reward"])
     assert result.ci95 == (-math.inf, math.inf)
-    saved = SavedEvaluation.of(policy, {"greedy": result})
+    saved = SavedEvaluation.of(policy, {"deterministic": result})
     folder = RunFolder(tmp_path)
     folder.save_evaluation(saved)
     text = folder.evaluation.read_text()
     fields = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert (fields["episodes"], fields["max_steps"]) == (0, 7)
-    assert fields["greedy"]["mean_return"] is None
-    assert fields["greedy"]["unfinished"] == 2
+    assert fields["deterministic"]["mean_return"] is None
+    assert fields["deterministic"]["unfinished"] == 2
     read = folder.load_evaluation()
     assert read is not None
-    assert math.isnan(read.greedy.mean_return)
-    assert read.greedy.ci95 == (-math.inf, math.inf)
+    assert math.isnan(read.deterministic.mean_return)
+    assert read.deterministic.ci95 == (-math.inf, math.inf)
 
 
 def test_the_limit_is_the_environments_own_where_it_has_one() -> None:
@@ -219,9 +219,9 @@ def test_what_was_played_is_saved_unless_the_run_has_finer_or_it_was_stopped(
     assert saved(5, StopSignals())[1] is None  # in no run's folder
     assert folder.load_evaluation() is None
     played, finer = saved(5, StopSignals(), folder=folder)
-    assert list(played) == ["greedy", "sampled", "without_memory"]
+    assert list(played) == ["deterministic", "stochastic", "memory_ablation"]
     there = folder.load_evaluation()
     assert (finer, there) == (None, SavedEvaluation.of(policy, played))
     played, finer = saved(9, StopSignals(), folder=folder, compare=False)
-    assert (list(played), finer) == (["greedy"], there)
+    assert (list(played), finer) == (["deterministic"], there)
     assert folder.load_evaluation() == there

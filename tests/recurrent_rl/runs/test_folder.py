@@ -162,7 +162,9 @@ def test_asking_for_the_state_keeps_nobody_from_training(tmp_path: Path) -> None
         assert folder.state() is RunState.RUNNING
 
 
-def saved_of(policy: Policy, episodes: int, ways: tuple[str, ...] = ("greedy",)) -> SavedEvaluation:
+def saved_of(
+    policy: Policy, episodes: int, ways: tuple[str, ...] = ("deterministic",)
+) -> SavedEvaluation:
     played = Evaluation(np.full(episodes, 1.0), np.full(episodes, 3), np.zeros(0))
     return SavedEvaluation.of(policy, dict.fromkeys(ways, played))
 
@@ -170,12 +172,12 @@ def saved_of(policy: Policy, episodes: int, ways: tuple[str, ...] = ("greedy",))
 def test_a_finer_evaluation_of_the_same_policy_is_kept(tmp_path: Path) -> None:
     policy, folder = a_policy(), RunFolder(tmp_path)
     policy.summary = {"timesteps": 100}
-    fine = saved_of(policy, 50, ("greedy", "sampled"))
+    fine = saved_of(policy, 50, ("deterministic", "stochastic"))
     assert folder.save_evaluation(fine) is fine
-    for coarser in (saved_of(policy, 49, ("greedy", "sampled")), saved_of(policy, 50)):
+    for coarser in (saved_of(policy, 49, ("deterministic", "stochastic")), saved_of(policy, 50)):
         assert folder.save_evaluation(coarser) == fine
         assert folder.load_evaluation() == fine
-    as_fine = saved_of(policy, 50, ("greedy", "sampled", "without_memory"))
+    as_fine = saved_of(policy, 50, ("deterministic", "stochastic", "memory_ablation"))
     assert folder.save_evaluation(as_fine) is as_fine
     policy.summary = {"timesteps": 200}
     of_another_policy = saved_of(policy, 3)
@@ -186,7 +188,7 @@ def test_a_finer_evaluation_of_the_same_policy_is_kept(tmp_path: Path) -> None:
 
 def test_an_evaluation_that_cannot_be_read_is_written_anew(tmp_path: Path) -> None:
     policy, folder = a_policy(), RunFolder(tmp_path)
-    for text in ("{", "[" * 100_000, '{"greedy": 3}', "null"):
+    for text in ("{", "[" * 100_000, '{"deterministic": 3}', "null"):
         folder.evaluation.write_text(text)
         assert folder.evaluated_timesteps() is None
         with pytest.raises(UserError, match="cannot be read"):
@@ -203,8 +205,8 @@ def test_an_evaluation_of_an_older_version_is_read(tmp_path: Path) -> None:
         '[-Infinity, Infinity], "mean_length": 3.0, "success_rate": null}, "sampled": null, '
         '"without_memory": null}'
     )
-    greedy = Figures(1.0, (-math.inf, math.inf), 3.0, None)
-    assert folder.load_evaluation() == SavedEvaluation(9, 1, greedy)
+    figures = Figures(1.0, (-math.inf, math.inf), 3.0, None)
+    assert folder.load_evaluation() == SavedEvaluation(9, 1, figures)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_with_the_way_round(
@@ -231,10 +233,13 @@ def test_a_folder_that_cannot_be_written_is_refused_with_the_way_round(
         b"null",
         b"7",
         b"[" * 5000,
-        b'{"greedy": null, "sampled": null, "without_memory": null}',
-        b'{"timesteps": "", "episodes": 1, "greedy": GOOD, "sampled": null, "without_memory": 0}',
-        b'{"timesteps": 1, "episodes": 1, "greedy": {}, "sampled": null, "without_memory": null}',
-        b'{"timesteps": 1, "episodes": 1, "greedy": [1], "sampled": null, "without_memory": null}',
+        b'{"deterministic": null, "stochastic": null, "memory_ablation": null}',
+        b'{"timesteps": "", "episodes": 1, "deterministic": GOOD'
+        b', "stochastic": null, "memory_ablation": 0}',
+        b'{"timesteps": 1, "episodes": 1, "deterministic": {}'
+        b', "stochastic": null, "memory_ablation": null}',
+        b'{"timesteps": 1, "episodes": 1, "deterministic": [1]'
+        b', "stochastic": null, "memory_ablation": null}',
     ],
 )
 def test_a_saved_evaluation_that_cannot_be_read_is_told_with_the_fix(

@@ -419,8 +419,8 @@ def test_training_ends_with_an_evaluation_that_is_saved_and_logged(tmp_path: Pat
     saved = RunFolder(result.run_dir).load_evaluation()
     assert saved is not None
     assert (saved.timesteps, saved.episodes) == (768, 20)
-    assert saved.greedy.mean_return == result.evaluation.mean
-    assert saved.sampled is None
+    assert saved.deterministic.mean_return == result.evaluation.mean
+    assert saved.stochastic is None
     ((step, value),) = evaluations(result.run_dir)
     assert step == 768
     assert value == pytest.approx(result.evaluation.mean)
@@ -441,7 +441,7 @@ def test_a_finished_run_is_not_evaluated_again_and_one_without_an_evaluation_is(
     np.testing.assert_array_equal(lacking.evaluation.returns, result.evaluation.returns)  # type: ignore[union-attr]
     saved = RunFolder(result.run_dir).load_evaluation()
     assert saved is not None
-    assert saved.without_memory is not None
+    assert saved.memory_ablation is not None
     longer = resume(result.run_dir, total_timesteps=1024, progress=False)
     assert longer.resumed_from == 768
     assert longer.evaluation is not None
