@@ -34,13 +34,14 @@ DENSE: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
     "gru": nn.GRU,
     "rnn": nn.RNN,
 }
+AT_RATES = ("lstm", "gru", "rnn", "gru-original", "lstm-peephole", "rotor", "matrix")
+GROWING = ("lstm", "gru", "mingru", "minlstm", "lru", "rotor", "matrix")
 Run = Callable[[], None]
 
 
 def products(memory: Memory) -> int:
     """Multiplications and additions of a step of one row, forward and backward, in its products."""
-    blocks = getattr(memory, "num_blocks", 0)
-    return 3 * 2 * blocks * SIZE * (SIZE + SIZE)
+    return 3 * 2 * sum(weight.numel() for weight in memory.parameters() if weight.dim() == 2)
 
 
 def memory_of(cell: str) -> LayeredMemory:
@@ -114,13 +115,12 @@ def peak(times: dict[str, float]) -> float:
     return 2 * 2048**3 / min(times["peak linear"], times["peak mm"])
 
 
-def at_all_reset_rates(batches: list[int], rounds: int) -> None:
+def at_all_reset_rates(cells: list[str], batches: list[int], rounds: int) -> None:
     """Prints what share of the peak each kernel reaches, and what resets cost."""
     print(
         "| B | cell | kernel | ms | share of peak | x time without resets: 2 % resets | 20 % "
         "| x torch's layer without resets |\n|---|---|---|---|---|---|---|---|"
     )
-    cells = ["lstm", "gru", "rnn", "gru-original", "lstm-peephole"]
     for batch in batches:
         for cell in track(cells, description=f"B = {batch}", console=STDERR, transient=True):
             runs: dict[str, Run] = peak_runs()
@@ -158,13 +158,13 @@ def kept_bytes(run: Run) -> int:
     return sum(kept.values())
 
 
-def growth(rounds: int) -> None:
+def growth(cells: list[str], rounds: int) -> None:
     """Prints time and memory for longer sequences and larger batches."""
     print("\n| T | B | cell | kernel | us per step and row | kept for the backward pass, MB |")
     print("|---|---|---|---|---|---|")
     sizes = [(steps, 16) for steps in (128, 512, 2048, 4096)]
     sizes += [(128, batch) for batch in (64, 256, 1024)]
-    for cell in ("lstm", "gru", "mingru", "minlstm", "lru", "rotor", "matrix"):
+    for cell in cells:
         kernel = choose_kernel(memory_of(cell).cell, torch.zeros(1))
         for steps, batch in track(sizes, description=cell, console=STDERR, transient=True):
             run, _ = unrolled(cell, kernel, batch, 0.02, steps)
@@ -177,24 +177,25 @@ def growth(rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cells", nargs="+", choices=sorted({*AT_RATES, *GROWING}))
     parser.add_argument("--batches", type=int, nargs="+", default=[16, 64, 256])
     parser.add_argument("--threads", type=int, default=min(2, available_cores()))
     parser.add_argument("--rounds", type=int, default=11)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     with keeping_freed_memory():
-        measure(arguments.batches, arguments.threads, arguments.rounds)
+        measure(arguments.cells, arguments.batches, arguments.threads, arguments.rounds)
 
 
-def measure(batches: list[int], threads: int, rounds: int) -> None:
+def measure(cells: list[str] | None, batches: list[int], threads: int, rounds: int) -> None:
     times = in_turn(peak_runs(), rounds)
     print(
         f"Peak {peak(times) / 1e9:.0f} GFLOP/s on {threads} threads "
         f"(F.linear {2 * 2048**3 / times['peak linear'] / 1e9:.0f}); compiled kernel: "
         f"{library.instruction_set()}; torch {torch.__version__}.\n"
     )
-    at_all_reset_rates(batches, rounds)
-    growth(max(3, rounds // 3))
+    at_all_reset_rates([c for c in AT_RATES if c in (cells or AT_RATES)], batches, rounds)
+    growth([c for c in GROWING if c in (cells or GROWING)], max(3, rounds // 3))
 
 
 if __name__ == "__main__":
