@@ -231,6 +231,7 @@ def benchmark_began(tmp_path: Path) -> Path:
     return run_dir
 
 
+@pytest.mark.slow
 def test_a_benchmark_whose_process_group_is_told_to_end_saves_its_runs_and_resumes(
     driver: Driver, tmp_path: Path
 ) -> None:

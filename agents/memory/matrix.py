@@ -51,6 +51,10 @@ class Matrix(LayeredMemory):
     are scaled as by an RMS norm that leaves small ones small; the cosines and sines of those by
     content are random Fourier features (Rahimi & Recht 2007) with learnt frequencies, and tell
     counts apart. The output has 2 * hidden_size numbers.
+
+    Keys are multiplied with values and with queries: inputs should be of size 1, as an encoder or
+    normalised observations give them. From 1e6 on, rounding reaches the cosines; from 1e19 on, the
+    products overflow.
     """
 
     cell = MatrixCell("matrix", relative=1, mirrored=1, content=2, output=read_out)

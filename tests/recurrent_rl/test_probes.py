@@ -18,14 +18,15 @@ def learn(
     name: str,
     iterations: int,
     memory: str = "none",
+    num_envs: int = 32,
     kwargs: dict[str, Any] | None = None,
     **more: Any,
 ) -> Trainer:
     config = TrainConfig(
         f"recurrent_rl/Probe-{name}-v0",
-        num_envs=32,
+        num_envs=num_envs,
         num_steps=16,
-        total_timesteps=32 * 16 * iterations,
+        total_timesteps=num_envs * 16 * iterations,
         learning_rate=3e-3,
         gamma=GAMMA,
         memory_interval=None,
@@ -73,7 +74,7 @@ def test_a_later_reward_is_discounted(memory: str) -> None:
 
 def test_a_time_limit_is_not_an_end() -> None:
     # Taken as an end, V would be 1 + .9 + .81 + .729 = 3.4 at first and 1 at last.
-    trainer = learn("TimeLimit", 150, "gru")
+    trainer = learn("TimeLimit", 80, "gru", num_envs=16)
     for steps in range(1, 5):
         assert value(trainer, *[0.0] * steps) == pytest.approx(1 / (1 - GAMMA), rel=0.1)
 
@@ -108,7 +109,8 @@ def test_critic_and_actor_learn_with_a_memory_each() -> None:
     ],
 )
 def test_every_kind_of_observation_and_action_is_learnt(observation: str, action: str) -> None:
-    trainer = learn("Signal", 30, kwargs={"observation": observation, "action": action})
+    kwargs = {"observation": observation, "action": action}
+    trainer = learn("Signal", 30, num_envs=16, kwargs=kwargs)
     assert play(trainer) == 1.0
 
 

@@ -197,10 +197,12 @@ INLINE REAL NAME(load_step)(const Matrix *m, const NAME(Head) *h, const REAL *ro
 
 INLINE REAL NAME(sigmoid_of)(REAL x) { return NAME(sigmoid)((VEC){0} + x)[0]; }
 
+/* Where a head's matrix stands in a state. */
 INLINE long NAME(place_of_state)(const Matrix *m, long b, long head) {
     return (b * (m->relative + m->mirrored + m->content) + head) * m->values * 2 * m->units;
 }
 
+/* The matrix before the first step. */
 INLINE void NAME(load_state)(const Matrix *m, const NAME(Head) *h, long b, long head) {
     memset(h->s, 0, h->values * h->size * sizeof(REAL));
     NAME(widen)(h->s, h->half, (const REAL *)m->s0 + NAME(place_of_state)(m, b, head), m->units,
@@ -213,7 +215,7 @@ TARGET static void NAME(matrix_forward)(const Matrix *m, NAME(Head) *h, long b, 
     NAME(Places) at_input = NAME(places)(m, head);
     REAL sense = NAME(sense)(m, head), *o = m->o, *angles = m->angles, *s = m->s, *angle = m->angle;
     const REAL *input = m->input, *theta = (const REAL *)m->theta + head * units;
-    const REAL round = (REAL)6.283185307179586, *before;
+    const REAL circle = (REAL)6.283185307179586, *before;
     if (h->as_given) {
         h->s = s + place;
         before = (const REAL *)m->s0 + place;
@@ -237,7 +239,7 @@ TARGET static void NAME(matrix_forward)(const Matrix *m, NAME(Head) *h, long b, 
         if (angles) memcpy(angles + (at * turning + head) * units, h->angle, units * sizeof(REAL));
         for (long i = 0; i < units; i++) {
             REAL next = h->angle[i] + theta[i];
-            h->angle[i] = next >= 0 && next < round ? next : next - round * (REAL)floor(next / round);
+            h->angle[i] = next >= 0 && next < circle ? next : next - circle * (REAL)floor(next / circle);
         }
     }
     if (!h->as_given) NAME(narrow)(s + place, h->s, h->half, units, 2 * m->values);
