@@ -195,7 +195,8 @@ class Policy:
             generator: of the sampling; None takes the deterministic actions.
 
         Raises:
-            ObservationError: the reward is not finite, missing or for another number of streams.
+            ObservationError: the reward is not finite, missing or for another number of streams; or
+                what is computed from a finite observation is not finite.
         """
         agent = self.agent
         components = {path: torch.as_tensor(x, device=agent.device) for path, x in arrays.items()}
@@ -204,7 +205,13 @@ class Policy:
             rewards = self._rewards(reward, start, len(state.previous_action))
         components = agent.with_previous(components, state.previous_action, rewards)
         masks = None if mask is None else torch.as_tensor(mask, device=agent.device)
-        (distribution, _), memory = agent.step(components, state.memory, start, masks)
+        (distribution, value), memory = agent.step(components, state.memory, start, masks)
+        if not value.isfinite().all():
+            raise ObservationError(
+                "What the agent computes from this observation is not finite, though the "
+                "observation is: it is too large for this policy. Scale it, or train with "
+                "normalize_observations."
+            )
         if generator is None:
             action = distribution.mode()
         else:

@@ -483,3 +483,16 @@ def test_what_is_batched_is_known_from_the_first_component_behind_what_is_empty(
     assert ACTIONS[0].contains(policy.predict(one, reward=0.0)[0])
     many, _ = policy.predict({"a": {}, "b": ((), np.zeros((4, 3), np.float32))}, reward=0.0)
     assert len(many) == 4
+
+
+def test_an_observation_that_overflows_inside_is_refused_and_the_state_stays_as_it_was() -> None:
+    config = AgentConfig("matrix", hidden_size=4, encoder_layers=0, normalize_observations=False)
+    box = spaces.Box(-1e30, 1e30, (2,), np.float32)
+    policy = Policy(ActorCritic(box, spaces.Discrete(2), config))
+    actor = policy.actor()
+    actor.act(np.ones(2, np.float32))
+    before = [x.clone() for x in tensors_of(actor.state.memory)]
+    with pytest.raises(ObservationError, match="too large for this policy"):
+        actor.act(np.full(2, 1e30, np.float32))
+    assert all(map(torch.equal, tensors_of(actor.state.memory), before))
+    actor.act(np.ones(2, np.float32))
