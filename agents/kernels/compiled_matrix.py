@@ -95,7 +95,7 @@ def _run(
     heads, values, size = given.s.shape[1:]
     precision = DOUBLE if given.s.dtype is torch.float64 else FLOAT
     work = 3 * steps * batch * heads * values * size
-    shares = built().rotor_shares(batch)
+    shares = built().batch_shares(batch)
     scratch = given.s.new_empty(shares * built().matrix_scratch(size // 2, values))
     tensors = [*given, *outputs, scratch, *back]
     matrix = Matrix(
@@ -142,7 +142,7 @@ class _Unroll(torch.autograd.Function):
         *inputs, angles = ctx.saved_tensors
         given = _Inputs(*inputs)
         dprojected = torch.empty_like(given.projected)
-        shares = built().rotor_shares(len(given.s))
+        shares = built().batch_shares(len(given.s))
         dtheta = given.theta.new_empty(shares, *given.theta.shape)
         ds0, dangle0 = torch.empty_like(given.s), torch.empty_like(given.angle)
         back = [dense(do), dense(ds), dense(dangle), dprojected, dtheta, ds0, dangle0]

@@ -125,7 +125,7 @@ class _Unroll(torch.autograd.Function):
         *inputs, h = ctx.saved_tensors
         given = _Inputs(*inputs)
         dprojected, dh0 = torch.empty_like(given.projected), torch.empty_like(given.h0)
-        shares = built().rotor_shares(h.shape[1])
+        shares = built().batch_shares(h.shape[1])
         dtheta = given.theta.new_empty(shares, len(given.theta))
         _run(given, h, dense(dh), dprojected, dtheta, dh0)
         return dprojected, dtheta.sum(0), None, dh0

@@ -75,7 +75,7 @@ FUNCTIONS: dict[str, tuple[list[Any], Any]] = {
     "recurrent_sizes": ([ctypes.c_void_p, ctypes.c_void_p], None),
     "recurrent_run": ([ctypes.c_void_p, ctypes.c_void_p], None),
     "rotor_run": ([ctypes.c_void_p, ctypes.c_void_p], None),
-    "rotor_shares": ([ctypes.c_long], ctypes.c_long),
+    "batch_shares": ([ctypes.c_long], ctypes.c_long),
     "matrix_run": ([ctypes.c_void_p, ctypes.c_void_p], None),
     "matrix_scratch": ([ctypes.c_long, ctypes.c_long], ctypes.c_long),
 }

@@ -49,7 +49,7 @@ typedef struct {
     const void *h0;            /* [B, n] complex */
     void *h;                   /* [T, B, n] complex */
     const void *dh;            /* as h; NULL in a forward pass */
-    void *dinput, *dtheta;     /* as input; [rotor_shares, n], to be summed */
+    void *dinput, *dtheta;     /* as input; [batch_shares, n], to be summed */
     void *dh0;                 /* as h0 */
 } Rotor;
 
@@ -64,10 +64,10 @@ typedef struct {
     void *o;                   /* [T, B, H, V] */
     void *angles;              /* [T, B, P, units], of each step; NULL where no pass back follows */
     void *s, *angle;           /* after the last step, as s0 and angle0 */
-    void *scratch;             /* [rotor_shares, matrix_scratch] */
+    void *scratch;             /* [batch_shares, matrix_scratch] */
     const void *dout;          /* as o; NULL in a forward pass */
     const void *ds, *dangle;   /* as s and angle */
-    void *dinput, *dtheta;     /* as input; [rotor_shares, P, units], to be summed */
+    void *dinput, *dtheta;     /* as input; [batch_shares, P, units], to be summed */
     void *ds0, *dangle0;       /* as s0 and angle0 */
 } Matrix;
 
@@ -369,27 +369,30 @@ void recurrent_run(const Sequence *s, Parallel parallel) {
     take_all((Work){sequence_share, s, shares(s), 0}, s->threads, parallel);
 }
 
-/* Shares of a batch of complex units. */
-long rotor_shares(long batch) { return batch < SHARES ? batch : SHARES; }
+/* Shares of a batch whose rows have nothing in common: of complex units, of matrix memories. */
+long batch_shares(long batch) { return batch < SHARES ? batch : SHARES; }
+
+/* The first row of a share; the first of the next ends it. */
+static long first_row(long batch, long share) { return batch * share / batch_shares(batch); }
 
 static void rotor_share(const void *of, long number) {
     const Rotor *s = of;
-    long count = rotor_shares(s->batch);
-    kernel_for(s->precision)->rotor(s, s->batch * number / count, s->batch * (number + 1) / count, number);
+    long first = first_row(s->batch, number), end = first_row(s->batch, number + 1);
+    kernel_for(s->precision)->rotor(s, first, end, number);
 }
 
 static void matrix_share(const void *of, long number) {
     const Matrix *s = of;
-    long count = rotor_shares(s->batch);
-    kernel_for(s->precision)->matrix(s, s->batch * number / count, s->batch * (number + 1) / count, number);
+    long first = first_row(s->batch, number), end = first_row(s->batch, number + 1);
+    kernel_for(s->precision)->matrix(s, first, end, number);
 }
 
 /* One pass: forward where dout is NULL, else backward. */
 void matrix_run(const Matrix *s, Parallel parallel) {
-    take_all((Work){matrix_share, s, rotor_shares(s->batch), 0}, s->threads, parallel);
+    take_all((Work){matrix_share, s, batch_shares(s->batch), 0}, s->threads, parallel);
 }
 
 /* One pass: forward where dh is NULL, else backward. */
 void rotor_run(const Rotor *s, Parallel parallel) {
-    take_all((Work){rotor_share, s, rotor_shares(s->batch), 0}, s->threads, parallel);
+    take_all((Work){rotor_share, s, batch_shares(s->batch), 0}, s->threads, parallel);
 }

@@ -80,7 +80,7 @@ static void turn(int precision, const long *size, long threads, int odd) {
     rotor_run(&s, NULL);
     s.dh = numbers(2 * all, precision);
     s.dinput = malloc((size_t)(4 * all) * bytes);
-    s.dtheta = malloc((size_t)(rotor_shares(batch) * units) * bytes);
+    s.dtheta = malloc((size_t)(batch_shares(batch) * units) * bytes);
     s.dh0 = malloc((size_t)(2 * batch * units) * bytes);
     rotor_run(&s, NULL);
     const void *freed[] = {start, s.input, s.theta, s.h0, s.h, s.dh, s.dinput, s.dtheta, s.dh0};
@@ -105,13 +105,13 @@ static void recall(int precision, const long *size, long threads, int odd) {
         .o = malloc((size_t)of_o * bytes),
         .angles = malloc((size_t)(steps * batch * turning) * bytes),
         .s = malloc((size_t)of_s * bytes), .angle = malloc((size_t)(batch * turning) * bytes),
-        .scratch = malloc((size_t)(rotor_shares(batch) * matrix_scratch(units, values)) * bytes),
+        .scratch = malloc((size_t)(batch_shares(batch) * matrix_scratch(units, values)) * bytes),
     };
     matrix_run(&m, NULL);
     m.dout = numbers(of_o, precision);
     m.ds = numbers(of_s, precision), m.dangle = numbers(batch * turning, precision);
     m.dinput = malloc((size_t)of_input * bytes);
-    m.dtheta = malloc((size_t)(rotor_shares(batch) * turning) * bytes);
+    m.dtheta = malloc((size_t)(batch_shares(batch) * turning) * bytes);
     m.ds0 = malloc((size_t)of_s * bytes), m.dangle0 = malloc((size_t)(batch * turning) * bytes);
     matrix_run(&m, NULL);
     const void *freed[] = {start,   m.input, m.theta,  m.s0,     m.angle0, m.o,   m.angles, m.s,   m.angle,
