@@ -8,7 +8,7 @@ from typing import Any
 
 _HOMES = {
     "ActionHead": "heads",
-    "ActionMaskError": "spaces",
+    "ActionMaskError": "action_masks",
     "Actor": "policy",
     "ActorCritic": "actor_critic",
     "AgentConfig": "actor_critic",

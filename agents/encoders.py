@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium as gym
 import numpy as np
@@ -12,7 +12,9 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.preprocessing import affine, scaling_of
+from recurrent_rl.agents.settings import at_least, check_choice
 from recurrent_rl.agents.spaces import Components, is_image
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -173,6 +175,9 @@ class Encoder(nn.Module):
         activation: one of `ACTIVATIONS`.
         silenced: components whose features are zero at an episode's first step.
         scaling: of each component; by default that of `preprocessing.scaling_of`.
+
+    Raises:
+        SettingError: names the argument that is of another type, or out of its range.
     """
 
     def __init__(
@@ -184,6 +189,10 @@ class Encoder(nn.Module):
         silenced: frozenset[str] = frozenset(),
         scaling: Mapping[str, str] | None = None,
     ) -> None:
+        check_is("component_spaces", component_spaces, dict, "spaces by path: component_spaces(s)")
+        size = argument("size", size, Annotated[int, at_least(2)])
+        num_layers = argument("num_layers", num_layers, Annotated[int, at_least(0)])
+        check_choice("activation", activation, ACTIVATIONS)
         super().__init__()
         self.paths = list(component_spaces)
         self.silenced = silenced

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from recurrent_rl.agents.action_masks import ActionMaskError, allows_nothing, batch_of_masks
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.arguments import PATH, argument, check_is
 from recurrent_rl.agents.errors import UserError
@@ -34,15 +35,11 @@ from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.preprocessing import scaling_of_format_1
 from recurrent_rl.agents.settings import refusal
+from recurrent_rl.agents.space_json import space_from_json, space_to_json
 from recurrent_rl.agents.spaces import (
-    ActionMaskError,
     ObservationError,
-    allows_nothing,
     as_array,
-    batch_of_masks,
     component_spaces,
-    space_from_json,
-    space_to_json,
     stack_observations,
 )
 

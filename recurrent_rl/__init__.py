@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "ActionMaskError": "agents.spaces",
+    "ActionMaskError": "agents.action_masks",
     "ActorCritic": "agents.actor_critic",
     "AgentConfig": "agents.actor_critic",
     "DeviceError": "agents.policy",

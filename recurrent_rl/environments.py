@@ -16,18 +16,15 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
-from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.spaces import (
-    FLOAT32_MAX,
+from recurrent_rl.agents.action_masks import (
     ActionMaskError,
-    ObservationError,
     allows_nothing,
-    as_array,
     as_mask,
     flat_mask,
     mask_sizes,
-    stack_observations,
 )
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.spaces import FLOAT32_MAX, ObservationError, as_array, stack_observations
 from recurrent_rl.errors import UserError
 from recurrent_rl.vectorize import shape_of, wrong_result
 

@@ -10,6 +10,7 @@ import torch
 
 from recurrent_rl.advantages import gae
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.arguments import check_is
 from recurrent_rl.agents.normalisers import AdvantageNormaliser, Moments
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.collector import Collector
@@ -32,11 +33,13 @@ class Trainer:
             their default are filled in.
 
     Raises:
-        UserError: the environment cannot be made, or the device cannot be used.
+        UserError: that is no TrainConfig, the environment cannot be made, or the device cannot be
+            used.
         UnsupportedSpaceError: no encoder or head fits the environment's spaces.
     """
 
     def __init__(self, config: TrainConfig) -> None:
+        check_is("config", config, TrainConfig, 'a TrainConfig: TrainConfig("CartPole-v1")')
         sized = config.num_steps is not None  # else an environment is made to ask it
         longest = None if sized else longest_episode(config.env_id, config.env)
         self.config = config = resolve(config, longest)

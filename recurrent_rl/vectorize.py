@@ -15,13 +15,12 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from recurrent_rl.agents.action_masks import ActionMaskError, flat_mask
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.spaces import (
-    ActionMaskError,
     ObservationError,
     as_array,
     component_arrays,
-    flat_mask,
     stack_observations,
 )
 from recurrent_rl.config import EnvConfig, Size

@@ -16,9 +16,18 @@ import pytest
 import torch
 
 import recurrent_rl
-from recurrent_rl.agents import Actor, ActorCritic, AgentConfig, Policy, UserError, load_policy
+from recurrent_rl.agents import (
+    Actor,
+    ActorCritic,
+    AgentConfig,
+    Encoder,
+    Policy,
+    UserError,
+    load_policy,
+)
 from recurrent_rl.agents.memory.registry import make_memory
 from recurrent_rl.experiments.results import learning_curve, load_run
+from recurrent_rl.trainer import Trainer
 
 WRONG = {"None": None, "3": 3, "text": "x", "list": [], "object": object()}
 Arguments = dict[str, tuple[Any, str]]
@@ -27,7 +36,7 @@ FUNCTIONS = (
     *("train", "resume", "evaluate", "make_vector_env", "load_run", "learning_curve", "from_json"),
     *("load_policy", "Policy", "seed", "initial_state", "predict", "actor", "save"),
     *("Actor", "act", "ActorCritic", "initial_state of ActorCritic", "step", "unroll"),
-    *("make_memory", "step of a memory"),
+    *("make_memory", "step of a memory", "Encoder", "Trainer"),
 )
 
 
@@ -153,6 +162,16 @@ def functions(
                     "horizon": (0, "3"),
                 },
             ),
+            "Encoder": (
+                Encoder,
+                {
+                    "component_spaces": ({"": box}, ""),
+                    "size": (4, "3"),
+                    "num_layers": (1, "3"),
+                    "activation": ("tanh", ""),
+                },
+            ),
+            "Trainer": (Trainer, {"config": (config, "")}),
             "step of a memory": (
                 memory.step,
                 {"x": (torch.zeros(2, 3), ""), "state": (memory.initial_state(2), "")},

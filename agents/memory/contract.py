@@ -8,6 +8,7 @@ Where `episode_start` is true the state is reset before the input is read. `unro
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -218,12 +219,13 @@ class NoMemory(Memory):
 
 
 def check_sizes(**sizes: int) -> None:
-    """Refuse a size that is no whole number, or below 1.
+    """Refuse a size that is no integer, or below 1.
 
     Raises:
         SettingError: names the first that is.
     """
     for name, size in sizes.items():
+        check_is(name, size, Integral, "an integer of at least 1")
         argument(name, size, Annotated[int, at_least(1)])
 
 

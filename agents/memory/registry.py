@@ -44,7 +44,12 @@ def make_memory(
     Raises:
         SettingError: there is no such memory, or a size is below 1 or no whole number.
     """
-    argument("horizon", horizon, Annotated[int, at_least(0)])
-    memory = MEMORIES[check_choice("memory", name, MEMORIES)](input_size, hidden_size, num_layers)
+    size = Annotated[int, at_least(1)]
+    memory = MEMORIES[check_choice("memory", name, MEMORIES)](
+        argument("input_size", input_size, size),
+        argument("hidden_size", hidden_size, size),
+        argument("num_layers", num_layers, size),
+    )
+    horizon = argument("horizon", horizon, Annotated[int, at_least(0)])
     memory.initialise_time_scales(horizon, start_feature)
     return memory

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from recurrent_rl.agents.files import refuse_nonfinite, save_tensors
 from recurrent_rl.agents.memory.states import tensors_of, with_tensors
-from recurrent_rl.agents.spaces import space_from_json, space_to_json
+from recurrent_rl.agents.space_json import space_from_json, space_to_json
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint_file import (
     KIND,

@@ -16,13 +16,14 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
+from recurrent_rl.agents.action_masks import ActionMaskError
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.memory.states import tensors_of
 from recurrent_rl.agents.policy import KIND, VERSION, DeviceError, Policy, PolicyState, load_policy
-from recurrent_rl.agents.spaces import ActionMaskError, ObservationError
+from recurrent_rl.agents.spaces import ObservationError
 
 BOX = spaces.Box(-5, 5, (3,))
 NESTED = spaces.Dict(

@@ -20,12 +20,8 @@ from hypothesis import strategies as st
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.policy import Policy, load_policy
-from recurrent_rl.agents.spaces import (
-    UnsupportedSpaceError,
-    component_spaces,
-    space_from_json,
-    space_to_json,
-)
+from recurrent_rl.agents.space_json import space_from_json, space_to_json
+from recurrent_rl.agents.spaces import UnsupportedSpaceError, component_spaces
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
