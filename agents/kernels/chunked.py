@@ -25,8 +25,8 @@ CHUNK = 64
 
 
 def serves(cell: Cell, x: Tensor) -> bool:
-    """Matrix memories, on any device."""
-    return isinstance(cell, MatrixCell)
+    """Matrix memories that step as this kernel has it, on any device."""
+    return isinstance(cell, MatrixCell) and type(cell).step is MatrixCell.step
 
 
 def unroll(

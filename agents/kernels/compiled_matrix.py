@@ -30,8 +30,8 @@ from recurrent_rl.agents.kernels.safeguards import once_differentiable
 
 
 def serves(cell: Cell, x: Tensor) -> bool:
-    """Matrix memories, on a CPU."""
-    return isinstance(cell, MatrixCell) and can_read(x)
+    """Matrix memories, on a CPU; not a subclass, whose equations are its own."""
+    return type(cell) is MatrixCell and can_read(x)
 
 
 def unroll(

@@ -64,8 +64,6 @@ class Matrix(LayeredMemory):
     def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
         super().__init__(input_size, hidden_size, num_layers)
         self.output_size = 2 * hidden_size
-        self.units = (hidden_size + 1) // 2
-        self.values = (hidden_size + 7) // 8
         heads, content = self.cell.heads, self.cell.content
         for layer in range(num_layers):
             columns = input_size if layer == 0 else self.output_size
@@ -80,6 +78,16 @@ class Matrix(LayeredMemory):
             for name, shape in shapes.items():
                 self.register_parameter(f"{name}_l{layer}", nn.Parameter(torch.zeros(shape)))
             self._initialise(layer)
+
+    @property
+    def units(self) -> int:
+        """D / 2."""
+        return (self.hidden_size + 1) // 2
+
+    @property
+    def values(self) -> int:
+        """V."""
+        return (self.hidden_size + 7) // 8
 
     def weights(self, layer: int) -> MatrixWeights:
         """The weights of one layer."""

@@ -12,17 +12,13 @@ memory can hold what a task needs, before it is asked to find that out by trial 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, layer_norm, linear, one_hot
+from torch.nn.functional import cross_entropy, one_hot
+from variants import IN_LIBRARY, MATRICES
 
-from recurrent_rl.agents.kernels.cell import GatedCell, GatedWeights, LayerState
-from recurrent_rl.agents.memory.cells import GRU, RNN
-from recurrent_rl.agents.memory.layered import LayeredMemory
-from recurrent_rl.agents.memory.matrix import Matrix
 from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
 from recurrent_rl.process import computing, keeping_freed_memory
 
@@ -30,66 +26,6 @@ ENVIRONMENTS = 32
 NOT_ASKED = -100  # what cross_entropy leaves out
 
 Batch = tuple[Tensor, Tensor]  # inputs [T, B, F], answers [T, B]
-
-
-def layer_norm_gru(
-    weights: GatedWeights, x: Tensor, state: LayerState
-) -> tuple[LayerState, tuple[Tensor, ...]]:
-    """The equations of `cells.gru` with W x and U h normalised over the units.
-
-    (Ba et al. 2016, section 3.1.) The normalisation has no scale or shift of its own; the biases
-    are added after it.
-    """
-    w, u, b, d = weights.of_torch()
-    (h,) = state
-    rows = [len(w)]
-    r_x, z_x, n_x = (layer_norm(linear(x, w), rows) + b).chunk(3, -1)
-    r_h, z_h, n_h = (layer_norm(linear(h, u), rows) + d).chunk(3, -1)
-    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
-    return ((1 - z) * torch.tanh(n_x + r * n_h) + z * h,), (r, z)
-
-
-class LayerNormGRU(GRU):
-    """A GRU with normalised sums, which only the loop can unroll."""
-
-    cell = GatedCell("gru-layer-norm", layer_norm_gru)
-
-
-class XavierRecurrent(LayeredMemory):
-    """Recurrent weights drawn as the input weights are (Glorot and Bengio 2010), not orthogonal."""
-
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
-        super().__init__(input_size, hidden_size, num_layers)
-        for name, weight in self.named_parameters():
-            if "weight_hh" in name:
-                for block in weight.split(hidden_size):
-                    nn.init.xavier_uniform_(block)
-
-
-class XavierRNN(XavierRecurrent, RNN):
-    """A plain RNN that is not orthogonal at first."""
-
-
-class XavierGRU(XavierRecurrent, GRU):
-    """A GRU that is not orthogonal at first."""
-
-
-def matrix_of(relative: int, mirrored: int, content: int) -> type[Matrix]:
-    """The matrix memory with other heads."""
-    heads = dataclasses.replace(Matrix.cell, relative=relative, mirrored=mirrored, content=content)
-    return type("MatrixOf", (Matrix,), {"cell": heads})
-
-
-# Not in the library: what they are worth is measured here.
-MEMORIES |= {"gru, layer norm": LayerNormGRU, "rnn, Xavier": XavierRNN, "gru, Xavier": XavierGRU}
-MEMORIES |= {
-    "matrix, relative only": matrix_of(4, 0, 0),
-    "matrix, mirrored only": matrix_of(0, 4, 0),
-    "matrix, content only": matrix_of(0, 0, 4),
-    "matrix, no content": matrix_of(2, 2, 0),
-    "matrix, no mirrored": matrix_of(2, 0, 2),
-    "matrix, no relative": matrix_of(0, 2, 2),
-}
 
 
 def delay(steps: int) -> Batch:
@@ -144,8 +80,10 @@ PROBES: dict[str, Callable[[], Batch]] = {
 }
 
 
-def accuracy(probe: Callable[[], Batch], memory_name: str, hidden: int, updates: int) -> float:
-    torch.manual_seed(0)
+def accuracy(
+    probe: Callable[[], Batch], memory_name: str, hidden: int, updates: int, seed: int = 0
+) -> float:
+    torch.manual_seed(seed)
     inputs, _ = probe()
     encoder = nn.Sequential(nn.Linear(inputs.shape[-1], 128), nn.Tanh())
     memory = make_memory(memory_name, 128, hidden, 1, horizon=128)
@@ -171,9 +109,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument(
-        "--memories", nargs="+", choices=MEMORIES, default=[m for m in MEMORIES if m != "none"]
-    )
+    usual = [name for name in MEMORIES if name not in {"none", *MATRICES} - {*IN_LIBRARY}]
+    parser.add_argument("--memories", nargs="+", choices=MEMORIES, default=usual)
     parser.add_argument("--probes", nargs="+", choices=PROBES, default=list(PROBES))
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--updates", type=int, default=600)

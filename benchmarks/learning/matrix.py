@@ -1,0 +1,126 @@
+"""Which matrix memory: heads, sizes, the delta rule, normalisation and read-out, one at a time.
+
+    python benchmarks/learning/matrix.py  # every variant, then the table
+    python benchmarks/learning/matrix.py --variants "no content" "delta rule"  # some
+    python benchmarks/learning/matrix.py --table  # the table of what there is
+
+Each variant is a change to `gru-matrix`, in benchmarks/learning/variants.py. It is taught the
+probes of benchmarks/learning/probes.py, and trained by PPO with the defaults on three tasks, where
+the figure is the mean return over the whole training, so that what learns sooner stands higher.
+Each measurement leaves a line in benchmarks/results/matrix_study.jsonl; what is there is not done
+again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import product
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import torch
+from jobs import ROOT, read_rows
+from probes import PROBES, accuracy
+from variants import MATRICES
+
+from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.experiments.comparison import markdown
+from recurrent_rl.experiments.results import load_run
+from recurrent_rl.process import available_cores, computing, keeping_freed_memory
+from recurrent_rl.runs.training import train
+
+RESULTS = ROOT / "benchmarks" / "results" / "matrix_study.jsonl"
+UPDATES = {
+    "delay of 64": 200,
+    "104 cards in reverse": 200,
+    "26 pairs": 500,
+    "count of 4 kinds": 500,
+    "count of 13 kinds": 500,
+}
+STEPS = {
+    "RepeatPrevious-Hard": 600_000,
+    "Autoencode-Easy": 300_000,
+    "CountRecall-Easy": 800_000,
+}
+
+
+def measure(seed: int, variant: str, what: str) -> dict[str, Any]:
+    """One figure: the share of right answers at a probe, or the mean return over training."""
+    began = time.monotonic()
+    if what in UPDATES:
+        with computing(1), keeping_freed_memory():
+            figure = accuracy(PROBES[what], variant, 128, UPDATES[what], seed)
+    else:
+        figure = over_training(seed, variant, what)
+    seconds = round(time.monotonic() - began)
+    row = {"variant": variant, "what": what, "seed": seed, "seconds": seconds}
+    return row | {"figure": round(figure, 4)}
+
+
+def over_training(seed: int, variant: str, task: str) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        config = TrainConfig(
+            f"recurrent_rl/{task}-v0",
+            total_timesteps=STEPS[task],
+            log_dir=folder,
+            seed=seed,
+            threads=1,
+            eval_episodes=0,
+            memory_interval=None,
+            agent=AgentConfig(memory=variant),
+        )
+        run = load_run(train(config, progress=False).run_dir)
+    return float(np.average(run.returns, weights=np.diff(run.steps, prepend=0)))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a row for each variant, the mean over seeds of each figure."""
+    whats = [*UPDATES, *STEPS]
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        found.setdefault((row["variant"], row["what"]), []).append(row["figure"])
+    cells = []
+    for variant in MATRICES:
+        figures = [found.get((variant, what)) for what in whats]
+        shown = [f"{np.mean(figure):.3f}" if figure else "" for figure in figures]
+        if any(shown):
+            cells.append([variant, *shown])
+    return markdown(["variant", *whats], cells)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--variants", nargs="+", choices=MATRICES, default=list(MATRICES))
+    parser.add_argument("--only", nargs="+", choices=[*UPDATES, *STEPS], default=[*UPDATES, *STEPS])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=available_cores())
+    parser.add_argument("--table", action="store_true", help="of what there is")
+    given = parser.parse_args()
+    if not given.table:
+        done = {(row["variant"], row["what"], row["seed"]) for row in read_rows(RESULTS)}
+        todo = [
+            (variant, what)
+            for variant, what in product(given.variants, given.only)
+            if (variant, what, given.seed) not in done
+        ]
+        if todo:
+            with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
+                for row in pool.map(partial(measure, given.seed), *zip(*todo, strict=True)):
+                    print(row, flush=True)
+                    with RESULTS.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
+    print(table(read_rows(RESULTS)))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
