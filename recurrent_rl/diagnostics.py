@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.memory.contract import Reads
 from recurrent_rl.agents.memory.states import (
     LSTMState,
     MemoryState,
@@ -20,6 +21,8 @@ from recurrent_rl.ppo import policy_gradient_loss, value_loss
 from recurrent_rl.rollout import Sequences
 
 LOW, HIGH = 0.05, 0.95
+CHUNKS_READ = 4
+"""What a head reads is followed in so many: it takes memory for each pair of steps."""
 
 
 def memory_diagnostics(
@@ -37,6 +40,8 @@ def memory_diagnostics(
         - `memory/state_norm`, and `memory/cell_norm` for an LSTM: the mean Euclidean norm of
           an environment's hidden and cell state.
         - `memory/NAME_gate_low`, `_high`: the share of a gate's values below 0.05 and above 0.95.
+        - `memory/NAME_read_steps`, `_share`, of a memory with heads: over how many steps what a
+          head reads is spread, and its share in what is read; `Memory.reads`.
         - `memory/gradient_norm`: the norm of the gradient of the last step's loss with respect to
           the state one step before, mean over the environments whose episode reaches that far
           back.
@@ -76,6 +81,9 @@ def memory_diagnostics(
         for name, gate in _actor_gates(agent, data, before).items():
             scalars[f"memory/{name}_gate_low"] = float((gate < LOW).float().mean())
             scalars[f"memory/{name}_gate_high"] = float((gate > HIGH).float().mean())
+        for name, reads in _actor_reads(agent, data).items():
+            scalars[f"memory/{name}_read_steps"] = float(reads.steps.mean())
+            scalars[f"memory/{name}_read_share"] = float(reads.share.mean())
     return scalars
 
 
@@ -115,6 +123,15 @@ def _actor_gates(
     start = data.episode_start[steps].flatten()
     state = reset_state(cat_states(list(before.values())), start)
     return memory.gates(agent.encode(components, start)[0], agent.split_state(state)[0])
+
+
+def _actor_reads(agent: ActorCritic, data: Sequences) -> dict[str, Reads]:
+    """What the heads of the actor's memory read in the first few chunks."""
+    chunks = torch.arange(min(CHUNKS_READ, data.valid.shape[1]), device=agent.device)
+    data = data.select(chunks)
+    memory, state = agent.memories()[0], agent.split_state(data.state)[0]
+    x = agent.encode(data.components, data.episode_start)[0]
+    return memory.reads(x, state, data.episode_start)
 
 
 def _gradient_norm_by_lag(

@@ -12,6 +12,7 @@ not: it reaches the other episodes of its environment in the chunk.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,11 +50,33 @@ def unroll(
     return cell.output(weights, o, x), after
 
 
-def _chunk(
-    cell: MatrixCell, weights: MatrixWeights, x: Tensor, state: LayerState, start: Tensor | None
-) -> tuple[Tensor, LayerState]:
-    """What is read at each step, `[T, B, H, V]`, and the state after them."""
-    s, angle = state
+class Attention(NamedTuple):
+    """What a chunk of steps reads of what it writes, and of the state before it."""
+
+    weights: Tensor  # of the value of step s at step t, [B, H, T, T]; 0 where s is not seen
+    values: Tensor  # [B, H, T, V]
+    of_state: Tensor  # queries, faded as the state before the chunk has, [B, H, T, D]
+    last: Tensor  # what is left of each step after the last, [B, H, T]
+    keys: Tensor  # [B, H, T, D]
+    state_left: Tensor  # what is left of the state after the last step, [B, H]
+    angle: Tensor  # at the last step, [B, P, D / 2]
+
+    def reads(self, s: Tensor) -> Tensor:
+        """What is read at each step with the state `[B, H, V, D]` before: `[B, H, T, V]`."""
+        return self.weights @ self.values + self.of_state @ s.mT
+
+
+def attention(
+    cell: MatrixCell,
+    weights: MatrixWeights,
+    x: Tensor,
+    angle: Tensor,
+    start: Tensor | None,
+) -> Attention:
+    """How the steps of `x` `[T, B, F]` address each other; `angle` is the state's before them.
+
+    Time and memory grow with the square of T.
+    """
     steps = torch.arange(len(x), device=x.device)
     none = steps.new_zeros(x.shape[:2])
     episode = none if start is None else start.cumsum(0)  # [T, B]; 0 began before the chunk
@@ -75,7 +98,25 @@ def _chunk(
     seen = seen.unsqueeze(1)
     left = (faded.unsqueeze(-1) - faded.unsqueeze(-2)).masked_fill(~seen, -math.inf).exp()
     left_of_state = faded.exp() * continues.t().unsqueeze(1)  # [B, H, T]
+    return Attention(
+        weights=q @ k.mT * left,
+        values=v,
+        of_state=left_of_state.unsqueeze(-1) * q,
+        last=left[..., -1, :],
+        keys=k,
+        state_left=left_of_state[..., -1],
+        angle=angles[-1],
+    )
 
-    o = (q @ k.mT * left) @ v + left_of_state.unsqueeze(-1) * (q @ s.mT)
-    s = (left[..., -1, :].unsqueeze(-1) * v).mT @ k + left_of_state[..., -1, None, None] * s
-    return o.permute(2, 0, 1, 3), (s, next_angle(angles[-1], weights.theta))
+
+def _chunk(
+    cell: MatrixCell, weights: MatrixWeights, x: Tensor, state: LayerState, start: Tensor | None
+) -> tuple[Tensor, LayerState]:
+    """What is read at each step, `[T, B, H, V]`, and the state after them."""
+    s, angle = state
+    found = attention(cell, weights, x, angle, start)
+    o = found.reads(s)
+    s = (found.last.unsqueeze(-1) * found.values).mT @ found.keys + found.state_left[
+        ..., None, None
+    ] * s
+    return o.permute(2, 0, 1, 3), (s, next_angle(found.angle, weights.theta))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from recurrent_rl.agents.memory.cells import GRU
-from recurrent_rl.agents.memory.contract import Memory
+from recurrent_rl.agents.memory.contract import Memory, Reads
 from recurrent_rl.agents.memory.layered import LayeredMemory
 from recurrent_rl.agents.memory.linear_cells import Rotor
 from recurrent_rl.agents.memory.matrix import Matrix
@@ -68,6 +68,16 @@ class Composite(Memory):
         """Those of both."""
         gru, other = state
         return {**self.gru.gates(x, gru), **self.other.gates(x, other)}
+
+    def reads(
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
+    ) -> dict[str, Reads]:
+        """Those of both."""
+        gru, other = state
+        return {
+            **self.gru.reads(x, gru, episode_start),
+            **self.other.reads(x, other, episode_start),
+        }
 
     def _check_state(self, state: MemoryState, x: Tensor) -> None:
         for part, of_part in zip((self.gru, self.other), state, strict=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from numbers import Integral
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,16 @@ from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.kernels import MemoryInputError
 from recurrent_rl.agents.memory.states import MemoryState, NoState, tensors_of
 from recurrent_rl.agents.settings import at_least
+
+
+class Reads(NamedTuple):
+    """What a head of a memory reads at each step, `[num_layers, T, B]`."""
+
+    steps: Tensor
+    """Over how many steps of the sequence the read is spread: 1 where it is of one step alone. The
+    participation ratio (sum |w|)^2 / sum w^2 of their weights w; 0 where nothing is read."""
+    share: Tensor
+    """Of the heads' effect on the output: how far it is moved by this head's read, among them."""
 
 
 class Memory(nn.Module):
@@ -101,6 +111,18 @@ class Memory(nn.Module):
 
         Returns:
             One tensor `[..., B, units]` in 0..1 for each of `gate_names`.
+        """
+        return {}
+
+    def reads(
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
+    ) -> dict[str, Reads]:
+        """What each head reads in a sequence, of a memory that has heads: by the heads' names.
+
+        Args:
+            x: `[T, B, input_size]`; time and memory grow with the square of T.
+            state: before the first step.
+            episode_start: bool `[T, B]`; None: all false.
         """
         return {}
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
+from recurrent_rl.agents import kernels
 from recurrent_rl.agents.kernels.cell import MatrixCell, MatrixWeights
-from recurrent_rl.agents.memory.contract import check_fields
+from recurrent_rl.agents.memory.contract import Reads, check_fields
 from recurrent_rl.agents.memory.layered import LayeredMemory
 from recurrent_rl.agents.memory.states import MatrixState, MemoryState
 
@@ -99,6 +100,32 @@ class Matrix(LayeredMemory):
         weight = self.weights(0).input
         return MatrixState(*(weight.new_zeros(shape) for shape in self._shapes(batch)))
 
+    def reads(
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
+    ) -> dict[str, Reads]:
+        """As `Memory.reads`; heads are named by kind: relative, mirrored, content_1, content_2."""
+        layers = []
+        for layer in range(self.num_layers):
+            weights, (s, angle) = self.weights(layer), tuple(field[layer] for field in state)
+            found = kernels.attention(self.cell, weights, x, angle, episode_start)
+            size = found.weights.abs()
+            steps = size.sum(-1).square() / size.square().sum(-1).clamp_min(1e-30)
+            o = found.reads(s).permute(2, 0, 1, 3)
+            shown = self.cell.output(weights, o, x)
+            effect = torch.stack(
+                [
+                    (shown - self.cell.output(weights, o.index_fill(2, head, 0), x)).norm(dim=-1)
+                    for head in torch.arange(self.cell.heads, device=x.device)
+                ]
+            )
+            share = effect / effect.sum(0).clamp_min(1e-30)
+            layers.append((steps.permute(1, 2, 0), share))
+            x = shown
+        steps, share = (torch.stack(parts, 1) for parts in zip(*layers, strict=True))
+        return {
+            name: Reads(steps[head], share[head]) for head, name in enumerate(_names(self.cell))
+        }
+
     def initialise_time_scales(self, horizon: int, start_feature: int | None = None) -> None:
         """The heads forget within 4/3, 2.9, 6.2 and 13.3 times the horizon, whatever they see.
 
@@ -142,6 +169,16 @@ class Matrix(LayeredMemory):
 
     def _check_state(self, state: MemoryState, x: Tensor) -> None:
         check_fields(state, self._shapes(x.shape[-2]), x, "num_layers, B, ...")
+
+
+def _names(cell: MatrixCell) -> list[str]:
+    """Of the heads, in order."""
+    return [
+        kind if count == 1 else f"{kind}_{number}"
+        for kind in ("relative", "mirrored", "content")
+        for count in [getattr(cell, kind)]
+        for number in range(1, count + 1)
+    ]
 
 
 def _even(count: int) -> Tensor:

@@ -124,6 +124,15 @@ def test_each_memory_shows_what_it_has(
     assert scalars["memory/state_norm"] > 0
 
 
+def test_a_memory_with_heads_shows_what_they_read(tmp_path: Path) -> None:
+    scalars = looked(Trainer(config(tmp_path, "gru-matrix")))
+    shown = {tag: value for tag, value in scalars.items() if "_read_" in tag}
+    heads = ("relative", "mirrored", "content_1", "content_2")
+    assert set(shown) == {f"memory/{h}_read_{what}" for h in heads for what in ("steps", "share")}
+    assert sum(shown[f"memory/{head}_read_share"] for head in heads) == pytest.approx(1)
+    assert all(1 <= shown[f"memory/{head}_read_steps"] <= 32 for head in heads)
+
+
 def test_diagnostics_change_nothing(tmp_path: Path) -> None:
     often, never = (Trainer(config(tmp_path, memory_interval=interval)) for interval in (1, None))
     for _ in range(2):
