@@ -32,7 +32,7 @@ from variants import MATRICES
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.comparison import markdown
-from recurrent_rl.experiments.results import load_run
+from recurrent_rl.experiments.results import learning_curve
 from recurrent_rl.process import available_cores, computing, keeping_freed_memory
 from recurrent_rl.runs.training import train
 
@@ -45,9 +45,9 @@ UPDATES = {
     "count of 13 kinds": 500,
 }
 STEPS = {
-    "RepeatPrevious-Hard": 600_000,
+    "RepeatPrevious-Hard": 400_000,
     "Autoencode-Easy": 300_000,
-    "CountRecall-Easy": 800_000,
+    "CountRecall-Easy": 600_000,
 }
 
 
@@ -76,8 +76,8 @@ def over_training(seed: int, variant: str, task: str) -> float:
             memory_interval=None,
             agent=AgentConfig(memory=variant),
         )
-        run = load_run(train(config, progress=False).run_dir)
-    return float(np.average(run.returns, weights=np.diff(run.steps, prepend=0)))
+        steps, returns = learning_curve(train(config, progress=False).run_dir)
+    return float(np.average(returns, weights=np.diff(steps, prepend=0)))
 
 
 def table(rows: list[dict[str, Any]]) -> str:
