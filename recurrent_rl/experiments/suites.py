@@ -75,7 +75,8 @@ class Suite:
         return dataclasses.replace(self, tasks=tasks)
 
 
-def _ours(name: str, total_timesteps: int, **kwargs: Any) -> Task:
+def ours(name: str, total_timesteps: int, **kwargs: Any) -> Task:
+    """A task of an environment of this library, named by it and by its arguments."""
     title = name + "".join(f", {key} {value}" for key, value in kwargs.items())
     env = EnvConfig(env_kwargs=kwargs)
     return Task(title, f"recurrent_rl/{name}-v0", total_timesteps, env)
@@ -83,7 +84,7 @@ def _ours(name: str, total_timesteps: int, **kwargs: Any) -> Task:
 
 def _levels(name: str, *total_timesteps: int) -> tuple[Task, ...]:
     levels = zip(("Easy", "Medium", "Hard"), total_timesteps, strict=True)
-    return tuple(_ours(f"{name}-{level}", steps) for level, steps in levels)
+    return tuple(ours(f"{name}-{level}", steps) for level, steps in levels)
 
 
 M = 1_000_000
@@ -106,10 +107,10 @@ SUITES: dict[str, Suite] = {
     "memory": Suite(
         "what memory is worth: four tasks that none solves without",
         (
-            _ours("RepeatPrevious-Easy", M // 2),
-            _ours("TMaze", M // 2, length=50),
-            _ours("Recall", M // 2, distance=64),
-            _ours("CartPole-NoVelocity", M // 2),
+            ours("RepeatPrevious-Easy", M // 2),
+            ours("TMaze", M // 2, length=50),
+            ours("Recall", M // 2, distance=64),
+            ours("CartPole-NoVelocity", M // 2),
         ),
         memories=("none", "rnn", "lstm", "gru", "gru-rotor"),
     ),
@@ -119,14 +120,14 @@ SUITES: dict[str, Suite] = {
     "control": Suite(
         "classic control without velocities, in RL Zoo's budgets of steps",
         (
-            _ours("CartPole-NoVelocity", 100_000),
-            _ours("Pendulum-NoVelocity", 100_000),
-            _ours("MountainCar-NoVelocity", 300_000),
+            ours("CartPole-NoVelocity", 100_000),
+            ours("Pendulum-NoVelocity", 100_000),
+            ours("MountainCar-NoVelocity", 300_000),
         ),
     ),
     "long": Suite(
         "one thing to remember for a thousand steps",
-        (_ours("TMaze", 5 * M, length=1000), _ours("Recall", 5 * M, distance=1024)),
+        (ours("TMaze", 5 * M, length=1000), ours("Recall", 5 * M, distance=1024)),
         memories=("mingru", "gru", "lstm", "gru-rotor"),
         seeds=1,
     ),
@@ -140,7 +141,7 @@ SUITES: dict[str, Suite] = {
     ),
     "ladder": Suite(
         "how far each memory remembers: four bits, over 1 to 1,024 steps",
-        tuple(_ours("Ladder", steps, horizon=4**n, bits=4) for n, steps in enumerate(LADDER)),
+        tuple(ours("Ladder", steps, horizon=4**n, bits=4) for n, steps in enumerate(LADDER)),
         memories=("rnn", "lstm", "gru", "mingru", "lru", "rotor", "gru-rotor"),
         seeds=1,
     ),

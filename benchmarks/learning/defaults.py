@@ -1,0 +1,142 @@
+"""Which memory and which lambda are the default: two of each, on fourteen tasks, all else alike.
+
+    python benchmarks/learning/defaults.py  # all runs, then the table
+    python benchmarks/learning/defaults.py --tasks TMaze Recall  # tasks that begin so
+    python benchmarks/learning/defaults.py --table  # the table of what there is
+
+Shown is the mean return over the whole training, so that what learns sooner stands higher, of short
+trainings with seeds that no published row has. The rule was fixed before the first run: scores are
+normalised from the best memoryless return, or that of random actions, to the best possible or the
+best that any run reached; a default gives way to a challenger that is better on the mean over tasks
+and nowhere worse by more than 0.1. Finished runs leave a line each in
+benchmarks/results/defaults.jsonl.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jobs import ROOT, arguments, do, read_rows, write_rows
+
+from recurrent_rl.experiments.benchmark import Job, plan
+from recurrent_rl.experiments.comparison import markdown, task_name
+from recurrent_rl.experiments.results import load_run
+from recurrent_rl.experiments.suites import Suite, ours
+
+RESULTS = ROOT / "benchmarks" / "results" / "defaults.jsonl"
+OUT = ROOT / "runs" / "defaults"
+FIRST_SEED = 100
+MEMORIES = ("gru-rotor", "gru-matrix")
+LAMBDAS = (0.95, 0.8)
+K = 1_000
+TASKS = (
+    (ours("RepeatPrevious-Easy", 150 * K), -0.5),
+    (ours("TMaze", 150 * K, length=50), 0.0),
+    (ours("Recall", 250 * K, distance=64), -0.5),
+    (ours("CartPole-NoVelocity", 100 * K), 40.0),
+    (ours("Pendulum-NoVelocity", 100 * K), -1200.0),
+    (ours("MountainCar-NoVelocity", 300 * K), 0.0),
+    (ours("RepeatFirst-Medium", 600 * K), -0.5),
+    (ours("Autoencode-Easy", 300 * K), -0.5),
+    (ours("CountRecall-Easy", 400 * K), -0.92),
+    (ours("HigherLower-Easy", 600 * K), 0.497),
+    (ours("MultiarmedBandit-Easy", 600 * K), 0.0),
+    (ours("NoisyPositionOnlyCartPole-Medium", 400 * K), 0.11),
+    (ours("Concentration-Easy", 400 * K), -0.2),
+    (ours("Ladder", 500 * K, horizon=256, bits=4), 0.0),
+)
+"""Tasks with their steps, and what is had there without memory or by random actions."""
+
+
+Row = dict[str, Any]
+
+
+def jobs_of(seeds: int, episodes: int, names: list[str]) -> list[Job]:
+    """The runs, seeds outermost."""
+    suite = Suite("defaults", tuple(task for task, _ in TASKS)).only(names)
+    jobs = []
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+        for task in suite.tasks:
+            for gae_lambda in LAMBDAS:
+                jobs += plan(
+                    dataclasses.replace(suite, tasks=(task,)),
+                    OUT,
+                    memories=MEMORIES,
+                    seeds=1,
+                    episodes=episodes,
+                    settings={"seed": seed, "gae_lambda": gae_lambda, "memory_interval": None},
+                    name=f"{gae_lambda}-{seed}",
+                )
+    return jobs
+
+
+def row_of(job: Job) -> Row:
+    """What is kept of a finished run."""
+    run = load_run(job.run_dir)
+    return {
+        "task": task_name(job.config),
+        "memory": job.config.agent.memory,
+        "lambda": job.config.gae_lambda,
+        "seed": job.config.seed,
+        "over_training": round(
+            float(np.average(run.returns, weights=np.diff(run.steps, prepend=0))), 4
+        ),
+        "last": round(run.evaluation.deterministic.mean_return, 4),
+        "best": round(float(run.returns.max()), 4),
+    }
+
+
+def keep(jobs: list[Job]) -> list[Row]:
+    """Write the rows of finished runs in place of older ones; returns all."""
+    rows = {key(row): row for row in read_rows(RESULTS)}
+    rows |= {key(row): row for row in (row_of(job) for job in jobs if job.done)}
+    write_rows(RESULTS, rows.values())
+    return list(rows.values())
+
+
+def key(row: Row) -> tuple[Any, ...]:
+    return tuple(row[name] for name in ("task", "memory", "lambda", "seed"))
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown: return over training by task, and below the normalised scores' mean."""
+    ways = [(memory, gae_lambda) for gae_lambda in LAMBDAS for memory in MEMORIES]
+    lines, scores = [], []
+    for task, floor in TASKS:
+        own = [row for row in rows if row["task"] == task.name]
+        found = [
+            [r["over_training"] for r in own if (r["memory"], r["lambda"]) == way] for way in ways
+        ]
+        if not all(found):
+            continue
+        means = np.array([np.mean(figures) for figures in found])
+        best = max(row["best"] for row in own)
+        scores.append((means - floor) / (best - floor))
+        lines.append(
+            [
+                task.name,
+                *(f"{mean:.3g} ({s:.2f})" for mean, s in zip(means, scores[-1], strict=True)),
+            ]
+        )
+    if scores:
+        lines.append(["mean of the scores", *(f"{s:.3f}" for s in np.mean(scores, axis=0))])
+    return markdown(["task", *(f"{memory}, {gae_lambda}" for memory, gae_lambda in ways)], lines)
+
+
+def main() -> None:
+    parser = arguments(__doc__, seeds=1, episodes=100)
+    parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK")
+    given = parser.parse_args()
+    jobs = jobs_of(given.seeds, given.episodes, given.tasks)
+    try:
+        if not given.table:
+            do(jobs)
+    finally:
+        rows = keep(jobs)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
