@@ -1,19 +1,23 @@
-"""What the benchmarks of learning share: arguments, the runs of a suite, doing them, rows."""
+"""What the benchmarks of learning share: arguments, runs of a suite, doing them, rows."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from recurrent_rl.experiments.benchmark import Job, plan, run_all
+from recurrent_rl.experiments.results import Run
 from recurrent_rl.experiments.suites import SUITES
 from recurrent_rl.process import available_cores
 
 ROOT = Path(__file__).resolve().parents[2]
+POINTS = 100
+"""Of a learning curve that is kept."""
 
 
 def arguments(description: str | None, seeds: int, episodes: int) -> argparse.ArgumentParser:
@@ -55,3 +59,17 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a file that holds one JSON object a line; none where there is no file."""
     lines = path.read_text().splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
+
+
+def thinned(run: Run) -> dict[str, list[float]]:
+    """A run's learning curve, of at most `POINTS` points, the last among them."""
+    every = -(-len(run.steps) // POINTS)
+    kept = slice((len(run.steps) - 1) % every, None, every)
+    returns = [round(float(mean), 4) for mean in run.returns[kept]]
+    return {"steps": run.steps[kept].tolist(), "returns": returns}
+
+
+def commit() -> str:
+    """The code that makes a row: the short hash of the commit, with a + where it was changed."""
+    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=7", "--exclude=*"]
+    return subprocess.check_output(command, cwd=ROOT, text=True).strip()

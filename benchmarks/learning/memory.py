@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jobs import ROOT, arguments, do, read_rows, suite_jobs, write_rows
+from jobs import ROOT, arguments, do, read_rows, suite_jobs, thinned, write_rows
 
 from recurrent_rl.experiments.benchmark import Job
 from recurrent_rl.experiments.comparison import Cell, Comparison
@@ -24,19 +24,15 @@ from recurrent_rl.runs.figures import SavedEvaluation
 
 SUITE = SUITES["memory"]
 RESULTS = ROOT / "benchmarks" / "results" / "memory.jsonl"
-POINTS = 100
 
 
 def row_of(job: Job) -> dict[str, Any]:
     """What is kept of a finished run."""
     run = load_run(job.run_dir)
-    every = -(-len(run.steps) // POINTS)
-    kept = slice((len(run.steps) - 1) % every, None, every)  # the last point among them
     return {
         "run": job.run_dir.name,
         "evaluation": run.evaluation.to_json(),
-        "steps": run.steps[kept].tolist(),
-        "returns": [round(float(mean), 4) for mean in run.returns[kept]],
+        **thinned(run),
     }
 
 

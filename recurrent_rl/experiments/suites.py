@@ -98,6 +98,7 @@ POPGYM = (
     *_levels("HigherLower", 5 * M, 5 * M, 5 * M),
     *_levels("NoisyPositionOnlyCartPole", 10 * M, 15 * M, 10 * M),
     *_levels("PositionOnlyCartPole", M, M, M),
+    *_levels("Concentration", 5 * M, 5 * M, 5 * M),
 )
 
 LADDER = (M // 4, M // 4, M // 4, M, 2 * M, 4 * M)
@@ -115,7 +116,7 @@ SUITES: dict[str, Suite] = {
         memories=("none", "rnn", "lstm", "gru", "gru-rotor"),
     ),
     "popgym": Suite(
-        "24 tasks of POPGym (Morad et al., ICLR 2023)", POPGYM, memories=("gru-rotor", "gru")
+        "27 tasks of POPGym (Morad et al., ICLR 2023)", POPGYM, memories=("gru-rotor", "gru")
     ),
     "control": Suite(
         "classic control without velocities, in RL Zoo's budgets of steps",

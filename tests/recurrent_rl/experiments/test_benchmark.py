@@ -49,8 +49,8 @@ def test_every_task_of_every_suite_can_be_made(name: str) -> None:
     assert len(set(names)) == len(names)
 
 
-def test_the_suite_popgym_has_24_tasks() -> None:
-    assert len(SUITES["popgym"].tasks) == 24
+def test_the_suite_popgym_has_27_tasks() -> None:
+    assert len(SUITES["popgym"].tasks) == 27
 
 
 def test_a_suite_or_task_that_is_not_there_is_named_with_those_that_are() -> None:
