@@ -9,7 +9,7 @@ trainings with seeds that no published row has. The rule was fixed before the fi
 normalised from the best memoryless return, or that of random actions, to the best possible or the
 best that any run reached; a default gives way to a challenger that is better on the mean over tasks
 and nowhere worse by more than 0.1. Finished runs leave a line each in
-benchmarks/results/defaults.jsonl.
+benchmarks/results/defaults.jsonl; what is there is not done again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jobs import ROOT, arguments, do, read_rows, write_rows
+from jobs import ROOT, arguments, commit, do, read_rows, write_rows
 
 from recurrent_rl.experiments.benchmark import Job, plan
 from recurrent_rl.experiments.comparison import markdown, task_name
@@ -30,6 +30,7 @@ OUT = ROOT / "runs" / "defaults"
 FIRST_SEED = 100
 MEMORIES = ("gru-rotor", "gru-matrix")
 LAMBDAS = (0.95, 0.8)
+KEY = ("task", "memory", "lambda", "seed")
 K = 1_000
 TASKS = (
     (ours("RepeatPrevious-Easy", 150 * K), -0.5),
@@ -75,11 +76,8 @@ def jobs_of(seeds: int, episodes: int, names: list[str]) -> list[Job]:
 def row_of(job: Job) -> Row:
     """What is kept of a finished run."""
     run = load_run(job.run_dir)
-    return {
-        "task": task_name(job.config),
-        "memory": job.config.agent.memory,
-        "lambda": job.config.gae_lambda,
-        "seed": job.config.seed,
+    return dict(zip(KEY, key_of(job), strict=True)) | {
+        "code": commit(),
         "over_training": round(
             float(np.average(run.returns, weights=np.diff(run.steps, prepend=0))), 4
         ),
@@ -97,7 +95,12 @@ def keep(jobs: list[Job]) -> list[Row]:
 
 
 def key(row: Row) -> tuple[Any, ...]:
-    return tuple(row[name] for name in ("task", "memory", "lambda", "seed"))
+    return tuple(row[name] for name in KEY)
+
+
+def key_of(job: Job) -> tuple[Any, ...]:
+    config = job.config
+    return task_name(config), config.agent.memory, config.gae_lambda, config.seed
 
 
 def table(rows: list[Row]) -> str:
@@ -129,7 +132,9 @@ def main() -> None:
     parser = arguments(__doc__, seeds=1, episodes=100)
     parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK")
     given = parser.parse_args()
+    there = {key(row) for row in read_rows(RESULTS)}
     jobs = jobs_of(given.seeds, given.episodes, given.tasks)
+    jobs = [job for job in jobs if key_of(job) not in there]
     try:
         if not given.table:
             do(jobs)
