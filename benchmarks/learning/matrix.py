@@ -5,7 +5,7 @@
     python benchmarks/learning/matrix.py --table  # the table of what there is
 
 Each variant is a change to `gru-matrix`, in benchmarks/learning/variants.py. It is taught the
-probes of benchmarks/learning/probes.py, and trained by PPO with the defaults on three tasks, where
+probes of benchmarks/learning/probes.py, and trained by PPO on four tasks, where
 the figure is the mean return over the whole training, so that what learns sooner stands higher.
 Each measurement leaves a line in benchmarks/results/matrix_study.jsonl; what is there is not done
 again.
@@ -48,7 +48,9 @@ STEPS = {
     "RepeatPrevious-Hard": 400_000,
     "Autoencode-Easy": 300_000,
     "CountRecall-Easy": 600_000,
+    "Concentration-Easy": 400_000,
 }
+LAMBDA = 0.8
 
 
 def measure(seed: int, variant: str, what: str) -> dict[str, Any]:
@@ -71,6 +73,7 @@ def over_training(seed: int, variant: str, task: str) -> float:
             total_timesteps=STEPS[task],
             log_dir=folder,
             seed=seed,
+            gae_lambda=LAMBDA,
             threads=1,
             eval_episodes=0,
             memory_interval=None,

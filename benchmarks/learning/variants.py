@@ -164,6 +164,16 @@ class PlainReads(Matrix):
     cell = dataclasses.replace(Matrix.cell, output=reads_as_they_are)
 
 
+class QuietReads(Matrix):
+    """What is read moves the output a tenth as much at first; what is seen, as much as ever."""
+
+    @torch.no_grad()
+    def _initialise(self, layer: int) -> None:
+        super()._initialise(layer)
+        weights = self.weights(layer)
+        weights.output[:, : weights.output.shape[1] - weights.input.shape[1]] *= 0.1
+
+
 class OwnTurnsCell(MatrixCell):
     """Queries turn by angles of their own, which are learnt: keys' in the first half of theta."""
 
@@ -246,6 +256,7 @@ MATRICES: dict[str, Callable[[int, int, int], Memory]] = {
     "delta rule": beside_gru(Delta),
     "one delta rule": beside_gru(OneDelta),
     "reads as they are": beside_gru(PlainReads),
+    "quiet reads": beside_gru(QuietReads),
     "turns of their own": beside_gru(OwnTurns),
     "rotor too": beside_gru(Rotor, Matrix),
 }
