@@ -22,17 +22,25 @@ QUIET = 0.3
 """How much of a usual start the input has in keys and queries that turn: first comes the place."""
 
 
+SPREAD = 0.1
+"""Of a count, as a share of it: waves that turn faster than counts are known fade away."""
+
+
 def read_out(weights: MatrixWeights, o: Tensor, x: Tensor) -> Tensor:
-    """Gelu(W [o / sqrt(1 + mean(o^2)), cos(f o_c), sin(f o_c), x]), with o_c of the content heads.
+    """Gelu(W [o / sqrt(1 + mean(o^2)), g cos(f c), g sin(f c), x]), c what content heads read.
 
     What was written often under one key adds up: its count is in the size of what is read, which
-    the waves tell apart and the scaled reads do not.
+    the waves tell apart and the scaled reads do not. A wave is shown as its mean over counts that
+    are known to a tenth, normally distributed: g = exp(-(f c / 10)^2 / 2). Undamped, the phases of
+    large sums turn at the least change of the weights, and all that is learnt drowns in it.
     """
     values = o.shape[-1]
-    counts = o.flatten(-2)[..., o.shape[-2] * values - len(weights.frequency) :] * weights.frequency
+    counts = o.flatten(-2)[..., o.shape[-2] * values - len(weights.frequency) :]
+    phase = counts * weights.frequency
+    damping = (phase.square() * (-0.5 * SPREAD**2)).exp()
     scaled = o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1)
-    read = torch.cat([scaled.flatten(-2), counts.cos(), counts.sin(), x], -1)
-    return gelu(linear(read, weights.output))
+    waves = (damping * phase.cos(), damping * phase.sin())
+    return gelu(linear(torch.cat([scaled.flatten(-2), *waves, x], -1), weights.output))
 
 
 class Matrix(LayeredMemory):
@@ -49,13 +57,13 @@ class Matrix(LayeredMemory):
     - two by content, which do not turn and have unit length: "what belonged to this key".
 
     A decay that depends on the input is that of gated linear attention (Yang et al. 2024). Reads
-    are scaled as by an RMS norm that leaves small ones small; the cosines and sines of those by
-    content are random Fourier features (Rahimi & Recht 2007) with learnt frequencies, and tell
-    counts apart. The output has 2 * hidden_size numbers.
+    are scaled as by an RMS norm that leaves small ones small. The cosines and sines of those by
+    content are Fourier features (Rahimi & Recht 2007) with learnt frequencies, which tell counts
+    apart; they are damped by how little is known of a large count, as the integrated positional
+    encoding of Barron et al. (2021) is. The output has 2 * hidden_size numbers.
 
     Keys are multiplied with values and with queries: inputs should be of size 1, as an encoder or
-    normalised observations give them. From 1e6 on, rounding reaches the cosines; from 1e19 on, the
-    products overflow.
+    normalised observations give them. From 1e19 on, the products overflow.
     """
 
     cell = MatrixCell("matrix", relative=1, mirrored=1, content=2, output=read_out)

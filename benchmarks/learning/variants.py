@@ -164,6 +164,36 @@ class PlainReads(Matrix):
     cell = dataclasses.replace(Matrix.cell, output=reads_as_they_are)
 
 
+def undamped_waves(weights: MatrixWeights, o: Tensor, x: Tensor) -> Tensor:
+    """The waves of large counts are as large as those of small ones."""
+    counts = (
+        o.flatten(-2)[..., o.shape[-1] * o.shape[-2] - len(weights.frequency) :] * weights.frequency
+    )
+    scaled = o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1)
+    read = torch.cat([scaled.flatten(-2), counts.cos(), counts.sin(), x], -1)
+    return gelu(linear(read, weights.output))
+
+
+class UndampedWaves(Matrix):
+    """As it was at first: all that large sums say is noise."""
+
+    cell = dataclasses.replace(Matrix.cell, output=undamped_waves)
+
+
+def scaled_reads(weights: MatrixWeights, o: Tensor, x: Tensor) -> Tensor:
+    """No waves, whose columns of W have no use."""
+    size = o.shape[-1] * o.shape[-2]
+    columns = torch.cat([weights.output[:, :size], weights.output[:, -x.shape[-1] :]], 1)
+    scaled = o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1)
+    return gelu(linear(torch.cat([scaled.flatten(-2), x], -1), columns))
+
+
+class NoWaves(Matrix):
+    """What is read is shown scaled, and without cosines and sines."""
+
+    cell = dataclasses.replace(Matrix.cell, output=scaled_reads)
+
+
 class QuietReads(Matrix):
     """What is read moves the output a tenth as much at first; what is seen, as much as ever."""
 
@@ -256,6 +286,8 @@ MATRICES: dict[str, Callable[[int, int, int], Memory]] = {
     "delta rule": beside_gru(Delta),
     "one delta rule": beside_gru(OneDelta),
     "reads as they are": beside_gru(PlainReads),
+    "no waves": beside_gru(NoWaves),
+    "undamped waves": beside_gru(UndampedWaves),
     "quiet reads": beside_gru(QuietReads),
     "turns of their own": beside_gru(OwnTurns),
     "rotor too": beside_gru(Rotor, Matrix),
