@@ -6,14 +6,17 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recurrent_rl.experiments.benchmark import Job, plan, run_all
-from recurrent_rl.experiments.results import Run
+from recurrent_rl.experiments.results import Run, load_run
 from recurrent_rl.experiments.suites import SUITES
 from recurrent_rl.process import available_cores
+from recurrent_rl.runs.figures import SavedEvaluation
 
 ROOT = Path(__file__).resolve().parents[2]
 POINTS = 100
@@ -73,3 +76,31 @@ def commit() -> str:
     """The code that makes a row: the short hash of the commit, with a + where it was changed."""
     command = ["git", "describe", "--always", "--dirty=+", "--abbrev=7", "--exclude=*"]
     return subprocess.check_output(command, cwd=ROOT, text=True).strip()
+
+
+def row_of(job: Job) -> dict[str, Any]:
+    """What is kept of a finished run."""
+    run = load_run(job.run_dir)
+    return {
+        "run": job.run_dir.name,
+        "code": commit(),
+        "evaluation": run.evaluation.to_json(),
+        **thinned(run),
+    }
+
+
+def run_of(row: dict[str, Any], job: Job) -> Run:
+    """The inverse of `row_of`."""
+    evaluation = SavedEvaluation.from_json(row["evaluation"])
+    steps, returns = np.array(row["steps"]), np.array(row["returns"])
+    return Run(job.run_dir, job.config, evaluation, steps, returns)
+
+
+def keep(
+    jobs: list[Job], path: Path, row_of: Callable[[Job], dict[str, Any]] = row_of
+) -> dict[str, dict[str, Any]]:
+    """Write the rows of finished runs in place of older ones; returns all rows by their run."""
+    rows = {row["run"]: row for row in read_rows(path)}
+    rows |= {job.run_dir.name: row_of(job) for job in jobs if job.done}
+    write_rows(path, (rows[name] for name in sorted(rows)))
+    return rows

@@ -1,80 +1,116 @@
-"""How far each memory remembers, and why: return by horizon beside the gradient by lag.
+"""How far and how much each memory remembers, and why: by horizon, by bits, the gradient by lag.
 
-    python benchmarks/learning/ladder.py  # all runs, then the table and docs/ladder.png
-    python benchmarks/learning/ladder.py --table  # those of the runs there are
+    python benchmarks/learning/ladder.py  # all runs, then the tables and docs/ladder.png
+    python benchmarks/learning/ladder.py --memories gru-matrix gru  # some memories
+    python benchmarks/learning/ladder.py --table  # those of the rows there are
 
-The runs are those of `recurrent-rl benchmark ladder`. Left, the return over the horizon: 0 is
-guessing, 1 is every bit right. Right, from the same runs, how much of the gradient of a step's loss
-is left so many steps earlier (TensorBoard's memory/gradient_norm_lag_*), the median over training
-on the rung of 64 steps.
+The runs are those of `recurrent-rl benchmark ladder` and `recurrent-rl benchmark capacity`. Left,
+the return over the horizon with four bits: 0 is guessing, 1 is every bit right. In the middle, the
+return over the number of bits, asked for after 256 steps. Right, how much of the gradient of a
+step's loss is left so many steps earlier (TensorBoard's memory/gradient_norm_lag_*), the median
+over training on the rung of four bits and 64 steps. Finished runs leave a line each in
+benchmarks/results/ladder.jsonl.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from jobs import ROOT, arguments, do, suite_jobs
+from jobs import ROOT, arguments, do, keep, row_of, run_of, suite_jobs
 
-from recurrent_rl.experiments.comparison import Comparison
-from recurrent_rl.experiments.results import Run, learning_curve, load_run
+from recurrent_rl.experiments.benchmark import Job
+from recurrent_rl.experiments.comparison import Comparison, task_name
+from recurrent_rl.experiments.results import Run, learning_curve
 from recurrent_rl.experiments.suites import SUITES
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-SUITE = SUITES["ladder"]
+MEMORIES = SUITES["ladder"].memories
+RESULTS = ROOT / "benchmarks" / "results" / "ladder.jsonl"
 RUNG = 64
 """The horizon whose gradients are shown; its episodes fit into a sequence."""
 LAGS = (2, 4, 8, 16, 32, 64)
+PANELS = {"ladder": "horizon", "capacity": "bits"}
+"""Suites, and what of the environment grows in them."""
 
 
-def horizon(run: Run) -> int:
-    return int(run.config.env.env_kwargs["horizon"])
+def argument(run: Run, name: str) -> int:
+    """Of the run's environment: `horizon` or `bits`."""
+    return int(run.config.env.env_kwargs[name])
 
 
-def gradients(run: Run) -> list[float]:
-    """For each of the lags, the share of the gradient that is left: the median over training."""
+def with_gradients(job: Job) -> dict[str, Any]:
+    """What is kept of a run: for each of the lags also the share of the gradient that is left."""
     tags = [f"memory/gradient_norm_lag_{lag:03d}" for lag in LAGS]
-    return [float(np.median(learning_curve(run.path, tag)[1])) for tag in tags]
+    curves = [learning_curve(job.run_dir, tag)[1] for tag in tags]
+    return row_of(job) | {"gradients": [float(np.median(c)) if len(c) else None for c in curves]}
 
 
-def draw(runs: list[Run], path: Path) -> None:
-    """Return by horizon, and beside it the gradient by lag; one line a memory, mean over seeds."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8), layout="constrained")
-    for number, memory in enumerate(SUITE.memories):
+def draw(runs: list[Run], gradients: dict[str, list[float]], path: Path) -> None:
+    """One line a memory, mean over seeds; `gradients` are those of each run's folder name."""
+    figure, axes = plt.subplots(1, 3, figsize=(14, 3.8), layout="constrained")
+    for number, memory in enumerate(MEMORIES):
         own = [run for run in runs if run.config.agent.memory == memory]
-        if not own:
-            continue
         style = {"color": f"C{number}", "marker": "o", "markersize": 4, "label": memory}
-        steps = sorted({horizon(run) for run in own})
-        returns = [
-            np.mean([run.evaluation.deterministic.mean_return for run in own if horizon(run) == h])
-            for h in steps
+        for axis, suite, name in zip(
+            axes, ("ladder", "capacity"), ("horizon", "bits"), strict=False
+        ):
+            tasks = {task.name for task in SUITES[suite].tasks}
+            found = [run for run in own if task_name(run.config) in tasks]
+            sizes = sorted({argument(run, name) for run in found})
+            returns = [
+                np.mean([mean_return(run) for run in found if argument(run, name) == size])
+                for size in sizes
+            ]
+            axis.plot(sizes, returns, **style)
+        shares = [
+            gradients[run.path.name]
+            for run in own
+            if (argument(run, "horizon"), argument(run, "bits")) == (RUNG, 4)
         ]
-        left.plot(steps, returns, **style)
-        if shares := [gradients(run) for run in own if horizon(run) == RUNG]:
-            right.plot([1, *LAGS], [1, *np.mean(shares, axis=0)], **style)  # lag 1 is the unit
-    left.set(xlabel="steps to remember four bits for", ylabel="return (1: every bit right)")
-    right.set(xlabel="steps back", ylabel="gradient left", yscale="log")
-    right.set_title(f"gradient by lag, horizon {RUNG}", fontsize=10)
-    left.set_title("how far each memory remembers", fontsize=10)
-    for axis in (left, right):
+        if shares:
+            axes[2].plot([1, *LAGS], [1, *np.mean(shares, axis=0)], **style)  # lag 1 is the unit
+    axes[0].set(xlabel="steps to remember four bits for", ylabel="return (1: every bit right)")
+    axes[1].set(xlabel="bits to remember for 256 steps", ylabel="return (1: every bit right)")
+    axes[2].set(xlabel="steps back", ylabel="gradient left", yscale="log")
+    titles = ("how far", "how much", f"gradient by lag, horizon {RUNG}")
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set_title(title, fontsize=10)
         axis.set_xscale("log", base=2)
         axis.grid(alpha=0.3)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside right center")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     figure.savefig(path, dpi=110)
 
 
+def mean_return(run: Run) -> float:
+    return run.evaluation.deterministic.mean_return
+
+
 def main() -> None:
-    given = arguments(__doc__, SUITE.seeds, episodes=500).parse_args()
-    jobs = suite_jobs("ladder", given.seeds, given.episodes)
-    if not given.table:
-        do(jobs)
-    runs = [load_run(job.run_dir) for job in jobs if job.done]
-    print(Comparison(runs).table(lambda cell: cell.shown("deterministic")))
-    draw(runs, ROOT / "docs" / "ladder.png")
+    parser = arguments(__doc__, SUITES["ladder"].seeds, episodes=500)
+    parser.add_argument("--memories", nargs="+", default=MEMORIES)
+    given = parser.parse_args()
+    much = given.seeds, given.episodes
+    jobs = [
+        job
+        for suite in PANELS
+        for memory in given.memories
+        for job in suite_jobs(suite, *much, memory)
+    ]
+    try:
+        if not given.table:
+            do(jobs)
+    finally:
+        rows = keep(jobs, RESULTS, with_gradients)
+    runs = [run_of(rows[job.run_dir.name], job) for job in jobs if job.run_dir.name in rows]
+    if runs:
+        print(Comparison(runs).table(lambda cell: cell.shown("deterministic")))
+        gradients = {name: row["gradients"] for name, row in rows.items()}
+        draw(runs, gradients, ROOT / "docs" / "ladder.png")
 
 
 if __name__ == "__main__":

@@ -10,45 +10,13 @@ these lines.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from jobs import ROOT, arguments, do, keep, run_of, suite_jobs
 
-import numpy as np
-from jobs import ROOT, arguments, do, read_rows, suite_jobs, thinned, write_rows
-
-from recurrent_rl.experiments.benchmark import Job
 from recurrent_rl.experiments.comparison import Cell, Comparison
-from recurrent_rl.experiments.results import Run, load_run
 from recurrent_rl.experiments.suites import SUITES
-from recurrent_rl.runs.figures import SavedEvaluation
 
 SUITE = SUITES["memory"]
 RESULTS = ROOT / "benchmarks" / "results" / "memory.jsonl"
-
-
-def row_of(job: Job) -> dict[str, Any]:
-    """What is kept of a finished run."""
-    run = load_run(job.run_dir)
-    return {
-        "run": job.run_dir.name,
-        "evaluation": run.evaluation.to_json(),
-        **thinned(run),
-    }
-
-
-def run_of(row: dict[str, Any], job: Job) -> Run:
-    """The inverse of `row_of`."""
-    evaluation = SavedEvaluation.from_json(row["evaluation"])
-    steps, returns = np.array(row["steps"]), np.array(row["returns"])
-    return Run(job.run_dir, job.config, evaluation, steps, returns)
-
-
-def keep(jobs: list[Job], path: Path) -> dict[str, dict[str, Any]]:
-    """Write the rows of finished runs in place of older ones; returns all rows by their run."""
-    rows = {row["run"]: row for row in read_rows(path)}
-    rows |= {job.run_dir.name: row_of(job) for job in jobs if job.done}
-    write_rows(path, (rows[name] for name in sorted(rows)))
-    return rows
 
 
 def on_and_off(cell: Cell) -> str:

@@ -104,6 +104,8 @@ POPGYM = (
 LADDER = (M // 4, M // 4, M // 4, M, 2 * M, 4 * M)
 """Steps for horizons of 1, 4, 16, 64, 256 and 1,024: a longer episode asks once in more steps."""
 
+LADDER_MEMORIES = ("rnn", "lstm", "gru", "mingru", "lru", "rotor", "gru-rotor", "gru-matrix")
+
 SUITES: dict[str, Suite] = {
     "memory": Suite(
         "what memory is worth: four tasks that none solves without",
@@ -143,7 +145,13 @@ SUITES: dict[str, Suite] = {
     "ladder": Suite(
         "how far each memory remembers: four bits, over 1 to 1,024 steps",
         tuple(ours("Ladder", steps, horizon=4**n, bits=4) for n, steps in enumerate(LADDER)),
-        memories=("rnn", "lstm", "gru", "mingru", "lru", "rotor", "gru-rotor"),
+        memories=LADDER_MEMORIES,
+        seeds=1,
+    ),
+    "capacity": Suite(
+        "how much each memory remembers: 4, 16 and 64 bits, over 256 steps",
+        tuple(ours("Ladder", 2 * M, horizon=256, bits=bits) for bits in (4, 16, 64)),
+        memories=LADDER_MEMORIES,
         seeds=1,
     ),
 }
