@@ -104,6 +104,10 @@ POPGYM = (
 LADDER = (M // 4, M // 4, M // 4, M, 2 * M, 4 * M)
 """Steps for horizons of 1, 4, 16, 64, 256 and 1,024: a longer episode asks once in more steps."""
 
+POSITIONS = {"HalfCheetah": (8, 17), "Hopper": (5, 11), "Walker2d": (8, 17), "Ant": (13, 105)}
+"""Of MuJoCo's bodies: how many of the numbers observed are positions and angles, and how many there
+are in all."""
+
 LADDER_MEMORIES = ("rnn", "lstm", "gru", "mingru", "lru", "rotor", "gru-rotor", "gru-matrix")
 
 SUITES: dict[str, Suite] = {
@@ -141,6 +145,19 @@ SUITES: dict[str, Suite] = {
             Task("LunarLander-v3", "LunarLander-v3", M // 10, EnvConfig(hide_indices=(2, 3, 5))),
         ),
         seeds=5,
+    ),
+    "bodies": Suite(
+        "four bodies of MuJoCo, of which only positions are seen (need mujoco)",
+        tuple(
+            Task(
+                f"{name}-positions",
+                f"{name}-v5",
+                3 * M,
+                EnvConfig(hide_indices=tuple(range(seen, size))),
+            )
+            for name, (seen, size) in POSITIONS.items()
+        ),
+        memories=("gru-rotor", "gru", "lstm", "none"),
     ),
     "ladder": Suite(
         "how far each memory remembers: four bits, over 1 to 1,024 steps",
