@@ -164,8 +164,8 @@ class Matrix(LayeredMemory):
         nn.init.normal_(of_q, std=0.1)
         of_k[:turning].view(-1, 2, self.units)[:, 0] = 1
         of_v[cell.turning * self.values :] = 1  # counts how often a key was written
-        weights.theta.copy_(_even(weights.theta.numel()).view(self.units, -1).t())
-        weights.frequency.copy_(_even(len(weights.frequency)))
+        weights.theta.copy_(even_angles(weights.theta.numel()).view(self.units, -1).t())
+        weights.frequency.copy_(even_angles(len(weights.frequency)))
 
     def _shapes(self, batch: int) -> tuple[tuple[int, ...], ...]:
         """Of the state's fields."""
@@ -189,6 +189,6 @@ def _names(cell: MatrixCell) -> list[str]:
     ]
 
 
-def _even(count: int) -> Tensor:
+def even_angles(count: int) -> Tensor:
     """Angles spread evenly over half a circle."""
     return math.pi * (torch.arange(count) + 0.5) / count

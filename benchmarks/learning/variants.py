@@ -25,7 +25,7 @@ from recurrent_rl.agents.memory.composite import Composite, GRUMatrix
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.layered import LayeredMemory
 from recurrent_rl.agents.memory.linear_cells import Rotor
-from recurrent_rl.agents.memory.matrix import Matrix
+from recurrent_rl.agents.memory.matrix import Matrix, even_angles
 from recurrent_rl.agents.memory.registry import MEMORIES
 
 
@@ -194,6 +194,23 @@ class NoWaves(Matrix):
     cell = dataclasses.replace(Matrix.cell, output=scaled_reads)
 
 
+class OneCounts(Matrix):
+    """Of the heads by content only the last is shown in waves."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__(input_size, hidden_size, num_layers)
+        for layer in range(num_layers):
+            weights, reads = self.weights(layer), self.cell.heads * self.values
+            waves = len(weights.frequency)
+            kept = torch.ones(weights.output.shape[1], dtype=torch.bool)
+            for first in (reads, reads + waves):  # the cosines, the sines
+                kept[first : first + waves - self.values] = False
+            frequency = even_angles(self.values)
+            self.register_parameter(f"frequency_l{layer}", nn.Parameter(frequency))
+            output = weights.output.detach()[:, kept].clone()
+            self.register_parameter(f"output_l{layer}", nn.Parameter(output))
+
+
 class QuietReads(Matrix):
     """What is read moves the output a tenth as much at first; what is seen, as much as ever."""
 
@@ -286,6 +303,7 @@ MATRICES: dict[str, Callable[[int, int, int], Memory]] = {
     "delta rule": beside_gru(Delta),
     "one delta rule": beside_gru(OneDelta),
     "reads as they are": beside_gru(PlainReads),
+    "waves of one head": beside_gru(OneCounts),
     "no waves": beside_gru(NoWaves),
     "undamped waves": beside_gru(UndampedWaves),
     "quiet reads": beside_gru(QuietReads),
