@@ -38,7 +38,7 @@ TASKS = (
     (ours("Recall", 250 * K, distance=64), -0.5),
     (ours("CartPole-NoVelocity", 100 * K), 40.0),
     (ours("Pendulum-NoVelocity", 100 * K), -1200.0),
-    (ours("MountainCar-NoVelocity", 300 * K), 0.0),
+    (ours("MountainCar-NoVelocity", 300 * K), -40.0),
     (ours("RepeatFirst-Medium", 600 * K), -0.5),
     (ours("Autoencode-Easy", 300 * K), -0.5),
     (ours("CountRecall-Easy", 400 * K), -0.92),

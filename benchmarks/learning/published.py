@@ -1,7 +1,9 @@
-"""Learning under partial observability beside the best published recurrent results.
+r"""Learning under partial observability beside the best published recurrent results.
 
     python benchmarks/learning/published.py  # all rows, then the table
     python benchmarks/learning/published.py --tasks RepeatPrevious  # tasks that begin so
+    python benchmarks/learning/published.py --tasks Autoencode-Medium --memory gru-matrix \
+        --total-timesteps 1500000 --seeds 3  # with another memory
     python benchmarks/learning/published.py --table  # the table of what there is
 
 The runs are those of `recurrent-rl benchmark popgym` and `recurrent-rl benchmark control`, with one
@@ -115,7 +117,9 @@ PRESETS = {
 PRESET = "preset"  # in the names of such runs
 
 
-def jobs_of(tasks: list[str], memory: str | None, seeds: int, episodes: int) -> list[Job]:
+def jobs_of(
+    tasks: list[str], memory: str | None, steps: int | None, seeds: int, episodes: int
+) -> list[Job]:
     """The runs, seeds outermost."""
     jobs = []
     for name in ("popgym", "control"):
@@ -133,6 +137,7 @@ def jobs_of(tasks: list[str], memory: str | None, seeds: int, episodes: int) -> 
                         episodes=episodes,
                         settings=preset.settings,
                         name=label,
+                        total_timesteps=steps,
                     )
     return sorted(jobs, key=lambda job: job.config.seed)
 
@@ -223,8 +228,10 @@ def main() -> None:
     parser = arguments(__doc__, seeds=1, episodes=1000)
     parser.add_argument("--tasks", nargs="+", default=[""], metavar="TASK")
     parser.add_argument("--memory", help="by default each suite's first")
+    parser.add_argument("--total-timesteps", type=int, help="instead of each task's own")
     given = parser.parse_args()
-    jobs = jobs_of(given.tasks, given.memory, given.seeds, given.episodes)
+    much = given.total_timesteps, given.seeds, given.episodes
+    jobs = jobs_of(given.tasks, given.memory, *much)
     try:
         if not given.table:
             do(jobs)

@@ -71,7 +71,7 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "returns and exploration": {
-        "lambda 0.8": {"gae_lambda": 0.8},
+        "lambda 0.95": {"gae_lambda": 0.95},
         "lambda 1": {"gae_lambda": 1.0},
         "gamma 0.9": {"gamma": 0.9},
         "gamma 0.999": {"gamma": 0.999},
