@@ -164,7 +164,7 @@ def row_of(run: Run) -> Row:
         "code": commit(),
         "seconds": round(float(seconds[-1])),
         "first": first_above(run, seconds),
-        **thinned(run),
+        "curve": thinned(run),
     }
 
 
