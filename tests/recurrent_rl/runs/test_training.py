@@ -163,8 +163,13 @@ def handling(number: int, handler: Any) -> Iterator[None]:
 @pytest.mark.parametrize("number", STOPS)
 def test_a_signal_stops_a_run_with_everything_saved(tmp_path: Path, number: signal.Signals) -> None:
     settings = config(tmp_path, total_timesteps=10_000_000, checkpoint_interval=1000.0)
-    threading.Timer(1.0, os.kill, (os.getpid(), number)).start()
-    result = train(settings, progress=False, stop=StopSignals())
+    soon = threading.Timer(0.3, os.kill, (os.getpid(), number))  # once it is trained at all
+
+    def begin(steps: int, _: object) -> None:
+        if soon.ident is None:
+            soon.start()
+
+    result = train(settings, progress=False, stop=StopSignals(), on_iteration=begin)
     assert result.stopped_by == number
     assert 0 < result.timesteps < 10_000_000
     trainer = Trainer(settings)
