@@ -152,7 +152,8 @@ def test_settings_that_version_0_1_0_wrote_are_still_read() -> None:
     config = TrainConfig.from_json((Path(__file__).parent / "config-0.1.0.json").read_bytes())
     agent = AgentConfig("lstm", num_layers=2)
     env = EnvConfig({"a": [1, 2]}, hide_indices=(1, 3), flicker=0.25)
-    assert config.as_requested() == TrainConfig("module:Env-v3", seq_len=64, agent=agent, env=env)
+    expected = TrainConfig("module:Env-v3", gae_lambda=0.95, seq_len=64, agent=agent, env=env)
+    assert config.as_requested() == expected
     assert isinstance(config, ResolvedConfig)
     assert (config.num_envs, config.num_steps) == (64, 128)
     assert set(config.reasons) == {"num_envs", "num_steps"}
