@@ -5,10 +5,9 @@
     python benchmarks/learning/matrix.py --table  # the table of what there is
 
 Each variant is a change to `gru-matrix`, in benchmarks/learning/variants.py. It is taught the
-probes of benchmarks/learning/probes.py, and trained by PPO on four tasks, where
-the figure is the mean return over the whole training, so that what learns sooner stands higher.
-Each measurement leaves a line in benchmarks/results/matrix_study.jsonl; what is there is not done
-again.
+probes of benchmarks/learning/probes.py, and trained by PPO on four tasks, where the figure is the
+mean return over the whole training, so that what learns sooner stands higher. Each measurement
+leaves a line in benchmarks/results/matrix_study.jsonl; what is there is not done again.
 """
 
 from __future__ import annotations
