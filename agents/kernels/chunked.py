@@ -65,6 +65,11 @@ class Attention(NamedTuple):
         """What is read at each step with the state `[B, H, V, D]` before: `[B, H, T, V]`."""
         return self.weights @ self.values + self.of_state @ s.mT
 
+    def after(self, s: Tensor) -> Tensor:
+        """The state `[B, H, V, D]` after the last step, of that before."""
+        written = (self.last.unsqueeze(-1) * self.values).mT @ self.keys
+        return written + self.state_left[..., None, None] * s
+
 
 def attention(
     cell: MatrixCell,
@@ -115,8 +120,5 @@ def _chunk(
     """What is read at each step, `[T, B, H, V]`, and the state after them."""
     s, angle = state
     found = attention(cell, weights, x, angle, start)
-    o = found.reads(s)
-    s = (found.last.unsqueeze(-1) * found.values).mT @ found.keys + found.state_left[
-        ..., None, None
-    ] * s
-    return o.permute(2, 0, 1, 3), (s, next_angle(found.angle, weights.theta))
+    after = found.after(s), next_angle(found.angle, weights.theta)
+    return found.reads(s).permute(2, 0, 1, 3), after

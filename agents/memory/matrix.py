@@ -26,6 +26,11 @@ SPREAD = 0.1
 """Of a count, as a share of it: waves that turn faster than counts are known fade away."""
 
 
+def scaled(o: Tensor) -> Tensor:
+    """O / sqrt(1 + mean(o^2)) for each head of `[..., H, V]`."""
+    return o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1)
+
+
 def read_out(weights: MatrixWeights, o: Tensor, x: Tensor) -> Tensor:
     """Gelu(W [o / sqrt(1 + mean(o^2)), g cos(f c), g sin(f c), x]), c what content heads read.
 
@@ -38,9 +43,8 @@ def read_out(weights: MatrixWeights, o: Tensor, x: Tensor) -> Tensor:
     counts = o.flatten(-2)[..., o.shape[-2] * values - len(weights.frequency) :]
     phase = counts * weights.frequency
     damping = (phase.square() * (-0.5 * SPREAD**2)).exp()
-    scaled = o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1)
     waves = (damping * phase.cos(), damping * phase.sin())
-    return gelu(linear(torch.cat([scaled.flatten(-2), *waves, x], -1), weights.output))
+    return gelu(linear(torch.cat([scaled(o).flatten(-2), *waves, x], -1), weights.output))
 
 
 class Matrix(LayeredMemory):

@@ -8,7 +8,7 @@ A policy is trained on T-Maze and Recall with a delay of at most 200 steps, and 
 RepeatPrevious-Medium (k = 32, 103 steps); then the same policy plays the same task with longer
 episodes. The figure is the return of deterministic actions: 1 is every episode right, as is 0.98
 and more in T-Maze; the last column says what guessing has. Each policy leaves a line in
-benchmarks/results/beyond.jsonl.
+benchmarks/results/beyond.jsonl; what is there is not done again.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def main() -> None:
             (found.task.name, memory): (found, job_of(found, memory))
             for found in STRETCHES
             for memory in given.memories
-            if found.task.name in given.tasks
+            if found.task.name in given.tasks and (found.task.name, memory) not in rows
         }
         do([job for _, job in wanted.values()])
         for key, (found, job) in wanted.items():

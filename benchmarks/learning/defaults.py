@@ -18,7 +18,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jobs import ROOT, arguments, commit, do, read_rows, write_rows
+from jobs import ROOT, arguments, commit, do, merged, over_training, read_rows, write_rows
 
 from recurrent_rl.experiments.benchmark import Job, plan
 from recurrent_rl.experiments.comparison import markdown, task_name
@@ -78,9 +78,7 @@ def row_of(job: Job) -> Row:
     run = load_run(job.run_dir)
     return dict(zip(KEY, key_of(job), strict=True)) | {
         "code": commit(),
-        "over_training": round(
-            float(np.average(run.returns, weights=np.diff(run.steps, prepend=0))), 4
-        ),
+        "over_training": round(over_training(run.steps, run.returns), 4),
         "last": round(run.evaluation.deterministic.mean_return, 4),
         "best": round(float(run.returns.max()), 4),
     }
@@ -88,14 +86,9 @@ def row_of(job: Job) -> Row:
 
 def keep(jobs: list[Job]) -> list[Row]:
     """Write the rows of finished runs in place of older ones; returns all."""
-    rows = {key(row): row for row in read_rows(RESULTS)}
-    rows |= {key(row): row for row in (row_of(job) for job in jobs if job.done)}
-    write_rows(RESULTS, rows.values())
-    return list(rows.values())
-
-
-def key(row: Row) -> tuple[Any, ...]:
-    return tuple(row[name] for name in KEY)
+    rows = merged(RESULTS, (row_of(job) for job in jobs if job.done), *KEY)
+    write_rows(RESULTS, rows)
+    return rows
 
 
 def key_of(job: Job) -> tuple[Any, ...]:
@@ -131,7 +124,7 @@ def main() -> None:
     parser = arguments(__doc__, seeds=1, episodes=100)
     parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK")
     given = parser.parse_args()
-    there = {key(row) for row in read_rows(RESULTS)}
+    there = {tuple(row[name] for name in KEY) for row in read_rows(RESULTS)}
     jobs = jobs_of(given.seeds, given.episodes, given.tasks)
     jobs = [job for job in jobs if key_of(job) not in there]
     try:

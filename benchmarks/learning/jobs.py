@@ -7,10 +7,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recurrent_rl.experiments.benchmark import Job, plan, run_all
 from recurrent_rl.experiments.results import Run, load_run
@@ -64,6 +66,17 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def merged(path: Path, rows: Iterable[dict[str, Any]], *key: str) -> list[dict[str, Any]]:
+    """The rows of a file with these, each in place of an older one that is alike in `key`."""
+    every = [*read_rows(path), *rows]
+    return list({tuple(row[name] for name in key): row for row in every}.values())
+
+
+def over_training(steps: NDArray[np.int64], returns: NDArray[np.float64]) -> float:
+    """The mean return over the steps of training."""
+    return float(np.average(returns, weights=np.diff(steps, prepend=0)))
+
+
 def thinned(run: Run) -> dict[str, list[float]]:
     """A run's learning curve, of at most `POINTS` points, the last among them."""
     every = -(-len(run.steps) // POINTS)
@@ -72,6 +85,7 @@ def thinned(run: Run) -> dict[str, list[float]]:
     return {"steps": run.steps[kept].tolist(), "returns": returns}
 
 
+@cache
 def commit() -> str:
     """The code that makes a row: the short hash of the commit, with a + where it was changed."""
     command = ["git", "describe", "--always", "--dirty=+", "--abbrev=7", "--exclude=*"]
@@ -100,7 +114,7 @@ def keep(
     jobs: list[Job], path: Path, row_of: Callable[[Job], dict[str, Any]] = row_of
 ) -> dict[str, dict[str, Any]]:
     """Write the rows of finished runs in place of older ones; returns all rows by their run."""
-    rows = {row["run"]: row for row in read_rows(path)}
-    rows |= {job.run_dir.name: row_of(job) for job in jobs if job.done}
-    write_rows(path, (rows[name] for name in sorted(rows)))
-    return rows
+    rows = merged(path, (row_of(job) for job in jobs if job.done), "run")
+    if rows:
+        write_rows(path, sorted(rows, key=lambda row: row["run"]))
+    return {row["run"]: row for row in rows}

@@ -56,9 +56,7 @@ def draw(runs: list[Run], gradients: dict[str, list[float]], path: Path) -> None
     for number, memory in enumerate(MEMORIES):
         own = [run for run in runs if run.config.agent.memory == memory]
         style = {"color": f"C{number}", "marker": "o", "markersize": 4, "label": memory}
-        for axis, suite, name in zip(
-            axes, ("ladder", "capacity"), ("horizon", "bits"), strict=False
-        ):
+        for axis, (suite, name) in zip(axes[:2], PANELS.items(), strict=True):
             tasks = {task.name for task in SUITES[suite].tasks}
             found = [run for run in own if task_name(run.config) in tasks]
             sizes = sorted({argument(run, name) for run in found})

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jobs import ROOT, read_rows
+from jobs import ROOT, over_training, read_rows
 from probes import PROBES, accuracy
 from variants import MATRICES
 
@@ -59,13 +59,14 @@ def measure(seed: int, variant: str, what: str) -> dict[str, Any]:
         with computing(1), keeping_freed_memory():
             figure = accuracy(PROBES[what], variant, 128, UPDATES[what], seed)
     else:
-        figure = over_training(seed, variant, what)
+        figure = trained(seed, variant, what)
     seconds = round(time.monotonic() - began)
     row = {"variant": variant, "what": what, "seed": seed, "seconds": seconds}
     return row | {"figure": round(figure, 4)}
 
 
-def over_training(seed: int, variant: str, task: str) -> float:
+def trained(seed: int, variant: str, task: str) -> float:
+    """The mean return over the whole training."""
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(
             f"recurrent_rl/{task}-v0",
@@ -78,8 +79,8 @@ def over_training(seed: int, variant: str, task: str) -> float:
             memory_interval=None,
             agent=AgentConfig(memory=variant),
         )
-        steps, returns = learning_curve(train(config, progress=False).run_dir)
-    return float(np.average(returns, weights=np.diff(steps, prepend=0)))
+        curve = learning_curve(train(config, progress=False).run_dir)
+    return over_training(*curve)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -20,7 +20,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from jobs import ROOT, arguments, commit, do, read_rows, thinned, write_rows
+from jobs import ROOT, arguments, commit, do, merged, read_rows, thinned, write_rows
 from numpy.typing import NDArray
 
 from recurrent_rl.experiments.benchmark import Job, plan
@@ -179,11 +179,9 @@ def first_above(run: Run, seconds: NDArray[np.float64]) -> list[float] | None:
 def keep(rows: list[Row]) -> None:
     """Write the rows beside those there are; a run made again takes the place of its old row."""
     key = ("task", "memory", "settings", "seed")
-    merged = {tuple(row[name] for name in key): row for row in [*read_rows(RESULTS), *rows]}
     order = list(PUBLISHED)
-    kept = sorted(
-        merged.values(), key=lambda r: (order.index(r["task"]), *(r[name] for name in key[1:]))
-    )
+    kept = merged(RESULTS, rows, *key)
+    kept.sort(key=lambda r: (order.index(r["task"]), *(r[name] for name in key[1:])))
     write_rows(RESULTS, kept)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from jobs import ROOT, arguments, do
+from jobs import ROOT, arguments, do, over_training
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.experiments.benchmark import Job, plan
@@ -124,11 +124,6 @@ def found_runs(changes: list[str], seeds: int, episodes: int) -> Found:
     return found
 
 
-def over_training(run: Run) -> float:
-    """The mean return over the steps of training."""
-    return float(np.average(run.returns, weights=np.diff(run.steps, prepend=0)))
-
-
 def table(found: Found) -> str:
     """Markdown: mean over seeds; of the defaults with the range of seeds."""
     names = [task.name for task in TASKS]
@@ -136,7 +131,7 @@ def table(found: Found) -> str:
     for change, of_task in found.items():
         cells = []
         for name in names:
-            scores = [over_training(run) for run in of_task[name]]
+            scores = [over_training(run.steps, run.returns) for run in of_task[name]]
             cell = f"{np.mean(scores):.3g}" if scores else ""
             if len(scores) > 1:
                 cell += f" ({min(scores):.3g} to {max(scores):.3g})"

@@ -25,7 +25,7 @@ from recurrent_rl.agents.memory.composite import Composite, GRUMatrix
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.layered import LayeredMemory
 from recurrent_rl.agents.memory.linear_cells import Rotor
-from recurrent_rl.agents.memory.matrix import Matrix, even_angles
+from recurrent_rl.agents.memory.matrix import Matrix, even_angles, scaled
 from recurrent_rl.agents.memory.registry import MEMORIES
 
 
@@ -153,9 +153,8 @@ class OneDelta(Matrix):
 def reads_as_they_are(weights: MatrixWeights, o: Tensor, x: Tensor) -> Tensor:
     """Gelu(W [o, x]): no scale, no waves, whose columns of W have no use."""
     size = o.shape[-1] * o.shape[-2]
-    columns = weights.output
-    plain = torch.cat([columns[:, :size], columns[:, -x.shape[-1] :]], 1)
-    return gelu(linear(torch.cat([o.flatten(-2), x], -1), plain))
+    columns = torch.cat([weights.output[:, :size], weights.output[:, -x.shape[-1] :]], 1)
+    return gelu(linear(torch.cat([o.flatten(-2), x], -1), columns))
 
 
 class PlainReads(Matrix):
@@ -169,8 +168,7 @@ def undamped_waves(weights: MatrixWeights, o: Tensor, x: Tensor) -> Tensor:
     counts = (
         o.flatten(-2)[..., o.shape[-1] * o.shape[-2] - len(weights.frequency) :] * weights.frequency
     )
-    scaled = o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1)
-    read = torch.cat([scaled.flatten(-2), counts.cos(), counts.sin(), x], -1)
+    read = torch.cat([scaled(o).flatten(-2), counts.cos(), counts.sin(), x], -1)
     return gelu(linear(read, weights.output))
 
 
@@ -182,10 +180,7 @@ class UndampedWaves(Matrix):
 
 def scaled_reads(weights: MatrixWeights, o: Tensor, x: Tensor) -> Tensor:
     """No waves, whose columns of W have no use."""
-    size = o.shape[-1] * o.shape[-2]
-    columns = torch.cat([weights.output[:, :size], weights.output[:, -x.shape[-1] :]], 1)
-    scaled = o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1)
-    return gelu(linear(torch.cat([scaled.flatten(-2), x], -1), columns))
+    return reads_as_they_are(weights, scaled(o), x)
 
 
 class NoWaves(Matrix):
