@@ -5,7 +5,7 @@
     python benchmarks/learning/matrix.py --table  # the table of what there is
 
 Each variant is a change to `gru-matrix`, in benchmarks/learning/variants.py. It is taught the
-probes of benchmarks/learning/probes.py, and trained by PPO on four tasks, where the figure is the
+probes of benchmarks/learning/probes.py, and trained by PPO on six tasks, where the figure is the
 mean return over the whole training, so that what learns sooner stands higher. Each measurement
 leaves a line in benchmarks/results/matrix_study.jsonl; what is there is not done again.
 """
@@ -48,6 +48,8 @@ STEPS = {
     "Autoencode-Easy": 300_000,
     "CountRecall-Easy": 600_000,
     "Concentration-Easy": 400_000,
+    "Pendulum-NoVelocity": 100_000,
+    "CartPole-NoVelocity": 100_000,
 }
 LAMBDA = 0.8
 
