@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from recurrent_rl.agents.kernels import loop
-from recurrent_rl.agents.kernels.cell import Cell, LayerState, MatrixCell, MatrixWeights, next_angle
+from recurrent_rl.agents.kernels.cell import Cell, LayerState, MatrixCell, MatrixWeights, clocks
 from recurrent_rl.agents.kernels.safeguards import all_finite
 
 CHUNK = 64
@@ -59,7 +59,7 @@ class Attention(NamedTuple):
     last: Tensor  # what is left of each step after the last, [B, H, T]
     keys: Tensor  # [B, H, T, D]
     state_left: Tensor  # what is left of the state after the last step, [B, H]
-    angle: Tensor  # at the last step, [B, P, D / 2]
+    clock: Tensor  # after the last step, [B]
 
     def reads(self, s: Tensor) -> Tensor:
         """What is read at each step with the state `[B, H, V, D]` before: `[B, H, T, V]`."""
@@ -75,27 +75,24 @@ def attention(
     cell: MatrixCell,
     weights: MatrixWeights,
     x: Tensor,
-    angle: Tensor,
+    clock: Tensor,
     start: Tensor | None,
 ) -> Attention:
-    """How the steps of `x` `[T, B, F]` address each other; `angle` is the state's before them.
+    """How the steps of `x` `[T, B, F]` address each other; `clock` is the state's before them.
 
     Time and memory grow with the square of T.
     """
     steps = torch.arange(len(x), device=x.device)
     none = steps.new_zeros(x.shape[:2])
     episode = none if start is None else start.cumsum(0)  # [T, B]; 0 began before the chunk
-    began = none if start is None else (steps.unsqueeze(1) * start).cummax(0).values
     continues = (episode == 0).to(x.dtype)
-    # Steps since the episode or the chunk began.
-    clock = (steps.unsqueeze(1) - began).to(x.dtype)
-    angles = clock[..., None, None] * weights.theta + continues[..., None, None] * angle
+    clock = clocks(clock, len(x), start)
 
     # Which steps see which: those before them in the same episode, [B, T, T].
     same = episode.t().unsqueeze(-1) == episode.t().unsqueeze(-2)
     seen = same & (steps.unsqueeze(-1) >= steps)
 
-    q, k, v, log_decay = cell.read_write(weights, x, angles)
+    q, k, v, log_decay = cell.read_write(weights, x, clock)
     q, k, v = (part.permute(1, 2, 0, 3) for part in (q, k, v))  # [B, H, T, ...]
     # Sums by the mask, not running sums: those let the rounding of other episodes' gradients in.
     faded = (seen.to(x.dtype) @ log_decay.transpose(0, 1)).mT  # [B, H, T]
@@ -110,7 +107,7 @@ def attention(
         last=left[..., -1, :],
         keys=k,
         state_left=left_of_state[..., -1],
-        angle=angles[-1],
+        clock=clock[-1] + 1,
     )
 
 
@@ -118,7 +115,6 @@ def _chunk(
     cell: MatrixCell, weights: MatrixWeights, x: Tensor, state: LayerState, start: Tensor | None
 ) -> tuple[Tensor, LayerState]:
     """What is read at each step, `[T, B, H, V]`, and the state after them."""
-    s, angle = state
-    found = attention(cell, weights, x, angle, start)
-    after = found.after(s), next_angle(found.angle, weights.theta)
-    return found.reads(s).permute(2, 0, 1, 3), after
+    s, clock = state
+    found = attention(cell, weights, x, clock, start)
+    return found.reads(s).permute(2, 0, 1, 3), (found.after(s), found.clock)

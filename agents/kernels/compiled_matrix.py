@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from recurrent_rl.agents.kernels.cell import Cell, LayerState, MatrixCell, MatrixWeights
+from recurrent_rl.agents.kernels.cell import Cell, LayerState, MatrixCell, MatrixWeights, clocks
 from recurrent_rl.agents.kernels.library import (
     DOUBLE,
     FLOAT,
@@ -43,8 +43,10 @@ def unroll(
 ) -> tuple[Tensor, LayerState]:
     """A kernel as `dispatch.Kernel` says. Differentiable once."""
     projected = _projected(cell, weights, x, state)
-    o, *after = _Unroll.apply(cell, projected, weights.theta, episode_start, *state)  # type: ignore[no-untyped-call]
-    return cell.output(weights, o, x), tuple(after)
+    s, clock = state
+    clock = clocks(clock, len(x), episode_start)
+    o, s = _Unroll.apply(cell, projected, weights.theta, episode_start, clock, s)  # type: ignore[no-untyped-call]
+    return cell.output(weights, o, x), (s, clock[-1] + 1)
 
 
 def step(
@@ -56,9 +58,11 @@ def step(
 ) -> tuple[Tensor, LayerState]:
     """One step, `x` `[B, F]`, where no gradient is needed."""
     projected = _projected(cell, weights, x, state).unsqueeze(0)
+    s, clock = state
     start = None if episode_start is None else episode_start.unsqueeze(0)
-    o, s, angle, _ = _forward(cell, _inputs(projected, weights.theta, start, state), keep=False)
-    return cell.output(weights, o.squeeze(0), x), (s, angle)
+    clock = clocks(clock, 1, start)
+    o, s = _forward(cell, _inputs(projected, weights.theta, start, clock, s))
+    return cell.output(weights, o.squeeze(0), x), (s, clock[0] + 1)
 
 
 def _projected(cell: MatrixCell, weights: MatrixWeights, x: Tensor, state: LayerState) -> Tensor:
@@ -77,14 +81,16 @@ class _Inputs(NamedTuple):
     projected: Tensor  # [T, B, H * (2 D + V + 1)]
     theta: Tensor  # [P, D / 2]
     start: Tensor | None  # [T, B]
+    clock: Tensor  # [T, B]
     s: Tensor  # [B, H, V, D]
-    angle: Tensor  # [B, P, D / 2]
 
 
-def _inputs(projected: Tensor, theta: Tensor, start: Tensor | None, state: LayerState) -> _Inputs:
+def _inputs(
+    projected: Tensor, theta: Tensor, start: Tensor | None, clock: Tensor, s: Tensor
+) -> _Inputs:
     """The inputs as the kernel reads them."""
     start = None if start is None else start.contiguous()
-    return _Inputs(dense(projected), dense(theta), start, *map(dense, state))
+    return _Inputs(dense(projected), dense(theta), start, clock.contiguous(), dense(s))
 
 
 def _run(
@@ -106,16 +112,13 @@ def _run(
     built().matrix_run(ctypes.addressof(matrix), openmp_of_torch())
 
 
-def _forward(
-    cell: MatrixCell, given: _Inputs, keep: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """What is read `[T, B, H, V]`, the state after the last step, and the angles of all steps."""
+def _forward(cell: MatrixCell, given: _Inputs) -> tuple[Tensor, Tensor]:
+    """What is read `[T, B, H, V]`, and S after the last step."""
     steps, batch, _ = given.projected.shape
     o = given.s.new_empty(steps, batch, *given.s.shape[1:3])
-    angles = given.s.new_empty(steps, *given.angle.shape) if keep else None
-    s, angle = torch.empty_like(given.s), torch.empty_like(given.angle)
-    _run(cell, given, [o, angles, s, angle], [])
-    return o, s, angle, angles
+    s = torch.empty_like(given.s)
+    _run(cell, given, [o, s], [])
+    return o, s
 
 
 class _Unroll(torch.autograd.Function):
@@ -126,25 +129,18 @@ class _Unroll(torch.autograd.Function):
         projected: Tensor,
         theta: Tensor,
         start: Tensor | None,
+        clock: Tensor,
         s: Tensor,
-        angle: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        given = _inputs(projected, theta, start, (s, angle))
-        *outputs, angles = _forward(cell, given, keep=any(ctx.needs_input_grad))
+    ) -> tuple[Tensor, Tensor]:
+        given = _inputs(projected, theta, start, clock, s)
         ctx.cell = cell
-        ctx.save_for_backward(*given, angles)
-        o, s, angle = outputs
-        return o, s, angle
+        ctx.save_for_backward(*given)
+        return _forward(cell, given)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, do: Tensor, ds: Tensor, dangle: Tensor) -> tuple[Tensor | None, ...]:
-        *inputs, angles = ctx.saved_tensors
-        given = _Inputs(*inputs)
-        dprojected = torch.empty_like(given.projected)
-        shares = built().batch_shares(len(given.s))
-        dtheta = given.theta.new_empty(shares, *given.theta.shape)
-        ds0, dangle0 = torch.empty_like(given.s), torch.empty_like(given.angle)
-        back = [dense(do), dense(ds), dense(dangle), dprojected, dtheta, ds0, dangle0]
-        _run(ctx.cell, given, [None, angles, None, None], back)
-        return None, dprojected, dtheta.sum(0), None, ds0, dangle0
+    def backward(ctx: Any, do: Tensor, ds: Tensor) -> tuple[Tensor | None, ...]:
+        given = _Inputs(*ctx.saved_tensors)
+        dprojected, ds0 = torch.empty_like(given.projected), torch.empty_like(given.s)
+        _run(ctx.cell, given, [None, None], [dense(do), dense(ds), dprojected, ds0])
+        return None, dprojected, None, None, None, ds0

@@ -60,10 +60,9 @@ class Matrix(ctypes.Structure):
         *((name, ctypes.c_long) for name in ("precision", "threads", "steps", "batch")),
         *((name, ctypes.c_long) for name in ("relative", "mirrored", "content")),
         *((name, ctypes.c_long) for name in ("units", "values")),
-        *((name, ctypes.c_void_p) for name in ("input", "theta", "start", "s0", "angle0")),
-        *((name, ctypes.c_void_p) for name in ("o", "angles", "s", "angle", "scratch")),
-        *((name, ctypes.c_void_p) for name in ("dout", "ds", "dangle", "dinput", "dtheta")),
-        *((name, ctypes.c_void_p) for name in ("ds0", "dangle0")),
+        *((name, ctypes.c_void_p) for name in ("input", "theta", "start", "clock", "s0")),
+        *((name, ctypes.c_void_p) for name in ("o", "s", "scratch")),
+        *((name, ctypes.c_void_p) for name in ("dout", "ds", "dinput", "ds0")),
     )
 
 

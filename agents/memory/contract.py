@@ -7,7 +7,7 @@ Where `episode_start` is true the state is reset before the input is read. `unro
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from numbers import Integral
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -256,14 +256,16 @@ def check_fields(
     shapes: Iterable[tuple[int, ...]],
     x: Tensor,
     axes: str = "num_layers, B, hidden",
+    integers: Collection[str] = (),
 ) -> None:
-    """Refuse a state whose fields are not of these shapes and of the input's type.
+    """Refuse a state whose fields are not of these shapes, and of the input's type or int64.
 
     Args:
         state: whose fields are tensors.
         shapes: one for each field.
         x: the input.
         axes: what the axes of the shapes are, for the message.
+        integers: the fields that count.
 
     Raises:
         MemoryInputError: names the field.
@@ -273,7 +275,9 @@ def check_fields(
             raise MemoryInputError(
                 f"state.{name} has shape {list(field.shape)}; expected [{axes}] = {list(shape)}."
             )
-        if field.dtype is not x.dtype or field.device != x.device:
+        if name in integers and field.dtype is not torch.int64:
+            raise MemoryInputError(f"state.{name} is {field.dtype}; expected torch.int64.")
+        if (name not in integers and field.dtype is not x.dtype) or field.device != x.device:
             raise MemoryInputError(
                 f"x is {x.dtype} on {x.device} and state.{name} is {field.dtype} on "
                 f"{field.device}; expected both of the type of the weights and on their device."

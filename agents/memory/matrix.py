@@ -84,12 +84,13 @@ class Matrix(LayeredMemory):
             shapes = {
                 "weight": (heads * (4 * self.units + self.values + 1), columns),
                 "bias": (heads * (4 * self.units + self.values + 1),),
-                "theta": (self.cell.turning, self.units),
                 "frequency": (content * self.values,),
                 "output": (self.output_size, read + columns),
             }
             for name, shape in shapes.items():
                 self.register_parameter(f"{name}_l{layer}", nn.Parameter(torch.zeros(shape)))
+            angles = even_angles(self.cell.turning * self.units)
+            self.register_buffer(f"theta_l{layer}", angles.view(self.units, -1).t().contiguous())
             self._initialise(layer)
 
     @property
@@ -104,13 +105,16 @@ class Matrix(LayeredMemory):
 
     def weights(self, layer: int) -> MatrixWeights:
         """The weights of one layer."""
-        names = ("weight", "bias", "theta", "frequency", "output")
-        return MatrixWeights(*self._named(layer, *names))
+        weight, bias, frequency, output = self._named(
+            layer, "weight", "bias", "frequency", "output"
+        )
+        return MatrixWeights(weight, bias, getattr(self, f"theta_l{layer}"), frequency, output)
 
     def initial_state(self, batch: int) -> MemoryState:
-        """A fresh state: empty matrices `[num_layers, B, H, V, D]`, no turn yet."""
+        """A fresh state: empty matrices `[num_layers, B, H, V, D]`, and clocks at zero."""
         weight = self.weights(0).input
-        return MatrixState(*(weight.new_zeros(shape) for shape in self._shapes(batch)))
+        of_s, of_clock = self._shapes(batch)
+        return MatrixState(weight.new_zeros(of_s), weight.new_zeros(of_clock, dtype=torch.int64))
 
     def reads(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
@@ -118,8 +122,8 @@ class Matrix(LayeredMemory):
         """As `Memory.reads`; heads are named by kind: relative, mirrored, content_1, content_2."""
         layers = []
         for layer in range(self.num_layers):
-            weights, (s, angle) = self.weights(layer), tuple(field[layer] for field in state)
-            found = kernels.attention(self.cell, weights, x, angle, episode_start)
+            weights, (s, clock) = self.weights(layer), tuple(field[layer] for field in state)
+            found = kernels.attention(self.cell, weights, x, clock, episode_start)
             size = found.weights.abs()
             steps = size.sum(-1).square() / size.square().sum(-1).clamp_min(1e-30)
             o = found.reads(s).permute(2, 0, 1, 3)
@@ -168,7 +172,6 @@ class Matrix(LayeredMemory):
         nn.init.normal_(of_q, std=0.1)
         of_k[:turning].view(-1, 2, self.units)[:, 0] = 1
         of_v[cell.turning * self.values :] = 1  # counts how often a key was written
-        weights.theta.copy_(even_angles(weights.theta.numel()).view(self.units, -1).t())
         weights.frequency.copy_(even_angles(len(weights.frequency)))
 
     def _shapes(self, batch: int) -> tuple[tuple[int, ...], ...]:
@@ -176,11 +179,12 @@ class Matrix(LayeredMemory):
         lead = (self.num_layers, batch)
         return (
             (*lead, self.cell.heads, self.values, 2 * self.units),
-            (*lead, self.cell.turning, self.units),
+            lead,
         )
 
     def _check_state(self, state: MemoryState, x: Tensor) -> None:
-        check_fields(state, self._shapes(x.shape[-2]), x, "num_layers, B, ...")
+        s, clock = self._shapes(x.shape[-2])
+        check_fields(state, (s, clock), x, "num_layers, B, ...", integers=("clock",))
 
 
 def _names(cell: MatrixCell) -> list[str]:

@@ -46,12 +46,12 @@ class LinearState(NamedTuple):
 
 
 class MatrixState(NamedTuple):
-    """State of a matrix memory of H heads, P of which turn."""
+    """State of a matrix memory of H heads."""
 
     s: Tensor
     """What is kept under keys, `[num_layers, B, H, V, D]`."""
-    angle: Tensor
-    """By how much keys have turned since the episode began, `[num_layers, B, P, D / 2]`."""
+    clock: Tensor
+    """Steps since the episode began, int64 `[num_layers, B]`."""
 
 
 class CompositeState(NamedTuple):

@@ -18,7 +18,7 @@ from recurrent_rl.agents.kernels.cell import (
     LayerState,
     MatrixCell,
     MatrixWeights,
-    next_angle,
+    angle_at,
 )
 from recurrent_rl.agents.memory.cells import GRU, RNN
 from recurrent_rl.agents.memory.composite import Composite, GRUMatrix
@@ -115,14 +115,14 @@ class DeltaCell(MatrixCell):
     def step(
         self, weights: MatrixWeights, x: Tensor, state: LayerState
     ) -> tuple[Tensor, LayerState]:
-        s, angle = state
-        q, k, v, log_decay = self.read_write(weights, x, angle)
+        s, clock = state
+        q, k, v, log_decay = self.read_write(weights, x, clock)
         s = log_decay.exp()[..., None, None] * s
         kept = (s @ k.unsqueeze(-1)).squeeze(-1)
         kept = torch.cat([torch.zeros_like(kept[:, : self.first]), kept[:, self.first :]], 1)
         s = s + (v - kept).unsqueeze(-1) * k.unsqueeze(-2)
         o = (s @ q.unsqueeze(-1)).squeeze(-1)
-        return self.output(weights, o, x), (s, next_angle(angle, weights.theta))
+        return self.output(weights, o, x), (s, clock + 1)
 
     @property
     def first(self) -> int:
@@ -220,13 +220,13 @@ class OwnTurnsCell(MatrixCell):
     """Queries turn by angles of their own, which are learnt: keys' in the first half of theta."""
 
     def read_write(
-        self, weights: MatrixWeights, x: Tensor, angle: Tensor
+        self, weights: MatrixWeights, x: Tensor, clock: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         keys = self.heads * 2 * weights.theta.shape[1]
         made = linear(x, weights.input, weights.bias)
         q, k, v, decay = made.tensor_split([keys, 2 * keys, made.shape[-1] - self.heads], -1)
         q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in (q, k, v))
-        of_k, of_q = angle.chunk(2, -2)
+        of_k, of_q = angle_at(clock, weights.theta).chunk(2, -2)
         return (
             *(self._turned(q, of_q), self._turned(k, of_k), v),
             torch.nn.functional.logsigmoid(decay),
@@ -244,12 +244,28 @@ class OwnTurns(Matrix):
             theta = self.weights(layer).theta.detach()
             sign = theta.new_ones(len(theta), 1)
             sign[self.cell.relative :] = -1
-            both = torch.cat([theta, sign * theta])
-            setattr(self, f"theta_l{layer}", nn.Parameter(both))
+            learn(self, layer, torch.cat([theta, sign * theta]))
 
-    def _shapes(self, batch: int) -> tuple[tuple[int, ...], ...]:
-        s, (layers, _, turning, units) = super()._shapes(batch)
-        return s, (layers, batch, 2 * turning, units)
+
+def learn(memory: Matrix, layer: int, theta: Tensor) -> None:
+    """Make the angles of this layer these, and learn them."""
+    delattr(memory, f"theta_l{layer}")
+    memory.register_parameter(f"theta_l{layer}", nn.Parameter(theta))
+
+
+class LearntAnglesCell(MatrixCell):
+    """The equations as they are, with all gradients: no kernel knows this class."""
+
+
+class LearntAngles(Matrix):
+    """Angles are learnt."""
+
+    cell = LearntAnglesCell(**vars(Matrix.cell))
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__(input_size, hidden_size, num_layers)
+        for layer in range(num_layers):
+            learn(self, layer, self.weights(layer).theta)
 
 
 def beside_gru(*others: type[LayeredMemory]) -> Callable[[int, int, int], Memory]:
@@ -303,6 +319,7 @@ MATRICES: dict[str, Callable[[int, int, int], Memory]] = {
     "undamped waves": beside_gru(UndampedWaves),
     "quiet reads": beside_gru(QuietReads),
     "turns of their own": beside_gru(OwnTurns),
+    "learnt angles": beside_gru(LearntAngles),
     "rotor too": beside_gru(Rotor, Matrix),
 }
 """A GRU and a matrix memory, the latter alone, and one change to the first at a time."""

@@ -13,7 +13,7 @@ typedef struct {
     REAL *s, *ds;                  /* [values, size] */
     REAL *q, *k, *dq, *dk;         /* [size]: real parts, then imaginary ones */
     REAL *v, *o, *dv;              /* [values]; o is its gradient on the way back */
-    REAL *angle, *dangle;          /* [half] */
+    REAL *angle;                   /* [half] */
 } NAME(Head);
 
 INLINE NAME(Head) NAME(head_in)(const Matrix *m, REAL *at) {
@@ -22,7 +22,7 @@ INLINE NAME(Head) NAME(head_in)(const Matrix *m, REAL *at) {
     h.as_given = h.half == m->units && h.values == m->values;
     h.s = at, at += h.values * h.size;
     h.ds = at, at += h.values * h.size;
-    memset(at, 0, (4 * h.size + 3 * h.values + 2 * h.half) * sizeof(REAL));
+    memset(at, 0, (4 * h.size + 3 * h.values + h.half) * sizeof(REAL));
     h.q = at, at += h.size;
     h.k = at, at += h.size;
     h.dq = at, at += h.size;
@@ -30,8 +30,7 @@ INLINE NAME(Head) NAME(head_in)(const Matrix *m, REAL *at) {
     h.v = at, at += h.values;
     h.o = at, at += h.values;
     h.dv = at, at += h.values;
-    h.angle = at, at += h.half;
-    h.dangle = at;
+    h.angle = at;
     return h;
 }
 
@@ -149,18 +148,9 @@ TARGET static void NAME(write_back)(const NAME(Head) *h, REAL a) {
     }
 }
 
-/* The gradient of the angle from that of a turned key, neither turned: dz . (i z). */
-INLINE void NAME(add_to_angle)(REAL *dangle, const REAL *dz, const REAL *z, REAL sign, long half) {
-    for (long i = 0; i < half; i += LANES) {
-        VEC across = NAME(load)(dz + half + i) * NAME(load)(z + i) -
-                     NAME(load)(dz + i) * NAME(load)(z + half + i);
-        NAME(store)(dangle + i, NAME(load)(dangle + i) + sign * across);
-    }
-}
-
-/* Where a head's numbers stand in a row of the input. */
+/* Where a head's numbers stand in a row of the input, and its angles in theta. */
 typedef struct {
-    long q, k, v, decay, width;
+    long q, k, v, decay, width, theta;
 } NAME(Places);
 
 INLINE NAME(Places) NAME(places)(const Matrix *m, long head) {
@@ -169,6 +159,7 @@ INLINE NAME(Places) NAME(places)(const Matrix *m, long head) {
     at.v = 2 * heads * size + head * m->values;
     at.decay = heads * (2 * size + m->values) + head;
     at.width = heads * (2 * size + m->values + 1);
+    at.theta = head * m->units;
     return at;
 }
 
@@ -184,9 +175,22 @@ INLINE void NAME(address)(REAL *z, const NAME(Head) *h, REAL sense) {
         NAME(to_unit)(z, h->size);
 }
 
-/* The numbers of one step: keys and queries as they are used, values, and the decay. */
-INLINE REAL NAME(load_step)(const Matrix *m, const NAME(Head) *h, const REAL *row, NAME(Places) at,
+/* n theta without the whole turns in it: as exact after a million steps as after ten. */
+TARGET static void NAME(turn_to)(const NAME(Head) *h, const REAL *theta, int64_t n, long units) {
+    const double circle = 6.283185307179586;
+    const double magic = 6755399441055744.0; /* 1.5 * 2^52: adding it rounds to an integer */
+    for (long i = 0; i < units; i++) {
+        double turned = (double)n * theta[i], turns = (turned / circle + magic) - magic;
+        h->angle[i] = (REAL)(turned - turns * circle);
+    }
+}
+
+/* The numbers of one step: keys and queries as they are used, values, and the argument of a. */
+INLINE REAL NAME(load_step)(const Matrix *m, const NAME(Head) *h, long t, long b, NAME(Places) at,
                             REAL sense) {
+    const REAL *row = (const REAL *)m->input + (t * m->batch + b) * at.width;
+    if (sense)
+        NAME(turn_to)(h, (const REAL *)m->theta + at.theta, m->clock[t * m->batch + b], m->units);
     NAME(widen)(h->q, h->half, row + at.q, m->units, 2);
     NAME(widen)(h->k, h->half, row + at.k, m->units, 2);
     memcpy(h->v, row + at.v, m->values * sizeof(REAL));
@@ -210,12 +214,10 @@ INLINE void NAME(load_state)(const Matrix *m, const NAME(Head) *h, long b, long 
 }
 
 TARGET static void NAME(matrix_forward)(const Matrix *m, NAME(Head) *h, long b, long head) {
-    long turning = m->relative + m->mirrored, heads = turning + m->content, units = m->units;
-    long place = NAME(place_of_state)(m, b, head), angle_place = (b * turning + head) * units;
+    long heads = m->relative + m->mirrored + m->content, place = NAME(place_of_state)(m, b, head);
     NAME(Places) at_input = NAME(places)(m, head);
-    REAL sense = NAME(sense)(m, head), *o = m->o, *angles = m->angles, *s = m->s, *angle = m->angle;
-    const REAL *input = m->input, *theta = (const REAL *)m->theta + head * units;
-    const REAL circle = (REAL)6.283185307179586, *before;
+    REAL sense = NAME(sense)(m, head), *o = m->o, *s = m->s;
+    const REAL *before;
     if (h->as_given) {
         h->s = s + place;
         before = (const REAL *)m->s0 + place;
@@ -223,27 +225,18 @@ TARGET static void NAME(matrix_forward)(const Matrix *m, NAME(Head) *h, long b, 
         NAME(load_state)(m, h, b, head);
         before = h->s;
     }
-    if (sense) memcpy(h->angle, (const REAL *)m->angle0 + angle_place, units * sizeof(REAL));
     for (long t = 0; t < m->steps; t++) {
         long at = t * m->batch + b;
         if (m->start && m->start[at]) {
             before = h->s;
             memset(h->s, 0, h->values * h->size * sizeof(REAL));
-            memset(h->angle, 0, h->half * sizeof(REAL));
         }
-        REAL f = NAME(load_step)(m, h, input + at * at_input.width, at_input, sense);
+        REAL f = NAME(load_step)(m, h, t, b, at_input, sense);
         NAME(write_and_read)(h, before, NAME(sigmoid_of)(f));
         before = h->s;
         memcpy(o + (at * heads + head) * m->values, h->o, m->values * sizeof(REAL));
-        if (!sense) continue;
-        if (angles) memcpy(angles + (at * turning + head) * units, h->angle, units * sizeof(REAL));
-        for (long i = 0; i < units; i++) {
-            REAL next = h->angle[i] + theta[i];
-            h->angle[i] = next >= 0 && next < circle ? next : next - circle * (REAL)floor(next / circle);
-        }
     }
-    if (!h->as_given) NAME(narrow)(s + place, h->s, h->half, units, 2 * m->values);
-    if (sense) memcpy(angle + angle_place, h->angle, units * sizeof(REAL));
+    if (!h->as_given) NAME(narrow)(s + place, h->s, h->half, m->units, 2 * m->values);
 }
 
 /* The gradient of keys or queries before they were turned or made unit, to its place; z is turned. */
@@ -259,13 +252,12 @@ INLINE void NAME(store_gradient)(const Matrix *m, const NAME(Head) *h, REAL *to,
 
 /* With L the loss, the gradient of log a_t is a_t <dS_t, S_tm1> = e_t - k_t . dk_t, e_t = <dS_t, S_t>,
    and e_t = o_t . do_t + (e_tp1 - k_tp1 . dk_tp1), as S_t reaches the loss by o_t and by S_tp1. */
-TARGET static void NAME(matrix_backward)(const Matrix *m, const NAME(Head) *h, REAL *dtheta, long b,
-                                         long head) {
-    long turning = m->relative + m->mirrored, heads = turning + m->content, units = m->units;
+TARGET static void NAME(matrix_backward)(const Matrix *m, const NAME(Head) *h, long b, long head) {
+    long heads = m->relative + m->mirrored + m->content, units = m->units;
     long whole = h->values * h->size * sizeof(REAL), of_state = NAME(place_of_state)(m, b, head);
     NAME(Places) place = NAME(places)(m, head);
     REAL sense = NAME(sense)(m, head), *dinput = m->dinput;
-    const REAL *input = m->input, *dout = m->dout, *angles = m->angles;
+    const REAL *input = m->input, *dout = m->dout;
 
     NAME(load_state)(m, h, b, head);
     for (long t = 0; t < m->steps; t++) {
@@ -273,28 +265,24 @@ TARGET static void NAME(matrix_backward)(const Matrix *m, const NAME(Head) *h, R
         const REAL *row = input + at * place.width;
         REAL *drow = dinput + at * place.width;
         if (m->start && m->start[at]) memset(h->s, 0, whole);
-        if (sense) memcpy(h->angle, angles + (at * turning + head) * units, units * sizeof(REAL));
-        REAL a = NAME(sigmoid_of)(NAME(load_step)(m, h, row, place, sense));
+        REAL a = NAME(sigmoid_of)(NAME(load_step)(m, h, t, b, place, sense));
         memcpy(h->o, dout + (at * heads + head) * m->values, m->values * sizeof(REAL));
         NAME(write_and_read_back)(h, a);
         drow[place.decay] = NAME(dot)(h->q, h->dq, h->size); /* o . do, for the second pass */
         NAME(store_gradient)(m, h, drow + place.q, h->dq, h->q, h->dk, row + place.q, sense);
     }
 
-    const REAL *ds = m->ds, *dangle = m->dangle;
     memset(h->ds, 0, whole);
-    NAME(widen)(h->ds, h->half, ds + of_state, units, 2 * m->values);
+    NAME(widen)(h->ds, h->half, (const REAL *)m->ds + of_state, units, 2 * m->values);
     double e = 0;
     for (long j = 0; j < h->values; j++)
         e += NAME(dot)(h->s + j * h->size, h->ds + j * h->size, h->size);
-    if (sense) memcpy(h->dangle, dangle + (b * turning + head) * units, units * sizeof(REAL));
     for (long t = m->steps - 1; t >= 0; t--) {
         long at = t * m->batch + b;
         const REAL *row = input + at * place.width;
         REAL *drow = dinput + at * place.width;
         int starts = m->start && m->start[at];
-        if (sense) memcpy(h->angle, angles + (at * turning + head) * units, units * sizeof(REAL));
-        REAL f = NAME(load_step)(m, h, row, place, sense);
+        REAL f = NAME(load_step)(m, h, t, b, place, sense);
         memcpy(h->o, dout + (at * heads + head) * m->values, m->values * sizeof(REAL));
         NAME(write_back)(h, NAME(sigmoid_of)(f));
         memcpy(drow + place.v, h->dv, m->values * sizeof(REAL));
@@ -303,32 +291,18 @@ TARGET static void NAME(matrix_backward)(const Matrix *m, const NAME(Head) *h, R
         if (starts) e = 0;
         drow[place.decay] = (REAL)e * NAME(sigmoid_of)(-f);
         NAME(store_gradient)(m, h, drow + place.k, h->dk, h->k, h->q, row + place.k, sense * sense);
-        if (sense) {
-            for (long i = 0; i < units; i++) dtheta[head * units + i] += h->dangle[i];
-            NAME(add_to_angle)(h->dangle, h->dk, h->q, 1, h->half);
-            NAME(widen)(h->q, h->half, row + place.q, units, 2);
-            NAME(widen)(h->dq, h->half, drow + place.q, units, 2);
-            NAME(add_to_angle)(h->dangle, h->dq, h->q, sense, h->half);
-        }
-        if (starts) {
-            memset(h->ds, 0, whole);
-            memset(h->dangle, 0, h->half * sizeof(REAL));
-        }
+        if (starts) memset(h->ds, 0, whole);
     }
-    REAL *ds0 = m->ds0, *dangle0 = m->dangle0;
-    NAME(narrow)(ds0 + of_state, h->ds, h->half, units, 2 * m->values);
-    if (sense) memcpy(dangle0 + (b * turning + head) * units, h->dangle, units * sizeof(REAL));
+    NAME(narrow)((REAL *)m->ds0 + of_state, h->ds, h->half, units, 2 * m->values);
 }
 
 TARGET static void NAME(matrix_share)(const Matrix *m, long first, long end, long share) {
-    long turning = m->relative + m->mirrored, heads = turning + m->content;
+    long heads = m->relative + m->mirrored + m->content;
     NAME(Head) h = NAME(head_in)(m, (REAL *)m->scratch + share * matrix_scratch(m->units, m->values));
-    REAL *dtheta = m->dout ? (REAL *)m->dtheta + share * turning * m->units : NULL;
-    if (dtheta) memset(dtheta, 0, turning * m->units * sizeof(REAL));
     for (long b = first; b < end; b++)
         for (long head = 0; head < heads; head++)
             if (m->dout)
-                NAME(matrix_backward)(m, &h, dtheta, b, head);
+                NAME(matrix_backward)(m, &h, b, head);
             else
                 NAME(matrix_forward)(m, &h, b, head);
 }

@@ -60,15 +60,14 @@ typedef struct {
     const void *input;         /* [T, B, H (2 D + V + 1)]: queries, keys, values, arguments of a */
     const void *theta;         /* [P, units] */
     const uint8_t *start;      /* [T, B]; NULL: no episode starts */
-    const void *s0, *angle0;   /* [B, H, V, D], [B, P, units] */
+    const int64_t *clock;      /* [T, B]: steps since the episode began */
+    const void *s0;            /* [B, H, V, D] */
     void *o;                   /* [T, B, H, V] */
-    void *angles;              /* [T, B, P, units], of each step; NULL where no pass back follows */
-    void *s, *angle;           /* after the last step, as s0 and angle0 */
+    void *s;                   /* after the last step, as s0 */
     void *scratch;             /* [batch_shares, matrix_scratch] */
     const void *dout;          /* as o; NULL in a forward pass */
-    const void *ds, *dangle;   /* as s and angle */
-    void *dinput, *dtheta;     /* as input; [batch_shares, P, units], to be summed */
-    void *ds0, *dangle0;       /* as s0 and angle0 */
+    const void *ds;            /* as s */
+    void *dinput, *ds0;        /* as input, as s0 */
 } Matrix;
 
 /* Size of each structure, place and size of each field: whoever fills them from another language holds
@@ -92,9 +91,9 @@ const char *recurrent_layout(void) {
     ROTOR(start) ROTOR(h0) ROTOR(h) ROTOR(dh) ROTOR(dinput) ROTOR(dtheta) ROTOR(dh0)
     STRUCTURE(Matrix)
     MATRIX(precision) MATRIX(threads) MATRIX(steps) MATRIX(batch) MATRIX(relative) MATRIX(mirrored)
-    MATRIX(content) MATRIX(units) MATRIX(values) MATRIX(input) MATRIX(theta) MATRIX(start) MATRIX(s0)
-    MATRIX(angle0) MATRIX(o) MATRIX(angles) MATRIX(s) MATRIX(angle) MATRIX(scratch) MATRIX(dout)
-    MATRIX(ds) MATRIX(dangle) MATRIX(dinput) MATRIX(dtheta) MATRIX(ds0) MATRIX(dangle0)
+    MATRIX(content) MATRIX(units) MATRIX(values) MATRIX(input) MATRIX(theta) MATRIX(start)
+    MATRIX(clock) MATRIX(s0) MATRIX(o) MATRIX(s) MATRIX(scratch) MATRIX(dout) MATRIX(ds) MATRIX(dinput)
+    MATRIX(ds0)
     return text;
 }
 
@@ -121,7 +120,7 @@ static long padded(long n, long to) { return (n + to - 1) / to * to; }
 /* How many numbers each share works in. */
 long matrix_scratch(long units, long values) {
     long half = padded(units, PAD), rows = padded(values, 4);
-    return padded(2 * rows * 2 * half + 4 * 2 * half + 3 * rows + 2 * half, PAD);
+    return padded(2 * rows * 2 * half + 4 * 2 * half + 3 * rows + half, PAD);
 }
 
 #define REAL float

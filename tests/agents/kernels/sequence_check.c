@@ -94,28 +94,28 @@ static void recall(int precision, const long *size, long threads, int odd) {
     long of_s = batch * heads * values * 2 * units, turning = (relative + mirrored) * units;
     size_t bytes = precision == DOUBLE ? sizeof(double) : sizeof(float);
     uint8_t *start = malloc((size_t)(steps * batch));
-    for (long i = 0; i < steps * batch; i++) start[i] = draw() > 0.4;
+    int64_t *clock = malloc((size_t)(steps * batch) * sizeof(int64_t));
+    for (long i = 0; i < steps * batch; i++) start[i] = draw() > 0.4, clock[i] = i;
     Matrix m = {
         .precision = precision, .threads = threads, .steps = steps, .batch = batch,
         .relative = relative, .mirrored = mirrored, .content = content, .units = units, .values = values,
         .input = numbers(of_input, precision),
         .theta = numbers(turning, precision),
         .start = odd ? start : NULL,
-        .s0 = numbers(of_s, precision), .angle0 = numbers(batch * turning, precision),
+        .clock = clock,
+        .s0 = numbers(of_s, precision),
         .o = malloc((size_t)of_o * bytes),
-        .angles = malloc((size_t)(steps * batch * turning) * bytes),
-        .s = malloc((size_t)of_s * bytes), .angle = malloc((size_t)(batch * turning) * bytes),
+        .s = malloc((size_t)of_s * bytes),
         .scratch = malloc((size_t)(batch_shares(batch) * matrix_scratch(units, values)) * bytes),
     };
     matrix_run(&m, NULL);
     m.dout = numbers(of_o, precision);
-    m.ds = numbers(of_s, precision), m.dangle = numbers(batch * turning, precision);
+    m.ds = numbers(of_s, precision);
     m.dinput = malloc((size_t)of_input * bytes);
-    m.dtheta = malloc((size_t)(batch_shares(batch) * turning) * bytes);
-    m.ds0 = malloc((size_t)of_s * bytes), m.dangle0 = malloc((size_t)(batch * turning) * bytes);
+    m.ds0 = malloc((size_t)of_s * bytes);
     matrix_run(&m, NULL);
-    const void *freed[] = {start,   m.input, m.theta,  m.s0,     m.angle0, m.o,   m.angles, m.s,   m.angle,
-                           m.scratch, m.dout,  m.ds, m.dangle, m.dinput, m.dtheta, m.ds0, m.dangle0};
+    const void *freed[] = {start, clock,     m.input, m.theta, m.s0,     m.o,
+                           m.s,   m.scratch, m.dout,  m.ds,    m.dinput, m.ds0};
     for (size_t i = 0; i < sizeof freed / sizeof *freed; i++) free((void *)freed[i]);
 }
 

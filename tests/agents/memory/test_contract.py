@@ -26,6 +26,7 @@ from recurrent_rl.agents.memory.states import (
     LSTMState,
     MemoryState,
     cat_states,
+    differentiable,
     map_state,
     reset_state,
     select_state,
@@ -66,10 +67,12 @@ def sequence(rate: float | str, dtype: torch.dtype = torch.float64) -> tuple[Ten
 
 def some_state(memory: Memory) -> MemoryState:
     generator = torch.Generator().manual_seed(2)
-    return map_state(
-        lambda s: torch.randn(s.shape, generator=generator, dtype=torch.float64).to(s.dtype),
-        memory.initial_state(B),
-    )
+
+    def some(field: Tensor) -> Tensor:
+        x = torch.randn(field.shape, generator=generator, dtype=torch.float64)
+        return (x if field.is_floating_point() else (100 * x).abs()).to(field.dtype)
+
+    return map_state(some, memory.initial_state(B))
 
 
 def gradients(outputs: Tensor, state: MemoryState, wanted: list[Tensor]) -> list[Tensor]:
@@ -94,9 +97,10 @@ def test_unroll_equals_repeated_step(
     x, start = sequence(rate)
     x.requires_grad_()
     initial = some_state(memory)
-    for field in initial:
+    of_state = differentiable(initial)
+    for field in of_state:
         field.requires_grad_()
-    wanted = [x, *initial, *memory.parameters()]
+    wanted = [x, *of_state, *memory.parameters()]
 
     whole, end = memory.unroll(x, initial, start)
     state, outputs = initial, []
@@ -164,12 +168,13 @@ def test_no_gradient_reaches_another_episode(
     x, _ = sequence(0.0)
     x.requires_grad_()
     initial = some_state(memory)
-    for field in initial:
+    of_state = differentiable(initial)
+    for field in of_state:
         field.requires_grad_()
     start = torch.zeros(T, B, dtype=torch.bool)
     start[6, 1] = True
     y, _ = memory.unroll(x, initial, start)
-    found = torch.autograd.grad(y[6:, 1].sum(), [x, *initial])
+    found = torch.autograd.grad(y[6:, 1].sum(), [x, *of_state])
     assert (found[0][:6] == 0).all()
     assert (found[0][6:, 1] != 0).any()
     assert all((g == 0).all() for g in found[1:])
