@@ -59,10 +59,11 @@ def step(
     """One step, `x` `[B, F]`, where no gradient is needed."""
     projected = _projected(cell, weights, x, state).unsqueeze(0)
     s, clock = state
-    start = None if episode_start is None else episode_start.unsqueeze(0)
-    clock = clocks(clock, 1, start)
-    o, s = _forward(cell, _inputs(projected, weights.theta, start, clock, s))
-    return cell.output(weights, o.squeeze(0), x), (s, clock[0] + 1)
+    start = None
+    if episode_start is not None:
+        start, clock = episode_start.unsqueeze(0), clock.masked_fill(episode_start, 0)
+    o, s = _forward(cell, _inputs(projected, weights.theta, start, clock.unsqueeze(0), s))
+    return cell.output(weights, o.squeeze(0), x), (s, clock + 1)
 
 
 def _projected(cell: MatrixCell, weights: MatrixWeights, x: Tensor, state: LayerState) -> Tensor:

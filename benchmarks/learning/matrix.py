@@ -2,6 +2,7 @@
 
     python benchmarks/learning/matrix.py  # every variant, then the table
     python benchmarks/learning/matrix.py --variants "no content" "delta rule"  # some
+    python benchmarks/learning/matrix.py --only CartPole-NoVelocity --seeds 4  # of one measurement
     python benchmarks/learning/matrix.py --table  # the table of what there is
 
 Each variant is a change to `gru-matrix`, in benchmarks/learning/variants.py. It is taught the
@@ -17,7 +18,6 @@ import json
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from typing import Any
@@ -54,7 +54,7 @@ STEPS = {
 LAMBDA = 0.8
 
 
-def measure(seed: int, variant: str, what: str) -> dict[str, Any]:
+def measure(variant: str, what: str, seed: int) -> dict[str, Any]:
     """One figure: the share of right answers at a probe, or the mean return over training."""
     began = time.monotonic()
     if what in UPDATES:
@@ -106,20 +106,20 @@ def main() -> None:
     )
     parser.add_argument("--variants", nargs="+", choices=MATRICES, default=list(MATRICES))
     parser.add_argument("--only", nargs="+", choices=[*UPDATES, *STEPS], default=[*UPDATES, *STEPS])
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1, help="0, 1, ...")
     parser.add_argument("--jobs", type=int, default=available_cores())
     parser.add_argument("--table", action="store_true", help="of what there is")
     given = parser.parse_args()
     if not given.table:
         done = {(row["variant"], row["what"], row["seed"]) for row in read_rows(RESULTS)}
         todo = [
-            (variant, what)
-            for variant, what in product(given.variants, given.only)
-            if (variant, what, given.seed) not in done
+            (variant, what, seed)
+            for seed, variant, what in product(range(given.seeds), given.variants, given.only)
+            if (variant, what, seed) not in done
         ]
         if todo:
             with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
-                for row in pool.map(partial(measure, given.seed), *zip(*todo, strict=True)):
+                for row in pool.map(measure, *zip(*todo, strict=True)):
                     print(row, flush=True)
                     with RESULTS.open("a") as file:
                         file.write(json.dumps(row) + "\n")

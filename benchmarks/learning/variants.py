@@ -21,7 +21,7 @@ from recurrent_rl.agents.kernels.cell import (
     angle_at,
 )
 from recurrent_rl.agents.memory.cells import GRU, RNN
-from recurrent_rl.agents.memory.composite import Composite, GRUMatrix
+from recurrent_rl.agents.memory.composite import Composite, GRUMatrix, GRURotor
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.layered import LayeredMemory
 from recurrent_rl.agents.memory.linear_cells import Rotor
@@ -268,6 +268,20 @@ class LearntAngles(Matrix):
             learn(self, layer, self.weights(layer).theta)
 
 
+class WideRotor(Rotor):
+    """As wide as the default memory's."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__(input_size, 2 * hidden_size, num_layers)
+
+
+class LargeRotor(Rotor):
+    """With a state of eight times as many numbers: is it the size that recalls?"""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__(input_size, 8 * hidden_size, num_layers)
+
+
 def beside_gru(*others: type[LayeredMemory]) -> Callable[[int, int, int], Memory]:
     """A GRU with these beside it."""
 
@@ -297,7 +311,7 @@ class Beside(Composite):
         return {}
 
 
-IN_LIBRARY = {"gru-matrix": GRUMatrix, "matrix": Matrix}
+IN_LIBRARY = {"gru-matrix": GRUMatrix, "matrix": Matrix, "gru-rotor": GRURotor, "gru": GRU}
 MATRICES: dict[str, Callable[[int, int, int], Memory]] = {
     **IN_LIBRARY,
     "relative only": beside_gru(heads(4, 0, 0)),
@@ -320,9 +334,11 @@ MATRICES: dict[str, Callable[[int, int, int], Memory]] = {
     "quiet reads": beside_gru(QuietReads),
     "turns of their own": beside_gru(OwnTurns),
     "learnt angles": beside_gru(LearntAngles),
-    "rotor too": beside_gru(Rotor, Matrix),
+    "rotor too": beside_gru(WideRotor, Matrix),
+    "a rotor of 1,024": beside_gru(LargeRotor),
 }
-"""A GRU and a matrix memory, the latter alone, and one change to the first at a time."""
+"""A GRU and a matrix memory, the latter alone, two to compare them with, and one change to the
+first at a time."""
 
 OTHERS: dict[str, Callable[[int, int, int], Memory]] = {
     "gru, layer norm": LayerNormGRU,
