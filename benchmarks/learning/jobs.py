@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.benchmark import Job, plan, run_all
-from recurrent_rl.experiments.results import Run, load_run
+from recurrent_rl.experiments.results import Run, learning_curve, load_run
 from recurrent_rl.experiments.suites import SUITES
 from recurrent_rl.process import available_cores
 from recurrent_rl.runs.figures import SavedEvaluation
+from recurrent_rl.runs.training import train
 
 ROOT = Path(__file__).resolve().parents[2]
 POINTS = 100
@@ -77,12 +83,37 @@ def over_training(steps: NDArray[np.int64], returns: NDArray[np.float64]) -> flo
     return float(np.average(returns, weights=np.diff(steps, prepend=0)))
 
 
+def curve_of(config: TrainConfig) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Steps and mean returns of a training of which nothing else is kept, on one thread."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = dataclasses.replace(
+            config, log_dir=folder, threads=1, eval_episodes=0, memory_interval=None
+        )
+        return learning_curve(train(config, progress=False).run_dir)
+
+
 def thinned(run: Run) -> dict[str, list[float]]:
     """A run's learning curve, of at most `POINTS` points, the last among them."""
     every = -(-len(run.steps) // POINTS)
     kept = slice((len(run.steps) - 1) % every, None, every)
     returns = [round(float(mean), 4) for mean in run.returns[kept]]
     return {"steps": run.steps[kept].tolist(), "returns": returns}
+
+
+def measure_all(
+    path: Path, measure: Callable[..., dict[str, Any]], todo: list[tuple[Any, ...]], jobs: int
+) -> None:
+    """Call `measure` with each of these arguments, so many side by side; each row goes to the file.
+
+    The calling script is read again in each process.
+    """
+    if not todo:
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for row in pool.map(measure, *zip(*todo, strict=True)):
+            print(row, flush=True)
+            with path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
 
 
 @cache

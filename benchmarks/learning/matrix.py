@@ -14,26 +14,20 @@ leaves a line in benchmarks/results/matrix_study.jsonl; what is there is not don
 from __future__ import annotations
 
 import argparse
-import json
-import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from itertools import product
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 import torch
-from jobs import ROOT, over_training, read_rows
+from jobs import ROOT, curve_of, measure_all, over_training, read_rows
 from probes import PROBES, accuracy
 from variants import MATRICES
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.comparison import markdown
-from recurrent_rl.experiments.results import learning_curve
 from recurrent_rl.process import available_cores, computing, keeping_freed_memory
-from recurrent_rl.runs.training import train
 
 RESULTS = ROOT / "benchmarks" / "results" / "matrix_study.jsonl"
 UPDATES = {
@@ -69,20 +63,14 @@ def measure(variant: str, what: str, seed: int) -> dict[str, Any]:
 
 def trained(seed: int, variant: str, task: str) -> float:
     """The mean return over the whole training."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = TrainConfig(
-            f"recurrent_rl/{task}-v0",
-            total_timesteps=STEPS[task],
-            log_dir=folder,
-            seed=seed,
-            gae_lambda=LAMBDA,
-            threads=1,
-            eval_episodes=0,
-            memory_interval=None,
-            agent=AgentConfig(memory=variant),
-        )
-        curve = learning_curve(train(config, progress=False).run_dir)
-    return over_training(*curve)
+    config = TrainConfig(
+        f"recurrent_rl/{task}-v0",
+        total_timesteps=STEPS[task],
+        seed=seed,
+        gae_lambda=LAMBDA,
+        agent=AgentConfig(memory=variant),
+    )
+    return over_training(*curve_of(config))
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -117,12 +105,7 @@ def main() -> None:
             for seed, variant, what in product(range(given.seeds), given.variants, given.only)
             if (variant, what, seed) not in done
         ]
-        if todo:
-            with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
-                for row in pool.map(measure, *zip(*todo, strict=True)):
-                    print(row, flush=True)
-                    with RESULTS.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
+        measure_all(RESULTS, measure, todo, given.jobs)
     print(table(read_rows(RESULTS)))
 
 

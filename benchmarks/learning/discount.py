@@ -1,0 +1,108 @@
+"""How far ahead to look: discounts and lambdas where the reward follows at once, and where not.
+
+    python benchmarks/learning/discount.py  # all, then the table
+    python benchmarks/learning/discount.py --tasks CountRecall-Medium --seeds 3
+    python benchmarks/learning/discount.py --table  # the table of what there is
+
+Shown is the mean return over the whole of short trainings and, in brackets, over their last tenth.
+Each training leaves a line in benchmarks/results/discount.jsonl; what is there is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from jobs import ROOT, commit, curve_of, measure_all, over_training, read_rows
+
+from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.experiments.comparison import markdown
+from recurrent_rl.process import available_cores
+
+RESULTS = ROOT / "benchmarks" / "results" / "discount.jsonl"
+K = 1_000
+TASKS = {
+    "CountRecall-Easy": ("gru-matrix", 600 * K),
+    "CountRecall-Medium": ("gru-matrix", 800 * K),
+    "Concentration-Easy": ("gru-matrix", 600 * K),
+    "HigherLower-Easy": ("gru-rotor", 600 * K),
+    "MultiarmedBandit-Easy": ("gru-rotor", 600 * K),
+}
+"""The memory, and the steps of training."""
+WAYS = ((0.99, 0.8), (0.9, 0.5), (0.7, 0.5), (0.5, 0.5))
+"""Gamma and lambda; the first are the defaults."""
+
+
+def measure(task: str, way: tuple[float, float], seed: int) -> dict[str, Any]:
+    """The row of one training."""
+    (memory, steps), (gamma, gae_lambda) = TASKS[task], way
+    config = TrainConfig(
+        f"recurrent_rl/{task}-v0",
+        total_timesteps=steps,
+        seed=seed,
+        gamma=gamma,
+        gae_lambda=gae_lambda,
+        agent=AgentConfig(memory=memory),
+    )
+    at, returns = curve_of(config)
+    return {
+        "task": task,
+        "memory": memory,
+        "steps": steps,
+        "gamma": gamma,
+        "lambda": gae_lambda,
+        "seed": seed,
+        "code": commit(),
+        "over_training": round(over_training(at, returns), 4),
+        "last": round(float(returns[-(-9 * len(returns) // 10) :].mean()), 4),
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a row for each task, means over seeds."""
+    lines = []
+    for task, (memory, steps) in TASKS.items():
+        cells = []
+        for gamma, gae_lambda in WAYS:
+            found = [
+                row
+                for row in rows
+                if (row["task"], row["gamma"], row["lambda"]) == (task, gamma, gae_lambda)
+            ]
+            mean, last = (
+                f"{np.mean([row[name] for row in found] or [np.nan]):.3f}"
+                for name in ("over_training", "last")
+            )
+            cells.append(f"{mean} ({last}), {len(found)}" if found else "")
+        lines.append([task, memory, f"{steps / 1e6:g} M", *cells])
+    ways = [f"gamma {gamma:g}, lambda {gae_lambda:g}; seeds" for gamma, gae_lambda in WAYS]
+    return markdown(["task", "memory", "steps", *ways], lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--seeds", type=int, default=1, help="0, 1, ...")
+    parser.add_argument("--jobs", type=int, default=available_cores())
+    parser.add_argument("--table", action="store_true", help="of what there is")
+    given = parser.parse_args()
+    if not given.table:
+        done = {(r["task"], (r["gamma"], r["lambda"]), r["seed"]) for r in read_rows(RESULTS)}
+        todo = [
+            (task, way, seed)
+            for seed, task, way in product(range(given.seeds), given.tasks, WAYS)
+            if (task, way, seed) not in done
+        ]
+        measure_all(RESULTS, measure, todo, given.jobs)
+    print(table(read_rows(RESULTS)))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
