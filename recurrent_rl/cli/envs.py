@@ -38,15 +38,19 @@ def envs_command(arguments: Sequence[str]) -> int:
     for env_id, spec in sorted(gym.registry.items()):
         if spec.namespace != "recurrent_rl" or (spec.name.startswith("Probe") > given.probes):
             continue
-        env = gym.make_vec(env_id, num_envs=1)
-        env_any: Any = env.unwrapped
+        try:
+            env = gym.make_vec(env_id, num_envs=1)
+        except gym.error.DependencyNotInstalled:  # what is missing is told by making it
+            table.add_row(env_id, "not installed")
+            continue
+        base = env.unwrapped
         table.add_row(
             env_id,
             _describe(env.single_observation_space),
             _describe(env.single_action_space),
-            str(env_any.max_episode_steps),
-            _figure(env_any.memoryless_return),
-            _figure(env_any.best_return),
+            str(getattr(base, "max_episode_steps", spec.max_episode_steps)),
+            _figure(getattr(base, "memoryless_return", None)),
+            _figure(getattr(base, "best_return", None)),
         )
         env.close()
     console = make_console()

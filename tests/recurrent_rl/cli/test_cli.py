@@ -155,6 +155,16 @@ def test_environments_are_listed_with_what_can_be_earned() -> None:
     assert "Probe" in run("envs", "--probes").stdout
 
 
+def test_environments_that_need_another_package_are_listed_without_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "minigrid.envs.redbluedoors", None)
+    status, out, _ = ended(["envs"], capsys)
+    assert status == 0
+    assert out.count("not installed") == 2
+    assert "recurrent_rl/TMaze-v0" in out
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
