@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test lint types check clean
+.PHONY: help install train test lint types docs check clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*  ## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 17
@@ -37,8 +37,11 @@ lint: $(INSTALLED)  ## Check style, formatting and who imports whom
 types: $(INSTALLED)  ## Check types
 	$(BIN)/mypy
 
-check: lint types test  ## Everything that must pass before a commit
+docs: $(INSTALLED)  ## Build the pages of docs/ into docs/_build/html
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs docs/_build/html
+
+check: lint types docs test  ## Everything that must pass before a commit
 
 clean:  ## Remove caches and build products; the environment and the runs stay
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist docs/_build *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

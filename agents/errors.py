@@ -10,16 +10,14 @@ class UserError(ValueError):
     These errors have a name of their own, for those who mend them in a program. Each is made of
     its message alone, and stands in `recurrent_rl` and `recurrent_rl.agents`:
 
-    | error | what is at fault |
-    |---|---|
-    | `SettingError` | a setting or argument: its name, type or value |
-    | `UnsupportedSpaceError` | a space for which there is no encoder or no action head |
-    | `ObservationError` | an observation or reward that is not what was declared, or not finite |
-    | `ActionMaskError` | an action mask that does not fit, or allows nothing |
-    | `MemoryInputError` | an input or state of a wrong shape, type or device |
-    | `SecondDerivativeError` | a second derivative, of a kernel that has none |
-    | `DeviceError` | a device that is not there |
-    | `PolicyFileError` | a policy or checkpoint file: missing, damaged, newer, of another kind |
-    | `NonFiniteError` | weights that hold NaN or infinity, and are not saved |
-    | `FileWriteError` | a file that cannot be written |
+    - `SettingError`: a setting or argument, by its name, type or value
+    - `UnsupportedSpaceError`: a space for which there is no encoder or no action head
+    - `ObservationError`: an observation or reward that is not what was declared, or not finite
+    - `ActionMaskError`: an action mask that does not fit, or allows nothing
+    - `MemoryInputError`: an input or state of a wrong shape, type or device
+    - `SecondDerivativeError`: a second derivative, of a kernel that has none
+    - `DeviceError`: a device that is not there
+    - `PolicyFileError`: a policy or checkpoint that is missing, damaged, newer or of another kind
+    - `NonFiniteError`: weights that hold NaN or infinity, and are not saved
+    - `FileWriteError`: a file that cannot be written
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,7 @@ from recurrent_rl.cli.benchmark import benchmark_command
 from recurrent_rl.cli.compare import compare_command
 from recurrent_rl.cli.envs import envs_command
 from recurrent_rl.cli.evaluate import evaluate_command
+from recurrent_rl.cli.info import info_command
 from recurrent_rl.cli.monitor import monitor_command
 from recurrent_rl.cli.train import train_command
 from recurrent_rl.errors import UserError
@@ -25,6 +27,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "monitor": monitor_command,
     "benchmark": benchmark_command,
     "compare": compare_command,
+    "info": info_command,
 }
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -36,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     SIGHUP.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if (folder := os.getcwd()) not in sys.path:  # as `python -m` has it: modules beside the reader
+        sys.path.append(folder)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
         raise SystemExit(0)

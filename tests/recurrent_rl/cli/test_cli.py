@@ -146,6 +146,17 @@ def test_a_policy_plays_in_another_environment_of_the_same_spaces(
     assert "memory reset" not in out
 
 
+def test_info_says_what_a_report_of_a_fault_should(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, _ = ended(["info", str(finished)], capsys)
+    said = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert status == 0
+    assert {"recurrent-rl", "python", "torch", "kernels", "cores", "device"} <= set(said)
+    assert (said["env_id"], said["agent.memory"]) == ("recurrent_rl/TMaze-v0", "lstm")
+    assert "gamma" not in said  # it is the default
+
+
 def test_environments_are_listed_with_what_can_be_earned() -> None:
     result = run("envs")
     assert result.returncode == 0, result.stderr
@@ -217,6 +228,19 @@ def test_a_mistake_is_answered_with_the_fix_status_2_and_no_traceback(
     assert message in one_line(err + out)
     assert "Traceback" not in err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_module_of_the_working_directory_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the installed command runs: its path begins with the folder of scripts, not with this."""
+    (tmp_path / "corridor_here.py").write_text(
+        "import gymnasium as gym\ngym.register('Here-v0', 'recurrent_rl.envs.tmaze:TMazeEnv')\n"
+    )
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    monkeypatch.chdir(tmp_path)
+    status, _, err = ended(["train", "corridor_here:Here-v0", *TINY, "--eval-episodes=0"], capsys)
+    assert status == 0, err
 
 
 def test_a_process_with_wrong_arguments_ends_with_status_2(tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""Builds the pages of this folder: `make docs`."""
+
+from importlib.metadata import version as version_of
+
+project = "recurrent-rl"
+author = "The recurrent-rl developers"
+copyright = f"2026, {author}"
+release = version = version_of("recurrent-rl")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["_build", "example-project"]
+default_role = "code"  # docstrings write `names` as in Markdown
+
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 4
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # docstrings give types and shapes in words
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+copybutton_prompt_text = "$ "
+
+html_theme = "furo"
+html_title = f"recurrent-rl {release}"
+html_static_path: list[str] = []
+html_show_sphinx = False

@@ -1,0 +1,43 @@
+"""The pages that are read with a terminal beside them run as written, block by block."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+BLOCK = re.compile(r"^```(\w*)(?: file=(\S+))?\n(.*?)^```", re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", ["getting-started.md", "your-environment.md"])
+def test_a_page_runs_as_written(page: str, tmp_path: Path) -> None:
+    """Commands stand in blocks without a language, in `python` code or a file; `text` is shown."""
+    command = tmp_path / "bin" / "recurrent-rl"
+    command.parent.mkdir()
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m recurrent_rl "$@"\n')
+    command.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{command.parent}:{os.environ['PATH']}"}
+    ran = 0
+    for language, file, text in BLOCK.findall((DOCS / page).read_text()):
+        if file:
+            (tmp_path / file).write_text(text)
+        elif language == "python":
+            ran += run([sys.executable, "-c", text], tmp_path, environment)
+        elif not language:
+            for line in text.splitlines():
+                # As written, but for the length of the training.
+                less = " --total-timesteps 4096 --eval-episodes 5" if " train " in line else ""
+                ran += run(["sh", "-c", line + less], tmp_path, environment)
+    assert ran >= 5
+
+
+def run(command: list[str], folder: Path, environment: dict[str, str]) -> int:
+    """One command that succeeded."""
+    result = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0, f"{command[-1]}: {result.stderr}"
+    return 1
