@@ -70,9 +70,7 @@ def test_the_make_targets_are_the_pip_lines_it_stands_for() -> None:
         text=True,
         check=True,
     )
-    wanted = next(
-        line for line in README.splitlines() if "recurrent-rl train recurrent_rl/R" in line
-    )
+    wanted = next(line for line in README.splitlines() if line.startswith(".venv/bin/recurrent"))
     assert " ".join(wanted.split()) in " ".join(result.stdout.split())
 
 
