@@ -146,15 +146,6 @@ def test_a_policy_plays_in_another_environment_of_the_same_spaces(
     assert "memory reset" not in out
 
 
-def test_environments_are_listed_with_what_can_be_earned() -> None:
-    result = run("envs")
-    assert result.returncode == 0, result.stderr
-    for expected in ("recurrent_rl/TMaze-v0", "Discrete(4)", "memoryless", "-0.49"):
-        assert expected in result.stdout
-    assert "Probe" not in result.stdout
-    assert "Probe" in run("envs", "--probes").stdout
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
