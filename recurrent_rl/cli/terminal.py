@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -12,6 +14,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from recurrent_rl.cli.grouping import grouped, ungrouped
 from recurrent_rl.fields import json_object
 
 Arguments = TypeVar("Arguments")
@@ -19,15 +22,32 @@ TYRO_OPTIONS = (tyro.conf.OmitArgPrefixes, tyro.conf.CascadeSubcommandArgs)
 RULES = ConstructorRegistry()
 
 
-def parse(arguments_type: type[Arguments], name: str, arguments: Sequence[str]) -> Arguments:
-    """Read a command's arguments; its help and its own errors end the program here."""
-    return tyro.cli(
-        arguments_type,
-        prog=f"recurrent-rl {name}",
-        args=list(arguments),
-        config=TYRO_OPTIONS,
-        registry=RULES,
-    )
+def parse(
+    kind: type[Arguments],
+    name: str,
+    arguments: Sequence[str],
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> Arguments:
+    """Read a command's arguments; its help and its own errors end the program here.
+
+    Args:
+        kind: the settings class to read.
+        name: of the command.
+        arguments: of the command.
+        groups: of the settings in the help, as for `grouped`.
+    """
+    try:
+        given: Any = tyro.cli(
+            grouped(kind, groups or {}),
+            prog=f"recurrent-rl {name}",
+            args=list(arguments),
+            config=TYRO_OPTIONS,
+            registry=RULES,
+        )
+    except BrokenPipeError:  # the help was piped to `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    return ungrouped(kind, given)
 
 
 @RULES.primitive_rule

@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated
 
-from recurrent_rl.agents.settings import at_least, settle
 from recurrent_rl.cli.evaluation_table import print_evaluation
 from recurrent_rl.cli.terminal import in_python, parse, quoted
-from recurrent_rl.errors import UserError
-from recurrent_rl.fields import FolderPath
 from recurrent_rl.runs.progress import make_console
-
-
-@dataclass(frozen=True)
-class ResumeArguments:
-    """Resume a run from its last checkpoint, with the settings it was started with."""
-
-    resume: FolderPath
-    """Run folder to resume."""
-    total_timesteps: Annotated[int | None, at_least(1)] = None
-    """Train to this many steps in all; by default as many as the run was started for."""
-    device: str | None = None
-    """Device to compute on from now on: cpu, cuda ...; by default the run's own."""
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)
 
 
 def train_command(arguments: Sequence[str]) -> int:
     """Train an agent, or resume a run (--resume RUN)."""
-    from recurrent_rl.config import TrainConfig
+    from recurrent_rl.cli.train_arguments import GROUPS, ResumeArguments, TrainArguments
     from recurrent_rl.runs.folder import RunFolder
     from recurrent_rl.runs.training import resume, train
     from recurrent_rl.signals import StopSignals
@@ -47,7 +27,8 @@ def train_command(arguments: Sequence[str]) -> int:
             stop=stop,
         )
     else:
-        result = train(parse(TrainConfig, "train", arguments), seed_globals=True, stop=stop)
+        new = parse(TrainArguments, "train", arguments, GROUPS)
+        result = train(new.config, seed_globals=True, stop=stop)
 
     console = make_console()
     if result.timesteps > result.resumed_from:
