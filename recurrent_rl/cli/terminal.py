@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -58,10 +59,10 @@ def _whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | No
 
     def read(arguments: list[str]) -> float:
         (text,) = arguments
-        try:
-            return int(text)
-        except ValueError:
-            return float(text)
+        for kind in (int, float):
+            with suppress(ValueError):
+                return kind(text)
+        raise ValueError(f"{text!r} is no whole number; write it as 1000000, 1_000_000 or 1e6.")
 
     return PrimitiveConstructorSpec(
         nargs=1,
