@@ -36,6 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     SIGHUP.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:2], "--help"]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
         raise SystemExit(0)
@@ -80,6 +82,6 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "recurrent-rl COMMAND --help explains a command and all its options.",
+            "recurrent-rl help COMMAND explains a command and all its options.",
         ]
     )

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from recurrent_rl.cli import main
+from recurrent_rl.cli import COMMANDS, main
 from recurrent_rl.cli.grouping import settings_of
 from recurrent_rl.cli.terminal import parse
 from recurrent_rl.cli.train_arguments import GROUPS, TrainArguments
@@ -69,3 +69,21 @@ def test_help_that_is_cut_off_by_head_ends_without_a_traceback() -> None:
     )
     assert result.stdout.count("\n") == 1
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, None])
+def test_help_command_is_command_help(
+    command: str | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = [command] if command else []
+    text = help_of(capsys, monkeypatch, "help", *name)
+    assert text == help_of(capsys, monkeypatch, *name, "--help")
+    assert text.startswith(f"usage: recurrent-rl {command or 'COMMAND'} ")
+
+
+def test_help_for_an_unknown_command_says_which_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["help", "tarin"])
+    assert "Unknown command 'tarin'; use one of train, evaluate" in capsys.readouterr().err
