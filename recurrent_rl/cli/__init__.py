@@ -10,6 +10,7 @@ from rich.text import Text
 
 from recurrent_rl.cli.benchmark import benchmark_command
 from recurrent_rl.cli.compare import compare_command
+from recurrent_rl.cli.completion import completion_command
 from recurrent_rl.cli.envs import envs_command
 from recurrent_rl.cli.evaluate import evaluate_command
 from recurrent_rl.cli.monitor import monitor_command
@@ -25,6 +26,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "monitor": monitor_command,
     "benchmark": benchmark_command,
     "compare": compare_command,
+    "completion": completion_command,
 }
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -71,7 +73,7 @@ def _fail(message: str) -> None:
 
 def _help() -> str:
     lines = [
-        f"  {name:10}{(command.__doc__ or '').splitlines()[0]}"
+        f"  {name:12}{(command.__doc__ or '').splitlines()[0]}"
         for name, command in COMMANDS.items()
     ]
     return "\n".join(
