@@ -22,6 +22,9 @@ Arguments = TypeVar("Arguments")
 TYRO_OPTIONS = (tyro.conf.OmitArgPrefixes, tyro.conf.CascadeSubcommandArgs)
 RULES = ConstructorRegistry()
 
+Quiet = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(aliases=["-q"])]
+"""The flag of a long command that leaves one line of what it prints: the result."""
+
 
 def parse(
     kind: type[Arguments],

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from recurrent_rl.agents.settings import at_least, settle
+from recurrent_rl.cli.terminal import Quiet
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
@@ -75,7 +76,10 @@ class TrainArguments:
     config: TrainConfig
     resume: Annotated[FolderPath | None, tyro.conf.arg(metavar="RUN")] = None
     """Resume the run in this folder from its last checkpoint, with the settings it was started
-    with, instead of a new run; of the others only --total-timesteps and --device go with it."""
+    with, instead of a new run; of the others only --total-timesteps, --device and --quiet go with
+    it."""
+    quiet: Quiet = False
+    """Show no progress, and of the result one line."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ class ResumeArguments:
     """Train to this many steps in all; by default as many as the run was started for."""
     device: str | None = None
     """Device to compute on from now on: cpu, cuda ...; by default the run's own."""
+    quiet: Quiet = False
+    """Show no progress, and of the result one line."""
 
     def __post_init__(self) -> None:
         settle(self, UserError)
