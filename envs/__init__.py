@@ -1,4 +1,4 @@
-"""Environments that need memory, written batch-first.
+"""Environments that need memory, written batch-first; RedBlueDoors alone is MiniGrid's own.
 
 Importing this package registers them with Gymnasium under `recurrent_rl/`; so does Gymnasium itself
 with the id `recurrent_rl.envs:recurrent_rl/NAME`. The classes are loaded on first use.
@@ -25,6 +25,7 @@ _CLASSES = {
     "ObservationNoise": "wrappers",
     "Pendulum": "pendulum",
     "Recall": "recall",
+    "RedBlueDoorsEnv": "red_blue_doors",
     "RepeatFirst": "repeat_first",
     "RepeatPrevious": "repeat_previous",
     "SingleEnv": "batch",
@@ -128,6 +129,15 @@ def register_envs() -> None:
                 entry_point=f"{__name__}.{place}Env",
                 vector_entry_point=f"{__name__}.{place}",
                 kwargs=kwargs,
+            )
+    for size in (6, 8):
+        env_id = f"recurrent_rl/RedBlueDoors-{size}x{size}-v0"
+        if env_id not in registry:
+            register(
+                env_id,
+                entry_point=f"{__name__}.red_blue_doors:RedBlueDoorsEnv",
+                max_episode_steps=20 * size**2,
+                kwargs={"size": size},
             )
 
 

@@ -99,7 +99,8 @@ def rollout_step(agent: ActorCritic, batch: int) -> Callable[[], None]:
 def environments() -> None:
     """Random actions, drawn beforehand; resets included."""
     print("| environment | million steps/s, 16 environments | 64 | 256 |\n|---|---|---|---|")
-    ids = [i for i in sorted(gym.registry) if i.startswith("recurrent_rl/") and "Probe" not in i]
+    ours = [(i, s) for i, s in sorted(gym.registry.items()) if s.namespace == "recurrent_rl"]
+    ids = [i for i, spec in ours if spec.vector_entry_point and "Probe" not in i]
     for env_id in track(ids, "environments", console=STDERR, transient=True):
         speeds = []
         for environments in (16, 64, 256):

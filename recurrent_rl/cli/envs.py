@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -118,11 +119,14 @@ def _rows(group: dict[str, list[str]]) -> Table:
     table.add_column("what to remember", min_width=33, no_wrap=True)
     table.add_column("memoryless", justify="right", min_width=10)
     table.add_column("best", justify="right", min_width=5)
-    for family, ids in group.items():
-        env = _made(ids[0])
-        table.add_row(
-            family, env.to_remember, _figure(env.memoryless_return), _figure(env.best_return)
-        )
+    for family, (env_id, *_) in group.items():
+        try:
+            facts = _facts(env_id)
+        except UserError:  # its page says what to install
+            table.add_row(family, "(not installed)")
+            continue
+        to_remember: str = _class_of(env_id).to_remember
+        table.add_row(family, to_remember, facts["memoryless return"], facts["best return"])
     return table
 
 
@@ -139,8 +143,7 @@ def _table(*columns: str, show_header: bool = True) -> Table:
 
 def _print_page(console: Console, ids: list[str]) -> None:
     """What the docstring tells, and the figures of each level beside each other."""
-    envs = {env_id: _made(env_id) for env_id in ids}
-    kind = type(envs[ids[0]])
+    kind, facts = _class_of(ids[0]), [_facts(env_id) for env_id in ids]
     console.print("\n".join(ids), style="bold", highlight=False)
     for block in _task(kind).split("\n\n"):
         as_it_is = block.startswith((" ", "|"))  # a formula, a table
@@ -150,14 +153,8 @@ def _print_page(console: Console, ids: list[str]) -> None:
 
     levels = [match[1] if (match := LEVEL.search(env_id)) else "" for env_id in ids]
     table = _table("", *levels, show_header=len(ids) > 1)
-    for label, texts in (
-        ("observation", [_space(env.single_observation_space) for env in envs.values()]),
-        ("action", [_space(env.single_action_space) for env in envs.values()]),
-        ("longest episode", [f"{env.max_episode_steps} steps" for env in envs.values()]),
-        ("memoryless return", [_figure(env.memoryless_return) for env in envs.values()]),
-        ("best return", [_figure(env.best_return) for env in envs.values()]),
-    ):
-        table.add_row(label, *texts)
+    for label in facts[0]:
+        table.add_row(label, *(of_level[label] for of_level in facts))
     console.print("", table, "", highlight=False)
 
     commands = [f"Train:   recurrent-rl train {ids[0]}"]
@@ -175,17 +172,45 @@ def _print_page(console: Console, ids: list[str]) -> None:
     console.print("\n".join(commands), highlight=False, soft_wrap=True)
 
 
-def _made(env_id: str) -> Any:
+def _class_of(env_id: str) -> Any:
+    """The class whose docstrings tell of it: the batched one where there is one."""
+    import gymnasium as gym
+    from gymnasium.envs.registration import load_env_creator
+
+    spec = gym.spec(env_id)
+    place = spec.vector_entry_point or spec.entry_point
+    return load_env_creator(place) if isinstance(place, str) else place
+
+
+def _facts(env_id: str) -> dict[str, str]:
+    """What can be said in a word, by its name.
+
+    Raises:
+        UserError: the environment needs a package that is not installed.
+    """
     import gymnasium as gym
 
-    return gym.make_vec(env_id, num_envs=1).unwrapped
+    try:
+        env = gym.make_vec(env_id, num_envs=1)
+    except gym.error.DependencyNotInstalled as error:
+        raise UserError(str(error)) from error
+    with closing(env):
+        base = env.unwrapped
+        steps = getattr(base, "max_episode_steps", gym.spec(env_id).max_episode_steps)
+        return {
+            "observation": _space(env.single_observation_space),
+            "action": _space(env.single_action_space),
+            "longest episode": f"{steps} steps",
+            "memoryless return": _figure(getattr(base, "memoryless_return", None)),
+            "best return": _figure(getattr(base, "best_return", None)),
+        }
 
 
 def _task(kind: type) -> str:
     """The docstring about the task: the module's, or the class's where a module holds several."""
     module = inspect.getdoc(inspect.getmodule(kind)) or ""
     own = (inspect.getdoc(kind) or "").split("\n\nArgs:")[0]
-    return module if module.startswith(kind.__name__) else own
+    return module if module.startswith(kind.__name__.removesuffix("Env")) else own
 
 
 def _arguments(kind: type) -> dict[str, str]:
@@ -201,7 +226,8 @@ def _defaults(kind: type, env_id: str) -> dict[str, Any]:
     import gymnasium as gym
 
     parameters = inspect.signature(kind).parameters.values()
-    values = {one.name: one.default for one in parameters if one.name != "num_envs"}
+    ours = ("num_envs", "render_mode")  # which no --env-kwargs can give
+    values = {one.name: one.default for one in parameters if one.name not in ours}
     return values | gym.spec(env_id).kwargs
 
 

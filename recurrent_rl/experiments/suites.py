@@ -159,6 +159,11 @@ SUITES: dict[str, Suite] = {
         ),
         memories=("gru-rotor", "gru", "lstm", "none"),
     ),
+    "images": Suite(
+        "two rooms of MiniGrid, of which only the image ahead is seen (need minigrid)",
+        (ours("RedBlueDoors-6x6", M), ours("RedBlueDoors-8x8", 2 * M)),
+        memories=("gru-rotor", "gru-matrix", "gru", "lstm", "none"),
+    ),
     "ladder": Suite(
         "how far each memory remembers: four bits, over 1 to 1,024 steps",
         tuple(ours("Ladder", steps, horizon=4**n, bits=4) for n, steps in enumerate(LADDER)),

@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 import recurrent_rl.envs
 from recurrent_rl.envs.batch import BatchEnv
 
-IDS = [env_id for env_id in gym.registry if env_id.startswith("recurrent_rl/")]
+IDS = [
+    i
+    for i, spec in gym.registry.items()
+    if spec.namespace == "recurrent_rl" and spec.vector_entry_point
+]
 CASES: list[tuple[str, dict[str, Any]]] = [
     *((env_id, {}) for env_id in IDS),
     ("recurrent_rl/TMaze-v0", {"length": 3}),

@@ -1,11 +1,13 @@
 """The list of environments and the page about each, as they are read at 80 columns."""
 
 import re
+import sys
 
 import gymnasium as gym
 import pytest
+from gymnasium.envs.registration import load_env_creator
 
-import recurrent_rl.envs
+import recurrent_rl.envs  # noqa: F401 (registers them)
 from recurrent_rl.cli import main
 from recurrent_rl.cli.envs import families
 
@@ -37,11 +39,12 @@ def test_the_list_has_a_line_for_each_task_and_fits_80_columns(
 
 def test_each_of_our_environments_says_in_a_few_words_what_to_remember() -> None:
     for env_id in OURS:
-        env = gym.make_vec(env_id, num_envs=1).unwrapped
-        assert isinstance(env, recurrent_rl.envs.BatchEnv)
-        assert len(env.to_remember) <= 33
+        spec = gym.spec(env_id)
+        kind = load_env_creator(str(spec.vector_entry_point or spec.entry_point))
+        to_remember: str = getattr(kind, "to_remember", "")
+        assert 0 < len(to_remember) <= 33
         has_memory = "Probe" not in env_id or "Memory" in env_id
-        assert (env.to_remember != "nothing") == has_memory
+        assert (to_remember != "nothing") == has_memory
 
 
 @pytest.mark.parametrize("name", ["TMaze", "tmaze-v0", "recurrent_rl/TMaze-v0"])
@@ -82,8 +85,22 @@ def test_a_page_shows_the_levels_of_a_task_beside_each_other_or_one_alone(
 def test_every_page_fits_80_columns_but_for_its_commands(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if name.startswith("RedBlueDoors"):
+        pytest.importorskip("minigrid")
     for line in printed(capsys, name).splitlines():
         assert len(line) <= 80 or "recurrent-rl train" in line
+
+
+def test_environments_that_need_another_package_are_listed_and_their_page_says_which(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "minigrid.envs.redbluedoors", None)
+    text = printed(capsys)
+    assert text.count("(not installed)") == 2
+    assert "TMaze" in text
+    with pytest.raises(SystemExit, match="2"):
+        main(["envs", "RedBlueDoors-6x6"])
+    assert 'pip install "recurrent-rl[minigrid]"' in capsys.readouterr().err
 
 
 def test_an_unknown_environment_is_answered_with_the_nearest(

@@ -40,8 +40,8 @@ def planned(out: Path, **changes: Any) -> list[Job]:
 
 @pytest.mark.parametrize("name", SUITES)
 def test_every_task_of_every_suite_can_be_made(name: str) -> None:
-    if name == "bodies":
-        pytest.importorskip("mujoco")
+    if needed := {"bodies": "mujoco", "images": "minigrid"}.get(name):
+        pytest.importorskip(needed)
     for task in SUITES[name].tasks:
         config = task.config()
         if "Lunar" in config.env_id:
