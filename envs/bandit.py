@@ -32,6 +32,7 @@ class MultiarmedBandit(BatchEnv):
         max_episode_steps: pulls in an episode.
     """
 
+    to_remember = "which arms paid, and how often"
     state = ("chances", "paid", "t")
 
     def __init__(self, num_envs: int = 1, num_arms: int = 10, max_episode_steps: int = 200) -> None:

@@ -38,6 +38,8 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
     }
     state: ClassVar[tuple[str, ...]]
     """Names of the attributes that hold the environments' state: arrays `[N, ...]`."""
+    to_remember: ClassVar[str] = "nothing"
+    """What a policy must remember to do well, in a few words."""
     memoryless_return: float | None = None
     """Return of the best policy without memory, where it is known."""
     best_return: float | None = None

@@ -48,6 +48,7 @@ class CartPole(BatchEnv):
         scaled: rewards of 1 / max_episode_steps, and noise clipped, as in POPGym.
     """
 
+    to_remember = "speeds, from the last positions"
     state = ("physics", "seen", "t")
 
     def __init__(

@@ -36,6 +36,7 @@ class Concentration(CardEnv):
         kind: what must match: `colours` or `ranks`.
     """
 
+    to_remember = "what lies under which card"
     state = ("deck", "up", "first", "seen", "t")
 
     def __init__(self, num_envs: int = 1, num_decks: int = 1, kind: str = "colours") -> None:

@@ -34,6 +34,7 @@ class CountRecall(CardEnv):
         kind: what is counted: `colours`, `suits` or `ranks`.
     """
 
+    to_remember = "how many cards of each kind came"
     state = ("deck", "asked", "counts", "t")
 
     def __init__(self, num_envs: int = 1, num_decks: int = 1, kind: str = "colours") -> None:

@@ -1,10 +1,10 @@
 """Forecast: predict the next value of a noisy seasonal series.
 
-    y_t = amplitude * sin(2 pi t / period + phase) + noise * e_t,   e_t standard normal
+    y_t = amplitude * sin(2 pi t / period + phase) + noise * e_t
 
 with an amplitude drawn uniformly from [0.5, 1], a period from [8, 24] and a phase from [0, 2 pi),
-anew for each episode. To remember: enough of the series to tell all three through the noise, more
-than one season.
+anew for each episode, and e_t standard normal. To remember: enough of the series to tell all three
+through the noise, more than one season.
 
 Observation: [y_t]. Action: [the prediction of y_{t+1}], in [-1, 1]. Reward at each of the 128
 steps:
@@ -53,6 +53,7 @@ class Forecast(BatchEnv):
         noise: standard deviation of the noise, from 0 to 1.
     """
 
+    to_remember = "the season of a noisy series"
     state = ("amplitude", "period", "phase", "value", "t")
 
     def __init__(self, num_envs: int = 1, noise: float = 0.1) -> None:

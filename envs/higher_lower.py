@@ -34,6 +34,8 @@ class HigherLower(CardEnv):
         num_decks: decks of 52 cards.
     """
 
+    to_remember = "how many of each rank have come"
+
     def __init__(self, num_envs: int = 1, num_decks: int = 1) -> None:
         ranks = kinds_of(num_decks, "ranks")
         seen = gym.spaces.Discrete(RANKS)

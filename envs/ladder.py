@@ -29,6 +29,7 @@ class Ladder(BatchEnv):
         bits: how many.
     """
 
+    to_remember = "some bits, for a number of steps"
     state = ("code", "t")
 
     def __init__(self, num_envs: int = 1, horizon: int = 16, bits: int = 1) -> None:

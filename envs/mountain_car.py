@@ -32,6 +32,7 @@ class MountainCar(BatchEnv):
         max_episode_steps: truncate after so many steps.
     """
 
+    to_remember = "its speed, from the last places"
     state = ("position", "velocity", "t")
 
     def __init__(self, num_envs: int = 1, max_episode_steps: int = 999) -> None:

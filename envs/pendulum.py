@@ -41,6 +41,7 @@ class Pendulum(BatchEnv):
         scaled: rewards scaled to returns in -1..1, and noise clipped, as in POPGym.
     """
 
+    to_remember = "its speed, from the last angles"
     state = ("angle", "velocity", "seen", "t")
 
     def __init__(

@@ -111,6 +111,8 @@ class TimeLimitProbe(_Probe):
 class MemoryProbe(_Probe):
     """A sign, a blank step, and only then the action that names the sign: reward ±1."""
 
+    to_remember = "a sign, for one step"
+
     def __init__(self, num_envs: int = 1) -> None:
         super().__init__(num_envs, 2)
         self.memoryless_return, self.best_return = 0.0, 1.0

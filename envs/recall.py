@@ -29,6 +29,7 @@ class Recall(BatchEnv):
         num_distractors: words that mean nothing.
     """
 
+    to_remember = "an early word, past distractors"
     state = ("answer", "word", "t")
 
     def __init__(

@@ -63,6 +63,7 @@ class RedBlueDoorsEnv(gym.Env[Any, Any]):
         ValueError: the room is too small.
     """
 
+    to_remember = "whether the red door was opened"
     metadata: dict[str, Any] = {  # noqa: RUF012 (declared as Gymnasium does)
         "render_modes": ["human", "rgb_array"],
         "render_fps": 10,

@@ -31,6 +31,8 @@ class RepeatFirst(CardEnv):
         num_decks: decks of 52 cards.
     """
 
+    to_remember = "the suit of the first card"
+
     def __init__(self, num_envs: int = 1, num_decks: int = 1) -> None:
         suits = kinds_of(num_decks, "suits")
         n = len(suits)

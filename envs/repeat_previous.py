@@ -31,6 +31,8 @@ class RepeatPrevious(CardEnv):
         k: the answer is the suit seen k - 1 steps before; 1 is the present one.
     """
 
+    to_remember = "the last k cards, in order"
+
     def __init__(self, num_envs: int = 1, num_decks: int = 1, k: int = 4) -> None:
         suits = kinds_of(num_decks, "suits")
         n = len(suits)

@@ -33,6 +33,7 @@ class TMaze(BatchEnv):
         length: steps from the sign to the junction.
     """
 
+    to_remember = "one sign, along a corridor"
     state = ("position", "goal", "t")
 
     def __init__(self, num_envs: int = 1, length: int = 10) -> None:

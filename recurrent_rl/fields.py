@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from recurrent_rl.agents.settings import Must, Read, SettingError, shown
+from recurrent_rl.agents.settings import LARGEST_INT, Must, Read, SettingError, shown
 
 LARGEST_SIZE = 1_000_000
 """Of environments, minibatches and steps of a rollout: more needs more memory than there is."""
@@ -35,12 +35,14 @@ def _is_label(text: str) -> bool:
 def json_object(name: str, text: str) -> dict[str, Any]:
     """The JSON object that a text holds, for example one of the command line.
 
+    A whole number may have an exponent: 1e6 is the integer 1000000, where 1.0 stays a float.
+
     Raises:
         SettingError: it holds none.
     """
     example = """Write it as '{"name": value}'."""
     try:
-        held = json.loads(text)
+        held = json.loads(text, parse_float=_float_or_whole)
     except json.JSONDecodeError as error:
         raise SettingError(f"{name} is not JSON ({error}): {shown(text)}. {example}") from None
     except RecursionError:
@@ -50,6 +52,12 @@ def json_object(name: str, text: str) -> dict[str, Any]:
     if not isinstance(held, dict):
         raise SettingError(f"{name} is {shown(text)}, not a JSON object. {example}")
     return held
+
+
+def _float_or_whole(text: str) -> float:
+    number = float(text)
+    is_whole = "e" in text.lower() and number.is_integer() and abs(number) <= LARGEST_INT
+    return int(number) if is_whole else number
 
 
 def _plain_object(name: str, value: Any) -> Any:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from recurrent_rl.cli.benchmark import benchmark_command
 from recurrent_rl.cli.compare import compare_command
+from recurrent_rl.cli.completion import completion_command
 from recurrent_rl.cli.envs import envs_command
 from recurrent_rl.cli.evaluate import evaluate_command
 from recurrent_rl.cli.info import info_command
@@ -28,6 +29,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "benchmark": benchmark_command,
     "compare": compare_command,
     "info": info_command,
+    "completion": completion_command,
 }
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -41,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if (folder := os.getcwd()) not in sys.path:  # as `python -m` has it: modules beside the reader
         sys.path.append(folder)
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:2], "--help"]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_help())
         raise SystemExit(0)
@@ -74,7 +78,7 @@ def _fail(message: str) -> None:
 
 def _help() -> str:
     lines = [
-        f"  {name:10}{(command.__doc__ or '').splitlines()[0]}"
+        f"  {name:12}{(command.__doc__ or '').splitlines()[0]}"
         for name, command in COMMANDS.items()
     ]
     return "\n".join(
@@ -85,6 +89,6 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "recurrent-rl COMMAND --help explains a command and all its options.",
+            "recurrent-rl help COMMAND explains a command and all its options.",
         ]
     )

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from recurrent_rl.agents.settings import Read, at_least, at_most, none_for_zero, settle
 from recurrent_rl.cli.compare import compare
-from recurrent_rl.cli.terminal import parse, quoted
+from recurrent_rl.cli.terminal import Quiet, parse, quoted
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath, JsonObject, Label
 from recurrent_rl.runs.progress import make_console
@@ -47,6 +47,8 @@ class BenchmarkArguments:
     """Runs side by side; by default one on each core."""
     out: FolderPath | None = None
     """Folder of the run folders and the results; by default runs/benchmark-SUITE."""
+    quiet: Quiet = False
+    """Show no progress, and of the result one line."""
 
     def __post_init__(self) -> None:
         settle(self, UserError)
@@ -88,19 +90,19 @@ def benchmark_command(arguments: Sequence[str]) -> int:
         threads=1 if workers > 1 else None,
         total_timesteps=given.total_timesteps,
     )
-    outcome = run_all(jobs, workers)
+    outcome = run_all(jobs, workers, not given.quiet)
     done = [job.run_dir for job in jobs if job.done]
     if done:
         # With those of other settings in the same folder, which --name has told apart.
         folders = [one for one in RunFolder.find([out]) if one.state() is RunState.EVALUATED]
-        compare([folder.path for folder in folders], out, console)
+        compare([folder.path for folder in folders], out, console, given.quiet)
     for run_dir, reason in outcome.failed.items():
         console.print(f"Failed: {run_dir}: {reason}  (see its {LOG})", soft_wrap=True)
     if outcome.stopped_by is not None:
         console.print(f"Stopped early; {len(done)} of {len(jobs)} runs are done.")
     if len(done) < len(jobs):
         console.print("Resume: give the same command again.")
-    else:
+    elif not given.quiet:
         console.print(f"Watch:    recurrent-rl monitor {quoted(out)}", soft_wrap=True)
     if outcome.stopped_by is not None:
         return 128 + outcome.stopped_by

@@ -43,8 +43,8 @@ def compare_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def compare(run_dirs: Sequence[Path], out: Path, console: Console) -> None:
-    """Print the comparison of these runs, and save it in a folder."""
+def compare(run_dirs: Sequence[Path], out: Path, console: Console, quiet: bool = False) -> None:
+    """Save the comparison of these runs in a folder, and print it or, quietly, where it is."""
     from rich.markdown import Markdown
 
     from recurrent_rl.experiments.comparison import Comparison
@@ -52,6 +52,8 @@ def compare(run_dirs: Sequence[Path], out: Path, console: Console) -> None:
 
     comparison = Comparison([load_run(run_dir) for run_dir in run_dirs])
     report, curves = comparison.save(out)
-    console.print(Markdown(report.read_text()))
+    if not quiet:
+        console.print(Markdown(report.read_text()))
     console.print(f"Results:  {report}", soft_wrap=True)
-    console.print(f"Curves:   {curves}", soft_wrap=True)
+    if not quiet:
+        console.print(f"Curves:   {curves}", soft_wrap=True)

@@ -10,8 +10,8 @@ from typing import Annotated
 import tyro
 
 from recurrent_rl.agents.settings import at_least, at_most, settle
-from recurrent_rl.cli.evaluation_table import print_evaluation
-from recurrent_rl.cli.terminal import parse
+from recurrent_rl.cli.evaluation_table import in_a_line, print_evaluation
+from recurrent_rl.cli.terminal import Quiet, parse
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import LARGEST_SIZE, EnvId, FolderPath, JsonObject
 from recurrent_rl.runs.progress import make_console
@@ -39,6 +39,8 @@ class EvaluateArguments:
     compare: bool = True
     """Play the episodes again with stochastic actions as in training, and with the memory reset at
     every step."""
+    quiet: Quiet = False
+    """Show no progress, and of the result one line."""
 
     def __post_init__(self) -> None:
         settle(self, UserError)
@@ -74,11 +76,15 @@ def evaluate_command(arguments: Sequence[str]) -> int:
             num_envs=given.num_envs,
             compare=given.compare,
             max_steps=given.max_steps,
+            progress=not given.quiet,
             folder=folder,
         )
     if not played:
         console.print("Stopped; an evaluation cut short would favour short episodes.")
         return stop.exit_status
+    if given.quiet:
+        console.print(f"{source}: {in_a_line(played)}", soft_wrap=True, highlight=False)
+        return 0
     print_evaluation(console, played, given.episodes, env_id, env_config, str(given.policy))
     if folder is not None and finer is not None:
         console.print(

@@ -61,6 +61,17 @@ def print_evaluation(
         console.print(f"Longer:    {again} --max-steps N", soft_wrap=True, highlight=False)
 
 
+def in_a_line(played: dict[str, Evaluation]) -> str:
+    """The mean return of each way of playing, and what did not end."""
+    from recurrent_rl.runs.figures import WAYS
+
+    first = next(iter(played.values()))
+    texts = [f"{WAYS[name].label} {_known(result.mean)}" for name, result in played.items()]
+    text = f"mean return of {len(first.returns):,} episodes: {', '.join(texts)}"
+    unfinished = sum(result.unfinished for result in played.values())
+    return f"{text}; {unfinished:,} did not end" if unfinished else text
+
+
 def _known(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.4g}"
 

@@ -37,6 +37,7 @@ def monitor_command(arguments: Sequence[str]) -> int:
 
     from tensorboard import program
 
+    from recurrent_rl.runs.overview import pinned
     from recurrent_rl.signals import StopSignals
 
     given = parse(MonitorArguments, "monitor", arguments)
@@ -50,6 +51,8 @@ def monitor_command(arguments: Sequence[str]) -> int:
         raise UserError(f"TensorBoard could not start: {error} Try --port 0.") from error
     console = make_console()
     console.print(f"TensorBoard shows {given.log_dir} at {url}  (Ctrl-C ends it)", soft_wrap=True)
+    first = f"Return, length, evaluation and speed first: {pinned(url)}"
+    console.print(first, soft_wrap=True, highlight=False)
     with StopSignals() as stop:
         while not stop:
             time.sleep(0.2)

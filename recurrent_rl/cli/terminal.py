@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -12,22 +15,43 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
+from recurrent_rl.cli.grouping import grouped, ungrouped
 from recurrent_rl.fields import json_object
 
 Arguments = TypeVar("Arguments")
 TYRO_OPTIONS = (tyro.conf.OmitArgPrefixes, tyro.conf.CascadeSubcommandArgs)
 RULES = ConstructorRegistry()
 
+Quiet = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(aliases=["-q"])]
+"""The flag of a long command that leaves one line of what it prints: the result."""
 
-def parse(arguments_type: type[Arguments], name: str, arguments: Sequence[str]) -> Arguments:
-    """Read a command's arguments; its help and its own errors end the program here."""
-    return tyro.cli(
-        arguments_type,
-        prog=f"recurrent-rl {name}",
-        args=list(arguments),
-        config=TYRO_OPTIONS,
-        registry=RULES,
-    )
+
+def parse(
+    kind: type[Arguments],
+    name: str,
+    arguments: Sequence[str],
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> Arguments:
+    """Read a command's arguments; its help and its own errors end the program here.
+
+    Args:
+        kind: the settings class to read.
+        name: of the command.
+        arguments: of the command.
+        groups: of the settings in the help, as for `grouped`.
+    """
+    try:
+        given: Any = tyro.cli(
+            grouped(kind, groups or {}),
+            prog=f"recurrent-rl {name}",
+            args=list(arguments),
+            config=TYRO_OPTIONS,
+            registry=RULES,
+        )
+    except BrokenPipeError:  # the help was piped to `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    return ungrouped(kind, given)
 
 
 @RULES.primitive_rule
@@ -38,10 +62,10 @@ def _whole_number(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | No
 
     def read(arguments: list[str]) -> float:
         (text,) = arguments
-        try:
-            return int(text)
-        except ValueError:
-            return float(text)
+        for kind in (int, float):
+            with suppress(ValueError):
+                return kind(text)
+        raise ValueError(f"{text!r} is no whole number; write it as 1000000, 1_000_000 or 1e6.")
 
     return PrimitiveConstructorSpec(
         nargs=1,

@@ -3,53 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-from recurrent_rl.agents.settings import at_least, settle
-from recurrent_rl.cli.evaluation_table import print_evaluation
+from rich.console import Console
+
+from recurrent_rl.cli.evaluation_table import in_a_line, print_evaluation
 from recurrent_rl.cli.terminal import in_python, parse, quoted
-from recurrent_rl.errors import UserError
-from recurrent_rl.fields import FolderPath
 from recurrent_rl.runs.progress import make_console
 
-
-@dataclass(frozen=True)
-class ResumeArguments:
-    """Resume a run from its last checkpoint, with the settings it was started with."""
-
-    resume: FolderPath
-    """Run folder to resume."""
-    total_timesteps: Annotated[int | None, at_least(1)] = None
-    """Train to this many steps in all; by default as many as the run was started for."""
-    device: str | None = None
-    """Device to compute on from now on: cpu, cuda ...; by default the run's own."""
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)
+if TYPE_CHECKING:
+    from recurrent_rl.runs.training import TrainResult
 
 
 def train_command(arguments: Sequence[str]) -> int:
     """Train an agent, or resume a run (--resume RUN)."""
-    from recurrent_rl.config import TrainConfig
-    from recurrent_rl.runs.folder import RunFolder
+    from recurrent_rl.cli.train_arguments import GROUPS, ResumeArguments, TrainArguments
     from recurrent_rl.runs.training import resume, train
     from recurrent_rl.signals import StopSignals
 
     stop = StopSignals()
+    given: ResumeArguments | TrainArguments
     if any(argument.split("=")[0] == "--resume" for argument in arguments):
         given = parse(ResumeArguments, "train", arguments)
         result = resume(
             given.resume,
             total_timesteps=given.total_timesteps,
             device=given.device,
+            progress=not given.quiet,
             seed_globals=True,
             stop=stop,
         )
     else:
-        result = train(parse(TrainConfig, "train", arguments), seed_globals=True, stop=stop)
+        given = parse(TrainArguments, "train", arguments, GROUPS)
+        result = train(given.config, progress=not given.quiet, seed_globals=True, stop=stop)
+    if given.quiet:
+        make_console().print(_line(result), soft_wrap=True, highlight=False)
+    else:
+        _print_result(make_console(), result)
+    return stop.exit_status if result.stopped_by is not None else 0
 
-    console = make_console()
+
+def _line(result: TrainResult) -> str:
+    """The result on one line."""
+    text = f"{result.run_dir}: {result.timesteps:,} steps"
+    if result.stopped_by is not None:
+        again = f"recurrent-rl train --resume {quoted(result.run_dir)}"
+        return f"{text}, stopped early; resume: {again}"
+    if result.evaluation is not None:
+        text += f", {in_a_line({'deterministic': result.evaluation})}"
+    return text
+
+
+def _print_result(console: Console, result: TrainResult) -> None:
+    """The result, and the next useful commands."""
+    from recurrent_rl.runs.folder import RunFolder
+
     if result.timesteps > result.resumed_from:
         console.print(f"Trained for {result.timesteps:,} steps in {result.seconds:.0f} s.")
     else:
@@ -63,7 +71,7 @@ def train_command(arguments: Sequence[str]) -> int:
         console.print(
             f"Resume:    recurrent-rl train --resume {quoted(result.run_dir)}", soft_wrap=True
         )
-        return stop.exit_status
+        return
     config = RunFolder(result.run_dir).load_config()
     if result.evaluation is not None:
         print_evaluation(
@@ -81,4 +89,3 @@ def train_command(arguments: Sequence[str]) -> int:
         ("Import", f"recurrent_rl.load_policy({in_python(result.policy_path)}).actor()"),
     ):
         console.print(f"{label + ':':10} {text}", soft_wrap=True, highlight=False)
-    return 0

@@ -123,11 +123,16 @@ class Outcome:
     """The signal that ended it early, or None."""
 
 
-def run_all(jobs: list[Job], workers: int) -> Outcome:
+def run_all(jobs: list[Job], workers: int, progress: bool = True) -> Outcome:
     """Do what is not done yet, `workers` runs at a time; a run that was cut short is resumed.
 
     A run that fails is told of at the end; the others continue. What a run prints is in the log of
     its folder.
+
+    Args:
+        jobs: the runs.
+        workers: how many of them side by side.
+        progress: show a progress bar.
     """
     waiting = deque(job for job in jobs if not job.done)
     steps = {job.run_dir: job.config.total_timesteps if job.done else 0 for job in jobs}
@@ -138,7 +143,7 @@ def run_all(jobs: list[Job], workers: int) -> Outcome:
     forwarded = False
     with (
         StopSignals() as stop,
-        ProgressBar("Benchmark", total, "steps", sum(steps.values())) as bar,
+        ProgressBar("Benchmark", total, "steps", sum(steps.values()), progress) as bar,
     ):
         try:
             while running or (waiting and not stop):

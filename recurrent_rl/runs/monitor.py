@@ -12,8 +12,25 @@ from torch.utils.tensorboard.summary import hparams
 
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.overview import layout
 
-RESULTS = ("rollout/ep_rew_mean", "rollout/ep_len_mean", "eval/mean_reward")
+RESULTS = ("eval/mean_reward", "rollout/ep_rew_mean", "rollout/ep_len_mean")
+"""The figures of the HParams tab: of a finished run the return of its evaluation, first."""
+HYPERPARAMETERS = (
+    "env_id",
+    "name",
+    "seed",
+    "total_timesteps",
+    "num_envs",
+    "learning_rate",
+    "gamma",
+    "gae_lambda",
+    "ent_coef",
+    "agent.memory",
+    "agent.hidden_size",
+    "agent.num_layers",
+)
+"""The settings of the HParams tab: those that people compare. The text shows all."""
 
 
 class Monitor:
@@ -21,7 +38,7 @@ class Monitor:
 
     Args:
         folder: of the run.
-        config: shown as text and in the HParams tab.
+        config: shown as text, and the most compared settings in the HParams tab.
         start_step: where a resumed run continues. Points after it, which an interrupted run may
             have written past its last checkpoint, are dropped.
     """
@@ -31,15 +48,13 @@ class Monitor:
         self.writer = SummaryWriter(str(folder.path), purge_step=start_step + 1, flush_secs=10)
         if start_step == 0:
             self._write_hyperparameters(config)
+            self.writer.add_custom_scalars(layout())
 
     def _write_hyperparameters(self, config: TrainConfig) -> None:
         values = flat(dataclasses.asdict(config))
         rows = "\n".join(f"|{name}|{value}|" for name, value in values.items())
         self.writer.add_text("hyperparameters", f"|name|value|\n|-|-|\n{rows}")
-        shown = {
-            name: value if isinstance(value, (bool, int, float, str)) else str(value)
-            for name, value in values.items()
-        }
+        shown = {name: _plain(values[name]) for name in HYPERPARAMETERS}
         # Written into this run's own event file; add_hparams would make a second run of it.
         file_writer = self.writer._get_file_writer()
         for summary in hparams(shown, dict.fromkeys(RESULTS, 0.0)):
@@ -69,6 +84,11 @@ def _wait_for_a_later_name(folder: RunFolder) -> None:
     newest = max((int(parts[3]) for parts in names if parts[3].isdecimal()), default=0)
     while newest - 2 < (now := time.time()) < newest + 1:
         time.sleep(newest + 1 - now if now > newest else 0.1)
+
+
+def _plain(value: Any) -> bool | int | float | str:
+    """The value as the HParams tab can show it."""
+    return value if isinstance(value, (bool, int, float, str)) else str(value)
 
 
 def flat(settings: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Progress of long commands: a bar on a terminal, a line now and then in a log."""
+"""Progress of long commands: a bar on a terminal, one line in a notebook, some lines in a log."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from rich.progress import (
 )
 
 LOG_SECONDS = 15.0
+"""Between two lines of a log."""
+REDRAW_SECONDS = 0.2
+"""Between two states of a notebook's line."""
 
 
 class ProgressBar:
@@ -39,6 +42,7 @@ class ProgressBar:
         self.console = make_console(stderr=True)
         self._began = time.monotonic()
         self._last_line = self._began
+        self._drawn = ""  # on a notebook's line
         self._bar = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
@@ -60,10 +64,19 @@ class ProgressBar:
         shown = {**(figures or {}), f"{self.unit}/s": f"{speed:,.0f}"}
         text = "  ".join(f"{name} {value}" for name, value in shown.items())
         self._bar.update(self._task, completed=min(done, self.total), figures=text)
-        due = time.monotonic() - self._last_line >= LOG_SECONDS or done >= self.total
+        seconds = REDRAW_SECONDS if self.console.is_jupyter else LOG_SECONDS
+        due = time.monotonic() - self._last_line >= seconds or done >= self.total
         if self.visible and not self.console.is_terminal and due:
             self._last_line = time.monotonic()
-            self.console.print(f"{self.label}: {done:,} of {self.total:,}  {text}", soft_wrap=True)
+            self._print(f"{self.label}: {done:,} of {self.total:,}  {text}")
+
+    def _print(self, line: str) -> None:
+        if not self.console.is_jupyter:
+            self.console.print(line, soft_wrap=True)
+            return
+        # A notebook shows stderr in red.
+        print(f"\r{line:{len(self._drawn)}}", end="", flush=True)
+        self._drawn = line
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
@@ -71,6 +84,8 @@ class ProgressBar:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
+        if self._drawn:
+            print()
 
 
 def make_console(stderr: bool = False) -> Console:

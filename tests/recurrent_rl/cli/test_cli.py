@@ -1,5 +1,6 @@
 """The command line as a user meets it: what it prints, how it ends, and never a traceback."""
 
+import dataclasses
 import errno
 import os
 import re
@@ -19,9 +20,13 @@ import recurrent_rl
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.cli import COMMANDS, main
+from recurrent_rl.cli.benchmark import BenchmarkArguments
+from recurrent_rl.cli.grouping import settings_of
 from recurrent_rl.cli.terminal import parse
 from recurrent_rl.config import TrainConfig
+from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.benchmark import Outcome
+from recurrent_rl.experiments.suites import change
 from recurrent_rl.runs import evaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.training import train
@@ -157,25 +162,6 @@ def test_info_says_what_a_report_of_a_fault_should(
     assert "gamma" not in said  # it is the default
 
 
-def test_environments_are_listed_with_what_can_be_earned() -> None:
-    result = run("envs")
-    assert result.returncode == 0, result.stderr
-    for expected in ("recurrent_rl/TMaze-v0", "Discrete(4)", "memoryless", "-0.49"):
-        assert expected in result.stdout
-    assert "Probe" not in result.stdout
-    assert "Probe" in run("envs", "--probes").stdout
-
-
-def test_environments_that_need_another_package_are_listed_without_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "minigrid.envs.redbluedoors", None)
-    status, out, _ = ended(["envs"], capsys)
-    assert status == 0
-    assert out.count("not installed") == 2
-    assert "recurrent_rl/TMaze-v0" in out
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -302,6 +288,61 @@ def test_whole_numbers_may_be_written_with_an_exponent() -> None:
     assert parse(TrainConfig, "train", ["X-v0", "--seq-len", "None"]) == TrainConfig("X-v0")
     hidden = parse(TrainConfig, "train", ["X-v0", "--hide-indices", "1", "3"]).env.hide_indices
     assert hidden == (1, 3)
+
+
+WHOLE = [
+    name
+    for name, setting in settings_of(TrainConfig).items()
+    if re.search(r"\bint\b", str(setting.hint)) and "tuple" not in str(setting.hint)
+]
+
+
+def test_whole_settings_are_found() -> None:
+    assert {"total_timesteps", "seed", "num_envs", "seq_len", "hidden_size", "threads"} <= {*WHOLE}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_every_setting_that_is_a_whole_number_takes_1e6_and_no_fraction(name: str) -> None:
+    def given(text: str) -> Any:
+        option = f"--{name.replace('_', '-')}"
+        return settings_in(parse(TrainConfig, "train", ["X-v0", option, text]))[name]
+
+    for text, number in (("16", 16), ("1_6", 16), ("1.6e1", 16), ("16.0", 16)):
+        assert given(text) == number
+        assert type(given(text)) is int
+    for text in ("1.5", "1e-3", "15e-1", "inf", "nan"):
+        with pytest.raises(UserError, match=rf"^{name} is .*; it must be a whole number\.$"):
+            given(text)
+    with pytest.raises(SystemExit, match="2"):
+        given("1M")
+
+
+def settings_in(config: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in vars(config).items():
+        found |= settings_in(value) if dataclasses.is_dataclass(value) else {name: value}
+    return found
+
+
+def test_text_that_is_no_number_is_answered_with_how_to_write_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status, _, err = ended(["train", "X-v0", "--total-timesteps", "1,000"], capsys)
+    assert status == 2
+    assert "'1,000' is no whole number; write it as 1000000, 1_000_000 or 1e6." in one_line(err)
+
+
+def test_whole_numbers_in_json_may_be_written_with_an_exponent() -> None:
+    text = '{"length": 1e2, "noise": 1.0, "std": 1e-3, "far": 1e300}'
+    given = parse(TrainConfig, "train", ["X-v0", "--env-kwargs", text]).env.env_kwargs
+    assert given == {"length": 100, "noise": 1.0, "std": 0.001, "far": 1e300}
+    assert [type(value) for value in given.values()] == [int, float, float, float]
+    settings = '{"total_timesteps": 1e6, "agent": {"hidden_size": 6.4e1}}'
+    held = parse(BenchmarkArguments, "benchmark", ["memory", "--settings", settings]).settings
+    changed = change(TrainConfig("X-v0"), held)
+    assert (changed.total_timesteps, changed.agent.hidden_size) == (1_000_000, 64)
+    with pytest.raises(UserError, match=r"num_envs is 1\.5; it must be a whole number"):
+        change(TrainConfig("X-v0"), {"num_envs": 1.5})
 
 
 def test_a_damaged_policy_or_one_for_other_spaces_is_refused(
@@ -510,6 +551,7 @@ def test_a_benchmark_and_a_monitor_print_any_name_as_it_is(
     status, out, _ = ended(["monitor", ODD], capsys)
     assert status == 143
     assert f"TensorBoard shows {ODD} at http://[::1]:6006/  (Ctrl-C ends it)\n" in out
+    assert " first: http://[::1]:6006/?pinnedCards=%5B%7B" in out
 
 
 # ------------------------------------------------------------------------------ disks at fault

@@ -1,12 +1,16 @@
 """What TensorBoard is told, and that what it is told of the memory is true."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 
 from recurrent_rl.agents.actor_critic import AgentConfig
@@ -14,6 +18,7 @@ from recurrent_rl.config import TrainConfig
 from recurrent_rl.diagnostics import memory_diagnostics
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.monitor import Monitor
+from recurrent_rl.runs.overview import OVERVIEW, pinned
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
 
@@ -76,6 +81,36 @@ def test_hyperparameters_are_there_as_text_and_for_the_hparams_tab(tmp_path: Pat
     assert "|agent.memory|lstm|" in text
     plugin = found.PluginTagToContent("hparams")
     assert {"_hparams_/experiment", "_hparams_/session_start_info"} <= set(plugin)
+    start = HParamsPluginData.FromString(plugin["_hparams_/session_start_info"])
+    shown = start.session_start_info.hparams
+    assert len(shown) == 12
+    assert shown["agent.memory"].string_value == "lstm"
+    assert shown["agent.hidden_size"].number_value == 16
+    experiment = HParamsPluginData.FromString(plugin["_hparams_/experiment"]).experiment
+    assert {info.name for info in experiment.hparam_infos} == set(shown)
+    # The final return is shown from the run's own curve, in this folder.
+    assert experiment.metric_infos[0].name.tag == "eval/mean_reward"
+    assert "eval/mean_reward" in found.Tags()["scalars"]
+
+
+def test_the_tab_of_custom_scalars_shows_how_the_run_is_doing_written_once(tmp_path: Path) -> None:
+    run_dir = train(config(tmp_path), progress=False).run_dir
+    resume(run_dir, total_timesteps=8 * 32 * 5, progress=False)
+    found = events(run_dir)
+    (written,) = found.Tensors("custom_scalars__config__")
+    page = Layout.FromString(written.tensor_proto.string_val[0])
+    (category,) = page.category
+    charts = {chart.title: [*chart.multiline.tag] for chart in category.chart}
+    assert charts == {title: [tag] for title, tag in OVERVIEW.items()}
+    assert set(OVERVIEW.values()) <= set(found.Tags()["scalars"])
+
+
+def test_the_address_of_tensorboard_pins_these_curves() -> None:
+    parts = urlsplit(pinned("http://localhost:6006/"))
+    assert (parts.netloc, parts.path, parts.fragment) == ("localhost:6006", "/", "timeseries")
+    (cards,) = parse_qs(parts.query)["pinnedCards"]
+    assert [card["tag"] for card in json.loads(cards)] == list(OVERVIEW.values())
+    assert {card["plugin"] for card in json.loads(cards)} == {"scalars"}
 
 
 def test_a_resumed_run_continues_in_the_same_curves(tmp_path: Path) -> None:

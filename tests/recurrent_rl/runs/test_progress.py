@@ -21,6 +21,30 @@ def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(
     assert lines[0].startswith("Training: 1,000 of 1,000  return 0.5  steps/s ")
 
 
+def test_a_notebook_gets_one_line_that_is_redrawn(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell = type("ZMQInteractiveShell", (), {})  # of a kernel; rich looks at its name
+    monkeypatch.setattr("builtins.get_ipython", shell, raising=False)
+    monkeypatch.setattr("recurrent_rl.runs.progress.REDRAW_SECONDS", 0.0)
+    with ProgressBar("Training", 1000, "steps") as bar:
+        bar.update(500, {"return": "-0.123456"})
+        bar.update(1000, {"return": "1"})
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.count("\n") == 1
+    assert out.endswith("\n")
+    nothing, first, second = out.rstrip("\n").split("\r")
+    assert nothing == ""
+    assert first.startswith("Training: 500 of 1,000  return -0.123456  steps/s ")
+    assert second.startswith("Training: 1,000 of 1,000  return 1  steps/s ")
+    assert len(second) >= len(first)  # nothing of what was drawn before is left
+
+    with ProgressBar("Training", 10, "steps", visible=False) as bar:
+        bar.update(10)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_labels_and_figures_of_any_text_are_shown_as_they_are(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,76 @@
+"""`recurrent-rl completion`: the script with which a shell completes our commands and options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from recurrent_rl.agents.settings import settle
+from recurrent_rl.cli.benchmark import BenchmarkArguments
+from recurrent_rl.cli.compare import CompareArguments
+from recurrent_rl.cli.envs import EnvsArguments
+from recurrent_rl.cli.evaluate import EvaluateArguments
+from recurrent_rl.cli.grouping import grouped
+from recurrent_rl.cli.info import InfoArguments
+from recurrent_rl.cli.monitor import MonitorArguments
+from recurrent_rl.cli.terminal import RULES, TYRO_OPTIONS, parse
+from recurrent_rl.errors import UserError
+
+
+@dataclass(frozen=True)
+class CompletionArguments:
+    """Print the script with which a shell completes commands and options.
+
+    Save it once where your shell looks for such scripts, and open a new shell:
+
+    recurrent-rl completion bash > ~/.local/share/bash-completion/completions/recurrent-rl
+
+    recurrent-rl completion zsh > "${fpath[1]}/_recurrent-rl"
+
+    recurrent-rl completion fish > ~/.config/fish/completions/recurrent-rl.fish
+    """
+
+    shell: Annotated[Literal["bash", "zsh", "fish"], tyro.conf.Positional]
+    """Shell to print the script for."""
+
+    def __post_init__(self) -> None:
+        settle(self, UserError)
+
+
+def completion_command(arguments: Sequence[str]) -> int:
+    """Print the script that completes commands in bash, zsh or fish."""
+    given = parse(CompletionArguments, "completion", arguments)
+    commands: list[Any] = [
+        Annotated[grouped(kind, {}), tyro.conf.subcommand(name)]
+        for name, kind in arguments_of_commands().items()
+    ]
+    any_command: Any = reduce(or_, commands)
+    tyro.cli(  # prints the script and ends the program
+        any_command,
+        prog="recurrent-rl",
+        args=["--tyro-write-completion", given.shell, "-"],
+        config=TYRO_OPTIONS,
+        registry=RULES,
+    )
+    return 0
+
+
+def arguments_of_commands() -> dict[str, type[Any]]:
+    """The settings class of each command's arguments."""
+    from recurrent_rl.cli.train_arguments import TrainArguments
+
+    return {
+        "train": TrainArguments,
+        "evaluate": EvaluateArguments,
+        "envs": EnvsArguments,
+        "monitor": MonitorArguments,
+        "benchmark": BenchmarkArguments,
+        "compare": CompareArguments,
+        "info": InfoArguments,
+        "completion": CompletionArguments,
+    }

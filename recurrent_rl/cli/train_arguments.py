@@ -1,0 +1,99 @@
+"""The arguments of `recurrent-rl train`, and how its help groups them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from recurrent_rl.agents.settings import at_least, settle
+from recurrent_rl.cli.terminal import Quiet
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.fields import FolderPath
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "most-changed": (
+        "total_timesteps",
+        "memory",
+        "hidden_size",
+        "learning_rate",
+        "gamma",
+        "ent_coef",
+        "env_kwargs",
+        "hide_indices",
+        "name",
+        "seed",
+    ),
+    "agent": (
+        "num_layers",
+        "horizon",
+        "separate_memory",
+        "encoder_size",
+        "encoder_layers",
+        "activation",
+        "previous_action",
+        "previous_reward",
+        "action_persistence",
+        "normalize_observations",
+        "normalize_returns",
+    ),
+    "environment": ("vectorization", "flicker", "observation_noise", "observation_delay"),
+    "rollout": ("num_envs", "num_steps", "seq_len", "refresh_state"),
+    "learning": (
+        "lr_schedule",
+        "adam_eps",
+        "gae_lambda",
+        "update_epochs",
+        "num_minibatches",
+        "clip_coef",
+        "clip_value",
+        "normalize_advantages",
+        "ent_schedule",
+        "vf_coef",
+        "max_grad_norm",
+        "target_kl",
+    ),
+    "run": (
+        "log_dir",
+        "device",
+        "threads",
+        "precision",
+        "log_interval",
+        "memory_interval",
+        "checkpoint_interval",
+        "eval_episodes",
+    ),
+}
+"""The settings as the help shows them: by the title of their group, what is changed most first."""
+
+
+@dataclass(frozen=True)
+class TrainArguments:
+    """Train an agent (ENV_ID), or resume a run that was stopped (--resume RUN)."""
+
+    config: TrainConfig
+    resume: Annotated[FolderPath | None, tyro.conf.arg(metavar="RUN")] = None
+    """Resume the run in this folder from its last checkpoint, with the settings it was started
+    with, instead of a new run; of the others only --total-timesteps, --device and --quiet go with
+    it."""
+    quiet: Quiet = False
+    """Show no progress, and of the result one line."""
+
+
+@dataclass(frozen=True)
+class ResumeArguments:
+    """Resume a run from its last checkpoint, with the settings it was started with."""
+
+    resume: Annotated[FolderPath, tyro.conf.arg(metavar="RUN")]
+    """Run folder to resume."""
+    total_timesteps: Annotated[int | None, at_least(1)] = None
+    """Train to this many steps in all; by default as many as the run was started for."""
+    device: str | None = None
+    """Device to compute on from now on: cpu, cuda ...; by default the run's own."""
+    quiet: Quiet = False
+    """Show no progress, and of the result one line."""
+
+    def __post_init__(self) -> None:
+        settle(self, UserError)

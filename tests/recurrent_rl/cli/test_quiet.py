@@ -1,0 +1,52 @@
+"""What is left to read of a long command with --quiet: the result on a line, and errors."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from recurrent_rl.cli import main
+
+TINY = ["--num-envs=8", "--num-steps=16", "--total-timesteps=256", "--hidden-size=8"]
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit, match="0"):
+        main([*arguments])
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+def test_long_commands_print_one_line_where_they_are_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train = ["train", "recurrent_rl/TMaze-v0", *TINY, "--eval-episodes=5"]
+    line = printed(capsys, *train, "--quiet")
+    (run_dir,) = Path("runs").iterdir()
+    figures = r"mean return of 5 episodes: deterministic actions -?[\d.]+"
+    assert re.fullmatch(rf"{run_dir}: 256 steps, {figures}\n", line)
+
+    line = printed(capsys, "train", "--resume", str(run_dir), "--total-timesteps=384", "-q")
+    assert re.fullmatch(rf"{run_dir}: 384 steps, {figures}\n", line)
+    line = printed(capsys, "evaluate", str(run_dir), "--episodes=5", "-q")
+    others = r", stochastic actions -?[\d.]+, memory reset every step -?[\d.]+"
+    assert re.fullmatch(rf"{run_dir}: {figures}{others}\n", line)
+    assert printed(capsys, *train, "-q", "--eval-episodes=0").endswith(": 256 steps\n")
+
+
+def test_a_quiet_benchmark_prints_where_its_results_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["benchmark", "memory", "--tasks=TMaze", "--memories=gru", "--seeds=1", "--jobs=1"]
+    arguments += ["--total-timesteps=256", "--episodes=5", "-q"]
+    assert printed(capsys, *arguments) == "Results:  runs/benchmark-memory/results.md\n"
+    assert Path("runs/benchmark-memory/curves.png").exists()
+
+
+def test_a_quiet_command_keeps_its_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "CartPol-v1", "--quiet"])
+    assert "Did you mean CartPole-v1" in capsys.readouterr().err
