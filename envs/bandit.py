@@ -20,7 +20,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv, check_count
 
 
 class MultiarmedBandit(BatchEnv):
@@ -36,12 +36,7 @@ class MultiarmedBandit(BatchEnv):
     state = ("chances", "paid", "t")
 
     def __init__(self, num_envs: int = 1, num_arms: int = 10, max_episode_steps: int = 200) -> None:
-        for name, value, least in (
-            ("num_arms", num_arms, 2),
-            ("max_episode_steps", max_episode_steps, 1),
-        ):
-            if value < least:
-                raise ValueError(f"{name} is {value}; it must be at least {least}.")
+        check_count("num_arms", num_arms, 2)
         arms = gym.spaces.Discrete(num_arms)
         super().__init__(num_envs, gym.spaces.Discrete(2), arms, max_episode_steps)
         self.num_arms = num_arms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -16,6 +17,18 @@ from recurrent_rl.envs.streams import Streams
 Rows = NDArray[np.intp]
 Rewards = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+
+
+def check_count(name: str, value: Any, least: int, most: float = math.inf) -> None:
+    """Refuse an argument that counts something and is no whole number from `least` to `most`.
+
+    Raises:
+        ValueError: names the argument and what it may be.
+    """
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not (whole and least <= value <= most):
+        allowed = f"at least {least}" if most == math.inf else f"from {least} to {most}"
+        raise ValueError(f"{name} is {value!r}; it must be a whole number, {allowed}.")
 
 
 class BatchEnv(VectorEnv[Any, Any, Any]):
@@ -52,8 +65,8 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         action_space: gym.Space[Any],
         max_episode_steps: int,
     ) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs is {num_envs}; it must be at least 1.")
+        check_count("num_envs", num_envs, 1)
+        check_count("max_episode_steps", max_episode_steps, 1)
         self.num_envs = num_envs
         self.single_observation_space = observation_space
         self.single_action_space = action_space

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from recurrent_rl.envs.batch import BatchEnv, Rows
+from recurrent_rl.envs.batch import BatchEnv, Rows, check_count
 
 SUITS = 4
 CARDS = 52
@@ -17,8 +17,7 @@ KINDS = {"colours": 2, "suits": SUITS, "ranks": 13}
 
 def kinds_of(num_decks: int, kind: str) -> NDArray[np.int64]:
     """The colour, suit or rank of each card in so many decks, from 0; as many cards of each."""
-    if num_decks < 1:
-        raise ValueError(f"num_decks is {num_decks}; it must be at least 1.")
+    check_count("num_decks", num_decks, 1)
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; choose one of {', '.join(KINDS)}.")
     return np.arange(CARDS * num_decks, dtype=np.int64) % KINDS[kind]

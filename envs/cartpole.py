@@ -60,8 +60,6 @@ class CartPole(BatchEnv):
     ) -> None:
         if noise < 0:
             raise ValueError(f"noise is {noise}; it must be at least 0.")
-        if max_episode_steps < 1:
-            raise ValueError(f"max_episode_steps is {max_episode_steps}; it must be at least 1.")
         high = np.array([2 * MAX_POSITION, 2 * MAX_ANGLE], dtype=np.float32)
         if not scaled:
             high += 10 * noise  # no draw in practice is farther out

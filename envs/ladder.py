@@ -17,7 +17,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv, check_count
 
 
 class Ladder(BatchEnv):
@@ -33,9 +33,8 @@ class Ladder(BatchEnv):
     state = ("code", "t")
 
     def __init__(self, num_envs: int = 1, horizon: int = 16, bits: int = 1) -> None:
-        for name, value in (("horizon", horizon), ("bits", bits)):
-            if value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1.")
+        check_count("horizon", horizon, 1)
+        check_count("bits", bits, 1)
         seen = gym.spaces.MultiBinary(bits + 2)
         super().__init__(num_envs, seen, gym.spaces.MultiBinary(bits), horizon + 1)
         self.horizon = horizon

@@ -36,8 +36,6 @@ class MountainCar(BatchEnv):
     state = ("position", "velocity", "t")
 
     def __init__(self, num_envs: int = 1, max_episode_steps: int = 999) -> None:
-        if max_episode_steps < 1:
-            raise ValueError(f"max_episode_steps is {max_episode_steps}; it must be at least 1.")
         seen = gym.spaces.Box(MIN_POSITION, MAX_POSITION, (1,), np.float32)
         force = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
         super().__init__(num_envs, seen, force, max_episode_steps)

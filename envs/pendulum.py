@@ -51,8 +51,6 @@ class Pendulum(BatchEnv):
         noise: float = 0.0,
         scaled: bool = False,
     ) -> None:
-        if max_episode_steps < 1:
-            raise ValueError(f"max_episode_steps is {max_episode_steps}; it must be at least 1.")
         if noise < 0:
             raise ValueError(f"noise is {noise}; it must be at least 0.")
         high = 1.0 if scaled else 1.0 + 10 * noise  # no draw in practice is farther out

@@ -16,7 +16,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv, check_count
 
 
 class Recall(BatchEnv):
@@ -35,13 +35,9 @@ class Recall(BatchEnv):
     def __init__(
         self, num_envs: int = 1, distance: int = 16, num_answers: int = 4, num_distractors: int = 8
     ) -> None:
-        for name, value, least in (
-            ("distance", distance, 0),
-            ("num_answers", num_answers, 2),
-            ("num_distractors", num_distractors, 1),
-        ):
-            if value < least:
-                raise ValueError(f"{name} is {value}; it must be at least {least}.")
+        check_count("distance", distance, 0)
+        check_count("num_answers", num_answers, 2)
+        check_count("num_distractors", num_distractors, 1)
         words = gym.spaces.Discrete(num_answers + num_distractors + 1)
         super().__init__(num_envs, words, gym.spaces.Discrete(num_answers), distance + 2)
         self.distance = distance

@@ -27,6 +27,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from recurrent_rl.envs.batch import check_count
+
 SIZES = (11, 6, 3)
 """How many objects, colours and states there are."""
 VIEW = 7
@@ -70,8 +72,7 @@ class RedBlueDoorsEnv(gym.Env[Any, Any]):
     }
 
     def __init__(self, size: int = 8, render_mode: str | None = None) -> None:
-        if size < 4:
-            raise ValueError(f"size is {size}; it must be at least 4.")
+        check_count("size", size, 4)
         self.room = _minigrid(size, render_mode)
         self.observation_space = gym.spaces.MultiBinary([VIEW, VIEW, sum(SIZES)])
         self.action_space = gym.spaces.Discrete(7)

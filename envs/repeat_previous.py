@@ -18,7 +18,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import Flags, Rewards, SingleEnv
+from recurrent_rl.envs.batch import Flags, Rewards, SingleEnv, check_count
 from recurrent_rl.envs.cards import SUITS, CardEnv, kinds_of, other_suit
 
 
@@ -36,8 +36,7 @@ class RepeatPrevious(CardEnv):
     def __init__(self, num_envs: int = 1, num_decks: int = 1, k: int = 4) -> None:
         suits = kinds_of(num_decks, "suits")
         n = len(suits)
-        if not 1 <= k < n:
-            raise ValueError(f"k is {k}; it must be from 1 to {n - 1}.")
+        check_count("k", k, 1, n - 1)
         space = gym.spaces.Discrete(SUITS)
         super().__init__(num_envs, space, gym.spaces.Discrete(SUITS), n - 1, suits)
         self.k = k

@@ -19,7 +19,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv, check_count
 
 CORRIDOR, JUNCTION = 2, 3
 FORWARD, BACK, LEFT = 0, 1, 2
@@ -37,8 +37,7 @@ class TMaze(BatchEnv):
     state = ("position", "goal", "t")
 
     def __init__(self, num_envs: int = 1, length: int = 10) -> None:
-        if length < 1:
-            raise ValueError(f"length is {length}; it must be at least 1.")
+        check_count("length", length, 1)
         space = gym.spaces.Discrete(4)
         super().__init__(num_envs, space, gym.spaces.Discrete(4), 2 * length + 2)
         self.length = length

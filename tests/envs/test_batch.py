@@ -283,3 +283,23 @@ def test_senseless_arguments_are_refused_by_name(
 def test_the_public_names_are_there() -> None:
     for name in recurrent_rl.envs.__all__:
         assert getattr(recurrent_rl.envs, name) is not None
+
+
+@pytest.mark.parametrize(
+    ("env_id", "name", "value", "allowed"),
+    [
+        ("TMaze-v0", "length", 1.5, "a whole number, at least 1"),
+        ("TMaze-v0", "length", True, "a whole number, at least 1"),
+        ("Ladder-v0", "bits", "4", "a whole number, at least 1"),
+        ("Recall-v0", "num_answers", 1, "a whole number, at least 2"),
+        ("RepeatPrevious-Easy-v0", "k", 52, "a whole number, from 1 to 51"),
+        ("RepeatPrevious-Easy-v0", "num_decks", 2.0, "a whole number, at least 1"),
+        ("MultiarmedBandit-Easy-v0", "num_arms", None, "a whole number, at least 2"),
+    ],
+)
+def test_an_argument_that_counts_must_be_a_whole_number(
+    env_id: str, name: str, value: Any, allowed: str
+) -> None:
+    for make in (gym.make, gym.make_vec):
+        with pytest.raises(ValueError, match=f"{name} is {value!r}; it must be {allowed}"):
+            make(f"recurrent_rl/{env_id}", **{name: value})

@@ -132,7 +132,7 @@ def test_the_same_seed_gives_the_same_episodes() -> None:
 
 
 def test_a_room_without_room_is_refused() -> None:
-    with pytest.raises(ValueError, match="size is 3; it must be at least 4"):
+    with pytest.raises(ValueError, match="size is 3; it must be a whole number, at least 4"):
         gym.make(IDS[0], size=3)
 
 
