@@ -82,11 +82,14 @@ class RunFolder:
     def find(cls, paths: Iterable[Path]) -> list[RunFolder]:
         """The run folders among these paths and directly or deeper below them, in order.
 
+        Files beside folders are passed over: `runs/*` of a shell names them too.
+
         Raises:
             UserError: there is none below one of them.
         """
         found: dict[Path, None] = {}
-        for path in paths:
+        paths = list(paths)
+        for path in [path for path in paths if path.is_dir()] or paths:
             folders = sorted(file.parent for file in path.rglob(CONFIG))
             if not folders:
                 raise UserError(

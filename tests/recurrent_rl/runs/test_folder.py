@@ -79,12 +79,15 @@ def test_a_name_with_slashes_makes_one_folder_in_the_log_directory(tmp_path: Pat
 def test_run_folders_are_found_below_a_path_and_each_once(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no run in .*no folder with a config\.json"):
         RunFolder.find([tmp_path])
+    (tmp_path / "README.md").touch()
+    with pytest.raises(UserError, match=r"no run in '.*README\.md'"):
+        RunFolder.find([tmp_path / "README.md"])
     folders = [RunFolder(tmp_path / name) for name in ("a", "b/c")]
     for folder in folders:
         assert not folder.exists()
         folder.save_config(config(tmp_path))
         assert folder.exists()
-    assert RunFolder.find([tmp_path, tmp_path / "b"]) == folders
+    assert RunFolder.find([tmp_path, tmp_path / "b", tmp_path / "README.md"]) == folders
 
 
 def test_a_folder_tells_how_far_its_run_is(tmp_path: Path) -> None:
