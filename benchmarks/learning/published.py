@@ -48,7 +48,7 @@ OLDER = "87949fa"
 SOLVED = 0.95
 DRAWN = (
     *("RepeatPrevious-Hard", "Autoencode-Easy", "Autoencode-Medium", "Autoencode-Hard"),
-    *("CountRecall-Easy", "CountRecall-Medium"),
+    *("CountRecall-Medium", "Concentration-Easy"),
 )
 
 Row = dict[str, Any]
