@@ -53,7 +53,8 @@ class Matrix(LayeredMemory):
         S_t = a_t S_tm1 + v_t k_t',  o_t = S_t q_t,  a_t = sigmoid(A x_t + c)
 
     Keys k, queries q and values v are linear in x. The heads differ in how keys and queries turn
-    with the steps n since the episode began, D / 2 complex numbers by angles of their own:
+    with the steps n since the episode began, D / 2 complex numbers by fixed angles, spread evenly
+    over half a circle. A head that turns tells D places apart:
 
     - one relative, both by n theta (rotary positions, Su et al. 2021): "so many steps ago";
     - one mirrored, the query by -n theta: "at that place of the episode", such as as many steps
