@@ -43,5 +43,5 @@ def test_every_error_class_of_the_library_is_a_public_user_error() -> None:
 
 
 def test_the_docstring_names_them_all() -> None:
-    named = re.findall(r"^ *\| `(\w+)` \|", UserError.__doc__ or "", re.MULTILINE)
+    named = re.findall(r"^ *- `(\w+)`: ", UserError.__doc__ or "", re.MULTILINE)
     assert sorted([*named, "UserError"]) == PUBLIC
