@@ -114,6 +114,10 @@ class Preset(NamedTuple):
     steps: int | None = None
     """Instead of the suite's."""
 
+    def text(self) -> str:
+        """The settings, as a row tells them."""
+        return ", ".join(f"{name} {value}" for name, value in flat(self.settings).items())
+
 
 M = 1_000_000
 # The reward follows at once, or soon: what is further away only adds noise to the advantages.
@@ -189,11 +193,10 @@ def identity(config: TrainConfig) -> Row:
     """What tells a row from the others."""
     task = task_name(config)
     preset = (config.name or "").startswith(f"{PRESET}-")
-    settings = flat(PRESETS[task].settings) if preset else {}
     return {
         "task": task,
         "memory": config.agent.memory,
-        "settings": ", ".join(f"{name} {value}" for name, value in settings.items()),
+        "settings": PRESETS[task].text() if preset else "",
         "seed": config.seed,
     }
 
@@ -274,9 +277,10 @@ def draw(rows: list[Row]) -> None:
     """The learning curve of each seed, the best published figure and the ceiling."""
     figure, panels = plt.subplots(2, 3, figsize=(12, 6), layout="constrained")
     for panel, task in zip(panels.flat, DRAWN, strict=True):
-        published, drawn = PUBLISHED[task], [row for row in rows if row["task"] == task]
-        for row in drawn:
-            if row["memory"] == PRESETS[task].memory:
+        published, preset = PUBLISHED[task], PRESETS[task]
+        for row in rows:
+            way = (row["task"], row["memory"], row["settings"])
+            if way == (task, preset.memory, preset.text()):
                 curve = row["curve"]
                 panel.plot(np.array(curve["steps"]) / 1e6, curve["returns"], color="C0")
         panel.axhline(published.figure, color="black", linestyle="--")
