@@ -89,7 +89,7 @@ class RunFolder:
         """
         found: dict[Path, None] = {}
         paths = list(paths)
-        for path in [path for path in paths if path.is_dir()] or paths:
+        for path in [path for path in paths if not path.is_file()] or paths:
             folders = sorted(file.parent for file in path.rglob(CONFIG))
             if not folders:
                 raise UserError(

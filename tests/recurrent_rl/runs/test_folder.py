@@ -88,6 +88,8 @@ def test_run_folders_are_found_below_a_path_and_each_once(tmp_path: Path) -> Non
         folder.save_config(config(tmp_path))
         assert folder.exists()
     assert RunFolder.find([tmp_path, tmp_path / "b", tmp_path / "README.md"]) == folders
+    with pytest.raises(UserError, match=r"no run in '.*/misspelt'"):
+        RunFolder.find([tmp_path, tmp_path / "misspelt"])
 
 
 def test_a_folder_tells_how_far_its_run_is(tmp_path: Path) -> None:
