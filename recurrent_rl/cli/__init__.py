@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -41,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     SIGHUP.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if (folder := os.getcwd()) not in sys.path:  # as `python -m` has it: modules beside the reader
-        sys.path.append(folder)
+    if "" not in sys.path:  # the working directory: modules beside the reader are found
+        sys.path.append("")
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:2], "--help"]
     if not arguments or arguments[0] in ("-h", "--help"):
