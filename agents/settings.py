@@ -29,7 +29,7 @@ import dataclasses
 import difflib
 import math
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -218,9 +218,21 @@ def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
 
 def _nearest(value: Any, choices: Collection[str]) -> str:
     """A hint at the choice that was likely meant; nothing where none is near."""
+    near = close_matches(value, choices, most=1, cutoff=0.4) if isinstance(value, str) else []
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def close_matches(text: str, choices: Iterable[str], most: int, cutoff: float) -> list[str]:
+    """So many of the choices that are like the text in any case of letters, the nearest first.
+
+    Args:
+        text: what was written.
+        choices: what could have been meant.
+        most: choices to return.
+        cutoff: how alike they must be, from 0 to 1, as for `difflib.get_close_matches`.
+    """
     lower = {choice.lower(): choice for choice in choices}
-    near = difflib.get_close_matches(str(value).lower(), lower, n=1, cutoff=0.4)
-    return f" Did you mean {lower[near[0]]}?" if near and isinstance(value, str) else ""
+    return [lower[one] for one in difflib.get_close_matches(text.lower(), lower, most, cutoff)]
 
 
 def refusal(name: str, value: object, expected: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from recurrent_rl.agents.action_masks import ActionMaskError, flat_mask
 from recurrent_rl.agents.arguments import argument, check_is
+from recurrent_rl.agents.settings import close_matches
 from recurrent_rl.agents.spaces import (
     ObservationError,
     as_array,
@@ -260,9 +260,9 @@ def near_matches(name: str) -> list[str]:
     """Up to three registered ids like `name`, with or without their namespace."""
     known = {}
     for env_id in gym.registry:
-        known[env_id.lower()] = env_id
-        known.setdefault(env_id.rpartition("/")[2].lower(), env_id)
-    found = difflib.get_close_matches(name.lower(), known, n=6, cutoff=0.6)
+        known[env_id] = env_id
+        known.setdefault(env_id.rpartition("/")[2], env_id)
+    found = close_matches(name, known, most=6, cutoff=0.6)
     return list(dict.fromkeys(known[key] for key in found))[:3]
 
 

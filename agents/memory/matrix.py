@@ -178,14 +178,11 @@ class Matrix(LayeredMemory):
     def _shapes(self, batch: int) -> tuple[tuple[int, ...], ...]:
         """Of the state's fields."""
         lead = (self.num_layers, batch)
-        return (
-            (*lead, self.cell.heads, self.values, 2 * self.units),
-            lead,
-        )
+        return (*lead, self.cell.heads, self.values, 2 * self.units), lead
 
     def _check_state(self, state: MemoryState, x: Tensor) -> None:
-        s, clock = self._shapes(x.shape[-2])
-        check_fields(state, (s, clock), x, "num_layers, B, ...", integers=("clock",))
+        shapes = self._shapes(x.shape[-2])
+        check_fields(state, shapes, x, "num_layers, B, ...", integers=("clock",))
 
 
 def _names(cell: MatrixCell) -> list[str]:

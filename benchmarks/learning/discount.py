@@ -10,13 +10,12 @@ Each training leaves a line in benchmarks/results/discount.jsonl; what is there 
 
 from __future__ import annotations
 
-import argparse
 from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
-from jobs import ROOT, commit, curve_of, measure_all, over_training, read_rows
+from jobs import ROOT, arguments, commit, curve_of, measure_all, over_training, read_rows
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.config import TrainConfig
@@ -84,13 +83,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = arguments(__doc__, seeds=1)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--seeds", type=int, default=1, help="0, 1, ...")
     parser.add_argument("--jobs", type=int, default=available_cores())
-    parser.add_argument("--table", action="store_true", help="of what there is")
     given = parser.parse_args()
     if not given.table:
         done = {(r["task"], (r["gamma"], r["lambda"]), r["seed"]) for r in read_rows(RESULTS)}

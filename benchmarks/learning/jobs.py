@@ -31,13 +31,16 @@ POINTS = 100
 """Of a learning curve that is kept."""
 
 
-def arguments(description: str | None, seeds: int, episodes: int) -> argparse.ArgumentParser:
-    """The arguments that these scripts share, with their defaults."""
+def arguments(
+    description: str | None, seeds: int, episodes: int | None = None
+) -> argparse.ArgumentParser:
+    """The arguments that these scripts share, with their defaults; no episodes, no such option."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=seeds)
-    parser.add_argument("--episodes", type=int, default=episodes)
+    if episodes is not None:
+        parser.add_argument("--episodes", type=int, default=episodes)
     parser.add_argument("--table", action="store_true", help="of the runs there are")
     return parser
 

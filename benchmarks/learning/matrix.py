@@ -13,14 +13,13 @@ leaves a line in benchmarks/results/matrix_study.jsonl; what is there is not don
 
 from __future__ import annotations
 
-import argparse
 import time
 from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
-from jobs import ROOT, curve_of, measure_all, over_training, read_rows
+from jobs import ROOT, arguments, curve_of, measure_all, over_training, read_rows
 from probes import PROBES, accuracy
 from variants import MATRICES
 
@@ -89,14 +88,10 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = arguments(__doc__, seeds=1)
     parser.add_argument("--variants", nargs="+", choices=MATRICES, default=list(MATRICES))
     parser.add_argument("--only", nargs="+", choices=[*UPDATES, *STEPS], default=[*UPDATES, *STEPS])
-    parser.add_argument("--seeds", type=int, default=1, help="0, 1, ...")
     parser.add_argument("--jobs", type=int, default=available_cores())
-    parser.add_argument("--table", action="store_true", help="of what there is")
     given = parser.parse_args()
     if not given.table:
         done = {(row["variant"], row["what"], row["seed"]) for row in read_rows(RESULTS)}

@@ -1,4 +1,4 @@
-r"""Learning under partial observability beside the best published recurrent results.
+"""Learning under partial observability beside the best published recurrent results.
 
     python benchmarks/learning/published.py  # all rows, then the table
     python benchmarks/learning/published.py --tasks RepeatPrevious  # tasks that begin so

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import re
@@ -15,7 +14,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from recurrent_rl.agents.settings import settle
+from recurrent_rl.agents.settings import close_matches, settle
 from recurrent_rl.cli.terminal import parse
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.progress import make_console
@@ -76,11 +75,10 @@ def find(name: str) -> list[str]:
     by_name: dict[str, list[str]] = {}
     for family, ids in families().items():
         by_name |= {_short(env_id): [env_id] for env_id in ids} | {family: ids}
-    lower = {known.lower(): known for known in by_name}
-    wanted = _short(name).lower()
-    if wanted in lower:
-        return by_name[lower[wanted]]
-    near = [lower[one] for one in difflib.get_close_matches(wanted, lower, n=3, cutoff=0.5)]
+    wanted = _short(name)
+    near = close_matches(wanted, by_name, most=3, cutoff=0.5)
+    if near and near[0].lower() == wanted.lower():
+        return by_name[near[0]]
     hint = f" Did you mean {', '.join(near)}?" if near else ""
     raise UserError(
         f"recurrent-rl has no environment {name!r}.{hint} `recurrent-rl envs` lists all."
@@ -92,8 +90,9 @@ def _short(env_id: str) -> str:
 
 
 def _print_list(console: Console, probes: bool) -> None:
-    tasks = {name: ids for name, ids in families().items() if not name.startswith("Probe-")}
-    tiny = {name: ids for name, ids in families().items() if name not in tasks}
+    every = families()
+    tasks = {name: ids for name, ids in every.items() if not name.startswith("Probe-")}
+    tiny = {name: ids for name, ids in every.items() if name not in tasks}
     for title, group in (
         ("recurrent_rl/NAME-v0", {name: ids for name, ids in tasks.items() if len(ids) == 1}),
         (
