@@ -2,51 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from recurrent_rl.agents.moments import Moments, Total
 from recurrent_rl.agents.preprocessing import RUNNING
 from recurrent_rl.agents.spaces import Components, is_image
 
 CLIP = 10.0
 TINY = 1e-12
 """The least standard deviation to divide by: smaller ones are errors of rounding."""
-
-
-class Moments(NamedTuple):
-    """How many, their sum and the sum of their squares, in float64, of some data.
-
-    All statistics are made of these. They add up, so that it does not matter in which groups the
-    data came.
-    """
-
-    number: Tensor
-    total: Tensor
-    squares: Tensor
-
-    @classmethod
-    def of(cls, x: Tensor) -> Moments:
-        """Of data `[n, *shape]`; the sums are `[*shape]`."""
-        x = x.to(torch.float64)
-        number = torch.tensor(len(x), dtype=torch.float64, device=x.device)
-        return cls(number, x.sum(dim=0), x.square().sum(dim=0))
-
-    def __add__(self, other: Moments) -> Moments:  # type: ignore[override]
-        """Of the data of both."""
-        return Moments(*(a + b for a, b in zip(self, other, strict=True)))
-
-    @property
-    def mean(self) -> Tensor:
-        """Mean, `[*shape]`; NaN of no data."""
-        return self.total / self.number
-
-    @property
-    def var(self) -> Tensor:
-        """Variance (of the population, not its estimate), `[*shape]`; NaN of no data."""
-        return (self.squares / self.number - self.mean.square()).clamp(min=0)
 
 
 class RunningMoments(nn.Module):
@@ -113,11 +81,17 @@ class ObservationNormaliser(nn.Module):
         self.moments = nn.ModuleList(moments)
         self._moments = list(zip(self.paths, moments, strict=True))
 
-    def update(self, components: Components, valid: Tensor) -> None:
-        """Take in components `[T, B, ...]` where `valid` (bool `[T, B]`) is true."""
-        for path, moments in self._moments:
-            seen = components[path][valid]
-            moments.update(Moments.of(seen.reshape(-1, *moments.mean.shape)))
+    def update(self, components: Components, valid: Tensor, total: Total = list) -> None:
+        """Take in components `[T, B, ...]` where `valid` (bool `[T, B]`) is true.
+
+        With `total`, those of all workers.
+        """
+        seen = [
+            Moments.of(components[path][valid].reshape(-1, *running.mean.shape))
+            for path, running in self._moments
+        ]
+        for (_, running), moments in zip(self._moments, total(seen), strict=True):
+            running.update(moments)
 
     def forward(self, components: Components) -> Components:
         """The components, those with statistics scaled."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recurrent_rl.agents.arguments import argument, check_is
+from recurrent_rl.agents.moments import Moments, Total
 from recurrent_rl.agents.settings import check_choice
 from recurrent_rl.agents.spaces import (
     ObservationError,
@@ -164,20 +165,22 @@ class Reader(nn.Module):
         return arrays
 
     @torch.no_grad()
-    def centre_on(self, observation: Any) -> None:
+    def centre_on(self, observation: Any, total: Total = list) -> None:
         """Subtract what is far from zero in this first batch from it and from all that follow.
-
-        Args:
-            observation: a batch of raw observations, as for `read`.
 
         float32 holds seven digits: what changes in the last digits of a Unix time, or of a large
         id, would be lost in it.
+
+        Args:
+            observation: a batch of raw observations, as for `read`.
+            total: to the first batch of all workers.
         """
         arrays = self._visible(observation)
-        for i, path in enumerate(self._centred):
-            mean = arrays[path].mean(axis=0, dtype=np.float64)
-            centre = np.where(np.abs(mean) > FAR, np.round(mean), 0.0)
-            self.get_buffer(f"centre_{i}").copy_(torch.as_tensor(centre))
+        firsts = [torch.as_tensor(arrays[path].astype(np.float64)) for path in self._centred]
+        for i, moments in enumerate(total(list(map(Moments.of, firsts)))):
+            mean = moments.mean
+            centre = torch.where(mean.abs() > FAR, mean.round(), 0.0)
+            self.get_buffer(f"centre_{i}").copy_(centre)
 
     def _visible(self, observation: Any) -> dict[str, NDArray[Any]]:
         arrays = component_arrays(self.observation_space, observation)

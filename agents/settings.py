@@ -10,7 +10,8 @@
 
 Wherever the values come from (Python, JSON, the command line), `settle` brings each to its declared
 type, or refuses it by name. A field holds `bool`, `int`, `float`, `str`, a choice (`Literal`), a
-tuple of these, a dictionary by text, another settings class, or None beside one of them.
+tuple of these, a dictionary by text, another settings class, or None or a choice beside one of
+them.
 
 What is taken for what:
 
@@ -283,8 +284,13 @@ def reader(hint: Any) -> Reader:
         return partial(check_choice, choices=arguments)
     if origin in (Union, UnionType):
         # A path beside text is made into text before, by the field's `Read`.
-        (inner,) = (kind for kind in arguments if kind not in (NoneType, Path))
-        return partial(_read_optional, reader(inner)) if NoneType in arguments else reader(inner)
+        words = [
+            word for kind in arguments if get_origin(kind) is Literal for word in get_args(kind)
+        ]
+        others = [kind for kind in arguments if get_origin(kind) is not Literal]
+        (inner,) = (kind for kind in others if kind not in (NoneType, Path))
+        read = partial(_read_beside_words, reader(inner), words) if words else reader(inner)
+        return partial(_read_optional, read) if NoneType in arguments else read
     if origin is dict:
         return partial(_read_dict, reader(arguments[1]))
     if origin is tuple:
@@ -312,6 +318,15 @@ def _read_annotated(
 
 def _read_optional(read: Reader, name: str, value: Any) -> Any:
     return None if value is None else read(name, value)
+
+
+def _read_beside_words(read: Reader, words: list[str], name: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return read(name, value)
+    try:
+        return check_choice(name, value, words)
+    except SettingError:
+        raise SettingError(refusal(name, value, f"{' or '.join(words)}, or a number")) from None
 
 
 def _read_tuple(read: Reader, name: str, given: Any) -> tuple[Any, ...]:

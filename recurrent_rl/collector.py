@@ -12,8 +12,10 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.kernels import frozen_weights
 from recurrent_rl.agents.memory.states import MemoryState, cat_states, select_state
 from recurrent_rl.agents.spaces import Components
+from recurrent_rl.blocks import Block
 from recurrent_rl.environments import Environments, Final, Step
 from recurrent_rl.episodes import EpisodeStatistics
+from recurrent_rl.group import ALONE, Group
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.seeding import Stream, generator, number
 
@@ -33,11 +35,14 @@ class Collector:
     Memory, observations and episodes are carried over.
 
     Args:
-        env: vector environment in autoreset mode SAME_STEP or NEXT_STEP.
+        env: vector environment in autoreset mode SAME_STEP or NEXT_STEP, of the block.
         agent: acts, and values what it sees.
         num_steps: rows of a rollout.
         chunk_length: steps after which the memory's state is stored, again and again.
-        seed: of the run; environments and actions draw from streams of it.
+        seed: of the run. Environments and actions draw from streams of it, each environment its
+            own: the same whatever the number of workers.
+        block: which environments of the run these are; None: all.
+        group: the workers that step the others.
 
     Raises:
         UserError: the autoreset mode is DISABLED or unknown; what the environment returns is not
@@ -45,18 +50,30 @@ class Collector:
     """
 
     def __init__(
-        self, env: VectorEnv, agent: ActorCritic, num_steps: int, chunk_length: int, seed: int
+        self,
+        env: VectorEnv,
+        agent: ActorCritic,
+        num_steps: int,
+        chunk_length: int,
+        seed: int,
+        block: Block | None = None,
+        group: Group = ALONE,
     ) -> None:
         self.environments = Environments(env, agent)
         self.agent = agent
         self.seed = seed
-        self.episodes = EpisodeStatistics.of(env.num_envs)
+        self.block = block or Block.whole(env.num_envs)
+        self.episodes = EpisodeStatistics.of(env.num_envs, first=self.block.first)
         self.rollout = Rollout(agent, num_steps, env.num_envs, chunk_length)
-        self._start(self.environments.reset(number(seed, Stream.ENVIRONMENTS), centre=True))
+        self._start(self.environments.reset(self._first_seed(), group.total))
 
     def restart(self, iteration: int) -> None:
         """Begin new episodes in all environments, with a fresh memory, before this iteration."""
-        self._start(self.environments.reset(number(self.seed, Stream.ENVIRONMENTS, iteration)))
+        self._start(self.environments.reset(self._first_seed(iteration)))
+
+    def _first_seed(self, iteration: int = 0) -> int:
+        """The seed of the block's first environment; the others have those that follow."""
+        return number(self.seed, Stream.ENVIRONMENTS, iteration) + self.block.first
 
     def _start(self, step: Step) -> None:
         self.state = self.agent.initial_state(len(step.reward))
@@ -82,10 +99,10 @@ class Collector:
         self._carry_over()
         rollout.chunk_states = []
         truncations: list[_Truncation] = []
-        # [T, B, ...]
+        # That of all environments is drawn, [T, B, ...]: each has the same in any block.
         noise = agent.head.noise(
-            tuple(rollout.rewards.shape), generator(self.seed, Stream.ACTIONS, iteration)
-        )
+            (rollout.num_steps, self.block.total), generator(self.seed, Stream.ACTIONS, iteration)
+        )[:, self.block.rows]
         for t in range(rollout.num_steps):
             if t % rollout.chunk_length == 0:
                 rollout.chunk_states.append(state)

@@ -38,6 +38,10 @@ MOST_THREADS = 1024
 one: 16,384 end it on Linux with its usual limits, 100,000 crash it."""
 
 
+MOST_WORKERS = 65_536
+"""More than any machine runs."""
+
+
 def _is_device(name: str) -> bool:
     try:
         # torch reads cuda:300 as cuda:44. The device meta holds no values.
@@ -171,6 +175,13 @@ class TrainConfig:
     """CPU threads. By default (None) the memory's kernel takes all cores, with the same result to
     the last bit, and PyTorch's own operations one: their many small steps gain little from more,
     and lose much where other processes want the cores. A number is for both."""
+    workers: Annotated[int, at_least(1), at_most(MOST_WORKERS)] | Literal["auto"] = 1
+    """Processes that train the agent together, each with its share of the environments: they learn
+    what one would, but for rounding. auto takes one for each core, as far as they can share the
+    environments."""
+    worker_timeout: Annotated[float, above(0)] = 600.0
+    """Seconds that workers wait for the slowest of them before the run ends: an environment that
+    hangs must end it, one that is slow must not."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 rounds the factors of the memory's matrix products on a CPU with AMX, which makes
     these several times faster; sums, states and all else stay float32."""
@@ -232,6 +243,7 @@ class ResolvedConfig(TrainConfig):
 
     num_envs: Size = field(kw_only=True)
     num_steps: Size = field(kw_only=True)
+    workers: Annotated[int, at_least(1), at_most(MOST_WORKERS)] = 1
     reasons: dict[str, str] = field(default_factory=dict, kw_only=True, hash=False)
     """Why they are as they are, by the names of those that were left to the default."""
 
@@ -255,7 +267,7 @@ class ResolvedConfig(TrainConfig):
         fields = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)
         }
-        return TrainConfig(**fields | dict.fromkeys(self.reasons))
+        return TrainConfig(**fields | {name: _DEFAULTS[name] for name in self.reasons})
 
     def choices(self) -> list[str]:
         """A line for each setting that was chosen: its value, and why."""
@@ -292,11 +304,13 @@ class ResolvedConfig(TrainConfig):
 
     def to_json(self) -> str:
         """As JSON text: the settings as requested, and beside them what was resolved."""
-        resolved = {"num_envs": self.num_envs, "num_steps": self.num_steps, "reasons": self.reasons}
+        resolved = {name: getattr(self, name) for name in (*SIZES, "workers", "reasons")}
         requested = dataclasses.asdict(self.as_requested())
         return json.dumps(requested | {RESOLVED: resolved}, indent=2)
 
 
+_DEFAULTS: dict[str, Any] = {"num_envs": None, "num_steps": None, "workers": "auto"}
+"""What stands for "as chosen" in each setting that `resolve` chooses."""
 RESOLVED = "resolved"
 """The key in a config.json under which that stands."""
 
@@ -304,10 +318,11 @@ RESOLVED = "resolved"
 def _from_version_0_1(fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """The fields of the settings as requested, and what was resolved, of a file of any version.
 
+    Files from before there were workers are of one.
     Version 0.1 wrote 0 where None stands now, and sizes that it had chosen among those requested,
     with their names in `chosen`.
     """
-    requested = dict(fields)
+    requested = {"workers": 1, "worker_timeout": TrainConfig.worker_timeout} | fields
     resolved = requested.pop(RESOLVED, None)
     chosen = requested.pop("chosen", None)
     for name in ("threads", "memory_interval", *SIZES):
@@ -320,13 +335,15 @@ def _from_version_0_1(fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
             raise SettingError(f"chosen is {shown(names)}; it must be a list of {SIZES}")
         reasons = dict.fromkeys(names, "chosen by version 0.1")
         requested |= dict.fromkeys(names)
-        resolved = sizes | {"reasons": reasons}
+        resolved = sizes | {"workers": 1, "reasons": reasons}
     return requested, resolved
 
 
 def _checked_resolved(resolved: Any) -> dict[str, Any]:
-    """What was resolved, if it is a dictionary of just that."""
-    names = (*SIZES, "reasons")
+    """What was resolved, if it is a dictionary of just that; older files tell of no workers."""
+    names = (*SIZES, "workers", "reasons")
+    if isinstance(resolved, dict):
+        resolved = {"workers": 1} | resolved
     if not isinstance(resolved, dict) or set(resolved) != set(names):
         raise SettingError(f"it is {shown(resolved)}; it must hold {', '.join(names)}")
     return resolved

@@ -9,6 +9,7 @@ autoreset inserted.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -24,6 +25,7 @@ from recurrent_rl.agents.action_masks import (
     mask_sizes,
 )
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.moments import Total
 from recurrent_rl.agents.spaces import FLOAT32_MAX, ObservationError, as_array, stack_observations
 from recurrent_rl.errors import UserError
 from recurrent_rl.vectorize import shape_of, wrong_result
@@ -94,12 +96,13 @@ class Environments:
         self.steps = 0
         self._valid = np.ones(self.count, dtype=bool)
 
-    def reset(self, seed: int | None, centre: bool = False) -> Step:
+    def reset(self, seed: int | None, centre: Total | None = None) -> Step:
         """Start new episodes in all environments.
 
         Args:
             seed: environment i takes `seed + i`.
-            centre: let the agent subtract from all observations what is far from zero in this one.
+            centre: let the agent subtract from all observations what is far from zero in this one,
+                over the environments of all workers.
 
         Raises:
             UserError: what the environment returned is not what its spaces declare.
@@ -108,8 +111,8 @@ class Environments:
         if wrong := wrong_result("reset", result):
             raise self._fault(wrong)
         observation, infos = result[0], self._mapping(result[1])
-        if centre:
-            self._read(observation, self.agent.reader.centre_on)
+        if centre is not None:
+            self._read(observation, partial(self.agent.reader.centre_on, total=centre))
         none = np.zeros(self.count, dtype=bool)
         self._valid = ~none
         return Step(

@@ -11,14 +11,20 @@ from torch.optim import Optimizer
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.memory.states import MemoryState, cat_states, differentiable
-from recurrent_rl.agents.normalisers import Moments
+from recurrent_rl.agents.moments import Moments
+from recurrent_rl.blocks import Block, shuffled_chunks
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.group import ALONE, Group
 from recurrent_rl.rollout import Rollout, Sequences
 
 
 class Loss(NamedTuple):
-    """The terms of PPO's loss, each a scalar, and what to log beside them."""
+    """The terms of PPO's loss, each a scalar, and what to log beside them.
+
+    All but the last two are means over the rows of a minibatch or, of one worker's part of it, that
+    part's share in them: over all workers they add up.
+    """
 
     total: Tensor
     policy_gradient: Tensor
@@ -26,8 +32,8 @@ class Loss(NamedTuple):
     entropy: Tensor
     approx_kl: Tensor
     clip_fraction: Tensor
-    ratio_error: Tensor  # the largest |ratio - 1|
     rows: Tensor  # how many steps the means are over
+    ratio_error: Tensor  # the largest |ratio - 1|
 
 
 def policy_gradient_loss(ratio: Tensor, advantages: Tensor, clip_coef: float) -> Tensor:
@@ -54,10 +60,19 @@ def value_loss(
     return 0.5 * error
 
 
-def ppo_loss(agent: ActorCritic, batch: Sequences, config: TrainConfig) -> tuple[Loss, MemoryState]:
+def ppo_loss(
+    agent: ActorCritic, batch: Sequences, config: TrainConfig, rows: int | None = None
+) -> tuple[Loss, MemoryState]:
     """PPO's loss on whole chunks, unrolled from their stored states.
 
     Rows that an autoreset inserted have no weight; where there are no others, all terms are zero.
+
+    Args:
+        agent: unrolled.
+        batch: the chunks.
+        config: the settings.
+        rows: of the whole minibatch that this is a part of, inserted ones not counted; None: the
+            chunks are all of it.
 
     Returns:
         The loss, and the memory's state after each chunk's last step.
@@ -66,8 +81,8 @@ def ppo_loss(agent: ActorCritic, batch: Sequences, config: TrainConfig) -> tuple
         batch.components, batch.state, batch.episode_start, batch.action_mask
     )
     weight = batch.valid.to(output.value.dtype)
-    rows = weight.sum()
-    weight = weight / rows.clamp(min=1)
+    counted = weight.sum() if rows is None else weight.new_tensor(float(rows))
+    weight = weight / counted.clamp(min=1)
 
     def mean(x: Tensor) -> Tensor:
         return (x * weight).sum()
@@ -85,8 +100,8 @@ def ppo_loss(agent: ActorCritic, batch: Sequences, config: TrainConfig) -> tuple
         approx_kl = mean(ratio - 1 - log_ratio)
         clip_fraction = mean(((ratio - 1).abs() > config.clip_coef).to(weight.dtype))
         ratio_error = (ratio - 1).abs().masked_fill(~batch.valid, 0.0).amax()
-    terms = (total, policy, value, entropy, approx_kl, clip_fraction, ratio_error)
-    return Loss(*terms, rows), end_state
+    terms = (total, policy, value, entropy, approx_kl, clip_fraction)
+    return Loss(*terms, counted, ratio_error), end_state
 
 
 def update(
@@ -97,43 +112,51 @@ def update(
     returns: Tensor,
     config: ResolvedConfig,
     generator: torch.Generator,
+    group: Group = ALONE,
+    block: Block | None = None,
 ) -> dict[str, float]:
     """One PPO update: `update_epochs` passes over the rollout in minibatches of whole chunks.
 
-    A minibatch that holds nothing but rows inserted by an autoreset moves nothing.
+    A minibatch that holds nothing but rows inserted by an autoreset moves nothing. Of several
+    workers each goes through its own part of every minibatch; their gradients add up.
 
     Args:
         agent: changed in place.
         optimizer: of the agent's parameters.
-        rollout: the steps to learn from.
+        rollout: the steps to learn from, of this worker.
         advantages: `[T, B]`, scaled.
         returns: `[T, B]`, what the critic is to predict.
         config: the settings.
         generator: shuffles the chunks.
+        group: the workers.
+        block: the environments of this one; None: all.
 
     Returns:
-        Scalars under their TensorBoard tags.
+        Scalars under their TensorBoard tags, over all workers.
 
     Raises:
         UserError: the loss or its gradient is not finite. The agent is spoilt then.
     """
+    block = block or Block.whole(config.num_envs)
     data = rollout.sequences(advantages, returns)
-    all_valid = bool(data.valid.all())
+    valid = rollout.valid[:-1]
+    rows = rows_of_chunks(data.valid, config, group, block)
     losses: list[Loss] = []
     gradient_norms: list[Tensor] = []
-    drift = torch.zeros(())
+    drift = torch.zeros(2)
     epoch = 0
     for epoch in range(1, config.update_epochs + 1):
         if config.refresh_state and epoch > 1:
             data = data._replace(state=refreshed_state(agent, rollout))
         before = len(losses)
-        for chunks in shuffled_chunks(config, generator).to(agent.device):
-            batch = data.select(chunks)
-            if not (all_valid or batch.valid.any()):
+        for chunks in shuffled_chunks(config, generator):
+            if not (in_all := int(rows[chunks].sum())):
                 continue
-            loss, end_state = ppo_loss(agent, batch, config)
+            batch = data.select(block.own(chunks).to(agent.device))
+            loss, end_state = ppo_loss(agent, batch, config, in_all)
             optimizer.zero_grad(set_to_none=True)
             loss.total.backward()
+            group.add_up(p.grad for p in agent.parameters() if p.grad is not None)
             gradient_norms.append(
                 torch.nn.utils.clip_grad_norm_(agent.parameters(), config.max_grad_norm)
             )
@@ -142,12 +165,14 @@ def update(
             drift = state_drift(end_state, batch.end_state)
         if len(losses) == before:
             return {}
+        losses[before:] = of_all_workers(losses[before:], group)
         check_finite("loss", torch.stack([x.total for x in losses[before:]]))
         check_finite("gradient's norm", torch.stack(gradient_norms[before:]))
         if config.target_kl is not None and merged(losses[before:]).approx_kl > config.target_kl:
             break
 
     means = merged(losses)
+    group.add_up([drift])
     return {
         "train/loss": float(means.total),
         "train/policy_gradient_loss": float(means.policy_gradient),
@@ -156,42 +181,50 @@ def update(
         "train/approx_kl": float(means.approx_kl),
         "train/clip_fraction": float(means.clip_fraction),
         "train/explained_variance": explained_variance(
-            rollout.values[:-1][rollout.valid[:-1]], returns[rollout.valid[:-1]]
+            rollout.values[:-1][valid], returns[valid], group
         ),
         "train/gradient_norm": float(torch.stack(gradient_norms).mean()),
         "train/epochs": float(epoch),
         # Before the first step of the optimiser the ratio is 1, but for rounding.
-        "memory/first_ratio_error": float(losses[0].ratio_error),
-        "memory/state_drift": float(drift),
+        "memory/first_ratio_error": float(group.largest(losses[0].ratio_error)),
+        # How far the last minibatch moved the states that the memory reaches: |new - old| / |old|.
+        "memory/state_drift": float(torch.sqrt(drift[0] / (drift[1] + 1e-12))),
     }
 
 
-def shuffled_chunks(config: ResolvedConfig, generator: torch.Generator) -> Tensor:
-    """The chunks of each minibatch for one epoch, `[num_minibatches, C / num_minibatches]`.
+def rows_of_chunks(valid: Tensor, config: ResolvedConfig, group: Group, block: Block) -> Tensor:
+    """How many rows each chunk of all workers has, those an autoreset inserted not counted, `[C]`.
 
-    Each minibatch takes its share from each block of neighbouring environments, at random within
-    the block. Blocks are the smallest that have such a share; a process that steps some whole
-    blocks has its part of every minibatch.
+    Args:
+        valid: bool `[L, C of this worker]`.
+        config: the settings.
+        group: the workers.
+        block: the environments of this one.
     """
-    minibatches, environments = config.num_minibatches, config.num_envs
-    times = config.num_chunks // environments  # chunks of one environment
-    size = next(
-        n
-        for n in range(1, environments + 1)
-        if environments % n == 0 and n * times % minibatches == 0
-    )
-    # Chunk k of environment b is column k * B + b: [blocks, times * size].
-    columns = torch.arange(config.num_chunks).view(times, environments // size, size)
-    blocks = columns.transpose(0, 1).flatten(1)
-    order = torch.rand(blocks.shape, generator=generator).argsort(dim=1)
-    shares: Tensor = blocks.gather(1, order).unflatten(1, (minibatches, -1))
-    return shares.transpose(0, 1).flatten(1)
+    rows = torch.zeros(config.num_chunks, dtype=torch.int64)
+    of_environments = rows.view(-1, config.num_envs)[:, block.rows]
+    of_environments.copy_(valid.sum(dim=0).view(of_environments.shape))
+    group.add_up([rows])
+    return rows
+
+
+def of_all_workers(losses: Sequence[Loss], group: Group) -> list[Loss]:
+    """The losses of these minibatches from those of each worker's part of them."""
+    if group.alone:
+        return list(losses)
+    shares = len(Loss._fields) - 2
+    parts = torch.stack([torch.stack(loss[:shares]) for loss in losses])
+    group.add_up([parts])
+    return [
+        Loss._make([*of_all.unbind(), own.rows, own.ratio_error])
+        for of_all, own in zip(parts.unbind(), losses, strict=True)
+    ]
 
 
 def merged(losses: Sequence[Loss]) -> Loss:
     """The mean of each term over all rows of these minibatches, in float64."""
     columns = [torch.stack(column).to(torch.float64) for column in zip(*losses, strict=True)]
-    rows = columns[-1]
+    rows = columns[Loss._fields.index("rows")]
     means = [(column * rows).sum() / rows.sum() for column in columns]
     return Loss(*means)._replace(rows=rows.sum())
 
@@ -232,22 +265,21 @@ def refreshed_state(agent: ActorCritic, rollout: Rollout) -> MemoryState:
 
 @torch.no_grad()
 def state_drift(new: MemoryState, old: MemoryState) -> Tensor:
-    """How far an update moved the states that the memory reaches: |new - old| / |old|, a scalar."""
+    """How far the states that the memory reaches were moved: |new - old|² and |old|², `[2]`."""
     pairs = list(zip(differentiable(new), differentiable(old), strict=True))
     if not pairs:
-        return torch.zeros(())
+        return torch.zeros(2)
     difference = sum((a - b).abs().square().sum() for a, b in pairs)
     size = sum(b.abs().square().sum() for _, b in pairs)
-    return torch.sqrt(torch.as_tensor(difference / (size + 1e-12)))
+    return torch.stack([torch.as_tensor(difference), torch.as_tensor(size)])
 
 
-def explained_variance(values: Tensor, returns: Tensor) -> float:
+def explained_variance(values: Tensor, returns: Tensor, group: Group = ALONE) -> float:
     """1 - Var[returns - values] / Var[returns]: 1 is a perfect critic, 0 no better than a constant.
 
-    NaN where the returns do not vary.
+    Over the values and returns of all workers. NaN where the returns do not vary.
     """
-    variance = float(Moments.of(returns.flatten()).var)
-    if not variance > 0:
-        return float("nan")
-    error = Moments.of(returns.to(torch.float64).flatten() - values.to(torch.float64).flatten())
-    return 1 - float(error.var) / variance
+    errors = returns.to(torch.float64).flatten() - values.to(torch.float64).flatten()
+    of_returns, of_errors = group.total([Moments.of(returns.flatten()), Moments.of(errors)])
+    variance = float(of_returns.var)
+    return 1 - float(of_errors.var) / variance if variance > 0 else float("nan")

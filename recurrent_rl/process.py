@@ -17,19 +17,22 @@ from recurrent_rl.seeding import Stream, number
 
 
 @contextmanager
-def computing(threads: int | None = None, precision: str = "float32") -> Iterator[None]:
+def computing(
+    threads: int | None = None, precision: str = "float32", workers: int = 1
+) -> Iterator[None]:
     """Compute with so many threads and in this precision; afterwards all is as it was before.
 
     Args:
         threads: of PyTorch and of the memory's kernel; None is one and all cores.
         precision: of the memory's kernel, `TrainConfig.precision`.
+        workers: that share the cores.
 
     Raises:
         UserError: the machine has not the precision.
     """
     bfloat16 = library.set_bfloat16(precision == "bfloat16")
     of_torch = torch.get_num_threads()
-    of_kernel = library.set_num_threads(threads or available_cores())
+    of_kernel = library.set_num_threads(threads or max(1, available_cores() // workers))
     _set_torch_threads(threads or 1)
     try:
         yield

@@ -1,8 +1,13 @@
-"""What is chosen automatically: the size of a rollout, from the settings and the environment."""
+"""What is chosen automatically: the size of a rollout and the number of workers."""
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Literal
+
+from recurrent_rl.blocks import most_workers
 from recurrent_rl.config import ResolvedConfig, TrainConfig
+from recurrent_rl.process import available_cores
 
 STEPS = 128
 """Steps of each environment in a rollout, about, where their number is left to the default."""
@@ -15,7 +20,9 @@ BATCH = 64 * STEPS
 
 
 def resolve(config: TrainConfig, longest_episode: int | None) -> ResolvedConfig:
-    """The settings with `num_steps` and `num_envs` chosen where they are None, and why.
+    """The settings with `num_steps`, `num_envs` and `workers` chosen where that is left to us.
+
+    The reasons are told.
 
     Whole episodes are wanted because back-propagation then reaches from a reward to all that it may
     be owed to; nothing else teaches the memory to keep it.
@@ -43,8 +50,19 @@ def resolve(config: TrainConfig, longest_episode: int | None) -> ResolvedConfig:
             f"for rollouts of about {batch:,} steps, at least {ENVIRONMENTS} environments and as "
             f"many for each of {parts} minibatches"
         )
-    chosen = {"num_steps": num_steps, "num_envs": num_envs, "reasons": reasons}
-    return ResolvedConfig(**vars(config) | chosen)
+    chosen = {"num_steps": num_steps, "num_envs": num_envs, "workers": 1, "reasons": reasons}
+    resolved = ResolvedConfig(**vars(config) | chosen)
+    return with_workers(resolved, config.workers)
+
+
+def with_workers(config: ResolvedConfig, workers: int | Literal["auto"]) -> ResolvedConfig:
+    """The settings with another number of workers; auto chooses it, and says why."""
+    reasons = {name: why for name, why in config.reasons.items() if name != "workers"}
+    if workers != "auto":
+        return dataclasses.replace(config, workers=int(workers), reasons=reasons)
+    cores, most = available_cores(), most_workers(config)
+    reasons["workers"] = f"{cores} cores; the {config.num_envs} environments allow {most}"
+    return dataclasses.replace(config, workers=min(cores, most), reasons=reasons)
 
 
 def _steps(config: TrainConfig, episode: int | None, share: int) -> tuple[int, str]:

@@ -30,11 +30,13 @@ class StopSignals:
     Args:
         patient: note each signal of a kind, not only the first: for a process whose parent passes
             on what reached both of them.
+        silent: say nothing of it, where another process does.
     """
 
-    def __init__(self, patient: bool = False) -> None:
+    def __init__(self, patient: bool = False, silent: bool = False) -> None:
         self.received: int | None = None
         self._patient = patient
+        self._silent = silent
         self._previous: dict[int, Any] = {}
         self._depth = 0
         self._process = 0
@@ -89,6 +91,8 @@ class StopSignals:
         if not self._patient:
             signal.signal(number, self._previous[number])
             more = "; once more ends at once."
+        if self._silent:
+            return
         # RuntimeError: the signal came amid another print.
         with contextlib.suppress(OSError, RuntimeError, ValueError):
             print(f"\nStopping at the next safe point{more}", file=sys.stderr)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import time
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
 from recurrent_rl.advantages import gae
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import check_is
-from recurrent_rl.agents.normalisers import AdvantageNormaliser, Moments
+from recurrent_rl.agents.moments import Moments
+from recurrent_rl.agents.normalisers import AdvantageNormaliser
 from recurrent_rl.agents.policy import Policy
+from recurrent_rl.blocks import block_of
 from recurrent_rl.collector import Collector
-from recurrent_rl.config import TrainConfig
+from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.diagnostics import memory_diagnostics
+from recurrent_rl.episodes import Ended, latest
 from recurrent_rl.errors import UserError
+from recurrent_rl.group import ALONE, Group
 from recurrent_rl.ppo import check_finite, update
 from recurrent_rl.process import computing, pick_device
 from recurrent_rl.resolve import resolve
@@ -31,27 +37,28 @@ class Trainer:
     Args:
         config: the settings; with the same settings two trainers do exactly the same. Sizes left at
             their default are filled in.
+        group: the workers that train together; each has a trainer. They learn what one would.
 
     Raises:
-        UserError: that is no TrainConfig, the environment cannot be made, or the device cannot be
-            used.
+        UserError: that is no TrainConfig, the environment cannot be made, the device cannot be
+            used, or there are more workers than can share the environments.
         UnsupportedSpaceError: no encoder or head fits the environment's spaces.
     """
 
-    def __init__(self, config: TrainConfig) -> None:
-        check_is("config", config, TrainConfig, 'a TrainConfig: TrainConfig("CartPole-v1")')
-        sized = config.num_steps is not None  # else an environment is made to ask it
-        longest = None if sized else longest_episode(config.env_id, config.env)
-        self.config = config = resolve(config, longest)
+    def __init__(self, config: TrainConfig, group: Group = ALONE) -> None:
+        self.config = config = resolved(config)
+        self.group = group
+        self.block = block = block_of(config, group.rank, group.size)
         self.device = pick_device(config.device)
         self.iteration = 0
         self.mid_rollout = False
         """Whether an iteration is under way or has failed. The environments are then amid a
         rollout; all else is as after the last whole iteration."""
-        self.env = make_vector_env(config.env_id, config.num_envs, config.env)
+        self.env = make_vector_env(config.env_id, block.count, config.env)
         try:
-            with computing(config.threads, config.precision):
+            with self._computing():
                 self.agent = self._fresh_agent().to(self.device)
+                group.take_over(self.agent.state_dict().values())
                 self.optimizer = torch.optim.Adam(
                     self.agent.parameters(),
                     lr=config.learning_rate,
@@ -60,13 +67,16 @@ class Trainer:
                 )
                 self.advantage_normaliser = AdvantageNormaliser().to(self.device)
                 self.collector = Collector(
-                    self.env, self.agent, config.num_steps, config.chunk_length, config.seed
+                    *(self.env, self.agent, config.num_steps, config.chunk_length, config.seed),
+                    *(block, group),
                 )
         except BaseException:
             self.env.close()
             raise
         self.timesteps = 0
         """Environment steps taken so far, of all environments together."""
+        self.ended = Ended([], False)
+        """The latest episodes of all workers, as of the last iteration."""
 
     @property
     def done(self) -> bool:
@@ -80,19 +90,21 @@ class Trainer:
             Scalars under their TensorBoard tags.
         """
         self.mid_rollout = True
-        with computing(self.config.threads, self.config.precision):
+        began, waited = time.perf_counter(), self.group.waited
+        with self._computing():
             scalars = self._iterate()
         self.mid_rollout = False
+        if not self.group.alone:
+            waited = self.group.waited - waited
+            scalars["time/wait_share"] = waited / (time.perf_counter() - began)
         return scalars
 
     def _iterate(self) -> dict[str, float]:
-        config, agent = self.config.scheduled(self.iteration), self.agent
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate
-        rollout = self.collector.collect(self.iteration)
+        config, agent, group = self.config.scheduled(self.iteration), self.agent, self.group
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = config.learning_rate
+        rollout = self._collect()
         with self._undone_if_it_fails():
-            check_finite("agent's value of what it sees", rollout.values)
-            check_finite("agent's value of what it sees", rollout.next_values)
             advantages = gae(
                 rollout.rewards,
                 rollout.values[:-1],
@@ -104,25 +116,56 @@ class Trainer:
             )
             valid = rollout.valid[:-1]
             returns = advantages + rollout.values[:-1]
-            check_finite("return", returns)
+            of_returns, of_advantages = group.total(
+                [Moments.of(returns[valid]), Moments.of(advantages[valid])]
+            )
+            check_finite("return", of_returns.total)
             if config.agent.normalize_returns:
-                agent.return_normaliser.update(Moments.of(returns[valid]), agent.critic)
+                agent.return_normaliser.update(of_returns, agent.critic)
             if config.normalize_advantages:
-                moments = Moments.of(advantages[valid])
-                advantages = self.advantage_normaliser.forward(advantages, moments)
+                advantages = self.advantage_normaliser.forward(advantages, of_advantages)
             scalars = self._memory_diagnostics(rollout, advantages, returns)
             shuffle = generator(config.seed, Stream.MINIBATCHES, self.iteration)
-            scalars |= update(agent, self.optimizer, rollout, advantages, returns, config, shuffle)
+            scalars |= update(
+                *(agent, self.optimizer, rollout, advantages, returns),
+                *(config, shuffle, group, self.block),
+            )
             if config.agent.normalize_observations:
                 # Only now: within an iteration the agent sees the same in rollout and update.
                 components = {path: x[:-1] for path, x in rollout.components.items()}
-                agent.observation_normaliser.update(components, valid)
+                agent.observation_normaliser.update(components, valid, group.total)
             for name, parameter in agent.named_parameters():
                 check_finite(f"parameter {name}", parameter)
         self.iteration += 1
         self.timesteps += self.config.batch_size
         scalars |= {"train/learning_rate": config.learning_rate, "train/ent_coef": config.ent_coef}
-        return scalars | self.collector.episodes.means()
+        return scalars | self.ended.means()
+
+    def _collect(self) -> Rollout:
+        """A rollout, where all workers have one; else every worker raises what one of them met."""
+        failure: Exception | None = None
+        try:
+            rollout = self.collector.collect(self.iteration)
+            check_finite("agent's value of what it sees", rollout.values)
+            check_finite("agent's value of what it sees", rollout.next_values)
+        except Exception as error:
+            failure = error
+        self.group.wait_for_all(self.config.worker_timeout)
+        told = None if failure is None else _told(failure)
+        reports = self.group.exchange((told, self.collector.episodes.latest()))
+        if failure is not None:
+            raise failure
+        for worker, (told, _) in enumerate(reports):
+            if told is not None:
+                first = block_of(self.config, worker, self.group.size).first
+                raise UserError(
+                    f"Worker {worker}, whose environment 0 is the run's environment {first}: {told}"
+                )
+        self.ended = latest(ended for _, ended in reports)
+        return rollout
+
+    def _computing(self) -> AbstractContextManager[None]:
+        return computing(self.config.threads, self.config.precision, self.group.size)
 
     def _fresh_agent(self) -> ActorCritic:
         """The untrained agent; the caller's random numbers stay where they are."""
@@ -159,7 +202,7 @@ class Trainer:
         self, rollout: Rollout, advantages: torch.Tensor, returns: torch.Tensor
     ) -> dict[str, float]:
         every = self.config.memory_interval
-        if every is None or self.iteration % every:
+        if every is None or self.iteration % every or self.group.rank > 0:
             return {}
         data = rollout.sequences(advantages, returns)
         return memory_diagnostics(self.agent, data, self.config)
@@ -171,10 +214,28 @@ class Trainer:
             "env": dataclasses.asdict(self.config.env),
             "timesteps": self.timesteps,
             "seed": self.config.seed,
-            **self.collector.episodes.means(),
+            **self.ended.means(),
         }
         return Policy(self.agent, summary)
 
     def close(self) -> None:
         """Close the environments."""
         self.env.close()
+
+
+def resolved(config: TrainConfig) -> ResolvedConfig:
+    """The settings with what is left to the default filled in; an environment may be made for it.
+
+    Raises:
+        UserError: that is no TrainConfig, the environment cannot be made, or sizes do not fit.
+    """
+    check_is("config", config, TrainConfig, 'a TrainConfig: TrainConfig("CartPole-v1")')
+    sized = config.num_steps is not None
+    return resolve(config, None if sized else longest_episode(config.env_id, config.env))
+
+
+def _told(error: Exception) -> str:
+    """What other workers are told of it: the user's mistake in a sentence, a fault in full."""
+    return (
+        str(error) if isinstance(error, UserError) else "".join(traceback.format_exception(error))
+    )

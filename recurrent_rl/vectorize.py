@@ -24,10 +24,10 @@ from recurrent_rl.agents.spaces import (
     stack_observations,
 )
 from recurrent_rl.config import EnvConfig, Size
+from recurrent_rl.environment_processes import make_in_processes
 from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import EnvId
-from recurrent_rl.workers import make_in_processes
 
 
 class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):

@@ -29,6 +29,7 @@ def train_command(arguments: Sequence[str]) -> int:
             given.resume,
             total_timesteps=given.total_timesteps,
             device=given.device,
+            workers=given.workers,
             progress=not given.quiet,
             seed_globals=True,
             stop=stop,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -59,6 +59,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "log_dir",
         "device",
         "threads",
+        "workers",
+        "worker_timeout",
         "precision",
         "log_interval",
         "memory_interval",
@@ -76,8 +78,8 @@ class TrainArguments:
     config: TrainConfig
     resume: Annotated[FolderPath | None, tyro.conf.arg(metavar="RUN")] = None
     """Resume the run in this folder from its last checkpoint, with the settings it was started
-    with, instead of a new run; of the others only --total-timesteps, --device and --quiet go with
-    it."""
+    with, instead of a new run; of the others only --total-timesteps, --device, --workers and
+    --quiet go with it."""
     quiet: Quiet = False
     """Show no progress, and of the result one line."""
 
@@ -92,6 +94,8 @@ class ResumeArguments:
     """Train to this many steps in all; by default as many as the run was started for."""
     device: str | None = None
     """Device to compute on from now on: cpu, cuda ...; by default the run's own."""
+    workers: int | Literal["auto"] | None = None
+    """Processes that train together from now on; by default the run's own number."""
     quiet: Quiet = False
     """Show no progress, and of the result one line."""
 

@@ -6,9 +6,9 @@ import contextlib
 import dataclasses
 import json
 import reprlib
-from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +17,13 @@ from torch import Tensor
 from recurrent_rl.agents.files import refuse_nonfinite, save_tensors
 from recurrent_rl.agents.memory.states import tensors_of, with_tensors
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
+from recurrent_rl.blocks import block_of
+from recurrent_rl.episodes import Ended, Episode
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint_file import (
+    ENDED,
     KIND,
+    RUNNING,
     SPACES,
     VERSION,
     Checkpoint,
@@ -30,42 +34,52 @@ from recurrent_rl.runs.folder import CONFIG, RunFolder
 from recurrent_rl.trainer import Trainer
 
 
-def save(trainer: Trainer, folder: RunFolder) -> None:
-    """Write the policy and the checkpoint of this moment."""
-    trainer.policy().save(folder.policy)
-    save_checkpoint(trainer, folder.checkpoint)
+def save(trainer: Trainer, folder: RunFolder | None) -> None:
+    """Write the policy and the checkpoint of this moment.
+
+    Args:
+        trainer: of this worker.
+        folder: of the run; None in a worker that is not the first, which only tells it its part.
+    """
+    if folder is not None:
+        trainer.policy().save(folder.policy)
+    save_checkpoint(trainer, None if folder is None else folder.checkpoint)
 
 
-def save_checkpoint(trainer: Trainer, path: Path) -> None:
-    """Write the trainer's whole state to one file, by a temporary name.
+def save_checkpoint(trainer: Trainer, path: Path | None) -> None:
+    """Write the whole state of all workers' trainers to one file, by a temporary name.
+
+    All workers call it together, the first alone with a path. Alone may call it the first worker
+    after an iteration that failed: what it does not know is not read again.
 
     Saved are weights, normalisers, optimiser, counters, the memory's state, the observation that
     comes next, the statistics of running episodes, the settings that all this fits, and the exact
     state of an environment that offers `state_dict()`, as ours do. After an iteration that failed
     the environments are amid a rollout: their state is left out, and new episodes start from here.
     """
-    collector, episodes = trainer.collector, trainer.collector.episodes
-    env_state = None if trainer.mid_rollout else environment_state(trainer)
-    tensors = _tensors(trainer)
+    mine = _part(trainer)
+    parts = _known_alone(trainer, mine) if trainer.mid_rollout else trainer.group.gather(mine)
+    if parts is None or path is None:
+        return
+    env_states = [part.env_state for part in parts if part.env_state is not None]
+    exact = len(env_states) == len(parts)
+    tensors = _learnt(trainer) | _joined([part.rows for part in parts])
     tensors |= _prefixed("optimizer", _optimizer_tensors(trainer.optimizer))
     refuse_nonfinite(tensors)
-    tensors |= _prefixed("env", env_state or {})
+    if exact:
+        tensors |= _prefixed("env", _joined(env_states))
+    ended, tells_success = trainer.ended
     metadata = {
         "needs": requirements(trainer),
         "total_timesteps": trainer.config.total_timesteps,
         "iteration": trainer.iteration,
         "timesteps": trainer.timesteps,
-        "steps_taken": collector.environments.steps,
-        "env_state": env_state is not None,
+        "steps_taken": trainer.collector.environments.steps,
+        "env_state": exact,
         "episodes": {
-            "running_return": episodes.running_return.tolist(),
-            "running_length": episodes.running_length.tolist(),
-            "running_success": episodes.running_success.tolist(),
-            "returns": list(episodes.returns),
-            "lengths": list(episodes.lengths),
-            "successes": list(episodes.successes),
-            "tells_success": episodes.tells_success,
-            "finished": episodes.finished,
+            **{name: [x for part in parts for x in part.running[name]] for name in RUNNING},
+            **{name: [getattr(one, field) for one in ended] for name, field in ENDED.items()},
+            "tells_success": tells_success,
         },
     }
     save_tensors(
@@ -95,6 +109,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
         In both cases the trainer is as it was.
     """
     _check_requirements(trainer, checkpoint)
+    checkpoint = _own(trainer, checkpoint)
     _check_tensors(trainer, checkpoint)
     collector, saved = trainer.collector, checkpoint.episodes
     exact = _restore_environments(trainer, checkpoint)
@@ -103,19 +118,95 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
     _load_optimizer_tensors(trainer.optimizer, checkpoint.group("optimizer"))
     trainer.iteration, trainer.timesteps = checkpoint.iteration, checkpoint.timesteps
     collector.environments.steps = checkpoint.steps_taken
-    episodes = collector.episodes
-    for name in ("returns", "lengths", "successes"):
-        setattr(episodes, name, deque(saved[name], maxlen=episodes.returns.maxlen))
-    episodes.finished, episodes.tells_success = saved["finished"], saved["tells_success"]
+    episodes, block = collector.episodes, trainer.block
+    episodes.steps = checkpoint.steps_taken
+    columns = zip(*(saved[name] for name in ENDED), strict=True)
+    ended = [Episode(**dict(zip(ENDED.values(), one, strict=True))) for one in columns]
+    trainer.ended = Ended(ended, saved["tells_success"])
+    episodes.tells_success = saved["tells_success"]
+    episodes.ended.clear()
+    episodes.ended.extend(one for one in ended if block.holds(one.environment))
     if exact:
         memory = checkpoint.group("memory")
         fields = [memory[str(i)].to(trainer.device) for i in range(len(memory))]
         collector.state = with_tensors(collector.state, fields)
         _write_next_row(trainer, checkpoint.group("next"))
-        episodes.running_return = saved["running_return"].copy()
-        episodes.running_length = saved["running_length"].copy()
-        episodes.running_success = saved["running_success"].copy()
+        for name in RUNNING:
+            setattr(episodes, name, saved[name].copy())
     return exact
+
+
+class _Part(NamedTuple):
+    """What one worker alone knows."""
+
+    rows: dict[str, Tensor]
+    """Of its environments: the memory's state and what the agent reads next."""
+    env_state: dict[str, Tensor] | None
+    running: dict[str, list[Any]]
+    """Of the episodes under way."""
+
+
+def _part(trainer: Trainer) -> _Part:
+    """What this worker alone knows."""
+    env_state = None if trainer.mid_rollout else environment_state(trainer)
+    running = {name: getattr(trainer.collector.episodes, name).tolist() for name in RUNNING}
+    return _Part(_rows(trainer), env_state, running)
+
+
+def _known_alone(trainer: Trainer, mine: _Part) -> list[_Part]:
+    """The parts of all workers as far as the first knows them: of the others zeros."""
+    parts = [mine]
+    for rank in range(1, trainer.group.size):
+        count = block_of(trainer.config, rank, trainer.group.size).count
+        rows = {
+            name: x.movedim(_axis(name), 0)[:1].expand(count, *[-1] * (x.dim() - 1)) * 0
+            for name, x in mine.rows.items()
+        }
+        rows = {name: x.movedim(0, _axis(name)) for name, x in rows.items()}
+        parts.append(_Part(rows, None, {name: x[:1] * count for name, x in mine.running.items()}))
+    return parts
+
+
+def _axis(name: str) -> int:
+    """The axis of a saved tensor along which the environments lie."""
+    return 1 if name.startswith("memory/") else 0
+
+
+def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors of all environments from those of each worker's."""
+    if len(parts) == 1:
+        return parts[0]
+    joined = {}
+    for name in {name: None for part in parts for name in part}:
+        found = [part.get(name) for part in parts]
+        like = next(x for x in found if x is not None)
+        counts = [len(next(iter(part.values()))) for part in parts]
+        # Environments that have told of no mask so far allow all.
+        whole = [
+            like.new_ones(count, *like.shape[1:]) if x is None else x
+            for x, count in zip(found, counts, strict=True)
+        ]
+        joined[name] = torch.cat(whole, dim=_axis(name))
+    return joined
+
+
+def _own(trainer: Trainer, checkpoint: Checkpoint) -> Checkpoint:
+    """Of a checkpoint the rows of this worker's environments."""
+    block = trainer.block
+    if block.count == block.total:
+        return checkpoint
+
+    def own(name: str, x: Tensor) -> Tensor:
+        axis = _axis(name)
+        if not name.startswith(("memory/", "next/", "env/")) or x.shape[axis : axis + 1] != (
+            block.total,
+        ):
+            return x
+        return x.narrow(axis, block.first, block.count)
+
+    tensors = {name: own(name, x) for name, x in checkpoint.tensors.items()}
+    running = {name: checkpoint.episodes[name][block.rows] for name in RUNNING}
+    return dataclasses.replace(checkpoint, tensors=tensors, episodes=checkpoint.episodes | running)
 
 
 def requirements(trainer: Trainer) -> dict[str, Any]:
@@ -180,7 +271,7 @@ def _show(value: Any) -> str:
 def _check_tensors(trainer: Trainer, checkpoint: Checkpoint) -> None:
     """Refuse tensors of other names, shapes or types than a trainer of these settings has."""
     saved = {name: x for name, x in checkpoint.tensors.items() if not name.startswith("env/")}
-    expected = _tensors(trainer)
+    expected = _learnt(trainer) | _rows(trainer)
     parameters = [p for group in trainer.optimizer.param_groups for p in group["params"]]
     for i, parameter in enumerate(parameters):
         slots = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
@@ -188,7 +279,7 @@ def _check_tensors(trainer: Trainer, checkpoint: Checkpoint) -> None:
     # A task may begin to tell of masks at any step.
     expected.pop("next/action_mask", None)
     if "next/action_mask" in saved and (size := trainer.agent.head.mask_size) is not None:
-        mask = torch.zeros(trainer.config.num_envs, size, dtype=torch.bool)
+        mask = torch.zeros(trainer.block.count, size, dtype=torch.bool)
         expected["next/action_mask"] = mask
     for name in sorted(expected.keys() | saved.keys()):
         if name not in expected or name not in saved:
@@ -228,9 +319,12 @@ def environment_state(trainer: Trainer) -> dict[str, Tensor] | None:
     if env.unwrapped is not env or not hasattr(env, "load_state_dict"):
         return None
     try:
-        return {name: torch.as_tensor(np.array(x)) for name, x in env.state_dict().items()}
+        state = {name: torch.as_tensor(np.array(x)) for name, x in env.state_dict().items()}
     except (TypeError, AttributeError):  # a state of another kind than arrays by name
         return None
+    # Of several workers: only what has a row for each environment can be put together.
+    rows = {x.shape[:1] == (env.num_envs,) for x in state.values()}
+    return state if trainer.group.alone or rows == {True} else None
 
 
 def _write_next_row(trainer: Trainer, saved: dict[str, Tensor]) -> None:
@@ -244,13 +338,17 @@ def _write_next_row(trainer: Trainer, saved: dict[str, Tensor]) -> None:
             x.fill_(True)
 
 
-def _tensors(trainer: Trainer) -> dict[str, Tensor]:
-    """What every trainer of the same settings holds alike."""
-    return (
-        _prefixed("agent", trainer.agent.state_dict())
-        | _prefixed("advantages", trainer.advantage_normaliser.state_dict())
-        | _prefixed("memory", dict(enumerate(tensors_of(trainer.collector.state))))
-        | _prefixed("next", trainer.collector.next_row())
+def _learnt(trainer: Trainer) -> dict[str, Tensor]:
+    """What every worker holds alike."""
+    return _prefixed("agent", trainer.agent.state_dict()) | _prefixed(
+        "advantages", trainer.advantage_normaliser.state_dict()
+    )
+
+
+def _rows(trainer: Trainer) -> dict[str, Tensor]:
+    """What this worker holds of its environments."""
+    return _prefixed("memory", dict(enumerate(tensors_of(trainer.collector.state)))) | _prefixed(
+        "next", trainer.collector.next_row()
     )
 
 

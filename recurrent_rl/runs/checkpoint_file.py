@@ -82,7 +82,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             path=path,
             needs=needs,
             env_state=fields["env_state"],
-            episodes=_episodes(fields["episodes"], _count(needs["num_envs"])),
+            episodes=_episodes(fields, _count(needs["num_envs"])),
             tensors=_with_state_of_today(tensors, needs, version),
             **{
                 name: _count(fields[name])
@@ -131,24 +131,36 @@ def _count(value: Any) -> int:
     return value
 
 
-_COLUMNS: dict[str, type] = {
-    "running_return": float,
-    "running_length": int,
-    "running_success": bool,
+RUNNING = {"running_return": float, "running_length": int, "running_success": bool}
+"""The names of `EpisodeStatistics` under which a checkpoint has the episodes under way."""
+ENDED = {
+    "steps": "step",
+    "environments": "environment",
+    "returns": "total",
+    "lengths": "length",
+    "successes": "success",
+}
+"""Under which names it has the fields of each `Episode` that ended."""
+_COLUMNS: dict[str, type] = RUNNING | {
+    "steps": int,
+    "environments": int,
     "returns": float,
     "lengths": int,
     "successes": bool,
 }
 
 
-def _episodes(fields: Any, num_envs: int) -> dict[str, Any]:
+def _episodes(whole: Any, num_envs: int) -> dict[str, Any]:
     """The episodes' statistics, of the right types and lengths."""
+    fields = dict(whole["episodes"])
     if type(fields["tells_success"]) is not bool:
         raise TypeError("tells_success is neither true nor false")
-    found: dict[str, Any] = {
-        "finished": _count(fields["finished"]),
-        "tells_success": fields["tells_success"],
-    }
+    ended = len(fields["returns"])
+    # Older files do not say which environments ended them, and when.
+    fields = {"steps": [whole["steps_taken"]] * ended, "environments": [0] * ended} | fields
+    if any(len(fields[name]) != ended for name in ENDED):
+        raise ValueError("columns of episodes of different lengths")
+    found: dict[str, Any] = {"tells_success": fields["tells_success"]}
     for name, kind in _COLUMNS.items():
         values = fields[name]
         fits = (int, float) if kind is float else (kind,)

@@ -143,14 +143,15 @@ def evaluate(
         kept = finished.step(step, counted, wanted=played < quota)
         played += kept
         if on_episode and (kept.any() or environments.steps % 100 == 0):
-            on_episode(len(finished.returns))
+            on_episode(len(finished.ended))
         given_up = (finished.running_length >= limit) & (played < quota)
         unfinished += int(given_up.sum())
         quota[given_up] = 0
+    ended = finished.ended
     return Evaluation(
-        np.array(finished.returns),
-        np.array(finished.lengths, dtype=np.int64),
-        np.array(finished.successes if finished.tells_success else (), dtype=np.float64),
+        np.array([one.total for one in ended]),
+        np.array([one.length for one in ended], dtype=np.int64),
+        np.array([one.success for one in ended if finished.tells_success], dtype=np.float64),
         unfinished,
         limit,
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from recurrent_rl.errors import UserError
+from recurrent_rl.group import Agreed, Group
 from recurrent_rl.runs.checkpoint import save
 from recurrent_rl.runs.failures import closed_by, note, save_after_error
 from recurrent_rl.runs.folder import RunFolder
@@ -42,7 +43,7 @@ def run_iterations(
         UserError: the environment or what it returns is at fault. The last whole iteration is saved
             then, as it is after any other error; the message or a note says what `resume` loses.
     """
-    config = trainer.config
+    config, group = trainer.config, trainer.group
     began, first = time.monotonic(), trainer.timesteps
     saved = trainer.iteration if folder.checkpoint.exists() else None
     steps = trainer.collector.environments.steps
@@ -54,7 +55,7 @@ def run_iterations(
         )
         save_due = every(config.checkpoint_interval)
         try:
-            while not trainer.done and not stop:
+            while not trainer.done and not agreed(group, stop).stop:
                 steps = trainer.collector.environments.steps
                 scalars = trainer.iterate()
                 elapsed = time.monotonic() - began
@@ -65,12 +66,14 @@ def run_iterations(
                 bar.update(trainer.timesteps, {"return": _show(scalars.get("rollout/ep_rew_mean"))})
                 if on_iteration is not None:
                     on_iteration(trainer.timesteps, scalars)
-                if save_due():
+                if group.agree(save=save_due()).save:
                     save(trainer, folder)
                     saved = trainer.iteration
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and stop:
                 raise  # Ctrl-C for the second time: at once
+            if not trainer.mid_rollout:  # the others wait to agree on what is next
+                group.agree(failed=True, save=saved != trainer.iteration)
             told = save_after_error(trainer, folder, saved == trainer.iteration, steps)
             if isinstance(error, UserError):
                 raise type(error)(f"{error} {told}") from error
@@ -78,6 +81,31 @@ def run_iterations(
             raise
         save(trainer, folder)
     return time.monotonic() - began
+
+
+def follow(trainer: Trainer, stop: StopSignals) -> None:
+    """The loop of a worker that is not the first, which does what `run_iterations` does there.
+
+    Args:
+        trainer: at the run's first step, or where its checkpoint was written.
+        stop: notes the signals that reach this worker.
+    """
+    group = trainer.group
+    while not trainer.done and not agreed(group, stop).stop:
+        trainer.iterate()
+        told = group.agree()
+        if told.save:
+            save(trainer, None)
+        if told.failed:
+            return
+    save(trainer, None)
+
+
+def agreed(group: Group, stop: StopSignals) -> Agreed:
+    """What all workers do next; a signal that reached one of them has reached all."""
+    told = group.agree(stop.received)
+    stop.received = told.stop or None
+    return told
 
 
 def every(seconds: float) -> Callable[[], bool]:

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, Literal
 
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.files import remove_leftovers
 from recurrent_rl.agents.policy import load_policy
-from recurrent_rl.config import TrainConfig
+from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
+from recurrent_rl.group import ALONE
 from recurrent_rl.process import (
     computing,
     global_generators_kept,
     keeping_freed_memory,
     seed_process,
 )
+from recurrent_rl.resolve import with_workers
 from recurrent_rl.runs.checkpoint import restore
 from recurrent_rl.runs.checkpoint_file import Checkpoint, read_checkpoint
 from recurrent_rl.runs.evaluation import evaluate_and_save
 from recurrent_rl.runs.failures import closed_by
 from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.launch import together
 from recurrent_rl.runs.loop import OnIteration, run_iterations
 from recurrent_rl.runs.monitor import Monitor
 from recurrent_rl.signals import StopSignals, noting
-from recurrent_rl.trainer import Trainer
+from recurrent_rl.trainer import Trainer, resolved
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,9 @@ def train(
     ):
         if seed_globals:
             seed_process(config.seed)
-        trainer = Trainer(config)
+        config = resolved(config)
         with ExitStack() as lock:
-            with closed_by(trainer.close):
+            with _trainer(config, None, seed_globals) as trainer:
                 folder = RunFolder.make(config)
                 lock.enter_context(folder.locked())
                 folder.save_config(trainer.config)
@@ -101,7 +104,7 @@ def train(
                         print(line)
                 seconds = run_iterations(trainer, folder, progress, on_iteration, stop)
                 result = _result(trainer, folder, seconds, stop)
-            return _evaluated(result, trainer.config, progress, stop)
+            return _evaluated(result, config, progress, stop)
 
 
 def resume(
@@ -109,6 +112,7 @@ def resume(
     *,
     total_timesteps: int | None = None,
     device: str | None = None,
+    workers: int | Literal["auto"] | None = None,
     compare: bool = False,
     progress: bool = True,
     on_iteration: OnIteration | None = None,
@@ -126,6 +130,7 @@ def resume(
         run_dir: the run folder.
         total_timesteps: train to this many steps in all instead of the run's own number.
         device: compute there instead of on the run's own device.
+        workers: processes from now on, instead of the run's own number.
         compare: evaluate in all `figures.WAYS`, not in the first alone.
         progress: show a progress bar, and print the notes of the result before training.
         on_iteration: called after each iteration.
@@ -158,8 +163,11 @@ def resume(
         checkpoint = read_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else None
         if seed_globals:
             seed_process(config.seed, checkpoint.iteration if checkpoint else 0)
-        trainer = Trainer(config)
-        with closed_by(trainer.close):
+        settled = resolved(config)
+        if workers is not None:
+            settled = with_workers(settled, workers)
+        has_all = checkpoint is not None and checkpoint.iteration >= settled.num_iterations
+        with _trainer(settled, checkpoint, seed_globals, alone=has_all) as trainer:
             notes = _restored(trainer, checkpoint) if checkpoint else ()
             first, seconds = trainer.timesteps, 0.0
             if not trainer.done:
@@ -172,6 +180,18 @@ def resume(
             result = _result(trainer, folder, seconds, stop)
         result = dataclasses.replace(result, resumed_from=first, notes=notes)
         return _evaluated(result, trainer.config, progress, stop, compare)
+
+
+@contextmanager
+def _trainer(
+    config: ResolvedConfig, checkpoint: Checkpoint | None, seed_globals: bool, alone: bool = False
+) -> Iterator[Trainer]:
+    """The first worker's trainer; the other workers train until the end of this context."""
+    path = None if checkpoint is None else checkpoint.path
+    with together(config, path, seed_globals) if not alone else nullcontext(ALONE) as group:
+        trainer = Trainer(config, group)
+        with closed_by(trainer.close):
+            yield trainer
 
 
 def _check_options(progress: Any, on_iteration: Any, seed_globals: Any, stop: Any) -> None:

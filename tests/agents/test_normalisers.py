@@ -10,9 +10,9 @@ from gymnasium import spaces
 from torch import nn
 from torch.testing import assert_close
 
+from recurrent_rl.agents.moments import Moments
 from recurrent_rl.agents.normalisers import (
     AdvantageNormaliser,
-    Moments,
     ObservationNormaliser,
     ReturnNormaliser,
     RunningMoments,

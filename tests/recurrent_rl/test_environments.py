@@ -95,8 +95,8 @@ def test_ends_rewards_and_observations_of_any_form_are_the_same_rollout(
         env = Clock(3, mode, FORMS[name], by_time)
         collector = Collector(env, agent_for(env), 20, 10, seed=0)
         collector.collect(0)
-        assert set(collector.episodes.lengths) == {4}
-        assert set(collector.episodes.returns) == {4.0}
+        assert {one.length for one in collector.episodes.ended} == {4}
+        assert {one.total for one in collector.episodes.ended} == {4.0}
         rollouts.append(collector.collect(1))
     one, other = rollouts
     for name in ("episode_start", "valid", "rewards", "terminated", "truncated", "next_values"):
@@ -346,8 +346,8 @@ def test_the_success_rate_is_of_all_episodes(
     assert result.success_rate == rate
     collector = Collector(env, agent, 60, 60, seed=0)
     collector.collect(0)
-    assert len(collector.episodes.returns) >= 36
-    shown = collector.episodes.means().get("rollout/success_rate")
+    assert len(collector.episodes.ended) >= 36
+    shown = collector.episodes.latest().means().get("rollout/success_rate")
     assert shown == (None if rate is None else pytest.approx(rate, abs=0.1))
 
 

@@ -148,10 +148,10 @@ def test_episode_statistics_count_each_step_once(mode: AutoresetMode) -> None:
     collector = make_collector(mode)
     for _ in range(5):
         collector.collect(0)
-    for length, total in zip(collector.episodes.lengths, collector.episodes.returns, strict=True):
+    for length, total in ((one.length, one.total) for one in collector.episodes.ended):
         index = LENGTHS.index(length)
         assert total == pytest.approx(sum(index + 0.1 * (t + 1) for t in range(length)))
-    assert 0.3 < collector.episodes.means()["rollout/success_rate"] < 0.7
+    assert 0.3 < collector.episodes.latest().means()["rollout/success_rate"] < 0.7
 
 
 def test_chunks_keep_their_steps_together_and_start_from_their_own_state() -> None:

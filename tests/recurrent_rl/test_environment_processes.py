@@ -11,11 +11,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from recurrent_rl import workers
+from recurrent_rl import environment_processes
 from recurrent_rl.config import EnvConfig
+from recurrent_rl.environment_processes import EnvironmentProcesses
 from recurrent_rl.errors import UserError
 from recurrent_rl.vectorize import make_vector_env
-from recurrent_rl.workers import Workers
 
 
 class TwoArguments(Exception):
@@ -60,23 +60,23 @@ class Odd(gym.Env[Any, Any]):
                 time.sleep(1)
 
 
-def make(does: str) -> Workers:
+def make(does: str) -> EnvironmentProcesses:
     gym.register("Odd-v0", lambda **_: Odd(does), disable_env_checker=True)
     try:
         env = make_vector_env("Odd-v0", 3, EnvConfig(vectorization="async"))
     finally:
         gym.registry.pop("Odd-v0")
-    assert isinstance(env, Workers)
+    assert isinstance(env, EnvironmentProcesses)
     return env
 
 
-def play(env: Workers) -> None:
+def play(env: EnvironmentProcesses) -> None:
     env.reset(seed=0)
     for _ in range(5):
         env.step(np.zeros(3, np.int64))
 
 
-def test_workers_ignore_the_signals_that_end_a_run() -> None:
+def test_they_ignore_the_signals_that_end_a_run() -> None:
     env = make("nothing")
     for process in env.env.processes:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -97,9 +97,7 @@ def test_workers_ignore_the_signals_that_end_a_run() -> None:
         ("exit", UserError, r"process of environment \d ended .*exit status 5: "),
     ],
 )
-def test_what_goes_wrong_in_a_worker_is_told(
-    does: str, kind: type[Exception], message: str
-) -> None:
+def test_what_goes_wrong_in_one_is_told(does: str, kind: type[Exception], message: str) -> None:
     env = make(does)
     with pytest.raises(kind, match=message) as raised:
         play(env)
@@ -108,8 +106,8 @@ def test_what_goes_wrong_in_a_worker_is_told(
     assert not any(process.is_alive() for process in env.env.processes)
 
 
-def test_a_worker_that_does_not_close_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "CLOSE_SECONDS", 0.5)
+def test_one_that_does_not_close_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment_processes, "CLOSE_SECONDS", 0.5)
     env = make("never close")
     play(env)
     env.close()
@@ -143,7 +141,7 @@ kept = main()
 
 
 @pytest.mark.parametrize("ending", ["exit", "wait"])
-def test_workers_end_with_their_program_however_that_ends(ending: str) -> None:
+def test_they_end_with_their_program_however_that_ends(ending: str) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, ending], stdout=subprocess.PIPE, start_new_session=True
     ) as process:

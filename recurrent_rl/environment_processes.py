@@ -31,7 +31,9 @@ CLOSE_SECONDS = 10.0
 """How long an environment may take to close before its process is killed."""
 
 
-def make_in_processes(env_id: str, makers: Sequence[Callable[[], gym.Env[Any, Any]]]) -> Workers:
+def make_in_processes(
+    env_id: str, makers: Sequence[Callable[[], gym.Env[Any, Any]]]
+) -> EnvironmentProcesses:
     """Make environments of one id, each in a process of its own, in autoreset mode SAME_STEP.
 
     Args:
@@ -52,10 +54,10 @@ def make_in_processes(env_id: str, makers: Sequence[Callable[[], gym.Env[Any, An
                 "what it printed says why."
             ) from error
         raise
-    return Workers(env)
+    return EnvironmentProcesses(env)
 
 
-class Workers(VectorWrapper[Any, Any, Any, Any, Any]):
+class EnvironmentProcesses(VectorWrapper[Any, Any, Any, Any, Any]):
     """An `AsyncVectorEnv` that says which of its processes died, and leaves none behind.
 
     Args:
@@ -66,8 +68,8 @@ class Workers(VectorWrapper[Any, Any, Any, Any, Any]):
 
     def __init__(self, env: VectorEnv) -> None:
         super().__init__(env)
-        # Workers ignore the SIGTERM by which multiprocessing ends them when the program ends,
-        # after the finalizers of priority 0 or more.
+        # They ignore the SIGTERM by which multiprocessing ends them when the program ends, after
+        # the finalizers of priority 0 or more.
         self._maker = os.getpid()
         self._at_exit = Finalize(None, _kill, args=(self.env.processes,), exitpriority=0)
 

@@ -1,0 +1,205 @@
+"""The workers that train one agent together, and what they tell each other.
+
+Messages are those of `torch.distributed`. Sums are taken over all workers and come out the same at
+each, to the last bit: workers that start with the same weights and step by the same sums keep the
+same weights.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed import Store  # type: ignore[attr-defined]
+
+from recurrent_rl.agents.moments import Moments
+from recurrent_rl.errors import UserError
+
+T = TypeVar("T")
+
+
+class Agreed(NamedTuple):
+    """What all workers do next."""
+
+    stop: int
+    """The number of the signal that asks for the end; 0 for none."""
+    save: int
+    """1: write a checkpoint."""
+    failed: int
+    """1: the first worker failed between two iterations. All end."""
+
+
+class Group:
+    """This worker among those that train one agent together. Alone, messages cost nothing.
+
+    Args:
+        rank: of this worker, from 0; the first keeps the run's folder and shows what happens.
+        size: number of workers.
+        explain: says why no message came through, where it is known; None otherwise.
+
+    Attributes:
+        waited: seconds spent on messages so far, most of them in waiting for other workers.
+    """
+
+    def __init__(
+        self, rank: int = 0, size: int = 1, explain: Callable[[], UserError | None] = lambda: None
+    ) -> None:
+        self.rank = rank
+        self.size = size
+        self.waited = 0.0
+        self._explain = explain
+
+    @property
+    def alone(self) -> bool:
+        """Whether this is the only worker."""
+        return self.size == 1
+
+    def add_up(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by its sum over all workers, in one message for each type."""
+        if self.alone:
+            return
+        by_type: dict[torch.dtype, list[Tensor]] = {}
+        for x in tensors:
+            by_type.setdefault(x.dtype, []).append(x)
+        for alike in by_type.values():
+            flat = torch.cat([x.reshape(-1) for x in alike])
+            with self._talking():
+                dist.all_reduce(flat)
+            for x, total in zip(alike, flat.split([x.numel() for x in alike]), strict=True):
+                x.copy_(total.view_as(x))
+
+    def total(self, moments: list[Moments]) -> list[Moments]:
+        """Moments of the data of all workers, from those of this one's."""
+        if self.alone:
+            return moments
+        of_all = [Moments(*(x.clone() for x in of_this)) for of_this in moments]
+        self.add_up(x for one in of_all for x in one)
+        return of_all
+
+    def largest(self, numbers: Tensor) -> Tensor:
+        """The largest of each entry over all workers."""
+        if self.alone:
+            return numbers
+        numbers = numbers.clone()
+        with self._talking():
+            dist.all_reduce(numbers, dist.ReduceOp.MAX)
+        return numbers
+
+    def take_over(self, tensors: Iterable[Tensor]) -> None:
+        """Take over the first worker's values of these tensors."""
+        if self.alone:
+            return
+        for x in tensors:
+            with self._talking():
+                dist.broadcast(x, 0)
+
+    def agree(self, stop: int | None = None, save: bool = False, failed: bool = False) -> Agreed:
+        """What all do next, from what each asks for."""
+        asked = torch.tensor([stop or 0, save, failed])
+        return Agreed(*self.largest(asked).tolist())
+
+    def exchange(self, x: T) -> list[T]:
+        """What each worker has, by rank."""
+        if self.alone:
+            return [x]
+        everyone: list[T] = [x] * self.size
+        with self._talking():
+            dist.all_gather_object(everyone, x)
+        return everyone
+
+    def gather(self, x: T) -> list[T] | None:
+        """What each worker has, by rank, for the first; None for the others."""
+        if self.alone:
+            return [x]
+        everyone: list[T] | None = [x] * self.size if self.rank == 0 else None
+        with self._talking():
+            dist.gather_object(x, everyone)
+        return everyone
+
+    def wait_for_all(self, seconds: float) -> None:
+        """Wait until every worker is here.
+
+        Raises:
+            UserError: some did not come in so many seconds; says which.
+        """
+        if self.alone or dist.get_backend() != "gloo":
+            return
+        try:
+            with self._talking():
+                dist.monitored_barrier(
+                    timeout=datetime.timedelta(seconds=seconds), wait_all_ranks=True
+                )
+        except RuntimeError as error:
+            late = re.search(r"Ranks? ([\d, ]+) failed", str(error))
+            if late is None:
+                raise
+            raise UserError(
+                f"Worker {late[1].strip(' ,')} did not come with its steps within {seconds:g} s of "
+                "the others: an environment of its hangs, or is slow. Mend it, or raise "
+                "worker_timeout."
+            ) from error
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        """Count the seconds that it takes; where it fails, say why."""
+        began = time.perf_counter()
+        try:
+            yield
+        except RuntimeError as error:
+            if (why := self._explain()) is not None:
+                raise why from error
+            raise
+        finally:
+            self.waited += time.perf_counter() - began
+
+
+ALONE = Group()
+"""The only worker of a run."""
+
+
+@contextmanager
+def joined(
+    meeting: Store | None,
+    rank: int,
+    size: int,
+    device: torch.device,
+    timeout: float,
+    explain: Callable[[], UserError | None] = lambda: None,
+) -> Iterator[Group]:
+    """Join the workers of a run, until the end of this context.
+
+    Args:
+        meeting: where the workers find each other.
+        rank: of this one.
+        size: number of workers.
+        device: that they compute on; CUDA's tensors go by NCCL, all else by Gloo.
+        timeout: seconds that a message may take.
+        explain: as for `Group`.
+
+    Raises:
+        UserError: this process has a process group of torch.distributed already.
+    """
+    if dist.is_initialized():
+        raise UserError(
+            "This process has a process group of torch.distributed already, and several workers "
+            "need one of their own: train with workers=1, or end the other with "
+            "torch.distributed.destroy_process_group()."
+        )
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+        store=meeting,
+        rank=rank,
+        world_size=size,
+        timeout=datetime.timedelta(seconds=timeout),
+    )
+    try:
+        yield Group(rank, size, explain)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,201 @@
+"""Several workers on one machine: started, resumed by any number, ended, and what goes wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recurrent_rl import load_policy, resume, train
+from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.runs.folder import RunFolder
+
+PROGRAM = """
+import multiprocessing, os, sys, time
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+
+import recurrent_rl
+
+
+class Faulty(gym.Env):
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+    steps = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        Path("worker").write_text(str(os.getpid())) if multiprocessing.parent_process() else None
+        if multiprocessing.parent_process() and self.steps == 30:
+            what = sys.argv[1]
+            if what == "raises":
+                raise ValueError("no fuel left")
+            if what == "nan":
+                return np.full(2, np.nan, np.float32), 0.0, False, False, {}
+            if what == "exits":
+                os._exit(7)
+            if what == "hangs":
+                time.sleep(1000)
+        time.sleep(float(sys.argv[2]))
+        return np.ones(2, np.float32), 1.0, self.steps % 9 == 0, False, {}
+
+
+gym.register("Faulty-v0", Faulty)
+
+if __name__ == "__main__":
+    config = recurrent_rl.TrainConfig(
+        "Faulty-v0", num_envs=4, num_steps=8, num_minibatches=2, total_timesteps=int(sys.argv[3]),
+        workers=2, threads=1, device="cpu", eval_episodes=0, worker_timeout=10.0, name="it",
+        checkpoint_interval=0,
+    )
+    try:
+        recurrent_rl.train(config, progress=False)
+    except Exception as error:
+        print("FAILED", type(error).__name__, error, *getattr(error, "__notes__", ()))
+    print("AT THE END")
+"""
+
+
+def config(log_dir: Path, **changes: Any) -> TrainConfig:
+    settings: dict[str, Any] = {
+        "num_envs": 8,
+        "num_steps": 13,
+        "num_minibatches": 2,
+        "total_timesteps": 8 * 13 * 6,
+        "eval_episodes": 0,
+        "checkpoint_interval": 0,
+        "memory_interval": 2,
+        "device": "cpu",
+        "log_dir": log_dir,
+        "agent": AgentConfig("gru-rotor", hidden_size=8, encoder_size=8),
+    }
+    return TrainConfig("recurrent_rl/RepeatPrevious-Easy-v0", **settings | changes)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return dict(load_policy(path).agent.state_dict())
+
+
+def assert_alike(a: Path, b: Path, share: float) -> None:
+    one, other = weights(a), weights(b)
+    for name, x in one.items():
+        atol = share * float(other[name].abs().max()) + 1e-9
+        torch.testing.assert_close(x, other[name], rtol=0, atol=atol)
+
+
+def test_a_run_of_two_goes_on_with_one_and_with_two(tmp_path: Path) -> None:
+    whole = train(config(tmp_path / "whole", workers=2), progress=False)
+    again = train(config(tmp_path / "again", workers=2), progress=False)
+    assert_alike(whole.policy_path, again.policy_path, 0.0)  # bit for bit
+
+    half = config(tmp_path / "half", workers=2, lr_schedule="constant", ent_schedule="constant")
+    short = train(half, progress=False)
+    longer = {"total_timesteps": 8 * 13 * 8, "progress": False}
+    alone = RunFolder(tmp_path / "alone")
+    alone.path.mkdir()
+    for file in short.run_dir.iterdir():
+        if file.is_file():
+            (alone.path / file.name).write_bytes(file.read_bytes())
+    resume(short.run_dir, **longer)
+    resume(alone.path, workers=1, **longer)
+    assert alone.load_config().workers == 1
+    assert RunFolder(short.run_dir).load_config().workers == 2
+    assert_alike(short.policy_path, alone.policy, 1e-2)
+
+
+def test_more_workers_than_the_environments_allow_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"workers is 9; .* at most 8 workers, or raise num_envs to"
+    ):
+        train(config(tmp_path, workers=9, num_minibatches=1), progress=False)
+    assert not tmp_path.joinpath("runs").exists()
+
+
+def start(
+    folder: Path, what: str, pause: float = 0.0, steps: int = 32 * 60
+) -> subprocess.Popen[str]:
+    (folder / "program.py").write_text(PROGRAM)
+    return subprocess.Popen(
+        [sys.executable, "program.py", what, str(pause), str(steps)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("raises", "Worker 1, whose environment 0 is the run's environment 2: .*no fuel left"),
+        ("nan", "Worker 1, whose .*The observation of environment 0 holds NaN"),
+        ("exits", "Worker 1 ended by itself, with exit status 7"),
+        ("hangs", "Worker 1 did not come with its steps within 10 s.* worker_timeout"),
+    ],
+)
+def test_what_goes_wrong_in_a_worker_is_told_once_and_nothing_saved_is_lost(
+    tmp_path: Path, what: str, told: str
+) -> None:
+    output, _ = start(tmp_path, what).communicate(timeout=120)
+    assert re.search(f"(?s)FAILED.*{told}", output), output
+    assert output.count("FAILED") == output.count("AT THE END") == 1
+    assert "3 whole iterations (96 steps) are saved" in output
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert RunFolder(folder).state().value == "stopped"
+    assert is_gone(int((tmp_path / "worker").read_text()))
+
+
+@pytest.mark.parametrize("target", ["first", "other"])
+def test_a_signal_to_any_worker_ends_and_saves_all(tmp_path: Path, target: str) -> None:
+    program = start(tmp_path, "nothing", pause=0.01, steps=32 * 2000)
+    other = wait_for(tmp_path / "worker")
+    os.kill(program.pid if target == "first" else other, signal.SIGTERM)
+    output, _ = program.communicate(timeout=60)
+    assert program.returncode == -signal.SIGTERM, output
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert RunFolder(folder).state().value == "stopped"
+    assert is_gone(other)
+
+
+def test_workers_end_with_the_first_however_that_ends(tmp_path: Path) -> None:
+    program = start(tmp_path, "nothing", pause=0.01, steps=32 * 2000)
+    other = wait_for(tmp_path / "worker")
+    program.kill()
+    program.communicate()
+    deadline = time.monotonic() + 10
+    while not is_gone(other):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def wait_for(file: Path) -> int:
+    """The number of the worker's process, once it steps."""
+    deadline = time.monotonic() + 60
+    while not (file.exists() and file.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return int(file.read_text())
+
+
+def is_gone(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{process}/stat").read_text().split()[2] == "Z"

@@ -1,0 +1,41 @@
+"""Several workers learn what one would: gradients, weights, statistics and episodes agree."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch.multiprocessing.spawn import start_processes
+
+from tests.recurrent_rl.worker_cases import CASES, first_iteration, replayed, work
+
+SIZES = (2, 4)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
+    """What came of each case with so many workers."""
+    folder = tmp_path_factory.mktemp("workers")
+    for size in SIZES:
+        start_processes(work, args=(size, str(folder)), nprocs=size, start_method="spawn")
+    return {size: torch.load(folder / f"found-{size}.pt", weights_only=False) for size in SIZES}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_workers_learn_what_one_would(found: dict[int, dict[str, Any]], case: str) -> None:
+    alone = first_iteration(CASES[case]())
+    exact = replayed(CASES[case]())
+    for size in SIZES:
+        together = found[size][case]
+        assert torch.equal(torch.cat(together["actions"], dim=1), alone["actions"])
+        assert together["ended"] == alone["ended"]
+        for a, b in zip(together["gradient"], alone["gradient"], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+        for name, a in together["weights"].items():
+            b = alone["weights"][name]
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-3 * float(b.abs().max() + 1e-6))
+        for name, a in together["float64"].items():
+            torch.testing.assert_close(a, exact[name], rtol=0, atol=1e-9)
+        for tag, value in alone["scalars"].items():
+            assert together["scalars"][tag] == pytest.approx(value, rel=1e-3, abs=1e-5), tag
