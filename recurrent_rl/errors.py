@@ -2,4 +2,8 @@
 
 from recurrent_rl.agents.errors import UserError
 
-__all__ = ["UserError"]
+__all__ = ["ToldError", "UserError"]
+
+
+class ToldError(UserError):
+    """A mistake that the first of several workers tells, raised in the others."""

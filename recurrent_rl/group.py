@@ -23,6 +23,7 @@ from recurrent_rl.agents.moments import Moments
 from recurrent_rl.errors import UserError
 
 T = TypeVar("T")
+Explain = Callable[[], UserError | None]
 
 
 class Agreed(NamedTuple):
@@ -42,6 +43,7 @@ class Group:
     Args:
         rank: of this worker, from 0; the first keeps the run's folder and shows what happens.
         size: number of workers.
+        neighbours: workers on this machine, which share its cores; None: all are on it.
         explain: says why no message came through, where it is known; None otherwise.
 
     Attributes:
@@ -49,10 +51,15 @@ class Group:
     """
 
     def __init__(
-        self, rank: int = 0, size: int = 1, explain: Callable[[], UserError | None] = lambda: None
+        self,
+        rank: int = 0,
+        size: int = 1,
+        neighbours: int | None = None,
+        explain: Explain = lambda: None,
     ) -> None:
         self.rank = rank
         self.size = size
+        self.neighbours = neighbours or size
         self.waited = 0.0
         self._explain = explain
 
@@ -166,12 +173,13 @@ ALONE = Group()
 
 @contextmanager
 def joined(
-    meeting: Store | None,
+    meeting: Store,
     rank: int,
     size: int,
     device: torch.device,
     timeout: float,
-    explain: Callable[[], UserError | None] = lambda: None,
+    neighbours: int | None = None,
+    explain: Explain = lambda: None,
 ) -> Iterator[Group]:
     """Join the workers of a run, until the end of this context.
 
@@ -181,6 +189,7 @@ def joined(
         size: number of workers.
         device: that they compute on; CUDA's tensors go by NCCL, all else by Gloo.
         timeout: seconds that a message may take.
+        neighbours: as for `Group`.
         explain: as for `Group`.
 
     Raises:
@@ -192,14 +201,16 @@ def joined(
             "need one of their own: train with workers=1, or end the other with "
             "torch.distributed.destroy_process_group()."
         )
+    # NCCL takes no two workers on one GPU.
+    nccl = device.type == "cuda" and (neighbours or size) <= torch.cuda.device_count()
     dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+        "cpu:gloo,cuda:nccl" if nccl else "gloo",
         store=meeting,
         rank=rank,
         world_size=size,
         timeout=datetime.timedelta(seconds=timeout),
     )
     try:
-        yield Group(rank, size, explain)
+        yield Group(rank, size, neighbours, explain)
     finally:
         dist.destroy_process_group()

@@ -97,14 +97,20 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def pick_device(name: str) -> torch.device:
+def pick_device(name: str, place: int = 0) -> torch.device:
     """The device of this name; `auto` is CUDA where there is one.
+
+    Args:
+        name: as torch has it, or auto.
+        place: of this worker on its machine, from 0: of several GPUs each worker takes its own.
 
     Raises:
         UserError: there is no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and torch.cuda.device_count() > 1:
+        name = f"cuda:{place % torch.cuda.device_count()}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -21,7 +21,7 @@ from recurrent_rl.collector import Collector
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.diagnostics import memory_diagnostics
 from recurrent_rl.episodes import Ended, latest
-from recurrent_rl.errors import UserError
+from recurrent_rl.errors import ToldError, UserError
 from recurrent_rl.group import ALONE, Group
 from recurrent_rl.ppo import check_finite, update
 from recurrent_rl.process import computing, pick_device
@@ -49,7 +49,7 @@ class Trainer:
         self.config = config = resolved(config)
         self.group = group
         self.block = block = block_of(config, group.rank, group.size)
-        self.device = pick_device(config.device)
+        self.device = pick_device(config.device, group.rank % group.neighbours)
         self.iteration = 0
         self.mid_rollout = False
         """Whether an iteration is under way or has failed. The environments are then amid a
@@ -154,18 +154,18 @@ class Trainer:
         told = None if failure is None else _told(failure)
         reports = self.group.exchange((told, self.collector.episodes.latest()))
         if failure is not None:
-            raise failure
+            raise failure if self.group.rank == 0 else ToldError(told)
         for worker, (told, _) in enumerate(reports):
             if told is not None:
                 first = block_of(self.config, worker, self.group.size).first
-                raise UserError(
+                raise (UserError if self.group.rank == 0 else ToldError)(
                     f"Worker {worker}, whose environment 0 is the run's environment {first}: {told}"
                 )
         self.ended = latest(ended for _, ended in reports)
         return rollout
 
     def _computing(self) -> AbstractContextManager[None]:
-        return computing(self.config.threads, self.config.precision, self.group.size)
+        return computing(self.config.threads, self.config.precision, self.group.neighbours)
 
     def _fresh_agent(self) -> ActorCritic:
         """The untrained agent; the caller's random numbers stay where they are."""

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 def train_command(arguments: Sequence[str]) -> int:
     """Train an agent, or resume a run (--resume RUN)."""
     from recurrent_rl.cli.train_arguments import GROUPS, ResumeArguments, TrainArguments
+    from recurrent_rl.runs.launch import Launch
     from recurrent_rl.runs.training import resume, train
     from recurrent_rl.signals import StopSignals
 
+    launch = Launch.of_this_process()
     stop = StopSignals()
     given: ResumeArguments | TrainArguments
     if any(argument.split("=")[0] == "--resume" for argument in arguments):
@@ -37,11 +39,15 @@ def train_command(arguments: Sequence[str]) -> int:
     else:
         given = parse(TrainArguments, "train", arguments, GROUPS)
         result = train(given.config, progress=not given.quiet, seed_globals=True, stop=stop)
+    # To torchrun a stop that was asked for is an end like any other.
+    status = stop.exit_status if result.stopped_by is not None and launch is None else 0
+    if launch is not None and launch.rank > 0:
+        return status
     if given.quiet:
         make_console().print(_line(result), soft_wrap=True, highlight=False)
     else:
         _print_result(make_console(), result)
-    return stop.exit_status if result.stopped_by is not None else 0
+    return status
 
 
 def _line(result: TrainResult) -> str:

@@ -17,7 +17,6 @@ from torch import Tensor
 from recurrent_rl.agents.files import refuse_nonfinite, save_tensors
 from recurrent_rl.agents.memory.states import tensors_of, with_tensors
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
-from recurrent_rl.blocks import block_of
 from recurrent_rl.episodes import Ended, Episode
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint_file import (
@@ -49,8 +48,7 @@ def save(trainer: Trainer, folder: RunFolder | None) -> None:
 def save_checkpoint(trainer: Trainer, path: Path | None) -> None:
     """Write the whole state of all workers' trainers to one file, by a temporary name.
 
-    All workers call it together, the first alone with a path. Alone may call it the first worker
-    after an iteration that failed: what it does not know is not read again.
+    All workers call it together, the first alone with a path.
 
     Saved are weights, normalisers, optimiser, counters, the memory's state, the observation that
     comes next, the statistics of running episodes, the settings that all this fits, and the exact
@@ -58,7 +56,7 @@ def save_checkpoint(trainer: Trainer, path: Path | None) -> None:
     the environments are amid a rollout: their state is left out, and new episodes start from here.
     """
     mine = _part(trainer)
-    parts = _known_alone(trainer, mine) if trainer.mid_rollout else trainer.group.gather(mine)
+    parts = trainer.group.gather(mine)
     if parts is None or path is None:
         return
     env_states = [part.env_state for part in parts if part.env_state is not None]
@@ -151,20 +149,6 @@ def _part(trainer: Trainer) -> _Part:
     env_state = None if trainer.mid_rollout else environment_state(trainer)
     running = {name: getattr(trainer.collector.episodes, name).tolist() for name in RUNNING}
     return _Part(_rows(trainer), env_state, running)
-
-
-def _known_alone(trainer: Trainer, mine: _Part) -> list[_Part]:
-    """The parts of all workers as far as the first knows them: of the others zeros."""
-    parts = [mine]
-    for rank in range(1, trainer.group.size):
-        count = block_of(trainer.config, rank, trainer.group.size).count
-        rows = {
-            name: x.movedim(_axis(name), 0)[:1].expand(count, *[-1] * (x.dim() - 1)) * 0
-            for name, x in mine.rows.items()
-        }
-        rows = {name: x.movedim(0, _axis(name)) for name, x in rows.items()}
-        parts.append(_Part(rows, None, {name: x[:1] * count for name, x in mine.running.items()}))
-    return parts
 
 
 def _axis(name: str) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from recurrent_rl.runs.checkpoint import environment_state, save
+from recurrent_rl.runs.checkpoint_file import read_timesteps
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.trainer import Trainer
 
@@ -36,6 +37,13 @@ def save_after_error(trainer: Trainer, folder: RunFolder, is_saved: bool, steps_
     if trainer.mid_rollout:
         unfinished = (steps - steps_before) * trainer.config.num_envs
         lost.append(f"the {unfinished:,} steps of the unfinished rollout")
+    if not is_saved and trainer.mid_rollout and not trainer.group.alone:
+        # What the others know of their environments cannot be had, and from the last checkpoint
+        # the run goes on as if nothing had happened.
+        if folder.checkpoint.exists():
+            begin = f"the checkpoint after {read_timesteps(folder.checkpoint):,} steps"
+            return f"{told} From {begin}: {resuming}"
+        return f"{told} From its first step: {resuming}"
     if not is_saved:
         try:
             save(trainer, folder)

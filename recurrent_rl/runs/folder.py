@@ -26,6 +26,8 @@ CHECKPOINT = "checkpoint.safetensors"
 EVALUATION = "evaluation.json"
 LOG = "log.txt"
 LOCK = ".lock"
+LAUNCH = ".launch"
+"""Holds the id of the launch of torchrun that began the run."""
 EVENTS = "events.out.tfevents.*"
 
 PATIENCE = 0.2
@@ -123,6 +125,11 @@ class RunFolder:
     def log(self) -> Path:
         """The file of what a run of a benchmark has printed."""
         return self.path / LOG
+
+    @property
+    def launch(self) -> Path:
+        """The file that says which launch of torchrun began it."""
+        return self.path / LAUNCH
 
     def events(self) -> list[Path]:
         """TensorBoard's files."""

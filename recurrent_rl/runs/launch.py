@@ -1,8 +1,9 @@
-"""The other workers of a run on this machine: processes that this one starts, and ends."""
+"""The other workers of a run: processes that this one starts and ends, or those of torchrun."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import signal
 import tempfile
@@ -11,8 +12,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import NamedTuple
 
-from torch.distributed import FileStore, Store  # type: ignore[attr-defined]
+import torch
+from torch.distributed import (  # type: ignore[attr-defined]
+    FileStore,
+    PrefixStore,
+    Store,
+    rendezvous,
+)
 from torch.multiprocessing.spawn import (
     ProcessContext,
     ProcessExitedException,
@@ -24,7 +32,14 @@ from recurrent_rl.blocks import block_of
 from recurrent_rl.config import ResolvedConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.group import ALONE, Group, joined
-from recurrent_rl.process import computing, keeping_freed_memory, pick_device, seed_process
+from recurrent_rl.process import (
+    computing,
+    global_generators_kept,
+    keeping_freed_memory,
+    pick_device,
+    seed_process,
+)
+from recurrent_rl.resolve import with_workers
 from recurrent_rl.runs.checkpoint import restore
 from recurrent_rl.runs.checkpoint_file import read_checkpoint
 from recurrent_rl.runs.failures import closed_by
@@ -38,41 +53,118 @@ DEATH_SECONDS = 3.0
 """Seconds to wait for the end of a worker that sends no more."""
 
 
+class Begun(NamedTuple):
+    """What the first worker lets the others begin."""
+
+    config: ResolvedConfig
+    checkpoint: Path | None
+    """That all resume from; None for the run's first step."""
+    seed_globals: bool
+    """Whether Python's and NumPy's global generators are seeded in each worker."""
+
+
+class Launch(NamedTuple):
+    """What torchrun tells a process that it has started."""
+
+    rank: int
+    size: int
+    neighbours: int
+    """Workers on this machine."""
+    run_id: str
+    """Of the launch: the same after a restart."""
+    restarts: int
+
+    @classmethod
+    def of_this_process(cls) -> Launch | None:
+        """None where torchrun has not started this process."""
+        if (run_id := os.environ.get("TORCHELASTIC_RUN_ID")) is None:
+            return None
+        names = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT")
+        rank, size, neighbours, restarts = (int(os.environ[name]) for name in names)
+        return cls(rank, size, neighbours, run_id, restarts)
+
+    def meeting(self, timeout: float) -> Store:
+        """Where the workers of this start find each other.
+
+        After a restart the store of torchrun's agent still holds what the last start left there,
+        and `init_process_group` alone would connect to workers that are gone.
+        """
+        wait = datetime.timedelta(seconds=timeout)
+        store, _, _ = next(rendezvous("env://", self.rank, self.size, timeout=wait))
+        return PrefixStore(f"recurrent_rl/{self.restarts}", store)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the id is this launch's own: torchrun's default is that of all others too."""
+        return self.run_id != "none" or self.restarts > 0
+
+
+def of_launch(config: ResolvedConfig) -> ResolvedConfig:
+    """The settings with as many workers as torchrun has started, where it has started this one.
+
+    Raises:
+        UserError: they ask for another number.
+    """
+    launch = Launch.of_this_process()
+    if launch is None or launch.size == config.workers:
+        return config
+    if config.workers > 1 and "workers" not in config.reasons and launch.restarts == 0:
+        raise UserError(
+            f"workers is {config.workers}, but torchrun has started {launch.size}: leave the "
+            "number to torchrun (--nnodes, --nproc-per-node)."
+        )
+    return with_workers(config, launch.size)
+
+
 @contextmanager
-def together(
-    config: ResolvedConfig, checkpoint: Path | None = None, seed_globals: bool = False
-) -> Iterator[Group]:
-    """Start the other workers of a run, and be the first of them, until the end of this context.
+def together(config: ResolvedConfig) -> Iterator[Group]:
+    """Join the other workers of a run, until the end of this context.
+
+    Where torchrun has started this process, they are those of its launch. Else this one is the
+    first, and starts the others.
 
     Args:
         config: the settings; with one worker nothing is started.
-        checkpoint: that all resume from; None for the run's first step.
-        seed_globals: seed Python's and NumPy's global generators in each worker.
 
     Raises:
         UserError: a worker could not start, raised an error or ended by itself; says which.
     """
-    if config.workers == 1:
-        yield ALONE
-        return
+    launch, device = Launch.of_this_process(), pick_device(config.device)
     block_of(config, 0, config.workers)  # refuses too many before any is started
+    if launch is not None:
+        with joined(
+            *(launch.meeting(config.worker_timeout), launch.rank, launch.size),
+            *(device, config.worker_timeout, launch.neighbours),
+            explain=_ended_elsewhere,
+        ) as group:
+            yield group
+    elif config.workers == 1:
+        yield ALONE
+    else:
+        with _started(config, device) as group:
+            yield group
+
+
+@contextmanager
+def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
+    """Start the other workers, and end them."""
     with ExitStack() as stack:
         meeting = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "workers"
         resource_tracker.ensure_running()  # else the start does it, and lets signals through
         with held_back():
             others = start_processes(
                 _work,
-                args=(str(meeting), config, checkpoint, seed_globals),
+                args=(str(meeting), config),
                 nprocs=config.workers - 1,
                 join=False,
                 start_method="spawn",
             )
         assert others is not None
-        store = _meet(meeting, config)
+        store = FileStore(str(meeting), config.workers)
         stack.callback(_end, others)
         yield stack.enter_context(
             joined(
-                *(store, 0, config.workers, pick_device(config.device), config.worker_timeout),
+                *(store, 0, config.workers, device, config.worker_timeout),
                 explain=lambda: _why(others, store),
             )
         )
@@ -81,39 +173,59 @@ def together(
             process.join(max(0.0, deadline - time.monotonic()))
 
 
-def _meet(meeting: str | Path, config: ResolvedConfig) -> Store:
-    return FileStore(str(meeting), config.workers)
-
-
-def _work(
-    index: int, meeting: str, config: ResolvedConfig, checkpoint: Path | None, seed_globals: bool
-) -> None:
-    """What a worker that is not the first does."""
+def _work(index: int, meeting: str, config: ResolvedConfig) -> None:
+    """What a process that the first worker has started does."""
     when_parent_ends(lambda: os._exit(1))
-    rank = index + 1
+    rank, device = index + 1, pick_device(config.device)
     with StopSignals(patient=True, silent=True) as stop:
         let_through()
-        store = _meet(meeting, config)
+        store = FileStore(meeting, config.workers)
         try:
             with (
-                computing(config.threads, config.precision, config.workers),
                 keeping_freed_memory(),
-                joined(
-                    *(store, rank, config.workers),
-                    *(pick_device(config.device), config.worker_timeout),
-                ) as group,
+                joined(store, rank, config.workers, device, config.worker_timeout) as group,
             ):
-                saved = None if checkpoint is None else read_checkpoint(checkpoint)
-                if seed_globals:
-                    seed_process(config.seed + rank, saved.iteration if saved else 0)
-                trainer = Trainer(config, group)
-                with closed_by(trainer.close):
-                    if saved is not None:
-                        restore(trainer, saved)
-                    follow(trainer, stop)
+                follow_the_first(group, stop)
         except UserError as error:
             store.set(f"mistake/{rank}", str(error))
             raise
+
+
+def follow_the_first(group: Group, stop: StopSignals) -> tuple[Path, int] | None:
+    """Do what the first worker begins, until it ends.
+
+    Args:
+        group: the workers; this is not the first.
+        stop: notes the signals that reach this worker.
+
+    Returns:
+        The run's folder and its steps; None where there was nothing to do.
+    """
+    nothing: Begun | None = None
+    begun = group.exchange(nothing)[0]
+    if begun is None:
+        return None
+    config, seed = begun.config, begun.config.seed + group.rank
+    saved = None if begun.checkpoint is None else read_checkpoint(begun.checkpoint)
+    with (
+        computing(config.threads, config.precision, group.neighbours),
+        global_generators_kept(begun.seed_globals),
+    ):
+        if begun.seed_globals:
+            seed_process(seed, saved.iteration if saved else 0)
+        trainer = Trainer(config, group)
+        with closed_by(trainer.close):
+            if saved is not None:
+                restore(trainer, saved)
+            return follow(trainer, stop), trainer.timesteps
+
+
+def _ended_elsewhere() -> UserError:
+    """Why a message failed, where torchrun minds the workers."""
+    return UserError(
+        "Another worker ended, or its machine cannot be reached; what it printed says why. With "
+        "--max-restarts torchrun starts all again, from the last checkpoint."
+    )
 
 
 def _why(others: ProcessContext, store: Store) -> UserError | None:

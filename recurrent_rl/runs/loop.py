@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 
-from recurrent_rl.errors import UserError
+from recurrent_rl.errors import ToldError, UserError
 from recurrent_rl.group import Agreed, Group
 from recurrent_rl.runs.checkpoint import save
 from recurrent_rl.runs.failures import closed_by, note, save_after_error
@@ -80,15 +81,22 @@ def run_iterations(
             note(error, told)
             raise
         save(trainer, folder)
+        group.exchange(folder.path)
     return time.monotonic() - began
 
 
-def follow(trainer: Trainer, stop: StopSignals) -> None:
+def follow(trainer: Trainer, stop: StopSignals) -> Path:
     """The loop of a worker that is not the first, which does what `run_iterations` does there.
 
     Args:
         trainer: at the run's first step, or where its checkpoint was written.
         stop: notes the signals that reach this worker.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        ToldError: the first worker failed.
     """
     group = trainer.group
     while not trainer.done and not agreed(group, stop).stop:
@@ -97,8 +105,9 @@ def follow(trainer: Trainer, stop: StopSignals) -> None:
         if told.save:
             save(trainer, None)
         if told.failed:
-            return
+            raise ToldError("The first worker failed.")
     save(trainer, None)
+    return group.exchange(Path())[0]
 
 
 def agreed(group: Group, stop: StopSignals) -> Agreed:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType
@@ -30,7 +31,7 @@ from recurrent_rl.runs.evaluation import evaluate_and_save
 from recurrent_rl.runs.failures import closed_by
 from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.runs.folder import RunFolder
-from recurrent_rl.runs.launch import together
+from recurrent_rl.runs.launch import Begun, Launch, follow_the_first, of_launch, together
 from recurrent_rl.runs.loop import OnIteration, run_iterations
 from recurrent_rl.runs.monitor import Monitor
 from recurrent_rl.signals import StopSignals, noting
@@ -91,16 +92,29 @@ def train(
         global_generators_kept(seed_globals),
         noting(stop) as stop,
     ):
+        config = of_launch(resolved(config))
+        if (launch := Launch.of_this_process()) is not None:
+            if launch.rank > 0:
+                return _followed(config, stop)
+            if (begun := _begun_by(launch, config)) is not None:
+                return resume(
+                    begun.path,
+                    progress=progress,
+                    on_iteration=on_iteration,
+                    seed_globals=seed_globals,
+                    stop=stop,
+                )
         if seed_globals:
             seed_process(config.seed)
-        config = resolved(config)
         with ExitStack() as lock:
             with _trainer(config, None, seed_globals) as trainer:
                 folder = RunFolder.make(config)
                 lock.enter_context(folder.locked())
-                folder.save_config(trainer.config)
+                folder.save_config(config)
+                if launch is not None:
+                    folder.launch.write_text(launch.run_id)
                 if progress:
-                    for line in trainer.config.choices():
+                    for line in config.choices():
                         print(line)
                 seconds = run_iterations(trainer, folder, progress, on_iteration, stop)
                 result = _result(trainer, folder, seconds, stop)
@@ -152,6 +166,11 @@ def resume(
         config = dataclasses.replace(config, total_timesteps=total_timesteps)
     if device is not None:
         config = dataclasses.replace(config, device=device)
+    settled = resolved(config)
+    settled = of_launch(settled if workers is None else with_workers(settled, workers))
+    if (launch := Launch.of_this_process()) is not None and launch.rank > 0:
+        with keeping_freed_memory(), noting(stop) as stop:
+            return _followed(settled, stop)
     with (
         computing(config.threads, config.precision),
         keeping_freed_memory(),
@@ -163,9 +182,6 @@ def resume(
         checkpoint = read_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else None
         if seed_globals:
             seed_process(config.seed, checkpoint.iteration if checkpoint else 0)
-        settled = resolved(config)
-        if workers is not None:
-            settled = with_workers(settled, workers)
         has_all = checkpoint is not None and checkpoint.iteration >= settled.num_iterations
         with _trainer(settled, checkpoint, seed_globals, alone=has_all) as trainer:
             notes = _restored(trainer, checkpoint) if checkpoint else ()
@@ -186,12 +202,50 @@ def resume(
 def _trainer(
     config: ResolvedConfig, checkpoint: Checkpoint | None, seed_globals: bool, alone: bool = False
 ) -> Iterator[Trainer]:
-    """The first worker's trainer; the other workers train until the end of this context."""
-    path = None if checkpoint is None else checkpoint.path
-    with together(config, path, seed_globals) if not alone else nullcontext(ALONE) as group:
+    """The first worker's trainer; the other workers train until the end of this context.
+
+    Args:
+        config: the settings.
+        checkpoint: that all resume from.
+        seed_globals: seed Python's and NumPy's global generators in each worker.
+        alone: there is nothing for the others to do.
+    """
+    launched = Launch.of_this_process() is not None
+    with ExitStack() as stack:
+        group = ALONE
+        if launched or not alone:
+            group = stack.enter_context(together(config))
+            path = None if checkpoint is None else checkpoint.path
+            group.exchange(None if alone else Begun(config, path, seed_globals))
+        if alone:
+            group = ALONE
         trainer = Trainer(config, group)
-        with closed_by(trainer.close):
-            yield trainer
+        stack.enter_context(closed_by(trainer.close))
+        yield trainer
+
+
+def _followed(config: ResolvedConfig, stop: StopSignals) -> TrainResult:
+    """The result of a worker of torchrun's that is not the first."""
+    began = time.monotonic()
+    with together(config) as group:
+        done = follow_the_first(group, stop)
+    folder, timesteps = (RunFolder(done[0]), done[1]) if done else (RunFolder(Path()), 0)
+    seconds = time.monotonic() - began
+    return TrainResult(folder.path, folder.policy, timesteps, seconds, stop.received)
+
+
+def _begun_by(launch: Launch, config: ResolvedConfig) -> RunFolder | None:
+    """The run that this launch of torchrun began before it was restarted, the newest of them."""
+    root = Path(config.log_dir)
+    if not launch.is_named or not root.is_dir():
+        return None
+    for path in sorted(root.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
+        folder = RunFolder(path)
+        if not folder.launch.is_file() or folder.launch.read_text() != launch.run_id:
+            continue
+        if dataclasses.replace(folder.load_config(), workers=config.workers) == config:
+            return folder
+    return None
 
 
 def _check_options(progress: Any, on_iteration: Any, seed_globals: Any, stop: Any) -> None:

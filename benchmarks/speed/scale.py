@@ -1,0 +1,175 @@
+"""What several workers gain on one machine, against one process with its defaults.
+
+    python benchmarks/speed/scale.py  # about five minutes on two cores; prints Markdown
+    python benchmarks/speed/scale.py --workers 2 4 --rounds 9
+    python benchmarks/speed/scale.py --only messages  # a sum over workers, by the size of a model
+
+Contenders iterate in turn, several rounds, in processes that stay; ratios are taken within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch.distributed import FileStore  # type: ignore[attr-defined]
+from torch.multiprocessing.spawn import start_processes
+
+from recurrent_rl.agents import AgentConfig
+from recurrent_rl.config import ResolvedConfig, TrainConfig
+from recurrent_rl.envs.cartpole import CartPole
+from recurrent_rl.group import ALONE, joined
+from recurrent_rl.process import available_cores, computing, keeping_freed_memory
+from recurrent_rl.runs.launch import together
+from recurrent_rl.trainer import Trainer, resolved
+
+STDERR = Console(stderr=True)
+COST = 50e-6
+"""Seconds of computing that a step of the dear environment takes."""
+SIZES = (10_000, 100_000, 500_000, 2_000_000, 10_000_000)
+"""Parameters of models whose gradients are added up."""
+
+
+class Dear(CartPole):
+    """CartPole without velocities whose every step costs `COST` seconds of one core."""
+
+    def step(self, actions: Any) -> Any:
+        end = time.perf_counter() + COST * self.num_envs
+        while time.perf_counter() < end:
+            pass
+        return super().step(actions)
+
+
+gym.register("Dear-v0", vector_entry_point=lambda num_envs, **_: Dear(num_envs))
+
+
+def settings(env_id: str, memory: str, num_envs: int, workers: int) -> ResolvedConfig:
+    return resolved(
+        TrainConfig(
+            env_id,
+            num_envs=num_envs,
+            num_steps=128,
+            workers=workers,
+            total_timesteps=10**9,
+            memory_interval=None,
+            device="cpu",
+            agent=AgentConfig(memory),
+        )
+    )
+
+
+@contextmanager
+def training(config: ResolvedConfig) -> Iterator[Trainer]:
+    """The first worker's trainer; the others iterate when it does, until they are ended."""
+    with (
+        computing(config.threads, config.precision, config.workers),
+        together(config) as group,
+    ):
+        trainer = Trainer(config, group)
+        yield trainer
+        trainer.close()
+        if group is not ALONE:
+            group.agree(stop=15)
+            group.gather(None)  # what the others tell for a last checkpoint
+
+
+def seconds_of(trainer: Trainer, iterations: int) -> tuple[float, float]:
+    """Seconds of an iteration, and the share of waiting in them."""
+    began, waited = time.perf_counter(), trainer.group.waited
+    for _ in range(iterations):
+        trainer.group.agree()
+        trainer.iterate()
+        trainer.group.agree()
+    took = time.perf_counter() - began
+    return took / iterations, (trainer.group.waited - waited) / took
+
+
+def gains(workers: list[int], rounds: int, iterations: int) -> None:
+    """The table of steps per second against one process."""
+    print("| environment | memory | environments | workers | times one process | waiting |")
+    print("|---|---|---|---|---|---|")
+    for env_id, memory, num_envs in (
+        ("recurrent_rl/CartPole-NoVelocity-v0", "lstm", 64),
+        ("Dear-v0", "lstm", 64),
+        ("recurrent_rl/CartPole-NoVelocity-v0", "gru-rotor", 64),
+        ("recurrent_rl/CartPole-NoVelocity-v0", "lstm", 16),
+    ):
+        with training(settings(env_id, memory, num_envs, 1)) as one:
+            for size in workers:
+                found: list[tuple[float, float]] = []
+                with training(settings(env_id, memory, num_envs, size)) as several:
+                    seconds_of(one, 2), seconds_of(several, 2)
+                    for _ in track(range(rounds), f"{memory}, {size} workers", console=STDERR):
+                        alone, _ = seconds_of(one, iterations)
+                        shared, waiting = seconds_of(several, iterations)
+                        found.append((alone / shared, waiting))
+                ratios, waits = zip(*found, strict=True)
+                print(
+                    f"| {env_id} | {memory} | {num_envs} | {size} | {spread(ratios)} | "
+                    f"{statistics.median(waits):.0%} |",
+                    flush=True,
+                )
+
+
+def spread(ratios: tuple[float, ...]) -> str:
+    """Median, least and greatest."""
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def messages(workers: list[int]) -> None:
+    """The table of sums over workers, as a minibatch makes one."""
+    print("| workers | parameters | MB | ms |\n|---|---|---|---|")
+    for size in workers:
+        with tempfile.TemporaryDirectory() as folder:
+            start_processes(add_up, args=(size, folder), nprocs=size, start_method="spawn")
+            for parameters, took in zip(SIZES, torch.load(Path(folder) / "found.pt"), strict=True):
+                print(f"| {size} | {parameters:,} | {parameters * 4 / 1e6:.2f} | {took:.2f} |")
+
+
+def add_up(rank: int, size: int, folder: str) -> None:
+    """Add up gradients of these sizes, all workers at once: nobody waits for another's work."""
+    torch.set_num_threads(1)
+    store = FileStore(f"{folder}/meeting", size)
+    with joined(store, rank, size, torch.device("cpu"), 60.0) as group:
+        found = []
+        for parameters in SIZES:
+            gradient = torch.ones(parameters)
+            times = []
+            for _ in range(50):
+                group.agree()
+                began = time.perf_counter()
+                group.add_up([gradient])
+                times.append(1e3 * (time.perf_counter() - began))
+            found.append(statistics.median(times))
+    if rank == 0:
+        torch.save(found, f"{folder}/found.pt")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--only", choices=("gains", "messages"))
+    parser.add_argument("--workers", type=int, nargs="+", default=[available_cores()])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--iterations", type=int, default=4)
+    given = parser.parse_args()
+    if given.only != "messages":
+        with keeping_freed_memory():
+            gains(given.workers, given.rounds, given.iterations)
+    if given.only != "gains":
+        messages(given.workers)
+
+
+if __name__ == "__main__":
+    main()
