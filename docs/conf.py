@@ -14,6 +14,7 @@ extensions = [
     "sphinx_copybutton",
 ]
 exclude_patterns = ["_build", "example-project"]
+highlight_language = "bash"  # of blocks without a language: commands
 default_role = "code"  # docstrings write `names` as in Markdown
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
@@ -27,5 +28,6 @@ copybutton_prompt_text = "$ "
 
 html_theme = "furo"
 html_title = f"recurrent-rl {release}"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_show_sphinx = False

@@ -1,8 +1,8 @@
 """Which memory and which lambda are the default: on fourteen tasks, all else alike.
 
-    python benchmarks/learning/defaults.py  # all runs, then the table
+    python benchmarks/learning/defaults.py  # all runs, then the table and docs/defaults.png
     python benchmarks/learning/defaults.py --tasks TMaze Recall  # tasks that begin so
-    python benchmarks/learning/defaults.py --table  # the table of what there is
+    python benchmarks/learning/defaults.py --table  # those of what there is
 
 Shown is the mean return over the whole training, so that what learns sooner stands higher, of short
 trainings with seeds that no published row has. The rule was fixed before the first run: scores are
@@ -15,10 +15,12 @@ benchmarks/results/defaults.jsonl; what is there is not done again.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from figures import dots, legend, panels, save
 from jobs import ROOT, arguments, commit, do, merged, over_training, read_rows, write_rows
+from numpy.typing import NDArray
 
 from recurrent_rl.experiments.benchmark import Job, plan
 from recurrent_rl.experiments.comparison import markdown, task_name
@@ -96,28 +98,56 @@ def key_of(job: Job) -> tuple[Any, ...]:
     return task_name(config), config.agent.memory, config.gae_lambda, config.seed
 
 
-def table(rows: list[Row]) -> str:
-    """Markdown: return over training by task, and below the normalised scores' mean."""
-    lines, scores = [], []
+class Scored(NamedTuple):
+    """A task's mean returns over training, one for each of `WAYS`, and their scores."""
+
+    name: str
+    means: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+
+def scored(rows: list[Row]) -> list[Scored]:
+    """The tasks that have a row of each way."""
+    found = []
     for task, floor in TASKS:
         own = [row for row in rows if row["task"] == task.name]
-        found = [
+        ways = [
             [r["over_training"] for r in own if (r["memory"], r["lambda"]) == way] for way in WAYS
         ]
-        if not all(found):
-            continue
-        means = np.array([np.mean(figures) for figures in found])
-        best = max(row["best"] for row in own)
-        scores.append((means - floor) / (best - floor))
-        lines.append(
-            [
-                task.name,
-                *(f"{mean:.3g} ({s:.2f})" for mean, s in zip(means, scores[-1], strict=True)),
-            ]
-        )
-    if scores:
-        lines.append(["mean of the scores", *(f"{s:.3f}" for s in np.mean(scores, axis=0))])
-    return markdown(["task", *(f"{memory}, {gae_lambda}" for memory, gae_lambda in WAYS)], lines)
+        if all(ways):
+            means = np.array([np.mean(figures) for figures in ways])
+            best = max(row["best"] for row in own)
+            found.append(Scored(task.name, means, (means - floor) / (best - floor)))
+    return found
+
+
+def names_of_ways() -> list[str]:
+    return [f"{memory}, λ {gae_lambda}" for memory, gae_lambda in WAYS]
+
+
+def table(tasks: list[Scored]) -> str:
+    """Markdown: return over training by task, and below the normalised scores' mean."""
+    lines = [
+        [name, *(f"{mean:.3g} ({s:.2f})" for mean, s in zip(means, scores, strict=True))]
+        for name, means, scores in tasks
+    ]
+    if tasks:
+        overall = np.mean([task.scores for task in tasks], axis=0)
+        lines.append(["mean of the scores", *(f"{s:.3f}" for s in overall)])
+    return markdown(["task", *names_of_ways()], lines)
+
+
+def draw(tasks: list[Scored]) -> None:
+    """The scores."""
+    figure, ((axis,),) = panels(size=(7.5, 3.8))
+    series = {
+        name: [[task.scores[number]] for task in tasks]
+        for number, name in enumerate(names_of_ways())
+    }
+    dots(axis, [task.name for task in tasks], series)
+    axis.set_xlabel("score over training: 0 without memory or by chance, 1 the best", fontsize=8)
+    legend(figure, axis)
+    save(figure, "defaults")
 
 
 def main() -> None:
@@ -132,7 +162,9 @@ def main() -> None:
             do(jobs)
     finally:
         rows = keep(jobs)
-    print(table(rows))
+    tasks = scored(rows)
+    print(table(tasks))
+    draw(tasks)
 
 
 if __name__ == "__main__":

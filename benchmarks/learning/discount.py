@@ -1,8 +1,8 @@
 """How far ahead to look: discounts and lambdas where the reward follows at once, and where not.
 
-    python benchmarks/learning/discount.py  # all, then the table
+    python benchmarks/learning/discount.py  # all, then the table and docs/discount.png
     python benchmarks/learning/discount.py --tasks CountRecall-Medium --seeds 3
-    python benchmarks/learning/discount.py --table  # the table of what there is
+    python benchmarks/learning/discount.py --table  # those of what there is
 
 Shown is the mean return over the whole of short trainings and, in brackets, over their last tenth.
 Each training leaves a line in benchmarks/results/discount.jsonl; what is there is not done again.
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from figures import dots, legend, panels, save
 from jobs import ROOT, arguments, commit, curve_of, measure_all, over_training, read_rows
 
 from recurrent_rl.agents.actor_critic import AgentConfig
@@ -36,7 +37,10 @@ WAYS = ((0.99, 0.8), (0.9, 0.5), (0.7, 0.5), (0.5, 0.5))
 """Gamma and lambda; the first are the defaults."""
 
 
-def measure(task: str, way: tuple[float, float], seed: int) -> dict[str, Any]:
+Row = dict[str, Any]
+
+
+def measure(task: str, way: tuple[float, float], seed: int) -> Row:
     """The row of one training."""
     (memory, steps), (gamma, gae_lambda) = TASKS[task], way
     config = TrainConfig(
@@ -61,17 +65,13 @@ def measure(task: str, way: tuple[float, float], seed: int) -> dict[str, Any]:
     }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[Row]) -> str:
     """Markdown: a row for each task, means over seeds."""
     lines = []
     for task, (memory, steps) in TASKS.items():
         cells = []
         for gamma, gae_lambda in WAYS:
-            found = [
-                row
-                for row in rows
-                if (row["task"], row["gamma"], row["lambda"]) == (task, gamma, gae_lambda)
-            ]
+            found = rows_of(rows, task, (gamma, gae_lambda))
             mean, last = (
                 f"{np.mean([row[name] for row in found] or [np.nan]):.3f}"
                 for name in ("over_training", "last")
@@ -80,6 +80,29 @@ def table(rows: list[dict[str, Any]]) -> str:
         lines.append([task, memory, f"{steps / 1e6:g} M", *cells])
     ways = [f"gamma {gamma:g}, lambda {gae_lambda:g}; seeds" for gamma, gae_lambda in WAYS]
     return markdown(["task", "memory", "steps", *ways], lines)
+
+
+def rows_of(rows: list[Row], task: str, way: tuple[float, float]) -> list[Row]:
+    return [row for row in rows if (row["task"], (row["gamma"], row["lambda"])) == (task, way)]
+
+
+def draw(rows: list[Row]) -> None:
+    """A mark for each training; the tasks that have some."""
+    there = [task for task in TASKS if any(row["task"] == task for row in rows)]
+    figure, (axes,) = panels(1, max(1, len(there)), size=(7.5, 2.2))
+    names = [f"gamma {gamma:g}, lambda {gae_lambda:g}" for gamma, gae_lambda in WAYS]
+    for axis, task in zip(axes, there, strict=False):
+        found = [rows_of(rows, task, way) for way in WAYS]
+        parts = {"over the whole training": "over_training", "over its last tenth": "last"}
+        dots(
+            axis,
+            names,
+            {part: [[row[name] for row in way] for way in found] for part, name in parts.items()},
+        )
+        axis.set_title(task, fontsize=9)
+        axis.set_xlabel("mean return", fontsize=8)
+    legend(figure, axes[0])
+    save(figure, "discount")
 
 
 def main() -> None:
@@ -95,7 +118,9 @@ def main() -> None:
             if (task, way, seed) not in done
         ]
         measure_all(RESULTS, measure, todo, given.jobs)
-    print(table(read_rows(RESULTS)))
+    rows = read_rows(RESULTS)
+    print(table(rows))
+    draw(rows)
 
 
 if __name__ == "__main__":

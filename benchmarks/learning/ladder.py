@@ -14,20 +14,16 @@ benchmarks/results/ladder.jsonl.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+from figures import panels, save
 from jobs import ROOT, arguments, do, keep, row_of, run_of, suite_jobs
 
 from recurrent_rl.experiments.benchmark import Job
 from recurrent_rl.experiments.comparison import Comparison, task_name
 from recurrent_rl.experiments.results import Run, learning_curve
 from recurrent_rl.experiments.suites import SUITES
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 MEMORIES = SUITES["ladder"].memories
 RESULTS = ROOT / "benchmarks" / "results" / "ladder.jsonl"
@@ -50,9 +46,9 @@ def with_gradients(job: Job) -> dict[str, Any]:
     return row_of(job) | {"gradients": [float(np.median(c)) if len(c) else None for c in curves]}
 
 
-def draw(runs: list[Run], gradients: dict[str, list[float]], path: Path) -> None:
+def draw(runs: list[Run], gradients: dict[str, list[float]]) -> None:
     """One line a memory, mean over seeds; `gradients` are those of each run's folder name."""
-    figure, axes = plt.subplots(1, 3, figsize=(14, 3.8), layout="constrained")
+    figure, (axes,) = panels(1, 3, size=(14, 3.8))
     for number, memory in enumerate(MEMORIES):
         own = [run for run in runs if run.config.agent.memory == memory]
         style = {"color": f"C{number}", "marker": "o", "markersize": 4, "label": memory}
@@ -79,9 +75,8 @@ def draw(runs: list[Run], gradients: dict[str, list[float]], path: Path) -> None
     for axis, title in zip(axes, titles, strict=True):
         axis.set_title(title, fontsize=10)
         axis.set_xscale("log", base=2)
-        axis.grid(alpha=0.3)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
-    figure.savefig(path, dpi=110)
+    save(figure, "ladder")
 
 
 def mean_return(run: Run) -> float:
@@ -108,7 +103,7 @@ def main() -> None:
     if runs:
         print(Comparison(runs).table(lambda cell: cell.shown("deterministic")))
         gradients = {name: row["gradients"] for name, row in rows.items()}
-        draw(runs, gradients, ROOT / "docs" / "ladder.png")
+        draw(runs, gradients)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Which matrix memory: heads, sizes, the delta rule, normalisation and read-out, one at a time.
 
-    python benchmarks/learning/matrix.py  # every variant, then the table
+    python benchmarks/learning/matrix.py  # every variant, then the table and docs/matrix.png
     python benchmarks/learning/matrix.py --variants "no content" "delta rule"  # some
     python benchmarks/learning/matrix.py --only CartPole-NoVelocity --seeds 4  # of one measurement
-    python benchmarks/learning/matrix.py --table  # the table of what there is
+    python benchmarks/learning/matrix.py --table  # those of what there is
 
 Each variant is a change to `gru-matrix`, in benchmarks/learning/variants.py. It is taught the
 probes of benchmarks/learning/probes.py, and trained by PPO on six tasks, where the figure is the
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from figures import dots, legend, panels, save
 from jobs import ROOT, arguments, curve_of, measure_all, over_training, read_rows
 from probes import PROBES, accuracy
 from variants import MATRICES
@@ -72,19 +73,38 @@ def trained(seed: int, variant: str, task: str) -> float:
     return over_training(*curve_of(config))
 
 
+def figures_of(rows: list[dict[str, Any]], variant: str, what: str) -> list[float]:
+    """One for each seed."""
+    return [row["figure"] for row in rows if (row["variant"], row["what"]) == (variant, what)]
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a row for each variant, the mean over seeds of each figure."""
     whats = [*UPDATES, *STEPS]
-    found: dict[tuple[str, str], list[float]] = {}
-    for row in rows:
-        found.setdefault((row["variant"], row["what"]), []).append(row["figure"])
     cells = []
     for variant in MATRICES:
-        figures = [found.get((variant, what)) for what in whats]
-        shown = [f"{np.mean(figure):.3f}" if figure else "" for figure in figures]
+        found = [figures_of(rows, variant, what) for what in whats]
+        shown = [f"{np.mean(figures):.3f}" if figures else "" for figures in found]
         if any(shown):
             cells.append([variant, *shown])
     return markdown(["variant", *whats], cells)
+
+
+def draw(rows: list[dict[str, Any]]) -> None:
+    """A mark for each seed: with fixed and learnt angles, and two control tasks beside others."""
+    figure, (axes,) = panels(1, 3, size=(7.5, 2.4), width_ratios=(3, 2, 2))
+    recall, control = list(STEPS)[:4], list(STEPS)[4:]
+    ways = {"gru-matrix": "gru-matrix", "learnt angles": "the same, angles learnt"}
+    found = {label: [figures_of(rows, way, task) for task in recall] for way, label in ways.items()}
+    dots(axes[0], recall, found)
+    variants = ["gru-matrix", "gru-rotor", "gru"]
+    for axis, task in zip(axes[1:], control, strict=True):
+        dots(axis, variants, {"": [figures_of(rows, variant, task) for variant in variants]})
+        axis.set_title(task, fontsize=9)
+    for axis in axes:
+        axis.set_xlabel("mean return over training", fontsize=8)
+    legend(figure, axes[0])
+    save(figure, "matrix")
 
 
 def main() -> None:
@@ -101,7 +121,9 @@ def main() -> None:
             if (variant, what, seed) not in done
         ]
         measure_all(RESULTS, measure, todo, given.jobs)
-    print(table(read_rows(RESULTS)))
+    rows = read_rows(RESULTS)
+    print(table(rows))
+    draw(rows)
 
 
 if __name__ == "__main__":

@@ -34,9 +34,10 @@ def main() -> None:
     finally:
         rows = keep(jobs, RESULTS)
     runs = [run_of(rows[job.run_dir.name], job) for job in jobs if job.run_dir.name in rows]
-    comparison = Comparison(runs)
-    print(comparison.table(on_and_off))
-    comparison.draw(ROOT / "docs" / "learning_curve.png")
+    if runs:
+        comparison = Comparison(runs)
+        print(comparison.table(on_and_off))
+        comparison.draw(ROOT / "docs" / "learning_curve.png")
 
 
 if __name__ == "__main__":

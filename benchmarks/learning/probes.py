@@ -1,27 +1,36 @@
 """What each memory can be taught, without reinforcement learning: to delay, to reverse, to count.
 
-    python benchmarks/learning/probes.py  # every memory on every probe
+    python benchmarks/learning/probes.py  # every memory on every probe, the table, docs/probes.png
     python benchmarks/learning/probes.py --memories gru rotor  # some
     python benchmarks/learning/probes.py --probes "26 pairs" --memories matrix
+    python benchmarks/learning/probes.py --table  # those of what there is
 
-Cross-entropy on the right answer at each step, by Adam, on fresh random sequences; what is printed
-is the share of right answers in the last tenth of the updates. It tells within seconds whether a
-memory can hold what a task needs, before it is asked to find that out by trial and error.
+Cross-entropy on the right answer at each step, by Adam, on fresh random sequences; the figure is
+the share of right answers in the last tenth of the updates. It tells within seconds whether a
+memory can hold what a task needs, before it is asked to find that out by trial and error. Each
+figure leaves a line in benchmarks/results/probes.jsonl; what is there is not done again. Lines
+without `code` are older than the file: figures of the page's table, of whole percents.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 from collections.abc import Callable
+from itertools import product
+from typing import Any
 
 import torch
+from figures import dots, legend, panels, save
+from jobs import ROOT, arguments, commit, read_rows
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 from variants import IN_LIBRARY, MATRICES
 
 from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
+from recurrent_rl.experiments.comparison import markdown
 from recurrent_rl.process import computing, keeping_freed_memory
 
+RESULTS = ROOT / "benchmarks" / "results" / "probes.jsonl"
 ENVIRONMENTS = 32
 NOT_ASKED = -100  # what cross_entropy leaves out
 
@@ -105,25 +114,71 @@ def accuracy(
     return float(torch.stack(right[-max(1, updates // 10) :]).mean())
 
 
+Row = dict[str, Any]
+FAMILIES = {
+    "real-valued: RNN, LSTM, GRU and kin": (
+        *("rnn", "lstm", "gru", "lstm-peephole", "gru-original", "mingru", "minlstm"),
+    ),
+    "complex-valued: lru, rotor": ("lru", "rotor"),
+    "both: gru-rotor, the default": ("gru-rotor",),
+}
+"""What the figure tells apart."""
+
+
+def found(rows: list[Row], memory: str, probe: str) -> list[float]:
+    return [row["right"] for row in rows if (row["memory"], row["probe"]) == (memory, probe)]
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown: a row for each memory, a column for each probe that has figures."""
+    probes = [probe for probe in PROBES if any(row["probe"] == probe for row in rows)]
+    lines = []
+    for memory in MEMORIES:
+        cells = [found(rows, memory, probe) for probe in probes]
+        if any(cells):
+            lines.append([memory, *(f"{sum(x) / len(x):.0%}" if x else "" for x in cells)])
+    return markdown(["memory", *probes], lines)
+
+
+def draw(rows: list[Row]) -> None:
+    """A mark for each memory."""
+    drawn = {row["probe"] for row in rows if row["memory"] == "gru-rotor"}
+    probes = [probe for probe in PROBES if probe in drawn]
+    figure, ((axis,),) = panels(size=(7.5, 2.8))
+    series = {
+        family: [[x for name in names for x in found(rows, name, probe)] for probe in probes]
+        for family, names in FAMILIES.items()
+    }
+    dots(axis, probes, series)
+    axis.set_xlabel("share of right answers; guessing has 0.25, at the count 0.1", fontsize=8)
+    legend(figure, axis)
+    save(figure, "probes")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = arguments(__doc__, seeds=1)
     usual = [name for name in MEMORIES if name not in {"none", *MATRICES} - {*IN_LIBRARY}]
     parser.add_argument("--memories", nargs="+", choices=MEMORIES, default=usual)
     parser.add_argument("--probes", nargs="+", choices=PROBES, default=list(PROBES))
     parser.add_argument("--hidden", type=int, default=128)
-    parser.add_argument("--updates", type=int, default=600)
+    parser.add_argument("--updates", type=int, default=500)
     parser.add_argument("--threads", type=int)
     given = parser.parse_args()
-    print("| memory | " + " | ".join(given.probes) + " |")
-    print("|---|" + "---|" * len(given.probes))
-    for name in given.memories:
+    size = {"hidden": given.hidden, "updates": given.updates}
+    rows = [row for row in read_rows(RESULTS) if size.items() <= row.items()]
+    todo = [] if given.table else product(range(given.seeds), given.memories, given.probes)
+    for seed, memory, probe in todo:
+        row: Row = {"memory": memory, "probe": probe, "seed": seed, **size}
+        if any(row.items() <= there.items() for there in rows):
+            continue
         with computing(given.threads), keeping_freed_memory():
-            found = [
-                accuracy(PROBES[probe], name, given.hidden, given.updates) for probe in given.probes
-            ]
-        print(f"| {name} | " + " | ".join(f"{x:.1%}" for x in found) + " |", flush=True)
+            right = accuracy(PROBES[probe], memory, given.hidden, given.updates, seed)
+        rows.append(row | {"code": commit(), "right": round(right, 4)})
+        print(rows[-1], flush=True)
+        with RESULTS.open("a") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+    print(table(rows))
+    draw(rows)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
+from figures import panels, save
 from jobs import ROOT, arguments, commit, do, merged, read_rows, thinned, write_rows
 from numpy.typing import NDArray
 
@@ -32,12 +32,7 @@ from recurrent_rl.experiments.statistics import with_interval
 from recurrent_rl.experiments.suites import SUITES
 from recurrent_rl.runs.monitor import flat
 
-mpl.use("Agg")
-
-from matplotlib import pyplot as plt
-
 RESULTS = ROOT / "benchmarks" / "results" / "published.jsonl"
-CURVES = ROOT / "docs" / "published.png"
 HEADER = (
     *("task", "best published, recurrent", "ceiling", "ours", "steps", "minutes", "seeds"),
     *("MMER", "deterministic actions", "stochastic actions", "above 0.95 after", "code"),
@@ -275,22 +270,22 @@ def table(rows: list[Row]) -> str:
 
 def draw(rows: list[Row]) -> None:
     """The learning curve of each seed, the best published figure and the ceiling."""
-    figure, panels = plt.subplots(2, 3, figsize=(12, 6), layout="constrained")
-    for panel, task in zip(panels.flat, DRAWN, strict=True):
+    figure, axes = panels(2, 3, size=(9, 4.6))
+    for axis, task in zip(axes.flat, DRAWN, strict=True):
         published, preset = PUBLISHED[task], PRESETS[task]
-        for row in rows:
-            way = (row["task"], row["memory"], row["settings"])
-            if way == (task, preset.memory, preset.text()):
-                curve = row["curve"]
-                panel.plot(np.array(curve["steps"]) / 1e6, curve["returns"], color="C0")
-        panel.axhline(published.figure, color="black", linestyle="--")
-        panel.axhline(float(published.ceiling), color="grey", linestyle=":")
-        panel.set_title(task, fontsize=10)
-        panel.set_xlabel("million steps")
-        panel.grid(alpha=0.3)
-    for row in panels:
-        row[0].set_ylabel("mean return in training")
-    figure.savefig(CURVES, dpi=110)
+        way = (task, preset.memory, preset.text())
+        found = [row for row in rows if (row["task"], row["memory"], row["settings"]) == way]
+        for row in found:
+            curve = row["curve"]
+            axis.plot(np.array(curve["steps"]) / 1e6, curve["returns"], color="C0")
+        if found:
+            axis.axhline(published.figure, color="black", linestyle="--")
+            axis.axhline(float(published.ceiling), color="grey", linestyle=":")
+        axis.set_title(task, fontsize=10)
+        axis.set_xlabel("million steps")
+    for row in axes:
+        row[0].set_ylabel("return in training")
+    save(figure, "published")
 
 
 def main() -> None:

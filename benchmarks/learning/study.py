@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import dataclasses
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+from figures import panels, save
 from jobs import ROOT, arguments, do, over_training
 
 from recurrent_rl.agents.actor_critic import AgentConfig
@@ -26,9 +25,6 @@ from recurrent_rl.experiments.comparison import markdown, task_name
 from recurrent_rl.experiments.curves import common_curves
 from recurrent_rl.experiments.results import Run, load_run
 from recurrent_rl.experiments.suites import SUITES
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
 
 STEPS = (150_000, 150_000, 250_000, 100_000)
 TASKS = tuple(
@@ -140,11 +136,9 @@ def table(found: Found) -> str:
     return markdown(["change", *names], rows)
 
 
-def draw(found: Found, path: Path) -> None:
+def draw(found: Found) -> None:
     """A row for each group of changes, a column for each task; black: the defaults' seeds."""
-    figure, axes = plt.subplots(
-        len(GROUPS), len(TASKS), figsize=(13, 2.4 * len(GROUPS)), layout="constrained"
-    )
+    figure, axes = panels(len(GROUPS), len(TASKS), size=(13, 2.4 * len(GROUPS)))
     for row, group in zip(axes, GROUPS.values(), strict=True):
         for axis, task in zip(row, TASKS, strict=True):
             for number, change in enumerate([DEFAULTS, *group], -1):
@@ -156,14 +150,14 @@ def draw(found: Found, path: Path) -> None:
                     if len(runs) > 1:
                         low, high = curves.min(axis=0), curves.max(axis=0)
                         axis.fill_between(steps / 1e3, low, high, color=colour, alpha=0.15, lw=0)
-            axis.grid(alpha=0.3)
-        row[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        if row[-1].has_data():
+            row[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
         row[0].set_ylabel("episode return")
     for axis, task in zip(axes[0], TASKS, strict=True):
         axis.set_title(task.name, fontsize=10)
     for axis in axes[-1]:
         axis.set_xlabel("thousand steps")
-    figure.savefig(path, dpi=90)
+    save(figure, "study")
 
 
 def main() -> None:
@@ -177,7 +171,7 @@ def main() -> None:
         do(sorted(jobs, key=lambda job: job.config.seed))  # seeds outermost
     found = found_runs([DEFAULTS, *CHANGES], *much)
     print(table(found))
-    draw(found, ROOT / "docs" / "study.png")
+    draw(found)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Whether learning depends on the reward's unit, and what the critic's first weights do to it.
 
-    python benchmarks/learning/units.py  # all rows that are not there, then the tables
-    python benchmarks/learning/units.py --table  # the tables of the rows there are
+    python benchmarks/learning/units.py  # rows that are not there, tables and docs/units.png
+    python benchmarks/learning/units.py --table  # those of the rows there are
 
 Two starts of the critic's last layer: zero, as it is, and orthogonal of gain 1, as it was. First
 RepeatPrevious-Easy with its rewards times 1e-6 to 1e6, then the tasks of `study.py` with their own
@@ -21,6 +21,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from figures import dots, legend, panels, save
 from jobs import ROOT, arguments, read_rows
 from study import TASKS
 
@@ -34,6 +35,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "units.jsonl"
 UNITS = (1e-6, 1.0, 1e6)
 STEPS = 100_000
 STARTS = ("zero", "gain 1")
+NAMES = {"zero": "zero", "gain 1": "values of size 1"}
 ID = "RepeatPreviousInUnits-v0"
 
 
@@ -93,18 +95,45 @@ def main() -> None:
             print(row, f"{time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
             there.append(row)
     by_unit = [row for row in there if row["unit"] is not None]
-    shown = [[start, *(cell(by_unit, start, unit=u) for u in UNITS)] for start in STARTS]
+    shown = [[NAMES[start], *(cell(by_unit, start, unit=u) for u in UNITS)] for start in STARTS]
     print(markdown(["critic starts at", *(f"rewards x {u:g}" for u in UNITS)], shown), "\n")
     rest = [row for row in there if row["unit"] is None]
     names = [task.name for task in TASKS]
-    shown = [[start, *(cell(rest, start, task=name) for name in names)] for start in STARTS]
+    shown = [[NAMES[start], *(cell(rest, start, task=name) for name in names)] for start in STARTS]
     print(markdown(["critic starts at", *names], shown))
+    draw(there)
+
+
+def draw(rows: list[dict[str, Any]]) -> None:
+    """A mark for each seed, in the tasks' own units; the pole's returns are 200 times as large."""
+    figure, (axes,) = panels(1, 2, size=(7.5, 2.4), width_ratios=(3, 2))
+    places: list[list[dict[str, Any]]] = [[{"unit": unit} for unit in UNITS], []]
+    labels = [[f"RepeatPrevious-Easy x {unit:g}" for unit in UNITS], []]
+    for task in TASKS:
+        side = int(task.name.startswith("CartPole"))
+        places[side].append({"task": task.name, "unit": None})
+        labels[side].append(task.name)
+    for axis, of_axis, names in zip(axes, places, labels, strict=True):
+        series = {f"critic starts at {NAMES[start]}": start for start in STARTS}
+        found = {
+            label: [scores_of(rows, start, **what) for what in of_axis]
+            for label, start in series.items()
+        }
+        dots(axis, names, found)
+        axis.set_xlabel("mean return over training", fontsize=8)
+    legend(figure, axes[0])
+    save(figure, "units")
+
+
+def scores_of(rows: list[dict[str, Any]], start: str, **what: Any) -> list[float]:
+    """Of each seed."""
+    wanted = {"start": start, **what}
+    return [row["score"] for row in rows if wanted.items() <= row.items()]
 
 
 def cell(rows: list[dict[str, Any]], start: str, **what: Any) -> str:
     """Mean and range over seeds."""
-    wanted = {"start": start, **what}
-    scores = [row["score"] for row in rows if wanted.items() <= row.items()]
+    scores = scores_of(rows, start, **what)
     return f"{np.mean(scores):.3g} ({min(scores):.3g} to {max(scores):.3g})" if scores else ""
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import reduce
+from io import StringIO
 from operator import or_
 from typing import Annotated, Any, Literal
 
@@ -20,6 +22,23 @@ from recurrent_rl.cli.info import InfoArguments
 from recurrent_rl.cli.monitor import MonitorArguments
 from recurrent_rl.cli.terminal import RULES, TYRO_OPTIONS, parse
 from recurrent_rl.errors import UserError
+
+# Tyro's scripts complete no positional argument, so none of `recurrent-rl evaluate RUN`. Here is
+# what stands in them, and what takes its place.
+COMPLETE_FILES = {
+    # Where no answer is known, a mark that they take for "complete files".
+    "get_completions(words, current_index, COMPLETION_SPEC)": (
+        "get_completions(words, current_index, COMPLETION_SPEC)"
+        " or (['__TYRO_COMPLETE_FILES__'] if current_index > 1 else [])"
+    ),
+    # bash: the word itself, not with those before it; and folders end in a slash.
+    'compgen -f -- "$cur"': 'compgen -f -- "${COMP_WORDS[COMP_CWORD]}"',
+    "complete -F ": "complete -o filenames -F ",
+    # fish: with the word at the cursor, without which every option is an answer.
+    "set -l current (count $words)": (
+        "set -l current (count $words)\n    set words $words (commandline -ct)"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -44,20 +63,29 @@ class CompletionArguments:
 
 def completion_command(arguments: Sequence[str]) -> int:
     """Print the script that completes commands in bash, zsh or fish."""
-    given = parse(CompletionArguments, "completion", arguments)
+    print(script(parse(CompletionArguments, "completion", arguments).shell), end="")
+    return 0
+
+
+def script(shell: str) -> str:
+    """The script, tyro's but for one thing: where it knows no answer, files and folders are one."""
     commands: list[Any] = [
         Annotated[grouped(kind, {}), tyro.conf.subcommand(name)]
         for name, kind in arguments_of_commands().items()
     ]
     any_command: Any = reduce(or_, commands)
-    tyro.cli(  # prints the script and ends the program
-        any_command,
-        prog="recurrent-rl",
-        args=["--tyro-write-completion", given.shell, "-"],
-        config=TYRO_OPTIONS,
-        registry=RULES,
-    )
-    return 0
+    with redirect_stdout(StringIO()) as written, suppress(SystemExit):
+        tyro.cli(  # prints the script and ends the program
+            any_command,
+            prog="recurrent-rl",
+            args=["--tyro-write-completion", shell, "-"],
+            config=TYRO_OPTIONS,
+            registry=RULES,
+        )
+    text = written.getvalue()
+    for theirs, ours in COMPLETE_FILES.items():
+        text = text.replace(theirs, ours)
+    return text
 
 
 def arguments_of_commands() -> dict[str, type[Any]]:

@@ -13,7 +13,9 @@ from typing import Annotated
 
 import tyro
 
+from recurrent_rl.agents.settings import settle
 from recurrent_rl.cli.terminal import parse
+from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
 
 PACKAGES = ("torch", "numpy", "gymnasium", "tensorboard", "safetensors", "tyro")
@@ -25,6 +27,9 @@ class InfoArguments:
 
     run: Annotated[FolderPath | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
     """A run folder, whose settings are added where they are not the defaults."""
+
+    def __post_init__(self) -> None:
+        settle(self, UserError)
 
 
 def info_command(arguments: Sequence[str]) -> int:

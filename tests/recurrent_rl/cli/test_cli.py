@@ -247,6 +247,7 @@ def test_a_process_with_wrong_arguments_ends_with_status_2(tmp_path: Path) -> No
         (["evaluate", "x", "--episodes", "0"], "episodes is 0; it must be at least 1"),
         (["evaluate", "x", "--seed", "-1"], "seed is -1; it must be at least 0"),
         (["evaluate", "x", "--env-kwargs", "[]"], "--env-kwargs: it is '[]', not a JSON object"),
+        (["info", ""], "run is ''; it must be the path of a folder"),
         (["monitor", ".", "--port", "70000"], "port is 70000; it must be between 0 and 65535"),
         (["benchmark", "memory", "--name", "../x"], "name is '../x'; it must be a name for"),
         (["benchmark", "memory", "--settings", "{"], "--settings: it is not JSON"),
