@@ -67,6 +67,11 @@ Size = Annotated[int, at_least(1), at_most(LARGEST_SIZE)]
 SizeOrNone = Annotated[int | None, Read(none_for_zero), at_least(1), at_most(LARGEST_SIZE)]
 
 
+WorkerCount = Annotated[int, at_least(1), at_most(MOST_WORKERS)]
+Workers = WorkerCount | Literal["auto"]
+"""How many processes train together; auto: `resolve` chooses."""
+
+
 @dataclass(frozen=True)
 class EnvConfig:
     """How the environment is made, and which information is hidden from the agent."""
@@ -175,7 +180,7 @@ class TrainConfig:
     """CPU threads. By default (None) the memory's kernel takes all cores, with the same result to
     the last bit, and PyTorch's own operations one: their many small steps gain little from more,
     and lose much where other processes want the cores. A number is for both."""
-    workers: Annotated[int, at_least(1), at_most(MOST_WORKERS)] | Literal["auto"] = 1
+    workers: Workers = 1
     """Processes that train the agent together, each with its share of the environments: they learn
     what one would, but for rounding. auto takes one for each core, as far as they can share the
     environments."""
@@ -243,7 +248,7 @@ class ResolvedConfig(TrainConfig):
 
     num_envs: Size = field(kw_only=True)
     num_steps: Size = field(kw_only=True)
-    workers: Annotated[int, at_least(1), at_most(MOST_WORKERS)] = 1
+    workers: WorkerCount = 1
     reasons: dict[str, str] = field(default_factory=dict, kw_only=True, hash=False)
     """Why they are as they are, by the names of those that were left to the default."""
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 from recurrent_rl.blocks import most_workers
-from recurrent_rl.config import ResolvedConfig, TrainConfig
+from recurrent_rl.config import ResolvedConfig, TrainConfig, Workers
 from recurrent_rl.process import available_cores
 
 STEPS = 128
@@ -55,7 +54,7 @@ def resolve(config: TrainConfig, longest_episode: int | None) -> ResolvedConfig:
     return with_workers(resolved, config.workers)
 
 
-def with_workers(config: ResolvedConfig, workers: int | Literal["auto"]) -> ResolvedConfig:
+def with_workers(config: ResolvedConfig, workers: Workers) -> ResolvedConfig:
     """The settings with another number of workers; auto chooses it, and says why."""
     reasons = {name: why for name, why in config.reasons.items() if name != "workers"}
     if workers != "auto":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,9 @@ TRAIN = (
 )
 
 
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
+
+
 def start(folder: Path, steps: int, *options: str) -> subprocess.Popen[str]:
     folder.mkdir()
     command = [*TORCHRUN, *options, *TRAIN, "--total-timesteps", str(steps)]
@@ -33,7 +38,7 @@ def start(folder: Path, steps: int, *options: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())},
+        env=ENVIRONMENT,
     )
 
 
@@ -94,3 +99,81 @@ def test_a_signal_to_one_worker_saves_and_looks_like_success(tmp_path: Path, ran
     assert launcher.returncode == 0, output
     assert run_of(tmp_path / "it").state().value == "stopped"
     assert output.count("resume: recurrent-rl train --resume") == 1
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def hosts() -> Iterator[list[str]]:
+    """The addresses of two hosts that see each other: network namespaces beside one bridge."""
+    if os.name != "posix" or os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("needs root, and the program ip, to make network namespaces")
+    try:
+        ip("link", "add", "rrlbr", "type", "bridge")
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"no bridge can be made here: {error.stderr!r}")
+    try:
+        ip("link", "set", "rrlbr", "up")
+        for host in ("1", "2"):
+            name, outside = f"rrl{host}", f"rrlv{host}"
+            ip("netns", "add", name)
+            ip(*f"link add {outside} type veth peer name eth0 netns {name}".split())
+            ip("link", "set", outside, "master", "rrlbr", "up")
+            within = ("netns", "exec", name, "ip")
+            ip(*within, "addr", "add", f"10.77.0.{host}/24", "dev", "eth0")
+            ip(*within, "link", "set", "eth0", "up")
+            ip(*within, "link", "set", "lo", "up")
+        yield ["10.77.0.1", "10.77.0.2"]
+    finally:
+        for host in ("1", "2"):
+            subprocess.run(["ip", "netns", "del", f"rrl{host}"], capture_output=True)
+        subprocess.run(["ip", "link", "del", "rrlbr"], capture_output=True)
+
+
+def start_on(host: str, first: str, folder: Path, steps: int) -> subprocess.Popen[str]:
+    """torchrun on this host, as docs/many-machines.md has it."""
+    is_host = "true" if host == first else "false"
+    command = [
+        *("ip", "netns", "exec", f"rrl{host[-1]}", sys.executable, "-m", "torch.distributed.run"),
+        *("--nnodes", "1:2", "--nproc-per-node", "1", "--max-restarts", "9", "--rdzv-id", "it"),
+        *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"{first}:29400", "--local-addr", host),
+        *("--rdzv-conf", f"is_host={is_host},last_call_timeout=5"),
+        *(*TRAIN, "--worker-timeout", "20", "--total-timesteps", str(steps)),
+    ]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=ENVIRONMENT | {"GLOO_SOCKET_IFNAME": "eth0"},
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["killed", "cut off"])
+def test_the_run_goes_on_without_a_host_that_is_gone(
+    tmp_path: Path, hosts: list[str], how: str
+) -> None:
+    first, other = (start_on(host, hosts[0], tmp_path, 416 * 300) for host in hosts)
+    try:
+        assert wait_for_checkpoint(tmp_path, first, 0.0)
+        assert run_of(tmp_path).load_config().workers == 2
+        if how == "killed":
+            for pid in workers_of(other):
+                os.kill(pid, signal.SIGKILL)
+            other.kill()
+        else:
+            ip("link", "set", "rrlv2", "down")
+        output, _ = first.communicate(timeout=400)
+        assert first.returncode == 0, output
+        assert run_of(tmp_path).state().value == "finished"
+        assert run_of(tmp_path).load_config().workers == 1
+    finally:
+        for launcher in (first, other):
+            for pid in workers_of(launcher):
+                os.kill(pid, signal.SIGKILL)
+            launcher.kill()
+            launcher.communicate()

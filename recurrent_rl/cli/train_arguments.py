@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from recurrent_rl.agents.settings import at_least, settle
 from recurrent_rl.cli.terminal import Quiet
-from recurrent_rl.config import TrainConfig
+from recurrent_rl.config import TrainConfig, Workers
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
 
@@ -94,7 +94,7 @@ class ResumeArguments:
     """Train to this many steps in all; by default as many as the run was started for."""
     device: str | None = None
     """Device to compute on from now on: cpu, cuda ...; by default the run's own."""
-    workers: int | Literal["auto"] | None = None
+    workers: Workers | None = None
     """Processes that train together from now on; by default the run's own number."""
     quiet: Quiet = False
     """Show no progress, and of the result one line."""

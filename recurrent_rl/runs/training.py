@@ -14,7 +14,7 @@ from typing import Any, Literal
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.files import remove_leftovers
 from recurrent_rl.agents.policy import load_policy
-from recurrent_rl.config import ResolvedConfig, TrainConfig
+from recurrent_rl.config import ResolvedConfig, TrainConfig, Workers
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
 from recurrent_rl.group import ALONE
@@ -159,6 +159,7 @@ def resume(
         KeyboardInterrupt: on Ctrl-C, unless `stop` is given.
     """
     folder = RunFolder(Path(argument("run_dir", run_dir, FolderPath)))
+    workers = argument("workers", workers, Workers | None)
     compare = argument("compare", compare, bool)
     _check_options(progress, on_iteration, seed_globals, stop)
     config = folder.load_config()
