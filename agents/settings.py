@@ -87,7 +87,7 @@ class Must:
 
     be: str
     """What is expected, as the message ends: "at least 1"."""
-    holds: Callable[[Any], bool]
+    holds: Callable[[Any], bool] = dataclasses.field(repr=False)
 
 
 @dataclass(frozen=True, eq=False)  # by identity: tyro needs a hash
