@@ -183,6 +183,7 @@ def nested(depth: int) -> Any:
         lambda fields: fields["episodes"].pop("running_return"),
         lambda fields: fields["episodes"].update(running_return=[0.0]),
         lambda fields: fields["episodes"].update(returns=["a"]),
+        lambda fields: fields["episodes"].update(returns={}),
         lambda fields: fields["episodes"].update(lengths=[1.5]),
         lambda fields: fields["episodes"].update(running_length=[2**70] * 4),
         lambda fields: fields["episodes"].update(returns=[10**400]),
@@ -210,6 +211,17 @@ def test_metadata_that_is_no_json_object_is_refused(
     save_tensors(tmp_path / CHECKPOINT, tensors, {}, KIND, VERSION)
     with pytest.raises(PolicyFileError, match="no checkpoint that this version"):
         read_checkpoint(tmp_path / CHECKPOINT)
+
+
+@pytest.mark.parametrize("timesteps", [-1, 1.5, None, True])
+def test_steps_that_are_no_count_are_not_told(
+    written: Path, tmp_path: Path, timesteps: Any
+) -> None:
+    path = rewrite(
+        written, tmp_path / CHECKPOINT, lambda fields: fields.update(timesteps=timesteps)
+    )
+    with pytest.raises(PolicyFileError, match=f"{timesteps} is no count"):
+        read_timesteps(path)
 
 
 def test_needs_of_any_depth_and_length_are_told_in_brief(written: Path, tmp_path: Path) -> None:
