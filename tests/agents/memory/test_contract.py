@@ -25,6 +25,7 @@ from recurrent_rl.agents.memory.states import (
     LinearState,
     LSTMState,
     MemoryState,
+    RNNState,
     cat_states,
     differentiable,
     map_state,
@@ -503,6 +504,49 @@ def test_an_input_and_a_state_of_another_type_than_the_weights_are_refused(name:
 def test_the_state_of_another_memory_is_refused() -> None:
     with pytest.raises(ValueError, match="The state is a GRUState; RNN needs a RNNState"):
         RNN(F, H, 1).step(torch.zeros(2, F), GRUState(torch.zeros(1, 2, H)), torch.zeros(2).bool())
+
+
+def test_a_part_of_a_composite_that_is_another_memorys_is_refused() -> None:
+    memory = make("gru-matrix")
+    gru, matrix = memory.initial_state(B)
+    x = torch.zeros(B, F, dtype=torch.float64)
+    with pytest.raises(ValueError, match="The state is a MatrixState; GRU needs a GRUState"):
+        memory.step(x, CompositeState(matrix, gru))
+    with pytest.raises(ValueError, match=r"state.clock is torch.float64; expected torch.int64"):
+        memory.step(x, CompositeState(gru, matrix._replace(clock=matrix.clock.double())))
+    with pytest.raises(ValueError, match=r"state.s is torch.int64"):
+        memory.step(x, CompositeState(gru, matrix._replace(s=matrix.s.long())))
+
+
+class Sum(Memory):
+    """A memory of one's own: the sum of what it was shown."""
+
+    state_type = RNNState
+
+    def initial_state(self, batch: int) -> MemoryState:
+        return RNNState(torch.zeros(1, batch, self.input_size))
+
+    def _step(
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None
+    ) -> tuple[Tensor, MemoryState]:
+        return state[0][0] + x, RNNState(state[0] + x)
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (RNNState(torch.zeros(1, 3, F)), r"shape \[1, 3, 3\] on cpu; expected \[..., B = 4, ...\]"),
+        (RNNState(torch.zeros(4)), r"shape \[4\] on cpu"),
+        (RNNState(torch.zeros(1, 4, F, device="meta")), r"on meta; expected .* on cpu"),
+        (GRUState(torch.zeros(1, 4, F)), "The state is a GRUState; Sum needs a RNNState"),
+    ],
+)
+def test_the_state_of_a_memory_of_ones_own_is_checked(state: MemoryState, message: str) -> None:
+    memory = Sum(F, F)
+    y, end = memory.step(torch.ones(B, F), memory.initial_state(B))
+    assert_close(memory.step(torch.ones(B, F), end)[0], 2 * y)
+    with pytest.raises(MemoryInputError, match=message):
+        memory.step(torch.ones(B, F), state)
 
 
 def test_an_unknown_memory_is_refused_with_the_nearest_one() -> None:
