@@ -184,6 +184,7 @@ def nested(depth: int) -> Any:
         lambda fields: fields["episodes"].update(running_return=[0.0]),
         lambda fields: fields["episodes"].update(returns=["a"]),
         lambda fields: fields["episodes"].update(returns={}),
+        lambda fields: fields["episodes"].update(tells_success=1),
         lambda fields: fields["episodes"].update(lengths=[1.5]),
         lambda fields: fields["episodes"].update(running_length=[2**70] * 4),
         lambda fields: fields["episodes"].update(returns=[10**400]),
@@ -323,6 +324,22 @@ def test_masks_that_a_task_began_to_tell_of_are_taken_up(written: Path, tmp_path
     assert torch.equal(trainer.collector.next_row()["action_mask"], masks)
     trainer.iterate()
     assert torch.isin(trainer.collector.rollout.actions[0], torch.tensor([0, 2])).all()
+
+
+def test_masks_that_the_checkpoint_has_no_word_of_allow_all(written: Path) -> None:
+    trainer = Trainer(config())
+    trainer.collector.rollout.use_masks(4).fill_(False)
+    assert load_checkpoint(trainer, written)
+    assert trainer.collector.next_row()["action_mask"].all()
+
+
+def test_a_horizon_of_zero_is_what_none_is_today(written: Path, tmp_path: Path) -> None:
+    def of_then(fields: dict[str, Any]) -> None:
+        fields["needs"]["agent.horizon"] = 0
+
+    path = rewrite(written, tmp_path / CHECKPOINT, of_then)
+    agent = dataclasses.replace(config().agent, horizon=None)
+    assert load_checkpoint(Trainer(config(agent=agent)), path)
 
 
 @pytest.mark.parametrize("change", [{"t": None}, {"more": torch.zeros(1)}])
