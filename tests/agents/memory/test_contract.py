@@ -322,6 +322,20 @@ def test_gates_open_at_an_episodes_first_step_where_the_input_tells_of_it(name: 
     assert float(seen[250:][slowest].mean()) > 0.7 * float(seen[:250].mean())
 
 
+@pytest.mark.parametrize(("name", "keep"), [("gru-rotor", "forget"), ("gru-matrix", "decay")])
+@torch.no_grad()
+def test_both_parts_of_a_composite_are_set_to_hold(name: str, keep: str) -> None:
+    torch.manual_seed(0)
+    memory = make_memory(name, 4, 64, 1, horizon=1000, start_feature=3)
+    fresh = memory.initial_state(1)
+    first, other = torch.tensor([[0.0, 0.0, 0.0, 1.0]]), torch.zeros(1, 4)
+    gates = memory.gates(other, fresh)
+    assert set(gates) == set(memory.gate_names) == {"reset", "update", keep}
+    assert float(gates["update"].max()) > 0.99
+    assert float(gates[keep].max()) > 0.99
+    assert float((gates["update"] - memory.gates(first, fresh)["update"]).max()) > 0.8
+
+
 @pytest.mark.parametrize("name", ["lru", "rotor"])
 def test_all_complex_units_hold_from_one_step_to_the_horizon(name: str) -> None:
     torch.manual_seed(0)

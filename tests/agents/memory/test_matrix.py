@@ -82,7 +82,8 @@ def test_keys_that_turn_start_as_the_bare_place_and_decays_as_the_horizon_says()
     still = memory.gates(torch.zeros(B, F), memory.initial_state(B))["decay"]
     assert_close(still, torch.full_like(still, 0.5))
     memory.initialise_time_scales(30)
-    for layer, columns in enumerate((F, memory.output_size)):
+    assert memory.output_size == 128
+    for layer, columns in enumerate((F, 128)):
         weights = memory.weights(layer)
         nothing = torch.zeros(1, columns)
         q, k, v, log_decay = (
