@@ -99,6 +99,16 @@ def test_statistics_are_part_of_the_saved_state() -> None:
     assert torch.equal(first({"v": x})["v"], second({"v": x})["v"])
 
 
+def test_statistics_of_what_has_a_gradient_have_none() -> None:
+    x = torch.randn(50, 2, requires_grad=True)
+    running, returns, advantages = RunningMoments((2,)), ReturnNormaliser(), AdvantageNormaliser()
+    running.update(Moments.of(x))
+    returns.update(Moments.of(x.flatten()), nn.Linear(8, 1))
+    assert not advantages(x, Moments.of(x.flatten())).requires_grad
+    for module in (running, returns, advantages):
+        assert not any(buffer.requires_grad for buffer in module.buffers())
+
+
 def test_an_update_of_the_return_statistics_moves_no_value() -> None:
     torch.manual_seed(0)
     normaliser, critic = ReturnNormaliser(), nn.Linear(8, 1)

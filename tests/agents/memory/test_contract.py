@@ -336,20 +336,21 @@ def test_both_parts_of_a_composite_are_set_to_hold(name: str, keep: str) -> None
     assert float((gates["update"] - memory.gates(first, fresh)["update"]).max()) > 0.8
 
 
+@pytest.mark.parametrize("layer", [0, 1])
 @pytest.mark.parametrize("name", ["lru", "rotor"])
-def test_all_complex_units_hold_from_one_step_to_the_horizon(name: str) -> None:
+def test_all_complex_units_hold_from_one_step_to_the_horizon(name: str, layer: int) -> None:
     torch.manual_seed(0)
-    memory = make_memory(name, 4, 500, 1, horizon=100)
+    memory = make_memory(name, 500, 500, 2, horizon=100)
     assert isinstance(memory, ComplexMemory)
     with torch.no_grad():
-        a, _ = memory.cell.coefficients(memory.weights(0), torch.zeros(4))
+        a, _ = memory.cell.coefficients(memory.weights(layer), torch.zeros(500))
     steps = 1 / (1 - a.abs())
     assert 2 <= float(steps.min()) < 5
     assert 95 < float(steps.max()) <= 100.1
     # Of 250 units 62 stand still; the angles of the others are evenly spread, the most nearly pi.
     direction = torch.ones(250)
     if name == "rotor":
-        direction = memory.get_parameter("bias_l0").detach()[750:].tanh()
+        direction = memory.get_parameter(f"bias_l{layer}").detach()[750:].tanh()
     assert float(direction[:125].min()) > 0.9  # half of the units rotate steadily
     angles = (a.angle() / direction).sort().values
     assert float(angles[61]) < 1e-3
