@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.testing import assert_close
 
-from recurrent_rl.agents.memory.cells import OriginalGRU, PeepholeLSTM
+from recurrent_rl.agents.memory.cells import GRU, OriginalGRU, PeepholeLSTM
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.linear_cells import LRU, MinGRU, MinLSTM, Rotor
 from recurrent_rl.agents.memory.matrix import Matrix
@@ -62,6 +62,15 @@ def test_the_peephole_lstm_follows_gers_and_schmidhuber() -> None:
     assert_close(y, torch.as_tensor(np.stack(expected)))
     assert isinstance(state, LSTMState)
     assert_close(state.c[0], torch.as_tensor(c))
+    gates = memory.gates(torch.as_tensor(x[0]), memory.initial_state(B))
+    first = x[0] @ p["weight_ih_l0"].T + p["bias_l0"]
+    c = sigmoid(first[:, :H]) * np.tanh(first[:, 2 * H : 3 * H])
+    for name, wanted in (
+        ("input", first[:, :H]),
+        ("forget", first[:, H : 2 * H]),
+        ("output", first[:, 3 * H :] + p_o * c),
+    ):
+        np.testing.assert_allclose(gates[name][0].detach(), sigmoid(wanted), rtol=1e-10)
 
 
 def test_the_original_gru_follows_cho() -> None:
@@ -84,6 +93,30 @@ def test_the_original_gru_follows_cho() -> None:
     assert_close(y, torch.as_tensor(np.stack(expected)))
     assert isinstance(state, GRUState)
     assert_close(state.h[0], torch.as_tensor(h))
+    gates = memory.gates(torch.as_tensor(x_t), state)
+    np.testing.assert_allclose(
+        gates["reset"][0].detach(), sigmoid(x_t @ w_r.T + h @ u_r.T + b_r), rtol=1e-10
+    )
+    np.testing.assert_allclose(
+        gates["update"][0].detach(), sigmoid(x_t @ w_z.T + h @ u_z.T + b_z), rtol=1e-10
+    )
+
+
+def test_the_gates_of_a_gru_make_its_state() -> None:
+    memory = filled(GRU(F, H, 1))
+    x = torch.as_tensor(inputs()[0])
+    before = GRUState(torch.linspace(-1, 1, B * H, dtype=torch.float64).view(1, B, H))
+    with torch.no_grad():
+        gates = memory.gates(x, before)
+        _, after = memory.step(x, before)
+    r, z = (gates[name][0].numpy() for name in ("reset", "update"))
+    p, h = arrays(memory.torch_layer), before.h[0].numpy()
+    n = np.tanh(
+        x.numpy() @ p["weight_ih_l0"][2 * H :].T
+        + p["bias_ih_l0"][2 * H :]
+        + r * (h @ p["weight_hh_l0"][2 * H :].T + p["bias_hh_l0"][2 * H :])
+    )
+    np.testing.assert_allclose(after.h[0], (1 - z) * n + z * h, rtol=1e-10)
 
 
 def test_without_peepholes_the_cell_is_torchs_lstm() -> None:
