@@ -42,6 +42,7 @@ def test_moments_add_up_whatever_the_groups() -> None:
     parts = Moments.of(x[:7]) + Moments.of(x[7:7]) + Moments.of(x[7:])
     for a, b in zip(whole, parts, strict=True):
         assert_close(a, b, rtol=1e-14, atol=0)
+    assert_close(whole.number, torch.tensor(60.0, dtype=torch.float64))
     assert_close(whole.mean, x.mean(0))
     assert_close(whole.var, x.var(0, correction=0), rtol=1e-8, atol=0)
 

@@ -11,13 +11,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.checkpoint import load_checkpoint, save_checkpoint
+from recurrent_rl.runs.checkpoint import environment_state, load_checkpoint, save_checkpoint
 from recurrent_rl.runs.checkpoint_file import KIND, VERSION, read_checkpoint, read_timesteps
 from recurrent_rl.runs.folder import CHECKPOINT
 from recurrent_rl.trainer import Trainer
@@ -384,6 +384,41 @@ class Stated(VectorEnv[Any, Any, Any]):
 
     def load_state_dict(self, state: Any) -> None:
         raise RuntimeError("not mine")
+
+
+def test_environments_that_fail_amid_taking_a_state_get_their_own_back(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(config())
+    before = everything(trainer)
+    env: Any = trainer.env
+    load, calls = env.load_state_dict, []
+
+    def fail_the_first_time(state: Any) -> None:
+        load(state)
+        calls.append(state)
+        if len(calls) == 1:
+            raise RuntimeError("half done")
+
+    monkeypatch.setattr(env, "load_state_dict", fail_the_first_time)
+    with pytest.raises(UserError, match="half done"):
+        load_checkpoint(trainer, written)
+    assert everything(trainer) == before
+
+
+class HandsOn(VectorWrapper[Any, Any, Any, Any, Any]):
+    """A wrapper that has all attributes of what it wraps."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.env, name)
+
+
+def test_the_state_below_a_wrapper_is_not_the_whole_state() -> None:
+    trainer = Trainer(config())
+    assert environment_state(trainer) is not None
+    trainer.env = HandsOn(trainer.env)
+    assert hasattr(trainer.env, "load_state_dict")
+    assert environment_state(trainer) is None
 
 
 @pytest.mark.parametrize("state", [{"t": {"inner": 3}}, [1, 2], {"t": np.zeros(2)}])
