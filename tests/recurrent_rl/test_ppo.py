@@ -132,7 +132,10 @@ def test_the_terms_of_the_loss_are_means_over_the_rows_that_count() -> None:
     clipped = (np.abs(ratio - 1) > 0.1).mean()
     assert 0.2 < clipped < 0.8
     expected = Loss(
-        *(torch.tensor(x) for x in (total, policy, value, rows(entropy).mean())),
+        total=torch.tensor(total),
+        policy_gradient=torch.tensor(policy),
+        value=torch.tensor(value),
+        entropy=torch.tensor(rows(entropy).mean()),
         approx_kl=torch.tensor((ratio - 1 - log_ratio).mean()),
         clip_fraction=torch.tensor(clipped),
         ratio_error=torch.tensor(np.abs(ratio - 1).max()),

@@ -135,13 +135,13 @@ def test_without_peepholes_the_cell_is_torchs_lstm() -> None:
 
 
 def erf_gelu(x: Array) -> Array:
-    return x * np.vectorize(lambda v: (1 + math.erf(v / math.sqrt(2))) / 2)(x)
+    return np.asarray(x * np.vectorize(lambda v: (1 + math.erf(v / math.sqrt(2))) / 2)(x))
 
 
 def shown(memory: Memory, x: Array) -> Array:
     """What a layer shows of each step of one episode."""
     y, _ = memory.unroll(torch.as_tensor(x), memory.initial_state(B))
-    return y.detach().numpy()
+    return np.asarray(y.detach().numpy())
 
 
 def test_the_mingru_follows_feng() -> None:
