@@ -4,12 +4,22 @@ import math
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.testing import assert_close
 
-from recurrent_rl.agents.memory.cells import GRU, OriginalGRU, PeepholeLSTM
+from recurrent_rl.agents.memory.cells import (
+    GRU,
+    LSTM,
+    RNN,
+    OriginalGRU,
+    PeepholeLSTM,
+    gru,
+    lstm,
+    rnn,
+)
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.linear_cells import LRU, MinGRU, MinLSTM, Rotor
 from recurrent_rl.agents.memory.matrix import Matrix
@@ -100,6 +110,20 @@ def test_the_original_gru_follows_cho() -> None:
     np.testing.assert_allclose(
         gates["update"][0].detach(), sigmoid(x_t @ w_z.T + h @ u_z.T + b_z), rtol=1e-10
     )
+
+
+@pytest.mark.parametrize(("kind", "equations"), [(RNN, rnn), (LSTM, lstm), (GRU, gru)])
+def test_the_equations_written_out_are_those_of_torchs_cells(kind: Any, equations: Any) -> None:
+    memory = filled(kind(F, H, 1))
+    x = torch.as_tensor(inputs()[0])
+    before = torch.as_tensor(np.random.default_rng(1).standard_normal((2, B, H)))
+    fields = tuple(before[: len(kind.state_type._fields)])
+    found, _ = equations(memory.weights(0), x, fields)
+    layer = memory.torch_layer
+    state = tuple(field.unsqueeze(0) for field in fields)
+    _, after = layer(x.unsqueeze(0), state if len(state) == 2 else state[0])
+    for a, b in zip(found, after if len(state) == 2 else (after,), strict=True):
+        assert_close(a, b[0])
 
 
 def test_the_gates_of_a_gru_make_its_state() -> None:
