@@ -43,7 +43,6 @@ def chrono_steps(like: Tensor, horizon: int) -> Tensor:
     return torch.empty_like(like).uniform_(0, math.log(max(horizon - 1, 1))).exp()
 
 
-@torch.no_grad()
 def set_time_scales(
     horizon: int,
     start_feature: int | None,
@@ -55,8 +54,8 @@ def set_time_scales(
     Args:
         horizon: steps; below 3 nothing is changed.
         start_feature: the column of the weights that reads it, or None.
-        keep: makes the share that is kept, where a gate does that.
-        write: makes the share that is written, where a gate does that.
+        keep: makes the share that is kept, where a gate does that; detached.
+        write: makes the share that is written, where a gate does that; detached.
     """
     if horizon < 3:
         return

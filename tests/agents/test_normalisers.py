@@ -42,6 +42,7 @@ def test_moments_add_up_whatever_the_groups() -> None:
     parts = Moments.of(x[:7]) + Moments.of(x[7:7]) + Moments.of(x[7:])
     for a, b in zip(whole, parts, strict=True):
         assert_close(a, b, rtol=1e-14, atol=0)
+    assert_close(whole.number, torch.tensor(60.0, dtype=torch.float64))
     assert_close(whole.mean, x.mean(0))
     assert_close(whole.var, x.var(0, correction=0), rtol=1e-8, atol=0)
 
@@ -97,6 +98,16 @@ def test_statistics_are_part_of_the_saved_state() -> None:
     second.load_state_dict(first.state_dict())
     x = torch.randn(5, 2)
     assert torch.equal(first({"v": x})["v"], second({"v": x})["v"])
+
+
+def test_statistics_of_what_has_a_gradient_have_none() -> None:
+    x = torch.randn(50, 2, requires_grad=True)
+    running, returns, advantages = RunningMoments((2,)), ReturnNormaliser(), AdvantageNormaliser()
+    running.update(Moments.of(x))
+    returns.update(Moments.of(x.flatten()), nn.Linear(8, 1))
+    assert not advantages(x, Moments.of(x.flatten())).requires_grad
+    for module in (running, returns, advantages):
+        assert not any(buffer.requires_grad for buffer in module.buffers())
 
 
 def test_an_update_of_the_return_statistics_moves_no_value() -> None:

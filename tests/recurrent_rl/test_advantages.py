@@ -105,3 +105,6 @@ def test_unlike_shapes_are_refused() -> None:
     x = torch.zeros(4, 2)
     with pytest.raises(ValueError, match=r"one shape \[T, B\]"):
         gae(x, x, x[:3], x.bool(), x.bool(), GAMMA, LAMBDA)
+    cube = torch.zeros(4, 2, 1)
+    with pytest.raises(ValueError, match=r"one shape \[T, B\]"):
+        gae(cube, cube, cube, cube.bool(), cube.bool(), GAMMA, LAMBDA)

@@ -1,13 +1,15 @@
 """PPO's loss and update: the pure terms by hand, and what an update may and may not touch."""
 
 import dataclasses
+import math
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
 from recurrent_rl.agents.actor_critic import AgentConfig
-from recurrent_rl.agents.memory.states import LSTMState
+from recurrent_rl.agents.memory.states import LSTMState, MatrixState, MemoryState, NoState
 from recurrent_rl.blocks import shuffled_chunks
 from recurrent_rl.config import EnvConfig, ResolvedConfig, TrainConfig
 from recurrent_rl.ppo import (
@@ -52,13 +54,15 @@ def test_the_value_loss_is_in_standard_deviations_and_clips_its_change() -> None
     assert_close(value_loss(values, returns, old, scale, None), torch.tensor([0.5 * 4.0]))
     # The value may move by .5 * 2 = 1, to 2: the error (9 - 2) / 2 = 3.5 is the larger one.
     assert_close(value_loss(values, returns, old, scale, 0.5), torch.tensor([0.5 * 3.5**2]))
+    # Downwards too, from 9 to 8, where the error (8 - 5) / 2 = 1.5 is the larger one.
+    assert_close(value_loss(values, values, torch.tensor([9.0]), scale, 0.5), torch.tensor([1.125]))
 
 
 def test_explained_variance_of_a_perfect_a_constant_and_no_critic() -> None:
     returns = torch.tensor([1.0, 2.0, 3.0])
     assert explained_variance(returns, returns) == pytest.approx(1.0)
     assert explained_variance(torch.full((3,), 7.0), returns) == pytest.approx(0.0)
-    assert explained_variance(returns, torch.ones(3)) != explained_variance(returns, returns)
+    assert math.isnan(explained_variance(returns, torch.ones(3)))
 
 
 def collected(config: TrainConfig) -> tuple[Trainer, Rollout, torch.Tensor]:
@@ -100,6 +104,89 @@ def test_the_ratio_is_one_where_actions_persist_and_none_does_into_a_new_episode
     assert_close(moved, 0.8 * components["previous_action"], atol=0.05, rtol=0)
 
 
+def relative_drift(new: MemoryState, old: MemoryState) -> float:
+    moved, size = state_drift(new, old).tolist()
+    return math.sqrt(moved / (size + 1e-12))
+
+
+def test_the_terms_of_the_loss_are_means_over_the_rows_that_count() -> None:
+    config = dataclasses.replace(
+        CONFIG, vf_coef=0.7, ent_coef=0.03, clip_coef=0.1, num_minibatches=1, update_epochs=1
+    )
+    trainer, rollout, advantages = collected(config)
+    agent = trainer.agent
+    agent.return_normaliser.std.fill_(3.0)
+    rollout.valid[5, 2] = rollout.valid[17, 4] = False
+    # As if the policy had moved since.
+    rollout.log_probs += 0.2 * torch.randn(24, 6, generator=torch.Generator().manual_seed(1))
+    returns = rollout.values[:-1] + 2 * advantages
+    data = rollout.sequences(advantages, returns)
+    with torch.no_grad():
+        output, _ = agent.unroll(data.components, data.state, data.episode_start)
+        log_prob = output.distribution.log_prob(data.actions)
+        entropy = output.distribution.entropy()
+
+    def rows(x: torch.Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+        return x[data.valid].double().numpy()
+
+    log_ratio = rows(log_prob - data.log_probs)
+    ratio, a = np.exp(log_ratio), rows(data.advantages)
+    policy = -np.minimum(ratio * a, np.clip(ratio, 0.9, 1.1) * a).mean()
+    value = (0.5 * (rows(output.value - data.returns) / 3) ** 2).mean()
+    total = policy + 0.7 * value - 0.03 * rows(entropy).mean()
+    clipped = (np.abs(ratio - 1) > 0.1).mean()
+    assert 0.2 < clipped < 0.8
+    expected = Loss(
+        total=torch.tensor(total),
+        policy_gradient=torch.tensor(policy),
+        value=torch.tensor(value),
+        entropy=torch.tensor(rows(entropy).mean()),
+        approx_kl=torch.tensor((ratio - 1 - log_ratio).mean()),
+        clip_fraction=torch.tensor(clipped),
+        ratio_error=torch.tensor(np.abs(ratio - 1).max()),
+        rows=torch.tensor(24 * 6 - 2),
+    )
+    loss, end_state = ppo_loss(agent, data, config)
+    for name, x, wanted in zip(Loss._fields, loss, expected, strict=True):
+        assert float(x.detach()) == pytest.approx(float(wanted), rel=1e-4), name
+
+    # An update of one minibatch tells of this loss.
+    gradient = torch.autograd.grad(loss.total, list(agent.parameters()))
+    scalars = update(
+        agent, trainer.optimizer, rollout, advantages, returns, config, torch.Generator()
+    )
+    counts = rollout.valid[:-1]
+    assert scalars == pytest.approx(
+        {
+            "train/loss": total,
+            "train/policy_gradient_loss": policy,
+            "train/value_loss": value,
+            "train/entropy_loss": -float(expected.entropy),
+            "train/approx_kl": float(expected.approx_kl),
+            "train/clip_fraction": clipped,
+            "train/explained_variance": explained_variance(
+                rollout.values[:-1][counts], returns[counts]
+            ),
+            "train/gradient_norm": math.sqrt(sum(float(g.square().sum()) for g in gradient)),
+            "train/epochs": 1.0,
+            "memory/first_ratio_error": float(expected.ratio_error),
+            "memory/state_drift": relative_drift(end_state, data.end_state),
+        },
+        rel=1e-4,
+        abs=1e-5,
+    )
+
+
+def test_the_drift_of_the_state_is_relative_and_of_all_that_is_no_count() -> None:
+    old = LSTMState(torch.tensor([[[3.0]]]), torch.tensor([[[4.0]]]))
+    new = LSTMState(torch.tensor([[[3.6]]]), torch.tensor([[[4.8]]]))
+    assert relative_drift(new, old) == pytest.approx(0.2)  # |(.6, .8)| / |(3, 4)|
+    clock = torch.tensor([[7]])
+    s = torch.tensor([[[[[2.0]]]]])
+    assert relative_drift(MatrixState(s, clock + 9), MatrixState(2 * s, clock)) == 0.5
+    assert relative_drift(NoState(), NoState()) == 0
+
+
 def test_rows_inserted_by_an_autoreset_have_no_weight_in_the_loss() -> None:
     trainer, rollout, advantages = collected(CONFIG)
     rollout.valid[5, 2] = rollout.valid[17, 4] = False
@@ -138,14 +225,12 @@ def test_refreshed_states_are_the_stored_ones_until_the_weights_change() -> None
     same = refreshed_state(trainer.agent, rollout)
     for a, b in zip(stored, same, strict=True):
         assert_close(a, b, rtol=1e-5, atol=1e-6)
-    difference, size = state_drift(same, stored).tolist()
-    assert difference < 1e-10 * size
+    assert relative_drift(same, stored) < 1e-5
     with torch.no_grad():
         for parameter in trainer.agent.parameters():
             parameter.add_(0.05)
     moved = refreshed_state(trainer.agent, rollout)
-    difference, size = state_drift(moved, stored).tolist()
-    assert difference > 1e-4 * size
+    assert relative_drift(moved, stored) > 1e-2
     # What came before the rollout is gone: its first chunks keep the state they were stored with.
     for a, b in zip(stored, moved, strict=True):
         assert torch.equal(a[:, : CONFIG.num_envs], b[:, : CONFIG.num_envs])

@@ -1,5 +1,6 @@
-"""What a matrix memory tells of its reads."""
+"""How a matrix memory starts, and what it tells of its reads."""
 
+import math
 from typing import Any
 
 import pytest
@@ -72,3 +73,32 @@ def test_the_share_of_a_head_that_is_not_shown_is_zero() -> None:
     assert (reads["relative"].share == 0).all()
     assert (reads["mirrored"].share > 0).all()
     assert memory.gru.reads(x, memory.gru.initial_state(B), start) == {}
+
+
+@torch.no_grad()
+def test_keys_that_turn_start_as_the_bare_place_and_decays_as_the_horizon_says() -> None:
+    torch.manual_seed(0)
+    memory = Matrix(F, 64, 2)
+    still = memory.gates(torch.zeros(B, F), memory.initial_state(B))["decay"]
+    assert_close(still, torch.full_like(still, 0.5))
+    memory.initialise_time_scales(30)
+    assert memory.output_size == 128
+    for layer, columns in enumerate((F, 128)):
+        weights = memory.weights(layer)
+        nothing = torch.zeros(1, columns)
+        q, k, v, log_decay = (
+            x[0] for x in memory.cell.read_write(weights, nothing, torch.zeros(1))
+        )
+        # Before the first step the place is (1, ..., 1; 0, ..., 0).
+        assert_close(k[:2], torch.cat([torch.ones(2, 32), torch.zeros(2, 32)], -1))
+        assert 0.05 < float(q[:2].std()) < 0.15
+        assert_close(v, torch.tensor([[0.0]] * 2 + [[1.0]] * 2).expand(4, 8))
+        # A head that keeps the share s forgets within 1 / (1 - s) steps.
+        wanted = 30 * torch.tensor([4 / 3, 2.9, 6.2, 13.3])
+        assert_close(1 / (1 - log_decay.exp()), wanted, rtol=0.03, atol=0)
+        # What is seen has less of a say in turning queries and keys than in the others.
+        for rows in weights.input[: 2 * 4 * 64].split(4 * 64):
+            share = rows[: 2 * 64].std() / rows[2 * 64 :].std()
+            assert_close(share, torch.tensor(0.3), rtol=0.15, atol=0)
+        even = math.pi * (torch.arange(16) + 0.5) / 16
+        assert_close(weights.frequency, even, rtol=1e-6, atol=0)

@@ -11,13 +11,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.checkpoint import load_checkpoint, save_checkpoint
+from recurrent_rl.runs.checkpoint import environment_state, load_checkpoint, save_checkpoint
 from recurrent_rl.runs.checkpoint_file import KIND, VERSION, read_checkpoint, read_timesteps
 from recurrent_rl.runs.folder import CHECKPOINT
 from recurrent_rl.trainer import Trainer
@@ -183,6 +183,8 @@ def nested(depth: int) -> Any:
         lambda fields: fields["episodes"].pop("running_return"),
         lambda fields: fields["episodes"].update(running_return=[0.0]),
         lambda fields: fields["episodes"].update(returns=["a"]),
+        lambda fields: fields["episodes"].update(returns={}),
+        lambda fields: fields["episodes"].update(tells_success=1),
         lambda fields: fields["episodes"].update(lengths=[1.5]),
         lambda fields: fields["episodes"].update(running_length=[2**70] * 4),
         lambda fields: fields["episodes"].update(returns=[10**400]),
@@ -210,6 +212,17 @@ def test_metadata_that_is_no_json_object_is_refused(
     save_tensors(tmp_path / CHECKPOINT, tensors, {}, KIND, VERSION)
     with pytest.raises(PolicyFileError, match="no checkpoint that this version"):
         read_checkpoint(tmp_path / CHECKPOINT)
+
+
+@pytest.mark.parametrize("timesteps", [-1, 1.5, None, True])
+def test_steps_that_are_no_count_are_not_told(
+    written: Path, tmp_path: Path, timesteps: Any
+) -> None:
+    path = rewrite(
+        written, tmp_path / CHECKPOINT, lambda fields: fields.update(timesteps=timesteps)
+    )
+    with pytest.raises(PolicyFileError, match=f"{timesteps} is no count"):
+        read_timesteps(path)
 
 
 def test_needs_of_any_depth_and_length_are_told_in_brief(written: Path, tmp_path: Path) -> None:
@@ -313,6 +326,22 @@ def test_masks_that_a_task_began_to_tell_of_are_taken_up(written: Path, tmp_path
     assert torch.isin(trainer.collector.rollout.actions[0], torch.tensor([0, 2])).all()
 
 
+def test_masks_that_the_checkpoint_has_no_word_of_allow_all(written: Path) -> None:
+    trainer = Trainer(config())
+    trainer.collector.rollout.use_masks(4).fill_(False)
+    assert load_checkpoint(trainer, written)
+    assert trainer.collector.next_row()["action_mask"].all()
+
+
+def test_a_horizon_of_zero_is_what_none_is_today(written: Path, tmp_path: Path) -> None:
+    def of_then(fields: dict[str, Any]) -> None:
+        fields["needs"]["agent.horizon"] = 0
+
+    path = rewrite(written, tmp_path / CHECKPOINT, of_then)
+    agent = dataclasses.replace(config().agent, horizon=None)
+    assert load_checkpoint(Trainer(config(agent=agent)), path)
+
+
 @pytest.mark.parametrize("change", [{"t": None}, {"more": torch.zeros(1)}])
 def test_a_state_that_the_environments_do_not_take_leaves_them_and_the_trainer_as_they_were(
     written: Path, tmp_path: Path, change: dict[str, torch.Tensor | None]
@@ -355,6 +384,41 @@ class Stated(VectorEnv[Any, Any, Any]):
 
     def load_state_dict(self, state: Any) -> None:
         raise RuntimeError("not mine")
+
+
+def test_environments_that_fail_amid_taking_a_state_get_their_own_back(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Trainer(config())
+    before = everything(trainer)
+    env: Any = trainer.env
+    load, calls = env.load_state_dict, []
+
+    def fail_the_first_time(state: Any) -> None:
+        load(state)
+        calls.append(state)
+        if len(calls) == 1:
+            raise RuntimeError("half done")
+
+    monkeypatch.setattr(env, "load_state_dict", fail_the_first_time)
+    with pytest.raises(UserError, match="half done"):
+        load_checkpoint(trainer, written)
+    assert everything(trainer) == before
+
+
+class HandsOn(VectorWrapper[Any, Any, Any, Any, Any]):
+    """A wrapper that has all attributes of what it wraps."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.env, name)
+
+
+def test_the_state_below_a_wrapper_is_not_the_whole_state() -> None:
+    trainer = Trainer(config())
+    assert environment_state(trainer) is not None
+    trainer.env = HandsOn(trainer.env)
+    assert hasattr(trainer.env, "load_state_dict")
+    assert environment_state(trainer) is None
 
 
 @pytest.mark.parametrize("state", [{"t": {"inner": 3}}, [1, 2], {"t": np.zeros(2)}])
