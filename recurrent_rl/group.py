@@ -8,7 +8,6 @@ same weights.
 from __future__ import annotations
 
 import datetime
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,9 @@ from torch.distributed import Store  # type: ignore[attr-defined]
 
 from recurrent_rl.agents.moments import Moments
 from recurrent_rl.errors import UserError
+
+LATE_SECONDS = 3.0
+"""How far apart the workers notice that one of them does not answer."""
 
 T = TypeVar("T")
 Explain = Callable[[], UserError | None]
@@ -44,6 +46,8 @@ class Group:
         rank: of this worker, from 0; the first keeps the run's folder and shows what happens.
         size: number of workers.
         neighbours: workers on this machine, which share its cores; None: all are on it.
+        meeting: where the workers found each other.
+        timeout: seconds that a message may take.
         explain: says why no message came through, where it is known; None otherwise.
 
     Attributes:
@@ -55,12 +59,16 @@ class Group:
         rank: int = 0,
         size: int = 1,
         neighbours: int | None = None,
+        meeting: Store | None = None,
+        timeout: float = 0.0,
         explain: Explain = lambda: None,
     ) -> None:
         self.rank = rank
         self.size = size
         self.neighbours = neighbours or size
         self.waited = 0.0
+        self._meeting = meeting
+        self._timeout = timeout
         self._explain = explain
 
     @property
@@ -130,29 +138,6 @@ class Group:
             dist.gather_object(x, everyone)
         return everyone
 
-    def wait_for_all(self, seconds: float) -> None:
-        """Wait until every worker is here.
-
-        Raises:
-            UserError: some did not come in so many seconds; says which.
-        """
-        if self.alone or dist.get_backend() != "gloo":
-            return
-        try:
-            with self._talking():
-                dist.monitored_barrier(
-                    timeout=datetime.timedelta(seconds=seconds), wait_all_ranks=True
-                )
-        except RuntimeError as error:
-            late = re.search(r"Ranks? ([\d, ]+) failed", str(error))
-            if late is None:
-                raise
-            raise UserError(
-                f"Worker {late[1].strip(' ,')} did not come with its steps within {seconds:g} s of "
-                "the others: an environment of its hangs, or is slow. Mend it, or raise "
-                "worker_timeout."
-            ) from error
-
     @contextmanager
     def _talking(self) -> Iterator[None]:
         """Count the seconds that it takes; where it fails, say why."""
@@ -160,11 +145,23 @@ class Group:
         try:
             yield
         except RuntimeError as error:
-            if (why := self._explain()) is not None:
-                raise why from error
-            raise
+            why = self._late() if "imed out" in str(error) else self._explain()
+            if why is None:
+                raise
+            raise why from error
         finally:
             self.waited += time.perf_counter() - began
+
+    def _late(self) -> UserError:
+        """Which workers did not come, after those that did have waited for long enough."""
+        assert self._meeting is not None
+        self._meeting.set(f"waited/{self.rank}", "")
+        time.sleep(LATE_SECONDS)  # the others find out by and by
+        late = [str(i) for i in range(self.size) if not self._meeting.check([f"waited/{i}"])]
+        return UserError(
+            f"Worker {', '.join(late) or '?'} did not answer for {self._timeout:g} s: an "
+            "environment of its hangs, or is slow. Mend it, or raise worker_timeout."
+        )
 
 
 ALONE = Group()
@@ -211,6 +208,6 @@ def joined(
         timeout=datetime.timedelta(seconds=timeout),
     )
     try:
-        yield Group(rank, size, neighbours, explain)
+        yield Group(rank, size, neighbours, meeting, timeout, explain)
     finally:
         dist.destroy_process_group()

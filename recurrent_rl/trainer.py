@@ -150,7 +150,6 @@ class Trainer:
             check_finite("agent's value of what it sees", rollout.next_values)
         except Exception as error:
             failure = error
-        self.group.wait_for_all(self.config.worker_timeout)
         told = None if failure is None else _told(failure)
         reports = self.group.exchange((told, self.collector.episodes.latest()))
         if failure is not None:

@@ -30,7 +30,7 @@ from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.envs.cartpole import CartPole
 from recurrent_rl.group import ALONE, joined
 from recurrent_rl.process import available_cores, computing, keeping_freed_memory
-from recurrent_rl.runs.launch import together
+from recurrent_rl.runs.launch import Begun, together
 from recurrent_rl.trainer import Trainer, resolved
 
 STDERR = Console(stderr=True)
@@ -75,6 +75,7 @@ def training(config: ResolvedConfig) -> Iterator[Trainer]:
         computing(config.threads, config.precision, config.workers),
         together(config) as group,
     ):
+        group.exchange(Begun(config, None, False))
         trainer = Trainer(config, group)
         yield trainer
         trainer.close()

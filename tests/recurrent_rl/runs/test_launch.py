@@ -146,7 +146,7 @@ def start(
         ("raises", "Worker 1, whose environment 0 is the run's environment 2: .*no fuel left"),
         ("nan", "Worker 1, whose .*The observation of environment 0 holds NaN"),
         ("exits", "Worker 1 ended by itself, with exit status 7"),
-        ("hangs", "Worker 1 did not come with its steps within 10 s.* worker_timeout"),
+        ("hangs", "Worker 1 did not answer for 10 s.* worker_timeout"),
     ],
 )
 def test_what_goes_wrong_in_a_worker_is_told_once_and_nothing_saved_is_lost(
