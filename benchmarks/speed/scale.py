@@ -57,16 +57,20 @@ class Dear(CartPole):
         return super().step(actions)
 
 
-gym.register("Dear-v0", vector_entry_point=lambda num_envs, **_: Dear(num_envs))
+dear: Any = lambda num_envs, **_: Dear(num_envs)  # noqa: E731
+gym.register("Dear-v0", vector_entry_point=dear)
 
 
-def settings(env_id: str, memory: str, num_envs: int, workers: int) -> ResolvedConfig:
+def settings(
+    env_id: str, memory: str, num_envs: int, workers: int, threads: int | None = None
+) -> ResolvedConfig:
     return resolved(
         TrainConfig(
             env_id,
             num_envs=num_envs,
             num_steps=128,
             workers=workers,
+            threads=threads,
             total_timesteps=10**9,
             memory_interval=None,
             device="cpu",
@@ -152,6 +156,21 @@ def gains(workers: list[int], rounds: int, iterations: int) -> None:
                 )
 
 
+def growth(workers: list[int], rounds: int, iterations: int) -> None:
+    """The table of how well N workers do N times as much: one core and 32 environments each."""
+    print("| environment | memory | workers | time of one / time of all |\n|---|---|---|---|")
+    for env_id in ("recurrent_rl/CartPole-NoVelocity-v0", "Dear-v0"):
+        with training(settings(env_id, "lstm", 32, 1, threads=1)) as one:
+            for size in workers:
+                with training(settings(env_id, "lstm", 32 * size, size, threads=1)) as several:
+                    times_of(one, 2), times_of(several, 2)
+                    ratios = [
+                        times_of(one, iterations).whole / times_of(several, iterations).whole
+                        for _ in track(range(rounds), f"growth, {size}", console=STDERR)
+                    ]
+                print(f"| {env_id} | lstm | {size} | {spread(ratios)} |", flush=True)
+
+
 def median(times: Iterable[Times]) -> Times:
     """Of each part."""
     return Times(*(statistics.median(part) for part in zip(*times, strict=True)))
@@ -221,6 +240,7 @@ def main() -> None:
     if given.only in (None, "gains"):
         with keeping_freed_memory():
             gains(given.workers, given.rounds, given.iterations)
+            growth(given.workers, given.rounds, given.iterations)
     if given.only in (None, "messages"):
         messages(given.workers)
     if given.only in (None, "projection"):
