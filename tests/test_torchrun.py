@@ -31,7 +31,10 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd()
 
 def start(folder: Path, steps: int, *options: str) -> subprocess.Popen[str]:
     folder.mkdir()
-    command = [*TORCHRUN, *options, *TRAIN, "--total-timesteps", str(steps)]
+    return launch([*TORCHRUN, *options, *TRAIN, "--total-timesteps", str(steps)], folder)
+
+
+def launch(command: list[str], folder: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command,
         cwd=folder,
@@ -136,20 +139,14 @@ def start_on(host: str, first: str, folder: Path, steps: int) -> subprocess.Pope
     """torchrun on this host, as docs/many-machines.md has it."""
     is_host = "true" if host == first else "false"
     command = [
-        *("ip", "netns", "exec", f"rrl{host[-1]}", sys.executable, "-m", "torch.distributed.run"),
+        *("ip", "netns", "exec", f"rrl{host[-1]}", "env", "GLOO_SOCKET_IFNAME=eth0"),
+        *(sys.executable, "-m", "torch.distributed.run"),
         *("--nnodes", "1:2", "--nproc-per-node", "1", "--max-restarts", "9", "--rdzv-id", "it"),
         *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"{first}:29400", "--local-addr", host),
         *("--rdzv-conf", f"is_host={is_host},last_call_timeout=5"),
         *(*TRAIN, "--worker-timeout", "20", "--total-timesteps", str(steps)),
     ]
-    return subprocess.Popen(
-        command,
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=ENVIRONMENT | {"GLOO_SOCKET_IFNAME": "eth0"},
-    )
+    return launch(command, folder)
 
 
 @pytest.mark.slow

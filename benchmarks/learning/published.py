@@ -43,7 +43,7 @@ OLDER = "87949fa"
 SOLVED = 0.95
 DRAWN = (
     *("RepeatPrevious-Hard", "Autoencode-Easy", "Autoencode-Medium", "Autoencode-Hard"),
-    *("CountRecall-Medium", "Concentration-Easy"),
+    *("CountRecall-Hard", "Concentration-Easy"),
 )
 
 Row = dict[str, Any]
@@ -131,9 +131,9 @@ PRESETS = {
     "Autoencode-Hard": Preset({"agent": {"hidden_size": 192}}, "gru-matrix", 2 * M),
     "CountRecall-Easy": Preset(AT_ONCE, "gru-matrix", 3 * M),
     "CountRecall-Medium": Preset(AT_ONCE, "gru-matrix", 5 * M),
-    "CountRecall-Hard": Preset(AT_ONCE, "gru-matrix", 5 * M),
+    "CountRecall-Hard": Preset(AT_ONCE, "gru-matrix", 10 * M),
     "Concentration-Easy": Preset(SOON, "gru-matrix", 3 * M),
-    "Concentration-Medium": Preset(SOON, "gru-matrix", 3 * M),
+    "Concentration-Medium": Preset(SOON, "gru-matrix", 5 * M),
     "Concentration-Hard": Preset(SOON, "gru-matrix", 3 * M),
     "HigherLower-Easy": Preset(AT_ONCE, steps=3 * M),
     "HigherLower-Medium": Preset(AT_ONCE, steps=3 * M),

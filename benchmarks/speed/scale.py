@@ -3,6 +3,7 @@
     python benchmarks/speed/scale.py  # about five minutes on two cores; prints Markdown
     python benchmarks/speed/scale.py --workers 2 4 --rounds 9
     python benchmarks/speed/scale.py --only messages  # a sum over workers, by the size of a model
+    python benchmarks/speed/scale.py --only projection  # computed for networks, not measured
 
 Contenders iterate in turn, several rounds, in processes that stay; ratios are taken within a round.
 """
@@ -13,10 +14,11 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import gymnasium as gym
 import torch
@@ -30,6 +32,7 @@ from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.envs.cartpole import CartPole
 from recurrent_rl.group import ALONE, joined
 from recurrent_rl.process import available_cores, computing, keeping_freed_memory
+from recurrent_rl.rollout import Rollout
 from recurrent_rl.runs.launch import Begun, together
 from recurrent_rl.trainer import Trainer, resolved
 
@@ -38,6 +41,10 @@ COST = 50e-6
 """Seconds of computing that a step of the dear environment takes."""
 SIZES = (10_000, 100_000, 500_000, 2_000_000, 10_000_000)
 """Parameters of models whose gradients are added up."""
+
+
+LATENCY = 30e-6
+"""Seconds that a short message takes from one machine to the next, assumed."""
 
 
 class Dear(CartPole):
@@ -84,21 +91,43 @@ def training(config: ResolvedConfig) -> Iterator[Trainer]:
             group.gather(None)  # what the others tell for a last checkpoint
 
 
-def seconds_of(trainer: Trainer, iterations: int) -> tuple[float, float]:
-    """Seconds of an iteration, and the share of waiting in them."""
+class Times(NamedTuple):
+    """Milliseconds of an iteration, and of its parts."""
+
+    whole: float
+    collecting: float
+    messages: float
+
+
+def times_of(trainer: Trainer, iterations: int) -> Times:
+    """Means over iterations; messages are mostly waiting."""
+    collecting = 0.0
+    collect = trainer.collector.collect
+
+    def timed(iteration: int = 0) -> Rollout:
+        nonlocal collecting
+        began = time.perf_counter()
+        rollout = collect(iteration)
+        collecting += time.perf_counter() - began
+        return rollout
+
     began, waited = time.perf_counter(), trainer.group.waited
-    for _ in range(iterations):
-        trainer.group.agree()
-        trainer.iterate()
-        trainer.group.agree()
-    took = time.perf_counter() - began
-    return took / iterations, (trainer.group.waited - waited) / took
+    with patch.object(trainer.collector, "collect", timed):
+        for _ in range(iterations):
+            trainer.group.agree()
+            trainer.iterate()
+            trainer.group.agree()
+    seconds = time.perf_counter() - began, collecting, trainer.group.waited - waited
+    return Times(*(1e3 * x / iterations for x in seconds))
 
 
 def gains(workers: list[int], rounds: int, iterations: int) -> None:
     """The table of steps per second against one process."""
-    print("| environment | memory | environments | workers | times one process | waiting |")
-    print("|---|---|---|---|---|---|")
+    print(
+        "| environment | memory | environments | workers | times one process | ms of an iteration: "
+        "one process (collecting) | several (collecting, messages) |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for env_id, memory, num_envs in (
         ("recurrent_rl/CartPole-NoVelocity-v0", "lstm", 64),
         ("Dear-v0", "lstm", 64),
@@ -107,22 +136,28 @@ def gains(workers: list[int], rounds: int, iterations: int) -> None:
     ):
         with training(settings(env_id, memory, num_envs, 1)) as one:
             for size in workers:
-                found: list[tuple[float, float]] = []
                 with training(settings(env_id, memory, num_envs, size)) as several:
-                    seconds_of(one, 2), seconds_of(several, 2)
-                    for _ in track(range(rounds), f"{memory}, {size} workers", console=STDERR):
-                        alone, _ = seconds_of(one, iterations)
-                        shared, waiting = seconds_of(several, iterations)
-                        found.append((alone / shared, waiting))
-                ratios, waits = zip(*found, strict=True)
+                    times_of(one, 2), times_of(several, 2)
+                    pairs = [
+                        (times_of(one, iterations), times_of(several, iterations))
+                        for _ in track(range(rounds), f"{memory}, {size}", console=STDERR)
+                    ]
+                ratios = [alone.whole / shared.whole for alone, shared in pairs]
+                alone, shared = (median(times) for times in zip(*pairs, strict=True))
                 print(
                     f"| {env_id} | {memory} | {num_envs} | {size} | {spread(ratios)} | "
-                    f"{statistics.median(waits):.0%} |",
+                    f"{alone.whole:.0f} ({alone.collecting:.0f}) | {shared.whole:.0f} "
+                    f"({shared.collecting:.0f}, {shared.messages:.0f}) |",
                     flush=True,
                 )
 
 
-def spread(ratios: tuple[float, ...]) -> str:
+def median(times: Iterable[Times]) -> Times:
+    """Of each part."""
+    return Times(*(statistics.median(part) for part in zip(*times, strict=True)))
+
+
+def spread(ratios: list[float]) -> str:
     """Median, least and greatest."""
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
@@ -156,20 +191,40 @@ def add_up(rank: int, size: int, folder: str) -> None:
         torch.save(found, f"{folder}/found.pt")
 
 
+def projection() -> None:
+    """What a sum over many machines would take, by the arithmetic of a ring.
+
+    Each of N workers sends 2 (N - 1) / N of the bytes, in 2 (N - 1) messages one after the other.
+    """
+    print(
+        "| parameters | network | 8 workers, ms | 64 workers | 512 workers |\n|---|---|---|---|---|"
+    )
+    for parameters in (150_000, 2_000_000):
+        for gigabits in (10, 100):
+            cells = []
+            for workers in (8, 64, 512):
+                share = 2 * (workers - 1) / workers
+                sending = share * parameters * 4 * 8 / (gigabits * 1e9)
+                cells.append(f"{1e3 * (sending + share * workers * LATENCY):.1f}")
+            print(f"| {parameters:,} | {gigabits} Gb/s | " + " | ".join(cells) + " |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--only", choices=("gains", "messages"))
+    parser.add_argument("--only", choices=("gains", "messages", "projection"))
     parser.add_argument("--workers", type=int, nargs="+", default=[available_cores()])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--iterations", type=int, default=4)
     given = parser.parse_args()
-    if given.only != "messages":
+    if given.only in (None, "gains"):
         with keeping_freed_memory():
             gains(given.workers, given.rounds, given.iterations)
-    if given.only != "gains":
+    if given.only in (None, "messages"):
         messages(given.workers)
+    if given.only in (None, "projection"):
+        projection()
 
 
 if __name__ == "__main__":

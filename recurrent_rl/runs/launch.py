@@ -162,6 +162,7 @@ def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
         assert others is not None
         store = FileStore(str(meeting), config.workers)
         stack.callback(_end, others)
+        _wait_for(others, store)
         yield stack.enter_context(
             joined(
                 *(store, 0, config.workers, device, config.worker_timeout),
@@ -180,6 +181,7 @@ def _work(index: int, meeting: str, config: ResolvedConfig) -> None:
     with StopSignals(patient=True, silent=True) as stop:
         let_through()
         store = FileStore(meeting, config.workers)
+        store.set(f"here/{rank}", "")
         try:
             with (
                 keeping_freed_memory(),
@@ -226,6 +228,19 @@ def _ended_elsewhere() -> UserError:
         "Another worker ended, or its machine cannot be reached; what it printed says why. With "
         "--max-restarts torchrun starts all again, from the last checkpoint."
     )
+
+
+def _wait_for(others: ProcessContext, store: Store) -> None:
+    """Wait until these workers have started."""
+    here = [f"here/{rank}" for rank in range(1, len(others.processes) + 1)]
+    while not store.check(here):
+        if not all(process.is_alive() for process in others.processes):
+            raise UserError(
+                "A worker ended before it had begun; what it printed says why. A script that "
+                'trains with several workers needs the line `if __name__ == "__main__":` before '
+                "the call, since each worker imports the script."
+            )
+        time.sleep(0.02)
 
 
 def _why(others: ProcessContext, store: Store) -> UserError | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
@@ -99,11 +100,33 @@ def assert_alike(a: Path, b: Path, share: float) -> None:
         torch.testing.assert_close(x, other[name], rtol=0, atol=atol)
 
 
-def test_a_run_of_two_goes_on_with_one_and_with_two(tmp_path: Path) -> None:
-    whole = train(config(tmp_path / "whole", workers=2), progress=False)
-    again = train(config(tmp_path / "again", workers=2), progress=False)
-    assert_alike(whole.policy_path, again.policy_path, 0.0)  # bit for bit
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The policy of a run of two workers."""
+    folder = tmp_path_factory.mktemp("whole")
+    return Path(train(config(folder, workers=2), progress=False).policy_path)
 
+
+def test_a_callback_that_fails_loses_nothing(tmp_path: Path, whole: Path) -> None:
+    def fail(timesteps: int, scalars: dict[str, float]) -> None:
+        assert 0 < scalars["time/wait_share"] < 1
+        if timesteps == 8 * 13 * 3:
+            raise ZeroDivisionError("the caller's own")
+
+    started = config(tmp_path, workers=2, checkpoint_interval=3600)
+    with pytest.raises(ZeroDivisionError) as caught:
+        train(started, progress=False, on_iteration=fail)
+    told = " ".join(getattr(caught.value, "__notes__", ()))
+    assert sys.version_info < (3, 11) or "to resume loses nothing" in told
+    assert not torch.distributed.is_initialized()  # nothing of it is left in this process
+    assert not multiprocessing.active_children()
+    (folder,) = tmp_path.iterdir()
+    ended = resume(folder, progress=False)
+    assert ended.resumed_from == 8 * 13 * 3
+    assert_alike(ended.policy_path, whole, 0.0)  # bit for bit
+
+
+def test_a_run_of_two_goes_on_with_one_and_with_two(tmp_path: Path) -> None:
     half = config(tmp_path / "half", workers=2, lr_schedule="constant", ent_schedule="constant")
     short = train(half, progress=False)
     longer = {"total_timesteps": 8 * 13 * 8, "progress": False}
@@ -159,6 +182,20 @@ def test_what_goes_wrong_in_a_worker_is_told_once_and_nothing_saved_is_lost(
     (folder,) = (tmp_path / "runs").iterdir()
     assert RunFolder(folder).state().value == "stopped"
     assert is_gone(int((tmp_path / "worker").read_text()))
+
+
+def test_a_script_without_a_guard_is_told_what_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "bare.py").write_text(
+        "import recurrent_rl\n"
+        'config = recurrent_rl.TrainConfig("CartPole-v1", workers=2, num_envs=8, num_steps=8)\n'
+        "recurrent_rl.train(config, progress=False)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "bare.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "needs the line `if __name__ ==" in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.glob("runs/*"))
 
 
 @pytest.mark.parametrize("target", ["first", "other"])
