@@ -140,6 +140,7 @@ def start_on(host: str, first: str, folder: Path, steps: int) -> subprocess.Pope
     is_host = "true" if host == first else "false"
     command = [
         *("ip", "netns", "exec", f"rrl{host[-1]}", "env", "GLOO_SOCKET_IFNAME=eth0"),
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1",
         *(sys.executable, "-m", "torch.distributed.run"),
         *("--nnodes", "1:2", "--nproc-per-node", "1", "--max-restarts", "9", "--rdzv-id", "it"),
         *("--rdzv-backend", "c10d", "--rdzv-endpoint", f"{first}:29400", "--local-addr", host),
@@ -170,6 +171,27 @@ def test_the_run_goes_on_without_a_host_that_is_gone(
         assert run_of(tmp_path).load_config().workers == 1
     finally:
         for launcher in (first, other):
+            for pid in workers_of(launcher):
+                os.kill(pid, signal.SIGKILL)
+            launcher.kill()
+            launcher.communicate()
+
+
+@pytest.mark.slow
+def test_a_host_that_joins_later_takes_its_share(tmp_path: Path, hosts: list[str]) -> None:
+    first = start_on(hosts[0], hosts[0], tmp_path, 416 * 100_000)
+    launchers = [first]
+    try:
+        assert wait_for_checkpoint(tmp_path, first, 0.0)
+        assert run_of(tmp_path).load_config().workers == 1
+        launchers.append(start_on(hosts[1], hosts[0], tmp_path, 416 * 100_000))
+        deadline = time.monotonic() + 120
+        while run_of(tmp_path).load_config().workers == 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert wait_for_checkpoint(tmp_path, first, time.time())
+    finally:
+        for launcher in launchers:
             for pid in workers_of(launcher):
                 os.kill(pid, signal.SIGKILL)
             launcher.kill()

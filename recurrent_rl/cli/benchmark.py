@@ -22,7 +22,8 @@ from recurrent_rl.runs.progress import make_console
 class BenchmarkArguments:
     """Train and evaluate a suite of tasks with several memories and seeds, and compare them.
 
-    A benchmark that was stopped resumes where it was: give the same command again.
+    A benchmark that was stopped resumes where it was: give the same command again. Given on several
+    machines that share the folder, the command shares the runs among them.
     """
 
     suite: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SUITE")]

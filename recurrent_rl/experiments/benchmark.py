@@ -1,4 +1,8 @@
-"""Benchmarks: many runs, several at a time, resumable, each in a process of its own."""
+"""Benchmarks: many runs, several at a time, resumable, each in a process of its own.
+
+Several benchmarks may share a folder, on one machine or on many: a run is done by the one that
+holds its folder's lock.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +25,15 @@ from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.suites import Suite, change
 from recurrent_rl.fields import folder_part
-from recurrent_rl.runs.folder import RunFolder, RunState
+from recurrent_rl.runs.folder import RunFolder, RunHeldError, RunState
+from recurrent_rl.runs.loop import every
 from recurrent_rl.runs.progress import ProgressBar
 from recurrent_rl.runs.training import resume
 from recurrent_rl.signals import StopSignals, held_back, let_through, when_parent_ends
 
 POLL_SECONDS = 0.2
+ELSEWHERE_SECONDS = 5.0
+"""Between two looks at the runs that other processes hold."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +49,14 @@ class Job:
         return RunFolder(self.run_dir)
 
     @property
+    def state(self) -> RunState:
+        """How far it is."""
+        return self.folder.state() if self.folder.exists() else RunState.NEW
+
+    @property
     def done(self) -> bool:
         """Whether it was trained and evaluated."""
-        return self.folder.exists() and self.folder.state() is RunState.EVALUATED
+        return self.state is RunState.EVALUATED
 
 
 def plan(
@@ -127,7 +139,7 @@ def run_all(jobs: list[Job], workers: int, progress: bool = True) -> Outcome:
     """Do what is not done yet, `workers` runs at a time; a run that was cut short is resumed.
 
     A run that fails is told of at the end; the others continue. What a run prints is in the log of
-    its folder.
+    its folder. Runs that other processes hold are waited for, and taken over where those end early.
 
     Args:
         jobs: the runs.
@@ -139,6 +151,8 @@ def run_all(jobs: list[Job], workers: int, progress: bool = True) -> Outcome:
     total = sum(job.config.total_timesteps for job in jobs)
     finished = len(jobs) - len(waiting)
     running: list[_Worker] = []
+    elsewhere: list[Job] = []
+    due = every(ELSEWHERE_SECONDS)
     failed: dict[Path, str] = {}
     forwarded = False
     with (
@@ -146,9 +160,19 @@ def run_all(jobs: list[Job], workers: int, progress: bool = True) -> Outcome:
         ProgressBar("Benchmark", total, "steps", sum(steps.values()), progress) as bar,
     ):
         try:
-            while running or (waiting and not stop):
+            while running or ((waiting or elsewhere) and not stop):
+                if elsewhere and not waiting and due():
+                    waiting.extend(elsewhere)
+                    elsewhere.clear()
                 while waiting and len(running) < workers and not stop:
-                    running.append(_Worker(waiting.popleft()))
+                    job = waiting.popleft()
+                    if (state := job.state) is RunState.RUNNING:
+                        elsewhere.append(job)
+                    elif state is RunState.EVALUATED:  # by another process, meanwhile
+                        steps[job.run_dir] = job.config.total_timesteps
+                        finished += 1
+                    else:
+                        running.append(_Worker(job))
                 if stop and not forwarded:
                     forwarded = True
                     for worker in running:
@@ -157,10 +181,16 @@ def run_all(jobs: list[Job], workers: int, progress: bool = True) -> Outcome:
                     steps[worker.job.run_dir] = worker.steps()
                     if not worker.process.is_alive():
                         running.remove(worker)
+                        reason = worker.failure()
+                        if worker.held_elsewhere:
+                            elsewhere.append(worker.job)
+                            continue
                         finished += worker.job.done
-                        if (reason := worker.failure()) is not None and not stop:
+                        if reason is not None and not stop:
                             failed[worker.job.run_dir] = reason
                 figures = {"runs": f"{finished}/{len(jobs)}"}
+                if elsewhere:
+                    figures["elsewhere"] = str(len(elsewhere))
                 if failed:
                     figures["failed"] = str(len(failed))
                 bar.update(sum(steps.values()), figures)
@@ -183,6 +213,8 @@ class _Worker:
         with held_back():
             self.process.start()
         telling.close()
+        self.held_elsewhere = False
+        """Whether it found that another process holds the run."""
         self._steps = 0
         self._failure: str | None = None
 
@@ -193,6 +225,8 @@ class _Worker:
                 told = self._told.recv()
                 if isinstance(told, int):
                     self._steps = told
+                elif told is RunState.RUNNING:
+                    self.held_elsewhere = True
                 else:
                     self._failure = told
         except (EOFError, OSError):  # OSError: it was killed amid telling
@@ -200,11 +234,14 @@ class _Worker:
         return self._steps
 
     def failure(self) -> str | None:
-        """Why the job is not done although the process has ended; None where it is done."""
+        """Why the job is not done although the process has ended.
+
+        None where it is done, or held elsewhere.
+        """
         self.process.join()
         self.steps()
         self._told.close()
-        if self._failure is None and not self.job.done:
+        if self._failure is None and not self.held_elsewhere and not self.job.done:
             return f"the process ended with status {self.process.exitcode}"
         return self._failure
 
@@ -222,13 +259,14 @@ def _work(job: Job, telling: Connection) -> None:
             for descriptor in (1, 2):
                 os.dup2(log.fileno(), descriptor)
 
-        def tell(what: int | str) -> None:
+        def tell(what: int | str | RunState) -> None:
             with contextlib.suppress(OSError):  # nobody listens any more
                 telling.send(what)
 
         try:
-            if not job.folder.exists():
-                job.folder.save_config(job.config)
+            with job.folder.locked():  # two that begin it write no settings over each other's
+                if not job.folder.exists():
+                    job.folder.save_config(job.config)
             resume(
                 job.run_dir,
                 compare=True,
@@ -236,6 +274,8 @@ def _work(job: Job, telling: Connection) -> None:
                 seed_globals=True,
                 stop=stop,
             )
+        except RunHeldError:
+            tell(RunState.RUNNING)
         except Exception as error:
             traceback.print_exc()
             tell(str(error) or type(error).__name__)

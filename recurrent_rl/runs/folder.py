@@ -34,6 +34,10 @@ PATIENCE = 0.2
 """Seconds to wait for the lock: longer than another process holds it to see whether it is free."""
 
 
+class RunHeldError(UserError):
+    """Another process is training the run."""
+
+
 class RunState(Enum):
     """How far a run is."""
 
@@ -168,19 +172,20 @@ class RunFolder:
             A context at whose end the folder is free again.
 
         Raises:
-            UserError: another process holds it, or the folder cannot be written to.
+            RunHeldError: another process holds it.
+            UserError: the folder cannot be written to, or its file system refuses locks.
         """
         try:
             return FileLock(self.path / LOCK).acquire(timeout=PATIENCE)
         except Timeout:
-            raise UserError(
+            raise RunHeldError(
                 f"Another process is training {self.path}. Wait until it has ended, or stop it; "
                 f"then recurrent-rl train --resume {self.path} resumes from there."
             ) from None
         except OSError as error:
             raise UserError(
                 f"{self.path} cannot be written to ({error}). See that it is a folder that you may "
-                "write to, and that there is room on its disk."
+                "write to, and that its file system has room, and locks."
             ) from error
 
     def _is_held(self) -> bool:

@@ -1,6 +1,11 @@
 """Suites: planned, run side by side, stopped and resumed, and compared."""
 
 import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +13,12 @@ import pytest
 
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.experiments.benchmark import Job, plan, run_all
+from recurrent_rl.experiments.benchmark import Job, _Worker, plan, run_all
 from recurrent_rl.experiments.comparison import Comparison
-from recurrent_rl.experiments.results import load_run
+from recurrent_rl.experiments.results import learning_curve, load_run
 from recurrent_rl.experiments.suites import SUITES, Suite, Task, find_suite
 from recurrent_rl.resolve import resolve
-from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.vectorize import make_vector_env
 
 TINY = {
@@ -137,3 +142,75 @@ def test_a_run_that_fails_is_told_and_the_others_continue(tmp_path: Path) -> Non
     assert "Did you mean recurrent_rl/TMaze-v0" in outcome.failed[jobs[0].run_dir]
     assert "Traceback" in (jobs[0].run_dir / "log.txt").read_text()
     assert jobs[1].done
+
+
+def test_two_benchmarks_of_one_folder_share_its_runs_and_end_with_the_same_table(
+    tmp_path: Path,
+) -> None:
+    command = [
+        *(sys.executable, "-m", "recurrent_rl", "benchmark", "memory", "--out", str(tmp_path)),
+        *("--tasks", "TMaze", "RepeatPrevious", "--memories", "gru", "--seeds", "1"),
+        *("--jobs", "1", "--total-timesteps", "1024", "--episodes", "10"),
+        *("--settings", json.dumps(TINY)),
+    ]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    for benchmark in both:
+        output, _ = benchmark.communicate(timeout=300)
+        assert benchmark.returncode == 0, output
+        assert f"Results:  {tmp_path}/results.md\n" in output
+        table = output.split("With stochastic actions")[0]
+        assert "TMaze, length 50" in table
+        assert "RepeatPrevious-Easy" in table
+    folders = RunFolder.find([tmp_path])
+    assert len(folders) == 2
+    for folder in folders:
+        assert folder.state() is RunState.EVALUATED
+        steps, _ = learning_curve(folder.path, "time/fps")
+        assert steps.tolist() == list(range(128, 1025, 128))  # each once
+        assert folder.log.read_text().count("Training: 1,024 of 1,024") == 1
+
+
+@contextmanager
+def held_until(run_dir: Path, file: Path) -> Iterator[None]:
+    """Another process holds the run until there is this file."""
+    holding = (
+        "import pathlib, sys, time; from recurrent_rl.runs.folder import RunFolder\n"
+        "with RunFolder(pathlib.Path(sys.argv[1])).locked():\n"
+        "    print('held', flush=True)\n"
+        "    while not pathlib.Path(sys.argv[2]).exists(): time.sleep(0.05)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holding, str(run_dir), str(file)], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        try:
+            yield
+        finally:
+            other.kill()
+
+
+def test_a_run_that_is_held_elsewhere_is_waited_for_and_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recurrent_rl.experiments.benchmark.ELSEWHERE_SECONDS", 0.1)
+    jobs = planned(tmp_path)
+    jobs[0].folder.save_config(jobs[0].config)
+    with held_until(jobs[0].run_dir, jobs[1].folder.evaluation):
+        assert run_all(jobs, workers=1, progress=False).failed == {}
+    assert all(job.done for job in jobs)
+    written = [job.folder.evaluation.stat().st_mtime for job in jobs]
+    assert written[0] > written[1]  # although it comes first
+
+
+def test_a_worker_that_finds_its_run_held_elsewhere_has_not_failed(tmp_path: Path) -> None:
+    job, _ = planned(tmp_path)
+    job.run_dir.mkdir()
+    with held_until(job.run_dir, tmp_path / "never"):
+        worker = _Worker(job)
+        assert worker.failure() is None
+        assert worker.held_elsewhere
+    assert not job.folder.exists()  # whose settings the other writes
