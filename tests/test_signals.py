@@ -422,7 +422,7 @@ def serve() -> None:
         "experiments.benchmark",
         "experiments.comparison",
         "runs.training",
-        "workers",
+        "environment_processes",
     ):
         importlib.import_module(f"recurrent_rl.{name}")
     importlib.import_module("tensorboard.program")
