@@ -8,6 +8,7 @@ same weights.
 from __future__ import annotations
 
 import datetime
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ class Group:
 
     Attributes:
         waited: seconds spent on messages so far, most of them in waiting for other workers.
+        broken: whether a message has failed; no other will come through.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Group:
         self.size = size
         self.neighbours = neighbours or size
         self.waited = 0.0
+        self.broken = False
         self._meeting = meeting
         self._timeout = timeout
         self._explain = explain
@@ -121,12 +124,12 @@ class Group:
         return Agreed(*self.largest(asked).tolist())
 
     def exchange(self, x: T) -> list[T]:
-        """What each worker has, by rank."""
+        """What each worker has, by rank. Ctrl-C is heard meanwhile."""
         if self.alone:
             return [x]
         everyone: list[T] = [x] * self.size
         with self._talking():
-            dist.all_gather_object(everyone, x)
+            _interruptibly(lambda: dist.all_gather_object(everyone, x))
         return everyone
 
     def gather(self, x: T) -> list[T] | None:
@@ -145,6 +148,7 @@ class Group:
         try:
             yield
         except RuntimeError as error:
+            self.broken = True
             why = self._late() if "imed out" in str(error) else self._explain()
             if why is None:
                 raise
@@ -162,6 +166,23 @@ class Group:
             f"Worker {', '.join(late) or '?'} did not answer for {self._timeout:g} s: an "
             "environment of its hangs, or is slow. Mend it, or raise worker_timeout."
         )
+
+
+def _interruptibly(talk: Callable[[], None]) -> None:
+    """Do it in a thread of its own: in a call into torch this one would be deaf to signals."""
+    failure: list[Exception] = []
+
+    def run() -> None:
+        try:
+            talk()
+        except Exception as error:
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="message to workers", daemon=True)
+    thread.start()
+    thread.join()
+    if failure:
+        raise failure[0]
 
 
 ALONE = Group()

@@ -37,7 +37,8 @@ def save_after_error(trainer: Trainer, folder: RunFolder, is_saved: bool, steps_
     if trainer.mid_rollout:
         unfinished = (steps - steps_before) * trainer.config.num_envs
         lost.append(f"the {unfinished:,} steps of the unfinished rollout")
-    if not is_saved and trainer.mid_rollout and not trainer.group.alone:
+    group = trainer.group
+    if not is_saved and (group.broken or (trainer.mid_rollout and not group.alone)):
         # What the others know of their environments cannot be had, and from the last checkpoint
         # the run goes on as if nothing had happened.
         if folder.checkpoint.exists():

@@ -87,10 +87,14 @@ class Launch(NamedTuple):
         """Where the workers of this start find each other.
 
         After a restart the store of torchrun's agent still holds what the last start left there,
-        and `init_process_group` alone would connect to workers that are gone.
+        and `init_process_group` alone would connect to workers that are gone. Machines count their
+        restarts each for itself; where several are told to make a store for each start, as
+        docs/many-machines.md says, no count is needed.
         """
         wait = datetime.timedelta(seconds=timeout)
-        store, _, _ = next(rendezvous("env://", self.rank, self.size, timeout=wait))
+        store: Store = next(rendezvous("env://", self.rank, self.size, timeout=wait))[0]
+        if os.environ.get("TORCH_DISABLE_SHARE_RDZV_TCP_STORE") == "1":
+            return store
         return PrefixStore(f"recurrent_rl/{self.restarts}", store)
 
     @property
@@ -129,7 +133,9 @@ def together(config: ResolvedConfig) -> Iterator[Group]:
     Raises:
         UserError: a worker could not start, raised an error or ended by itself; says which.
     """
-    launch, device = Launch.of_this_process(), pick_device(config.device)
+    launch = Launch.of_this_process()
+    place = 0 if launch is None else launch.rank % launch.neighbours
+    device = pick_device(config.device, place)
     block_of(config, 0, config.workers)  # refuses too many before any is started
     if launch is not None:
         with joined(
@@ -163,12 +169,17 @@ def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
         store = FileStore(str(meeting), config.workers)
         stack.callback(_end, others)
         _wait_for(others, store)
-        yield stack.enter_context(
+        group = stack.enter_context(
             joined(
                 *(store, 0, config.workers, device, config.worker_timeout),
                 explain=lambda: _why(others, store),
             )
         )
+        try:
+            yield group
+        except BaseException:
+            _end(others)  # before the group is left, which would wait for them
+            raise
         deadline = time.monotonic() + PATIENCE
         for process in others.processes:
             process.join(max(0.0, deadline - time.monotonic()))
@@ -177,7 +188,7 @@ def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
 def _work(index: int, meeting: str, config: ResolvedConfig) -> None:
     """What a process that the first worker has started does."""
     when_parent_ends(lambda: os._exit(1))
-    rank, device = index + 1, pick_device(config.device)
+    rank, device = index + 1, pick_device(config.device, index + 1)
     with StopSignals(patient=True, silent=True) as stop:
         let_through()
         store = FileStore(meeting, config.workers)

@@ -73,7 +73,7 @@ def run_iterations(
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and stop:
                 raise  # Ctrl-C for the second time: at once
-            if not trainer.mid_rollout:  # the others wait to agree on what is next
+            if not (trainer.mid_rollout or group.broken):  # the others wait to hear what is next
                 group.agree(failed=True, save=saved != trainer.iteration)
             told = save_after_error(trainer, folder, saved == trainer.iteration, steps)
             if isinstance(error, UserError):

@@ -62,8 +62,8 @@ gym.register("Faulty-v0", Faulty)
 if __name__ == "__main__":
     config = recurrent_rl.TrainConfig(
         "Faulty-v0", num_envs=4, num_steps=8, num_minibatches=2, total_timesteps=int(sys.argv[3]),
-        workers=2, threads=1, device="cpu", eval_episodes=0, worker_timeout=10.0, name="it",
-        checkpoint_interval=0,
+        workers=2, threads=1, device="cpu", eval_episodes=0, worker_timeout=float(sys.argv[4]),
+        name="it", checkpoint_interval=0,
     )
     try:
         recurrent_rl.train(config, progress=False)
@@ -151,11 +151,11 @@ def test_more_workers_than_the_environments_allow_are_refused(tmp_path: Path) ->
 
 
 def start(
-    folder: Path, what: str, pause: float = 0.0, steps: int = 32 * 60
+    folder: Path, what: str, pause: float = 0.0, steps: int = 1920, timeout: float = 10.0
 ) -> subprocess.Popen[str]:
     (folder / "program.py").write_text(PROGRAM)
     return subprocess.Popen(
-        [sys.executable, "program.py", what, str(pause), str(steps)],
+        [sys.executable, "program.py", what, str(pause), str(steps), str(timeout)],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -208,6 +208,30 @@ def test_a_signal_to_any_worker_ends_and_saves_all(tmp_path: Path, target: str) 
     (folder,) = (tmp_path / "runs").iterdir()
     assert RunFolder(folder).state().value == "stopped"
     assert is_gone(other)
+
+
+def test_ctrl_c_is_heard_while_a_worker_hangs(tmp_path: Path) -> None:
+    program = start(tmp_path, "hangs", timeout=600)
+    other = wait_for(tmp_path / "worker")
+    (folder,) = wait_for_run(tmp_path)
+    time.sleep(2)  # it hangs by now
+    program.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    program.send_signal(signal.SIGINT)
+    output, _ = program.communicate(timeout=20)
+    assert "Stopping at the next safe point" in output
+    assert program.returncode == -signal.SIGINT, output
+    assert RunFolder(folder).state().value == "stopped"
+    assert is_gone(other)
+
+
+def wait_for_run(folder: Path) -> list[Path]:
+    """Wait for a checkpoint."""
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("runs/*/checkpoint.safetensors")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return list(folder.glob("runs/*"))
 
 
 def test_workers_end_with_the_first_however_that_ends(tmp_path: Path) -> None:
