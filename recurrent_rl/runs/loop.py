@@ -113,7 +113,8 @@ def follow(trainer: Trainer, stop: StopSignals) -> Path:
 def agreed(group: Group, stop: StopSignals) -> Agreed:
     """What all workers do next; a signal that reached one of them has reached all."""
     told = group.agree(stop.received)
-    stop.received = told.stop or None
+    if told.stop:  # one that comes meanwhile is heard the next time
+        stop.received = told.stop
     return told
 
 
