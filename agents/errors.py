@@ -8,7 +8,7 @@ class UserError(ValueError):
     error is a fault of this library or of an environment, and keeps its traceback.
 
     These errors have a name of their own, for those who mend them in a program. Each is made of
-    its message alone, and stands in `recurrent_rl` and `recurrent_rl.agents`:
+    its message alone, and stands in `recurrent_rl`; those of agents in `recurrent_rl.agents` too:
 
     - `SettingError`: a setting or argument, by its name, type or value
     - `UnsupportedSpaceError`: a space for which there is no encoder or no action head
@@ -20,4 +20,6 @@ class UserError(ValueError):
     - `PolicyFileError`: a policy or checkpoint that is missing, damaged, newer or of another kind
     - `NonFiniteError`: weights that hold NaN or infinity, and are not saved
     - `FileWriteError`: a file that cannot be written
+    - `RunHeldError`: a run that another process is training
+    - `ToldError`: of several workers' mistakes one that the first worker tells, in the others
     """
