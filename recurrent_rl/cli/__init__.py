@@ -16,7 +16,7 @@ from recurrent_rl.cli.evaluate import evaluate_command
 from recurrent_rl.cli.info import info_command
 from recurrent_rl.cli.monitor import monitor_command
 from recurrent_rl.cli.train import train_command
-from recurrent_rl.errors import ToldError, UserError
+from recurrent_rl.errors import UserError
 from recurrent_rl.runs.progress import make_console
 
 # Each command imports what it needs when it runs: `recurrent-rl envs` needs no PyTorch.
@@ -57,8 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"Unknown command {name!r}; use one of {', '.join(COMMANDS)}.")
     try:
         status = COMMANDS[name](rest)
-    except ToldError:  # of torchrun's workers the first tells it
-        raise SystemExit(2) from None
     except UserError as error:  # others are bugs, and keep their traceback
         _fail("\n".join([str(error), *getattr(error, "__notes__", ())]))
     except OSError as error:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from recurrent_rl.cli.evaluation_table import in_a_line, print_evaluation
 from recurrent_rl.cli.terminal import in_python, parse, quoted
+from recurrent_rl.errors import ToldError
 from recurrent_rl.runs.progress import make_console
 
 if TYPE_CHECKING:
@@ -17,6 +18,13 @@ if TYPE_CHECKING:
 
 def train_command(arguments: Sequence[str]) -> int:
     """Train an agent, or resume a run (--resume RUN)."""
+    try:
+        return _train(arguments)
+    except ToldError:  # of torchrun's workers only the first tells it
+        return 2
+
+
+def _train(arguments: Sequence[str]) -> int:
     from recurrent_rl.cli.train_arguments import GROUPS, ResumeArguments, TrainArguments
     from recurrent_rl.runs.launch import Launch
     from recurrent_rl.runs.training import resume, train
