@@ -131,7 +131,12 @@ def hosts() -> Iterator[list[str]]:
         yield ["10.77.0.1", "10.77.0.2"]
     finally:
         for host in ("1", "2"):
+            inside = subprocess.run(["ip", "netns", "pids", f"rrl{host}"], capture_output=True)
+            for pid in map(int, inside.stdout.split()):
+                os.kill(pid, signal.SIGKILL)
             subprocess.run(["ip", "netns", "del", f"rrl{host}"], capture_output=True)
+            # A namespace lives on with the last process in it, and its end of the cable too.
+            subprocess.run(["ip", "link", "del", f"rrlv{host}"], capture_output=True)
         subprocess.run(["ip", "link", "del", "rrlbr"], capture_output=True)
 
 
