@@ -114,7 +114,8 @@ class Collector:
             rollout.log_probs[t] = output.distribution.log_prob(action)
 
             step = self.environments.step(agent.head.to_env(action))
-            self.episodes.step(step, rollout.valid[t].cpu().numpy())
+            valid = rollout.valid[t].cpu().numpy()
+            self.episodes.step(step, valid, self.environments.steps)
             rollout.rewards[t] = torch.as_tensor(step.reward)
             rollout.terminated[t] = torch.as_tensor(step.terminated)
             rollout.truncated[t] = torch.as_tensor(step.truncated)

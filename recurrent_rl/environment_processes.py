@@ -11,10 +11,8 @@ import multiprocessing
 import os
 import random
 import signal
-import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection
-from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.util import Finalize
 from typing import Any
@@ -25,7 +23,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv, VectorWra
 from gymnasium.vector.async_vector_env import _async_worker
 
 from recurrent_rl.errors import UserError
-from recurrent_rl.signals import STOPPING, when_parent_ends
+from recurrent_rl.signals import STOPPING, join_within, kill, when_parent_ends
 
 CLOSE_SECONDS = 10.0
 """How long an environment may take to close before its process is killed."""
@@ -47,7 +45,7 @@ def make_in_processes(
     try:
         env = AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP, worker=_work)
     except BaseException as error:
-        _kill(set(multiprocessing.active_children()) - others)
+        kill(set(multiprocessing.active_children()) - others)
         if isinstance(error, (EOFError, ConnectionError)):
             raise UserError(
                 f"A process that was to make environment {env_id} ended before it had made it; "
@@ -71,7 +69,7 @@ class EnvironmentProcesses(VectorWrapper[Any, Any, Any, Any, Any]):
         # They ignore the SIGTERM by which multiprocessing ends them when the program ends, after
         # the finalizers of priority 0 or more.
         self._maker = os.getpid()
-        self._at_exit = Finalize(None, _kill, args=(self.env.processes,), exitpriority=0)
+        self._at_exit = Finalize(None, kill, args=(self.env.processes,), exitpriority=0)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -126,11 +124,9 @@ class EnvironmentProcesses(VectorWrapper[Any, Any, Any, Any, Any]):
             for pipe in pipes:
                 with contextlib.suppress(OSError):  # it has ended by itself
                     pipe.send(("close", None))
-            deadline = time.monotonic() + CLOSE_SECONDS
-            for process in env.processes:
-                process.join(max(0.0, deadline - time.monotonic()))
+            join_within(env.processes, CLOSE_SECONDS)
         finally:
-            _kill(env.processes)
+            kill(env.processes)
             self._at_exit.cancel()
             for pipe in pipes:
                 pipe.close()
@@ -138,14 +134,6 @@ class EnvironmentProcesses(VectorWrapper[Any, Any, Any, Any, Any]):
     def __del__(self) -> None:
         if os.getpid() == self._maker:  # else a fork's copy, and the processes are not its own
             self.close()
-
-
-def _kill(processes: Collection[BaseProcess]) -> None:
-    """End processes that may not listen."""
-    for process in processes:
-        process.kill()
-    for process in processes:
-        process.join()
 
 
 def _work(*arguments: Any) -> None:

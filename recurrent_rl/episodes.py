@@ -60,8 +60,6 @@ class EpisodeStatistics:
     """The latest, in the order of their ends."""
     first: int = 0
     """The number of the first environment."""
-    steps: int = 0
-    """That each environment has taken."""
     tells_success: bool = False
     """Whether the environment has ever reported success, or its absence."""
 
@@ -75,6 +73,7 @@ class EpisodeStatistics:
         self,
         step: Step,
         counted: NDArray[np.bool_],
+        taken: int,
         wanted: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.bool_]:
         """Take in one step of all environments.
@@ -82,12 +81,12 @@ class EpisodeStatistics:
         Args:
             step: what came of it.
             counted: bool `[B]`; false in rows that an autoreset inserted.
+            taken: steps of each environment so far, this one included.
             wanted: bool `[B]`, environments whose episode is to be kept if it ends here; None: all.
 
         Returns:
             The environments of which an episode was kept, bool `[B]`.
         """
-        self.steps += 1
         self.running_return += step.reward
         self.running_length += counted
         reported = ~np.isnan(step.success)
@@ -101,7 +100,7 @@ class EpisodeStatistics:
         for i in np.flatnonzero(kept).tolist():
             total, length = float(self.running_return[i]), int(self.running_length[i])
             success = bool(self.running_success[i])
-            self.ended.append(Episode(self.steps, self.first + i, total, length, success))
+            self.ended.append(Episode(taken, self.first + i, total, length, success))
         self.running_return[done] = 0
         self.running_length[done] = 0
         self.running_success[done] = False

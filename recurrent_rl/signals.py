@@ -8,8 +8,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from multiprocessing import connection, parent_process
+from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
 
@@ -141,6 +143,21 @@ def held_back() -> Iterator[None]:
 def let_through() -> None:
     """End in this process what `held_back` began in its parent."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+
+def join_within(processes: Collection[BaseProcess], seconds: float) -> None:
+    """Wait for the ends of these processes, so many seconds in all."""
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+
+
+def kill(processes: Collection[BaseProcess]) -> None:
+    """End processes that may not listen."""
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join()
 
 
 def when_parent_ends(act: Callable[[], object]) -> None:

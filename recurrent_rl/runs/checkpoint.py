@@ -117,7 +117,6 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
     trainer.iteration, trainer.timesteps = checkpoint.iteration, checkpoint.timesteps
     collector.environments.steps = checkpoint.steps_taken
     episodes, block = collector.episodes, trainer.block
-    episodes.steps = checkpoint.steps_taken
     columns = zip(*(saved[name] for name in ENDED), strict=True)
     ended = [Episode(**dict(zip(ENDED.values(), one, strict=True))) for one in columns]
     trainer.ended = Ended(ended, saved["tells_success"])

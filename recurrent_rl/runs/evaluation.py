@@ -140,7 +140,7 @@ def evaluate(
         )
         counted = step.valid
         step = environments.step(action)
-        kept = finished.step(step, counted, wanted=played < quota)
+        kept = finished.step(step, counted, environments.steps, wanted=played < quota)
         played += kept
         if on_episode and (kept.any() or environments.steps % 100 == 0):
             on_episode(len(finished.ended))

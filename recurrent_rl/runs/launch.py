@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import os
-import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -44,7 +42,14 @@ from recurrent_rl.runs.checkpoint import restore
 from recurrent_rl.runs.checkpoint_file import read_checkpoint
 from recurrent_rl.runs.failures import closed_by
 from recurrent_rl.runs.loop import follow
-from recurrent_rl.signals import StopSignals, held_back, let_through, when_parent_ends
+from recurrent_rl.signals import (
+    StopSignals,
+    held_back,
+    join_within,
+    kill,
+    let_through,
+    when_parent_ends,
+)
 from recurrent_rl.trainer import Trainer
 
 PATIENCE = 10.0
@@ -167,7 +172,7 @@ def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
             )
         assert others is not None
         store = FileStore(str(meeting), config.workers)
-        stack.callback(_end, others)
+        stack.callback(kill, others.processes)
         _wait_for(others, store)
         group = stack.enter_context(
             joined(
@@ -178,11 +183,9 @@ def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
         try:
             yield group
         except BaseException:
-            _end(others)  # before the group is left, which would wait for them
+            kill(others.processes)  # before the group is left, which would wait for them
             raise
-        deadline = time.monotonic() + PATIENCE
-        for process in others.processes:
-            process.join(max(0.0, deadline - time.monotonic()))
+        join_within(others.processes, PATIENCE)
 
 
 def _work(index: int, meeting: str, config: ResolvedConfig) -> None:
@@ -273,12 +276,3 @@ def _why(others: ProcessContext, store: Store) -> UserError | None:
             )
         return UserError(f"Worker {rank} failed. {str(error).strip()}")
     return None
-
-
-def _end(others: ProcessContext) -> None:
-    """End the processes that are still there."""
-    for process in others.processes:
-        if process.is_alive():
-            with contextlib.suppress(OSError):
-                os.kill(process.pid, signal.SIGKILL)
-        process.join()

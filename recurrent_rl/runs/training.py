@@ -211,16 +211,13 @@ def _trainer(
         seed_globals: seed Python's and NumPy's global generators in each worker.
         alone: there is nothing for the others to do.
     """
-    launched = Launch.of_this_process() is not None
     with ExitStack() as stack:
         group = ALONE
-        if launched or not alone:
+        if not alone or Launch.of_this_process() is not None:
             group = stack.enter_context(together(config))
             path = None if checkpoint is None else checkpoint.path
             group.exchange(None if alone else Begun(config, path, seed_globals))
-        if alone:
-            group = ALONE
-        trainer = Trainer(config, group)
+        trainer = Trainer(config, ALONE if alone else group)
         stack.enter_context(closed_by(trainer.close))
         yield trainer
 

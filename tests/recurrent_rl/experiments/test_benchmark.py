@@ -4,8 +4,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from recurrent_rl.experiments.suites import SUITES, Suite, Task, find_suite
 from recurrent_rl.resolve import resolve
 from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.vectorize import make_vector_env
+from tests.recurrent_rl.runs.small_runs import held_by_another
 
 TINY = {
     "num_envs": 8,
@@ -173,33 +172,13 @@ def test_two_benchmarks_of_one_folder_share_its_runs_and_end_with_the_same_table
         assert folder.log.read_text().count("Training: 1,024 of 1,024") == 1
 
 
-@contextmanager
-def held_until(run_dir: Path, file: Path) -> Iterator[None]:
-    """Another process holds the run until there is this file."""
-    holding = (
-        "import pathlib, sys, time; from recurrent_rl.runs.folder import RunFolder\n"
-        "with RunFolder(pathlib.Path(sys.argv[1])).locked():\n"
-        "    print('held', flush=True)\n"
-        "    while not pathlib.Path(sys.argv[2]).exists(): time.sleep(0.05)\n"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", holding, str(run_dir), str(file)], stdout=subprocess.PIPE, text=True
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        try:
-            yield
-        finally:
-            other.kill()
-
-
 def test_a_run_that_is_held_elsewhere_is_waited_for_and_taken_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("recurrent_rl.experiments.benchmark.ELSEWHERE_SECONDS", 0.1)
     jobs = planned(tmp_path)
     jobs[0].folder.save_config(jobs[0].config)
-    with held_until(jobs[0].run_dir, jobs[1].folder.evaluation):
+    with held_by_another(jobs[0].run_dir, jobs[1].folder.evaluation):
         assert run_all(jobs, workers=1, progress=False).failed == {}
     assert all(job.done for job in jobs)
     written = [job.folder.evaluation.stat().st_mtime for job in jobs]
@@ -209,7 +188,7 @@ def test_a_run_that_is_held_elsewhere_is_waited_for_and_taken_over(
 def test_a_worker_that_finds_its_run_held_elsewhere_has_not_failed(tmp_path: Path) -> None:
     job, _ = planned(tmp_path)
     job.run_dir.mkdir()
-    with held_until(job.run_dir, tmp_path / "never"):
+    with held_by_another(job.run_dir):
         worker = _Worker(job)
         assert worker.failure() is None
         assert worker.held_elsewhere

@@ -2,7 +2,10 @@
 
 import contextlib
 import dataclasses
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +62,27 @@ def fail_at(at: int) -> OnIteration:
             raise LookupError("no such dashboard")
 
     return callback
+
+
+@contextmanager
+def held_by_another(run_dir: Path, until: Path | None = None) -> Iterator[None]:
+    """Another process holds the folder until there is this file; it is killed at the end."""
+    holding = (
+        "import pathlib, select, sys; from recurrent_rl.runs.folder import RunFolder\n"
+        "with RunFolder(pathlib.Path(sys.argv[1])).locked():\n"
+        "    print('held', flush=True)\n"
+        "    while not (sys.argv[2] and pathlib.Path(sys.argv[2]).exists()):\n"
+        "        if select.select([sys.stdin], [], [], 0.05)[0]: break"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", holding, str(run_dir), str(until or "")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        try:
+            yield
+        finally:
+            other.kill()

@@ -2,11 +2,7 @@
 
 import dataclasses
 import math
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +19,7 @@ from recurrent_rl.runs.figures import Evaluation, Figures, SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.signals import StopSignals
+from tests.recurrent_rl.runs.small_runs import held_by_another
 
 
 def config(tmp_path: Path, **changes: Any) -> TrainConfig:
@@ -46,28 +43,6 @@ def a_policy() -> Policy:
     torch.manual_seed(0)
     space = gym.spaces.Discrete(2)
     return Policy(ActorCritic(space, space, AgentConfig("gru", hidden_size=4)))
-
-
-@contextmanager
-def held_by_another(run_dir: Path) -> Iterator[None]:
-    """Another process holds the folder, and is killed at the end."""
-    holding = (
-        "import pathlib, sys; from recurrent_rl.runs.folder import RunFolder\n"
-        "with RunFolder(pathlib.Path(sys.argv[1])).locked():\n"
-        "    print('held', flush=True); sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", holding, str(run_dir)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        try:
-            yield
-        finally:
-            other.kill()
 
 
 def test_a_name_with_slashes_makes_one_folder_in_the_log_directory(tmp_path: Path) -> None:
