@@ -161,13 +161,11 @@ def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
         return parts[0]
     joined = {}
     for name in {name: None for part in parts for name in part}:
-        found = [part.get(name) for part in parts]
-        like = next(x for x in found if x is not None)
-        counts = [len(next(iter(part.values()))) for part in parts]
+        like = next(part[name] for part in parts if name in part)
         # Environments that have told of no mask so far allow all.
         whole = [
-            like.new_ones(count, *like.shape[1:]) if x is None else x
-            for x, count in zip(found, counts, strict=True)
+            part[name] if name in part else like.new_ones(len(part["next/valid"]), *like.shape[1:])
+            for part in parts
         ]
         joined[name] = torch.cat(whole, dim=_axis(name))
     return joined

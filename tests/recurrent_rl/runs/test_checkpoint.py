@@ -17,7 +17,12 @@ from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.checkpoint import environment_state, load_checkpoint, save_checkpoint
+from recurrent_rl.runs.checkpoint import (
+    _joined,
+    environment_state,
+    load_checkpoint,
+    save_checkpoint,
+)
 from recurrent_rl.runs.checkpoint_file import KIND, VERSION, read_checkpoint, read_timesteps
 from recurrent_rl.runs.folder import CHECKPOINT
 from recurrent_rl.trainer import Trainer
@@ -451,3 +456,18 @@ def test_a_checkpoint_of_another_device_is_loaded(written: Path, tmp_path: Path)
     assert {x.device.type for slots in state.values() for x in slots.values()} == {"cpu"}
     assert {float(slots["step"]) for slots in state.values()} == {4.0}
     trainer.iterate()
+
+
+def test_environments_of_a_worker_that_told_of_no_mask_allow_all() -> None:
+    def part(count: int, mask: bool) -> dict[str, torch.Tensor]:
+        rows = {
+            "memory/0": torch.zeros(1, count, 3),
+            "next/valid": torch.ones(count, dtype=torch.bool),
+        }
+        return rows | (
+            {"next/action_mask": torch.zeros(count, 2, dtype=torch.bool)} if mask else {}
+        )
+
+    whole = _joined([part(2, True), part(3, False)])
+    assert whole["memory/0"].shape == (1, 5, 3)
+    assert whole["next/action_mask"].tolist() == [[False] * 2] * 2 + [[True] * 2] * 3
