@@ -301,7 +301,7 @@ class Policy:
                 "scaling": self.agent.reader.scaling,
             },
             "training": self.summary,
-            "library_version": _library_version(),
+            "library_version": library_version(),
         }
         save_tensors(
             path,
@@ -413,7 +413,7 @@ def load_policy(path: str | Path, device: str | torch.device = "cpu") -> Policy:
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise PolicyFileError(
             f"{path} was written by recurrent-rl {reprlib.repr(text.get('library_version', '?'))}, "
-            f"and this version ({_library_version()}) cannot build its agent: {error}"
+            f"and this version ({library_version()}) cannot build its agent: {error}"
         ) from error
     return Policy(agent.to(device).eval(), fields["training"])
 
@@ -502,7 +502,8 @@ def _check_device(device: str | torch.device) -> None:
         raise DeviceError(f"Device {str(device)!r} cannot be used ({reason}); try cpu.") from error
 
 
-def _library_version() -> str:
+def library_version() -> str:
+    """Of this package."""
     try:
         return version("recurrent-rl")
     except PackageNotFoundError:  # a checkout that is not installed

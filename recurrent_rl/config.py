@@ -182,8 +182,8 @@ class TrainConfig:
     and lose much where other processes want the cores. A number is for both."""
     workers: Workers = 1
     """Processes that train the agent together, each with its share of the environments: they learn
-    what one would, but for rounding. auto takes one for each core, as far as they can share the
-    environments."""
+    what one would, but for rounding. auto takes one for each core, or each GPU, but no more than
+    one for 16 environments."""
     worker_timeout: Annotated[float, above(0)] = 600.0
     """Seconds that workers wait for the slowest of them before the run ends: an environment that
     hangs must end it, one that is slow must not."""

@@ -24,7 +24,8 @@ def computing(
 
     Args:
         threads: of PyTorch and of the memory's kernel; None is one and all cores.
-        precision: of the memory's kernel, `TrainConfig.precision`.
+        precision: of the memory's kernel, `TrainConfig.precision`. On a GPU float32 is float32:
+            cuDNN would round the factors of its products to TF32 by default.
         workers: that share the cores.
 
     Raises:
@@ -35,11 +36,28 @@ def computing(
     of_kernel = library.set_num_threads(threads or max(1, available_cores() // workers))
     _set_torch_threads(threads or 1)
     try:
-        yield
+        with _without_tf32():
+            yield
     finally:
         _set_torch_threads(of_torch)
         library.set_num_threads(of_kernel)
         library.set_bfloat16(bfloat16)
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Have cuDNN compute in float32 as it stands; a caller who chose by operator is left alone."""
+    cudnn = torch.backends.cudnn
+    try:
+        before = cudnn.allow_tf32
+    except RuntimeError:  # set by torch's newer names, which cannot be read by the older
+        yield
+        return
+    cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = before
 
 
 def _set_torch_threads(threads: int) -> None:

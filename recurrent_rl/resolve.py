@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import torch
+
 from recurrent_rl.blocks import most_workers
 from recurrent_rl.config import ResolvedConfig, TrainConfig, Workers
-from recurrent_rl.process import available_cores
+from recurrent_rl.process import available_cores, pick_device
 
 STEPS = 128
 """Steps of each environment in a rollout, about, where their number is left to the default."""
@@ -16,6 +18,10 @@ ROLLOUTS = 100
 """Rollouts that a run is to have at least, where the size of a rollout is left to the default."""
 BATCH = 64 * STEPS
 """Steps of all environments in a rollout, where that leaves so many rollouts."""
+
+SHARE = 16
+"""The fewest environments of a worker, where the number of workers is left to us: with fewer a step
+of the agent, and a message, costs more than is shared (docs/performance.md, "Several workers")."""
 
 
 def resolve(config: TrainConfig, longest_episode: int | None) -> ResolvedConfig:
@@ -55,13 +61,30 @@ def resolve(config: TrainConfig, longest_episode: int | None) -> ResolvedConfig:
 
 
 def with_workers(config: ResolvedConfig, workers: Workers) -> ResolvedConfig:
-    """The settings with another number of workers; auto chooses it, and says why."""
+    """The settings with another number of workers; auto chooses it, and says why.
+
+    Raises:
+        UserError: it is left to us, and there is no such device.
+    """
     reasons = {name: why for name, why in config.reasons.items() if name != "workers"}
     if workers != "auto":
         return dataclasses.replace(config, workers=int(workers), reasons=reasons)
-    cores, most = available_cores(), most_workers(config)
-    reasons["workers"] = f"{cores} cores; the {config.num_envs} environments allow {most}"
-    return dataclasses.replace(config, workers=min(cores, most), reasons=reasons)
+    places, what = _places(config.device)
+    most = min(most_workers(config), max(1, config.num_envs // SHARE))
+    reasons["workers"] = (
+        f"{places} {what}{'s' * (places > 1)}; the {config.num_envs} environments are enough for "
+        f"{most}, with at least {SHARE} each"
+    )
+    return dataclasses.replace(config, workers=min(places, most), reasons=reasons)
+
+
+def _places(device: str) -> tuple[int, str]:
+    """What each worker takes one of, on this machine: how many there are, and what they are."""
+    if (kind := pick_device(device).type) == "cpu":
+        return available_cores(), "core"
+    if device in ("auto", "cuda"):
+        return torch.cuda.device_count(), "GPU"
+    return 1, f"device {kind}"
 
 
 def _steps(config: TrainConfig, episode: int | None, share: int) -> tuple[int, str]:

@@ -50,6 +50,11 @@ class Trainer:
         self.group = group
         self.block = block = block_of(config, group.rank, group.size)
         self.device = pick_device(config.device, group.rank % group.neighbours)
+        if config.precision == "bfloat16" and self.device.type != "cpu":
+            raise UserError(
+                f"precision bfloat16 is of the CPU's kernel, and device is {str(self.device)!r}: "
+                "leave precision at float32, or set device to cpu."
+            )
         self.iteration = 0
         self.mid_rollout = False
         """Whether an iteration is under way or has failed. The environments are then amid a

@@ -165,11 +165,20 @@ def _columns(weights: GatedWeights, lstm: bool) -> Tensor:
     return torch.stack([at_reset, at_hold], dim=1)
 
 
+def _in_one_piece(weights: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """These one after the other in memory, as cuDNN wants a layer's: else it warns, and copies."""
+    flat = torch.cat([w.flatten() for w in weights])
+    parts = flat.split([w.numel() for w in weights])
+    return tuple(part.view_as(w) for part, w in zip(parts, weights, strict=True))
+
+
 def _dense(x: Tensor, fields: LayerState, weights: GatedWeights) -> tuple[Tensor, LayerState]:
     """Torch's kernel for one layer without resets."""
     state = tuple(f.unsqueeze(0) for f in fields)
     needs_gradient = torch.is_grad_enabled()  # only then cuDNN keeps what the way back needs
-    layer = weights.of_torch()
+    layer: tuple[Tensor, ...] = weights.of_torch()
+    if x.is_cuda:
+        layer = _in_one_piece(layer)
     if len(state) == 2:
         y, h, c = torch.lstm(x, state, layer, True, 1, 0.0, needs_gradient, False, False)
         return y, (h.squeeze(0), c.squeeze(0))

@@ -39,6 +39,16 @@ from recurrent_rl.trainer import Trainer, resolved
 STDERR = Console(stderr=True)
 COST = 50e-6
 """Seconds of computing that a step of the dear environment takes."""
+CASES = {
+    "cheap": ("recurrent_rl/CartPole-NoVelocity-v0", "lstm", 64),
+    "dear": ("Dear-v0", "lstm", 64),
+    "dear-256": ("Dear-v0", "lstm", 256),
+    "rotor": ("recurrent_rl/CartPole-NoVelocity-v0", "gru-rotor", 64),
+    "cheap-16": ("recurrent_rl/CartPole-NoVelocity-v0", "lstm", 16),
+    "cheap-1024": ("recurrent_rl/CartPole-NoVelocity-v0", "lstm", 1024),
+    "rotor-1024": ("recurrent_rl/CartPole-NoVelocity-v0", "gru-rotor", 1024),
+}
+"""What workers are tried on: environment, memory, environments."""
 SIZES = (10_000, 100_000, 500_000, 2_000_000, 10_000_000)
 """Parameters of models whose gradients are added up."""
 
@@ -62,7 +72,12 @@ gym.register("Dear-v0", vector_entry_point=dear)
 
 
 def settings(
-    env_id: str, memory: str, num_envs: int, workers: int, threads: int | None = None
+    env_id: str,
+    memory: str,
+    num_envs: int,
+    workers: int = 1,
+    threads: int | None = None,
+    device: str = "cpu",
 ) -> ResolvedConfig:
     return resolved(
         TrainConfig(
@@ -73,7 +88,7 @@ def settings(
             threads=threads,
             total_timesteps=10**9,
             memory_interval=None,
-            device="cpu",
+            device=device,
             agent=AgentConfig(memory),
         )
     )
@@ -125,21 +140,18 @@ def times_of(trainer: Trainer, iterations: int) -> Times:
     return Times(*(1e3 * x / iterations for x in seconds))
 
 
-def gains(workers: list[int], rounds: int, iterations: int) -> None:
+def gains(cases: list[str], workers: list[int], rounds: int, iterations: int) -> None:
     """The table of steps per second against one process."""
     print(
         "| environment | memory | environments | workers | times one process | ms of an iteration: "
         "one process (collecting) | several (collecting, messages) |"
     )
     print("|---|---|---|---|---|---|---|")
-    for env_id, memory, num_envs in (
-        ("recurrent_rl/CartPole-NoVelocity-v0", "lstm", 64),
-        ("Dear-v0", "lstm", 64),
-        ("recurrent_rl/CartPole-NoVelocity-v0", "gru-rotor", 64),
-        ("recurrent_rl/CartPole-NoVelocity-v0", "lstm", 16),
-    ):
+    for env_id, memory, num_envs in (CASES[name] for name in cases):
         with training(settings(env_id, memory, num_envs, 1)) as one:
             for size in workers:
+                if size > num_envs // one.config.num_minibatches:
+                    continue  # a minibatch has fewer columns than there are workers
                 with training(settings(env_id, memory, num_envs, size)) as several:
                     times_of(one, 2), times_of(several, 2)
                     pairs = [
@@ -232,14 +244,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--only", choices=("gains", "messages", "projection"))
+    parser.add_argument("--only", choices=("gains", "growth", "messages", "projection"))
     parser.add_argument("--workers", type=int, nargs="+", default=[available_cores()])
+    parser.add_argument(
+        "--cases", choices=CASES, nargs="+", default=list(CASES)[:5], help="of gains"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--iterations", type=int, default=4)
     given = parser.parse_args()
-    if given.only in (None, "gains"):
-        with keeping_freed_memory():
-            gains(given.workers, given.rounds, given.iterations)
+    with keeping_freed_memory():
+        if given.only in (None, "gains"):
+            gains(given.cases, given.workers, given.rounds, given.iterations)
+        if given.only in (None, "growth"):
             growth(given.workers, given.rounds, given.iterations)
     if given.only in (None, "messages"):
         messages(given.workers)

@@ -45,19 +45,23 @@ def info_command(arguments: Sequence[str]) -> int:
 
 def installed() -> dict[str, str]:
     """What is installed, and what it runs on."""
+    import torch
+
     from recurrent_rl.agents.kernels import library
     from recurrent_rl.agents.kernels.dispatch import VARIABLE
+    from recurrent_rl.agents.policy import library_version
     from recurrent_rl.process import available_cores, pick_device
 
+    device = pick_device("auto")
     return {
-        "recurrent-rl": version("recurrent-rl"),
+        "recurrent-rl": library_version(),
         "python": f"{platform.python_version()} on {platform.platform()}",
         **{package: version(package) for package in PACKAGES},
         "kernels": library.instruction_set(),
         VARIABLE: os.environ.get(VARIABLE, "not set"),
         "bfloat16": "yes" if library.has_bfloat16() else "no",
         "cores": str(available_cores()),
-        "device": str(pick_device("auto")),
+        "device": f"cuda, {torch.cuda.get_device_name()}" if device.type == "cuda" else str(device),
     }
 
 

@@ -60,17 +60,31 @@ def test_whole_is_the_block_of_one_worker() -> None:
     assert all(Block(4, 2, 16).holds(i) == (i in (4, 5)) for i in range(16))
 
 
-def test_auto_takes_the_cores_as_far_as_environments_divide(
+def test_auto_takes_a_worker_for_each_core_and_at_least_sixteen_environments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("recurrent_rl.resolve.available_cores", lambda: 3)
-    for num_envs, expected in ((16, 3), (8, 2)):
-        chosen = with_workers(config(num_envs, 4), "auto")
-        assert chosen.workers == expected
+    for num_envs, minibatches, most in ((64, 4, 4), (32, 4, 2), (8, 4, 1), (64, 32, 2)):
+        whole = dataclasses.replace(config(num_envs, minibatches), device="cpu")
+        chosen = with_workers(whole, "auto")
+        assert chosen.workers == min(3, most)
         (why,) = chosen.choices()
-        most = num_envs // 4
-        assert why == f"workers {expected}: 3 cores; the {num_envs} environments allow {most}"
+        assert why == (
+            f"workers {chosen.workers}: 3 cores; the {num_envs} environments are enough for "
+            f"{most}, with at least 16 each"
+        )
         assert chosen.as_requested().workers == "auto"
         read = TrainConfig.from_json(chosen.to_json())
         assert read == chosen
-        assert with_workers(chosen, 1) == dataclasses.replace(config(num_envs, 4))
+        assert with_workers(chosen, 1) == whole
+
+
+def test_auto_takes_a_worker_for_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "recurrent_rl.resolve.pick_device", lambda name: torch.device(name.replace("auto", "cuda"))
+    )
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    for device, workers in (("auto", 2), ("cuda", 2), ("cuda:1", 1), ("mps", 1)):
+        chosen = with_workers(dataclasses.replace(config(64, 4), device=device), "auto")
+        assert chosen.workers == workers
+    assert chosen.choices()[0].startswith("workers 1: 1 device mps; ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,10 +127,11 @@ def first_iteration(config: TrainConfig, group: Group = ALONE) -> dict[str, Any]
 
 
 def replayed(config: TrainConfig, group: Group = ALONE) -> dict[str, Tensor]:
-    """The weights after an update in float64 from the steps that one worker collects alone."""
-    whole = Trainer(config)
+    """The weights after an update in float64 from the steps that one worker collects on the CPU."""
+    device = torch.device(config.device)
+    whole = Trainer(dataclasses.replace(config, device="cpu"))
     collected = whole.collector.collect(0)
-    agent = whole.agent.double()
+    agent = whole.agent.double().to(device)
     config = whole.config
     mine = Trainer(config, group) if not group.alone else whole
     rows = mine.block.rows
@@ -138,12 +140,15 @@ def replayed(config: TrainConfig, group: Group = ALONE) -> dict[str, Tensor]:
         rollout.use_masks(collected.action_mask.shape[2])
     for name, x in vars(collected).items():
         if isinstance(x, Tensor):
-            setattr(rollout, name, _double(x)[:, rows])
-    rollout.components = {path: _double(x)[:, rows] for path, x in collected.components.items()}
-    rollout.chunk_states = [_cut(state, rows) for state in collected.chunk_states]
+            setattr(rollout, name, _double(x)[:, rows].to(device))
+    rollout.components = {
+        path: _double(x)[:, rows].to(device) for path, x in collected.components.items()
+    }
+    rollout.chunk_states = [_cut(state, rows, device) for state in collected.chunk_states]
     generator = torch.Generator().manual_seed(1)
-    advantages = torch.randn(collected.rewards.shape, generator=generator, dtype=torch.float64)
-    returns = torch.randn(collected.rewards.shape, generator=generator, dtype=torch.float64)
+    shape = (2, *collected.rewards.shape)
+    drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
+    advantages, returns = drawn.to(device)
     optimizer = torch.optim.Adam(agent.parameters(), lr=1e-3)
     with patch.object(Tensor, "float", Tensor.double):  # encoders bring all to their own type
         ppo.update(
@@ -159,21 +164,22 @@ def _double(x: Tensor) -> Tensor:
     return x.double() if x.is_floating_point() else x
 
 
-def _cut(state: Any, rows: slice) -> Any:
+def _cut(state: Any, rows: slice, device: torch.device) -> Any:
     if isinstance(state, Tensor):
-        kept = state[:, rows]
+        kept = state[:, rows].to(device)
         return kept.to(torch.complex128) if kept.is_complex() else _double(kept)
-    return type(state)(*(_cut(part, rows) for part in state))
+    return type(state)(*(_cut(part, rows, device) for part in state))
 
 
-def work(rank: int, size: int, folder: str) -> None:
+def work(rank: int, size: int, folder: str, device: str = "cpu") -> None:
     """Do all cases as one of several workers; the first keeps what came of them."""
     torch.set_num_threads(1)
     meeting = FileStore(str(Path(folder) / f"meeting-{size}"), size)
     found = {}
-    with joined(meeting, rank, size, torch.device("cpu"), 60.0) as group:
+    with joined(meeting, rank, size, torch.device(device), 60.0) as group:
         for name, make in CASES.items():
-            found[name] = first_iteration(make(), group) | {"float64": replayed(make(), group)}
+            given = dataclasses.replace(make(), device=device)
+            found[name] = first_iteration(given, group) | {"float64": replayed(given, group)}
             found[name]["actions"] = group.exchange(found[name]["actions"])
     if rank == 0:
         torch.save(found, Path(folder) / f"found-{size}.pt")

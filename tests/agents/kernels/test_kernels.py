@@ -57,8 +57,8 @@ def bfloat16() -> Iterator[None]:
 
 
 def fitting(name: str, size: tuple[int, ...]) -> tuple[int, ...]:
-    """The size, with an even number of units for the rotor."""
-    return (*size[:3], size[3] + size[3] % 2) if name == "rotor" else size
+    """The size, with an even number of units for cells with complex ones."""
+    return (*size[:3], size[3] + size[3] % 2) if name in ("rotor", "lru") else size
 
 
 def case(name: str, size: tuple[int, ...], rate: float, dtype: torch.dtype) -> dict[str, Tensor]:
