@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
@@ -78,6 +78,8 @@ class Trainer:
         except BaseException:
             self.env.close()
             raise
+        self.on_rollout: Callable[[Rollout], None] | None = None
+        """Called with each rollout before the agent learns from it."""
         self.timesteps = 0
         """Environment steps taken so far, of all environments together."""
         self.ended = Ended([], False)
@@ -87,6 +89,11 @@ class Trainer:
     def done(self) -> bool:
         """Whether the run has all its steps."""
         return self.iteration >= self.config.num_iterations
+
+    def __iter__(self) -> Iterator[dict[str, float]]:
+        """The scalars of one iteration after the other, until the run has all its steps."""
+        while not self.done:
+            yield self.iterate()
 
     def iterate(self) -> dict[str, float]:
         """One iteration of PPO.
@@ -153,6 +160,8 @@ class Trainer:
             rollout = self.collector.collect(self.iteration)
             check_finite("agent's value of what it sees", rollout.values)
             check_finite("agent's value of what it sees", rollout.next_values)
+            if self.on_rollout is not None:
+                self.on_rollout(rollout)
         except Exception as error:
             failure = error
         told = None if failure is None else _told(failure)
