@@ -127,6 +127,10 @@ class TrainConfig:
     log_dir: FolderPath = "runs"
     """Folder that holds the run folders: the log directory for TensorBoard."""
 
+    init_from: FolderPath | None = None
+    """Run folder or policy file whose weights and normalisers the agent begins with; the optimiser
+    is fresh. It must be for the same spaces, and the agent's settings must be the same."""
+
     total_timesteps: Annotated[int, at_least(1)] = 1_000_000
     """Environment steps to train for, all environments counted."""
     num_envs: SizeOrNone = None
@@ -390,7 +394,7 @@ RESOLVED = "resolved"
 
 _NEWER = (
     *("workers", "worker_timeout", "eval_interval", "stop_at_return", "patience"),
-    *("save_interval", "schedules"),
+    *("save_interval", "schedules", "init_from"),
 )
 """Settings that older files lack."""
 

@@ -15,7 +15,8 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import check_is
 from recurrent_rl.agents.moments import Moments
 from recurrent_rl.agents.normalisers import AdvantageNormaliser
-from recurrent_rl.agents.policy import Policy
+from recurrent_rl.agents.policy import Policy, load_policy
+from recurrent_rl.agents.warm_start import begin_with
 from recurrent_rl.blocks import block_of
 from recurrent_rl.collector import Collector
 from recurrent_rl.config import ResolvedConfig, TrainConfig
@@ -38,14 +39,17 @@ class Trainer:
         config: the settings; with the same settings two trainers do exactly the same. Sizes left at
             their default are filled in.
         group: the workers that train together; each has a trainer. They learn what one would.
+        fresh: false where a checkpoint is restored next, so that `init_from` is not read.
 
     Raises:
         UserError: that is no TrainConfig, the environment cannot be made, the device cannot be
-            used, or there are more workers than can share the environments.
+            used, there are more workers than can share the environments, or the policy of
+            `init_from` does not fit.
+        PolicyFileError: the file of `init_from` is missing or damaged.
         UnsupportedSpaceError: no encoder or head fits the environment's spaces.
     """
 
-    def __init__(self, config: TrainConfig, group: Group = ALONE) -> None:
+    def __init__(self, config: TrainConfig, group: Group = ALONE, *, fresh: bool = True) -> None:
         self.config = config = resolved(config)
         self.group = group
         self.block = block = block_of(config, group.rank, group.size)
@@ -63,6 +67,8 @@ class Trainer:
         try:
             with self._computing():
                 self.agent = self._fresh_agent().to(self.device)
+                if fresh and config.init_from is not None and group.rank == 0:
+                    begin_with(self.agent, load_policy(config.init_from))
                 group.take_over(self.agent.state_dict().values())
                 self.optimizer = torch.optim.Adam(
                     self.agent.parameters(),

@@ -58,6 +58,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "run": (
         "log_dir",
+        "init_from",
         "device",
         "threads",
         "workers",

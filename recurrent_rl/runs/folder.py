@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from recurrent_rl.agents.files import PolicyFileError, read_json, write_atomically
+from recurrent_rl.agents.policy import POLICY as POLICY
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import folder_part
@@ -21,7 +22,6 @@ from recurrent_rl.runs.checkpoint_file import read_timesteps
 from recurrent_rl.runs.figures import SavedEvaluation
 
 CONFIG = "config.json"
-POLICY = "policy.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
 BEST_POLICY = "best_policy.safetensors"
 POLICIES = "policies"

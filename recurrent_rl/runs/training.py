@@ -231,7 +231,7 @@ def _trainer(
             group = stack.enter_context(together(config))
             path = None if checkpoint is None else checkpoint.path
             group.exchange(None if alone else Begun(config, path, seed_globals))
-        trainer = Trainer(config, ALONE if alone else group)
+        trainer = Trainer(config, ALONE if alone else group, fresh=checkpoint is None)
         stack.enter_context(closed_by(trainer.close))
         yield trainer
 
