@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.benchmark import Job, plan
 from recurrent_rl.experiments.comparison import markdown, task_name
+from recurrent_rl.experiments.presets import PRESETS, Preset
 from recurrent_rl.experiments.results import Run, learning_curve, load_run
 from recurrent_rl.experiments.statistics import with_interval
 from recurrent_rl.experiments.suites import SUITES
-from recurrent_rl.runs.monitor import flat
 
 RESULTS = ROOT / "benchmarks" / "results" / "published.jsonl"
 HEADER = (
@@ -100,57 +100,6 @@ PUBLISHED = {
 }
 
 
-class Preset(NamedTuple):
-    """What helps a task, beside the defaults."""
-
-    settings: dict[str, Any]
-    memory: str | None = None
-    """Instead of the one that all tasks are run with."""
-    steps: int | None = None
-    """Instead of the suite's."""
-
-    def text(self) -> str:
-        """The settings, as a row tells them."""
-        return ", ".join(f"{name} {value}" for name, value in flat(self.settings).items())
-
-
-M = 1_000_000
-# The reward follows at once, or soon: what is further away only adds noise to the advantages.
-AT_ONCE = {"gamma": 0.5, "gae_lambda": 0.5}
-SOON = {"gamma": 0.9, "gae_lambda": 0.5}
-PRESETS = {
-    "RepeatPrevious-Easy": Preset({}, "gru-matrix", M // 2),
-    "RepeatPrevious-Medium": Preset({}, "gru-matrix", M),
-    "RepeatPrevious-Hard": Preset({}, "gru-matrix", M),
-    "RepeatFirst-Easy": Preset({}, "gru-matrix", M // 2),
-    "RepeatFirst-Medium": Preset({}, "gru-matrix", M),
-    "RepeatFirst-Hard": Preset({}, "gru-matrix", 2 * M),
-    "Autoencode-Easy": Preset({}, "gru-matrix", M),
-    "Autoencode-Medium": Preset({}, "gru-matrix", 3 * M // 2),
-    # As many numbers in a key as there are places, or some are confused.
-    "Autoencode-Hard": Preset({"agent": {"hidden_size": 192}}, "gru-matrix", 2 * M),
-    "CountRecall-Easy": Preset(AT_ONCE, "gru-matrix", 3 * M),
-    "CountRecall-Medium": Preset(AT_ONCE, "gru-matrix", 5 * M),
-    "CountRecall-Hard": Preset(AT_ONCE, "gru-matrix", 10 * M),
-    "Concentration-Easy": Preset(SOON, "gru-matrix", 3 * M),
-    "Concentration-Medium": Preset(SOON, "gru-matrix", 5 * M),
-    "Concentration-Hard": Preset(SOON, "gru-matrix", 3 * M),
-    "HigherLower-Easy": Preset(AT_ONCE, steps=3 * M),
-    "HigherLower-Medium": Preset(AT_ONCE, steps=3 * M),
-    "HigherLower-Hard": Preset(AT_ONCE, steps=3 * M),
-    "MultiarmedBandit-Easy": Preset({"agent": {"hidden_size": 256}}, "gru"),
-    "CartPole-NoVelocity": Preset({"update_epochs": 10}),
-    "Pendulum-NoVelocity": Preset(
-        {
-            "num_steps": 200,  # whole episodes
-            "gamma": 0.95,
-            "learning_rate": 3e-3,
-            "update_epochs": 6,
-            "ent_coef": 0.0,
-        }
-    ),
-    "MountainCar-NoVelocity": Preset({"agent": {"action_persistence": 0.9}}),
-}
 DEFAULTS, PRESET = "defaults", "preset"  # the latter is in the names of such runs
 
 

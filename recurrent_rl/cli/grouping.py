@@ -29,11 +29,19 @@ class Setting:
     field: dataclasses.Field[Any]
     text: str
 
-    def as_field(self) -> tuple[str, Any, Any]:
-        """As `make_dataclass` takes it; the docstring is on one line, for the help to break it."""
-        copied = dataclasses.field(
-            default=self.field.default, default_factory=self.field.default_factory
-        )
+    def as_field(self, defaults: Mapping[str, Any]) -> tuple[str, Any, Any]:
+        """As `make_dataclass` takes it; the docstring is on one line, for the help to break it.
+
+        Args:
+            defaults: instead of the class's own, by name.
+        """
+        if self.field.name in defaults:
+            value = defaults[self.field.name]
+            copied: Any = dataclasses.field(default_factory=lambda: value)
+        else:
+            copied = dataclasses.field(
+                default=self.field.default, default_factory=self.field.default_factory
+            )
         return self.field.name, Annotated[self.hint, tyro.conf.arg(help=self.text)], copied
 
 
@@ -50,19 +58,25 @@ def settings_of(kind: type) -> dict[str, Setting]:
     return found
 
 
-def grouped(kind: type, groups: Mapping[str, Sequence[str]]) -> type:
+def grouped(
+    kind: type, groups: Mapping[str, Sequence[str]], defaults: Mapping[str, Any] | None = None
+) -> type:
     """A class of the same settings, in which each group is a class of its own.
 
     Args:
         kind: the settings class.
         groups: the names of settings by the title of their group; the rest stays outside.
+        defaults: instead of the class's own, by name.
     """
+    defaults = defaults or {}
     settings = settings_of(kind)
     nested = {name for names in groups.values() for name in names}
-    fields = [one.as_field() for name, one in settings.items() if name not in nested]
+    fields = [one.as_field(defaults) for name, one in settings.items() if name not in nested]
     for title, names in groups.items():
         box = dataclasses.make_dataclass(
-            title.replace("-", "_"), [settings[name].as_field() for name in names], frozen=True
+            title.replace("-", "_"),
+            [settings[name].as_field(defaults) for name in names],
+            frozen=True,
         )
         fields.append((box.__name__, box, dataclasses.field(default_factory=box)))
     return dataclasses.make_dataclass(

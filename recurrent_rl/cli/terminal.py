@@ -31,6 +31,7 @@ def parse(
     name: str,
     arguments: Sequence[str],
     groups: Mapping[str, Sequence[str]] | None = None,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Arguments:
     """Read a command's arguments; its help and its own errors end the program here.
 
@@ -39,10 +40,11 @@ def parse(
         name: of the command.
         arguments: of the command.
         groups: of the settings in the help, as for `grouped`.
+        defaults: what the settings are where no argument says otherwise, as for `grouped`.
     """
     try:
         given: Any = tyro.cli(
-            grouped(kind, groups or {}),
+            grouped(kind, groups or {}, defaults),
             prog=f"recurrent-rl {name}",
             args=list(arguments),
             config=TYRO_OPTIONS,

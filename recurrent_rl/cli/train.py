@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -25,6 +26,7 @@ def train_command(arguments: Sequence[str]) -> int:
 
 
 def _train(arguments: Sequence[str]) -> int:
+    from recurrent_rl.cli.configuration import option, preset_of, settings_of_file
     from recurrent_rl.cli.train_arguments import GROUPS, ResumeArguments, TrainArguments
     from recurrent_rl.runs.launch import Launch
     from recurrent_rl.runs.training import resume, train
@@ -45,7 +47,15 @@ def _train(arguments: Sequence[str]) -> int:
             stop=stop,
         )
     else:
-        given = parse(TrainArguments, "train", arguments, GROUPS)
+        file = option(arguments, "--config")
+        of_file = {} if file is None else settings_of_file(Path(file))
+        given = parse(TrainArguments, "train", arguments, GROUPS, of_file)
+        if given.preset:
+            defaults = preset_of(given.config.env_id) | of_file
+            given = parse(TrainArguments, "train", arguments, GROUPS, defaults)
+        if given.print_config:
+            print(given.config.to_json())
+            return 0
         result = train(given.config, progress=not given.quiet, seed_globals=True, stop=stop)
     # To torchrun a stop that was asked for is an end like any other.
     status = stop.exit_status if result.stopped_by is not None and launch is None else 0

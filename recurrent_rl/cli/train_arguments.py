@@ -86,6 +86,14 @@ class TrainArguments:
     """Resume the run in this folder from its last checkpoint, with the settings it was started
     with, instead of a new run; of the others only --total-timesteps, --device, --workers and
     --quiet go with it."""
+    config_file: Annotated[FolderPath | None, tyro.conf.arg(name="config", metavar="FILE")] = None
+    """Take settings from this file: JSON or YAML, such as an earlier run's config.json. Flags go
+    before it."""
+    preset: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Take the tuned settings for this environment that come with the library. Flags and a file go
+    before them."""
+    print_config: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print the settings as --config takes them, and train nothing."""
     quiet: Quiet = False
     """Show no progress, and of the result one line."""
 

@@ -89,7 +89,7 @@ def imitate(
 
     Args:
         policy: changed in place. `recurrent_rl.Trainer(config).policy()` is an untrained one.
-        episodes: `RecordedEpisode`s, or a Minari dataset.
+        episodes: a list of `RecordedEpisode`, or a Minari dataset.
         epochs: passes over the episodes.
         learning_rate: of Adam; it falls to zero.
         num_minibatches: steps of the optimiser in an epoch, at most as many as there are columns of

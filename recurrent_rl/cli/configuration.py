@@ -1,0 +1,99 @@
+"""Settings from a file, or tuned ones that ship with the library: what flags are laid over."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from recurrent_rl.agents.settings import SettingError, close_matches, reader, shown
+from recurrent_rl.cli.grouping import settings_of
+from recurrent_rl.config import RESOLVED, TrainConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.experiments.presets import PRESETS
+
+PARTS = ("agent", "env")
+"""Settings that are classes of settings; a file may nest them, as a run's config.json does."""
+
+
+def option(arguments: Sequence[str], name: str) -> str | None:
+    """The value of `--name VALUE` or `--name=VALUE` among a command's arguments, the last given."""
+    found = None
+    for i, argument in enumerate(arguments):
+        if argument == name and i + 1 < len(arguments):
+            found = arguments[i + 1]
+        elif argument.startswith(f"{name}="):
+            found = argument.partition("=")[2]
+    return found
+
+
+def settings_of_file(path: Path) -> dict[str, Any]:
+    """The settings that a file holds, by name: JSON, or YAML where its name says so.
+
+    A run's config.json is such a file; what was chosen for it is left to be chosen again.
+
+    Raises:
+        UserError: it cannot be read, or holds a name that is no setting.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        held = _yaml(path, text) if path.suffix in (".yaml", ".yml") else json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"The settings in {path} cannot be read: {error}") from error
+    if not isinstance(held, dict):
+        raise UserError(f"{path} holds {shown(held)}; it must hold settings by their names.")
+    if RESOLVED in held:
+        held = json.loads(TrainConfig.from_json(text).as_requested().to_json())
+    try:
+        return flat_settings(held)
+    except SettingError as error:
+        raise UserError(f"In {path}: {error}") from error
+
+
+def preset_of(env_id: str) -> dict[str, Any]:
+    """The tuned settings for this environment, by name.
+
+    Raises:
+        UserError: there are none; names those there are.
+    """
+    task = re.sub(r"-v\d+$", "", env_id.rpartition("/")[2])
+    if (found := PRESETS.get(task)) is not None:
+        return flat_settings(found.fields())
+    near = close_matches(task, PRESETS, most=2, cutoff=0.6)
+    hint = f" Did you mean {' or '.join(near)}?" if near else f" There are {', '.join(PRESETS)}."
+    raise UserError(f"There are no tuned settings for {env_id}.{hint}")
+
+
+def flat_settings(held: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by name, those of the agent and the environment without nesting.
+
+    Raises:
+        SettingError: a name is no setting, or a value cannot be.
+    """
+    known = settings_of(TrainConfig)
+    flat: dict[str, Any] = {}
+    for name, value in held.items():
+        if name in PARTS and isinstance(value, Mapping):
+            flat |= flat_settings(value)
+        elif name in known:
+            flat[name] = reader(known[name].hint)(name, value)
+        else:
+            near = close_matches(str(name), known, most=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise SettingError(f"{name} is no setting.{hint} `recurrent-rl train --help` has all.")
+    return flat
+
+
+def _yaml(path: Path, text: str) -> Any:
+    try:
+        import yaml
+    except ImportError as error:
+        raise UserError(
+            f"To read {path}: pip install pyyaml. Settings in a .json file need nothing."
+        ) from error
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error

@@ -1,0 +1,72 @@
+"""Tuned settings of tasks: what `recurrent-rl train ENV_ID --preset` takes.
+
+docs/results.md has what they reach, and `benchmarks/learning/published.py` measures it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from recurrent_rl.runs.monitor import flat
+
+
+class Preset(NamedTuple):
+    """What helps a task, beside the defaults."""
+
+    settings: dict[str, Any]
+    memory: str | None = None
+    """Instead of the default."""
+    steps: int | None = None
+    """Of training."""
+
+    def fields(self) -> dict[str, Any]:
+        """As a `TrainConfig` has them, nested."""
+        fields = dict(self.settings)
+        if self.memory is not None:
+            fields["agent"] = {"memory": self.memory, **fields.get("agent", {})}
+        return fields | ({} if self.steps is None else {"total_timesteps": self.steps})
+
+    def text(self) -> str:
+        """The settings, as a row tells them."""
+        return ", ".join(f"{name} {value}" for name, value in flat(self.settings).items())
+
+
+M = 1_000_000
+# The reward follows at once, or soon: what is further away only adds noise to the advantages.
+AT_ONCE = {"gamma": 0.5, "gae_lambda": 0.5}
+SOON = {"gamma": 0.9, "gae_lambda": 0.5}
+PRESETS: dict[str, Preset] = {
+    "RepeatPrevious-Easy": Preset({}, "gru-matrix", M // 2),
+    "RepeatPrevious-Medium": Preset({}, "gru-matrix", M),
+    "RepeatPrevious-Hard": Preset({}, "gru-matrix", M),
+    "RepeatFirst-Easy": Preset({}, "gru-matrix", M // 2),
+    "RepeatFirst-Medium": Preset({}, "gru-matrix", M),
+    "RepeatFirst-Hard": Preset({}, "gru-matrix", 2 * M),
+    "Autoencode-Easy": Preset({}, "gru-matrix", M),
+    "Autoencode-Medium": Preset({}, "gru-matrix", 3 * M // 2),
+    # As many numbers in a key as there are places, or some are confused.
+    "Autoencode-Hard": Preset({"agent": {"hidden_size": 192}}, "gru-matrix", 2 * M),
+    "CountRecall-Easy": Preset(AT_ONCE, "gru-matrix", 10 * M),
+    "CountRecall-Medium": Preset(AT_ONCE, "gru-matrix", 10 * M),
+    "CountRecall-Hard": Preset(AT_ONCE, "gru-matrix", 10 * M),
+    "Concentration-Easy": Preset(SOON, "gru-matrix", 3 * M),
+    "Concentration-Medium": Preset(SOON, "gru-matrix", 5 * M),
+    "Concentration-Hard": Preset(SOON, "gru-matrix", 3 * M),
+    "HigherLower-Easy": Preset(AT_ONCE, steps=3 * M),
+    "HigherLower-Medium": Preset(AT_ONCE, steps=3 * M),
+    "HigherLower-Hard": Preset(AT_ONCE, steps=3 * M),
+    "MultiarmedBandit-Easy": Preset({"agent": {"hidden_size": 256}}, "gru", 15 * M),
+    "CartPole-NoVelocity": Preset({"update_epochs": 10}, steps=M // 10),
+    "Pendulum-NoVelocity": Preset(
+        {
+            "num_steps": 200,  # whole episodes
+            "gamma": 0.95,
+            "learning_rate": 3e-3,
+            "update_epochs": 6,
+            "ent_coef": 0.0,
+        },
+        steps=M // 10,
+    ),
+    "MountainCar-NoVelocity": Preset({"agent": {"action_persistence": 0.9}}, steps=3 * M // 10),
+}
+"""By task: the last part of the environment's id, without its version."""

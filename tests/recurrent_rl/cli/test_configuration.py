@@ -1,0 +1,156 @@
+"""Settings from files and tuned ones, and what goes before what."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recurrent_rl.cli import main
+from recurrent_rl.cli.configuration import flat_settings
+from recurrent_rl.cli.grouping import settings_of
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.experiments.presets import PRESETS
+from recurrent_rl.experiments.suites import SUITES
+from recurrent_rl.resolve import resolve
+
+TASK = "recurrent_rl/TMaze-v0"
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> TrainConfig:
+    """What `train ... --print-config` prints."""
+    with pytest.raises(SystemExit) as end:
+        main(["train", *arguments, "--print-config"])
+    captured = capsys.readouterr()
+    assert end.value.code == 0, captured.err
+    return TrainConfig.from_json(captured.out)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(["train", *arguments])
+    assert end.value.code == 2
+    return capsys.readouterr().err.replace("\n", " ")
+
+
+def test_flags_go_before_the_file_and_the_file_before_the_defaults(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "env_id: recurrent_rl/TMaze-v0\n"
+        "total_timesteps: 5000\n"
+        "gamma: 0.9\n"
+        "agent:\n  memory: lstm\n  hidden_size: 32\n"
+        "hide_indices: [1, 0]\n"
+        "env:\n  env_kwargs: {length: 12}\n"
+    )
+    config = printed(capsys, "--config", str(path), "--gamma", "0.7", "--hidden-size=16")
+    assert config.env_id == TASK
+    assert (config.total_timesteps, config.gamma, config.gae_lambda) == (5000, 0.7, 0.8)
+    assert (config.agent.memory, config.agent.hidden_size) == ("lstm", 16)
+    assert (config.env.env_kwargs, config.env.hide_indices) == ({"length": 12}, (1, 0))
+    assert printed(capsys, "recurrent_rl/Recall-v0", f"--config={path}").env_id.endswith(
+        "Recall-v0"
+    )
+
+
+def test_what_is_printed_is_a_file_of_the_same_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--schedules", '{"clip_coef": [0.3, 0.1]}', "--env-kwargs", '{"length": 5}']
+    config = printed(capsys, TASK, *flags, "--hide-indices", "1", "--name", "mine", "--seed", "3")
+    path = tmp_path / "same.json"
+    path.write_text(config.to_json())
+    assert printed(capsys, "--config", str(path)) == config
+
+
+def test_the_settings_of_a_run_are_a_file_whose_choices_are_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = TrainConfig(TASK, seed=4, total_timesteps=20_000)
+    path = tmp_path / "config.json"
+    path.write_text(resolve(config, 22).to_json())
+    assert printed(capsys, "--config", str(path)) == config
+
+
+def test_a_file_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.json"
+    settings = {"env_id": TASK, "log_dir": str(tmp_path / "runs"), "eval_episodes": 2}
+    path.write_text(json.dumps(settings | {"total_timesteps": 2048, "memory": "gru"}))
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--config", str(path), "--quiet"])
+    assert end.value.code == 0
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert "__gru__" in run_dir.name
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("run.json", '{"gama": 0.9}', "gama is no setting. Did you mean gamma?"),
+        ("run.json", '{"agent": {"memry": "gru"}}', "memry is no setting. Did you mean memory?"),
+        ("run.json", "{", "cannot be read"),
+        ("run.yaml", "a: [", "cannot be read"),
+        ("run.yaml", "- a\n- b", "must hold settings by their names"),
+        ("run.json", f'{{"env_id": "{TASK}", "gamma": 7}}', "gamma is 7"),
+        ("run.json", f'{{"env_id": "{TASK}", "gamma": "much"}}', "gamma"),
+        ("run.json", f'{{"env_id": "{TASK}", "total_timesteps": "many"}}', "total_timesteps"),
+    ],
+)
+def test_a_file_that_cannot_be_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, what: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    assert what in refused(capsys, "--config", str(path), "--print-config")
+
+
+def test_a_missing_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(tmp_path / "none.yaml")
+    assert f"The settings in {path} cannot be read" in refused(capsys, TASK, "--config", path)
+
+
+def test_without_pyyaml_it_is_said_what_to_install(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    path = tmp_path / "run.yaml"
+    path.write_text("seed: 1")
+    assert "pip install pyyaml" in refused(capsys, TASK, "--config", str(path))
+
+
+def test_tuned_settings_come_with_the_library(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = "recurrent_rl/Autoencode-Hard-v0"
+    config = printed(capsys, task, "--preset")
+    assert (config.agent.memory, config.agent.hidden_size) == ("gru-matrix", 192)
+    assert config.total_timesteps == 2_000_000
+    path = tmp_path / "run.json"
+    path.write_text('{"hidden_size": 64, "seed": 5}')
+    config = printed(capsys, task, "--preset", "--config", str(path), "--seed", "6")
+    assert (config.agent.memory, config.agent.hidden_size, config.seed) == ("gru-matrix", 64, 6)
+
+
+def test_where_there_are_none_the_nearest_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    told = refused(capsys, "recurrent_rl/CountRecal-Hard-v0", "--preset")
+    assert (
+        "no tuned settings for recurrent_rl/CountRecal-Hard-v0. Did you mean CountRecall-" in told
+    )
+    assert "There are RepeatPrevious-Easy" in refused(capsys, "Xyz-v0", "--preset")
+
+
+def test_every_preset_is_of_a_task_of_the_results_and_can_be() -> None:
+    tasks = {task.name for name in ("popgym", "control") for task in SUITES[name].tasks}
+    known: dict[str, Any] = dict(settings_of(TrainConfig))
+    for name, preset in PRESETS.items():
+        assert name in tasks
+        fields = preset.fields()
+        assert flat_settings(fields).keys() <= known.keys()
+        text = json.loads(TrainConfig(f"recurrent_rl/{name}-v0").to_json())
+        agent = text["agent"] | fields.pop("agent", {})
+        TrainConfig.from_json(json.dumps(text | fields | {"agent": agent}))
