@@ -288,8 +288,12 @@ def reader(hint: Any) -> Reader:
             word for kind in arguments if get_origin(kind) is Literal for word in get_args(kind)
         ]
         others = [kind for kind in arguments if get_origin(kind) is not Literal]
-        (inner,) = (kind for kind in others if kind not in (NoneType, Path))
-        read = partial(_read_beside_words, reader(inner), words) if words else reader(inner)
+        kinds = [kind for kind in others if kind not in (NoneType, Path)]
+        if not kinds:
+            read: Reader = partial(check_choice, choices=words)
+        else:
+            (inner,) = kinds
+            read = partial(_read_beside_words, reader(inner), words) if words else reader(inner)
         return partial(_read_optional, read) if NoneType in arguments else read
     if origin is dict:
         return partial(_read_dict, reader(arguments[1]))

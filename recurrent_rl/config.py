@@ -211,6 +211,9 @@ class TrainConfig:
     """End the run where an evaluation's mean return reaches this; needs eval_interval."""
     patience: Annotated[int | None, at_least(1)] = None
     """End the run where for so many steps no evaluation was better; needs eval_interval."""
+    track: Literal["wandb", "mlflow", "trackio"] | None = None
+    """Also send the figures to Weights & Biases, MLflow or Trackio, whose package must be
+    installed; its own environment variables say where to."""
     save_interval: Annotated[int | None, at_least(1)] = None
     """Steps between two policies kept in the run's folder policies. None: only the last is."""
     schedules: JsonObject = field(default_factory=dict, hash=False)
@@ -394,7 +397,7 @@ RESOLVED = "resolved"
 
 _NEWER = (
     *("workers", "worker_timeout", "eval_interval", "stop_at_return", "patience"),
-    *("save_interval", "schedules", "init_from"),
+    *("save_interval", "schedules", "init_from", "track"),
 )
 """Settings that older files lack."""
 

@@ -72,6 +72,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "stop_at_return",
         "patience",
         "save_interval",
+        "track",
     ),
 }
 """The settings as the help shows them: by the title of their group, what is changed most first."""

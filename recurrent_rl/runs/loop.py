@@ -60,7 +60,7 @@ def run_iterations(
     steps = trainer.collector.environments.steps
     with ExitStack() as stack:
         monitor = Monitor(folder, config, first)
-        stack.enter_context(closed_by(monitor.writer.close))
+        stack.enter_context(closed_by(monitor.close))
         state = TrainingState(trainer, folder, monitor, stop, callbacks)
         stack.enter_context(closed_by(partial(state.tell, "on_end")))
         bar = stack.enter_context(

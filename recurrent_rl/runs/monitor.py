@@ -13,6 +13,7 @@ from torch.utils.tensorboard.summary import hparams
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.overview import layout
+from recurrent_rl.runs.trackers import TRACKERS, Tracker
 
 RESULTS = ("eval/mean_reward", "rollout/ep_rew_mean", "rollout/ep_len_mean")
 """The figures of the HParams tab: of a finished run the return of its evaluation, first."""
@@ -34,7 +35,7 @@ HYPERPARAMETERS = (
 
 
 class Monitor:
-    """Writes a run's scalars and hyperparameters.
+    """Writes a run's scalars and hyperparameters, to TensorBoard's files and to its tracker.
 
     Args:
         folder: of the run.
@@ -49,6 +50,10 @@ class Monitor:
         if start_step == 0:
             self._write_hyperparameters(config)
             self.writer.add_custom_scalars(layout())
+        self._tracker: Tracker | None = None
+        if config.track is not None:
+            settings = {name: _plain(x) for name, x in flat(dataclasses.asdict(config)).items()}
+            self._tracker = TRACKERS[config.track](folder.path, settings)
 
     def _write_hyperparameters(self, config: TrainConfig) -> None:
         values = flat(dataclasses.asdict(config))
@@ -62,15 +67,23 @@ class Monitor:
 
     def log(self, scalars: dict[str, float], step: int) -> None:
         """Write scalars at `step` environment steps; NaN, which stands for no data, is left out."""
-        for tag, value in scalars.items():
-            if not math.isnan(value):
-                self.writer.add_scalar(tag, value, step)
+        known = {tag: value for tag, value in scalars.items() if not math.isnan(value)}
+        for tag, value in known.items():
+            self.writer.add_scalar(tag, value, step)
+        if self._tracker is not None:
+            self._tracker.log(known, step)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self.writer.close()
+        if self._tracker is not None:
+            self._tracker.finish()
 
     def __enter__(self) -> Monitor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.writer.close()
+        self.close()
 
 
 def _wait_for_a_later_name(folder: RunFolder) -> None:

@@ -36,6 +36,7 @@ from recurrent_rl.runs.launch import Begun, Launch, follow_the_first, of_launch,
 from recurrent_rl.runs.loop import Ran, run_iterations
 from recurrent_rl.runs.monitor import Monitor
 from recurrent_rl.runs.regular import of_settings
+from recurrent_rl.runs.trackers import check_installed
 from recurrent_rl.signals import StopSignals, noting
 from recurrent_rl.trainer import Trainer, resolved
 
@@ -101,6 +102,7 @@ def train(
         global_generators_kept(seed_globals),
         noting(stop) as stop,
     ):
+        check_installed(config.track)
         config = of_launch(resolved(config))
         if (launch := Launch.of_this_process()) is not None:
             if launch.rank > 0:
@@ -179,6 +181,7 @@ def resume(
         config = dataclasses.replace(config, total_timesteps=total_timesteps)
     if device is not None:
         config = dataclasses.replace(config, device=device)
+    check_installed(config.track)
     settled = resolved(config)
     settled = of_launch(settled if workers is None else with_workers(settled, workers))
     if (launch := Launch.of_this_process()) is not None and launch.rank > 0:
