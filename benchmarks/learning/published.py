@@ -136,11 +136,14 @@ def jobs_of(
 def identity(config: TrainConfig) -> Row:
     """What tells a row from the others."""
     task = task_name(config)
-    preset = (config.name or "").startswith(f"{PRESET}-")
+    preset = PRESETS[task] if (config.name or "").startswith(f"{PRESET}-") else Preset({})
+    text = [preset.text()] if preset.settings else []
+    if preset.steps not in (None, config.total_timesteps):
+        text.append(f"total_timesteps {config.total_timesteps:,}")
     return {
         "task": task,
         "memory": config.agent.memory,
-        "settings": PRESETS[task].text() if preset else "",
+        "settings": ", ".join(text),
         "seed": config.seed,
     }
 

@@ -46,8 +46,8 @@ PRESETS: dict[str, Preset] = {
     "Autoencode-Medium": Preset({}, "gru-matrix", 3 * M // 2),
     # As many numbers in a key as there are places, or some are confused.
     "Autoencode-Hard": Preset({"agent": {"hidden_size": 192}}, "gru-matrix", 2 * M),
-    "CountRecall-Easy": Preset(AT_ONCE, "gru-matrix", 10 * M),
-    "CountRecall-Medium": Preset(AT_ONCE, "gru-matrix", 10 * M),
+    "CountRecall-Easy": Preset(AT_ONCE, "gru-matrix", 3 * M),
+    "CountRecall-Medium": Preset(AT_ONCE, "gru-matrix", 5 * M),
     "CountRecall-Hard": Preset(AT_ONCE, "gru-matrix", 10 * M),
     "Concentration-Easy": Preset(SOON, "gru-matrix", 3 * M),
     "Concentration-Medium": Preset(SOON, "gru-matrix", 5 * M),
