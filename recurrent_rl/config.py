@@ -31,7 +31,15 @@ from recurrent_rl.agents.settings import (
     within,
 )
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import LARGEST_SIZE, EnvId, FolderPath, JsonObject, Label, json_object
+from recurrent_rl.fields import (
+    LARGEST_SIZE,
+    EnvId,
+    FolderPath,
+    InfoKeys,
+    JsonObject,
+    Label,
+    json_object,
+)
 
 MOST_THREADS = 1024
 """OpenMP keeps a record of each thread on the stack, and ends the process where the system refuses
@@ -92,6 +100,9 @@ class EnvConfig:
     """Standard deviation of Gaussian noise added to the observation."""
     observation_delay: Annotated[int, at_least(0)] = 0
     """Steps by which observations are delayed."""
+    info_metrics: InfoKeys = ()
+    """Keys of numbers in the environment's infos to log: of each episode the mean over its steps
+    and the value at its last step."""
 
     def __post_init__(self) -> None:
         settle(self, UserError)
@@ -323,11 +334,13 @@ RESOLVED = "resolved"
 def _from_version_0_1(fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """The fields of the settings as requested, and what was resolved, of a file of any version.
 
-    Files from before there were workers are of one.
+    Files from before there were workers are of one, those from before infos were logged log none.
     Version 0.1 wrote 0 where None stands now, and sizes that it had chosen among those requested,
     with their names in `chosen`.
     """
     requested = {"workers": 1, "worker_timeout": TrainConfig.worker_timeout} | fields
+    if isinstance(env := requested.get("env"), dict):
+        requested["env"] = {"info_metrics": []} | env
     resolved = requested.pop(RESOLVED, None)
     chosen = requested.pop("chosen", None)
     for name in ("threads", "memory_interval", *SIZES):

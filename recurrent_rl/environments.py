@@ -25,12 +25,17 @@ from recurrent_rl.agents.action_masks import (
     mask_sizes,
 )
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.arguments import argument
 from recurrent_rl.agents.moments import Total
 from recurrent_rl.agents.spaces import FLOAT32_MAX, ObservationError, as_array, stack_observations
 from recurrent_rl.errors import UserError
+from recurrent_rl.fields import InfoKeys
 from recurrent_rl.vectorize import shape_of, wrong_result
 
 Arrays = dict[str, NDArray[Any]]
+
+SUCCESS = "is_success"
+"""The key of infos that says whether an episode reached its goal."""
 
 
 class Final(NamedTuple):
@@ -59,8 +64,12 @@ class Step(NamedTuple):
     """`[B]`."""
     truncated: NDArray[np.bool_]
     """`[B]`."""
-    success: NDArray[np.float64]
-    """`[B]`: 1 or 0 as reported at this step, NaN where nothing was reported."""
+    reported: dict[str, NDArray[np.float64]]
+    """What infos say of the step just taken, by key, where they say anything: `is_success` as 1 or
+    0, and each of the `info_metrics`; `[B]`, NaN where nothing was reported."""
+    recorded: NDArray[np.float64] | None
+    """`[2, B]`: return and length of the episodes that ended, as RecordEpisodeStatistics tells
+    them, NaN elsewhere; None where it tells of none."""
     final: Final | None
     """Where mode SAME_STEP has already begun the next episode."""
 
@@ -69,11 +78,13 @@ class Environments:
     """The environments of a vector environment, as an agent sees them.
 
     Args:
-        env: in autoreset mode SAME_STEP or NEXT_STEP.
+        env: in autoreset mode SAME_STEP or NEXT_STEP. Which numbers in its infos are read is its
+            attribute `info_metrics`, as `make_vector_env` sets it.
         agent: reads its observations.
 
     Attributes:
         count: number of environments, `B`.
+        info_metrics: keys of the numbers that are read of infos.
         steps: taken by each environment.
 
     Raises:
@@ -93,6 +104,9 @@ class Environments:
         self.count = env.num_envs
         self.agent = agent
         self.same_step = mode is AutoresetMode.SAME_STEP
+        self.info_metrics: tuple[str, ...] = argument(
+            "info_metrics", getattr(env.unwrapped, "info_metrics", ()), InfoKeys
+        )
         self.steps = 0
         self._valid = np.ones(self.count, dtype=bool)
 
@@ -123,7 +137,8 @@ class Environments:
             reward=np.zeros(self.count),
             terminated=none,
             truncated=none,
-            success=np.full(self.count, np.nan),
+            reported={},
+            recorded=None,
             final=None,
         )
 
@@ -162,7 +177,8 @@ class Environments:
             reward=self._rewards(reward, inserted),
             terminated=terminated,
             truncated=truncated,
-            success=self._successes(infos, done, inserted),
+            reported=self._reported(infos, done, inserted),
+            recorded=self._recorded(infos, done) if done.any() else None,
             final=self._final(infos, by_time) if self.same_step and by_time.any() else None,
         )
 
@@ -249,39 +265,81 @@ class Environments:
             )
         return masks
 
-    def _successes(
+    def _reported(
         self, infos: Mapping[str, Any], done: NDArray[np.bool_], inserted: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
-        """What `is_success` says of the step just taken, `[B]`."""
-        success = np.full(self.count, np.nan)
-        rows = ~inserted
+    ) -> dict[str, NDArray[np.float64]]:
+        """What infos say of the step just taken, by key, where they say anything: `[B]` each."""
+        parts: list[tuple[Any, NDArray[np.bool_]]] = [(infos, ~inserted)]
         if self.same_step and "final_info" in infos:
             # Where an episode has ended, the infos are already those of the next one.
-            rows = ~done
-            self._take_successes(success, infos["final_info"], done)
-        self._take_successes(success, infos, rows)
-        return success
+            parts = [(infos, ~done), (infos["final_info"], done)]
+        found = {}
+        for key in (SUCCESS, *self.info_metrics):
+            values = np.full(self.count, np.nan)
+            for part, rows in parts:
+                self._take(key, values, part, rows)
+            if not np.isnan(values).all():
+                found[key] = values
+        return found
 
-    def _take_successes(
-        self, success: NDArray[np.float64], infos: Any, rows: NDArray[np.bool_]
+    def _take(
+        self, key: str, numbers: NDArray[np.float64], infos: Any, rows: NDArray[np.bool_]
     ) -> None:
-        """Fill in what these infos say of these environments."""
+        """Fill in what these infos say of these environments under a key."""
         if isinstance(infos, Mapping):
-            if "is_success" not in infos:
+            if key not in infos:
                 return
-            values = infos["is_success"]
-            rows = rows & np.asarray(infos.get("_is_success", rows), dtype=bool)
+            values = infos[key]
+            rows = rows & np.asarray(infos.get(f"_{key}", rows), dtype=bool)
         else:  # the info of each environment, or None
-            values = [info.get("is_success") if info else None for info in infos]
+            values = [info.get(key) if info else None for info in infos]
+        if isinstance(values, np.ndarray) and values.dtype.kind in "biuf" and values.ndim == 1:
+            if len(values) != self.count:
+                raise self._no_column(key, values)
+            numbers[rows] = values[rows]
+            if (wrong := rows & ~_may_stand_under(key, numbers)).any():
+                i = int(np.flatnonzero(wrong)[0])
+                raise self._no_number(key, values[i].item(), i)
+            return
         for i in np.flatnonzero(rows).tolist():
-            array = as_array(value := values[i])
+            try:
+                value = values[i]
+            except (LookupError, TypeError) as error:
+                raise self._no_column(key, values) from error
             if value is None:
                 continue
-            if array.dtype.kind not in "biuf" or array.size != 1 or array.item() not in (0, 1):
-                raise self._fault(
-                    f"is_success {value!r} in environment {i}; expected true or false"
-                )
-            success[i] = array.item()
+            array = as_array(value)
+            if array.dtype.kind not in "biuf" or array.size != 1:
+                raise self._no_number(key, value, i)
+            numbers[i] = array.item()
+            if not _may_stand_under(key, numbers[i]):
+                raise self._no_number(key, value, i)
+
+    def _no_number(self, key: str, value: Any, i: int) -> UserError:
+        expected = "true or false" if key == SUCCESS else "a finite float32 number"
+        return self._fault(f"{key} {value!r} in environment {i}; expected {expected}")
+
+    def _no_column(self, key: str, values: Any) -> UserError:
+        return self._fault(
+            f"infos[{key!r}] that is {shape_of(values)}; expected one value of each of "
+            f"{self.count} environments"
+        )
+
+    def _recorded(
+        self, infos: Mapping[str, Any], done: NDArray[np.bool_]
+    ) -> NDArray[np.float64] | None:
+        """Return and length of the episodes that ended, as RecordEpisodeStatistics tells them."""
+        found = np.full((2, self.count), np.nan)
+        for part in (infos, infos.get("final_info")):
+            if not (isinstance(part, Mapping) and isinstance(told := part.get("episode"), Mapping)):
+                continue
+            rows = done & np.asarray(part.get("_episode", done), dtype=bool)
+            for numbers, key in zip(found, ("r", "l"), strict=True):
+                values = as_array(told.get(key))
+                if values.dtype.kind in "iuf" and values.shape == (self.count,):
+                    numbers[rows] = values[rows]
+        known = np.isfinite(found).all(axis=0)
+        return np.where(known, found, np.nan) if known.any() else None
 
     def _final(self, infos: Mapping[str, Any], by_time: NDArray[np.bool_]) -> Final:
         """The last observations of these environments."""
@@ -310,3 +368,8 @@ class Environments:
         return UserError(
             f"{name} gave at step {self.steps}: {what.rstrip('.')}. Mend the environment."
         )
+
+
+def _may_stand_under(key: str, numbers: Any) -> NDArray[np.bool_]:
+    """Which numbers may stand under this key of infos; NaN compares as false."""
+    return np.isin(numbers, (0, 1)) if key == SUCCESS else np.abs(numbers) <= FLOAT32_MAX

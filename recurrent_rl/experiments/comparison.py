@@ -40,6 +40,7 @@ from recurrent_rl.vectorize import stated_returns
 _NOT_OF_A_METHOD = (
     *("env_id", "seed", "name", "log_dir", "total_timesteps", "threads", "device"),
     *("log_interval", "memory_interval", "checkpoint_interval", "eval_episodes"),
+    "env.info_metrics",
 )
 
 

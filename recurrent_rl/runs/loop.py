@@ -55,6 +55,7 @@ def run_iterations(
             ProgressBar("Training", config.total_timesteps, "steps", first, progress)
         )
         save_due = every(config.checkpoint_interval)
+        told_of_infos = False
         try:
             while not trainer.done and not agreed(group, stop).stop:
                 steps = trainer.collector.environments.steps
@@ -65,6 +66,10 @@ def run_iterations(
                 if trainer.iteration % config.log_interval == 0 or trainer.done:
                     monitor.log(scalars, trainer.timesteps)
                 bar.update(trainer.timesteps, {"return": _show(scalars.get("rollout/ep_rew_mean"))})
+                if trainer.ended.episodes and not told_of_infos:
+                    told_of_infos = True
+                    if (silent := trainer.silent_infos()) is not None:
+                        bar.say(silent)
                 if on_iteration is not None:
                     on_iteration(trainer.timesteps, scalars)
                 if group.agree(save=save_due()).save:

@@ -54,7 +54,8 @@ class TrainResult:
     """Episodes played after the last step; None without `eval_episodes`, after an early end, and
     where the run's folder had its evaluation before."""
     notes: tuple[str, ...] = ()
-    """What is not as one may think after `resume`: new episodes, other learning rates."""
+    """What is not as one may think: after `resume` new episodes, or other learning rates; and
+    `info_metrics` that no environment reported."""
 
 
 def train(
@@ -195,7 +196,7 @@ def resume(
             elif not folder.policy.exists():
                 trainer.policy().save(folder.policy)
             result = _result(trainer, folder, seconds, stop)
-        result = dataclasses.replace(result, resumed_from=first, notes=notes)
+        result = dataclasses.replace(result, resumed_from=first, notes=notes + result.notes)
         return _evaluated(result, trainer.config, progress, stop, compare)
 
 
@@ -288,7 +289,11 @@ def _restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def _result(trainer: Trainer, folder: RunFolder, seconds: float, stop: StopSignals) -> TrainResult:
-    return TrainResult(folder.path, folder.policy, trainer.timesteps, seconds, stop.received)
+    silent = trainer.silent_infos() if trainer.ended.episodes else None
+    return TrainResult(
+        *(folder.path, folder.policy, trainer.timesteps, seconds, stop.received),
+        notes=() if silent is None else (silent,),
+    )
 
 
 def _evaluated(
