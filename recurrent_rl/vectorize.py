@@ -235,7 +235,15 @@ def _make_environment(
     info_metrics: Sequence[str],
     number: int,
 ) -> gym.Env[Any, Any]:
-    """One environment, checked, with the wrappers that hide information around it.
+    """One environment, checked, with the wrappers that hide information around it."""
+    env: gym.Env[Any, Any] = CheckedEnv(make_alone(spec, kwargs), number, info_metrics)
+    for wrapper in wrappers:
+        env = wrapper(env)
+    return env
+
+
+def make_alone(spec: gym.envs.registration.EnvSpec, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
+    """One environment as it is registered.
 
     Gymnasium's `make` keeps an argument called max_episode_steps for its own time limit, and so
     `make_vec` loses one that an environment is registered with: single environments would play
@@ -245,11 +253,7 @@ def _make_environment(
         spec = copy.deepcopy(spec)
         spec.kwargs |= kwargs
         kwargs = {}
-    made = gym.make(spec, disable_env_checker=True, **kwargs)
-    env: gym.Env[Any, Any] = CheckedEnv(made, number, info_metrics)
-    for wrapper in wrappers:
-        env = wrapper(env)
-    return env
+    return gym.make(spec, disable_env_checker=True, **kwargs)
 
 
 def longest_episode(env_id: str, config: EnvConfig) -> int | None:

@@ -84,9 +84,7 @@ class Player:
         """Where the first of them came without."""
         self._kept: tuple[Any, Any] | None = None
 
-    def play(
-        self, seed: int | None, steps: int, actions: Sequence[Any] | None = None
-    ) -> Played:
+    def play(self, seed: int | None, steps: int, actions: Sequence[Any] | None = None) -> Played:
         """Play an episode to its end, or for so many steps.
 
         Args:

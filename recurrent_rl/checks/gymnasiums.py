@@ -92,7 +92,7 @@ def check_by_gymnasium(env: gym.Env[Any, Any], report: Report, masked: bool) -> 
 def _add(report: Report, text: str, is_error: bool) -> None:
     found = next((one for one in _ADVICE if one[0] in text), (text, text, AGAIN))
     part, topic, fix = found
-    if fix is None:
+    if fix is None or (topic == "observation" and "observation type" in report):
         return
     add = report.fault if is_error and part not in _HARMLESS else report.note
     add(topic, f"Gymnasium's checker: {text}", fix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -23,6 +24,8 @@ ALL_STEPS = 10_000
 """Steps in all after which no further episode is begun."""
 STEPS = 1_000
 """Steps of an episode at most, where the environment tells of no time limit."""
+SEEDS = 10
+"""Other seeds of which one has to give another episode."""
 STARTS = 3
 """Different first observations that tell an episode's first from its last."""
 
@@ -41,9 +44,7 @@ TIME_LIMIT = (
 )
 
 
-def check_single(
-    env: gym.Env[Any, Any], report: Report, max_steps: int | None, seed: int
-) -> None:
+def check_single(env: gym.Env[Any, Any], report: Report, max_steps: int | None, seed: int) -> None:
     """Check one environment; it is left amid an episode.
 
     Args:
@@ -53,11 +54,12 @@ def check_single(
         seed: of the first episode and its actions.
     """
     limit = time_limit_of(env)
-    steps = max_steps or (limit if limit is not None and limit <= ALL_STEPS else STEPS)
+    longest = limit or getattr(env.unwrapped, "max_episode_steps", None)
+    steps = max_steps or steps_of(longest)
     player = Player(env, report)
     if check_spaces(env.observation_space, env.action_space, report) and check_reset(env, report):
         try:
-            _check_episodes(player, limit, steps, seed)
+            _check_episodes(player, limit, longest, steps, seed)
         except Broken:
             return
     check_by_gymnasium(env, report, masked=player.masked > 0)
@@ -77,14 +79,22 @@ def time_limit_of(env: gym.Env[Any, Any]) -> int | None:
     return None
 
 
-def _check_episodes(player: Player, limit: int | None, steps: int, seed: int) -> None:
+def steps_of(longest: int | None) -> int:
+    """Steps of an episode at most, where one lasts so long at most, or it is not known."""
+    return longest if longest is not None and longest <= ALL_STEPS else STEPS
+
+
+def _check_episodes(
+    player: Player, limit: int | None, longest: int | None, steps: int, seed: int
+) -> None:
     report = player.report
     played: list[Played] = []
     while len(played) < EPISODES and (
         len(played) < 2 or sum(len(one.actions) for one in played) < ALL_STEPS
     ):
         played.append(player.play(seed + len(played), steps))
-    check_time_limit([(len(one.actions), one.terminated, one.over) for one in played], limit, steps, report)
+    ends = [(len(one.actions), one.terminated, one.over) for one in played]
+    check_time_limit(ends, limit, longest, steps, report)
     _check_determinism(player, played[0], steps)
     if "determinism" not in report:
         _check_seeds(player, played[0], steps)
@@ -92,13 +102,18 @@ def _check_episodes(player: Player, limit: int | None, steps: int, seed: int) ->
 
 
 def check_time_limit(
-    ends: list[tuple[int, bool, bool]], limit: int | None, steps: int, report: Report
+    ends: list[tuple[int, bool, bool]],
+    limit: int | None,
+    longest: int | None,
+    steps: int,
+    report: Report,
 ) -> None:
     """Look at how episodes ended.
 
     Args:
         ends: of each episode its steps, whether it terminated, and whether it ended at all.
-        limit: the environment's time limit, where it tells of one.
+        limit: the environment's time limit as it was registered with, if any.
+        longest: the most steps that it says an episode can last, by whatever means.
         steps: after which playing was given up.
         report: takes the findings.
     """
@@ -111,18 +126,18 @@ def check_time_limit(
             "if nothing had followed.",
             TIME_LIMIT,
         )
-    if limit is not None and any(not over and length >= limit for length, _, over in ends):
+    if limit is not None and any(length >= limit + over for length, _, over in ends):
         report.fault(
             "time limit",
             f"An episode went on after the time limit of {limit} steps (max_episode_steps).",
             "Return truncated=True at that step, or name no max_episode_steps.",
         )
-    elif ends and not any(over for *_, over in ends):
+    elif ends and not any(over for *_, over in ends) and steps >= (longest or 0):
+        tells = "" if longest else ", and the environment tells of no time limit"
         report.note(
             "time limit",
-            f"No episode ended within {steps:,} steps of random actions"
-            f"{', and the environment tells of no time limit' if limit is None else ''}: until one "
-            "ends, no return is logged, and an evaluation gives it up.",
+            f"No episode ended within {steps:,} steps of random actions{tells}: until one ends, no "
+            "return is logged, and an evaluation gives it up.",
             "Name a limit: gymnasium.register(..., max_episode_steps=N), or return truncated=True.",
         )
 
@@ -162,11 +177,15 @@ def _replayed(player: Player, played: Played, seed: int | None, steps: int) -> P
 
 def _check_seeds(player: Player, first: Played, steps: int) -> None:
     assert first.seed is not None
-    other = _replayed(player, first, first.seed + 1, steps)
-    if other is None or first.differs(other) is not None:
+    tries = max(1, min(SEEDS, ALL_STEPS // len(first.actions)))  # few values differ seldom
+
+    def differ(seeds: Sequence[int | None]) -> bool:
+        others = (_replayed(player, first, seed, steps) for seed in seeds)
+        return any(other is None or first.differs(other) is not None for other in others)
+
+    if differ(range(first.seed + 1, first.seed + 1 + tries)):
         return
-    without = [_replayed(player, first, None, steps) for _ in range(2)]
-    if any(one is None or first.differs(one) is not None for one in without):
+    if differ([None] * tries):
         player.report.note(
             "seeds",
             "Episodes differ from each other, but not with the seed: all environments of a run "
@@ -209,7 +228,9 @@ def _check_last_observations(player: Player, ended: list[Played]) -> None:
             starts.append(one.observations[0])
     if len(starts) >= STARTS:
         report.fault("final observation", f"{what}, in all of {len(ended)} episodes.", ITS_LAST)
-    elif not any(same(x, starts[0]) for one in ended for x in one.observations[1:-1]):
+        return
+    between = [x for one in ended for x in one.observations[1:-1]]
+    if between and len(starts) == 1 and not any(same(x, starts[0]) for x in between):
         report.note(
             "final observation",
             f"{what}, in all of {len(ended)} episodes, and that is seen nowhere between.",
@@ -220,9 +241,7 @@ def _check_last_observations(player: Player, ended: list[Played]) -> None:
 def _check_training(env: gym.Env[Any, Any], report: Report) -> None:
     """Take some steps as training does; what it would refuse is a fault."""
     try:
-        vector = SyncVectorEnv(
-            [lambda: CheckedEnv(env, 0)], autoreset_mode=AutoresetMode.SAME_STEP
-        )
+        vector = SyncVectorEnv([lambda: CheckedEnv(env, 0)], autoreset_mode=AutoresetMode.SAME_STEP)
         space, draw = env.action_space, np.random.default_rng(0)
         agent = ActorCritic(env.observation_space, space, AgentConfig("none"))
         environments = Environments(vector, agent)

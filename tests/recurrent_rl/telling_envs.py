@@ -28,7 +28,7 @@ class Telling(gym.Env[Any, Any]):
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
         self.t, self.length = 0, int(self.np_random.integers(2, 6))
-        return np.zeros(2, np.float32), {"t": 1e9, "odd": 1e9}
+        return np.zeros(2, np.float32), {"t": self.form(1e9), "odd": self.form(1e9)}
 
     def step(self, action: Any) -> Any:
         self.t += 1
@@ -47,7 +47,7 @@ class Plain(Telling):
     says_none = False
 
 
-def recording() -> gym.Env[Any, Any]:
+def recording(**_: Any) -> gym.Env[Any, Any]:
     """Rewards of 1 that are made half of it outside of RecordEpisodeStatistics."""
     inner = gym.wrappers.RecordEpisodeStatistics(Telling())
     return gym.wrappers.TransformReward(inner, lambda reward: 0.5 * float(reward))
@@ -66,9 +66,9 @@ def several(num_envs: int, mode: AutoresetMode) -> SyncVectorEnv:
 
 HERE = "tests.recurrent_rl.telling_envs"
 if "Telling-v0" not in gym.registry:
-    gym.register("Telling-v0", Telling)
+    gym.register("Telling-v0", lambda **_: Telling())
     gym.register("Recording-v0", recording)
-    gym.register("TellingBatch-v0", vector_entry_point=TellingBatch)
+    gym.register("TellingBatch-v0", vector_entry_point=lambda **kwargs: TellingBatch(**kwargs))
     for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP):
         entry = partial(several, mode=mode)
         gym.register(f"Telling{mode.name}-v0", vector_entry_point=entry)

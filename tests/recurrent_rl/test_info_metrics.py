@@ -216,7 +216,7 @@ def test_a_run_that_is_resumed_logs_the_same_bit_for_bit(tmp_path: Path, workers
     half = dataclasses.replace(whole, log_dir=str(tmp_path / "half"), total_timesteps=4 * 13 * 2)
     half = dataclasses.replace(half, eval_episodes=0)
     whole = dataclasses.replace(whole, total_timesteps=4 * 13 * 4)
-    schedules = {"lr_schedule": "constant", "ent_schedule": "constant"}
+    schedules: dict[str, Any] = {"lr_schedule": "constant", "ent_schedule": "constant"}
     _, at_once = rollouts(train, dataclasses.replace(whole, **schedules))
     stopped, first = rollouts(train, dataclasses.replace(half, **schedules))
     _, then = rollouts(resume, stopped.run_dir, total_timesteps=4 * 13 * 4)
