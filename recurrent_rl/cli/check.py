@@ -50,7 +50,7 @@ def check_command(arguments: Sequence[str]) -> int:
     )
     for one in findings:
         style = "bold red" if one.severity == "fault" else "bold"
-        console.print(one.severity, style=style, end="  ")
+        console.print(f"{one.severity:5}  ", style=style, end="")
         console.print(one.what, soft_wrap=True, highlight=False)
         console.print(f"{'fix':5}  {one.fix}\n", soft_wrap=True, highlight=False)
     faults = sum(one.severity == "fault" for one in findings)
