@@ -80,6 +80,10 @@ Workers = WorkerCount | Literal["auto"]
 """How many processes train together; auto: `resolve` chooses."""
 
 
+NO_MATTER_OF_THE_TASK = ("vectorization", "info_metrics")
+"""Settings of `EnvConfig` that change nothing in what an environment does."""
+
+
 @dataclass(frozen=True)
 class EnvConfig:
     """How the environment is made, and which information is hidden from the agent."""

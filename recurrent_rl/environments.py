@@ -30,12 +30,10 @@ from recurrent_rl.agents.moments import Total
 from recurrent_rl.agents.spaces import FLOAT32_MAX, ObservationError, as_array, stack_observations
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import InfoKeys
+from recurrent_rl.infos import SUCCESS, recorded, reported
 from recurrent_rl.vectorize import shape_of, wrong_result
 
 Arrays = dict[str, NDArray[Any]]
-
-SUCCESS = "is_success"
-"""The key of infos that says whether an episode reached its goal."""
 
 
 class Final(NamedTuple):
@@ -273,73 +271,16 @@ class Environments:
         if self.same_step and "final_info" in infos:
             # Where an episode has ended, the infos are already those of the next one.
             parts = [(infos, ~done), (infos["final_info"], done)]
-        found = {}
-        for key in (SUCCESS, *self.info_metrics):
-            values = np.full(self.count, np.nan)
-            for part, rows in parts:
-                self._take(key, values, part, rows)
-            if not np.isnan(values).all():
-                found[key] = values
-        return found
-
-    def _take(
-        self, key: str, numbers: NDArray[np.float64], infos: Any, rows: NDArray[np.bool_]
-    ) -> None:
-        """Fill in what these infos say of these environments under a key."""
-        if isinstance(infos, Mapping):
-            if key not in infos:
-                return
-            values = infos[key]
-            rows = rows & np.asarray(infos.get(f"_{key}", rows), dtype=bool)
-        else:  # the info of each environment, or None
-            values = [info.get(key) if info else None for info in infos]
-        if isinstance(values, np.ndarray) and values.dtype.kind in "biuf" and values.ndim == 1:
-            if len(values) != self.count:
-                raise self._no_column(key, values)
-            numbers[rows] = values[rows]
-            if (wrong := rows & ~_may_stand_under(key, numbers)).any():
-                i = int(np.flatnonzero(wrong)[0])
-                raise self._no_number(key, values[i].item(), i)
-            return
-        for i in np.flatnonzero(rows).tolist():
-            try:
-                value = values[i]
-            except (LookupError, TypeError) as error:
-                raise self._no_column(key, values) from error
-            if value is None:
-                continue
-            array = as_array(value)
-            if array.dtype.kind not in "biuf" or array.size != 1:
-                raise self._no_number(key, value, i)
-            numbers[i] = array.item()
-            if not _may_stand_under(key, numbers[i]):
-                raise self._no_number(key, value, i)
-
-    def _no_number(self, key: str, value: Any, i: int) -> UserError:
-        expected = "true or false" if key == SUCCESS else "a finite float32 number"
-        return self._fault(f"{key} {value!r} in environment {i}; expected {expected}")
-
-    def _no_column(self, key: str, values: Any) -> UserError:
-        return self._fault(
-            f"infos[{key!r}] that is {shape_of(values)}; expected one value of each of "
-            f"{self.count} environments"
-        )
+        try:
+            return reported(parts, (SUCCESS, *self.info_metrics), self.count)
+        except UserError as error:
+            raise self._fault(str(error)) from error
 
     def _recorded(
         self, infos: Mapping[str, Any], done: NDArray[np.bool_]
     ) -> NDArray[np.float64] | None:
-        """Return and length of the episodes that ended, as RecordEpisodeStatistics tells them."""
-        found = np.full((2, self.count), np.nan)
-        for part in (infos, infos.get("final_info")):
-            if not (isinstance(part, Mapping) and isinstance(told := part.get("episode"), Mapping)):
-                continue
-            rows = done & np.asarray(part.get("_episode", done), dtype=bool)
-            for numbers, key in zip(found, ("r", "l"), strict=True):
-                values = as_array(told.get(key))
-                if values.dtype.kind in "iuf" and values.shape == (self.count,):
-                    numbers[rows] = values[rows]
-        known = np.isfinite(found).all(axis=0)
-        return np.where(known, found, np.nan) if known.any() else None
+        """What RecordEpisodeStatistics, around one or all, says of the episodes that ended."""
+        return recorded([(infos, done), (infos.get("final_info"), done)], self.count)
 
     def _final(self, infos: Mapping[str, Any], by_time: NDArray[np.bool_]) -> Final:
         """The last observations of these environments."""
@@ -368,8 +309,3 @@ class Environments:
         return UserError(
             f"{name} gave at step {self.steps}: {what.rstrip('.')}. Mend the environment."
         )
-
-
-def _may_stand_under(key: str, numbers: Any) -> NDArray[np.bool_]:
-    """Which numbers may stand under this key of infos; NaN compares as false."""
-    return np.isin(numbers, (0, 1)) if key == SUCCESS else np.abs(numbers) <= FLOAT32_MAX

@@ -28,6 +28,7 @@ from recurrent_rl.environment_processes import make_in_processes
 from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import EnvId
+from recurrent_rl.infos import recorded_episode
 
 
 class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
@@ -147,17 +148,6 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
             f"Environment {self.number} of {name} at its step {self.steps}: {what.rstrip('.')}. "
             "Mend the environment."
         )
-
-
-def recorded_episode(info: Mapping[str, Any]) -> dict[str, float] | None:
-    """Return and length, `r` and `l`, where RecordEpisodeStatistics has told of them; else None."""
-    told = info.get("episode")
-    if not (isinstance(told, Mapping) and {"r", "l"} <= told.keys()):
-        return None
-    arrays = {key: as_array(told[key]) for key in ("r", "l")}
-    if any(x.dtype.kind not in "iuf" or x.size != 1 for x in arrays.values()):
-        return None
-    return {key: float(x.reshape(())) for key, x in arrays.items()}
 
 
 Wrapper = Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]

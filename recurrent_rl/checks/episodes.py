@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -200,8 +201,6 @@ class Player:
 
 def check_reset(env: gym.Env[Any, Any], report: Report) -> bool:
     """Whether `reset` takes a seed and options."""
-    import inspect
-
     try:
         inspect.signature(env.unwrapped.reset).bind(seed=None, options=None)
     except TypeError as error:

@@ -17,6 +17,7 @@ from torch import Tensor
 from recurrent_rl.agents.files import refuse_nonfinite, save_tensors
 from recurrent_rl.agents.memory.states import tensors_of, with_tensors
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
+from recurrent_rl.config import NO_MATTER_OF_THE_TASK
 from recurrent_rl.episodes import Ended, Episode
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint_file import (
@@ -198,7 +199,7 @@ def requirements(trainer: Trainer) -> dict[str, Any]:
     """The settings without which a checkpoint of this trainer makes no sense, as JSON values."""
     config, agent = trainer.config, trainer.agent
     env = dataclasses.asdict(config.env)
-    for name in ("vectorization", "info_metrics"):  # neither changes what environments do
+    for name in NO_MATTER_OF_THE_TASK:
         del env[name]
     needs = {
         "env_id": config.env_id.rpartition(":")[2],

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.policy import Policy
-from recurrent_rl.environments import SUCCESS
 from recurrent_rl.episodes import Ended, Episode, Info
+from recurrent_rl.infos import SUCCESS
 
 
 class InfoColumns(NamedTuple):
