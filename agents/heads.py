@@ -225,6 +225,10 @@ class ActionHead(nn.Module):
         """Action tensors as the environment takes them, in the space's type."""
         raise NotImplementedError
 
+    def from_env(self, actions: NDArray[Any]) -> Tensor:
+        """The inverse of `to_env`: actions of the space `[..., *space.shape]` as tensors."""
+        raise NotImplementedError
+
 
 class CategoricalHead(ActionHead):
     """What the heads of one and of several categoricals share: clocks of an exponential race."""
@@ -255,6 +259,10 @@ class DiscreteHead(CategoricalHead):
         """The action, counted from the space's start."""
         return (action.cpu().numpy() + self.space.start).astype(self.space.dtype, copy=False)
 
+    def from_env(self, actions: NDArray[Any]) -> Tensor:
+        """Counted from 0."""
+        return torch.as_tensor(actions.astype(np.int64) - int(self.space.start))
+
 
 class MultiDiscreteHead(CategoricalHead):
     """For MultiDiscrete: independent categoricals; action tensors count from 0."""
@@ -278,6 +286,11 @@ class MultiDiscreteHead(CategoricalHead):
         """The action, counted from the space's start."""
         shaped = action.cpu().numpy().reshape(*action.shape[:-1], *self.space.shape)
         return (shaped + self.space.start).astype(self.space.dtype, copy=False)
+
+    def from_env(self, actions: NDArray[Any]) -> Tensor:
+        """Counted from 0, one after the other."""
+        counted = actions.astype(np.int64) - self.space.start.astype(np.int64)
+        return torch.as_tensor(_in_a_row(counted, self.space))
 
 
 class MultiBinaryHead(ActionHead):
@@ -303,6 +316,10 @@ class MultiBinaryHead(ActionHead):
         """The bits."""
         shaped = action.cpu().numpy().reshape(*action.shape[:-1], *self.space.shape)
         return shaped.astype(self.space.dtype)
+
+    def from_env(self, actions: NDArray[Any]) -> Tensor:
+        """The bits, one after the other."""
+        return torch.as_tensor(_in_a_row(actions, self.space).astype(np.float32))
 
 
 class BoxHead(ActionHead):
@@ -356,6 +373,18 @@ class BoxHead(ActionHead):
         shaped = scaled.reshape(*action.shape[:-1], *self.space.shape)
         # Rounding to the space's type must not step over a bound.
         return np.clip(shaped.astype(self.space.dtype), self.space.low, self.space.high)
+
+    def from_env(self, actions: NDArray[Any]) -> Tensor:
+        """The action in the Gaussian's units."""
+        half = np.where(self._half > 0, self._half, 1.0)  # bounds that leave one value
+        scaled = (_in_a_row(actions, self.space).astype(np.float64) - self._centre) / half
+        return torch.as_tensor(scaled.astype(np.float32))
+
+
+def _in_a_row(actions: NDArray[Any], space: gym.Space[Any]) -> NDArray[Any]:
+    """Actions `[..., *space.shape]` as `[..., n]`."""
+    shape = space.shape or ()
+    return actions.reshape(*actions.shape[: actions.ndim - len(shape)], -1)
 
 
 def make_head(space: gym.Space[Any], input_size: int, persistence: float = 0.0) -> ActionHead:

@@ -46,6 +46,8 @@ from recurrent_rl.agents.spaces import (
 KIND = "recurrent_rl.policy"
 VERSION = 2
 """Format 2 records how observations are preprocessed. Files of format 1 keep their old way."""
+POLICY = "policy.safetensors"
+"""The policy's file in the folder of a run."""
 MOST_IMAGE_ENTRIES = 2**24
 """Numbers in an observation that a file may declare without as many weights: 2048 x 2048 x 4."""
 
@@ -371,12 +373,14 @@ def sampling_generator(seed: int | None) -> torch.Generator:
 
 
 def load_policy(path: str | Path, device: str | torch.device = "cpu") -> Policy:
-    """Load a policy file. Nothing in it is executed, and the caller's random state stays as it is.
+    """Load a policy from its file, or from the folder of a run.
+
+    Nothing in it is executed, and the caller's random state stays as it is.
 
     A file from anywhere may be tried: no more memory is taken than it has content.
 
     Args:
-        path: of a file that `Policy.save` or a training run has written.
+        path: of a file that `Policy.save` or a training run has written, or of a run's folder.
         device: where the policy computes.
 
     Raises:
@@ -387,6 +391,10 @@ def load_policy(path: str | Path, device: str | torch.device = "cpu") -> Policy:
     """
     check_is("path", path, *PATH)
     _check_device(device)
+    if (path := Path(path)).is_dir():
+        path = path / POLICY
+        if not path.exists():
+            raise PolicyFileError(f"The run folder {path.parent} holds no {POLICY} yet.")
     tensors, text = load_tensors(path, KIND, VERSION)
     try:
         names = ("observation_space", "action_space", "agent", "training")

@@ -23,6 +23,7 @@ from recurrent_rl.agents.settings import (
     at_most,
     between,
     build,
+    check_choice,
     from_0_below_1,
     missing,
     none_for_zero,
@@ -141,6 +142,10 @@ class TrainConfig:
     log_dir: FolderPath = "runs"
     """Folder that holds the run folders: the log directory for TensorBoard."""
 
+    init_from: FolderPath | None = None
+    """Run folder or policy file whose weights and normalisers the agent begins with; the optimiser
+    is fresh. It must be for the same spaces, and the agent's settings must be the same."""
+
     total_timesteps: Annotated[int, at_least(1)] = 1_000_000
     """Environment steps to train for, all environments counted."""
     num_envs: SizeOrNone = None
@@ -212,13 +217,28 @@ class TrainConfig:
     checkpoint_interval: Annotated[float, at_least(0)] = 60.0
     """Seconds between two checkpoints."""
     eval_episodes: Annotated[int, at_least(0)] = 100
-    """Episodes to evaluate the trained policy on at the end; 0 for none."""
+    """Episodes to evaluate the trained policy on at the end, and at each eval_interval; 0 for
+    none."""
+    eval_interval: Annotated[int | None, at_least(1)] = None
+    """Steps between two evaluations during training, on environments of their own; the best policy
+    is kept in best_policy.safetensors. None: only at the end."""
+    stop_at_return: float | None = None
+    """End the run where an evaluation's mean return reaches this; needs eval_interval."""
+    patience: Annotated[int | None, at_least(1)] = None
+    """End the run where for so many steps no evaluation was better; needs eval_interval."""
+    save_interval: Annotated[int | None, at_least(1)] = None
+    """Steps between two policies kept in the run's folder policies. None: only the last is."""
+    schedules: JsonObject = field(default_factory=dict, hash=False)
+    """Settings that change over the run: a dict or, on the command line, a JSON object such as
+    '{"clip_coef": [0.2, 0.1]}'. Each passes through its values at equal distances, in between on
+    straight lines. One here goes before lr_schedule and ent_schedule."""
 
     agent: AgentConfig = field(default_factory=AgentConfig)
     env: EnvConfig = field(default_factory=EnvConfig)
 
     def __post_init__(self) -> None:
         settle(self, UserError)
+        _check_schedules(self)
 
     def as_requested(self) -> TrainConfig:
         """The settings as requested, before anything was chosen."""
@@ -269,6 +289,12 @@ class ResolvedConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.eval_interval is None:
+            for name in ("stop_at_return", "patience"):
+                if getattr(self, name) is not None:
+                    raise UserError(f"{name} needs evaluations during training: set eval_interval.")
+        elif not self.eval_episodes:
+            raise UserError("eval_interval needs episodes to play: set eval_episodes above 0.")
         if self.num_steps % self.chunk_length:
             raise UserError(
                 f"seq_len {self.seq_len} does not divide num_steps {self.num_steps}; "
@@ -295,12 +321,22 @@ class ResolvedConfig(TrainConfig):
 
     def scheduled(self, iteration: int) -> ResolvedConfig:
         """The settings of this iteration, counted from 0: what has a schedule follows it."""
-        left = 1 - iteration / self.num_iterations
-        return dataclasses.replace(
-            self,
-            learning_rate=self.learning_rate * (left if self.lr_schedule == "linear" else 1),
-            ent_coef=self.ent_coef * (left if self.ent_schedule == "linear" else 1),
-        )
+        progress = iteration / self.num_iterations
+        values = self.all_schedules()
+        changed: dict[str, Any] = {"schedules": {}}
+        changed |= {name: float(at(points, progress)) for name, points in values.items()}
+        return dataclasses.replace(self, **changed)
+
+    def all_schedules(self) -> dict[str, list[float]]:
+        """The values that each setting passes through: `schedules`, and those with a flag."""
+        of_flags = {
+            name: [getattr(self, name), 0.0 if schedule == "linear" else getattr(self, name)]
+            for name, schedule in (
+                ("learning_rate", self.lr_schedule),
+                ("ent_coef", self.ent_schedule),
+            )
+        }
+        return of_flags | self.schedules
 
     @property
     def chunk_length(self) -> int:
@@ -329,20 +365,69 @@ class ResolvedConfig(TrainConfig):
         return json.dumps(requested | {RESOLVED: resolved}, indent=2)
 
 
+def at(points: list[float], progress: float) -> float:
+    """Where a setting is after this share of the run, from 0 to 1; `points` lie evenly over it."""
+    place = progress * (len(points) - 1)
+    before = min(int(place), len(points) - 2)
+    return points[before] + (points[before + 1] - points[before]) * (place - before)
+
+
+SCHEDULED = (
+    *("learning_rate", "gamma", "gae_lambda", "clip_coef", "clip_value", "ent_coef", "vf_coef"),
+    *("max_grad_norm", "target_kl"),
+)
+"""The settings that may change from one iteration to the next."""
+
+
+def _check_schedules(config: TrainConfig) -> None:
+    """Refuse a schedule of what cannot have one, or through values that the setting cannot have.
+
+    Raises:
+        UserError: says which.
+    """
+    for name, points in config.schedules.items():
+        check_choice("schedules", name, SCHEDULED)
+        numbers = isinstance(points, list) and all(type(x) in (int, float) for x in points)
+        if not numbers or len(points) < 2:
+            raise UserError(
+                f"schedules.{name} is {shown(points)}; give at least two numbers, such as "
+                f'{{"{name}": [0.2, 0.1]}}.'
+            )
+        for point in points:
+            changed: dict[str, Any] = {"schedules": {}, name: float(point)}
+            try:
+                dataclasses.replace(config, **changed)
+            except UserError as error:
+                raise UserError(f"In schedules: {error}") from error
+
+
 _DEFAULTS: dict[str, Any] = {"num_envs": None, "num_steps": None, "workers": "auto"}
 """What stands for "as chosen" in each setting that `resolve` chooses."""
 RESOLVED = "resolved"
 """The key in a config.json under which that stands."""
 
 
+_NEWER = (
+    *("workers", "worker_timeout", "eval_interval", "stop_at_return", "patience"),
+    *("save_interval", "schedules", "init_from"),
+)
+"""Settings that older files lack."""
+
+
+def _default(name: str) -> Any:
+    default = TrainConfig.__dataclass_fields__[name]
+    made = default.default_factory
+    return default.default if made is dataclasses.MISSING else made()
+
+
 def _from_version_0_1(fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """The fields of the settings as requested, and what was resolved, of a file of any version.
 
-    Files from before there were workers are of one, those from before infos were logged log none.
+    Files from before there were workers are of one; what else came later is at its default.
     Version 0.1 wrote 0 where None stands now, and sizes that it had chosen among those requested,
     with their names in `chosen`.
     """
-    requested = {"workers": 1, "worker_timeout": TrainConfig.worker_timeout} | fields
+    requested = {name: _default(name) for name in _NEWER} | fields
     if isinstance(env := requested.get("env"), dict):
         requested["env"] = {"info_metrics": []} | env
     resolved = requested.pop(RESOLVED, None)

@@ -38,6 +38,13 @@ class Agreed(NamedTuple):
     """1: write a checkpoint."""
     failed: int
     """1: the first worker failed between two iterations. All end."""
+    enough: int
+    """1: a callback asks for the end."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether no other iteration is begun."""
+        return bool(self.stop or self.enough)
 
 
 class Group:
@@ -118,9 +125,15 @@ class Group:
             with self._talking():
                 dist.broadcast(x, 0)
 
-    def agree(self, stop: int | None = None, save: bool = False, failed: bool = False) -> Agreed:
+    def agree(
+        self,
+        stop: int | None = None,
+        save: bool = False,
+        failed: bool = False,
+        enough: bool = False,
+    ) -> Agreed:
         """What all do next, from what each asks for."""
-        asked = torch.tensor([stop or 0, save, failed])
+        asked = torch.tensor([stop or 0, save, failed, enough])
         return Agreed(*self.largest(asked).tolist())
 
     def exchange(self, x: T) -> list[T]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
@@ -15,7 +15,8 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import check_is
 from recurrent_rl.agents.moments import Moments
 from recurrent_rl.agents.normalisers import AdvantageNormaliser
-from recurrent_rl.agents.policy import Policy
+from recurrent_rl.agents.policy import Policy, load_policy
+from recurrent_rl.agents.warm_start import begin_with
 from recurrent_rl.blocks import block_of
 from recurrent_rl.collector import Collector
 from recurrent_rl.config import ResolvedConfig, TrainConfig
@@ -38,14 +39,17 @@ class Trainer:
         config: the settings; with the same settings two trainers do exactly the same. Sizes left at
             their default are filled in.
         group: the workers that train together; each has a trainer. They learn what one would.
+        fresh: false where a checkpoint is restored next, so that `init_from` is not read.
 
     Raises:
         UserError: that is no TrainConfig, the environment cannot be made, the device cannot be
-            used, or there are more workers than can share the environments.
+            used, there are more workers than can share the environments, or the policy of
+            `init_from` does not fit.
+        PolicyFileError: the file of `init_from` is missing or damaged.
         UnsupportedSpaceError: no encoder or head fits the environment's spaces.
     """
 
-    def __init__(self, config: TrainConfig, group: Group = ALONE) -> None:
+    def __init__(self, config: TrainConfig, group: Group = ALONE, *, fresh: bool = True) -> None:
         self.config = config = resolved(config)
         self.group = group
         self.block = block = block_of(config, group.rank, group.size)
@@ -63,6 +67,8 @@ class Trainer:
         try:
             with self._computing():
                 self.agent = self._fresh_agent().to(self.device)
+                if fresh and config.init_from is not None and group.rank == 0:
+                    begin_with(self.agent, load_policy(config.init_from))
                 group.take_over(self.agent.state_dict().values())
                 self.optimizer = torch.optim.Adam(
                     self.agent.parameters(),
@@ -78,6 +84,8 @@ class Trainer:
         except BaseException:
             self.env.close()
             raise
+        self.on_rollout: Callable[[Rollout], None] | None = None
+        """Called with each rollout before the agent learns from it."""
         self.timesteps = 0
         """Environment steps taken so far, of all environments together."""
         self.ended = Ended([], frozenset())
@@ -87,6 +95,11 @@ class Trainer:
     def done(self) -> bool:
         """Whether the run has all its steps."""
         return self.iteration >= self.config.num_iterations
+
+    def __iter__(self) -> Iterator[dict[str, float]]:
+        """The scalars of one iteration after the other, until the run has all its steps."""
+        while not self.done:
+            yield self.iterate()
 
     def iterate(self) -> dict[str, float]:
         """One iteration of PPO.
@@ -153,6 +166,8 @@ class Trainer:
             rollout = self.collector.collect(self.iteration)
             check_finite("agent's value of what it sees", rollout.values)
             check_finite("agent's value of what it sees", rollout.next_values)
+            if self.on_rollout is not None:
+                self.on_rollout(rollout)
         except Exception as error:
             failure = error
         told = None if failure is None else _told(failure)

@@ -61,7 +61,7 @@ def functions(
     run = recurrent_rl.train(config, progress=False)
     options: Arguments = {
         "progress": (False, ""),
-        "on_iteration": (None, "None"),
+        "callbacks": ((), "list of Callback"),
         "seed_globals": (False, ""),
         "stop": (None, "None"),
     }

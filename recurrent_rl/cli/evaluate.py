@@ -52,13 +52,13 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     from recurrent_rl.process import seed_process
     from recurrent_rl.runs.evaluation import evaluate_and_save
     from recurrent_rl.runs.folder import RunFolder
-    from recurrent_rl.runs.trained_on import environment_of, policy_path
+    from recurrent_rl.runs.trained_on import environment_of
     from recurrent_rl.signals import StopSignals
 
     given, console = parse(EvaluateArguments, "evaluate", arguments), make_console()
     seed_process(given.seed)
     source = Path(given.policy)
-    policy = load_policy(policy_path(source))
+    policy = load_policy(source)
     env_id, env_config = environment_of(policy, source, given.env_id, given.env_kwargs)
     # A run played where it was trained: what `recurrent-rl compare` reads.
     is_its_own = source.is_dir() and given.env_id is None and given.env_kwargs is None

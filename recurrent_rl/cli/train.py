@@ -61,6 +61,8 @@ def _train(arguments: Sequence[str]) -> int:
 def _line(result: TrainResult) -> str:
     """The result on one line."""
     text = f"{result.run_dir}: {result.timesteps:,} steps"
+    if result.stop_reason is not None:
+        text += f", stopped: {result.stop_reason}"
     if result.stopped_by is not None:
         again = f"recurrent-rl train --resume {quoted(result.run_dir)}"
         return f"{text}, stopped early; resume: {again}"
@@ -87,6 +89,8 @@ def _print_result(console: Console, result: TrainResult) -> None:
             f"Resume:    recurrent-rl train --resume {quoted(result.run_dir)}", soft_wrap=True
         )
         return
+    if result.stop_reason is not None:
+        console.print(f"Stopped early: {result.stop_reason}.", soft_wrap=True)
     config = RunFolder(result.run_dir).load_config()
     if result.evaluation is not None:
         print_evaluation(
@@ -97,8 +101,10 @@ def _print_result(console: Console, result: TrainResult) -> None:
             config.env,
             str(result.run_dir),
         )
+    best = RunFolder(result.run_dir).best_policy
     for label, text in (
         ("Policy", str(result.policy_path)),
+        *([("Best", str(best))] if best.exists() else []),
         ("Watch", f"recurrent-rl monitor {quoted(config.log_dir)}"),
         ("Evaluate", f"recurrent-rl evaluate {quoted(result.run_dir)}"),
         ("Import", f"recurrent_rl.load_policy({in_python(result.policy_path)}).actor()"),

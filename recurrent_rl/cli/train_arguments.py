@@ -43,6 +43,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "rollout": ("num_envs", "num_steps", "seq_len", "refresh_state"),
     "learning": (
         "lr_schedule",
+        "schedules",
         "adam_eps",
         "gae_lambda",
         "update_epochs",
@@ -57,6 +58,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "run": (
         "log_dir",
+        "init_from",
         "device",
         "threads",
         "workers",
@@ -67,6 +69,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "memory_interval",
         "checkpoint_interval",
         "eval_episodes",
+        "eval_interval",
+        "stop_at_return",
+        "patience",
+        "save_interval",
     ),
 }
 """The settings as the help shows them: by the title of their group, what is changed most first."""

@@ -270,7 +270,7 @@ def _work(job: Job, telling: Connection) -> None:
             resume(
                 job.run_dir,
                 compare=True,
-                on_iteration=lambda steps, _: tell(steps),
+                callbacks=[lambda state: tell(state.timesteps)],
                 seed_globals=True,
                 stop=stop,
             )

@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from recurrent_rl.agents.files import PolicyFileError, read_json, write_atomically
+from recurrent_rl.agents.policy import POLICY as POLICY
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import folder_part
@@ -21,8 +22,9 @@ from recurrent_rl.runs.checkpoint_file import read_timesteps
 from recurrent_rl.runs.figures import SavedEvaluation
 
 CONFIG = "config.json"
-POLICY = "policy.safetensors"
 CHECKPOINT = "checkpoint.safetensors"
+BEST_POLICY = "best_policy.safetensors"
+POLICIES = "policies"
 EVALUATION = "evaluation.json"
 LOG = "log.txt"
 LOCK = ".lock"
@@ -114,6 +116,15 @@ class RunFolder:
     def policy(self) -> Path:
         """The file of the policy, as it is loaded anywhere."""
         return self.path / POLICY
+
+    @property
+    def best_policy(self) -> Path:
+        """The file of the policy that did best in an evaluation during training."""
+        return self.path / BEST_POLICY
+
+    def numbered_policy(self, timesteps: int) -> Path:
+        """The file of the policy as it was after so many steps."""
+        return self.path / POLICIES / f"policy_{timesteps:012d}.safetensors"
 
     @property
     def checkpoint(self) -> Path:
@@ -228,6 +239,13 @@ class RunFolder:
         except UserError:  # to be written anew, as it says
             return None
         return None if saved is None else saved.timesteps
+
+    def has_evaluation(self, timesteps: int, compare: bool) -> bool:
+        """Whether there is one of the policy after so many steps, with `compare` in all ways."""
+        if self.evaluated_timesteps() != timesteps:
+            return False
+        saved = self.load_evaluation()
+        return not compare or (saved is not None and saved.stochastic is not None)
 
     def load_evaluation(self) -> SavedEvaluation | None:
         """What the run's evaluation found; None where there is none.

@@ -3,42 +3,52 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from recurrent_rl.errors import ToldError, UserError
 from recurrent_rl.group import Agreed, Group
+from recurrent_rl.rollout import Rollout
+from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.checkpoint import save
 from recurrent_rl.runs.failures import closed_by, note, save_after_error
+from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.monitor import Monitor
 from recurrent_rl.runs.progress import ProgressBar
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer
 
-OnIteration = Callable[[int, dict[str, float]], None]
-"""Called after each iteration with the steps taken so far and the iteration's scalars."""
+
+class Ran(NamedTuple):
+    """What came of the iterations."""
+
+    seconds: float
+    """That they took."""
+    stop_reason: str | None
+    """Why a callback has ended the run; None where none has."""
+    evaluation: Evaluation | None
+    """The latest during training, if there was one."""
 
 
 def run_iterations(
     trainer: Trainer,
     folder: RunFolder,
     progress: bool,
-    on_iteration: OnIteration | None,
+    callbacks: Sequence[Callback],
     stop: StopSignals,
-) -> float:
-    """Iterate until the run is done or a signal asks to stop, and leave everything saved.
+) -> Ran:
+    """Iterate until the run is done or is asked to stop, and leave everything saved.
 
     Args:
         trainer: at the run's first step, or where its checkpoint was written.
         folder: of the run, held by this process.
         progress: show a progress bar.
-        on_iteration: called after each iteration.
+        callbacks: told of what happens.
         stop: notes the signals.
-
-    Returns:
-        The seconds that it took.
 
     Raises:
         UserError: the environment or what it returns is at fault. The last whole iteration is saved
@@ -51,27 +61,30 @@ def run_iterations(
     with ExitStack() as stack:
         monitor = Monitor(folder, config, first)
         stack.enter_context(closed_by(monitor.writer.close))
+        state = TrainingState(trainer, folder, monitor, stop, callbacks)
+        stack.enter_context(closed_by(partial(state.tell, "on_end")))
         bar = stack.enter_context(
             ProgressBar("Training", config.total_timesteps, "steps", first, progress)
         )
         save_due = every(config.checkpoint_interval)
         told_of_infos = False
+        trainer.on_rollout = partial(_tell_of_rollout, state)
         try:
-            while not trainer.done and not agreed(group, stop).stop:
+            state.tell("on_start")
+            while not trainer.done and not agreed(group, stop, state.stop_reason).ends:
                 steps = trainer.collector.environments.steps
-                scalars = trainer.iterate()
+                scalars = state.metrics = trainer.iterate()
                 elapsed = time.monotonic() - began
                 scalars["time/fps"] = (trainer.timesteps - first) / elapsed
                 scalars["time/time_elapsed"] = elapsed
                 if trainer.iteration % config.log_interval == 0 or trainer.done:
                     monitor.log(scalars, trainer.timesteps)
-                bar.update(trainer.timesteps, {"return": _show(scalars.get("rollout/ep_rew_mean"))})
+                bar.update(trainer.timesteps, _figures(state))
                 if trainer.ended.episodes and not told_of_infos:
                     told_of_infos = True
                     if (silent := trainer.silent_infos()) is not None:
                         bar.say(silent)
-                if on_iteration is not None:
-                    on_iteration(trainer.timesteps, scalars)
+                state.tell("on_iteration")
                 if group.agree(save=save_due()).save:
                     save(trainer, folder)
                     saved = trainer.iteration
@@ -87,7 +100,7 @@ def run_iterations(
             raise
         save(trainer, folder)
         group.exchange(folder.path)
-    return time.monotonic() - began
+    return Ran(time.monotonic() - began, state.stop_reason, state.evaluation)
 
 
 def follow(trainer: Trainer, stop: StopSignals) -> Path:
@@ -104,7 +117,7 @@ def follow(trainer: Trainer, stop: StopSignals) -> Path:
         ToldError: the first worker failed.
     """
     group = trainer.group
-    while not trainer.done and not agreed(group, stop).stop:
+    while not trainer.done and not agreed(group, stop).ends:
         trainer.iterate()
         told = group.agree()
         if told.save:
@@ -115,9 +128,12 @@ def follow(trainer: Trainer, stop: StopSignals) -> Path:
     return group.exchange(Path())[0]
 
 
-def agreed(group: Group, stop: StopSignals) -> Agreed:
-    """What all workers do next; a signal that reached one of them has reached all."""
-    told = group.agree(stop.received)
+def agreed(group: Group, stop: StopSignals, enough: str | None = None) -> Agreed:
+    """What all workers do next; a signal that reached one of them has reached all.
+
+    `enough` is why a callback of the first worker has ended the run, if one has.
+    """
+    told = group.agree(stop.received, enough=enough is not None)
     if told.stop:  # one that comes meanwhile is heard the next time
         stop.received = told.stop
     return told
@@ -137,5 +153,14 @@ def every(seconds: float) -> Callable[[], bool]:
     return due
 
 
-def _show(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+def _tell_of_rollout(state: TrainingState, rollout: Rollout) -> None:
+    state.rollout = rollout
+    state.tell("on_rollout")
+    state.rollout = None
+
+
+def _figures(state: TrainingState) -> dict[str, str]:
+    """What the progress bar shows."""
+    mean = state.metrics.get("rollout/ep_rew_mean")
+    shown = {"return": "-" if mean is None else f"{mean:.3g}"}
+    return shown | ({"evaluation": f"{state.evaluation.mean:.3g}"} if state.evaluation else {})

@@ -84,17 +84,3 @@ def environment_settings(policy: Policy) -> EnvConfig:
             f"The policy file's settings of its environment cannot be read ({error!r}). Evaluate "
             "its run folder instead."
         ) from error
-
-
-def policy_path(source: Path) -> Path:
-    """The policy file of a run folder, or the file itself.
-
-    Raises:
-        UserError: there is no such file or folder, or no policy in it.
-    """
-    if not source.is_dir():
-        return source
-    path = RunFolder(source).policy
-    if not path.exists():
-        raise UserError(f"The run folder {source} holds no {path.name} yet.")
-    return path

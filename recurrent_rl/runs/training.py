@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from recurrent_rl.process import (
     seed_process,
 )
 from recurrent_rl.resolve import with_workers
+from recurrent_rl.runs.callbacks import AnyCallback, as_callbacks
 from recurrent_rl.runs.checkpoint import restore
 from recurrent_rl.runs.checkpoint_file import Checkpoint, read_checkpoint
 from recurrent_rl.runs.evaluation import evaluate_and_save
@@ -32,10 +33,14 @@ from recurrent_rl.runs.failures import closed_by
 from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.launch import Begun, Launch, follow_the_first, of_launch, together
-from recurrent_rl.runs.loop import OnIteration, run_iterations
+from recurrent_rl.runs.loop import Ran, run_iterations
 from recurrent_rl.runs.monitor import Monitor
+from recurrent_rl.runs.regular import of_settings
 from recurrent_rl.signals import StopSignals, noting
 from recurrent_rl.trainer import Trainer, resolved
+
+WORDS = {"learning_rate": "the learning rate", "ent_coef": "the entropy bonus"}
+"""Of the settings that have a schedule by default, for messages."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +61,15 @@ class TrainResult:
     notes: tuple[str, ...] = ()
     """What is not as one may think: after `resume` new episodes, or other learning rates; and
     `info_metrics` that no environment reported."""
+    stop_reason: str | None = None
+    """Why a callback has ended the run before it had all its steps; None where none has."""
 
 
 def train(
     config: TrainConfig,
     *,
     progress: bool = True,
-    on_iteration: OnIteration | None = None,
+    callbacks: Sequence[AnyCallback] = (),
     seed_globals: bool = False,
     stop: StopSignals | None = None,
 ) -> TrainResult:
@@ -76,7 +83,8 @@ def train(
     Args:
         config: the settings.
         progress: show a progress bar.
-        on_iteration: called after each iteration.
+        callbacks: told of what happens; a function is called after each iteration with the
+            `TrainingState`.
         seed_globals: for the time of the run seed Python's `random` and NumPy's global generator,
             from which some environments draw.
         stop: notes the signals for a caller who sees to them; the result says which one came.
@@ -86,7 +94,8 @@ def train(
         KeyboardInterrupt: on Ctrl-C, unless `stop` is given.
     """
     check_is("config", config, TrainConfig, 'a TrainConfig: train(TrainConfig("CartPole-v1"))')
-    _check_options(progress, on_iteration, seed_globals, stop)
+    callbacks = as_callbacks(callbacks)
+    _check_options(progress, seed_globals, stop)
     with (
         computing(config.threads, config.precision),
         keeping_freed_memory(),
@@ -101,7 +110,7 @@ def train(
                 return resume(
                     begun.path,
                     progress=progress,
-                    on_iteration=on_iteration,
+                    callbacks=callbacks,
                     seed_globals=seed_globals,
                     stop=stop,
                 )
@@ -117,8 +126,10 @@ def train(
                 if progress:
                     for line in config.choices():
                         print(line)
-                seconds = run_iterations(trainer, folder, progress, on_iteration, stop)
-                result = _result(trainer, folder, seconds, stop)
+                ran = run_iterations(
+                    trainer, folder, progress, [*of_settings(config), *callbacks], stop
+                )
+                result = _result(trainer, folder, ran, stop)
             return _evaluated(result, config, progress, stop)
 
 
@@ -130,7 +141,7 @@ def resume(
     workers: int | Literal["auto"] | None = None,
     compare: bool = False,
     progress: bool = True,
-    on_iteration: OnIteration | None = None,
+    callbacks: Sequence[AnyCallback] = (),
     seed_globals: bool = False,
     stop: StopSignals | None = None,
 ) -> TrainResult:
@@ -148,7 +159,7 @@ def resume(
         workers: processes from now on, instead of the run's own number.
         compare: evaluate in all `figures.WAYS`, not in the first alone.
         progress: show a progress bar, and print the notes of the result before training.
-        on_iteration: called after each iteration.
+        callbacks: as for `train`.
         seed_globals: as for `train`; seeded from the run's seed and the iteration it resumes from.
         stop: as for `train`.
 
@@ -162,7 +173,8 @@ def resume(
     folder = RunFolder(Path(argument("run_dir", run_dir, FolderPath)))
     workers = argument("workers", workers, Workers | None)
     compare = argument("compare", compare, bool)
-    _check_options(progress, on_iteration, seed_globals, stop)
+    callbacks = as_callbacks(callbacks)
+    _check_options(progress, seed_globals, stop)
     config = folder.load_config()
     if total_timesteps is not None:
         config = dataclasses.replace(config, total_timesteps=total_timesteps)
@@ -187,15 +199,17 @@ def resume(
         has_all = checkpoint is not None and checkpoint.iteration >= settled.num_iterations
         with _trainer(settled, checkpoint, seed_globals, alone=has_all) as trainer:
             notes = _restored(trainer, checkpoint) if checkpoint else ()
-            first, seconds = trainer.timesteps, 0.0
+            first, ran = trainer.timesteps, Ran(0.0, None, None)
             if not trainer.done:
                 if progress:
                     print(*notes, sep="\n", end="\n" if notes else "")
                 folder.save_config(trainer.config)
-                seconds = run_iterations(trainer, folder, progress, on_iteration, stop)
+                ran = run_iterations(
+                    trainer, folder, progress, [*of_settings(settled), *callbacks], stop
+                )
             elif not folder.policy.exists():
                 trainer.policy().save(folder.policy)
-            result = _result(trainer, folder, seconds, stop)
+            result = _result(trainer, folder, ran, stop)
         result = dataclasses.replace(result, resumed_from=first, notes=notes + result.notes)
         return _evaluated(result, trainer.config, progress, stop, compare)
 
@@ -218,7 +232,7 @@ def _trainer(
             group = stack.enter_context(together(config))
             path = None if checkpoint is None else checkpoint.path
             group.exchange(None if alone else Begun(config, path, seed_globals))
-        trainer = Trainer(config, ALONE if alone else group)
+        trainer = Trainer(config, ALONE if alone else group, fresh=checkpoint is None)
         stack.enter_context(closed_by(trainer.close))
         yield trainer
 
@@ -247,10 +261,9 @@ def _begun_by(launch: Launch, config: ResolvedConfig) -> RunFolder | None:
     return None
 
 
-def _check_options(progress: Any, on_iteration: Any, seed_globals: Any, stop: Any) -> None:
+def _check_options(progress: Any, seed_globals: Any, stop: Any) -> None:
     """Refuse an option of `train` and `resume` that is of another type."""
     argument("progress", progress, bool)
-    check_is("on_iteration", on_iteration, (Callable, NoneType), "a function, or None")
     argument("seed_globals", seed_globals, bool)
     check_is("stop", stop, (StopSignals, NoneType), "a StopSignals, or None")
 
@@ -273,12 +286,10 @@ def _restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:
     if then.num_iterations != config.num_iterations:
         last, now = then.scheduled(max(done - 1, 0)), config.scheduled(done)
         moved = [
-            f"the {what} goes from {getattr(last, name):.3g} to {getattr(now, name):.3g}"
-            for name, what, schedule in (
-                ("learning_rate", "learning rate", config.lr_schedule),
-                ("ent_coef", "entropy bonus", config.ent_schedule),
-            )
-            if schedule == "linear"
+            f"{WORDS.get(name, name)} goes from {getattr(last, name):.3g} to "
+            f"{getattr(now, name):.3g}"
+            for name, points in config.all_schedules().items()
+            if len(set(points)) > 1
         ]
         if moved:
             notes.append(
@@ -288,10 +299,13 @@ def _restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _result(trainer: Trainer, folder: RunFolder, seconds: float, stop: StopSignals) -> TrainResult:
+def _result(trainer: Trainer, folder: RunFolder, ran: Ran, stop: StopSignals) -> TrainResult:
+    """What the iterations leave behind, with the evaluation of the last one where there is one."""
     silent = trainer.silent_infos() if trainer.ended.episodes else None
     return TrainResult(
-        *(folder.path, folder.policy, trainer.timesteps, seconds, stop.received),
+        *(folder.path, folder.policy, trainer.timesteps, ran.seconds, stop.received),
+        evaluation=ran.evaluation if folder.evaluated_timesteps() == trainer.timesteps else None,
+        stop_reason=ran.stop_reason,
         notes=() if silent is None else (silent,),
     )
 
@@ -305,7 +319,7 @@ def _evaluated(
 ) -> TrainResult:
     """The result with the evaluation of a run that has all its steps and lacks one."""
     folder, episodes, steps = RunFolder(result.run_dir), config.eval_episodes, result.timesteps
-    if result.stopped_by is not None or not episodes or folder.evaluated_timesteps() == steps:
+    if result.stopped_by is not None or not episodes or folder.has_evaluation(steps, compare):
         return result
     policy = load_policy(folder.policy)
     try:

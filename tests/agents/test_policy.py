@@ -497,3 +497,14 @@ def test_an_observation_that_overflows_inside_is_refused_and_the_state_stays_as_
         actor.act(np.full(2, 1e30, np.float32))
     assert all(map(torch.equal, tensors_of(actor.state.memory), before))
     actor.act(np.ones(2, np.float32))
+
+
+def test_a_policy_loads_from_the_folder_of_a_run(tmp_path: Path) -> None:
+    with pytest.raises(PolicyFileError, match=r"holds no policy\.safetensors yet"):
+        load_policy(tmp_path)
+    space = gym.spaces.Discrete(2)
+    policy = Policy(ActorCritic(space, space, AgentConfig("gru", hidden_size=4)))
+    policy.save(tmp_path / "policy.safetensors")
+    for loaded in (load_policy(tmp_path), load_policy(str(tmp_path / "policy.safetensors"))):
+        for name, x in policy.agent.state_dict().items():
+            assert torch.equal(loaded.agent.state_dict()[name], x)

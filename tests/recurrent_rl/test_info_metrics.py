@@ -204,10 +204,10 @@ def rollouts(run: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[
     """What a run comes to, and the scalars of its rollouts."""
     found: list[Any] = []
 
-    def note(_: int, scalars: dict[str, float]) -> None:
-        found.append({tag: x for tag, x in scalars.items() if tag.startswith("rollout")})
+    def note(state: Any) -> None:
+        found.append({tag: x for tag, x in state.metrics.items() if tag.startswith("rollout")})
 
-    return run(*arguments, progress=False, on_iteration=note, **options), found
+    return run(*arguments, progress=False, callbacks=[note], **options), found
 
 
 @pytest.mark.parametrize("workers", [1, 2])

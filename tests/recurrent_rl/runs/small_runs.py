@@ -14,7 +14,7 @@ import torch
 
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.runs.loop import OnIteration
+from recurrent_rl.runs.callbacks import AnyCallback, TrainingState
 from recurrent_rl.trainer import Trainer
 
 
@@ -56,9 +56,9 @@ def registered(env: Callable[[], gym.Env[Any, Any]]) -> Iterator[str]:
         gym.registry.pop("Mine-v0")
 
 
-def fail_at(at: int) -> OnIteration:
-    def callback(steps: int, _: Any) -> None:
-        if steps == at:
+def fail_at(at: int) -> AnyCallback:
+    def callback(state: TrainingState) -> None:
+        if state.timesteps == at:
             raise LookupError("no such dashboard")
 
     return callback

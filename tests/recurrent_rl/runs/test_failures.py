@@ -13,6 +13,7 @@ from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.collector import Collector
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.runs.callbacks import TrainingState
 from recurrent_rl.runs.checkpoint import load_checkpoint
 from recurrent_rl.runs.folder import CHECKPOINT, POLICY, RunFolder
 from recurrent_rl.runs.training import resume, train
@@ -120,7 +121,7 @@ def test_a_run_whose_callback_raises_an_error_resumes_as_if_it_had_not(
 ) -> None:
     whole = train(config(tmp_path / "whole"), progress=False)
     with pytest.raises(LookupError) as raised:
-        train(config(tmp_path / "broken"), progress=False, on_iteration=fail_at(8 * 16 * 4))
+        train(config(tmp_path / "broken"), progress=False, callbacks=[fail_at(8 * 16 * 4)])
     told = notes(raised.value, capsys)
     assert "failed after iteration 4, after step 64 of each environment" in told
     assert "4 whole iterations (512 steps) are saved; to resume loses nothing:" in told
@@ -161,8 +162,8 @@ def test_where_the_last_save_fails_too_the_first_error_comes_out(
     capsys: pytest.CaptureFixture[str],
     checkpoint_interval: float,
 ) -> None:
-    def full(steps: int, _: Any) -> None:
-        if steps == 8 * 16 * 4:
+    def full(state: TrainingState) -> None:
+        if state.timesteps == 8 * 16 * 4:
             monkeypatch.setattr("recurrent_rl.runs.checkpoint.save_checkpoint", no_space)
             raise LookupError("no such dashboard")
 
@@ -172,7 +173,7 @@ def test_where_the_last_save_fails_too_the_first_error_comes_out(
     monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.close", no_space)
     settings = config(tmp_path, checkpoint_interval=checkpoint_interval)
     with pytest.raises(LookupError) as raised:
-        train(settings, progress=False, on_iteration=full)
+        train(settings, progress=False, callbacks=[full])
     told = notes(raised.value, capsys)
     assert "Saving it failed too (OSError(28, 'No space left on device'))." in told
     kept = "From the last checkpoint" if checkpoint_interval == 0 else "From its first step"
@@ -181,8 +182,8 @@ def test_where_the_last_save_fails_too_the_first_error_comes_out(
 
 
 def test_an_error_with_a_name_of_its_own_keeps_it(tmp_path: Path) -> None:
-    def full(steps: int, _: Any) -> None:
+    def full(state: TrainingState) -> None:
         raise FileWriteError("Make room.")
 
     with pytest.raises(FileWriteError, match=r"Make room\. The run on .* to resume loses nothing"):
-        train(config(tmp_path), progress=False, on_iteration=full)
+        train(config(tmp_path), progress=False, callbacks=[full])

@@ -15,6 +15,7 @@ from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.runs.callbacks import TrainingState
 from recurrent_rl.runs.figures import Evaluation, Figures, SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.runs.training import resume, train
@@ -78,12 +79,12 @@ def test_a_folder_tells_how_far_its_run_is(tmp_path: Path) -> None:
     stop = StopSignals()
     seen: list[RunState] = []
 
-    def stop_after_two(steps: int, _: Any) -> None:
+    def stop_after_two(state: TrainingState) -> None:
         seen.append(folder.state())
-        if steps == 64:
+        if state.timesteps == 64:
             stop.received = 15
 
-    resume(folder.path, progress=False, on_iteration=stop_after_two, stop=stop)
+    resume(folder.path, progress=False, callbacks=[stop_after_two], stop=stop)
     assert seen == [RunState.RUNNING, RunState.RUNNING]
     assert folder.state() is RunState.STOPPED
     early = SavedEvaluation(64, 10, Figures(0.0, (0.0, 0.0), 1.0, None))

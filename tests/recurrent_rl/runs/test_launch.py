@@ -19,6 +19,7 @@ from recurrent_rl import load_policy, resume, train
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.runs.callbacks import TrainingState
 from recurrent_rl.runs.folder import RunFolder
 
 PROGRAM = """
@@ -108,14 +109,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_callback_that_fails_loses_nothing(tmp_path: Path, whole: Path) -> None:
-    def fail(timesteps: int, scalars: dict[str, float]) -> None:
-        assert 0 < scalars["time/wait_share"] < 1
-        if timesteps == 8 * 13 * 3:
+    def fail(state: TrainingState) -> None:
+        assert 0 < state.metrics["time/wait_share"] < 1
+        if state.timesteps == 8 * 13 * 3:
             raise ZeroDivisionError("the caller's own")
 
     started = config(tmp_path, workers=2, checkpoint_interval=3600)
     with pytest.raises(ZeroDivisionError) as caught:
-        train(started, progress=False, on_iteration=fail)
+        train(started, progress=False, callbacks=[fail])
     told = " ".join(getattr(caught.value, "__notes__", ()))
     assert sys.version_info < (3, 11) or "to resume loses nothing" in told
     assert not torch.distributed.is_initialized()  # nothing of it is left in this process

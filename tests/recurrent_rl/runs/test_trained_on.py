@@ -11,21 +11,13 @@ from recurrent_rl.agents.policy import Policy
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.folder import RunFolder
-from recurrent_rl.runs.trained_on import environment_of, policy_path
+from recurrent_rl.runs.trained_on import environment_of
 
 
 def a_policy(**summary: object) -> Policy:
     torch.manual_seed(0)
     space = gym.spaces.Discrete(2)
     return Policy(ActorCritic(space, space, AgentConfig("gru", hidden_size=4)), summary)
-
-
-def test_a_policy_is_the_file_or_in_the_folder(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no policy\.safetensors yet"):
-        policy_path(tmp_path)
-    path = RunFolder(tmp_path).policy
-    a_policy().save(path)
-    assert policy_path(tmp_path) == policy_path(path) == path
 
 
 def test_a_runs_settings_go_before_what_its_policy_says(tmp_path: Path) -> None:

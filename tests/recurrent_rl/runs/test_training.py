@@ -27,9 +27,9 @@ from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.results import learning_curve, load_run
+from recurrent_rl.runs.callbacks import AnyCallback, TrainingState
 from recurrent_rl.runs.checkpoint import load_checkpoint, save_checkpoint
 from recurrent_rl.runs.folder import CHECKPOINT, CONFIG, EVALUATION, POLICY, RunFolder
-from recurrent_rl.runs.loop import OnIteration
 from recurrent_rl.runs.training import TrainResult, resume, train
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer
@@ -145,9 +145,9 @@ def test_a_finished_run_can_be_trained_further(tmp_path: Path) -> None:
 STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
-def sends(number: int, at: int) -> OnIteration:
+def sends(number: int, at: int) -> AnyCallback:
     """A callback that sends this process a signal at so many steps."""
-    return lambda steps, _: os.kill(os.getpid(), number) if steps == at else None
+    return lambda state: os.kill(os.getpid(), number) if state.timesteps == at else None
 
 
 @contextlib.contextmanager
@@ -165,11 +165,11 @@ def test_a_signal_stops_a_run_with_everything_saved(tmp_path: Path, number: sign
     settings = config(tmp_path, total_timesteps=10_000_000, checkpoint_interval=1000.0)
     soon = threading.Timer(0.3, os.kill, (os.getpid(), number))  # once it is trained at all
 
-    def begin(steps: int, _: object) -> None:
+    def begin(state: TrainingState) -> None:
         if soon.ident is None:
             soon.start()
 
-    result = train(settings, progress=False, stop=StopSignals(), on_iteration=begin)
+    result = train(settings, progress=False, stop=StopSignals(), callbacks=[begin])
     assert result.stopped_by == number
     assert 0 < result.timesteps < 10_000_000
     trainer = Trainer(settings)
@@ -185,12 +185,12 @@ def test_ctrl_c_ends_the_program_that_trains_and_the_run_resumes_as_if_unbroken(
     whole = train(settings, progress=False)
     broken_settings = dataclasses.replace(settings, log_dir=str(tmp_path / "broken"))
     with handling(signal.SIGINT, signal.default_int_handler), pytest.raises(KeyboardInterrupt):
-        train(broken_settings, progress=False, on_iteration=sends(signal.SIGINT, 8 * 16 * 17))
+        train(broken_settings, progress=False, callbacks=[sends(signal.SIGINT, 8 * 16 * 17)])
     (run_dir,) = (tmp_path / "broken").iterdir()
     saved = load_policy(run_dir / POLICY).summary["timesteps"]
     assert saved == 8 * 16 * 17
     with handling(signal.SIGINT, signal.default_int_handler), pytest.raises(KeyboardInterrupt):
-        resume(run_dir, progress=False, on_iteration=sends(signal.SIGINT, 8 * 16 * 20))
+        resume(run_dir, progress=False, callbacks=[sends(signal.SIGINT, 8 * 16 * 20)])
     resumed = resume(run_dir, progress=False)
     assert resumed.timesteps == whole.timesteps
     first, second = (load_policy(r.policy_path) for r in (whole, resumed))
@@ -209,13 +209,13 @@ def test_the_programs_own_handler_hears_of_a_signal_once_all_is_saved(
         heard.append(load_policy(run_dir / POLICY).summary["timesteps"])
 
     with handling(number, handler):
-        result = train(config(tmp_path), progress=False, on_iteration=sends(number, 8 * 16 * 3))
+        result = train(config(tmp_path), progress=False, callbacks=[sends(number, 8 * 16 * 3)])
     assert heard == [result.timesteps] == [8 * 16 * 3]
     assert result.stopped_by == number
 
 
 def test_a_signal_is_not_forgotten_over_an_error(tmp_path: Path) -> None:
-    def interrupt_and_fail(steps: int, _: Any) -> None:
+    def interrupt_and_fail(state: TrainingState) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         raise ConnectionError("the simulator was told too")
 
@@ -223,7 +223,7 @@ def test_a_signal_is_not_forgotten_over_an_error(tmp_path: Path) -> None:
         handling(signal.SIGINT, signal.default_int_handler),
         pytest.raises(KeyboardInterrupt) as raised,
     ):
-        train(config(tmp_path), progress=False, on_iteration=interrupt_and_fail)
+        train(config(tmp_path), progress=False, callbacks=[interrupt_and_fail])
     assert isinstance(raised.value.__context__, ConnectionError)
 
 
@@ -315,7 +315,7 @@ def test_a_run_leaves_the_process_as_it_was(tmp_path: Path, seed_globals: bool) 
         )
         assert process_settings() == before
         with pytest.raises(LookupError):
-            train(settings, progress=False, on_iteration=fail_at(128), seed_globals=seed_globals)
+            train(settings, progress=False, callbacks=[fail_at(128)], seed_globals=seed_globals)
         with pytest.raises(UserError):
             train(dataclasses.replace(settings, env_id="Nowhere-v0"), seed_globals=seed_globals)
         Trainer(settings).iterate()
@@ -401,7 +401,9 @@ def test_a_run_that_has_only_its_settings_starts_from_its_first_step(tmp_path: P
     run_dir = tmp_path / "prepared"
     RunFolder(run_dir).save_config(config(tmp_path / "whole"))
     told: list[int] = []
-    started = resume(run_dir, progress=False, on_iteration=lambda steps, _: told.append(steps))
+    started = resume(
+        run_dir, progress=False, callbacks=[lambda state: told.append(state.timesteps)]
+    )
     assert told == [128, 256, 384, 512, 640, 768]
     first, second = (load_policy(r.policy_path).agent.state_dict() for r in (whole, started))
     assert_same(first, second)
@@ -539,7 +541,7 @@ def test_a_run_that_is_extended_says_how_far_the_schedules_jump(
     longer = resume(
         result.run_dir,
         total_timesteps=768 * 2,
-        on_iteration=lambda _, scalars: seen.append(scalars),
+        callbacks=[lambda state: seen.append(state.metrics)],
     )
     (note,) = longer.notes
     assert "new total of 1,536 steps" in note

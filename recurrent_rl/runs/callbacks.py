@@ -1,0 +1,161 @@
+"""What is called while a run goes on, and what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from recurrent_rl.agents.policy import Policy
+from recurrent_rl.config import ResolvedConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.rollout import Rollout
+from recurrent_rl.runs.figures import Evaluation
+from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.monitor import Monitor
+from recurrent_rl.signals import StopSignals
+from recurrent_rl.trainer import Trainer
+
+
+class Callback:
+    """Called while a run goes on; a subclass overrides what it wants to hear of.
+
+    An error in one ends the run like any other: what was learnt is saved first. Of several workers
+    the first calls them, and what it stops all stop; the others wait meanwhile, for at most
+    `worker_timeout` seconds.
+    """
+
+    def on_start(self, state: TrainingState) -> None:
+        """Before the first iteration of this process, also of a run that is resumed."""
+
+    def on_rollout(self, state: TrainingState) -> None:
+        """After a rollout was collected, before the agent learns from it."""
+
+    def on_iteration(self, state: TrainingState) -> None:
+        """After an iteration: rollout, update and what is logged of them."""
+
+    def on_evaluation(self, state: TrainingState) -> None:
+        """After an evaluation during training (`eval_interval`); it is in `state.evaluation`."""
+
+    def on_end(self, state: TrainingState) -> None:
+        """When all is saved, whatever ended the run."""
+
+
+class EachIteration(Callback):
+    """A function as a callback: called after each iteration."""
+
+    def __init__(self, function: Callable[[TrainingState], object]) -> None:
+        self.function = function
+
+    def on_iteration(self, state: TrainingState) -> None:
+        """Call it."""
+        self.function(state)
+
+
+AnyCallback = Callback | Callable[["TrainingState"], object]
+
+
+class TrainingState:
+    """Where a run is, for its callbacks.
+
+    Attributes:
+        trainer: environments, agent and optimiser.
+        run_dir: the run's folder.
+        writer: TensorBoard's; `log` is simpler.
+        metrics: of the last iteration, under their TensorBoard tags.
+        rollout: the one that `on_rollout` is told of; None elsewhere. The next overwrites it.
+        evaluation: the latest during training; None before the first.
+        stop_reason: why a callback has ended the run; None where none has.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        folder: RunFolder,
+        monitor: Monitor,
+        stop: StopSignals,
+        callbacks: Iterable[Callback],
+    ) -> None:
+        self.trainer = trainer
+        self.run_dir: Path = folder.path
+        self.writer: SummaryWriter = monitor.writer
+        self.metrics: dict[str, float] = {}
+        self.rollout: Rollout | None = None
+        self.evaluation: Evaluation | None = None
+        self.stop_reason: str | None = None
+        self._monitor = monitor
+        self._stop = stop
+        self._callbacks = tuple(callbacks)
+
+    @property
+    def config(self) -> ResolvedConfig:
+        """The settings."""
+        return self.trainer.config
+
+    @property
+    def timesteps(self) -> int:
+        """Environment steps taken so far, of all environments together."""
+        return self.trainer.timesteps
+
+    @property
+    def iteration(self) -> int:
+        """Iterations done so far."""
+        return self.trainer.iteration
+
+    @property
+    def policy(self) -> Policy:
+        """The policy as it is now. It shares its weights with the agent that learns."""
+        return self.trainer.policy()
+
+    @property
+    def ending(self) -> bool:
+        """Whether the run ends after this iteration: it is done, or something asks it to stop."""
+        return self.trainer.done or bool(self._stop) or self.stop_reason is not None
+
+    def interrupted(self) -> bool:
+        """Whether a signal asks the run to stop, so that nothing long should be begun."""
+        return bool(self._stop)
+
+    def stop(self, reason: str) -> None:
+        """End the run after this iteration with everything saved; the reason is told.
+
+        Raises:
+            UserError: the reason is no text.
+        """
+        if not isinstance(reason, str) or not reason.strip():
+            raise UserError(f"stop() takes the reason as text, not {reason!r}.")
+        self.stop_reason = self.stop_reason or reason
+
+    def log(self, scalars: dict[str, float]) -> None:
+        """Write scalars by their tags to TensorBoard, at the steps taken so far."""
+        self._monitor.log(scalars, self.timesteps)
+
+    def tell(self, event: str) -> None:
+        """Call this method of all callbacks, such as `on_iteration`."""
+        for callback in self._callbacks:
+            getattr(callback, event)(self)
+
+
+def as_callbacks(given: Any) -> list[Callback]:
+    """The callbacks of a caller; functions are called after each iteration.
+
+    Raises:
+        UserError: it is no list of callbacks and functions.
+    """
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        wrong = [one for one in given if isinstance(one, type) or not _fits(one)]
+        if not wrong:
+            return [one if isinstance(one, Callback) else EachIteration(one) for one in given]
+        given = wrong[0]
+        if isinstance(given, type):
+            raise UserError(f"callbacks holds the class {given.__name__}; give an instance of it.")
+        what = f"callbacks holds {given!r}"
+    else:
+        what = f"callbacks is {given!r}"
+    raise UserError(f"{what}; give a list of Callback instances, or of functions of the state.")
+
+
+def _fits(one: Any) -> bool:
+    return isinstance(one, Callback) or callable(one)

@@ -1,0 +1,134 @@
+"""What a run does at intervals where its settings ask for it: evaluate, and save policies."""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from gymnasium.vector import VectorEnv
+
+from recurrent_rl.agents.policy import Policy, load_policy
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.runs.callbacks import Callback, TrainingState
+from recurrent_rl.runs.evaluation import EVALUATION_ENVIRONMENTS, evaluate
+from recurrent_rl.runs.figures import SavedEvaluation
+from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.seeding import Stream, number
+from recurrent_rl.vectorize import make_vector_env
+
+SCORE = "eval/mean_reward"
+"""What the best policy is the best in; its file tells it."""
+
+
+def of_settings(config: TrainConfig) -> list[Callback]:
+    """The callbacks that the settings ask for."""
+    asked: list[Callback] = []
+    if config.eval_interval is not None:
+        asked.append(
+            EvaluateRegularly(config.eval_interval, config.stop_at_return, config.patience)
+        )
+    if config.save_interval is not None:
+        asked.append(SavePolicies(config.save_interval))
+    return asked
+
+
+def due(state: TrainingState, interval: int) -> bool:
+    """Whether the last iteration has passed a multiple of so many steps."""
+    before = state.timesteps - state.config.batch_size
+    return state.timesteps // interval > before // interval
+
+
+class EvaluateRegularly(Callback):
+    """Evaluates the policy at intervals and when the run ends, and keeps the best there was.
+
+    The episodes are played in environments of their own with the deterministic actions, and are
+    the same each time; training goes on as if nothing had been. The figures go to TensorBoard
+    (`eval/*`) and to the run's evaluation, the best policy so far to `best_policy.safetensors`.
+
+    Args:
+        interval: steps between two evaluations.
+        stop_at_return: end the run where the mean return reaches this; None: never.
+        patience: end the run where for so many steps no evaluation was better; None: never.
+    """
+
+    def __init__(
+        self, interval: int, stop_at_return: float | None = None, patience: int | None = None
+    ) -> None:
+        self.interval = interval
+        self.stop_at_return = stop_at_return
+        self.patience = patience
+        self._best, self._best_at = -math.inf, 0
+        self._env: VectorEnv | None = None
+        self._open = ExitStack()
+
+    def on_start(self, state: TrainingState) -> None:
+        """Read what the best policy of a resumed run has reached."""
+        if (path := RunFolder(state.run_dir).best_policy).exists():
+            summary = load_policy(path).summary
+            self._best, self._best_at = float(summary[SCORE]), int(summary["timesteps"])
+        else:
+            self._best, self._best_at = -math.inf, state.timesteps
+
+    def on_iteration(self, state: TrainingState) -> None:
+        """Evaluate where it is due."""
+        if state.interrupted() or not (due(state, self.interval) or state.ending):
+            return
+        config, policy, folder = state.config, state.policy, RunFolder(state.run_dir)
+        if self._env is None:
+            count = min(EVALUATION_ENVIRONMENTS, config.eval_episodes)
+            self._env = make_vector_env(config.env_id, count, config.env)
+            self._open.enter_context(closing(self._env))
+        found = evaluate(
+            policy,
+            self._env,
+            config.eval_episodes,
+            seed=number(config.seed, Stream.EVALUATION),
+            should_stop=state.interrupted,
+        )
+        if state.interrupted():  # cut short, it would favour short episodes
+            return
+        state.evaluation = found
+        state.log(found.scalars())
+        folder.save_evaluation(SavedEvaluation.of(policy, {"deterministic": found}))
+        if found.mean > self._best:
+            self._best, self._best_at = found.mean, state.timesteps
+            Policy(policy.agent, policy.summary | {SCORE: found.mean}).save(folder.best_policy)
+        self._stop_where_asked(state, found.mean)
+        state.tell("on_evaluation")
+
+    def _stop_where_asked(self, state: TrainingState, mean: float) -> None:
+        if self.stop_at_return is not None and mean >= self.stop_at_return:
+            state.stop(
+                f"an evaluation's mean return is {mean:.4g}, and stop_at_return "
+                f"{self.stop_at_return:g}"
+            )
+        elif self.patience is not None and state.timesteps - self._best_at >= self.patience:
+            state.stop(
+                f"no evaluation was better than the {self._best:.4g} after {self._best_at:,} steps,"
+                f" and patience is {self.patience:,} steps"
+            )
+
+    def on_end(self, state: TrainingState) -> None:
+        """Close the environments."""
+        self._open.close()
+
+
+class SavePolicies(Callback):
+    """Saves the policy at intervals into the run's folder `policies`, named by its steps.
+
+    Args:
+        interval: steps between two policies.
+    """
+
+    def __init__(self, interval: int) -> None:
+        self.interval = interval
+
+    def on_iteration(self, state: TrainingState) -> None:
+        """Save where it is due."""
+        if due(state, self.interval):
+            state.policy.save(self.path(state))
+
+    def path(self, state: TrainingState) -> Path:
+        """The file of the policy as it is now."""
+        return RunFolder(state.run_dir).numbered_policy(state.timesteps)

@@ -1,0 +1,228 @@
+"""Behaviour cloning: what is learnt from recorded episodes, and which are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+import recurrent_rl
+from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.heads import make_head
+from recurrent_rl.agents.memory.registry import MEMORIES
+from recurrent_rl.agents.policy import Policy
+from recurrent_rl.errors import UserError
+from recurrent_rl.runs.imitation import RecordedEpisode, _side_by_side, imitate
+
+DISCRETE = gym.spaces.Discrete(3)
+SPACES = [
+    gym.spaces.Discrete(4, start=2),
+    gym.spaces.MultiDiscrete([3, 2], start=[1, 0]),
+    gym.spaces.MultiDiscrete(np.array([[2, 3], [4, 2]])),
+    gym.spaces.MultiBinary([2, 3]),
+    gym.spaces.Box(-2.0, 4.0, (3,), np.float64),
+    gym.spaces.Box(-np.inf, np.inf, (2, 2), np.float32),
+]
+
+
+def policy_of(
+    observations: gym.Space[Any] = DISCRETE, actions: gym.Space[Any] = DISCRETE, **agent: Any
+) -> Policy:
+    torch.manual_seed(0)
+    settings = {"hidden_size": 16, "encoder_size": 16} | agent
+    return Policy(ActorCritic(observations, actions, AgentConfig(**settings)))
+
+
+def delayed(episodes: int, steps: int = 12, seed: int = 0) -> list[RecordedEpisode]:
+    """Each action is the observation two steps before; the first two are 0."""
+    draw = np.random.default_rng(seed)
+    recorded = []
+    for i in range(episodes):
+        seen = draw.integers(3, size=steps + i % 4)
+        actions = np.concatenate([[0, 0], seen[:-2]])
+        recorded.append(RecordedEpisode(seen, actions, np.ones(len(seen))))
+    return recorded
+
+
+@pytest.mark.parametrize("memory", ["lstm", "gru-rotor", "gru-matrix"])
+def test_a_policy_learns_to_do_what_takes_memory(memory: str) -> None:
+    policy = policy_of(memory=memory)
+    found = imitate(policy, delayed(32), epochs=120, learning_rate=1e-2, progress=False)
+    assert found.agreement[0] < 0.6
+    assert found.agreement[-1] > 0.98
+    assert found.log_likelihood[-1] > -0.1
+    (new,) = delayed(1, steps=30, seed=9)
+    actor = policy.actor()
+    acted = [actor.act(observation) for observation in new.observations]
+    assert np.mean(acted == new.actions) > 0.7  # a third by chance
+
+
+def test_without_memory_it_cannot() -> None:
+    found = imitate(policy_of(memory="none"), delayed(32), epochs=60, progress=False)
+    assert found.agreement[-1] < 0.7
+
+
+def test_the_critic_learns_the_returns() -> None:
+    policy = policy_of(memory="lstm")
+    episodes = [RecordedEpisode([0, 1, 2], [0, 1, 2], [0.0, 0.0, 10.0 * k]) for k in (1, 1, 1)]
+    imitate(policy, episodes, epochs=200, learning_rate=1e-2, gamma=0.5, progress=False)
+    agent = policy.agent
+    batch = _side_by_side(agent, episodes[:1], gamma=0.5)
+    output, _ = agent.unroll(batch.components, agent.initial_state(1), batch.episode_start)
+    assert output.value.flatten().tolist() == pytest.approx([2.5, 5.0, 10.0], rel=0.1)
+
+
+def test_episodes_stand_whole_in_columns_with_their_starts() -> None:
+    policy = policy_of(previous_reward=True)
+    lengths = (5, 2, 3, 4, 1)
+    episodes = [
+        RecordedEpisode(np.arange(n) % 3, np.full(n, k % 3), np.arange(n) + 10.0 * k)
+        for k, n in enumerate(lengths)
+    ]
+    batch = _side_by_side(policy.agent, episodes, gamma=0.0)
+    assert batch.valid.shape == (5, 3)
+    assert int(batch.valid.sum()) == sum(lengths)
+    assert int(batch.episode_start.sum()) == len(lengths)
+    assert batch.returns is not None
+    starts = batch.episode_start.nonzero().tolist()
+    for t, column in starts:
+        k = int(batch.returns[t, column] // 10)
+        rows = slice(t, t + lengths[k])
+        assert batch.returns[rows, column].tolist() == (np.arange(lengths[k]) + 10.0 * k).tolist()
+        assert batch.components[""][rows, column].tolist() == (np.arange(lengths[k]) % 3).tolist()
+        assert set(batch.actions[rows, column].tolist()) == {k % 3}
+        previous = batch.components["previous_reward"][rows, column, 0].tolist()
+        assert previous == [0.0, *(10.0 * k + i for i in range(lengths[k] - 1))]
+
+
+def test_what_fills_a_column_up_teaches_nothing() -> None:
+    short, long = delayed(1, steps=4)[0], delayed(1, steps=12)[0]
+    with_room, alone = policy_of(memory="gru"), policy_of(memory="gru")
+    padded = imitate(with_room, [long, short], epochs=1, num_minibatches=1, progress=False)
+    batch = _side_by_side(alone.agent, [long, short], 0.99)
+    assert not batch.valid.all()
+    output, _ = alone.agent.unroll(
+        batch.components, alone.agent.initial_state(2), batch.episode_start
+    )
+    own = output.distribution.log_prob(batch.actions)[batch.valid].mean()
+    assert padded.log_likelihood[0] == pytest.approx(float(own.detach()), abs=1e-5)
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_actions_of_an_environment_become_tensors_and_back(space: gym.Space[Any]) -> None:
+    space.seed(3)
+    head = make_head(space, 4)
+    actions = np.stack([space.sample() for _ in range(7)])
+    tensors = head.from_env(actions)
+    assert tensors.dtype == head.action_dtype
+    assert tensors.shape == (7, *head.action_shape)
+    np.testing.assert_allclose(head.to_env(tensors), actions, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_every_kind_of_action_is_imitated(space: gym.Space[Any]) -> None:
+    space.seed(3)
+    episodes = [RecordedEpisode(np.zeros(4, int), np.stack([space.sample()] * 4)) for _ in range(3)]
+    policy = policy_of(DISCRETE, space, memory="gru")
+    found = imitate(policy, episodes, epochs=60, learning_rate=1e-2, progress=False)
+    assert found.log_likelihood[-1] > found.log_likelihood[0]
+
+
+def test_observations_come_as_lists_stacked_or_with_the_last_one() -> None:
+    space = gym.spaces.Dict(
+        {"a": gym.spaces.Box(-1, 1, (2,)), "b": gym.spaces.Tuple([DISCRETE, DISCRETE])}
+    )
+    space.seed(1)
+    listed = [space.sample() for _ in range(5)]
+    stacked = {
+        "a": np.stack([one["a"] for one in listed]),
+        "b": tuple(np.array([one["b"][i] for one in listed]) for i in (0, 1)),
+    }
+    actions = [0, 1, 2, 0]
+    found = [
+        imitate(policy_of(space), [RecordedEpisode(seen, actions)], epochs=2, progress=False)
+        for seen in (listed, listed[:4], stacked)
+    ]
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_minari_dataset_is_read() -> None:
+    @dataclasses.dataclass
+    class EpisodeData:
+        observations: Any
+        actions: Any
+        rewards: Any
+
+    class Dataset:
+        def iterate_episodes(self) -> Any:
+            for one in delayed(4):
+                seen = np.append(one.observations, 0)  # Minari keeps the last observation
+                yield EpisodeData(seen, one.actions, one.rewards)
+
+    ours = imitate(policy_of(), delayed(4), epochs=3, progress=False)
+    theirs = imitate(policy_of(), Dataset(), epochs=3, progress=False)
+    assert ours == theirs
+
+
+def test_masks_forbid_what_was_forbidden() -> None:
+    masks = np.array([[True, False, True]] * 4)
+    episode = RecordedEpisode([0, 1, 2, 0], [0, 2, 0, 2], action_masks=masks)
+    free = dataclasses.replace(episode, action_masks=None)
+    masked, unmasked = (
+        imitate(policy_of(), [one], epochs=1, progress=False) for one in (episode, free)
+    )
+    assert masked.log_likelihood[0] == pytest.approx(np.log(1 / 2), abs=0.05)
+    assert unmasked.log_likelihood[0] == pytest.approx(np.log(1 / 3), abs=0.05)
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_every_memory_imitates_and_the_same_seed_gives_the_same(memory: str) -> None:
+    first, second = (
+        imitate(policy_of(memory=memory), delayed(3), epochs=3, progress=False) for _ in range(2)
+    )
+    assert first == second
+    assert first.log_likelihood[-1] > first.log_likelihood[0]
+
+
+@pytest.mark.parametrize(
+    ("episodes", "what"),
+    [
+        ([], "no episode to imitate"),
+        (3, "episodes is 3; give a list of RecordedEpisode"),
+        ("text", "give a list of RecordedEpisode"),
+        ([3], "Episode 0 is a int"),
+        ([RecordedEpisode([0], [])], "Episode 0 cannot be imitated: it has no action"),
+        ([RecordedEpisode([0], [3])], "action 0 is .*3.*, which is not in Discrete"),
+        ([RecordedEpisode([0, 1, 2], [0])], "it has 3 observations and 1 actions"),
+        ([RecordedEpisode([0, 7], [0, 1])], "Episode 0 cannot be imitated: .*7"),
+        ([RecordedEpisode([0, 1], [0, 1], [1.0])], "rewards must be 2 finite numbers"),
+        ([RecordedEpisode([0], [1], [float("nan")])], "rewards must be 1 finite numbers"),
+        ([RecordedEpisode([0], [1], action_masks=[[1, 1]])], "Episode 0 cannot be imitated"),
+        ([RecordedEpisode([0], [[1]])], r"actions have the shape \(1, 1\)"),
+    ],
+)
+def test_what_cannot_be_imitated_is_told_by_episode(episodes: Any, what: str) -> None:
+    policy = policy_of()
+    before = {name: x.clone() for name, x in policy.agent.state_dict().items()}
+    with pytest.raises(UserError, match=what):
+        imitate(policy, episodes, progress=False)
+    for name, x in policy.agent.state_dict().items():
+        assert torch.equal(x, before[name])
+
+
+def test_an_agent_that_reads_rewards_needs_them() -> None:
+    with pytest.raises(UserError, match="reads the previous reward: give its rewards"):
+        imitate(policy_of(previous_reward=True), [RecordedEpisode([0], [1])], progress=False)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"epochs": 0}, {"learning_rate": -1.0}, {"num_minibatches": 0}, {"gamma": 2.0}, {"seed": -1}],
+)
+def test_options_that_cannot_be_are_refused(option: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=next(iter(option))):
+        recurrent_rl.imitate(policy_of(), delayed(1), progress=False, **option)

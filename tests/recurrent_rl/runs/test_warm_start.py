@@ -1,0 +1,98 @@
+"""A run that begins with a trained policy."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.policy import load_policy
+from recurrent_rl.config import EnvConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.runs.callbacks import TrainingState
+from recurrent_rl.runs.training import resume, train
+from recurrent_rl.trainer import Trainer
+from tests.recurrent_rl.runs.small_runs import assert_same, config, weights
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run."""
+    return train(config(tmp_path_factory.mktemp("before"), seed=5), progress=False).run_dir
+
+
+@pytest.mark.parametrize("what", ["", "policy.safetensors"])
+def test_a_run_begins_with_weights_and_normalisers_of_another(
+    trained: Path, tmp_path: Path, what: str
+) -> None:
+    settings = config(tmp_path, init_from=str(trained / what))
+    trainer = Trainer(settings)
+    assert_same(weights(trainer), load_policy(trained).agent.state_dict())
+    assert not trainer.optimizer.state
+    trainer.close()
+
+
+def test_a_run_that_began_so_resumes_without_that_policy(trained: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "copied.safetensors"
+    shutil.copy(trained / "policy.safetensors", copied)
+    settings = config(tmp_path / "runs", init_from=str(copied), checkpoint_interval=1e9)
+    whole = train(settings, progress=False)
+
+    def stop(state: TrainingState) -> None:
+        if state.iteration == 2:
+            state.stop("enough")
+
+    cut = train(settings, progress=False, callbacks=[stop])
+    copied.unlink()
+    resume(cut.run_dir, progress=False)
+    ours, theirs = (load_policy(run.run_dir).agent.state_dict() for run in (cut, whole))
+    assert_same(ours, theirs)
+
+
+def test_two_workers_begin_with_the_same(trained: Path, tmp_path: Path) -> None:
+    settings = config(tmp_path, init_from=str(trained))
+    one, two = (
+        train(dataclasses.replace(settings, workers=n), progress=False).run_dir for n in (1, 2)
+    )
+    for name, x in load_policy(one).agent.state_dict().items():
+        torch.testing.assert_close(
+            load_policy(two).agent.state_dict()[name], x, rtol=1e-3, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"agent": AgentConfig("gru", hidden_size=16, encoder_size=16)}, "with memory 'lstm': set"),
+        (
+            {"agent": AgentConfig("lstm", hidden_size=32, encoder_size=16, activation="relu")},
+            "with hidden_size 16, activation 'tanh': set the same",
+        ),
+        ({"env_id": "recurrent_rl/Recall-v0"}, "trained with the observation space"),
+        ({"env_id": "recurrent_rl/CartPole-NoVelocity-v0"}, "trained with the observation space"),
+    ],
+)
+def test_a_policy_of_another_kind_is_refused(
+    trained: Path, tmp_path: Path, changes: dict[str, Any], what: str
+) -> None:
+    with pytest.raises(UserError, match=what):
+        train(config(tmp_path, init_from=str(trained), **changes), progress=False)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_policy_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.safetensors"):
+        train(config(tmp_path, init_from=str(tmp_path / "nowhere.safetensors")), progress=False)
+
+
+def test_hidden_entries_must_be_the_same(tmp_path: Path) -> None:
+    env_id = "CartPole-v1"
+    before = train(config(tmp_path, env_id), progress=False).run_dir
+    hides = config(tmp_path, env_id, init_from=str(before), env=EnvConfig(hide_indices=(1, 3)))
+    with pytest.raises(UserError, match="trained with the hide_indices"):
+        train(hides, progress=False)
