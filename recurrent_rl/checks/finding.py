@@ -35,7 +35,7 @@ class FaultyEnvironmentError(UserError):
 
 
 class Report:
-    """The findings so far: of each topic the first that came."""
+    """The findings so far: of each topic the first fault that came, else the first note."""
 
     def __init__(self) -> None:
         self._found: dict[str, Finding] = {}
@@ -44,8 +44,10 @@ class Report:
         return topic in self._found
 
     def fault(self, topic: str, what: str, fix: str) -> None:
-        """Add a fault, if there is nothing on this topic yet."""
-        self._found.setdefault(topic, Finding("fault", what, fix))
+        """Add a fault, if there is none on this topic yet."""
+        there = self._found.get(topic)
+        if there is None or there.severity == "note":
+            self._found[topic] = Finding("fault", what, fix)
 
     def note(self, topic: str, what: str, fix: str) -> None:
         """Add a note, if there is nothing on this topic yet."""

@@ -33,6 +33,7 @@ def check_spaces(
     observation_space: gym.Space[Any], action_space: gym.Space[Any], report: Report
 ) -> bool:
     """Whether an agent can be made for these spaces."""
+    refused = False
     for name, check, space in (
         ("observation", component_spaces, observation_space),
         ("action", check_action_space, action_space),
@@ -42,7 +43,8 @@ def check_spaces(
         except UnsupportedSpaceError as error:
             what, _, fix = str(error).partition(". ")
             report.fault(f"{name} space", f"{what.rstrip('.')}.", fix or "Use another space.")
-    return not report.is_faulty
+            refused = True
+    return not refused
 
 
 def check_observations(space: gym.Space[Any], batch: Any, where: str, report: Report) -> None:

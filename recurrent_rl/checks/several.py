@@ -18,7 +18,7 @@ from recurrent_rl.checks.results import (
     check_spaces,
     same,
 )
-from recurrent_rl.checks.single import SEEDED, STARTS, check_time_limit, steps_of
+from recurrent_rl.checks.single import SEEDED, STARTS, check_time_limit, longest_of, steps_of
 from recurrent_rl.environments import Environments, Step
 from recurrent_rl.errors import UserError
 
@@ -78,7 +78,7 @@ def check_several(env: VectorEnv, report: Report, max_steps: int | None, seed: i
     if not check_spaces(env.single_observation_space, env.single_action_space, report):
         return
     limit = env.spec.max_episode_steps if env.spec is not None else None
-    longest = limit or getattr(env.unwrapped, "max_episode_steps", None)
+    longest = longest_of(env.unwrapped, limit)
     player = _VectorPlayer(env, report)
     try:
         player.play(seed, max_steps or steps_of(longest), limit, longest)

@@ -54,7 +54,7 @@ def check_single(env: gym.Env[Any, Any], report: Report, max_steps: int | None, 
         seed: of the first episode and its actions.
     """
     limit = time_limit_of(env)
-    longest = limit or getattr(env.unwrapped, "max_episode_steps", None)
+    longest = longest_of(env.unwrapped, limit)
     steps = max_steps or steps_of(longest)
     player = Player(env, report)
     if check_spaces(env.observation_space, env.action_space, report) and check_reset(env, report):
@@ -77,6 +77,12 @@ def time_limit_of(env: gym.Env[Any, Any]) -> int | None:
             return layer._max_episode_steps
         layer = layer.env
     return None
+
+
+def longest_of(base: Any, limit: int | None) -> int | None:
+    """The most steps that an environment says an episode can last, as ours do, or its limit."""
+    said = getattr(base, "max_episode_steps", None)
+    return limit or (said if isinstance(said, int) and said > 0 else None)
 
 
 def steps_of(longest: int | None) -> int:
@@ -241,7 +247,9 @@ def _check_last_observations(player: Player, ended: list[Played]) -> None:
 def _check_training(env: gym.Env[Any, Any], report: Report) -> None:
     """Take some steps as training does; what it would refuse is a fault."""
     try:
-        vector = SyncVectorEnv([lambda: CheckedEnv(env, 0)], autoreset_mode=AutoresetMode.SAME_STEP)
+        vector = SyncVectorEnv(
+            [lambda: _LeftOpen(CheckedEnv(env, 0))], autoreset_mode=AutoresetMode.SAME_STEP
+        )
         space, draw = env.action_space, np.random.default_rng(0)
         agent = ActorCritic(env.observation_space, space, AgentConfig("none"))
         environments = Environments(vector, agent)
@@ -251,3 +259,10 @@ def _check_training(env: gym.Env[Any, Any], report: Report) -> None:
             step = environments.step(np.asarray(allowed_action(space, mask, draw))[None])
     except (UserError, UnsupportedSpaceError) as error:
         report.fault("training", f"Training refuses it: {error}", "Mend the environment.")
+
+
+class _LeftOpen(gym.Wrapper[Any, Any, Any, Any]):
+    """Stays open where what steps it is closed: the environment is the caller's."""
+
+    def close(self) -> None:
+        """Do nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 import recurrent_rl
 from recurrent_rl import Finding, UserError, check_env
-from recurrent_rl.checks.finding import FaultyEnvironmentError
+from recurrent_rl.checks.finding import FaultyEnvironmentError, Report
 
 F = np.float32
 
@@ -312,6 +313,40 @@ def test_arguments_reach_the_environment_and_a_given_one_takes_none() -> None:
         check_env(Named)
     with pytest.raises(UserError, match="env_kwargs go with an id"):
         check_env(Sound(), env_kwargs={"size": 3})
+
+
+def test_an_environment_that_was_given_stays_open() -> None:
+    closed: list[Any] = []
+    env = changed(close=lambda self: closed.append(self))()
+    assert check_env(env) == ()
+    vector = SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.SAME_STEP)
+    assert check_env(vector) == ()
+    gc.collect()
+    assert (closed, vector.closed) == ([], False)
+    assert check_env(type(env)) == ()  # and one that was made is closed
+    assert len(closed) == 1
+
+
+def test_both_forms_of_an_id_are_checked_whatever_the_other_has() -> None:
+    gym.register(
+        "Forms-v0",
+        lambda: with_(1, lambda e: None)(),
+        vector_entry_point=lambda num_envs: Several("no final"),
+    )
+    try:
+        found = [one.what for one in check_env("Forms-v0", raise_faults=False)]
+    finally:
+        gym.registry.pop("Forms-v0")
+    assert any("the reward is None" in what for what in found)
+    assert any("without an entry of infos['final_obs']" in what for what in found)
+
+
+def test_a_fault_takes_the_place_of_a_note_on_the_same_topic() -> None:
+    report = Report()
+    report.note("reward", "odd", "mend it")
+    report.fault("reward", "wrong", "mend it")
+    report.note("reward", "odd", "mend it")
+    assert report.findings() == (Finding("fault", "wrong", "mend it"),)
 
 
 @pytest.mark.parametrize("given", [3, None, lambda: 3])
