@@ -330,8 +330,8 @@ def test_an_environment_that_was_given_stays_open() -> None:
 def test_both_forms_of_an_id_are_checked_whatever_the_other_has() -> None:
     gym.register(
         "Forms-v0",
-        lambda: with_(1, lambda e: None)(),
-        vector_entry_point=lambda num_envs: Several("no final"),
+        lambda **_: with_(1, lambda e: None)(),
+        vector_entry_point=lambda **_: Several("no final"),
     )
     try:
         found = [one.what for one in check_env("Forms-v0", raise_faults=False)]
