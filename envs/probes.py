@@ -93,7 +93,7 @@ class DiscountProbe(_Probe):
         return np.where(self.t == 1, 1.0, 0.0)
 
     def _observe(self) -> Any:
-        return self.t[:, None].astype(np.float32)
+        return np.minimum(self.t, 1)[:, None].astype(np.float32)
 
 
 class TimeLimitProbe(_Probe):

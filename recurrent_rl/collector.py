@@ -63,7 +63,9 @@ class Collector:
         self.agent = agent
         self.seed = seed
         self.block = block or Block.whole(env.num_envs)
-        self.episodes = EpisodeStatistics.of(env.num_envs, first=self.block.first)
+        self.episodes = EpisodeStatistics.of(
+            env.num_envs, first=self.block.first, info_metrics=self.environments.info_metrics
+        )
         self.rollout = Rollout(agent, num_steps, env.num_envs, chunk_length)
         self._start(self.environments.reset(self._first_seed(), group.total))
 

@@ -32,7 +32,15 @@ from recurrent_rl.agents.settings import (
     within,
 )
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import LARGEST_SIZE, EnvId, FolderPath, JsonObject, Label, json_object
+from recurrent_rl.fields import (
+    LARGEST_SIZE,
+    EnvId,
+    FolderPath,
+    InfoKeys,
+    JsonObject,
+    Label,
+    json_object,
+)
 
 MOST_THREADS = 1024
 """OpenMP keeps a record of each thread on the stack, and ends the process where the system refuses
@@ -73,6 +81,10 @@ Workers = WorkerCount | Literal["auto"]
 """How many processes train together; auto: `resolve` chooses."""
 
 
+NO_MATTER_OF_THE_TASK = ("vectorization", "info_metrics")
+"""Settings of `EnvConfig` that change nothing in what an environment does."""
+
+
 @dataclass(frozen=True)
 class EnvConfig:
     """How the environment is made, and which information is hidden from the agent."""
@@ -93,6 +105,9 @@ class EnvConfig:
     """Standard deviation of Gaussian noise added to the observation."""
     observation_delay: Annotated[int, at_least(0)] = 0
     """Steps by which observations are delayed."""
+    info_metrics: InfoKeys = ()
+    """Keys of numbers in the environment's infos to log: of each episode the mean over its steps
+    and the value at its last step."""
 
     def __post_init__(self) -> None:
         settle(self, UserError)
@@ -416,6 +431,8 @@ def _from_version_0_1(fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     with their names in `chosen`.
     """
     requested = {name: _default(name) for name in _NEWER} | fields
+    if isinstance(env := requested.get("env"), dict):
+        requested["env"] = {"info_metrics": []} | env
     resolved = requested.pop(RESOLVED, None)
     chosen = requested.pop("chosen", None)
     for name in ("threads", "memory_interval", *SIZES):

@@ -25,9 +25,12 @@ from recurrent_rl.agents.action_masks import (
     mask_sizes,
 )
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.arguments import argument
 from recurrent_rl.agents.moments import Total
 from recurrent_rl.agents.spaces import FLOAT32_MAX, ObservationError, as_array, stack_observations
 from recurrent_rl.errors import UserError
+from recurrent_rl.fields import InfoKeys
+from recurrent_rl.infos import SUCCESS, recorded, reported
 from recurrent_rl.vectorize import shape_of, wrong_result
 
 Arrays = dict[str, NDArray[Any]]
@@ -59,8 +62,12 @@ class Step(NamedTuple):
     """`[B]`."""
     truncated: NDArray[np.bool_]
     """`[B]`."""
-    success: NDArray[np.float64]
-    """`[B]`: 1 or 0 as reported at this step, NaN where nothing was reported."""
+    reported: dict[str, NDArray[np.float64]]
+    """What infos say of the step just taken, by key, where they say anything: `is_success` as 1 or
+    0, and each of the `info_metrics`; `[B]`, NaN where nothing was reported."""
+    recorded: NDArray[np.float64] | None
+    """`[2, B]`: return and length of the episodes that ended, as RecordEpisodeStatistics tells
+    them, NaN elsewhere; None where it tells of none."""
     final: Final | None
     """Where mode SAME_STEP has already begun the next episode."""
 
@@ -69,11 +76,13 @@ class Environments:
     """The environments of a vector environment, as an agent sees them.
 
     Args:
-        env: in autoreset mode SAME_STEP or NEXT_STEP.
+        env: in autoreset mode SAME_STEP or NEXT_STEP. Which numbers in its infos are read is its
+            attribute `info_metrics`, as `make_vector_env` sets it.
         agent: reads its observations.
 
     Attributes:
         count: number of environments, `B`.
+        info_metrics: keys of the numbers that are read of infos.
         steps: taken by each environment.
 
     Raises:
@@ -93,6 +102,9 @@ class Environments:
         self.count = env.num_envs
         self.agent = agent
         self.same_step = mode is AutoresetMode.SAME_STEP
+        self.info_metrics: tuple[str, ...] = argument(
+            "info_metrics", getattr(env.unwrapped, "info_metrics", ()), InfoKeys
+        )
         self.steps = 0
         self._valid = np.ones(self.count, dtype=bool)
 
@@ -123,7 +135,8 @@ class Environments:
             reward=np.zeros(self.count),
             terminated=none,
             truncated=none,
-            success=np.full(self.count, np.nan),
+            reported={},
+            recorded=None,
             final=None,
         )
 
@@ -162,7 +175,8 @@ class Environments:
             reward=self._rewards(reward, inserted),
             terminated=terminated,
             truncated=truncated,
-            success=self._successes(infos, done, inserted),
+            reported=self._reported(infos, done, inserted),
+            recorded=self._recorded(infos, done) if done.any() else None,
             final=self._final(infos, by_time) if self.same_step and by_time.any() else None,
         )
 
@@ -249,39 +263,24 @@ class Environments:
             )
         return masks
 
-    def _successes(
+    def _reported(
         self, infos: Mapping[str, Any], done: NDArray[np.bool_], inserted: NDArray[np.bool_]
-    ) -> NDArray[np.float64]:
-        """What `is_success` says of the step just taken, `[B]`."""
-        success = np.full(self.count, np.nan)
-        rows = ~inserted
+    ) -> dict[str, NDArray[np.float64]]:
+        """What infos say of the step just taken, by key, where they say anything: `[B]` each."""
+        parts: list[tuple[Any, NDArray[np.bool_]]] = [(infos, ~inserted)]
         if self.same_step and "final_info" in infos:
             # Where an episode has ended, the infos are already those of the next one.
-            rows = ~done
-            self._take_successes(success, infos["final_info"], done)
-        self._take_successes(success, infos, rows)
-        return success
+            parts = [(infos, ~done), (infos["final_info"], done)]
+        try:
+            return reported(parts, (SUCCESS, *self.info_metrics), self.count)
+        except UserError as error:
+            raise self._fault(str(error)) from error
 
-    def _take_successes(
-        self, success: NDArray[np.float64], infos: Any, rows: NDArray[np.bool_]
-    ) -> None:
-        """Fill in what these infos say of these environments."""
-        if isinstance(infos, Mapping):
-            if "is_success" not in infos:
-                return
-            values = infos["is_success"]
-            rows = rows & np.asarray(infos.get("_is_success", rows), dtype=bool)
-        else:  # the info of each environment, or None
-            values = [info.get("is_success") if info else None for info in infos]
-        for i in np.flatnonzero(rows).tolist():
-            array = as_array(value := values[i])
-            if value is None:
-                continue
-            if array.dtype.kind not in "biuf" or array.size != 1 or array.item() not in (0, 1):
-                raise self._fault(
-                    f"is_success {value!r} in environment {i}; expected true or false"
-                )
-            success[i] = array.item()
+    def _recorded(
+        self, infos: Mapping[str, Any], done: NDArray[np.bool_]
+    ) -> NDArray[np.float64] | None:
+        """What RecordEpisodeStatistics, around one or all, says of the episodes that ended."""
+        return recorded([(infos, done), (infos.get("final_info"), done)], self.count)
 
     def _final(self, infos: Mapping[str, Any], by_time: NDArray[np.bool_]) -> Final:
         """The last observations of these environments."""

@@ -1,19 +1,34 @@
-"""What is known of finished episodes: returns, lengths, successes."""
+"""What is known of finished episodes: returns, lengths, successes, and what infos said."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.environments import Step
+from recurrent_rl.infos import SUCCESS
 
 WINDOW = 100
 """Episodes that the means are over, as in Stable-Baselines3's `ep_rew_mean`."""
+
+
+class Info(NamedTuple):
+    """What infos said under one key: of an episode, or on the average of several."""
+
+    mean: float | None
+    """Over the steps at which it was reported; None where it never was."""
+    final: float | None
+    """At the last step; None where it was not reported there."""
+
+    def scalars(self, group: str, key: str) -> dict[str, float]:
+        """What is known, under its TensorBoard tags in a group."""
+        tags = {f"{group}/info_{key}_mean": self.mean, f"{group}/info_{key}_final": self.final}
+        return {tag: value for tag, value in tags.items() if value is not None}
 
 
 class Episode(NamedTuple):
@@ -23,9 +38,11 @@ class Episode(NamedTuple):
     """How many steps its environment had taken then."""
     environment: int
     total: float
-    """Its return, the sum of its rewards."""
+    """Its return, the sum of its rewards; or what RecordEpisodeStatistics says it is."""
     length: int
     success: bool
+    infos: dict[str, Info]
+    """By key, of what was reported in it."""
 
 
 class Ended(NamedTuple):
@@ -33,17 +50,33 @@ class Ended(NamedTuple):
 
     episodes: list[Episode]
     """In the order of their ends."""
-    tells_success: bool
-    """Whether their environments have ever told of success, or of its absence."""
+    told: frozenset[str]
+    """Keys of infos that their environments have ever told of."""
 
     def means(self) -> dict[str, float]:
         """Means under Stable-Baselines3's tags; a tag without data is left out."""
+        tells_success = SUCCESS in self.told
         columns: dict[str, Sequence[float]] = {
             "rollout/ep_rew_mean": [one.total for one in self.episodes],
             "rollout/ep_len_mean": [one.length for one in self.episodes],
-            "rollout/success_rate": [one.success for one in self.episodes if self.tells_success],
+            "rollout/success_rate": [one.success for one in self.episodes if tells_success],
         }
-        return {tag: float(np.mean(values)) for tag, values in columns.items() if values}
+        means = {tag: float(np.mean(values)) for tag, values in columns.items() if values}
+        for key in sorted({key for one in self.episodes for key in one.infos}):
+            infos = [one.infos[key] for one in self.episodes if key in one.infos]
+            means |= mean_info(infos).scalars("rollout", key)
+        return means
+
+
+def mean_info(infos: Iterable[Info]) -> Info:
+    """The averages over episodes, each over those that know it."""
+
+    def mean(values: Iterable[float | None]) -> float | None:
+        known = [x for x in values if x is not None]
+        return float(np.mean(known)) if known else None
+
+    infos = list(infos)
+    return Info(mean(one.mean for one in infos), mean(one.final for one in infos))
 
 
 @dataclass
@@ -56,18 +89,45 @@ class EpisodeStatistics:
     running_return: NDArray[np.float64]
     running_length: NDArray[np.int64]
     running_success: NDArray[np.bool_]
+    running_sums: dict[str, NDArray[np.float64]]
+    """By key of infos, what was reported so far."""
+    running_counts: dict[str, NDArray[np.int64]]
+    """By key of infos, at how many steps."""
     ended: deque[Episode]
     """The latest, in the order of their ends."""
     first: int = 0
     """The number of the first environment."""
-    tells_success: bool = False
-    """Whether the environment has ever reported success, or its absence."""
+    told: set[str] = field(default_factory=set)
+    """Keys of infos that an environment has ever told of."""
 
     @classmethod
-    def of(cls, num_envs: int, window: int | None = WINDOW, first: int = 0) -> EpisodeStatistics:
+    def of(
+        cls,
+        num_envs: int,
+        window: int | None = WINDOW,
+        first: int = 0,
+        info_metrics: Sequence[str] = (),
+    ) -> EpisodeStatistics:
         """Empty statistics of `num_envs` environments; `window` episodes are kept, or all."""
-        running = np.zeros(num_envs), np.zeros(num_envs, dtype=np.int64)
-        return cls(*running, np.zeros(num_envs, dtype=bool), deque(maxlen=window), first)
+        return cls(
+            np.zeros(num_envs),
+            np.zeros(num_envs, dtype=np.int64),
+            np.zeros(num_envs, dtype=bool),
+            {key: np.zeros(num_envs) for key in info_metrics},
+            {key: np.zeros(num_envs, dtype=np.int64) for key in info_metrics},
+            deque(maxlen=window),
+            first,
+        )
+
+    def running(self) -> dict[str, NDArray[Any]]:
+        """All that is known of the episodes under way, by name; the arrays themselves, `[B]`."""
+        return {
+            "running_return": self.running_return,
+            "running_length": self.running_length,
+            "running_success": self.running_success,
+            **{f"running_sum/{key}": x for key, x in self.running_sums.items()},
+            **{f"running_count/{key}": x for key, x in self.running_counts.items()},
+        }
 
     def step(
         self,
@@ -89,26 +149,43 @@ class EpisodeStatistics:
         """
         self.running_return += step.reward
         self.running_length += counted
-        reported = ~np.isnan(step.success)
-        if reported.any():
-            self.tells_success = True
-            self.running_success |= step.success == 1
+        self._take_infos(step)
         done = step.terminated | step.truncated
         if not done.any():
             return done
         kept = done if wanted is None else done & wanted
-        for i in np.flatnonzero(kept).tolist():
-            total, length = float(self.running_return[i]), int(self.running_length[i])
-            success = bool(self.running_success[i])
-            self.ended.append(Episode(taken, self.first + i, total, length, success))
-        self.running_return[done] = 0
-        self.running_length[done] = 0
-        self.running_success[done] = False
+        self.ended.extend(self._episode(step, i, taken) for i in np.flatnonzero(kept).tolist())
+        for x in self.running().values():
+            x[done] = 0
         return kept
+
+    def _take_infos(self, step: Step) -> None:
+        self.told |= step.reported.keys()
+        if SUCCESS in step.reported:
+            self.running_success |= step.reported[SUCCESS] == 1
+        for key, total in self.running_sums.items():
+            if key in step.reported:
+                there = ~np.isnan(step.reported[key])
+                total[there] += step.reported[key][there]
+                self.running_counts[key] += there
+
+    def _episode(self, step: Step, i: int, taken: int) -> Episode:
+        """The episode of environment `i`, which this step has ended."""
+        total, length = float(self.running_return[i]), int(self.running_length[i])
+        if step.recorded is not None and not np.isnan(step.recorded[0, i]):
+            total, length = float(step.recorded[0, i]), int(step.recorded[1, i])
+        infos = {}
+        for key, count in self.running_counts.items():
+            if count[i]:
+                last = step.reported[key][i] if key in step.reported else np.nan
+                final = None if np.isnan(last) else float(last)
+                infos[key] = Info(float(self.running_sums[key][i] / count[i]), final)
+        success = bool(self.running_success[i])
+        return Episode(taken, self.first + i, total, length, success, infos)
 
     def latest(self) -> Ended:
         """Those that are kept of these environments."""
-        return Ended(list(self.ended), self.tells_success)
+        return Ended(list(self.ended), frozenset(self.told))
 
 
 def latest(parts: Iterable[Ended]) -> Ended:
@@ -116,4 +193,4 @@ def latest(parts: Iterable[Ended]) -> Ended:
     parts = list(parts)
     every = [episode for part in parts for episode in part.episodes]
     every.sort(key=lambda one: (one.step, one.environment))
-    return Ended(every[-WINDOW:], any(part.tells_success for part in parts))
+    return Ended(every[-WINDOW:], frozenset().union(*(part.told for part in parts)))

@@ -12,6 +12,9 @@ from typing import Annotated, Any
 
 from recurrent_rl.agents.settings import LARGEST_INT, Must, Read, SettingError, shown
 
+GYMNASIUMS_INFOS = ("action_mask", "episode", "final_info", "final_obs")
+"""Keys of infos that hold something else than a number, whatever the environment."""
+
 LARGEST_SIZE = 1_000_000
 """Of environments, minibatches and steps of a rollout: more needs more memory than there is."""
 
@@ -121,6 +124,27 @@ EnvId = Annotated[
 
 JsonObject = Annotated[dict[str, Any], Read(_plain_object)]
 """A dictionary of what JSON can hold; on the command line the text of a JSON object."""
+
+
+InfoKeys = Annotated[
+    tuple[
+        Annotated[
+            str,
+            Must(
+                "a key of infos: not empty, without an underscore at its start, and not "
+                f"{', '.join(GYMNASIUMS_INFOS)}",
+                lambda key: _is_info_key(key),
+            ),
+        ],
+        ...,
+    ],
+    Must("without a key twice", lambda keys: len(set(keys)) == len(keys)),
+]
+"""Keys of numbers in infos; Gymnasium keeps `_KEY` for which environments tell of it."""
+
+
+def _is_info_key(key: str) -> bool:
+    return not (not key or key[0] == "_" or key in GYMNASIUMS_INFOS or _CONTROL.search(key))
 
 
 def folder_part(text: str) -> str:

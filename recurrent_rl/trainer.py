@@ -88,7 +88,7 @@ class Trainer:
         """Called with each rollout before the agent learns from it."""
         self.timesteps = 0
         """Environment steps taken so far, of all environments together."""
-        self.ended = Ended([], False)
+        self.ended = Ended([], frozenset())
         """The latest episodes of all workers, as of the last iteration."""
 
     @property
@@ -236,6 +236,19 @@ class Trainer:
             **self.ended.means(),
         }
         return Policy(self.agent, summary)
+
+    def silent_infos(self) -> str | None:
+        """Which `info_metrics` no environment has reported so far, for the user; None where all."""
+        asked = self.collector.environments.info_metrics
+        silent = [key for key in asked if key not in self.ended.told]
+        if not silent:
+            return None
+        are = "is" if len(silent) == 1 else "are"
+        return (
+            f"No environment has reported {', '.join(map(repr, silent))} in its infos so far, "
+            f"which {are} among info_metrics: see that the environment puts numbers under such "
+            "keys, spelt alike."
+        )
 
     def close(self) -> None:
         """Close the environments."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import NoneType
 from typing import Any
@@ -28,6 +28,7 @@ from recurrent_rl.environment_processes import make_in_processes
 from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import EnvId
+from recurrent_rl.infos import recorded_episode
 
 
 class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
@@ -39,11 +40,15 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
     Args:
         env: one environment.
         number: of the environment, for messages.
+        info_metrics: keys of infos whose numbers are read.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], number: int) -> None:
+    def __init__(
+        self, env: gym.Env[Any, Any], number: int, info_metrics: Sequence[str] = ()
+    ) -> None:
         super().__init__(env)
         self.number = number
+        self.info_metrics = info_metrics
         self.steps = 0
         try:
             inspect.signature(env.unwrapped.reset).bind(seed=None, options=None)
@@ -77,7 +82,8 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         ]
         if any(ends):
             observation = copy.deepcopy(observation)
-        return observation, self._number("reward", reward), *ends, self._read(info)
+        read = self._read(info) | self._metrics(info)
+        return observation, self._number("reward", reward), *ends, read
 
     def _number(self, name: str, x: Any, allowed: tuple[int, ...] = ()) -> float:
         if type(x) in (float, bool, np.float64, np.bool_):  # as quick as can be
@@ -106,6 +112,17 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         if info.get("is_success") is not None:
             read["is_success"] = self._number("is_success", info["is_success"], (0, 1))
         return read
+
+    def _metrics(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        """The numbers to log, and what RecordEpisodeStatistics says of an episode."""
+        found: dict[str, Any] = {
+            key: self._number(key, info[key])
+            for key in self.info_metrics
+            if info.get(key) is not None
+        }
+        if (recorded := recorded_episode(info)) is not None:
+            found["episode"] = recorded
+        return found
 
     def _checked(self, observation: Any) -> Any:
         space = self.observation_space
@@ -170,12 +187,15 @@ def make_vector_env(
     if hide_by_wrapper and config.hide_indices:
         hiding = [partial(HideIndices, indices=config.hide_indices), *hiding]
     batched = spec.vector_entry_point is not None and not hiding
-    kwargs = config.env_kwargs
+    kwargs, metrics = config.env_kwargs, config.info_metrics
+    env: VectorEnv
     try:
         if config.vectorization == "auto" and batched:
-            return gym.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
-        makers = [partial(_make_environment, spec, kwargs, hiding, i) for i in range(num_envs)]
-        env: VectorEnv
+            env = gym.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
+            return _telling(env, metrics)
+        makers = [
+            partial(_make_environment, spec, kwargs, hiding, metrics, i) for i in range(num_envs)
+        ]
         if config.vectorization == "async":
             env = make_in_processes(spec.id, makers)
         else:
@@ -184,20 +204,36 @@ def make_vector_env(
         if spec.max_episode_steps is not None:  # of which `make` takes another
             limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
             env.unwrapped.spec.max_episode_steps = limit
-        return env
+        return _telling(env, metrics)
     except (gym.error.Error, ImportError, TypeError, ValueError) as error:
         raise UserError(
             f"Environment {env_id} could not be made with env_kwargs {config.env_kwargs}: {error}"
         ) from error
 
 
+def _telling(env: VectorEnv, info_metrics: tuple[str, ...]) -> VectorEnv:
+    """The environment, which says which numbers of its infos are to be read."""
+    base: Any = env.unwrapped
+    base.info_metrics = info_metrics
+    return env
+
+
 def _make_environment(
     spec: gym.envs.registration.EnvSpec,
     kwargs: dict[str, Any],
     wrappers: list[Wrapper],
+    info_metrics: Sequence[str],
     number: int,
 ) -> gym.Env[Any, Any]:
-    """One environment, checked, with the wrappers that hide information around it.
+    """One environment, checked, with the wrappers that hide information around it."""
+    env: gym.Env[Any, Any] = CheckedEnv(make_alone(spec, kwargs), number, info_metrics)
+    for wrapper in wrappers:
+        env = wrapper(env)
+    return env
+
+
+def make_alone(spec: gym.envs.registration.EnvSpec, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
+    """One environment as it is registered.
 
     Gymnasium's `make` keeps an argument called max_episode_steps for its own time limit, and so
     `make_vec` loses one that an environment is registered with: single environments would play
@@ -207,10 +243,7 @@ def _make_environment(
         spec = copy.deepcopy(spec)
         spec.kwargs |= kwargs
         kwargs = {}
-    env: gym.Env[Any, Any] = CheckedEnv(gym.make(spec, disable_env_checker=True, **kwargs), number)
-    for wrapper in wrappers:
-        env = wrapper(env)
-    return env
+    return gym.make(spec, disable_env_checker=True, **kwargs)
 
 
 def longest_episode(env_id: str, config: EnvConfig) -> int | None:

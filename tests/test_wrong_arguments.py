@@ -36,7 +36,7 @@ FUNCTIONS = (
     *("train", "resume", "evaluate", "make_vector_env", "load_run", "learning_curve", "from_json"),
     *("load_policy", "Policy", "seed", "initial_state", "predict", "actor", "save"),
     *("Actor", "act", "ActorCritic", "initial_state of ActorCritic", "step", "unroll"),
-    *("make_memory", "step of a memory", "Encoder", "Trainer"),
+    *("make_memory", "step of a memory", "Encoder", "Trainer", "check_env"),
 )
 
 
@@ -172,6 +172,16 @@ def functions(
                 },
             ),
             "Trainer": (Trainer, {"config": (config, "")}),
+            "check_env": (
+                recurrent_rl.check_env,
+                {
+                    "env": (tmaze, ""),
+                    "env_kwargs": ({}, "None"),
+                    "max_steps": (3, "None 3"),
+                    "seed": (0, "3"),
+                    "raise_faults": (True, ""),
+                },
+            ),
             "step of a memory": (
                 memory.step,
                 {"x": (torch.zeros(2, 3), ""), "state": (memory.initial_state(2), "")},

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from rich.text import Text
 
 from recurrent_rl.cli.benchmark import benchmark_command
+from recurrent_rl.cli.check import check_command
 from recurrent_rl.cli.compare import compare_command
 from recurrent_rl.cli.completion import completion_command
 from recurrent_rl.cli.envs import envs_command
@@ -24,6 +25,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train_command,
     "evaluate": evaluate_command,
     "envs": envs_command,
+    "check": check_command,
     "monitor": monitor_command,
     "benchmark": benchmark_command,
     "compare": compare_command,

@@ -14,6 +14,7 @@ import tyro
 
 from recurrent_rl.agents.settings import settle
 from recurrent_rl.cli.benchmark import BenchmarkArguments
+from recurrent_rl.cli.check import CheckArguments
 from recurrent_rl.cli.compare import CompareArguments
 from recurrent_rl.cli.envs import EnvsArguments
 from recurrent_rl.cli.evaluate import EvaluateArguments
@@ -96,6 +97,7 @@ def arguments_of_commands() -> dict[str, type[Any]]:
         "train": TrainArguments,
         "evaluate": EvaluateArguments,
         "envs": EnvsArguments,
+        "check": CheckArguments,
         "monitor": MonitorArguments,
         "benchmark": BenchmarkArguments,
         "compare": CompareArguments,

@@ -53,12 +53,32 @@ def print_evaluation(
         if value is not None:
             table.add_row(label, _known(value), "as stated", "", "")
     console.print(table)
+    _print_infos(console, played)
     for name, result in played.items():
         if result.unfinished:
             console.print(f"{WAYS[name].label}: {_unfinished(result, episodes)}", soft_wrap=True)
     if any(result.unfinished for result in played.values()):
         again = shlex.join(["recurrent-rl", "evaluate", policy])
         console.print(f"Longer:    {again} --max-steps N", soft_wrap=True, highlight=False)
+
+
+def _print_infos(console: Console, played: dict[str, Evaluation]) -> None:
+    """What infos said, where `info_metrics` names some: a row for each, a column for each way."""
+    from recurrent_rl.runs.figures import WAYS
+
+    keys = next(iter(played.values())).infos
+    if not keys:
+        return
+    table = Table(title="infos: mean over an episode's steps, and at its last step")
+    for column in ("", *(WAYS[name].label for name in played)):
+        table.add_column(column, justify="left" if not column else "right")
+    for key in keys:
+        infos = [result.infos[key].average() for result in played.values()]
+        for what in ("mean", "final"):
+            values = [getattr(info, what) for info in infos]
+            shown = ["-" if value is None else _known(value) for value in values]
+            table.add_row(f"{key}, {what}", *shown)
+    console.print(table)
 
 
 def in_a_line(played: dict[str, Evaluation]) -> str:

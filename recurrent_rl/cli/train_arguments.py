@@ -64,6 +64,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "workers",
         "worker_timeout",
         "precision",
+        "info_metrics",
         "log_interval",
         "memory_interval",
         "checkpoint_interval",

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.files import write_atomically
-from recurrent_rl.config import SIZES, TrainConfig
+from recurrent_rl.config import NO_MATTER_OF_THE_TASK, SIZES, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.curves import draw_curves
 from recurrent_rl.experiments.results import Run
@@ -238,7 +238,9 @@ def task_name(config: TrainConfig) -> str:
     parts = [name, *(f"{key} {value}" for key, value in kwargs.items())]
     for field in dataclasses.fields(config.env):
         value = getattr(config.env, field.name)
-        if field.name not in ("env_kwargs", "vectorization") and value != field.default:
+        if field.name in ("env_kwargs", *NO_MATTER_OF_THE_TASK):
+            continue
+        if value != field.default:
             parts.append(f"{field.name} {value}")
     return ", ".join(parts)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from recurrent_rl.agents.files import refuse_nonfinite, save_tensors
 from recurrent_rl.agents.memory.states import tensors_of, with_tensors
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
+from recurrent_rl.config import NO_MATTER_OF_THE_TASK
 from recurrent_rl.episodes import Ended, Episode
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint_file import (
@@ -66,7 +67,6 @@ def save_checkpoint(trainer: Trainer, path: Path | None) -> None:
     refuse_nonfinite(tensors)
     if exact:
         tensors |= _prefixed("env", _joined(env_states))
-    ended, tells_success = trainer.ended
     metadata = {
         "needs": requirements(trainer),
         "total_timesteps": trainer.config.total_timesteps,
@@ -75,9 +75,12 @@ def save_checkpoint(trainer: Trainer, path: Path | None) -> None:
         "steps_taken": trainer.collector.environments.steps,
         "env_state": exact,
         "episodes": {
-            **{name: [x for part in parts for x in part.running[name]] for name in RUNNING},
-            **{name: [getattr(one, field) for one in ended] for name, field in ENDED.items()},
-            "tells_success": tells_success,
+            **{name: [x for part in parts for x in part.running[name]] for name in mine.running},
+            **{
+                name: [getattr(one, field) for one in trainer.ended.episodes]
+                for name, field in ENDED.items()
+            },
+            "told": sorted(trainer.ended.told),
         },
     }
     save_tensors(
@@ -119,8 +122,8 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
     episodes, block = collector.episodes, trainer.block
     columns = zip(*(saved[name] for name in ENDED), strict=True)
     ended = [Episode(**dict(zip(ENDED.values(), one, strict=True))) for one in columns]
-    trainer.ended = Ended(ended, saved["tells_success"])
-    episodes.tells_success = saved["tells_success"]
+    trainer.ended = Ended(ended, frozenset(saved["told"]))
+    episodes.told = set(saved["told"])
     episodes.ended.clear()
     episodes.ended.extend(one for one in ended if block.holds(one.environment))
     if exact:
@@ -128,8 +131,8 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
         fields = [memory[str(i)].to(trainer.device) for i in range(len(memory))]
         collector.state = with_tensors(collector.state, fields)
         _write_next_row(trainer, checkpoint.group("next"))
-        for name in RUNNING:
-            setattr(episodes, name, saved[name].copy())
+        for name, x in episodes.running().items():
+            x[:] = saved.get(name, 0)  # a key of infos that is logged only from here on
     return exact
 
 
@@ -146,7 +149,7 @@ class _Part(NamedTuple):
 def _part(trainer: Trainer) -> _Part:
     """What this worker alone knows."""
     env_state = None if trainer.mid_rollout else environment_state(trainer)
-    running = {name: getattr(trainer.collector.episodes, name).tolist() for name in RUNNING}
+    running = {name: x.tolist() for name, x in trainer.collector.episodes.running().items()}
     return _Part(_rows(trainer), env_state, running)
 
 
@@ -186,7 +189,9 @@ def _own(trainer: Trainer, checkpoint: Checkpoint) -> Checkpoint:
         return x.narrow(axis, block.first, block.count)
 
     tensors = {name: own(name, x) for name, x in checkpoint.tensors.items()}
-    running = {name: checkpoint.episodes[name][block.rows] for name in RUNNING}
+    running = {
+        name: x[block.rows] for name, x in checkpoint.episodes.items() if name.startswith(RUNNING)
+    }
     return dataclasses.replace(checkpoint, tensors=tensors, episodes=checkpoint.episodes | running)
 
 
@@ -194,7 +199,8 @@ def requirements(trainer: Trainer) -> dict[str, Any]:
     """The settings without which a checkpoint of this trainer makes no sense, as JSON values."""
     config, agent = trainer.config, trainer.agent
     env = dataclasses.asdict(config.env)
-    del env["vectorization"]  # how environments are stepped changes nothing that they do
+    for name in NO_MATTER_OF_THE_TASK:
+        del env[name]
     needs = {
         "env_id": config.env_id.rpartition(":")[2],
         **{f"env.{name}": value for name, value in env.items()},

@@ -11,6 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, load_text, read_json
+from recurrent_rl.episodes import Info
+from recurrent_rl.infos import SUCCESS
 
 KIND = "recurrent_rl.checkpoint"
 VERSION = 4
@@ -131,17 +133,21 @@ def _count(value: Any) -> int:
     return value
 
 
-RUNNING = {"running_return": float, "running_length": int, "running_success": bool}
-"""The names of `EpisodeStatistics` under which a checkpoint has the episodes under way."""
+RUNNING = "running_"
+"""How the names begin under which a checkpoint has the episodes under way."""
 ENDED = {
     "steps": "step",
     "environments": "environment",
     "returns": "total",
     "lengths": "length",
     "successes": "success",
+    "infos": "infos",
 }
 """Under which names it has the fields of each `Episode` that ended."""
-_COLUMNS: dict[str, type] = RUNNING | {
+_COLUMNS: dict[str, type] = {
+    "running_return": float,
+    "running_length": int,
+    "running_success": bool,
     "steps": int,
     "environments": int,
     "returns": float,
@@ -153,25 +159,49 @@ _COLUMNS: dict[str, type] = RUNNING | {
 def _episodes(whole: Any, num_envs: int) -> dict[str, Any]:
     """The episodes' statistics, of the right types and lengths."""
     fields = dict(whole["episodes"])
-    if type(fields["tells_success"]) is not bool:
-        raise TypeError("tells_success is neither true nor false")
+    if "told" not in fields:  # older files tell of success alone
+        if type(fields["tells_success"]) is not bool:
+            raise TypeError("tells_success is neither true nor false")
+        fields["told"] = [SUCCESS] * fields["tells_success"]
+    if not (isinstance(fields["told"], list) and all(type(x) is str for x in fields["told"])):
+        raise TypeError("told is no list of text")
     ended = len(fields["returns"])
-    # Older files do not say which environments ended them, and when.
-    fields = {"steps": [whole["steps_taken"]] * ended, "environments": [0] * ended} | fields
+    # Older files do not say which environments ended them, and when, and nothing of infos.
+    fields = {
+        "steps": [whole["steps_taken"]] * ended,
+        "environments": [0] * ended,
+        "infos": [{} for _ in range(ended)],
+    } | fields
     if any(len(fields[name]) != ended for name in ENDED):
         raise ValueError("columns of episodes of different lengths")
-    found: dict[str, Any] = {"tells_success": fields["tells_success"]}
-    for name, kind in _COLUMNS.items():
+    found: dict[str, Any] = {"told": fields["told"], "infos": [*map(_infos, fields["infos"])]}
+    columns = _COLUMNS | {
+        name: kind
+        for start, kind in (("running_sum/", float), ("running_count/", int))
+        for name in fields
+        if name.startswith(start)
+    }
+    for name, kind in columns.items():
         values = fields[name]
         fits = (int, float) if kind is float else (kind,)
         if not (isinstance(values, list) and all(type(x) in fits for x in values)):
             raise TypeError(f"{name} is no list of {kind.__name__}")
         found[name] = [kind(x) for x in values]
-        if name.startswith("running"):
+        if name.startswith(RUNNING):
             if len(values) != num_envs:
                 raise ValueError(f"{name} is of {len(values)} environments, not {num_envs}")
             found[name] = np.array(found[name], dtype=np.dtype(kind))
     return found
+
+
+def _infos(fields: Any) -> dict[str, Info]:
+    """What infos said in an episode, by key."""
+    infos = {}
+    for key, (mean, final) in dict(fields).items():
+        if type(mean) not in (int, float) or type(final) not in (int, float, type(None)):
+            raise TypeError(f"the info {key} is no pair of numbers")
+        infos[key] = Info(float(mean), None if final is None else float(final))
+    return infos
 
 
 def forged(path: Path, why: str) -> PolicyFileError:

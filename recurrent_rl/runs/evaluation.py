@@ -90,7 +90,8 @@ def evaluate(
 
     Args:
         policy: plays.
-        env: vector environment in autoreset mode SAME_STEP or NEXT_STEP.
+        env: vector environment in autoreset mode SAME_STEP or NEXT_STEP. Which numbers in its infos
+            are kept is its attribute `info_metrics`, as `make_vector_env` sets it.
         episodes: to play in all.
         deterministic: take the deterministic actions instead of sampling.
         with_memory: false resets the state at every step, which shows what memory is worth.
@@ -122,7 +123,8 @@ def evaluate(
     quota = np.full(count, episodes // count)
     quota[: episodes % count] += 1
     played = np.zeros(count, dtype=np.int64)
-    finished = EpisodeStatistics.of(count, window=None)
+    metrics = environments.info_metrics
+    finished = EpisodeStatistics.of(count, window=None, info_metrics=metrics)
     unfinished = 0
 
     step = environments.reset(seed)
@@ -147,14 +149,7 @@ def evaluate(
         given_up = (finished.running_length >= limit) & (played < quota)
         unfinished += int(given_up.sum())
         quota[given_up] = 0
-    ended = finished.ended
-    return Evaluation(
-        np.array([one.total for one in ended]),
-        np.array([one.length for one in ended], dtype=np.int64),
-        np.array([one.success for one in ended if finished.tells_success], dtype=np.float64),
-        unfinished,
-        limit,
-    )
+    return Evaluation.of(finished.latest(), unfinished, limit, metrics)
 
 
 def evaluate_ways(

@@ -5,13 +5,37 @@ from __future__ import annotations
 import dataclasses
 import math
 import reprlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.policy import Policy
+from recurrent_rl.episodes import Ended, Episode, Info
+from recurrent_rl.infos import SUCCESS
+
+
+class InfoColumns(NamedTuple):
+    """What infos said under one key: an entry for each episode, NaN where nothing was reported."""
+
+    mean: NDArray[np.float64]
+    """Over the steps of the episode at which it was reported."""
+    final: NDArray[np.float64]
+    """At its last step."""
+
+    @classmethod
+    def of(cls, episodes: Sequence[Episode], key: str) -> InfoColumns:
+        """Of these episodes."""
+        infos = [one.infos.get(key, Info(None, None)) for one in episodes]
+        columns = ([one.mean for one in infos], [one.final for one in infos])
+        return cls(*(np.array(column, dtype=np.float64) for column in columns))
+
+    def average(self) -> Info:
+        """Over the episodes that know it."""
+        known = [x[~np.isnan(x)] for x in self]
+        return Info(*(float(x.mean()) if len(x) else None for x in known))
 
 
 @dataclass(frozen=True)
@@ -25,6 +49,23 @@ class Evaluation:
     unfinished: int = 0
     """Episodes that were given up after `max_steps` steps; none of the figures counts them."""
     max_steps: int | None = None
+    infos: dict[str, InfoColumns] = field(default_factory=dict, hash=False)
+    """What infos said, by key of the environment's `info_metrics`."""
+
+    @classmethod
+    def of(
+        cls, ended: Ended, unfinished: int, max_steps: int, info_metrics: Sequence[str] = ()
+    ) -> Evaluation:
+        """Of the episodes that ended, where so many were given up."""
+        episodes = ended.episodes
+        return cls(
+            np.array([one.total for one in episodes]),
+            np.array([one.length for one in episodes], dtype=np.int64),
+            np.array([one.success for one in episodes if SUCCESS in ended.told], dtype=np.float64),
+            unfinished,
+            max_steps,
+            {key: InfoColumns.of(episodes, key) for key in info_metrics},
+        )
 
     @property
     def mean(self) -> float:
@@ -53,6 +94,8 @@ class Evaluation:
             means["eval/success_rate"] = self.success_rate
         if self.unfinished:
             means["eval/unfinished_episodes"] = float(self.unfinished)
+        for key, columns in self.infos.items():
+            means |= columns.average().scalars("eval", key)
         return means
 
 
@@ -91,12 +134,16 @@ class Figures:
     success_rate: float | None
     unfinished: int = 0
     """Episodes that were given up, and do not count."""
+    infos: dict[str, Info] = field(default_factory=dict, hash=False)
+    """What infos said on the average of the episodes, by key."""
 
     @classmethod
     def of(cls, played: Evaluation) -> Figures:
         """Of the episodes played."""
         return cls(
-            played.mean, played.ci95, played.mean_length, played.success_rate, played.unfinished
+            *(played.mean, played.ci95, played.mean_length, played.success_rate),
+            played.unfinished,
+            {key: columns.average() for key, columns in played.infos.items()},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -104,7 +151,8 @@ class Figures:
         fields = dataclasses.asdict(self)
         for name in ("mean_return", "mean_length"):
             fields[name] = _known(fields[name])
-        return fields | {"ci95": [_known(bound) for bound in self.ci95]}
+        infos = {key: info._asdict() for key, info in self.infos.items()}
+        return fields | {"ci95": [_known(bound) for bound in self.ci95], "infos": infos}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Figures:
@@ -114,7 +162,8 @@ class Figures:
         }
         low, high = fields["ci95"]
         ci95 = (-math.inf if low is None else low, math.inf if high is None else high)
-        return cls(**{**fields, **missing, "ci95": ci95})
+        infos = {key: Info(**info) for key, info in fields.get("infos", {}).items()}
+        return cls(**{**fields, **missing, "ci95": ci95, "infos": infos})
 
 
 def _known(value: float) -> float | None:
@@ -186,8 +235,9 @@ def _checked(saved: SavedEvaluation) -> SavedEvaluation:
             continue
         rate = figures.success_rate
         numbers = [figures.mean_return, figures.mean_length, *figures.ci95]
+        may_lack = [rate, *(x for info in figures.infos.values() for x in info)]
         if len(numbers) != 4 or any(
-            type(x) not in (int, float) for x in [*numbers, *([] if rate is None else [rate])]
+            type(x) not in (int, float) for x in [*numbers, *(x for x in may_lack if x is not None)]
         ):
             raise TypeError(f"{way} is {reprlib.repr(figures)}, not figures")
     return saved

@@ -67,6 +67,7 @@ def run_iterations(
             ProgressBar("Training", config.total_timesteps, "steps", first, progress)
         )
         save_due = every(config.checkpoint_interval)
+        told_of_infos = False
         trainer.on_rollout = partial(_tell_of_rollout, state)
         try:
             state.tell("on_start")
@@ -79,6 +80,10 @@ def run_iterations(
                 if trainer.iteration % config.log_interval == 0 or trainer.done:
                     monitor.log(scalars, trainer.timesteps)
                 bar.update(trainer.timesteps, _figures(state))
+                if trainer.ended.episodes and not told_of_infos:
+                    told_of_infos = True
+                    if (silent := trainer.silent_infos()) is not None:
+                        bar.say(silent)
                 state.tell("on_iteration")
                 if group.agree(save=save_due()).save:
                     save(trainer, folder)

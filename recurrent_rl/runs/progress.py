@@ -70,6 +70,11 @@ class ProgressBar:
             self._last_line = time.monotonic()
             self._print(f"{self.label}: {done:,} of {self.total:,}  {text}")
 
+    def say(self, text: str) -> None:
+        """Print a sentence above the bar; nothing where that is not visible."""
+        if self.visible:
+            self.console.print(text, soft_wrap=True, highlight=False)
+
     def _print(self, line: str) -> None:
         if not self.console.is_jupyter:
             self.console.print(line, soft_wrap=True)

@@ -60,7 +60,8 @@ class TrainResult:
     """Episodes played after the last step; None without `eval_episodes`, after an early end, and
     where the run's folder had its evaluation before."""
     notes: tuple[str, ...] = ()
-    """What is not as one may think after `resume`: new episodes, other learning rates."""
+    """What is not as one may think: after `resume` new episodes, or other learning rates; and
+    `info_metrics` that no environment reported."""
     stop_reason: str | None = None
     """Why a callback has ended the run before it had all its steps; None where none has."""
 
@@ -212,7 +213,7 @@ def resume(
             elif not folder.policy.exists():
                 trainer.policy().save(folder.policy)
             result = _result(trainer, folder, ran, stop)
-        result = dataclasses.replace(result, resumed_from=first, notes=notes)
+        result = dataclasses.replace(result, resumed_from=first, notes=notes + result.notes)
         return _evaluated(result, trainer.config, progress, stop, compare)
 
 
@@ -303,10 +304,12 @@ def _restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:
 
 def _result(trainer: Trainer, folder: RunFolder, ran: Ran, stop: StopSignals) -> TrainResult:
     """What the iterations leave behind, with the evaluation of the last one where there is one."""
+    silent = trainer.silent_infos() if trainer.ended.episodes else None
     return TrainResult(
         *(folder.path, folder.policy, trainer.timesteps, ran.seconds, stop.received),
         evaluation=ran.evaluation if folder.evaluated_timesteps() == trainer.timesteps else None,
         stop_reason=ran.stop_reason,
+        notes=() if silent is None else (silent,),
     )
 
 

@@ -20,7 +20,7 @@ from torch.distributed import FileStore  # type: ignore[attr-defined]
 from recurrent_rl import ppo
 from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.memory.registry import MEMORIES
-from recurrent_rl.config import TrainConfig
+from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.group import ALONE, Group, joined
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.trainer import Trainer
@@ -49,6 +49,7 @@ class Drawn(gym.Env[Any, Any]):
         ends = self.np_random.random(2) < (0.15, 0.1)
         seen, info = self._seen()
         info["is_success"] = bool(ends[0])
+        info["seen"] = float(seen[0])
         return seen, reward, bool(ends[0]), bool(ends[1]), info
 
 
@@ -82,6 +83,7 @@ def config(memory: str = "gru", env: str = "Drawn-v0", **changes: Any) -> TrainC
         "threads": 1,
         "memory_interval": None,
         "device": "cpu",
+        "env": EnvConfig(info_metrics=("seen",)),
         "agent": AgentConfig(memory, hidden_size=8, encoder_size=8, **agent),
     }
     return TrainConfig(env, **settings | changes)

@@ -183,7 +183,7 @@ def test_help_is_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["tarin"], "Unknown command 'tarin'; use one of train, evaluate, envs, monitor"),
+        (["tarin"], "Unknown command 'tarin'; use one of train, evaluate, envs, check, monitor"),
         (["train", "CartPol-v1"], "Did you mean CartPole-v1"),
         (["train", "CartPole-v1", "--memory", "lsmt"], "Did you mean lstm"),
         (["train", "CartPole-v1", "--num-envs", "-1"], "num_envs is -1; it must be at least 1"),

@@ -43,6 +43,8 @@ def test_methods_are_named_by_what_differs() -> None:
     assert method_labels([sized[0], longer]) == ["gru, num_steps default", "gru, num_steps 256"]
     env = EnvConfig(env_kwargs={"length": 9}, flicker=0.1)
     assert task_name(dataclasses.replace(config, env=env)) == "TMaze, length 9, flicker 0.1"
+    logged = dataclasses.replace(env, vectorization="async", info_metrics=("speed",))
+    assert task_name(dataclasses.replace(config, env=logged)) == "TMaze, length 9, flicker 0.1"
 
 
 def test_aggregates_agree_with_what_can_be_counted_by_hand() -> None:

@@ -1,0 +1,1 @@
+"""Checks of an environment: what Gymnasium asks of one, and what recurrent training needs."""

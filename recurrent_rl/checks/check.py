@@ -1,0 +1,126 @@
+"""`check_env`: an environment, however it is given, is made, played in and told about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from typing import Annotated, Any
+
+import gymnasium as gym
+from gymnasium.vector import VectorEnv
+
+from recurrent_rl.agents.arguments import argument, check_is
+from recurrent_rl.agents.settings import SettingError, at_least, refusal
+from recurrent_rl.checks.finding import FaultyEnvironmentError, Finding, Report
+from recurrent_rl.checks.several import check_several
+from recurrent_rl.checks.single import check_single
+from recurrent_rl.config import EnvConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.fields import EnvId, JsonObject
+from recurrent_rl.vectorize import find_spec, make_alone, make_vector_env
+
+COUNT = 3
+"""Environments of a vector environment that is made for the check."""
+TAKEN = (
+    "a Gymnasium id, an environment, a vector environment, or a class or function that makes one"
+)
+
+Maker = Callable[..., Any]
+
+
+def check_env(
+    env: str | gym.Env[Any, Any] | VectorEnv | Callable[..., Any],
+    *,
+    env_kwargs: dict[str, Any] | None = None,
+    max_steps: int | None = None,
+    seed: int = 0,
+    raise_faults: bool = True,
+) -> tuple[Finding, ...]:
+    """Check that an environment is what Gymnasium asks for, and what recurrent training needs.
+
+    Episodes of random actions are played, a few thousand steps at most where they are short. What
+    is checked stands in docs/your-environment.md. As with the checkers of Gymnasium and
+    Stable-Baselines3, to call it is enough: a fault raises an error. Nothing is printed.
+
+    Args:
+        env: a registered id, also `module:EnvId`; a class, or a function that returns an
+            environment; or an environment or vector environment, which is stepped, and not closed.
+            Of an id that has a batched form both forms are checked.
+        env_kwargs: arguments to make it with.
+        max_steps: steps of an episode after which it is given up; by default the environment's time
+            limit or, where it tells of none, 1,000.
+        seed: of the first episode and its actions: the same check again.
+        raise_faults: false returns faults too.
+
+    Returns:
+        What was found, faults first; with `raise_faults` there are only notes.
+
+    Raises:
+        FaultyEnvironmentError: there is a fault; the message tells of all, with their fixes, and
+            the attribute `findings` holds them.
+        UserError: there is no such environment, or an argument is of another type.
+    """
+    env_kwargs = {} if env_kwargs is None else argument("env_kwargs", env_kwargs, JsonObject)
+    max_steps = argument("max_steps", max_steps, Annotated[int | None, at_least(1)])
+    seed = argument("seed", seed, Annotated[int, at_least(0)])
+    raise_faults = argument("raise_faults", raise_faults, bool)
+    report = Report()
+    with ExitStack() as stack:
+        for maker in _makers(env, env_kwargs):
+            try:
+                made = maker()
+            except UserError:
+                raise
+            except Exception as error:
+                report.fault(
+                    "made",
+                    f"It cannot be made: {type(error).__name__}: {error}",
+                    "Mend its constructor, or give the arguments that it needs.",
+                )
+                continue
+            if not isinstance(made, (gym.Env, VectorEnv)):
+                raise SettingError(refusal("what env() returns", made, "an environment"))
+            if made is not env:
+                stack.enter_context(closing(made))
+            if isinstance(made, gym.Env):
+                check_single(made, report, max_steps, seed)
+            else:
+                check_several(made, report, max_steps, seed)
+    findings = report.findings()
+    if report.is_faulty and raise_faults:
+        raise FaultyEnvironmentError(_told(env, findings), findings)
+    return findings
+
+
+def _makers(env: Any, kwargs: dict[str, Any]) -> Iterator[Maker]:
+    """What makes each form of the environment that there is."""
+    if isinstance(env, str):
+        env_id = argument("env", env, EnvId)
+        spec = find_spec(env_id)
+        if spec.entry_point is not None:
+            yield lambda: make_alone(spec, kwargs)
+        if spec.vector_entry_point is not None:
+            yield lambda: make_vector_env(env_id, COUNT, EnvConfig(kwargs))
+    elif isinstance(env, (gym.Env, VectorEnv)):
+        if kwargs:
+            raise SettingError("env_kwargs go with an id, a class or a function; env is made.")
+        yield lambda: env
+    else:
+        check_is("env", env, Callable, TAKEN)
+        yield lambda: env(**kwargs)
+
+
+def name_of(env: Any) -> str:
+    """What an environment, however given, is called in messages."""
+    if isinstance(env, str):
+        return env
+    spec = getattr(env, "spec", None)
+    kind = env if isinstance(env, type) else type(getattr(env, "unwrapped", env))
+    own = env.__name__ if hasattr(env, "__name__") else kind.__name__
+    return str(getattr(spec, "id", None) or own)
+
+
+def _told(env: Any, findings: tuple[Finding, ...]) -> str:
+    faults = [one for one in findings if one.severity == "fault"]
+    head = f"{name_of(env)} has {len(faults)} fault{'s' * (len(faults) > 1)}:"
+    return "\n".join([head, *(f"- {one.what} Fix: {one.fix}" for one in faults)])

@@ -1,0 +1,64 @@
+"""`recurrent-rl check`: what is wrong with an environment, before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from recurrent_rl.agents.settings import at_least, settle
+from recurrent_rl.cli.terminal import parse
+from recurrent_rl.errors import UserError
+from recurrent_rl.fields import EnvId, JsonObject
+from recurrent_rl.runs.progress import make_console
+
+
+@dataclass(frozen=True)
+class CheckArguments:
+    """Check an environment by Gymnasium's rules and by what recurrent training needs.
+
+    Ends with status 1 where there is a fault.
+    """
+
+    env_id: Annotated[EnvId, tyro.conf.Positional, tyro.conf.arg(metavar="ENV_ID")]
+    """Environment to check: a Gymnasium id, or module:EnvId to import a module first."""
+    env_kwargs: JsonObject = field(default_factory=dict, hash=False)
+    """Its arguments as a JSON object."""
+    max_steps: Annotated[int | None, at_least(1)] = None
+    """Steps after which an episode is given up; by default the environment's own time limit or,
+    where it tells of none, 1,000."""
+    seed: Annotated[int, at_least(0)] = 0
+    """Seed of the first episode and its actions."""
+
+    def __post_init__(self) -> None:
+        settle(self, UserError)
+
+
+def check_command(arguments: Sequence[str]) -> int:
+    """Check an environment: faults and notes, each with its fix."""
+    from recurrent_rl.checks.check import check_env
+
+    given, console = parse(CheckArguments, "check", arguments), make_console()
+    findings = check_env(
+        given.env_id,
+        env_kwargs=given.env_kwargs,
+        max_steps=given.max_steps,
+        seed=given.seed,
+        raise_faults=False,
+    )
+    for one in findings:
+        style = "bold red" if one.severity == "fault" else "bold"
+        console.print(f"{one.severity:5}  ", style=style, end="")
+        console.print(one.what, soft_wrap=True, highlight=False)
+        console.print(f"{'fix':5}  {one.fix}\n", soft_wrap=True, highlight=False)
+    faults = sum(one.severity == "fault" for one in findings)
+    notes = len(findings) - faults
+    console.print(
+        f"{given.env_id}: {faults or 'no'} fault{'s' * (faults != 1)}, "
+        f"{notes or 'no'} note{'s' * (notes != 1)}.",
+        soft_wrap=True,
+        highlight=False,
+    )
+    return 1 if faults else 0
