@@ -8,12 +8,14 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "ActionHead": "agents.heads",
     "ActionMaskError": "agents.action_masks",
     "ActorCritic": "agents.actor_critic",
     "AgentConfig": "agents.actor_critic",
     "DeviceError": "agents.policy",
     "Evaluation": "runs.figures",
     "FileWriteError": "agents.files",
+    "Memory": "agents.memory.contract",
     "MemoryInputError": "agents.kernels.safeguards",
     "NonFiniteError": "agents.files",
     "ObservationError": "agents.spaces",
@@ -30,6 +32,9 @@ _HOMES = {
     "evaluate": "runs.evaluation",
     "load_policy": "agents.policy",
     "make_vector_env": "vectorize",
+    "register_encoder": "agents.encoders",
+    "register_head": "agents.heads",
+    "register_memory": "agents.memory.registry",
     "resume": "runs.training",
     "train": "runs.training",
 }

@@ -327,6 +327,8 @@ def _from_version_0_1(fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     Version 0.1 wrote 0 where None stands now, and sizes that it had chosen among those requested,
     with their names in `chosen`.
     """
+    if isinstance(agent := fields.get("agent"), Mapping):
+        fields = {**fields, "agent": {"encoder": None, "head": None} | dict(agent)}
     requested = {"workers": 1, "worker_timeout": TrainConfig.worker_timeout} | fields
     resolved = requested.pop(RESOLVED, None)
     chosen = requested.pop("chosen", None)

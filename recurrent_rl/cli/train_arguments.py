@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from recurrent_rl.agents.settings import at_least, settle
-from recurrent_rl.cli.terminal import Quiet
+from recurrent_rl.cli.terminal import Imports, Quiet
 from recurrent_rl.config import TrainConfig, Workers
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
@@ -78,8 +78,11 @@ class TrainArguments:
     config: TrainConfig
     resume: Annotated[FolderPath | None, tyro.conf.arg(metavar="RUN")] = None
     """Resume the run in this folder from its last checkpoint, with the settings it was started
-    with, instead of a new run; of the others only --total-timesteps, --device, --workers and
-    --quiet go with it."""
+    with, instead of a new run; of the others only --total-timesteps, --device, --workers, --import
+    and --quiet go with it."""
+    imports: Imports = ()
+    """Module to import first, in which memories and the like are registered, or one of them as
+    module:Class; may be given several times."""
     quiet: Quiet = False
     """Show no progress, and of the result one line."""
 
@@ -96,6 +99,9 @@ class ResumeArguments:
     """Device to compute on from now on: cpu, cuda ...; by default the run's own."""
     workers: Workers | None = None
     """Processes that train together from now on; by default the run's own number."""
+    imports: Imports = ()
+    """Module to import first, in which memories and the like are registered, or one of them as
+    module:Class; may be given several times."""
     quiet: Quiet = False
     """Show no progress, and of the result one line."""
 
