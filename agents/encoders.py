@@ -300,7 +300,7 @@ class Encoder(Settled):
         # The same as plain lists: a call through nn.Module costs as much as a small layer.
         self._features = list(zip(self.paths, features, strict=True))
         self._layers = layers
-        self._own = self.own
+        self._own = [] if self.own is None else [self.own]
         self.output_size = width + 1
         for module in (self, self.features, self.layers):
             module.settle()
@@ -312,7 +312,7 @@ class Encoder(Settled):
             components: by path.
             episode_start: bool `[...]`; None: all false.
         """
-        parts = [] if self._own is None else [self._own.forward(components)]
+        parts = [own.forward(components) for own in self._own]
         for path, module in self._features:
             part = module.forward(components[path])
             if episode_start is not None and path in self.silenced:
