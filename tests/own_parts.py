@@ -20,7 +20,7 @@ class WindowState(NamedTuple):
 
     window: Tensor
     """`[1, B, size, hidden]`: no layers, and more than one axis of its own."""
-    count: Tensor
+    clock: Tensor
     """int64 `[1, B]`."""
 
 
@@ -43,18 +43,18 @@ class Window(Memory):
     def step(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
     ) -> tuple[Tensor, MemoryState]:
-        window, count = self.reset(state, episode_start)
+        window, clock = self.reset(state, episode_start)
         window = torch.cat([window[:, :, 1:], self.enter(x)[None, :, None]], 2)
-        count = count + 1
-        return torch.tanh(window[0].sum(1) / count[0, :, None].clamp(max=self.size)), WindowState(
-            window, count
+        clock = clock + 1
+        return torch.tanh(window[0].sum(1) / clock[0, :, None].clamp(max=self.size)), WindowState(
+            window, clock
         )
 
 
 class CountState(NamedTuple):
     """Steps of the episode so far, int32 `[1, B]`."""
 
-    count: Tensor
+    clock: Tensor
 
 
 class Counter(Memory):
@@ -71,8 +71,33 @@ class Counter(Memory):
     def step(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
     ) -> tuple[Tensor, MemoryState]:
-        (count,) = self.reset(state, episode_start)
-        return torch.cat([x, count[0, :, None].to(x.dtype)], -1), CountState(count + 1)
+        (clock,) = self.reset(state, episode_start)
+        return torch.cat([x, clock[0, :, None].to(x.dtype)], -1), CountState(clock + 1)
+
+
+class LatchState(NamedTuple):
+    """The first input of the episode, `[1, B, F]`; and whether there was one, bool `[1, B]`."""
+
+    first: Tensor
+    there: Tensor
+
+
+class Latch(Memory):
+    """Shows the first input of the episode at every step."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__(input_size, input_size)
+
+    def initial_state(self, batch: int) -> MemoryState:
+        none = torch.zeros(1, batch, dtype=torch.bool)
+        return LatchState(torch.zeros(1, batch, self.input_size), none)
+
+    def step(
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
+    ) -> tuple[Tensor, MemoryState]:
+        first, there = self.reset(state, episode_start)
+        first = torch.where(there.unsqueeze(-1), first, x)
+        return first[0], LatchState(first, torch.ones_like(there))
 
 
 class Frozen(nn.Module):

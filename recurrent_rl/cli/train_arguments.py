@@ -32,6 +32,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "separate_memory",
         "encoder_size",
         "encoder_layers",
+        "encoder",
+        "head",
         "activation",
         "previous_action",
         "previous_reward",

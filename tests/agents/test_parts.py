@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -22,6 +21,7 @@ from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
 from recurrent_rl.agents.memory.states import tensors_of
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.settings import SettingError
+from recurrent_rl.agents.spaces import stack_observations
 from tests.own_parts import Bins, Counter, Frozen, OfDict, Window
 
 BOX, TWO = spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(2)
@@ -48,7 +48,7 @@ def forget() -> None:
             del parts[name]
 
 
-def make(space: gym.Space[Any] = BOX, actions: gym.Space[Any] = TWO, **settings: Any) -> Policy:
+def make(space: Any = BOX, actions: Any = TWO, **settings: Any) -> Policy:
     torch.manual_seed(0)
     config = AgentConfig(**{"hidden_size": 8, "encoder_size": 8} | settings)
     policy = Policy(ActorCritic(space, actions, config))
@@ -67,9 +67,7 @@ def play(policy: Policy, deterministic: bool = False) -> np.ndarray[Any, Any]:
     for t in range(20):
         each = [policy.observation_space.sample() for _ in range(3)]
         space = policy.observation_space
-        batch = gym.vector.utils.concatenate(
-            space, each, gym.vector.utils.create_empty_array(space, 3)
-        )
+        batch = stack_observations(space, each)
         action, state = policy.predict(batch, state, np.array([t == 9] * 3), deterministic)
         actions.append(action)
     return np.stack(actions)
@@ -105,17 +103,18 @@ def test_a_name_that_is_none_is_refused(name: Any, message: str) -> None:
 def test_a_second_class_of_the_same_name_is_refused() -> None:
     recurrent_rl.register_memory("window")(Window)
     with pytest.raises(
-        SettingError, match="'window' is tests.own_parts:Window already; give tests"
+        SettingError, match=r"'window' is tests.own_parts:Window already; give tests"
     ):
         recurrent_rl.register_memory("window")(Counter)
 
 
 def test_a_class_that_is_defined_anew_takes_the_old_ones_place() -> None:
-    def cell() -> type[Memory]:
+    def cell() -> Any:
+        @recurrent_rl.register_memory("mine")
         class Mine(Window):
             pass
 
-        return recurrent_rl.register_memory("mine")(Mine)
+        return Mine
 
     cell()
     again = cell()
@@ -212,11 +211,11 @@ def test_a_path_that_leads_to_no_memory_is_refused(name: str, message: str) -> N
 @pytest.mark.parametrize("name", ["a b:C", "module:", ":Class", "a:b:c", "windo"])
 def test_what_is_neither_a_name_nor_a_path_is_refused(name: str) -> None:
     recurrent_rl.register_memory("window")(Window)
-    with pytest.raises(SettingError, match="memory is .*; it must be one of none, .* window, or"):
+    with pytest.raises(SettingError, match=r"memory is .*; it must be one of none, .* window, or"):
         AgentConfig(memory=name)
 
 
-OWN = {
+OWN: dict[str, dict[str, Any]] = {
     "memory": {"memory": WINDOW},
     "counter": {"memory": "tests.own_parts:Counter"},
     "encoder": {"encoder": "tests.own_parts:Frozen"},
@@ -259,7 +258,7 @@ def test_a_registered_name_in_a_file_is_known_once_its_module_was_imported(tmp_p
     policy.save(path)
     forget()
     with pytest.raises(
-        PolicyFileError, match="memory is 'window'; .* by a module that is imported"
+        PolicyFileError, match=r"memory is 'window'; .* by a module that is imported"
     ):
         load_policy(path)
     loaded = load_policy(path, memory=Window)
@@ -307,18 +306,20 @@ def test_no_file_has_a_module_imported(tmp_path: Path) -> None:
 def test_a_class_given_where_the_file_has_the_librarys_part_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
     make(memory="gru").save(path)
-    with pytest.raises(PolicyFileError, match="but the agent's is the library's gru. Leave memory"):
+    with pytest.raises(
+        PolicyFileError, match=r"but the agent's is the library's gru. Leave memory"
+    ):
         load_policy(path, memory=Window)
-    with pytest.raises(PolicyFileError, match="but the agent's is the library's own. Leave encod"):
+    with pytest.raises(PolicyFileError, match=r"but the agent's is the library's own. Leave encod"):
         load_policy(path, encoder=Frozen)
-    with pytest.raises(SettingError, match="Frozen cannot be .* memory"):
+    with pytest.raises(SettingError, match=r"Frozen cannot be .* memory"):
         load_policy(path, memory=Frozen)
 
 
 def test_an_encoder_of_ones_own_sees_the_observation_as_it_is() -> None:
     policy = make(PIXELS, encoder="tests.own_parts:Frozen", encoder_layers=0)
     agent = policy.agent
-    trunk = agent.trunks[0]
+    trunk: Any = agent.trunks[0]
     image = torch.randint(0, 256, (2, 5, 4, 4, 3), dtype=torch.uint8)
     own = {"": image, "previous_action": torch.zeros(2, 5, dtype=torch.int64)}
     features = trunk.encoder(own)
@@ -330,7 +331,8 @@ def test_an_encoder_of_ones_own_sees_the_observation_as_it_is() -> None:
 def test_an_encoder_of_several_components_gets_them_by_path() -> None:
     space = spaces.Dict({"a": BOX, "b": spaces.Tuple((TWO, PIXELS))})
     policy = make(space, encoder="tests.own_parts:OfDict")
-    module = policy.agent.trunks[0].encoder.own.module
+    trunk: Any = policy.agent.trunks[0]
+    module = trunk.encoder.own.module
     assert isinstance(module, OfDict)
     assert module.paths == ["a", "b/0", "b/1"]
     assert module.output_size == 3 + 1 + 48

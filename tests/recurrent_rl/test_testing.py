@@ -1,6 +1,6 @@
 """check_memory passes our own memories, and finds each fault that is planted in one."""
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_memories_of_ones_own_keep_the_contract(memory: type[Memory]) -> None:
 class Sum(Memory):
     """Right: a leaky sum of inputs. The faults below change one thing each."""
 
-    state_type = WindowState
+    state_type: ClassVar[type[Any]] = WindowState
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
         super().__init__(input_size, hidden_size)
@@ -41,9 +41,9 @@ class Sum(Memory):
         return WindowState(weight.new_zeros(1, batch, self.output_size), clock)
 
     def step(self, x: Tensor, state: Any, episode_start: Tensor | None = None) -> Any:
-        h, count = self.reset(state, episode_start)
+        h, clock = self.reset(state, episode_start)
         h = 0.9 * h + torch.tanh(self.enter(x))
-        return h[0], WindowState(h, count + 1)
+        return h[0], WindowState(h, clock + 1)
 
 
 class NoNamedTuple(Sum):
@@ -67,13 +67,13 @@ class Infinite(Sum):
 class OtherType(Sum):
     def step(self, x: Tensor, state: Any, episode_start: Tensor | None = None) -> Any:
         y, state = super().step(x, state, episode_start)
-        return y, state._replace(count=state.count.int())
+        return y, state._replace(clock=state.clock.int())
 
 
 class Growing(Sum):
     def step(self, x: Tensor, state: Any, episode_start: Tensor | None = None) -> Any:
-        h, count = self.reset(state, episode_start)
-        y, new = super().step(x, WindowState(h[-1:], count), None)
+        h, clock = self.reset(state, episode_start)
+        y, new = super().step(x, WindowState(h[-1:], clock), None)
         return y, new._replace(window=torch.cat([h, new.window]))
 
 
@@ -104,8 +104,9 @@ class NoResetInUnroll(WithUnroll):
 
 class StateOfOneStepBefore(WithUnroll):
     def unroll(self, x: Tensor, state: Any, episode_start: Tensor | None = None) -> Any:
+        end: Any
         y, end = super().unroll(x, state, episode_start)
-        return y, end._replace(count=end.count - 1)
+        return y, end._replace(clock=end.clock - 1)
 
 
 class Truncating(WithUnroll):
@@ -160,7 +161,7 @@ class LeakingGradient(Sum):
 
     def step(self, x: Tensor, state: Any, episode_start: Tensor | None = None) -> Any:
         h = state.window
-        fresh = self.reset(state, episode_start)
+        fresh: Any = self.reset(state, episode_start)
         return super().step(x, fresh._replace(window=fresh.window + h - h.detach()), None)
 
 
@@ -180,7 +181,7 @@ class GradientOfOthers(Sum):
 class WritingOver(Sum):
     def step(self, x: Tensor, state: Any, episode_start: Tensor | None = None) -> Any:
         y, new = super().step(x, state, episode_start)
-        state.count.add_(1)
+        state.clock.add_(1)
         return y, new
 
 
@@ -197,6 +198,8 @@ class Remembering(Sum):
 
 class Counting(Sum):
     """Keeps something in a buffer, which changes no output."""
+
+    steps: Tensor
 
     def __init__(self, *sizes: int) -> None:
         super().__init__(*sizes)
@@ -235,7 +238,7 @@ class Unregistered(Sum):
 class Tied(Sum):
     def __init__(self, *sizes: int) -> None:
         super().__init__(*sizes)
-        self.other = nn.Linear(*sizes[:2])
+        self.other = nn.Linear(sizes[0], sizes[1])
         self.other.weight = self.enter.weight
 
 
@@ -256,12 +259,12 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("states", NoNamedTuple, "is a tuple; expected a NamedTuple of tensors"),
     ("states", BatchFirst, r"state.window of .* \[5, 1, 8\]; expected a tensor whose axis 1 is"),
     ("states", Infinite, "state.window of .* holds NaN or infinity"),
-    ("states", OtherType, r"state.count after step is torch.int32 .* expected torch.int64"),
+    ("states", OtherType, r"state.clock after step is torch.int32 .* expected torch.int64"),
     ("states", Growing, r"state.window after step is .* \[2, 5, 8\]; expected .* \[1, 5, 8\]"),
     ("states", OnTheCPU, "initial_state must make its tensors where the weights are"),
     ("outputs", WrongSize, r"step gives torch.float64 \[4, 7\]; expected torch.float64 \[4, 8\]"),
     ("values of unroll", NoResetInUnroll, r"unroll's outputs are not .* \(random resets\)"),
-    ("values of unroll", StateOfOneStepBefore, "unroll's state is not .*, state.count: 15 at"),
+    ("values of unroll", StateOfOneStepBefore, "unroll's state is not .*, state.clock: 15 at"),
     ("gradients of unroll", Truncating, r"unroll's gradient of the input is not that of repeated"),
     ("gradients of unroll", Detached, "no gradient reaches the input"),
     ("no leak of values", Leaking, "depends on what was before its start"),
@@ -270,7 +273,7 @@ FAULTS: list[tuple[str, Any, str]] = [
     ("no leak of gradients", LeakingGradient, "a gradient of .* passes a reset, to the input"),
     ("independent streams", BatchNormed, "a stream depends on the others of its batch"),
     ("independent streams", GradientOfOthers, "a gradient of .* passes from one stream"),
-    ("nothing kept", WritingOver, "writes over its argument state.count: .* expected"),
+    ("nothing kept", WritingOver, "writes over its argument state.clock: .* expected"),
     ("nothing kept", Remembering, "gives another result the second time, from the same state"),
     ("nothing kept", Counting, "step and unroll change steps in the module"),
     ("nothing kept", Random, "gives another result the second time"),
@@ -300,7 +303,7 @@ def test_a_fault_is_found_and_named(check: str, memory: Any, message: str) -> No
 
 
 def test_what_is_no_memory_is_refused() -> None:
-    with pytest.raises(AssertionError, match="GRU of 1 layers: it must be a recurrent_rl.Memory"):
+    with pytest.raises(AssertionError, match=r"GRU of 1 layers: it must be a recurrent_rl\.Memory"):
         check_memory(nn.GRU)  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="make is 'gru'; it must be a class of a memory"):
         check_memory("gru")  # type: ignore[arg-type]
@@ -337,8 +340,8 @@ def test_a_state_may_hold_states() -> None:
             return Both(super().initial_state(batch), NoState())
 
         def step(self, x: Tensor, state: Any, episode_start: Tensor | None = None) -> Any:
-            h, count = self.reset(state, episode_start)[0]
+            h, clock = self.reset(state, episode_start)[0]
             h = 0.9 * h + torch.tanh(self.enter(x))
-            return h[0], Both(WindowState(h, count + 1), NoState())
+            return h[0], Both(WindowState(h, clock + 1), NoState())
 
     check_memory(Nested)

@@ -130,7 +130,7 @@ def test_a_memory_that_workers_cannot_import_is_refused(tmp_path: Path) -> None:
     recurrent_rl.register_memory("local")(Local)
     agent = AgentConfig("local", hidden_size=8, encoder_size=8)
     run = dataclasses.replace(settings(tmp_path, workers=2), agent=agent)
-    with pytest.raises(UserError, match="defined in a function: .* or train with workers=1"):
+    with pytest.raises(UserError, match=r"defined in a function: .* or train with workers=1"):
         train(run, progress=False)
     assert train(dataclasses.replace(run, workers=1), progress=False).timesteps > 0
 
