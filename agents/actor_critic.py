@@ -44,6 +44,7 @@ from recurrent_rl.agents.settings import (
     at_least,
     at_most,
     build,
+    check_choice,
     from_0_below_1,
     none_for_zero,
     reader,
@@ -205,6 +206,7 @@ class ActorCritic(Settled):
     ) -> None:
         super().__init__()
         check_is("config", config, AgentConfig, "an AgentConfig")
+        check_is("parts", parts, (Mapping, NoneType), f"classes by {', '.join(PARTS)}; or None")
         check_action_space(action_space)
         self.observation_space = observation_space
         self.action_space = action_space
@@ -402,6 +404,8 @@ def found_parts(config: AgentConfig, given: Mapping[str, Any]) -> dict[str, Any]
             config names the library's.
     """
     found: dict[str, Any] = {}
+    for kind in given:
+        check_choice("parts", kind, PARTS)
     for kind, parts in PARTS.items():
         name, own = getattr(config, kind), given.get(kind)
         if own is None:

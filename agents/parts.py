@@ -240,6 +240,12 @@ class Settled(nn.Module):
             self._refuse(name)
         super().__setattr__(name, value)
 
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """As of any module, until `settle` was called."""
+        if self._settled:
+            self._refuse(name)
+        super().add_module(name, module)
+
     def _refuse(self, name: str) -> NoReturn:
         raise SettingError(
             f"{type(self).__name__}.{name} cannot be replaced: the agent's parts are those that "

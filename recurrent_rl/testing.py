@@ -25,7 +25,9 @@ from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.states import (
     MemoryState,
     differentiable,
+    fault_of,
     map_state,
+    names_of,
     select_state,
     tensors_of,
     with_tensors,
@@ -142,17 +144,8 @@ class Case:
 
     def same_states(self, found: MemoryState, expected: MemoryState, what: str) -> None:
         """`same` of each tensor."""
-        for name, a, b in zip(_names(expected), tensors_of(found), tensors_of(expected)):  # noqa: B905
+        for name, a, b in zip(names_of(expected), tensors_of(found), tensors_of(expected)):  # noqa: B905
             self.same(a, b, f"{what}, {name}")
-
-
-def _names(state: MemoryState, before: str = "state") -> list[str]:
-    """Of the tensors of a state, as `state.keys`."""
-    names = []
-    for name, field in zip(state._fields, state, strict=True):  # type: ignore[attr-defined]
-        path = f"{before}.{name}"
-        names += _names(field, path) if isinstance(field, tuple) else [path]
-    return names
 
 
 def stepped(
@@ -178,7 +171,7 @@ def _check_states(case: Case) -> None:
             "unroll": memory.unroll(x.expand(3, -1, -1), memory.initial_state(batch)),
         }.items():
             _check_state(case, after, f"the state after {name}", batch)
-            for which, a, kind in zip(_names(after), tensors_of(after), kinds, strict=True):
+            for which, a, kind in zip(names_of(after), tensors_of(after), kinds, strict=True):
                 case.expect(
                     (a.dtype, list(a.shape)) == kind,
                     f"{which} after {name} is {a.dtype} {list(a.shape)}; expected {kind[0]} "
@@ -194,16 +187,9 @@ def _check_states(case: Case) -> None:
 
 
 def _check_state(case: Case, state: MemoryState, what: str, batch: int) -> None:
-    case.expect(
-        isinstance(state, tuple) and hasattr(state, "_fields"),
-        f"{what} is a {type(state).__name__}; expected a NamedTuple of tensors.",
-    )
-    for name, x in zip(_names(state), tensors_of(state), strict=True):
-        case.expect(
-            isinstance(x, Tensor) and x.dim() >= 2 and x.shape[1] == batch,
-            f"{name} of {what} is {_shown(x)}; expected a tensor whose axis 1 is the batch, "
-            f"{batch}.",
-        )
+    fault = fault_of(state, batch)
+    case.expect(fault is None, f"{what} is no state: {fault}.")
+    for name, x in zip(names_of(state), tensors_of(state), strict=True):
         case.expect(
             not x.is_floating_point() or bool(x.isfinite().all()),
             f"{name} of {what} holds NaN or infinity, which a checkpoint refuses; expected finite "
@@ -367,7 +353,7 @@ def _check_nothing_kept(case: Case) -> None:
     given = [x.clone(), *(field.clone() for field in tensors_of(state))]
     for name, run in _both(memory):
         first, end = run(x, state, None)
-        for which, now, then in zip(["x", *_names(state)], [x, *tensors_of(state)], given):  # noqa: B905
+        for which, now, then in zip(["x", *names_of(state)], [x, *tensors_of(state)], given):  # noqa: B905
             case.same(now, then, f"{name} writes over its argument {which}", exact=True)
         run(case.inputs(memory, seed=8), end, None)
         again, last = run(x, state, None)
@@ -428,7 +414,7 @@ def _check_dtypes(case: Case) -> None:
             continue
         memory = case.memory(best).to(dtype)
         fresh = memory.initial_state(STREAMS)
-        for name, field in zip(_names(fresh), tensors_of(fresh), strict=True):
+        for name, field in zip(names_of(fresh), tensors_of(fresh), strict=True):
             case.expect(
                 not field.is_floating_point() or field.dtype == dtype,
                 f"{name} of initial_state is {field.dtype} when the weights are {dtype}; expected "

@@ -11,8 +11,9 @@ from recurrent_rl.agents.memory.composite import GRUMatrix, GRURotor
 from recurrent_rl.agents.memory.contract import Memory, NoMemory
 from recurrent_rl.agents.memory.linear_cells import LRU, MinGRU, MinLSTM, Rotor
 from recurrent_rl.agents.memory.matrix import Matrix
-from recurrent_rl.agents.parts import Own, Parts, output_size_of, takes
-from recurrent_rl.agents.settings import at_least
+from recurrent_rl.agents.memory.states import fault_of
+from recurrent_rl.agents.parts import Own, Parts, class_path, output_size_of, takes
+from recurrent_rl.agents.settings import SettingError, at_least
 
 
 def _fault(part: type) -> str | None:
@@ -95,7 +96,13 @@ def build_memory(
         argument("hidden_size", hidden_size, size),
         argument("num_layers", num_layers, size),
     )
-    output_size_of(memory, "memory")
+    if not any(part is known for known in _BUILT_IN.values()):
+        output_size_of(memory, "memory")
+        if fault := fault_of(memory.initial_state(2), 2):
+            raise SettingError(
+                f"{class_path(type(memory))}.initial_state(2) gives no state: {fault}. "
+                "recurrent_rl.testing.check_memory tries the whole contract."
+            )
     horizon = argument("horizon", horizon, Annotated[int, at_least(0)])
     memory.initialise_time_scales(horizon, start_feature)
     return memory

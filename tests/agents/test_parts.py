@@ -22,7 +22,7 @@ from recurrent_rl.agents.memory.states import tensors_of
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.settings import SettingError
 from recurrent_rl.agents.spaces import stack_observations
-from tests.own_parts import Bins, Counter, Frozen, OfDict, Window
+from tests.own_parts import Bins, Counter, Frozen, OfDict, Window, WindowState
 
 BOX, TWO = spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(2)
 WINDOW = "tests.own_parts:Window"
@@ -375,6 +375,7 @@ def replaced(agent: ActorCritic, path: str) -> None:
     [
         *("encoder", "memory", "head", "critic", "trunks", "observation_normaliser", "reader"),
         *("trunks.0", "trunks.0.encoder", "trunks.0.memory"),
+        *("observation_normaliser.moments", "observation_normaliser.moments.0"),
         *("trunks.0.encoder.features", "trunks.0.encoder.layers", "trunks.0.encoder.features.0"),
         *("trunks.0.encoder.layers.0", "trunks.0.encoder.own"),
     ],
@@ -394,6 +395,43 @@ def test_an_agent_is_copied_and_moved_as_any_module() -> None:
     assert agent.critic.weight.dtype is torch.float32
     with pytest.raises(SettingError):
         other.head = nn.Linear(2, 2)  # type: ignore[assignment]
+
+
+def test_a_module_that_is_added_to_an_agent_is_refused() -> None:
+    agent = make().agent
+    for owner in (agent, agent.trunks):
+        with pytest.raises(SettingError, match="head cannot be replaced"):
+            owner.add_module("head", nn.Linear(2, 2))
+    with pytest.raises(SettingError, match="cannot be replaced"):
+        agent.set_submodule("trunks.0.memory", nn.Linear(2, 2))
+
+
+def test_a_memory_without_a_state_to_be_kept_is_refused_when_an_agent_is_made() -> None:
+    class BareTensor(Window):
+        def initial_state(self, batch: int) -> Any:
+            return torch.zeros(1, batch, 2)
+
+    class BatchFirst(Window):
+        def initial_state(self, batch: int) -> Any:
+            return WindowState(torch.zeros(batch, 5), torch.zeros(1, batch))
+
+    recurrent_rl.register_memory("bare")(BareTensor)
+    with pytest.raises(
+        SettingError, match=r"gives no state: it is a Tensor; expected a NamedTuple"
+    ):
+        make(memory="bare")
+    recurrent_rl.register_memory("first")(BatchFirst)
+    with pytest.raises(
+        SettingError, match=r"its window is \[2, 5\]; expected a tensor whose axis 1"
+    ):
+        make(memory="first")
+
+
+def test_parts_of_an_unknown_kind_are_refused() -> None:
+    with pytest.raises(SettingError, match=r"parts is 'memori'; .* Did you mean memory"):
+        ActorCritic(BOX, TWO, AgentConfig(WINDOW), parts={"memori": Window})
+    with pytest.raises(SettingError, match="parts is 3; it must be classes by memory, encoder"):
+        ActorCritic(BOX, TWO, AgentConfig(WINDOW), parts=3)  # type: ignore[arg-type]
 
 
 def test_a_state_is_reset_to_what_a_memory_begins_with() -> None:

@@ -256,8 +256,8 @@ class DifferentInSingle(Sum):
 
 
 FAULTS: list[tuple[str, Any, str]] = [
-    ("states", NoNamedTuple, "is a tuple; expected a NamedTuple of tensors"),
-    ("states", BatchFirst, r"state.window of .* \[5, 1, 8\]; expected a tensor whose axis 1 is"),
+    ("states", NoNamedTuple, "no state: it is a tuple; expected a NamedTuple of tensors"),
+    ("states", BatchFirst, r"its window is \[5, 1, 8\]; expected a tensor whose axis 1 is"),
     ("states", Infinite, "state.window of .* holds NaN or infinity"),
     ("states", OtherType, r"state.clock after step is torch.int32 .* expected torch.int64"),
     ("states", Growing, r"state.window after step is .* \[2, 5, 8\]; expected .* \[1, 5, 8\]"),

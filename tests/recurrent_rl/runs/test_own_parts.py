@@ -186,6 +186,14 @@ def test_a_run_of_before_there_were_own_encoders_is_resumed(tmp_path: Path) -> N
     assert resume(done.run_dir, total_timesteps=256, progress=False).timesteps == 256
 
 
+def test_the_settings_of_a_run_are_read_without_its_parts(tmp_path: Path) -> None:
+    agent = AgentConfig("nowhere:Mine", head="nowhere:Other")
+    run = dataclasses.replace(settings(tmp_path), agent=agent)
+    assert TrainConfig.from_json(run.to_json()) == run
+    with pytest.raises(UserError, match="Module 'nowhere' of memory 'nowhere:Mine' cannot"):
+        Trainer(run)
+
+
 MODULE = """
 import recurrent_rl
 from tests.own_parts import Window
