@@ -106,9 +106,11 @@ class Parts(dict[str, Callable[..., Part]], Generic[Part]):
                 f"The {self.kind} {name!r} is {class_path(there)} already; give "
                 f"{class_path(part)} another name."
             )
-        if not is_class_path(name):
+        if is_class_path(name):
+            self._by_path[name] = part
+        else:
             self[name] = part
-        self._by_path |= dict.fromkeys((name, class_path(part)), part)
+        self._by_path[class_path(part)] = part
 
     def find(self, name: str) -> Callable[..., Part] | None:
         """The part of this name if it is known in this process; nothing is imported."""
