@@ -508,7 +508,8 @@ class _Frugal(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func is torch.empty:
-            self.left -= math.prod(args if isinstance(args[0], int) else args[0])
+            size = args or (kwargs or {})["size"]
+            self.left -= math.prod(size if not size or isinstance(size[0], int) else size[0])
             if self.left < 0:
                 raise ValueError("such an agent has more weights than the file")
         return func(*args, **(kwargs or {}))

@@ -303,6 +303,22 @@ def test_no_file_has_a_module_imported(tmp_path: Path) -> None:
     assert "What a file names is not imported by itself" in results[1].stderr
 
 
+class Sized(Window):
+    """Makes its weights in each of the ways that torch has."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__(input_size, hidden_size, num_layers)
+        made = (torch.empty(size=(2, 3)), torch.empty((2, 3)), torch.empty(2, 3), torch.empty(()))
+        self.more = nn.ParameterList([x.zero_() for x in made])
+
+
+def test_a_part_may_make_its_weights_in_any_way_but_not_too_many(tmp_path: Path) -> None:
+    recurrent_rl.register_memory("sized")(Sized)
+    policy = make(memory="sized")
+    policy.save(tmp_path / "p.safetensors")
+    assert np.array_equal(play(load_policy(tmp_path / "p.safetensors")), play(policy))
+
+
 def test_a_class_given_where_the_file_has_the_librarys_part_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
     make(memory="gru").save(path)
