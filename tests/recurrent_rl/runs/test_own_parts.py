@@ -189,7 +189,7 @@ def test_a_run_of_before_there_were_own_encoders_is_resumed(tmp_path: Path) -> N
 def test_the_settings_of_a_run_are_read_without_its_parts(tmp_path: Path) -> None:
     agent = AgentConfig("nowhere:Mine", head="nowhere:Other")
     run = dataclasses.replace(settings(tmp_path), agent=agent)
-    assert TrainConfig.from_json(run.to_json()) == run
+    assert TrainConfig.from_json(run.to_json()).agent == run.agent
     with pytest.raises(UserError, match="Module 'nowhere' of memory 'nowhere:Mine' cannot"):
         Trainer(run)
 
