@@ -28,6 +28,9 @@ _HOMES = {
     "UserError": "errors",
     "load_policy": "policy",
     "make_memory": "memory.registry",
+    "register_encoder": "encoders",
+    "register_head": "heads",
+    "register_memory": "memory.registry",
 }
 
 __all__ = sorted(_HOMES)

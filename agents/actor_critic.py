@@ -9,7 +9,7 @@ is remembered in the module: the memory's state is an argument and a result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import NoneType
 from typing import Annotated, Any, NamedTuple
@@ -20,13 +20,22 @@ import torch
 from torch import Tensor, nn
 
 from recurrent_rl.agents.arguments import check_is
-from recurrent_rl.agents.encoders import ACTIVATIONS, Encoder
-from recurrent_rl.agents.heads import Distribution, make_head
+from recurrent_rl.agents.encoders import ACTIVATIONS, ENCODERS, Encoder
+from recurrent_rl.agents.heads import HEADS, ActionHead, Distribution, make_head
 from recurrent_rl.agents.kernels import MemoryInputError
 from recurrent_rl.agents.memory.contract import Memory
-from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
+from recurrent_rl.agents.memory.registry import MEMORIES, build_memory
 from recurrent_rl.agents.memory.states import MemoryState, PairState
 from recurrent_rl.agents.normalisers import ObservationNormaliser, ReturnNormaliser
+from recurrent_rl.agents.parts import (
+    OF_ONES_OWN,
+    Parts,
+    Settled,
+    SettledList,
+    class_path,
+    import_module,
+    imported_class,
+)
 from recurrent_rl.agents.preprocessing import Reader, scaling_of
 from recurrent_rl.agents.settings import (
     OneOf,
@@ -35,6 +44,7 @@ from recurrent_rl.agents.settings import (
     at_least,
     at_most,
     build,
+    check_choice,
     from_0_below_1,
     none_for_zero,
     reader,
@@ -50,6 +60,10 @@ LARGEST_LAYER = 65_536
 MOST_LAYERS = 1000
 """Layers: more would only fill the memory."""
 
+PARTS: dict[str, Parts[Any]] = {"memory": MEMORIES, "encoder": ENCODERS, "head": HEADS}
+"""The parts that may be one's own, by the setting that names them."""
+
+_read_text = reader(str)
 _read_batch = reader(Annotated[int, at_least(0)])  # made once: acting without a state reads it
 
 
@@ -57,9 +71,9 @@ _read_batch = reader(Annotated[int, at_least(0)])  # made once: acting without a
 class AgentConfig:
     """What the agent is made of. Saved in every policy file."""
 
-    memory: Annotated[str, OneOf(MEMORIES)] = "gru-rotor"
+    memory: Annotated[str, OneOf(MEMORIES, OF_ONES_OWN)] = "gru-rotor"
     """Memory cell: none, rnn, lstm, gru, lstm-peephole, gru-original, mingru, minlstm, lru, rotor,
-    gru-rotor, matrix or gru-matrix."""
+    gru-rotor, matrix or gru-matrix; or one of your own, registered or as module:Class."""
     hidden_size: Annotated[int, at_least(1), at_most(LARGEST_LAYER)] = 128
     """Units in each layer of the memory; gru-rotor and gru-matrix have twice as many beside it."""
     num_layers: Annotated[int, at_least(1), at_most(MOST_LAYERS)] = 1
@@ -74,6 +88,12 @@ class AgentConfig:
     episodes start."""
     encoder_layers: Annotated[int, at_least(0), at_most(MOST_LAYERS)] = 1
     """Layers of the encoder before the memory."""
+    encoder: Annotated[str | None, OneOf(ENCODERS, OF_ONES_OWN)] = None
+    """Encoder of your own for what the environment shows, registered or as module:Class; the layers
+    of the encoder stand on it. By default (None) the library's, by the kind of space."""
+    head: Annotated[str | None, OneOf(HEADS, OF_ONES_OWN)] = None
+    """Action head of your own, registered or as module:Class. By default (None) the library's, by
+    the action space."""
     activation: Annotated[str, OneOf(ACTIVATIONS)] = "tanh"
     """Activation of the encoder: tanh, relu, silu or elu."""
     previous_action: bool = True
@@ -89,15 +109,26 @@ class AgentConfig:
     """Let the critic learn returns of zero mean and unit variance (PopArt)."""
 
     @classmethod
-    def from_file(cls, fields: Mapping[str, Any]) -> AgentConfig:
+    def from_file(cls, fields: Mapping[str, Any], given: Collection[str] = ()) -> AgentConfig:
         """From the fields that a file holds; an older one says 0 where there is no horizon.
+
+        Args:
+            fields: by name.
+            given: settings that name a part whose class is given, so that the name need not be
+                known in this process.
 
         Raises:
             SettingError: a field is unknown or cannot be.
         """
         if isinstance(fields, Mapping) and fields.get("horizon") == 0:
             fields = {**fields, "horizon": None}
-        return build(cls, fields)
+        if not isinstance(fields, Mapping) or not given:
+            return build(cls, fields)
+        config = build(cls, {name: x for name, x in fields.items() if name not in given})
+        for name in given:
+            if fields.get(name) is not None:
+                object.__setattr__(config, name, _read_text(name, fields[name]))
+        return config
 
     def __post_init__(self) -> None:
         settle(self)
@@ -112,11 +143,15 @@ class AgentOutput(NamedTuple):
     value: Tensor
 
 
-class Trunk(nn.Module):
+class Trunk(Settled):
     """Encoder and memory: from observation components to the features that the heads read."""
 
     def __init__(
-        self, components: dict[str, gym.Space[Any]], scaling: dict[str, str], config: AgentConfig
+        self,
+        components: dict[str, gym.Space[Any]],
+        scaling: dict[str, str],
+        config: AgentConfig,
+        parts: Mapping[str, Any],
     ) -> None:
         super().__init__()
         silenced = frozenset(own_inputs(config))
@@ -127,19 +162,23 @@ class Trunk(nn.Module):
             config.activation,
             silenced,
             scaling,
+            parts["encoder"],
         )
-        self.memory: Memory = make_memory(
-            config.memory,
+        self.memory: Memory = build_memory(
+            parts["memory"],
             self.encoder.output_size,
             config.hidden_size,
             config.num_layers,
             config.horizon or 0,
             start_feature=self.encoder.output_size - 1,
         )
+        self.settle()
 
 
-class ActorCritic(nn.Module):
+class ActorCritic(Settled):
     """A policy and a value function that share a memory, or have one each.
+
+    Its modules stay those that it was made of: to replace one raises a SettingError.
 
     Args:
         observation_space: of one environment, any nesting of the supported spaces.
@@ -147,10 +186,13 @@ class ActorCritic(nn.Module):
         config: sizes and choices.
         hide_indices: entries of a vector observation that the agent is not to see.
         scaling: of each observation component, where a file says it; None for `scaling_of`.
+        parts: classes by "memory", "encoder" or "head", in the place of those that the config's
+            names stand for in this process.
 
     Raises:
         UnsupportedSpaceError: a space has no encoder or no action head.
-        SettingError: an argument is of another type.
+        SettingError: an argument is of another type, or a part of one's own cannot be imported or
+            lacks its contract.
     """
 
     def __init__(
@@ -160,9 +202,11 @@ class ActorCritic(nn.Module):
         config: AgentConfig,
         hide_indices: Collection[int] = (),
         scaling: Mapping[str, str] | None = None,
+        parts: Mapping[str, type[nn.Module]] | None = None,
     ) -> None:
         super().__init__()
         check_is("config", config, AgentConfig, "an AgentConfig")
+        check_is("parts", parts, (Mapping, NoneType), f"classes by {', '.join(PARTS)}; or None")
         check_action_space(action_space)
         self.observation_space = observation_space
         self.action_space = action_space
@@ -188,12 +232,15 @@ class ActorCritic(nn.Module):
         every = self.reader.scaling | {
             path: scaling_of(self.component_spaces[path]) for path in own
         }
-        trunks = [Trunk(self.component_spaces, every, config) for _ in range(count)]
-        self.trunks = nn.ModuleList(trunks)
+        made_of = found_parts(config, parts or {})
+        trunks = [Trunk(self.component_spaces, every, config, made_of) for _ in range(count)]
+        self.trunks = SettledList(trunks)
         self._encoders = [trunk.encoder for trunk in trunks]
         self._memories = [trunk.memory for trunk in trunks]
         features = self.memories()[0].output_size
-        self.head = make_head(action_space, features, config.action_persistence)
+        self.head = make_head(action_space, features, config.action_persistence, made_of["head"])
+        if config.previous_action:
+            _check_fed_back(self.head, self.component_spaces[PREVIOUS_ACTION])
         self.critic = nn.Linear(features, 1)
         # Zero: values of any other size would be an error in the unit of nobody's rewards.
         nn.init.zeros_(self.critic.weight)
@@ -201,6 +248,8 @@ class ActorCritic(nn.Module):
         # The agent's own inputs are normalised where the environment's are: rewards have a scale.
         self.observation_normaliser = ObservationNormaliser(self.component_spaces, every)
         self.return_normaliser = ReturnNormaliser()
+        self.trunks.settle()
+        self.settle()
 
     def memories(self) -> list[Memory]:
         """The one that actor and critic share, or the actor's and the critic's."""
@@ -339,6 +388,75 @@ def own_inputs(config: AgentConfig) -> set[str]:
     """The components that the agent is fed beside the environment's."""
     wanted = {PREVIOUS_ACTION: config.previous_action, PREVIOUS_REWARD: config.previous_reward}
     return {path for path, is_wanted in wanted.items() if is_wanted}
+
+
+def found_parts(config: AgentConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts that the config names; None where the library's go by the space.
+
+    Modules are imported for it.
+
+    Args:
+        config: names them.
+        given: classes in the place of what their names stand for in this process.
+
+    Raises:
+        SettingError: a part cannot be imported, or lacks its contract; or one is given where the
+            config names the library's.
+    """
+    found: dict[str, Any] = {}
+    for kind in given:
+        check_choice("parts", kind, PARTS)
+    for kind, parts in PARTS.items():
+        name, own = getattr(config, kind), given.get(kind)
+        if own is None:
+            found[kind] = None if name is None else parts.named(name)
+            continue
+        parts.check(own)
+        if not parts.is_own(name):
+            library = "the library's own" if name is None else f"the library's {name}"
+            raise SettingError(
+                f"{kind} is given as {class_path(own)}, but the agent's is {library}. Leave "
+                f"{kind} out."
+            )
+        found[kind] = own
+    return found
+
+
+def import_parts(paths: Iterable[str]) -> None:
+    """Import what a user names, so that settings and files may name it too.
+
+    Args:
+        paths: modules, which register their parts, or classes as `module:Class`.
+
+    Raises:
+        SettingError: one cannot be imported, or is no part of an agent.
+    """
+    for path in paths:
+        if ":" not in path:
+            import_module(path, "--import")
+            continue
+        part = imported_class(path, "--import")
+        kinds = [kind for kind, parts in PARTS.items() if parts.fault(part) is None]
+        if not kinds:
+            faults = "; ".join(f"as {kind}, {PARTS[kind].fault(part)}" for kind in PARTS)
+            raise SettingError(f"--import is {path!r}, which is no part of an agent: {faults}.")
+        PARTS[kinds[0]].take(path, part)
+
+
+def own_parts(config: AgentConfig) -> dict[str, str]:
+    """The names of the parts that are not the library's, by their setting."""
+    names = {kind: getattr(config, kind) for kind in PARTS}
+    return {kind: name for kind, name in names.items() if PARTS[kind].is_own(name)}
+
+
+def _check_fed_back(head: ActionHead, space: gym.Space[Any]) -> None:
+    """Refuse a head whose actions the agent cannot be fed."""
+    if head.action_shape != (space.shape or ()):
+        raise SettingError(
+            f"{class_path(type(head))} has actions of shape {list(head.action_shape)}, and the "
+            f"agent is fed its previous action as {list(space.shape or ())}. Give the head this "
+            "action_shape, or set previous_action to false."
+        )
 
 
 def previous_action_space(action_space: gym.Space[Any]) -> gym.Space[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import gymnasium as gym
@@ -13,8 +13,17 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from recurrent_rl.agents.arguments import argument, check_is
+from recurrent_rl.agents.parts import (
+    Own,
+    Parts,
+    Settled,
+    SettledList,
+    class_path,
+    output_size_of,
+    takes,
+)
 from recurrent_rl.agents.preprocessing import affine, scaling_of
-from recurrent_rl.agents.settings import at_least, check_choice
+from recurrent_rl.agents.settings import SettingError, at_least, check_choice
 from recurrent_rl.agents.spaces import Components, is_image
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -163,7 +172,78 @@ def _features(
     return VectorFeatures(space, scaling)
 
 
-class Encoder(nn.Module):
+def _fault(part: type) -> str | None:
+    """What a class lacks to be an encoder."""
+    if not issubclass(part, nn.Module):
+        return "it is no subclass of torch.nn.Module"
+    if part.forward is nn.Module.forward:
+        return "it defines no forward"
+    return takes(part, ("space",))
+
+
+ENCODERS: Parts[nn.Module] = Parts("encoder", {}, _fault)
+"""Encoders that were registered, each made from a space. The library's own go by the space."""
+
+
+def register_encoder(name: str) -> Callable[[Own], Own]:
+    """Give an encoder of your own a name, by which settings and files know it.
+
+    A decorator of a `torch.nn.Module` that is made as `MyEncoder(space)`, says its `output_size`,
+    and whose `forward` makes features `[N, output_size]` of observations `[N, *space.shape]`. A
+    class that is not registered can be named as `module:Class`.
+
+    Args:
+        name: a letter, then letters, digits, dots, dashes and underscores.
+
+    Raises:
+        SettingError: the name is none or another class's, or the class lacks the contract.
+    """
+    return ENCODERS.register(name)
+
+
+class OwnFeatures(nn.Module):
+    """What an encoder of one's own makes of the environment's observation.
+
+    Args:
+        part: made from the component's space or, where there are several components, from a Dict
+            of them by path.
+        component_spaces: of the environment's observation, by path.
+    """
+
+    def __init__(
+        self, part: Callable[..., nn.Module], component_spaces: dict[str, gym.Space[Any]]
+    ) -> None:
+        super().__init__()
+        self.shapes = {path: space.shape or () for path, space in component_spaces.items()}
+        several = len(component_spaces) > 1
+        space = spaces.Dict(component_spaces) if several else next(iter(component_spaces.values()))
+        self.module = part(space)
+        self.output_size = output_size_of(self.module, "encoder")
+
+    def forward(self, components: Components) -> Tensor:
+        """Components `[..., *shape]` to `[..., features]`; the module sees one leading axis.
+
+        Raises:
+            SettingError: the features are of another shape than the module says.
+        """
+        lead = torch.Size()
+        flat = {}
+        for path, shape in self.shapes.items():
+            x = components[path]
+            lead = x.shape[: x.dim() - len(shape)]
+            flat[path] = x.reshape(lead.numel(), *shape)
+        y: Tensor = self.module(flat if len(flat) > 1 else flat.popitem()[1])
+        expected = (lead.numel(), self.output_size)
+        if not isinstance(y, Tensor) or y.shape != expected or not y.is_floating_point():
+            found = f"{y.dtype} {list(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+            raise SettingError(
+                f"The encoder {class_path(type(self.module))} gave {found}; expected floats "
+                f"[N, output_size] = {list(expected)}."
+            )
+        return y.view(*lead, self.output_size)
+
+
+class Encoder(Settled):
     """Features of all components side by side, then a multilayer perceptron.
 
     The last feature says where episodes start: 1 at the first step, else 0.
@@ -175,6 +255,7 @@ class Encoder(nn.Module):
         activation: one of `ACTIVATIONS`.
         silenced: components whose features are zero at an episode's first step.
         scaling: of each component; by default that of `preprocessing.scaling_of`.
+        own: a class of one's own that encodes all components that are not silenced.
 
     Raises:
         SettingError: names the argument that is of another type, or out of its range.
@@ -188,31 +269,41 @@ class Encoder(nn.Module):
         activation: str,
         silenced: frozenset[str] = frozenset(),
         scaling: Mapping[str, str] | None = None,
+        own: Callable[..., nn.Module] | None = None,
     ) -> None:
         check_is("component_spaces", component_spaces, dict, "spaces by path: component_spaces(s)")
         size = argument("size", size, Annotated[int, at_least(2)])
         num_layers = argument("num_layers", num_layers, Annotated[int, at_least(0)])
         check_choice("activation", activation, ACTIVATIONS)
         super().__init__()
-        self.paths = list(component_spaces)
         self.silenced = silenced
+        self.own: OwnFeatures | None = None
+        if own is not None:
+            theirs = {p: space for p, space in component_spaces.items() if p not in silenced}
+            self.own = OwnFeatures(own, theirs)
+            component_spaces = {p: s for p, s in component_spaces.items() if p in silenced}
+        self.paths = list(component_spaces)
         features = [
             _features(space, scaling_of(space) if scaling is None else scaling[path], activation)
             for path, space in component_spaces.items()
         ]
-        self.features = nn.ModuleList(features)
+        self.features = SettledList(features)
         width = sum(module.output_size for module in features)
+        width += 0 if self.own is None else self.own.output_size
         layers: list[nn.Module] = []
         for units in [size] * (num_layers - 1) + [size - 1] * (num_layers > 0):
             linear = nn.Linear(width, units)
             orthogonal(linear, _GAINS[activation])
             layers += [linear, ACTIVATIONS[activation]()]
             width = units
-        self.layers = nn.Sequential(*layers)
+        self.layers = SettledList(layers)
         # The same as plain lists: a call through nn.Module costs as much as a small layer.
         self._features = list(zip(self.paths, features, strict=True))
         self._layers = layers
+        self._own = [] if self.own is None else [self.own]
         self.output_size = width + 1
+        for module in (self, self.features, self.layers):
+            module.settle()
 
     def forward(self, components: Components, episode_start: Tensor | None = None) -> Tensor:
         """Encode components `[..., *shape]` to `[..., output_size]`; any leading dimensions.
@@ -221,7 +312,7 @@ class Encoder(nn.Module):
             components: by path.
             episode_start: bool `[...]`; None: all false.
         """
-        parts = []
+        parts = [own.forward(components) for own in self._own]
         for path, module in self._features:
             part = module.forward(components[path])
             if episode_start is not None and path in self.silenced:

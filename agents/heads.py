@@ -7,6 +7,7 @@ with `torch.distributions`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import gymnasium as gym
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from recurrent_rl.agents.encoders import orthogonal
+from recurrent_rl.agents.errors import UserError
+from recurrent_rl.agents.parts import Own, Parts, takes
+from recurrent_rl.agents.settings import SettingError
 from recurrent_rl.agents.spaces import UnsupportedSpaceError, check_action_space
 
 INITIAL_GAIN = 0.01  # a first policy near uniform (Andrychowicz et al. 2021, 3.2)
@@ -175,6 +179,9 @@ class _Within(torch.autograd.Function):
 class ActionHead(nn.Module):
     """A linear layer from features to the parameters of a distribution.
 
+    A head of your own is a subclass made as `MyHead(space, input_size)`, and defines `forward`,
+    `fill_noise` and `to_env`; its `__init__` sets `action_shape` where that is not the space's.
+
     Args:
         space: of one action.
         input_size: features.
@@ -203,10 +210,13 @@ class ActionHead(nn.Module):
         steps some of the environments takes their part.
         """
         drawn = torch.empty(*shape, self.linear.out_features)
-        return self._fill_noise(drawn, generator).to(self.linear.weight.device)
+        return self.fill_noise(drawn, generator).to(self.linear.weight.device)
 
-    def _fill_noise(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
-        """Fill a tensor with the noise that `Distribution.sample` takes."""
+    def fill_noise(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
+        """Fill a tensor `[*shape, num_parameters]` with the noise that `Distribution.sample` takes.
+
+        All that is random in an action comes from here: `sample` draws nothing itself.
+        """
         raise NotImplementedError
 
     def forward(
@@ -226,8 +236,12 @@ class ActionHead(nn.Module):
         raise NotImplementedError
 
     def from_env(self, actions: NDArray[Any]) -> Tensor:
-        """The inverse of `to_env`: actions of the space `[..., *space.shape]` as tensors."""
-        raise NotImplementedError
+        """The inverse of `to_env`: actions of the space `[..., *space.shape]` as tensors.
+
+        Raises:
+            UserError: the head has none; only imitation needs it.
+        """
+        raise UserError(f"{type(self).__name__} has no from_env(actions), which imitation needs.")
 
 
 class CategoricalHead(ActionHead):
@@ -235,7 +249,8 @@ class CategoricalHead(ActionHead):
 
     action_dtype = torch.int64
 
-    def _fill_noise(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
+    def fill_noise(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
+        """Clocks that ring after Exp(1)."""
         tiny = torch.finfo(drawn.dtype).tiny  # a clock at zero would ring for a forbidden action
         return drawn.exponential_(generator=generator).clamp_(min=tiny)
 
@@ -309,7 +324,8 @@ class MultiBinaryHead(ActionHead):
         """The distribution."""
         return Bernoulli(self.linear.forward(features))
 
-    def _fill_noise(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
+    def fill_noise(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
+        """Uniform in [0, 1)."""
         return drawn.uniform_(generator=generator)
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
@@ -363,7 +379,8 @@ class BoxHead(ActionHead):
         log_std = _Within.apply(self.log_std, *LOG_STD_RANGE)  # type: ignore[no-untyped-call]
         return DiagonalGaussian(mean, log_std)
 
-    def _fill_noise(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
+    def fill_noise(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
+        """Standard normal."""
         return drawn.normal_(generator=generator)
 
     def to_env(self, action: Tensor) -> NDArray[Any]:
@@ -387,18 +404,62 @@ def _in_a_row(actions: NDArray[Any], space: gym.Space[Any]) -> NDArray[Any]:
     return actions.reshape(*actions.shape[: actions.ndim - len(shape)], -1)
 
 
-def make_head(space: gym.Space[Any], input_size: int, persistence: float = 0.0) -> ActionHead:
+def _fault(part: type) -> str | None:
+    """What a class lacks to be a head."""
+    if not issubclass(part, ActionHead):
+        return "it is no subclass of recurrent_rl.ActionHead"
+    for name in ("forward", "fill_noise", "to_env"):
+        if getattr(part, name) is getattr(ActionHead, name):
+            return f"it defines no {name}"
+    return takes(part, ("space", "input_size"))
+
+
+HEADS: Parts[ActionHead] = Parts("head", {}, _fault)
+"""Action heads that were registered, each made from a space and the number of features. The
+library's own go by the action space."""
+
+
+def register_head(name: str) -> Callable[[Own], Own]:
+    """Give an action head of your own a name, by which settings and files know it.
+
+    A decorator of a subclass of `ActionHead`. A class that is not registered can be named as
+    `module:Class`.
+
+    Args:
+        name: a letter, then letters, digits, dots, dashes and underscores.
+
+    Raises:
+        SettingError: the name is none or another class's, or the class lacks the contract.
+    """
+    return HEADS.register(name)
+
+
+def make_head(
+    space: gym.Space[Any],
+    input_size: int,
+    persistence: float = 0.0,
+    own: Callable[..., ActionHead] | None = None,
+) -> ActionHead:
     """The head for an action space.
 
     Args:
         space: of one action.
         input_size: features.
         persistence: of a continuous action, as in `BoxHead`.
+        own: a class of one's own to make it of.
 
     Raises:
         UnsupportedSpaceError: there is none, or actions are to persist that are not continuous.
+        SettingError: actions are to persist of a head of one's own.
     """
     check_action_space(space)
+    if own is not None:
+        if persistence:
+            raise SettingError(
+                "action_persistence is of the library's own head for continuous actions; leave it "
+                "at 0 with a head of your own."
+            )
+        return own(space, input_size)
     if persistence and not isinstance(space, spaces.Box):
         raise UnsupportedSpaceError(
             f"action_persistence is for continuous actions, and the action space is {space}."

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recurrent_rl.agents.moments import Moments, Total
+from recurrent_rl.agents.parts import Settled, SettledList
 from recurrent_rl.agents.preprocessing import RUNNING
 from recurrent_rl.agents.spaces import Components, is_image
 
@@ -60,7 +61,7 @@ class RunningMoments(nn.Module):
         return torch.addcmul(self.shift, x.float(), self.scale).clamp(-CLIP, CLIP)
 
 
-class ObservationNormaliser(nn.Module):
+class ObservationNormaliser(Settled):
     """Scales components to zero mean and unit variance by what was seen of them.
 
     Each entry of a vector has statistics of its own; the pixels of an image share theirs.
@@ -78,8 +79,10 @@ class ObservationNormaliser(nn.Module):
         # By position, since a path may hold what a module's name may not.
         shapes = [() if is_image(space := component_spaces[p]) else space.shape for p in self.paths]
         moments = [RunningMoments(shape or ()) for shape in shapes]
-        self.moments = nn.ModuleList(moments)
+        self.moments = SettledList(moments)
         self._moments = list(zip(self.paths, moments, strict=True))
+        self.moments.settle()
+        self.settle()
 
     def update(self, components: Components, valid: Tensor, total: Total = list) -> None:
         """Take in components `[T, B, ...]` where `valid` (bool `[T, B]`) is true.

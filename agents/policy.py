@@ -17,11 +17,11 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from recurrent_rl.agents.action_masks import ActionMaskError, allows_nothing, batch_of_masks
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import PARTS, ActorCritic, AgentConfig, own_parts
 from recurrent_rl.agents.arguments import PATH, argument, check_is
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.files import (
@@ -372,22 +372,35 @@ def sampling_generator(seed: int | None) -> torch.Generator:
     return generator.manual_seed(seed)
 
 
-def load_policy(path: str | Path, device: str | torch.device = "cpu") -> Policy:
+def load_policy(
+    path: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    memory: type[nn.Module] | None = None,
+    encoder: type[nn.Module] | None = None,
+    head: type[nn.Module] | None = None,
+) -> Policy:
     """Load a policy from its file, or from the folder of a run.
 
     Nothing in it is executed, and the caller's random state stays as it is.
 
-    A file from anywhere may be tried: no more memory is taken than it has content.
+    A file from anywhere may be tried: no more memory is taken than it has content, but by parts
+    that are not the library's. Such a part is made of a class that was registered or named in this
+    process, or is given here; the module that a file names is not imported for it.
 
     Args:
         path: of a file that `Policy.save` or a training run has written, or of a run's folder.
         device: where the policy computes.
+        memory: the class of a memory of your own, in the place of what the file's name stands for.
+        encoder: of an encoder of your own.
+        head: of an action head of your own.
 
     Raises:
         PolicyFileError: the file is missing, damaged, of a newer format or no policy, or its
-            weights are not those of its agent, or not finite.
+            weights are not those of its agent, or not finite; or a part of its agent is not known
+            here.
         DeviceError: there is no such device.
-        SettingError: `path` is none.
+        SettingError: `path` is none, or a class is no such part.
     """
     check_is("path", path, *PATH)
     _check_device(device)
@@ -395,13 +408,17 @@ def load_policy(path: str | Path, device: str | torch.device = "cpu") -> Policy:
         path = path / POLICY
         if not path.exists():
             raise PolicyFileError(f"The run folder {path.parent} holds no {POLICY} yet.")
+    given = {"memory": memory, "encoder": encoder, "head": head}
+    parts = {kind: part for kind, part in given.items() if part is not None}
+    for kind, part in parts.items():
+        PARTS[kind].check(part)
     tensors, text = load_tensors(path, KIND, VERSION)
     try:
         names = ("observation_space", "action_space", "agent", "training")
         fields = {name: read_json(text[name]) for name in names}
         if not isinstance(fields["training"], dict):
             raise ValueError("the training summary is no JSON object")
-        config = AgentConfig.from_file(fields["agent"])
+        config = _config(path, fields["agent"], parts)
         entries = sum(x.numel() for x in tensors.values())
         # No agent reads more numbers than it has weights, but for images.
         most = max(MOST_IMAGE_ENTRIES, entries)
@@ -409,21 +426,46 @@ def load_policy(path: str | Path, device: str | torch.device = "cpu") -> Policy:
             space_from_json(fields[name], most) for name in ("observation_space", "action_space")
         )
 
-        layers = max(config.encoder_layers, 0 if config.memory == "none" else config.num_layers)
+        has_layers = config.memory != "none" and not PARTS["memory"].is_own(config.memory)
+        layers = max(config.encoder_layers, config.num_layers if has_layers else 0)
         if layers > len(tensors):
             raise ValueError(f"{layers:,} layers are made of {len(tensors):,} tensors")
         with _own_surroundings(), _Frugal(2 * entries):  # half of it for what building needs beside
             agent = ActorCritic(
-                observation_space, action_space, config, **_preprocessing(text, observation_space)
+                *(observation_space, action_space, config),
+                **_preprocessing(text, observation_space),
+                parts=parts,
             )
         _check_weights(tensors, agent.state_dict())
         agent.load_state_dict(tensors)
+    except PolicyFileError:
+        raise
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise PolicyFileError(
             f"{path} was written by recurrent-rl {reprlib.repr(text.get('library_version', '?'))}, "
             f"and this version ({library_version()}) cannot build its agent: {error}"
         ) from error
     return Policy(agent.to(device).eval(), fields["training"])
+
+
+def _config(path: str | Path, fields: Any, given: Mapping[str, Any]) -> AgentConfig:
+    """The settings of a file's agent, whose parts are known here or given.
+
+    Raises:
+        PolicyFileError: a part is not. Its module is not imported: a file may come from anyone.
+        SettingError: a setting cannot be.
+    """
+    config = AgentConfig.from_file(fields, given)
+    for kind, name in own_parts(config).items():
+        if kind not in given and PARTS[kind].find(name) is None:
+            module, _, part = name.partition(":")
+            raise PolicyFileError(
+                f"{path} needs the {kind} {name!r}, which is not known in this process. What a "
+                "file names is not imported by itself. If you trust that module: `from "
+                f"{module} import {part}` and load_policy(path, {kind}={part}), or at the command "
+                f"line --import {name}"
+            )
+    return config
 
 
 def _preprocessing(text: dict[str, str], observation_space: gym.Space[Any]) -> dict[str, Any]:
@@ -474,7 +516,8 @@ class _Frugal(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func is torch.empty:
-            self.left -= math.prod(args if isinstance(args[0], int) else args[0])
+            size = args or (kwargs or {})["size"]
+            self.left -= math.prod(size if not size or isinstance(size[0], int) else size[0])
             if self.left < 0:
                 raise ValueError("such an agent has more weights than the file")
         return func(*args, **(kwargs or {}))

@@ -95,6 +95,8 @@ class OneOf:
     """The names a field may have, where they are those of a registry, to stand in `Annotated`."""
 
     names: Collection[str]
+    beside: Must | None = None
+    """What is taken too, though it is none of the names."""
 
 
 @dataclass(frozen=True)
@@ -205,16 +207,19 @@ def shown(value: object) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def check_choice(name: str, value: Any, choices: Collection[str]) -> str:
-    """The value, where it is one of the choices.
+def check_choice(
+    name: str, value: Any, choices: Collection[str], beside: Must | None = None
+) -> str:
+    """The value, where it is one of the choices, or what is allowed beside them.
 
     Raises:
         SettingError: names the choices, and the nearest.
     """
-    if isinstance(value, str) and value in choices:
+    if isinstance(value, str) and (value in choices or (beside and beside.holds(value))):
         return _text(name, value)
-    expected = f"one of {', '.join(choices)}"
-    raise SettingError(refusal(name, value, expected) + _nearest(value, choices))
+    expected = [f"one of {', '.join(choices)}"] if choices else []
+    expected += [beside.be] if beside else []
+    raise SettingError(refusal(name, value, ", or ".join(expected)) + _nearest(value, choices))
 
 
 def _nearest(value: Any, choices: Collection[str]) -> str:
@@ -314,7 +319,7 @@ def _read_annotated(
         return None
     for check in checks:
         if isinstance(check, OneOf):
-            check_choice(name, value, check.names)
+            check_choice(name, value, check.names, check.beside)
         elif not check.holds(value):
             raise SettingError(refusal(name, value, check.be))
     return value

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "ActionHead": "agents.heads",
     "ActionMaskError": "agents.action_masks",
     "ActorCritic": "agents.actor_critic",
     "AgentConfig": "agents.actor_critic",
@@ -17,6 +18,7 @@ _HOMES = {
     "FaultyEnvironmentError": "checks.finding",
     "FileWriteError": "agents.files",
     "Finding": "checks.finding",
+    "Memory": "agents.memory.contract",
     "MemoryInputError": "agents.kernels.safeguards",
     "NonFiniteError": "agents.files",
     "ObservationError": "agents.spaces",
@@ -38,6 +40,9 @@ _HOMES = {
     "imitate": "runs.imitation",
     "load_policy": "agents.policy",
     "make_vector_env": "vectorize",
+    "register_encoder": "agents.encoders",
+    "register_head": "agents.heads",
+    "register_memory": "agents.memory.registry",
     "resume": "runs.training",
     "train": "runs.training",
 }

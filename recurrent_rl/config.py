@@ -430,6 +430,8 @@ def _from_version_0_1(fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     Version 0.1 wrote 0 where None stands now, and sizes that it had chosen among those requested,
     with their names in `chosen`.
     """
+    if isinstance(agent := fields.get("agent"), Mapping):
+        fields = {**fields, "agent": {"encoder": None, "head": None} | dict(agent)}
     requested = {name: _default(name) for name in _NEWER} | fields
     if isinstance(env := requested.get("env"), dict):
         requested["env"] = {"info_metrics": []} | env

@@ -14,7 +14,6 @@ from recurrent_rl.agents.memory.states import (
     MemoryState,
     cat_states,
     differentiable,
-    reset_state,
 )
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.ppo import policy_gradient_loss, value_loss
@@ -121,8 +120,8 @@ def _actor_gates(
     steps = torch.tensor(list(before), device=agent.device)
     components = {path: x[steps].flatten(0, 1) for path, x in data.components.items()}
     start = data.episode_start[steps].flatten()
-    state = reset_state(cat_states(list(before.values())), start)
-    return memory.gates(agent.encode(components, start)[0], agent.split_state(state)[0])
+    state = agent.split_state(cat_states(list(before.values())))[0]
+    return memory.gates(agent.encode(components, start)[0], memory.reset(state, start))
 
 
 def _actor_reads(agent: ActorCritic, data: Sequences) -> dict[str, Reads]:
@@ -143,15 +142,18 @@ def _gradient_norm_by_lag(
     """
     length = len(episode_start)
     lags = _lags(length)
-    fields = [field for lag in lags for field in differentiable(before[length - lag])]
-    gradients = torch.autograd.grad(loss, fields, allow_unused=True) if fields else ()
-    width = len(differentiable(before[0]))
+    # A state may hold what no gradient passes through: counters, or inputs as they came.
+    fields = {
+        lag: [x for x in differentiable(before[length - lag]) if x.requires_grad] for lag in lags
+    }
+    every = [x for of_lag in fields.values() for x in of_lag]
+    gradients = iter(torch.autograd.grad(loss, every, allow_unused=True) if every else ())
     scalars: dict[str, float] = {}
     at_one = torch.zeros(())
-    for i, lag in enumerate(lags):
+    for lag in lags:
         # Environments whose running episode reaches back to that state: no start since.
         reached = ~episode_start[length - lag :].any(dim=0)
-        parts = [g for g in gradients[i * width : (i + 1) * width] if g is not None]
+        parts = [g for g in (next(gradients) for _ in fields[lag]) if g is not None]
         if not parts or not reached.any():
             break
         norms = _norm_of_each_stream(parts)

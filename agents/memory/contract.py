@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.kernels import MemoryInputError
-from recurrent_rl.agents.memory.states import MemoryState, NoState, tensors_of
+from recurrent_rl.agents.memory.states import MemoryState, NoState, map_state, tensors_of
 from recurrent_rl.agents.settings import at_least
 
 
@@ -31,16 +31,23 @@ class Reads(NamedTuple):
 
 
 class Memory(nn.Module):
-    """What all memories share; a subclass computes `_step` and `_unroll` and makes its state.
+    """What all memories share, and the base of one of your own.
+
+    A memory of your own defines `initial_state` and `step`, and is made as `MyMemory(input_size,
+    hidden_size, num_layers)`. Its state is a NamedTuple of tensors of any shapes and types whose
+    axis 1 is the batch. `unroll` is made of `step`; define it too where a sequence can be computed
+    quicker than step by step. `recurrent_rl.testing.check_memory` tries all that is promised here.
 
     Args:
         input_size: features of an input.
         output_size: features of an output.
     """
 
-    state_type: ClassVar[type[Any]]
-    """A NamedTuple of tensors whose axis 1 is the batch, or of such NamedTuples."""
+    state_type: ClassVar[type[Any]] = tuple
+    """The NamedTuple that a state is; where it is said, another is refused by name."""
     gate_names: ClassVar[tuple[str, ...]] = ()
+    dtypes: ClassVar[tuple[torch.dtype, ...]] = (torch.float32, torch.float64)
+    """The types that the weights may have, by `memory.to(dtype)`."""
 
     def __init__(self, input_size: int, output_size: int) -> None:
         super().__init__()
@@ -48,8 +55,23 @@ class Memory(nn.Module):
         self.output_size = output_size
 
     def initial_state(self, batch: int) -> MemoryState:
-        """A fresh state for `batch` streams, on the device of the parameters."""
+        """A fresh state for `batch` streams, of the parameters' type and on their device."""
         raise NotImplementedError
+
+    def reset(self, state: MemoryState, episode_start: Tensor | None) -> MemoryState:
+        """The state with fresh streams where an episode starts: how a `step` begins.
+
+        Args:
+            state: of `B` streams.
+            episode_start: bool `[B]`; None: nowhere.
+        """
+        if episode_start is None:
+            return state
+
+        def chosen(fresh: Tensor, x: Tensor) -> Tensor:
+            return torch.where(episode_start.view(1, -1, *[1] * (x.dim() - 2)), fresh, x)
+
+        return map_state(chosen, self.initial_state(len(episode_start)), state)
 
     def step(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
@@ -103,8 +125,13 @@ class Memory(nn.Module):
     def _unroll(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None
     ) -> tuple[Tensor, MemoryState]:
-        """As `unroll`, of what has been checked."""
-        raise NotImplementedError
+        """As `unroll`, of what has been checked; by default step by step."""
+        starts = [None] * len(x) if episode_start is None else episode_start.unbind()
+        outputs = []
+        for x_t, start in zip(x.unbind(), starts, strict=True):
+            y, state = self.step(x_t, state, start)
+            outputs.append(y)
+        return torch.stack(outputs), state
 
     def gates(self, x: Tensor, state: MemoryState) -> dict[str, Tensor]:
         """The gates that a step computes from `x` `[B, input_size]` and a state already reset.
@@ -181,7 +208,7 @@ class Memory(nn.Module):
 
     def _check_kind(self, state: MemoryState) -> None:
         """Refuse a state of another memory."""
-        if type(state) is not self.state_type:
+        if self.state_type is not tuple and type(state) is not self.state_type:
             raise MemoryInputError(
                 f"The state is a {type(state).__name__}; {type(self).__name__} needs a "
                 f"{self.state_type.__name__}, as initial_state(batch) gives."

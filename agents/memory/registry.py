@@ -11,9 +11,22 @@ from recurrent_rl.agents.memory.composite import GRUMatrix, GRURotor
 from recurrent_rl.agents.memory.contract import Memory, NoMemory
 from recurrent_rl.agents.memory.linear_cells import LRU, MinGRU, MinLSTM, Rotor
 from recurrent_rl.agents.memory.matrix import Matrix
-from recurrent_rl.agents.settings import at_least, check_choice
+from recurrent_rl.agents.memory.states import fault_of
+from recurrent_rl.agents.parts import Own, Parts, class_path, output_size_of, takes
+from recurrent_rl.agents.settings import SettingError, at_least
 
-MEMORIES: dict[str, Callable[[int, int, int], Memory]] = {
+
+def _fault(part: type) -> str | None:
+    """What a class lacks to be a memory."""
+    if not issubclass(part, Memory):
+        return "it is no subclass of recurrent_rl.Memory"
+    for names in (("initial_state",), ("step", "_step")):
+        if all(getattr(part, name) is getattr(Memory, name) for name in names):
+            return f"it defines no {names[0]}"
+    return takes(part, ("input_size", "hidden_size", "num_layers"))
+
+
+_BUILT_IN: dict[str, Callable[[int, int, int], Memory]] = {
     "none": NoMemory,
     "rnn": RNN,
     "lstm": LSTM,
@@ -28,7 +41,25 @@ MEMORIES: dict[str, Callable[[int, int, int], Memory]] = {
     "matrix": Matrix,
     "gru-matrix": GRUMatrix,
 }
+
+MEMORIES: Parts[Memory] = Parts("memory", _BUILT_IN, _fault)
 """Each is made from the sizes input_size, hidden_size and num_layers."""
+
+
+def register_memory(name: str) -> Callable[[Own], Own]:
+    """Give a memory of your own a name, by which settings, files and the command line know it.
+
+    A decorator of a subclass of `Memory`. A class that is not registered can be named as
+    `module:Class`.
+
+    Args:
+        name: a letter, then letters, digits, dots, dashes and underscores.
+
+    Raises:
+        SettingError: the name is none, is the library's or another class's, or the class lacks the
+            contract.
+    """
+    return MEMORIES.register(name)
 
 
 def make_memory(
@@ -41,15 +72,37 @@ def make_memory(
 ) -> Memory:
     """The memory of this name, after `initialise_time_scales(horizon, start_feature)`.
 
+    The module of one that is named as `module:Class` is imported.
+
     Raises:
         SettingError: there is no such memory, or a size is below 1 or no whole number.
     """
+    part = MEMORIES.named(name)
+    return build_memory(part, input_size, hidden_size, num_layers, horizon, start_feature)
+
+
+def build_memory(
+    part: Callable[..., Memory],
+    input_size: int,
+    hidden_size: int,
+    num_layers: int,
+    horizon: int = 0,
+    start_feature: int | None = None,
+) -> Memory:
+    """As `make_memory`, of a class."""
     size = Annotated[int, at_least(1)]
-    memory = MEMORIES[check_choice("memory", name, MEMORIES)](
+    memory = part(
         argument("input_size", input_size, size),
         argument("hidden_size", hidden_size, size),
         argument("num_layers", num_layers, size),
     )
+    if not any(part is known for known in _BUILT_IN.values()):
+        output_size_of(memory, "memory")
+        if fault := fault_of(memory.initial_state(2), 2):
+            raise SettingError(
+                f"{class_path(type(memory))}.initial_state(2) gives no state: {fault}. "
+                "recurrent_rl.testing.check_memory tries the whole contract."
+            )
     horizon = argument("horizon", horizon, Annotated[int, at_least(0)])
     memory.initialise_time_scales(horizon, start_feature)
     return memory

@@ -106,8 +106,24 @@ def cat_states(states: Sequence[MemoryState]) -> MemoryState:
     return map_state(lambda *tensors: torch.cat(tensors, 1), *states)
 
 
-def reset_state(state: MemoryState, episode_start: Tensor) -> MemoryState:
-    """Zero the streams for which `episode_start` (bool `[B]`) is true."""
-    return map_state(
-        lambda s: s.masked_fill(episode_start.view(1, -1, *[1] * (s.dim() - 2)), 0), state
-    )
+def names_of(state: MemoryState, before: str = "state") -> list[str]:
+    """The names of a state's tensors, in the order of its fields: `state.h`."""
+    found: list[str] = []
+    for name, field in zip(type(state)._fields, state, strict=True):  # type: ignore[attr-defined]
+        path = f"{before}.{name}"
+        found += names_of(field, path) if isinstance(field, tuple) else [path]
+    return found
+
+
+def fault_of(state: Any, batch: int) -> str | None:
+    """Why this cannot be a state of so many streams; None: it can."""
+    if not isinstance(state, tuple) or not hasattr(state, "_fields"):
+        return f"it is a {type(state).__name__}; expected a NamedTuple of tensors"
+    for name, field in zip(state._fields, state, strict=True):
+        if isinstance(field, tuple):
+            if fault := fault_of(field, batch):
+                return f"in its {name}, {fault}"
+        elif not isinstance(field, Tensor) or field.dim() < 2 or field.shape[1] != batch:
+            shape = list(field.shape) if isinstance(field, Tensor) else type(field).__name__
+            return f"its {name} is {shape}; expected a tensor whose axis 1 is the batch, {batch}"
+    return None

@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from recurrent_rl.agents.settings import settle
-from recurrent_rl.cli.terminal import parse
+from recurrent_rl.cli.terminal import Imports, parse
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
 from recurrent_rl.runs.progress import make_console
@@ -26,6 +26,9 @@ class CompareArguments:
     one method."""
     out: FolderPath = "comparison"
     """Folder to write results.md and curves.png to."""
+    imports: Imports = ()
+    """Module to import first, in which memories and the like are registered, or one of them as
+    module:Class; may be given several times."""
 
     def __post_init__(self) -> None:
         settle(self, UserError)

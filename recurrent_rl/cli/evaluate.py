@@ -11,7 +11,7 @@ import tyro
 
 from recurrent_rl.agents.settings import at_least, at_most, settle
 from recurrent_rl.cli.evaluation_table import in_a_line, print_evaluation
-from recurrent_rl.cli.terminal import Quiet, parse
+from recurrent_rl.cli.terminal import Imports, Quiet, parse
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import LARGEST_SIZE, EnvId, FolderPath, JsonObject
 from recurrent_rl.runs.progress import make_console
@@ -39,6 +39,9 @@ class EvaluateArguments:
     compare: bool = True
     """Play the episodes again with stochastic actions as in training, and with the memory reset at
     every step."""
+    imports: Imports = ()
+    """Module to import first, in which memories and the like are registered, or one of them as
+    module:Class; may be given several times."""
     quiet: Quiet = False
     """Show no progress, and of the result one line."""
 
@@ -48,17 +51,16 @@ class EvaluateArguments:
 
 def evaluate_command(arguments: Sequence[str]) -> int:
     """Play episodes with a policy, with its memory and with the memory switched off."""
-    from recurrent_rl.agents.policy import load_policy
     from recurrent_rl.process import seed_process
     from recurrent_rl.runs.evaluation import evaluate_and_save
     from recurrent_rl.runs.folder import RunFolder
-    from recurrent_rl.runs.trained_on import environment_of
+    from recurrent_rl.runs.trained_on import environment_of, policy_of
     from recurrent_rl.signals import StopSignals
 
     given, console = parse(EvaluateArguments, "evaluate", arguments), make_console()
     seed_process(given.seed)
     source = Path(given.policy)
-    policy = load_policy(source)
+    policy = policy_of(source)
     env_id, env_config = environment_of(policy, source, given.env_id, given.env_kwargs)
     # A run played where it was trained: what `recurrent-rl compare` reads.
     is_its_own = source.is_dir() and given.env_id is None and given.env_kwargs is None

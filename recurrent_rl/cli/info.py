@@ -14,7 +14,7 @@ from typing import Annotated
 import tyro
 
 from recurrent_rl.agents.settings import settle
-from recurrent_rl.cli.terminal import parse
+from recurrent_rl.cli.terminal import Imports, parse
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
 
@@ -27,6 +27,9 @@ class InfoArguments:
 
     run: Annotated[FolderPath | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
     """A run folder, whose settings are added where they are not the defaults."""
+    imports: Imports = ()
+    """Module to import first, in which memories and the like are registered, or one of them as
+    module:Class; may be given several times."""
 
     def __post_init__(self) -> None:
         settle(self, UserError)

@@ -22,6 +22,13 @@ Arguments = TypeVar("Arguments")
 TYRO_OPTIONS = (tyro.conf.OmitArgPrefixes, tyro.conf.CascadeSubcommandArgs)
 RULES = ConstructorRegistry()
 
+Imports = Annotated[
+    tuple[str, ...],
+    tyro.conf.UseAppendAction,
+    tyro.conf.arg(name="import", metavar="MODULE"),
+]
+"""The flag that names modules to import first; a command's field of this type is `imports`."""
+
 Quiet = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(aliases=["-q"])]
 """The flag of a long command that leaves one line of what it prints: the result."""
 
@@ -53,6 +60,10 @@ def parse(
     except BrokenPipeError:  # the help was piped to `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
+    if imports := getattr(given, "imports", ()):  # before settings that name what they register
+        from recurrent_rl.agents.actor_critic import import_parts
+
+        import_parts(imports)
     return ungrouped(kind, given)
 
 

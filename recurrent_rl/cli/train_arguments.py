@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from recurrent_rl.agents.settings import at_least, settle
-from recurrent_rl.cli.terminal import Quiet
+from recurrent_rl.cli.terminal import Imports, Quiet
 from recurrent_rl.config import TrainConfig, Workers
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
@@ -32,6 +32,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "separate_memory",
         "encoder_size",
         "encoder_layers",
+        "encoder",
+        "head",
         "activation",
         "previous_action",
         "previous_reward",
@@ -86,8 +88,11 @@ class TrainArguments:
     config: TrainConfig
     resume: Annotated[FolderPath | None, tyro.conf.arg(metavar="RUN")] = None
     """Resume the run in this folder from its last checkpoint, with the settings it was started
-    with, instead of a new run; of the others only --total-timesteps, --device, --workers and
-    --quiet go with it."""
+    with, instead of a new run; of the others only --total-timesteps, --device, --workers, --import
+    and --quiet go with it."""
+    imports: Imports = ()
+    """Module to import first, in which memories and the like are registered, or one of them as
+    module:Class; may be given several times."""
     config_file: Annotated[FolderPath | None, tyro.conf.arg(name="config", metavar="FILE")] = None
     """Take settings from this file: JSON or YAML, such as an earlier run's config.json. Flags go
     before it."""
@@ -112,6 +117,9 @@ class ResumeArguments:
     """Device to compute on from now on: cpu, cuda ...; by default the run's own."""
     workers: Workers | None = None
     """Processes that train together from now on; by default the run's own number."""
+    imports: Imports = ()
+    """Module to import first, in which memories and the like are registered, or one of them as
+    module:Class; may be given several times."""
     quiet: Quiet = False
     """Show no progress, and of the result one line."""
 

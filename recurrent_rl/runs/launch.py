@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
 from torch.distributed import (  # type: ignore[attr-defined]
     FileStore,
     PrefixStore,
@@ -26,6 +27,8 @@ from torch.multiprocessing.spawn import (
     start_processes,
 )
 
+from recurrent_rl.agents.actor_critic import PARTS, AgentConfig, found_parts, own_parts
+from recurrent_rl.agents.parts import class_path, unreachable
 from recurrent_rl.blocks import block_of
 from recurrent_rl.config import ResolvedConfig
 from recurrent_rl.errors import UserError
@@ -159,13 +162,14 @@ def together(config: ResolvedConfig) -> Iterator[Group]:
 @contextmanager
 def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
     """Start the other workers, and end them."""
+    parts = _parts(config.agent)
     with ExitStack() as stack:
         meeting = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "workers"
         resource_tracker.ensure_running()  # else the start does it, and lets signals through
         with held_back():
             others = start_processes(
                 _work,
-                args=(str(meeting), config),
+                args=(str(meeting), config, parts),
                 nprocs=config.workers - 1,
                 join=False,
                 start_method="spawn",
@@ -188,9 +192,30 @@ def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
         join_within(others.processes, PATIENCE)
 
 
-def _work(index: int, meeting: str, config: ResolvedConfig) -> None:
+def _parts(config: AgentConfig) -> dict[str, type[nn.Module]]:
+    """The agent's parts that are not the library's, for the other workers.
+
+    Raises:
+        UserError: they could not import one.
+    """
+    own = own_parts(config)
+    parts = {kind: part for kind, part in found_parts(config, {}).items() if kind in own}
+    for kind, part in parts.items():
+        if why := unreachable(part):
+            raise UserError(
+                f"The {kind} {own[kind]!r} is {class_path(part)}, and {why}: other workers cannot "
+                "import it. Put the class at the top level of a module, or train with workers=1."
+            )
+    return parts
+
+
+def _work(
+    index: int, meeting: str, config: ResolvedConfig, parts: dict[str, type[nn.Module]]
+) -> None:
     """What a process that the first worker has started does."""
     when_parent_ends(lambda: os._exit(1))
+    for kind, part in parts.items():
+        PARTS[kind].take(getattr(config.agent, kind), part)
     rank, device = index + 1, pick_device(config.device, index + 1)
     with StopSignals(patient=True, silent=True) as stop:
         let_through()

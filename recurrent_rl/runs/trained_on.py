@@ -9,7 +9,8 @@ from typing import Any
 
 import gymnasium as gym
 
-from recurrent_rl.agents.policy import Policy
+from recurrent_rl.agents.actor_critic import found_parts
+from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.folder import RunFolder
@@ -84,3 +85,17 @@ def environment_settings(policy: Policy) -> EnvConfig:
             f"The policy file's settings of its environment cannot be read ({error!r}). Evaluate "
             "its run folder instead."
         ) from error
+
+
+def policy_of(source: Path) -> Policy:
+    """The policy of a run folder, or in a file.
+
+    The parts of one's own that a run's config.json names are imported, as the environment's module
+    is: whoever can write there has a module imported already. Those that a file names are not.
+
+    Raises:
+        PolicyFileError: as `load_policy`.
+    """
+    if (folder := RunFolder(source)).exists():
+        found_parts(folder.load_config().agent, {})
+    return load_policy(source)

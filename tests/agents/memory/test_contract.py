@@ -29,7 +29,6 @@ from recurrent_rl.agents.memory.states import (
     cat_states,
     differentiable,
     map_state,
-    reset_state,
     select_state,
     tensors_of,
 )
@@ -480,7 +479,7 @@ def test_states_are_selected_joined_and_reset_by_stream() -> None:
     both = cat_states([state, chosen])
     assert isinstance(both, LSTMState)
     assert both.h.shape == (1, 5, 2)
-    fresh = reset_state(state, torch.tensor([False, True, False]))
+    fresh = LSTM(F, 2, 1).reset(state, torch.tensor([False, True, False]))
     assert isinstance(fresh, LSTMState)
     assert fresh.h[0].tolist() == [[0, 1], [0, 0], [4, 5]]
 

@@ -1,0 +1,270 @@
+"""Parts of an agent by name: the library's own, and those that others write.
+
+A part of one's own is named as it was registered, or as `module:Class`. What Python code or the
+command line names is imported. What a policy file names is not: it may come from anyone, and so it
+can only name what was registered or named in this process before.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, NoReturn, TypeVar
+
+from torch import nn
+
+from recurrent_rl.agents.settings import Must, SettingError, check_choice, refusal, shown
+
+Part = TypeVar("Part", bound=nn.Module)
+Own = TypeVar("Own", bound=type[nn.Module])
+
+_NAME = re.compile(r"[A-Za-z][\w.-]*")
+
+
+def is_class_path(text: str) -> bool:
+    """Whether the text has the form `module:Class`."""
+    module, colon, name = text.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in (module + "." + name).split("."))
+
+
+OF_ONES_OWN = Must(
+    "one of your own: registered by a module that is imported first (on the command line --import "
+    "MODULE), or module:Class",
+    is_class_path,
+)
+"""For `OneOf`: the setting may also name a class that is registered nowhere."""
+
+
+def class_path(part: type) -> str:
+    """The `module:Class` of a class."""
+    return f"{part.__module__}:{part.__qualname__}"
+
+
+class Parts(dict[str, Callable[..., Part]], Generic[Part]):
+    """The parts of one kind by name: those of the library, and those that were registered.
+
+    Args:
+        kind: in a word: "memory". It is also the setting's name.
+        built_in: the library's own.
+        fault: what a class lacks to be one, as the end of a sentence about it; None: nothing.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        built_in: Mapping[str, Callable[..., Part]],
+        fault: Callable[[type], str | None],
+    ) -> None:
+        super().__init__(built_in)
+        self.kind = kind
+        self._built_in = frozenset(built_in)
+        self._fault = fault
+        self._by_path: dict[str, Callable[..., Part]] = {}
+
+    def register(self, name: str) -> Callable[[Own], Own]:
+        """A decorator that gives a class this name.
+
+        Raises:
+            SettingError: the name is none, is the library's or another class's, or the class lacks
+                something.
+        """
+        example = f'@register_{self.kind}("my-{self.kind}")'
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise SettingError(
+                refusal(
+                    f"The name of the {self.kind}",
+                    name,
+                    f"a letter, then letters, digits, dots, dashes and underscores: {example}",
+                )
+            )
+        if name in self._built_in:
+            raise SettingError(f"{name} is a {self.kind} of the library's own; take another name.")
+
+        def register(part: Own) -> Own:
+            self.take(name, part)
+            return part
+
+        return register
+
+    def take(self, name: str, part: Any) -> None:
+        """Let a class be found under a name; also under its own path, so that a file may name it.
+
+        A class that is defined anew, in a notebook's cell or by a reload, takes the old one's
+        place.
+
+        Raises:
+            SettingError: another class has the name, or the class lacks something.
+        """
+        self.check(part)
+        there: Any = self.find(name)
+        if there is not None and there is not part and class_path(there) != class_path(part):
+            raise SettingError(
+                f"The {self.kind} {name!r} is {class_path(there)} already; give "
+                f"{class_path(part)} another name."
+            )
+        if is_class_path(name):
+            self._by_path[name] = part
+        else:
+            self[name] = part
+        self._by_path[class_path(part)] = part
+
+    def find(self, name: str) -> Callable[..., Part] | None:
+        """The part of this name if it is known in this process; nothing is imported."""
+        return self.get(name) or self._by_path.get(name)
+
+    def named(self, name: str) -> Callable[..., Part]:
+        """The part of this name; the module of `module:Class` is imported.
+
+        Raises:
+            SettingError: there is none, it cannot be imported, or it lacks something.
+        """
+        check_choice(self.kind, name, self, OF_ONES_OWN)
+        if (part := self.find(name)) is None:
+            self.take(name, imported_class(name, self.kind))
+            part = self.find(name)
+            assert part is not None
+        return part
+
+    def is_own(self, name: str | None) -> bool:
+        """Whether this names a part of one's own, not of the library's."""
+        return name is not None and name not in self._built_in
+
+    def check(self, part: Any) -> None:
+        """Refuse what is no such part.
+
+        Raises:
+            SettingError: it is no class, or lacks something.
+        """
+        if fault := self.fault(part):
+            name = class_path(part) if isinstance(part, type) else shown(part)
+            raise SettingError(
+                f"{name} cannot be a part of the kind {self.kind}: {fault}. docs/your-parts.md has "
+                "the contract."
+            )
+
+    def fault(self, part: Any) -> str | None:
+        """What a class lacks to be one of these; None: nothing."""
+        return self._fault(part) if isinstance(part, type) else "it is no class"
+
+
+def import_module(name: str, whose: str) -> Any:
+    """Import a module for what a user named.
+
+    Args:
+        name: of the module.
+        whose: for the message: "memory 'module:Class'".
+
+    Raises:
+        SettingError: there is no such module, or one that it imports is missing.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise SettingError(
+            f"Module {name!r} of {whose} cannot be imported ({error}). Is it on the Python path?"
+        ) from error
+
+
+def imported_class(path: str, whose: str) -> Any:
+    """What `module:Class` names; its module is imported.
+
+    Args:
+        path: as the user wrote it.
+        whose: for the message: "memory".
+
+    Raises:
+        SettingError: it cannot be imported, or is not there.
+    """
+    module, _, name = path.partition(":")
+    found = import_module(module, f"{whose} {path!r}")
+    for attribute in name.split("."):
+        if not hasattr(found, attribute):
+            near = difflib.get_close_matches(attribute, dir(found), 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise SettingError(f"{whose} is {path!r}, and {module} has no {attribute}.{hint}")
+        found = getattr(found, attribute)
+    return found
+
+
+def takes(part: type, arguments: tuple[str, ...]) -> str | None:
+    """What is wrong with a class that is to be made of so many arguments; None: nothing."""
+    try:
+        inspect.signature(part).bind(*arguments)
+    except (TypeError, ValueError) as error:
+        return f"it must be made as {part.__name__}({', '.join(arguments)}) ({error})"
+    return None
+
+
+def output_size_of(part: nn.Module, kind: str) -> int:
+    """What a part of one's own says of the size of its outputs.
+
+    Raises:
+        SettingError: it says nothing, or no size.
+    """
+    size = getattr(part, "output_size", None)
+    if type(size) is not int or size < 1:
+        raise SettingError(
+            f"The {kind} {class_path(type(part))} has output_size {shown(size)}; it must be a "
+            "whole number of at least 1, set in __init__."
+        )
+    return size
+
+
+def unreachable(part: type) -> str | None:
+    """Why another process could not import a class; None: it can."""
+    if "<locals>" in part.__qualname__:
+        return "it is defined in a function"
+    module = sys.modules.get(part.__module__)
+    if part.__module__ in ("__main__", "__mp_main__"):
+        return None if hasattr(module, "__file__") else "it is defined at a prompt"
+    return None if module is not None else f"its module {part.__module__} is not imported"
+
+
+class Settled(nn.Module):
+    """A module whose parts are those it was made of: what replaces one afterwards is refused.
+
+    What computes keeps its parts at hand, and a policy file says by the settings what they are. A
+    part that is put in another's place would be ignored by the one and missing from the other.
+    """
+
+    _settled = False
+
+    def settle(self) -> None:
+        """From now on the parts stay."""
+        self._settled = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._settled and (isinstance(value, nn.Module) or name in self._modules):
+            self._refuse(name)
+        super().__setattr__(name, value)
+
+    def add_module(self, name: str, module: nn.Module | None) -> None:
+        """As of any module, until `settle` was called."""
+        if self._settled:
+            self._refuse(name)
+        super().add_module(name, module)
+
+    def _refuse(self, name: str) -> NoReturn:
+        raise SettingError(
+            f"{type(self).__name__}.{name} cannot be replaced: the agent's parts are those that "
+            "its AgentConfig names, also in its file. Name your own there: AgentConfig(memory=..., "
+            "encoder=..., head=...), docs/your-parts.md."
+        )
+
+
+class SettledList(Settled, nn.ModuleList):
+    """A list of modules that stay, once `settle` was called."""
+
+    def __setitem__(self, index: Any, module: nn.Module) -> None:
+        if self._settled:
+            self._refuse(str(index))
+        super().__setitem__(index, module)
+
+    def __delitem__(self, index: Any) -> None:
+        if self._settled:
+            self._refuse(str(index))
+        super().__delitem__(index)

@@ -1,0 +1,306 @@
+"""Runs with a memory, an encoder or a head of one's own: trained, resumed, shared, evaluated."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import recurrent_rl
+from recurrent_rl import load_policy, resume, train
+from recurrent_rl.agents.actor_critic import PARTS, AgentConfig
+from recurrent_rl.cli import main
+from recurrent_rl.cli.info import info_command
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.runs.checkpoint import load_checkpoint, save_checkpoint
+from recurrent_rl.runs.folder import CHECKPOINT, CONFIG
+from recurrent_rl.trainer import Trainer
+from tests.own_parts import Window
+from tests.recurrent_rl.runs.small_runs import assert_same, config, weights
+
+WINDOW, COUNTER = "tests.own_parts:Window", "tests.own_parts:Counter"
+AGENTS: dict[str, dict[str, Any]] = {
+    "window": {"memory": WINDOW},
+    "counter": {"memory": COUNTER},
+    "separate": {"memory": WINDOW, "separate_memory": True},
+    "encoder": {"encoder": "tests.own_parts:Frozen"},
+    "head": {"head": "tests.own_parts:Bins"},
+    "encoder and head": {"encoder": "tests.own_parts:Frozen", "head": "tests.own_parts:Bins"},
+    "inputs as they come": {
+        "memory": COUNTER,
+        "encoder": "tests.own_parts:Frozen",
+        "encoder_layers": 0,
+        "previous_action": False,
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def known() -> Iterator[None]:
+    """What a test registers is unknown again afterwards."""
+    before = {kind: (dict(parts), dict(parts._by_path)) for kind, parts in PARTS.items()}
+    yield
+    for kind, parts in PARTS.items():
+        parts.clear()
+        parts.update(before[kind][0])
+        parts._by_path = before[kind][1]
+
+
+def settings(tmp_path: Path, which: str = "window", **changes: Any) -> TrainConfig:
+    env_id = "recurrent_rl/Pendulum-NoVelocity-v0" if "head" in which else "recurrent_rl/TMaze-v0"
+    agent = AgentConfig(**{"hidden_size": 8, "encoder_size": 8} | AGENTS[which])
+    return config(tmp_path, env_id, agent=agent, memory_interval=1, **changes)
+
+
+@pytest.mark.parametrize("which", AGENTS)
+def test_a_run_is_resumed_as_if_it_had_never_stopped(which: str, tmp_path: Path) -> None:
+    whole = Trainer(settings(tmp_path, which))
+    metrics = [whole.iterate() for _ in range(4)]
+    first = Trainer(settings(tmp_path, which))
+    first.iterate()
+    first.iterate()
+    save_checkpoint(first, tmp_path / CHECKPOINT)
+    second = Trainer(settings(tmp_path, which))
+    assert load_checkpoint(second, tmp_path / CHECKPOINT)
+    resumed = [second.iterate() for _ in range(2)]
+    assert_same(weights(whole), weights(second))
+    for expected, got in zip(metrics[2:], resumed, strict=True):
+        assert got == pytest.approx(expected, nan_ok=True, rel=0, abs=0)
+        assert got["memory/first_ratio_error"] < 1e-5
+
+
+def test_diagnostics_skip_what_a_state_cannot_give(tmp_path: Path) -> None:
+    window = Trainer(settings(tmp_path)).iterate()
+    assert window["memory/state_norm"] > 0
+    assert window["memory/gradient_norm"] > 0
+    for which in ("counter", "inputs as they come"):
+        counter = Trainer(settings(tmp_path, which)).iterate()
+        assert "memory/state_norm" not in counter
+        assert "memory/gradient_norm" not in counter
+        assert counter["memory/state_drift"] == 0
+
+
+def test_a_memory_whose_state_takes_no_gradient_is_diagnosed_without_one(tmp_path: Path) -> None:
+    class Raw(Window):
+        """Keeps its inputs, which come from a frozen encoder, as they are."""
+
+        def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+            super().__init__(input_size, hidden_size, num_layers)
+            self.enter.requires_grad_(False)
+
+    recurrent_rl.register_memory("raw")(Raw)
+    changes = {**AGENTS["inputs as they come"], "memory": "raw"}
+    trainer = Trainer(
+        dataclasses.replace(settings(tmp_path), agent=AgentConfig(hidden_size=8, **changes))
+    )
+    before = weights(trainer)
+    scalars = trainer.iterate()
+    assert scalars["memory/state_norm"] > 0
+    assert "memory/gradient_norm" not in scalars
+    after = weights(trainer)
+    moved = {name for name in after if not torch.equal(after[name], before[name])}
+    assert not any("enter" in name or "backbone" in name for name in moved)
+    assert "head.linear.weight" in moved
+
+
+@pytest.mark.parametrize("which", ["window", "encoder and head"])
+def test_two_workers_learn_what_one_would(which: str, tmp_path: Path) -> None:
+    found = []
+    for workers in (1, 2):
+        done = train(settings(tmp_path, which, workers=workers, seq_len=None), progress=False)
+        found.append(load_policy(done.policy_path).agent.state_dict())
+    for name, x in found[0].items():
+        atol = 0.02 * float(x.abs().max()) + 1e-6
+        torch.testing.assert_close(found[1][name], x, rtol=0, atol=atol)
+
+
+def test_a_memory_that_workers_cannot_import_is_refused(tmp_path: Path) -> None:
+    class Local(Window):
+        pass
+
+    recurrent_rl.register_memory("local")(Local)
+    agent = AgentConfig("local", hidden_size=8, encoder_size=8)
+    run = dataclasses.replace(settings(tmp_path, workers=2), agent=agent)
+    with pytest.raises(UserError, match=r"defined in a function: .* or train with workers=1"):
+        train(run, progress=False)
+    assert train(dataclasses.replace(run, workers=1), progress=False).timesteps > 0
+
+
+SCRIPT = """
+import recurrent_rl, sys
+from tests.own_parts import Window
+
+@recurrent_rl.register_memory("script")
+class Script(Window):
+    pass
+
+if __name__ == "__main__":
+    agent = recurrent_rl.AgentConfig("script", hidden_size=8, encoder_size=8)
+    run = recurrent_rl.train(recurrent_rl.TrainConfig(
+        "recurrent_rl/TMaze-v0", num_envs=8, num_steps=16, total_timesteps=512, workers=2,
+        eval_episodes=4, agent=agent), progress=False)
+    print(len(run.evaluation.returns))
+"""
+
+
+def test_a_script_may_define_the_memory_that_its_workers_train(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    done = python(tmp_path, "script.py")
+    assert (done.returncode, done.stdout) == (0, "4\n"), done.stderr
+    typed = python(tmp_path, "-c", SCRIPT)
+    assert typed.returncode == 1
+    assert "it is defined at a prompt: other workers cannot import it" in typed.stderr
+
+
+def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    root = Path(__file__).parents[3]
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_a_run_of_before_there_were_own_encoders_is_resumed(tmp_path: Path) -> None:
+    run = settings(tmp_path, total_timesteps=128)
+    run = dataclasses.replace(run, agent=AgentConfig("gru", hidden_size=8, encoder_size=8))
+    done = train(run, progress=False)
+    path = done.run_dir / CONFIG
+    fields = json.loads(path.read_text())
+    for name in ("encoder", "head"):
+        del fields["agent"][name]
+    path.write_text(json.dumps(fields))
+    assert resume(done.run_dir, total_timesteps=256, progress=False).timesteps == 256
+
+
+def test_the_settings_of_a_run_are_read_without_its_parts(tmp_path: Path) -> None:
+    agent = AgentConfig("nowhere:Mine", head="nowhere:Other")
+    run = dataclasses.replace(settings(tmp_path), agent=agent)
+    assert TrainConfig.from_json(run.to_json()).agent == run.agent
+    with pytest.raises(UserError, match="Module 'nowhere' of memory 'nowhere:Mine' cannot"):
+        Trainer(run)
+
+
+MODULE = """
+import recurrent_rl
+from tests.own_parts import Window
+print("imported")
+
+class Plain(Window):
+    pass
+
+@recurrent_rl.register_memory("named")
+class Named(Window):
+    pass
+"""
+SIZES = [
+    *("--hidden-size=8", "--encoder-size=8", "--num-envs=8", "--num-steps=16", "--quiet"),
+    *("--eval-episodes=2", "--num-minibatches=2"),
+]
+
+
+def forget() -> None:
+    """As in a process of its own, which knows nothing but the library's parts."""
+    sys.modules.pop("mine", None)
+    for parts in PARTS.values():
+        parts._by_path.clear()
+        for name in [name for name in parts if parts.is_own(name)]:
+            del parts[name]
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The module `mine` in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine.py").write_text(MODULE)
+    return tmp_path
+
+
+def command(*arguments: str) -> int:
+    """A command in a process that knows nothing yet; its status."""
+    forget()
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    forget()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_the_command_line_names_memories_and_files_have_none_imported(
+    mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = ["train", "recurrent_rl/TMaze-v0", "--total-timesteps=256", *SIZES]
+    assert command(*task, "--memory", "mine:Plain", "--log-dir", "plain") == 0
+    (run,) = (mine / "plain").iterdir()
+    assert "mine-Plain" in run.name
+    capsys.readouterr()
+
+    # The run's own config.json says the same as the command line did.
+    evaluate = ["evaluate", "--episodes=2", "--quiet", "--no-compare"]
+    assert command(*evaluate, str(run)) == 0
+    assert capsys.readouterr().out.startswith("imported\n")
+    assert command("train", "--resume", str(run), "--total-timesteps=384", "--quiet") == 0
+    assert capsys.readouterr().out.startswith("imported\n")
+
+    # A file alone is not believed.
+    policy = str(run / "policy.safetensors")
+    assert command(*evaluate, policy) == 2
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "at the command line --import mine:Plain" in told.err
+    assert command(*evaluate, policy, "--import", "mine:Plain") == 0
+
+
+def test_the_command_line_imports_the_module_that_registers_a_memory(
+    mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = ["train", "recurrent_rl/TMaze-v0", "--total-timesteps=256", "--memory=named", *SIZES]
+    assert command(*task) == 2
+    assert "on the command line --import MODULE" in capsys.readouterr().err
+    assert command(*task, "--import", "mine", "--workers=2") == 0
+    (run,) = (mine / "runs").iterdir()
+    for arguments in (
+        ["evaluate", str(run), "--episodes=2", "--quiet", "--no-compare"],
+        ["train", "--resume", str(run), "--total-timesteps=384", "--quiet"],
+    ):
+        assert command(*arguments) == 2
+        assert command(*arguments, "--import", "mine") == 0
+    forget()
+    assert info_command([str(run), "--import", "mine"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--memory", "nowhere:Mine"], "Module 'nowhere' of memory 'nowhere:Mine' cannot"),
+        (["--memory", "tests.own_parts:Mine"], "tests.own_parts has no Mine"),
+        (["--import", "nowhere"], "Module 'nowhere' of --import cannot be imported"),
+        (["--encoder", "gru"], "encoder is 'gru'; it must be one of your own"),
+    ],
+)
+def test_a_part_that_cannot_be_found_ends_the_command(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "recurrent_rl/TMaze-v0", "--total-timesteps=256", *arguments])
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
