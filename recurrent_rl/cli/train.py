@@ -93,7 +93,7 @@ def _print_result(console: Console, result: TrainResult) -> None:
             console,
             {"deterministic": result.evaluation},
             config.eval_episodes,
-            config.env_id,
+            config.environment,
             config.env,
             str(result.run_dir),
         )

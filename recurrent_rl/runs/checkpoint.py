@@ -196,7 +196,7 @@ def requirements(trainer: Trainer) -> dict[str, Any]:
     env = dataclasses.asdict(config.env)
     del env["vectorization"]  # how environments are stepped changes nothing that they do
     needs = {
-        "env_id": config.env_id.rpartition(":")[2],
+        "env_id": config.environment.rpartition(":")[2],
         **{f"env.{name}": value for name, value in env.items()},
         "seed": config.seed,
         "num_envs": config.num_envs,
