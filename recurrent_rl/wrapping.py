@@ -93,8 +93,8 @@ def wrapped(env: Env, wrapper: str) -> Env:
     except (gym.error.Error, ImportError, TypeError, ValueError, AssertionError) as error:
         why = str(error).rstrip(".") or type(error).__name__
         raise UserError(
-            f"Wrapper {wrapper} cannot go around {env}, which observes {env.observation_space}: "
-            f"{why}. Leave it out, or put another before it."
+            f"Wrapper {wrapper} cannot go around {env.unwrapped}, which observes "
+            f"{env.observation_space}: {why}. Leave it out, or put another before it."
         ) from error
     if not isinstance(outer, gym.Env):
         raise UserError(
@@ -115,12 +115,12 @@ def observing(env: Env, keys: Sequence[str]) -> Env:
     space = env.observation_space
     if not isinstance(space, spaces.Dict):
         raise UserError(
-            f"observe is {list(keys)}, but {env} observes {space}, which has no keys: it is no "
-            "Dict. Leave observe out."
+            f"observe is {list(keys)}, but {env.unwrapped} observes {space}, which has no keys: it "
+            "is no Dict. Leave observe out."
         )
     if lacking := [key for key in keys if key not in space.spaces]:
         raise UserError(
-            f"observe names {lacking[0]!r}, which the observation of {env} lacks; it has "
+            f"observe names {lacking[0]!r}, which the observation of {env.unwrapped} lacks; it has "
             f"{', '.join(space.spaces)}.{did_you_mean(lacking[0], space.spaces)}"
         )
     if len(keys) > 1:
