@@ -18,7 +18,7 @@ class Corridor(gym.Env[Any, Any]):
 
     def __init__(self, length: int = 3) -> None:
         self.length = length
-        self.observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.observation_space: spaces.Space[Any] = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.action_space = spaces.Discrete(3)
         self.closed = False
 
@@ -62,7 +62,7 @@ class Parts(Corridor):
                 "end": spaces.Discrete(2),
                 "mission": mission or spaces.Text(4, min_length=4, charset="a"),
             }
-        )  # type: ignore[assignment]
+        )
 
     def _observe(self) -> Any:
         sign, end = super()._observe()

@@ -1,14 +1,16 @@
 """What environments are made of: told apart, named, and refused where they cannot be."""
 
+import multiprocessing
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import pytest
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 
 from recurrent_rl.config import EnvConfig, TrainConfig
@@ -26,7 +28,7 @@ HERE = "tests.recurrent_rl.corridor"
 @pytest.fixture
 def both() -> Iterator[None]:
     """An id of the name of a class."""
-    gym.register("Both", Corridor)
+    gym.register("Both", f"{HERE}:Corridor")
     yield
     gym.registry.pop("Both")
 
@@ -49,7 +51,6 @@ def test_what_another_process_can_import_is_recorded_by_its_name() -> None:
         (gym.make("Acrobot-v1"), "<Acrobot-v1>"),
         (make_many(2), "<Corridor>"),
     ],
-    ids=str,
 )
 def test_what_no_other_process_can_import_is_described(env: Any, name: str) -> None:
     source = find_source(env)
@@ -113,12 +114,35 @@ def test_a_class_and_a_function_are_called_for_each_environment_with_the_argumen
     config = EnvConfig({"length": 5})
     for env in (Corridor, make, f"{HERE}:make", lambda length: Corridor(length)):
         made: Any = make_vector_env(env, 3, config)
-        assert isinstance(made, SyncVectorEnv)
+        assert made.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
         assert [one.unwrapped.length for one in made.envs] == [5, 5, 5]
     many: Any = make_vector_env(make_many, 3, config)
     assert many.num_envs == 3
     assert not hasattr(many.envs[0], "number")  # as it came
     assert many.envs[0].unwrapped.length == 5
+
+
+def test_what_cannot_be_sent_to_a_process_of_its_own_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where processes are not forked, as on a Mac."""
+    lock, real = threading.Lock(), multiprocessing.get_context
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: real("spawn"))
+
+    def make_one() -> corridor.Env:
+        with lock:
+            return Corridor()
+
+    with pytest.raises(UserError, match=r"<make_one> cannot be sent to a process of its own \("):
+        make_vector_env(make_one, 1, EnvConfig(vectorization="async"))
+    env = make_vector_env(lambda: Corridor(), 1, EnvConfig(vectorization="async"))
+    env.close()
+
+
+def test_a_registered_environment_has_nothing_around_it_but_what_checks_it() -> None:
+    env = make_vector_env("Acrobot-v1", 1)
+    assert isinstance(env, SyncVectorEnv)
+    assert str(env.envs[0]) == f"<CheckedEnv{gym.make('Acrobot-v1', disable_env_checker=True)}>"
 
 
 def test_a_subclass_of_vector_env_makes_as_many_as_are_asked_for() -> None:
@@ -258,7 +282,7 @@ def test_ale_py_is_imported_where_it_is_installed(monkeypatch: pytest.MonkeyPatc
         @staticmethod
         def find_spec(name: str, *_: Any) -> None:
             if name == "ale_py":
-                gym.register("ALE/Standing-v5", Corridor)
+                gym.register("ALE/Standing-v5", f"{HERE}:Corridor")
 
     monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
     monkeypatch.delitem(sys.modules, "ale_py", raising=False)

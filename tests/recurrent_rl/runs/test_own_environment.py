@@ -53,8 +53,8 @@ def test_a_run_on_what_can_be_imported_resumes_and_is_evaluated_without_it(
     small_runs.assert_same(weights(longer.policy_path), weights(again.policy_path))
     policy = load_policy(longer.policy_path)
     assert environment_of(policy, whole.run_dir) == (name, EnvConfig())
-    found = [evaluate(policy, one, 6, seed=0) for one in (env, name)]
-    np.testing.assert_array_equal(*(one.returns for one in found))
+    a, b = (evaluate(policy, one, 6, seed=0) for one in (env, name))
+    np.testing.assert_array_equal(a.returns, b.returns)
 
 
 def test_arguments_reach_a_class_in_training_and_evaluation(tmp_path: Path) -> None:
@@ -111,11 +111,11 @@ def test_an_interrupted_run_equals_the_whole_bit_for_bit_where_the_class_tells_i
     ended = resume(cut, progress=False)
     assert (ended.resumed_from, ended.notes) == (8 * 16 * 3, ())
     small_runs.assert_same(weights(whole.policy_path), weights(ended.policy_path))
-    found = [
+    a, b = (
         evaluate(load_policy(one.policy_path), tmaze, 8, seed=0, deterministic=False)
         for one in (whole, ended)
-    ]
-    np.testing.assert_array_equal(*(one.returns for one in found))
+    )
+    np.testing.assert_array_equal(a.returns, b.returns)
 
 
 def test_one_environment_is_trained_on_alone_and_stays_open(tmp_path: Path) -> None:
@@ -163,10 +163,9 @@ def test_workers_share_an_environment_that_they_can_import(tmp_path: Path) -> No
         train(config(tmp_path / str(workers), workers=workers), env=make, progress=False)
         for workers in (1, 2)
     )
-    for (name, a), b in zip(
-        weights(one.policy_path).items(), weights(two.policy_path).values(), strict=True
-    ):
-        torch.testing.assert_close(a, b, msg=lambda text, name=name: f"{name}: {text}")
+    a, b = weights(one.policy_path), weights(two.policy_path)
+    for name, x in a.items():
+        torch.testing.assert_close(x, b[name])
 
 
 @pytest.mark.parametrize(
