@@ -88,11 +88,14 @@ class EnvConfig:
     observe: Annotated[
         tuple[str, ...],
         Must("without a key twice", lambda keys: len(set(keys)) == len(keys)),
+        tyro.conf.arg(metavar="KEY [KEY ...]"),
     ] = ()
     """Keys of a Dict observation to see: of one key that component alone, of several a Dict; by
     default all."""
     wrappers: Annotated[
-        tuple[WrapperName, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="wrapper")
+        tuple[WrapperName, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(name="wrapper", metavar="WRAPPER"),
     ] = ()
     """Wrapper to put around each environment, the first innermost: flatten, frame-stack:4,
     grayscale, resize:84x84, or module:function. On the command line give it once for each."""

@@ -17,6 +17,7 @@ LARGEST_SIZE = 1_000_000
 
 _ENV_ID = re.compile(r"(?!\.)[\w:.-]+(/[\w:.-]+)?")  # as Gymnasium's own, with a module before it
 _DESCRIPTION = re.compile(r"<[\w:./-]+>")
+_NOT_DESCRIBING = re.compile(r"[^\w:./-]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BREAKS_A_FOLDER_NAME = re.compile(r'[/\\:*?"<>|]')
 
@@ -118,6 +119,17 @@ Label = Annotated[
 def is_description(env_id: str) -> bool:
     """Whether this describes an environment that a run was given, and names none: `<make_env>`."""
     return _DESCRIPTION.fullmatch(env_id) is not None
+
+
+def described(name: str) -> str:
+    """The description of an environment of this name."""
+    bare = _NOT_DESCRIBING.sub("", name)
+    return f"<{bare or 'environment'}>"
+
+
+def bare_name(env_id: str) -> str:
+    """The name in an id, `module:name` or description, without what stands around it."""
+    return env_id.rpartition(":")[2].lstrip("./").strip("<>")
 
 
 EnvId = Annotated[

@@ -21,7 +21,7 @@ from recurrent_rl.agents.arguments import argument
 from recurrent_rl.agents.settings import SettingError, close_matches, refusal, shown
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import EnvId, is_description
+from recurrent_rl.fields import EnvId, described, is_description
 from recurrent_rl.importing import did_you_mean, has, imported, name_of, public_callables
 
 Environment: TypeAlias = (
@@ -245,7 +245,7 @@ def _name_to_record(make: Any) -> str:
     """The name of a class or function: `module:name` where that finds it, else a description."""
     if (name := name_of(make)) is None:
         kind = getattr(make, "func", make)  # of a partial function
-        return f"<{getattr(kind, '__name__', type(kind).__name__).strip('<>')}>"
+        return described(str(getattr(kind, "__name__", type(kind).__name__)))
     module, _, path = name.rpartition(":")
     return f"{module}:.{path}" if path in gym.registry else name
 
@@ -255,7 +255,7 @@ def _described(env: gym.Env[Any, Any] | VectorEnv) -> str:
     base: Any = env.unwrapped
     if isinstance(base, SyncVectorEnv):
         base = base.envs[0].unwrapped
-    return f"<{base.spec.id if base.spec else type(base).__name__}>"
+    return described(base.spec.id if base.spec else type(base).__name__)
 
 
 _PACKAGES = {

@@ -12,7 +12,7 @@ import gymnasium as gym
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import is_description
+from recurrent_rl.fields import bare_name, is_description
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.wrapping import names_a_module
 
@@ -54,7 +54,7 @@ def environment_of(
             own_id = _without_import(own_id, source)
     env_id = env_id or str(own_id)
     env_config = EnvConfig()
-    if isinstance(own_id, str) and env_id.rpartition(":")[2] == own_id.rpartition(":")[2]:
+    if isinstance(own_id, str) and bare_name(env_id) == bare_name(own_id):
         env_config = own_env or environment_settings(policy)
     if env_kwargs is not None:
         env_config = dataclasses.replace(env_config, env_kwargs=env_kwargs)
@@ -95,7 +95,7 @@ def settings_for(policy: Policy, env_id: str) -> EnvConfig:
         UserError: they cannot be read.
     """
     own_id = policy.summary.get("env_id")
-    is_own = isinstance(own_id, str) and own_id.rpartition(":")[2] == env_id.rpartition(":")[2]
+    is_own = isinstance(own_id, str) and bare_name(own_id) == bare_name(env_id)
     return environment_settings(policy) if is_own and "env" in policy.summary else EnvConfig()
 
 

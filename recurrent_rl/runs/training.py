@@ -16,7 +16,7 @@ from recurrent_rl.agents.files import remove_leftovers
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.config import ResolvedConfig, TrainConfig, Workers
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import FolderPath, is_description
+from recurrent_rl.fields import FolderPath, bare_name, is_description
 from recurrent_rl.group import ALONE
 from recurrent_rl.process import (
     computing,
@@ -235,7 +235,7 @@ def _source_to_resume(folder: RunFolder, config: TrainConfig, env: Environment |
     source = find_source(env)
     names = [recorded, source.name]
     if source.spec is not None:  # an id is the same with a module before it
-        names = [name.rpartition(":")[2] for name in names]
+        names = [bare_name(name) for name in names]
     if names[0] != names[1] and not is_description(recorded) and _is_there(recorded):
         raise UserError(
             f"The run {folder.path} was trained on {recorded}, and env is {source.name}. Leave env "

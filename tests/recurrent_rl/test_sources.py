@@ -50,6 +50,7 @@ def test_what_another_process_can_import_is_recorded_by_its_name() -> None:
         (make(), "<Corridor>"),
         (gym.make("Acrobot-v1"), "<Acrobot-v1>"),
         (make_many(2), "<Corridor>"),
+        (gym.wrappers.vector.RecordEpisodeStatistics(make_many(2)), "<Corridor>"),
     ],
 )
 def test_what_no_other_process_can_import_is_described(env: Any, name: str) -> None:

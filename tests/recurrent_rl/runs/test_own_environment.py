@@ -95,6 +95,17 @@ def test_a_function_that_cannot_be_imported_is_given_again_to_resume(
         assert environment_of(policy, source, f"{HERE}:make")[0] == f"{HERE}:make"
 
 
+def test_settings_hold_for_an_environment_of_the_same_name_and_for_no_other(
+    tmp_path: Path,
+) -> None:
+    settings = config(tmp_path, env=EnvConfig(observation_delay=1))
+    run = train(settings, env=partial(make, 4), progress=False)
+    policy = load_policy(run.policy_path)
+    for source in (run.run_dir, run.policy_path):
+        assert environment_of(policy, source, f"{HERE}:make")[1] == settings.env
+        assert environment_of(policy, source, f"{HERE}:Corridor")[1] == EnvConfig()
+
+
 def test_an_interrupted_run_equals_the_whole_bit_for_bit_where_the_class_tells_its_state(
     tmp_path: Path,
 ) -> None:
@@ -136,7 +147,7 @@ def test_one_environment_is_trained_on_alone_and_stays_open(tmp_path: Path) -> N
 
 
 def test_a_vector_environment_is_trained_on_as_it_is_and_stays_open(tmp_path: Path) -> None:
-    env = make_many(4)
+    env = gym.wrappers.vector.RecordEpisodeStatistics(make_many(4))
     settings = config(tmp_path, num_envs=None, num_steps=None, seq_len=None, eval_episodes=2)
     result = train(settings, env=env, progress=False)
     assert RunFolder(result.run_dir).load_config().num_envs == 4
