@@ -95,7 +95,7 @@ def settings_for(policy: Policy, env_id: str) -> EnvConfig:
         UserError: they cannot be read.
     """
     own_id = policy.summary.get("env_id")
-    is_own = isinstance(own_id, str) and bare_name(own_id) == bare_name(env_id)
+    is_own = isinstance(own_id, str) and own_id.rpartition(":")[2] == env_id.rpartition(":")[2]
     return environment_settings(policy) if is_own and "env" in policy.summary else EnvConfig()
 
 
