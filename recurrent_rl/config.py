@@ -41,6 +41,7 @@ from recurrent_rl.fields import (
     Label,
     json_object,
 )
+from recurrent_rl.wrapping import wrapper_name
 
 MOST_THREADS = 1024
 """OpenMP keeps a record of each thread on the stack, and ends the process where the system refuses
@@ -76,6 +77,9 @@ Size = Annotated[int, at_least(1), at_most(LARGEST_SIZE)]
 SizeOrNone = Annotated[int | None, Read(none_for_zero), at_least(1), at_most(LARGEST_SIZE)]
 
 
+WrapperName = Annotated[str, Read(wrapper_name)]
+"""A wrapper's short name, or module:function."""
+
 WorkerCount = Annotated[int, at_least(1), at_most(MOST_WORKERS)]
 Workers = WorkerCount | Literal["auto"]
 """How many processes train together; auto: `resolve` chooses."""
@@ -94,6 +98,20 @@ class EnvConfig:
     '{"length": 50}'."""
     vectorization: Literal["auto", "sync", "async"] = "auto"
     """How environments are stepped: auto takes the environment's batched form where it has one."""
+    observe: Annotated[
+        tuple[str, ...],
+        Must("without a key twice", lambda keys: len(set(keys)) == len(keys)),
+        tyro.conf.arg(metavar="KEY [KEY ...]"),
+    ] = ()
+    """Keys of a Dict observation to see: of one key that component alone, of several a Dict; by
+    default all."""
+    wrappers: Annotated[
+        tuple[WrapperName, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(name="wrapper", metavar="WRAPPER"),
+    ] = ()
+    """Wrapper to put around each environment, the first innermost: flatten, frame-stack:4,
+    grayscale, resize:84x84, or module:function. On the command line give it once for each."""
     hide_indices: Annotated[
         tuple[Annotated[int, at_least(0)], ...],
         Must("without an entry twice", lambda indices: len(set(indices)) == len(indices)),
@@ -133,8 +151,10 @@ class TrainConfig:
     To resume a run that was stopped: recurrent-rl train --resume RUN
     """
 
-    env_id: Annotated[EnvId, tyro.conf.Positional, tyro.conf.arg(metavar="ENV_ID")]
-    """Environment to train on: a Gymnasium id, or module:EnvId to import a module first."""
+    env_id: Annotated[EnvId | None, tyro.conf.Positional, tyro.conf.arg(metavar="ENV_ID")] = None
+    """Environment to train on: a Gymnasium id, or module:name, where name is an id that the module
+    registers, or a class or function of it that makes an environment. In Python None, where it is
+    given as train(config, env=...)."""
     name: Label | None = None
     """Name of the experiment, part of the run folder's name; by default the memory's."""
     seed: Annotated[int, at_least(0)] = 0
@@ -243,6 +263,21 @@ class TrainConfig:
         settle(self, UserError)
         _check_schedules(self)
 
+    @property
+    def environment(self) -> str:
+        """The `env_id` of settings that have one.
+
+        Raises:
+            UserError: they have none; says where to name one.
+        """
+        if self.env_id is None:
+            raise UserError(
+                "There is no environment to train on: env_id is missing. Name one, as in "
+                'TrainConfig("CartPole-v1") or recurrent-rl train CartPole-v1, or give '
+                "train(config, env=...) a class, a function or an environment."
+            )
+        return self.env_id
+
     def as_requested(self) -> TrainConfig:
         """The settings as requested, before anything was chosen."""
         return self
@@ -284,6 +319,7 @@ class TrainConfig:
 class ResolvedConfig(TrainConfig):
     """Settings of which none is left to the default; `resolve` makes them."""
 
+    env_id: EnvId = field()
     num_envs: Size = field(kw_only=True)
     num_steps: Size = field(kw_only=True)
     workers: WorkerCount = 1
@@ -434,7 +470,7 @@ def _from_version_0_1(fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
         fields = {**fields, "agent": {"encoder": None, "head": None} | dict(agent)}
     requested = {name: _default(name) for name in _NEWER} | fields
     if isinstance(env := requested.get("env"), dict):
-        requested["env"] = {"info_metrics": []} | env
+        requested["env"] = {"info_metrics": [], "observe": (), "wrappers": ()} | env
     resolved = requested.pop(RESOLVED, None)
     chosen = requested.pop("chosen", None)
     for name in ("threads", "memory_interval", *SIZES):

@@ -39,7 +39,7 @@ def make_in_processes(
         makers: one for each environment.
 
     Raises:
-        UserError: a process ended meanwhile.
+        UserError: a process ended meanwhile, or what makes an environment cannot be sent to one.
     """
     others = set(multiprocessing.active_children())
     try:
@@ -50,6 +50,11 @@ def make_in_processes(
             raise UserError(
                 f"A process that was to make environment {env_id} ended before it had made it; "
                 "what it printed says why."
+            ) from error
+        if "pickle" in f"{type(error).__name__} {error}".lower():
+            raise UserError(
+                f"Environment {env_id} cannot be sent to a process of its own ({error}). Make it "
+                "by a class or function of a module, or leave vectorization at auto."
             ) from error
         raise
     return EnvironmentProcesses(env)

@@ -19,6 +19,8 @@ LARGEST_SIZE = 1_000_000
 """Of environments, minibatches and steps of a rollout: more needs more memory than there is."""
 
 _ENV_ID = re.compile(r"(?!\.)[\w:.-]+(/[\w:.-]+)?")  # as Gymnasium's own, with a module before it
+_DESCRIPTION = re.compile(r"<[\w:./-]+>")
+_NOT_DESCRIBING = re.compile(r"[^\w:./-]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BREAKS_A_FOLDER_NAME = re.compile(r'[/\\:*?"<>|]')
 
@@ -116,11 +118,32 @@ Label = Annotated[
 ]
 """A part of folders' names, after `folder_part`."""
 
+
+def is_description(env_id: str) -> bool:
+    """Whether this describes an environment that a run was given, and names none: `<make_env>`."""
+    return _DESCRIPTION.fullmatch(env_id) is not None
+
+
+def described(name: str) -> str:
+    """The description of an environment of this name."""
+    bare = _NOT_DESCRIBING.sub("", name)
+    return f"<{bare or 'environment'}>"
+
+
+def bare_name(env_id: str) -> str:
+    """The name in an id, `module:name` or description, without what stands around it."""
+    return env_id.rpartition(":")[2].lstrip("./").strip("<>")
+
+
 EnvId = Annotated[
     str,
-    Must("a Gymnasium id such as CartPole-v1, or module:EnvId", lambda id: _ENV_ID.fullmatch(id)),
+    Must(
+        "a Gymnasium id such as CartPole-v1, or module:name",
+        lambda text: _ENV_ID.fullmatch(text) or is_description(text),
+    ),
 ]
-"""An environment's id, after the module that registers it where that has to be imported."""
+"""An environment's id, after the module that registers it where that has to be imported; or
+`module:name` of a class or function that makes it; or the description of one that was given."""
 
 JsonObject = Annotated[dict[str, Any], Read(_plain_object)]
 """A dictionary of what JSON can hold; on the command line the text of a JSON object."""

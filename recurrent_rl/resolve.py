@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 
@@ -24,7 +25,12 @@ SHARE = 16
 of the agent, and a message, costs more than is shared (docs/performance.md, "Several workers")."""
 
 
-def resolve(config: TrainConfig, longest_episode: int | None) -> ResolvedConfig:
+def resolve(
+    config: TrainConfig,
+    longest_episode: int | None,
+    count: int | None = None,
+    found_by_name: bool = True,
+) -> ResolvedConfig:
     """The settings with `num_steps`, `num_envs` and `workers` chosen where that is left to us.
 
     The reasons are told.
@@ -36,6 +42,9 @@ def resolve(config: TrainConfig, longest_episode: int | None) -> ResolvedConfig:
         config: the settings; what is resolved already stays.
         longest_episode: the most steps an episode can last; None where that is unknown. It decides
             nothing where `num_steps` is given.
+        count: of environments, where they were made before: num_envs is that then, and a rollout
+            of few environments is longer, in chunks.
+        found_by_name: whether other workers can make the environment.
 
     Raises:
         UserError: `seq_len` or `num_minibatches` does not divide what it has to.
@@ -44,24 +53,38 @@ def resolve(config: TrainConfig, longest_episode: int | None) -> ResolvedConfig:
         return config
     reasons = {}
     share = config.total_timesteps // ROLLOUTS
-    num_steps, num_envs = config.num_steps, config.num_envs
+    num_steps, num_envs, seq_len = config.num_steps, config.num_envs, config.seq_len
+    batch = min(BATCH, max(ENVIRONMENTS * STEPS, share))
+    parts = config.num_minibatches
+    if num_envs is None and count is not None:
+        num_envs, reasons["num_envs"] = count, "as many as were given"
     if num_steps is None:
         num_steps, reasons["num_steps"] = _steps(config, longest_episode, share)
+        if count is not None and seq_len is None:
+            least = parts // math.gcd(count, parts)  # chunks of each, for minibatches alike
+            chunks = least * max(1, batch // (count * num_steps * least))
+            if chunks > 1:
+                why = f"{chunks} chunks of {num_steps} (seq_len): {reasons['num_steps']}"
+                reasons["num_steps"] = why
+                num_steps, seq_len = chunks * num_steps, num_steps
     if num_envs is None:
-        batch = min(BATCH, max(ENVIRONMENTS * STEPS, share))
-        parts = config.num_minibatches  # each minibatch has as many environments
+        # Each minibatch has as many environments.
         num_envs = parts * max(-(-ENVIRONMENTS // parts), batch // (num_steps * parts))
         reasons["num_envs"] = (
             f"for rollouts of about {batch:,} steps, at least {ENVIRONMENTS} environments and as "
             f"many for each of {parts} minibatches"
         )
-    chosen = {"num_steps": num_steps, "num_envs": num_envs, "workers": 1, "reasons": reasons}
-    resolved = ResolvedConfig(**vars(config) | chosen)
-    return with_workers(resolved, config.workers)
+    chosen = {"num_steps": num_steps, "num_envs": num_envs, "seq_len": seq_len}
+    resolved = ResolvedConfig(**vars(config) | chosen | {"workers": 1, "reasons": reasons})
+    return with_workers(resolved, config.workers, found_by_name)
 
 
-def with_workers(config: ResolvedConfig, workers: Workers) -> ResolvedConfig:
+def with_workers(
+    config: ResolvedConfig, workers: Workers, found_by_name: bool = True
+) -> ResolvedConfig:
     """The settings with another number of workers; auto chooses it, and says why.
+
+    It is one where other workers cannot make the environment.
 
     Raises:
         UserError: it is left to us, and there is no such device.
@@ -69,6 +92,9 @@ def with_workers(config: ResolvedConfig, workers: Workers) -> ResolvedConfig:
     reasons = {name: why for name, why in config.reasons.items() if name != "workers"}
     if workers != "auto":
         return dataclasses.replace(config, workers=int(workers), reasons=reasons)
+    if not found_by_name:
+        reasons["workers"] = f"other processes cannot make {config.env_id}"
+        return dataclasses.replace(config, workers=1, reasons=reasons)
     places, what = _places(config.device)
     most = min(most_workers(config), max(1, config.num_envs // SHARE))
     reasons["workers"] = (

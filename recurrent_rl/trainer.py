@@ -29,6 +29,7 @@ from recurrent_rl.process import computing, pick_device
 from recurrent_rl.resolve import resolve
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.seeding import Stream, generator, number
+from recurrent_rl.sources import Source, source_of
 from recurrent_rl.vectorize import longest_episode, make_vector_env
 
 
@@ -39,6 +40,7 @@ class Trainer:
         config: the settings; with the same settings two trainers do exactly the same. Sizes left at
             their default are filled in.
         group: the workers that train together; each has a trainer. They learn what one would.
+        source: what the environments are made of; by default what the settings name.
         fresh: false where a checkpoint is restored next, so that `init_from` is not read.
 
     Raises:
@@ -49,8 +51,17 @@ class Trainer:
         UnsupportedSpaceError: no encoder or head fits the environment's spaces.
     """
 
-    def __init__(self, config: TrainConfig, group: Group = ALONE, *, fresh: bool = True) -> None:
-        self.config = config = resolved(config)
+    def __init__(
+        self,
+        config: TrainConfig,
+        group: Group = ALONE,
+        source: Source | None = None,
+        *,
+        fresh: bool = True,
+    ) -> None:
+        check_is("config", config, TrainConfig, 'a TrainConfig: TrainConfig("CartPole-v1")')
+        self.source = source = source or source_of(config)
+        self.config = config = resolved(config, source)
         self.group = group
         self.block = block = block_of(config, group.rank, group.size)
         self.device = pick_device(config.device, group.rank % group.neighbours)
@@ -63,7 +74,7 @@ class Trainer:
         self.mid_rollout = False
         """Whether an iteration is under way or has failed. The environments are then amid a
         rollout; all else is as after the last whole iteration."""
-        self.env = make_vector_env(config.env_id, block.count, config.env)
+        self.env = make_vector_env(source, block.count, config.env)
         try:
             with self._computing():
                 self.agent = self._fresh_agent().to(self.device)
@@ -82,7 +93,7 @@ class Trainer:
                     *(block, group),
                 )
         except BaseException:
-            self.env.close()
+            self.close()
             raise
         self.on_rollout: Callable[[Rollout], None] | None = None
         """Called with each rollout before the agent learns from it."""
@@ -251,19 +262,32 @@ class Trainer:
         )
 
     def close(self) -> None:
-        """Close the environments."""
-        self.env.close()
+        """Close the environments, but for one that was given."""
+        self.source.close(self.env)
 
 
-def resolved(config: TrainConfig) -> ResolvedConfig:
+def resolved(config: TrainConfig, source: Source | None = None) -> ResolvedConfig:
     """The settings with what is left to the default filled in; an environment may be made for it.
+
+    Args:
+        config: the settings.
+        source: what the environments are made of; by default what the settings name. A run that is
+            new takes its name.
 
     Raises:
         UserError: that is no TrainConfig, the environment cannot be made, or sizes do not fit.
     """
     check_is("config", config, TrainConfig, 'a TrainConfig: TrainConfig("CartPole-v1")')
+    source = source or source_of(config)
+    if config.env_id is None:
+        config = dataclasses.replace(config, env_id=source.name)
     sized = config.num_steps is not None
-    return resolve(config, None if sized else longest_episode(config.env_id, config.env))
+    return resolve(
+        config,
+        None if sized else longest_episode(source, config.env),
+        source.count,
+        source.found_by_name,
+    )
 
 
 def _told(error: Exception) -> str:

@@ -1,9 +1,9 @@
-"""From an environment's id and settings to a vector environment ready for a rollout."""
+"""From an environment's source and settings to a vector environment ready for a rollout."""
 
 from __future__ import annotations
 
 import copy
-import importlib
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -16,7 +16,6 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from recurrent_rl.agents.action_masks import ActionMaskError, flat_mask
 from recurrent_rl.agents.arguments import argument, check_is
-from recurrent_rl.agents.settings import close_matches
 from recurrent_rl.agents.spaces import (
     ObservationError,
     as_array,
@@ -24,11 +23,12 @@ from recurrent_rl.agents.spaces import (
     stack_observations,
 )
 from recurrent_rl.config import EnvConfig, Size
-from recurrent_rl.environment_processes import make_in_processes
+from recurrent_rl.environment_processes import EnvironmentProcesses, make_in_processes
 from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import EnvId
 from recurrent_rl.infos import recorded_episode
+from recurrent_rl.sources import Environment, Source, find_source, what_to_install
+from recurrent_rl.wrapping import fixed_texts, observing, without_fixed_texts, wrapped
 
 
 class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
@@ -40,15 +40,23 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
     Args:
         env: one environment.
         number: of the environment, for messages.
+        name: of what it is made of, for messages.
         info_metrics: keys of infos whose numbers are read.
     """
 
     def __init__(
-        self, env: gym.Env[Any, Any], number: int, info_metrics: Sequence[str] = ()
+        self,
+        env: gym.Env[Any, Any],
+        number: int,
+        name: str = "the environment",
+        info_metrics: Sequence[str] = (),
     ) -> None:
         super().__init__(env)
         self.number = number
+        self.name = env.spec.id if env.spec else name
         self.info_metrics = info_metrics
+        self.longest_episode = _longest(env)
+        self.fixed_texts = fixed_texts(env)
         self.steps = 0
         try:
             inspect.signature(env.unwrapped.reset).bind(seed=None, options=None)
@@ -143,18 +151,24 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def _fault(self, what: str) -> UserError:
         """The error that says what came, and where."""
-        name = self.env.spec.id if self.env.spec else "the environment"
         return UserError(
-            f"Environment {self.number} of {name} at its step {self.steps}: {what.rstrip('.')}. "
-            "Mend the environment."
+            f"Environment {self.number} of {self.name} at its step {self.steps}: "
+            f"{what.rstrip('.')}. Mend the environment."
         )
+
+
+class LentEnv(CheckedEnv):
+    """An environment that was given: who made it closes it."""
+
+    def close(self) -> None:
+        """Leave it open."""
 
 
 Wrapper = Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]
 
 
 def make_vector_env(
-    env_id: str,
+    env_id: Environment | Source,
     num_envs: int,
     config: EnvConfig | None = None,
     *,
@@ -163,13 +177,14 @@ def make_vector_env(
     """Make a vector environment of `num_envs` environments.
 
     The environment's own vector entry point is taken where it has one, else SyncVectorEnv.
-    Options that hide information wrap each environment, and so need SyncVectorEnv or, where
-    `vectorization` says so, AsyncVectorEnv.
+    Options that hide information, and other wrappers, go around each environment, and so need
+    SyncVectorEnv or, where `vectorization` says so, AsyncVectorEnv.
 
     Args:
-        env_id: a Gymnasium id, or `module:EnvId` to import `module` first.
+        env_id: a Gymnasium id, `module:name`, a class or function that makes an environment, or an
+            environment, as for `train`.
         num_envs: number of environments.
-        config: arguments, vectorisation and what to hide.
+        config: arguments, vectorisation, wrappers and what to hide.
         hide_by_wrapper: leave out the entries of `hide_indices`, for a policy in a file of format
             1. Other policies hide these entries themselves, and take raw observations.
 
@@ -177,134 +192,194 @@ def make_vector_env(
         UserError: the environment is unknown, or cannot be made with these settings.
         SettingError: an argument is of another type.
     """
-    env_id = argument("env_id", env_id, EnvId)
+    source = env_id if isinstance(env_id, Source) else find_source(env_id, "env_id")
     num_envs = argument("num_envs", num_envs, Size)
     check_is("config", config, (EnvConfig, NoneType), "an EnvConfig, or None")
     hide_by_wrapper = argument("hide_by_wrapper", hide_by_wrapper, bool)
     config = config or EnvConfig()
-    spec = find_spec(env_id)
-    hiding = hiding_wrappers(config)
-    if hide_by_wrapper and config.hide_indices:
-        hiding = [partial(HideIndices, indices=config.hide_indices), *hiding]
-    batched = spec.vector_entry_point is not None and not hiding
-    kwargs, metrics = config.env_kwargs, config.info_metrics
-    env: VectorEnv
+    if not hide_by_wrapper:
+        config = dataclasses.replace(config, hide_indices=())
+    wrapped_by = [name for name in _BY_WRAPPERS if getattr(config, name)]
+    _check_settings(source, num_envs, config, wrapped_by)
     try:
-        if config.vectorization == "auto" and batched:
-            env = gym.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
-            return _telling(env, metrics)
-        makers = [
-            partial(_make_environment, spec, kwargs, hiding, metrics, i) for i in range(num_envs)
-        ]
-        if config.vectorization == "async":
-            env = make_in_processes(spec.id, makers)
+        if source.many is not None and config.vectorization == "auto" and not wrapped_by:
+            env = source.many(num_envs, config.env_kwargs)
         else:
-            env = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
-        env.unwrapped.spec = copy.deepcopy(spec)
-        if spec.max_episode_steps is not None:  # of which `make` takes another
-            limit = kwargs.get("max_episode_steps", spec.max_episode_steps)
-            env.unwrapped.spec.max_episode_steps = limit
-        return _telling(env, metrics)
+            env = _side_by_side(source, num_envs, config)
+        return _telling(env, config.info_metrics)
+    except UserError:
+        raise
     except (gym.error.Error, ImportError, TypeError, ValueError) as error:
         raise UserError(
-            f"Environment {env_id} could not be made with env_kwargs {config.env_kwargs}: {error}"
+            what_to_install(source, error)
+            or f"Environment {source.name} could not be made with env_kwargs {config.env_kwargs}: "
+            f"{error}"
         ) from error
 
 
 def _telling(env: VectorEnv, info_metrics: tuple[str, ...]) -> VectorEnv:
     """The environment, which says which numbers of its infos are to be read."""
     base: Any = env.unwrapped
-    base.info_metrics = info_metrics
+    if info_metrics or not hasattr(base, "info_metrics"):  # one that is given may have its own
+        base.info_metrics = info_metrics
     return env
 
 
-def _make_environment(
-    spec: gym.envs.registration.EnvSpec,
-    kwargs: dict[str, Any],
-    wrappers: list[Wrapper],
-    info_metrics: Sequence[str],
-    number: int,
-) -> gym.Env[Any, Any]:
-    """One environment, checked, with the wrappers that hide information around it."""
-    env: gym.Env[Any, Any] = CheckedEnv(make_alone(spec, kwargs), number, info_metrics)
-    for wrapper in wrappers:
-        env = wrapper(env)
-    return env
+_BY_WRAPPERS = (
+    *("observe", "wrappers", "hide_indices"),
+    *("observation_noise", "observation_delay", "flicker"),
+)
+"""The settings that are wrappers of single environments."""
 
 
-def make_alone(spec: gym.envs.registration.EnvSpec, kwargs: dict[str, Any]) -> gym.Env[Any, Any]:
-    """One environment as it is registered.
+def _check_settings(
+    source: Source, num_envs: int, config: EnvConfig, wrapped_by: Sequence[str]
+) -> None:
+    """Refuse settings that cannot be of what the environments are made of.
 
-    Gymnasium's `make` keeps an argument called max_episode_steps for its own time limit, and so
-    `make_vec` loses one that an environment is registered with: single environments would play
-    another task than the batched form. Where there is one, all arguments are the environment's.
+    Raises:
+        UserError: names the setting, and what to do instead.
     """
-    if spec.vector_entry_point is not None and spec.max_episode_steps is None:
-        spec = copy.deepcopy(spec)
-        spec.kwargs |= kwargs
-        kwargs = {}
-    return gym.make(spec, disable_env_checker=True, **kwargs)
+    if source.count not in (None, num_envs):
+        raise UserError(
+            f"num_envs is {num_envs}, but {source.name} is {_count(source.count)}. Leave num_envs "
+            "out, or give the class or a function that makes the environments."
+        )
+    if source.given is not None and config.env_kwargs:
+        raise UserError(
+            f"env_kwargs are {config.env_kwargs}, but {source.name} is made already. Give the "
+            "class or function that makes it, which takes them."
+        )
+    if source.one is None and wrapped_by:
+        raise UserError(
+            f"{' and '.join(wrapped_by)} cannot be: wrappers go around single environments, and "
+            f"{source.name} steps its own together. Hide there what is to be hidden, or give the "
+            "class or a function that makes one environment."
+        )
+    if source.one is None and config.vectorization != "auto":
+        raise UserError(
+            f"vectorization is {config.vectorization!r}, but {source.name} steps its environments "
+            "itself. Leave vectorization at auto."
+        )
+    if source.given is not None and config.vectorization == "async":
+        raise UserError(
+            f"vectorization is 'async', but {source.name} is an environment of this process. Leave "
+            "vectorization at auto, or give the class or function that makes it."
+        )
 
 
-def longest_episode(env_id: str, config: EnvConfig) -> int | None:
+def _count(count: int | None) -> str:
+    return "one environment" if count == 1 else f"{count} environments"
+
+
+def _side_by_side(source: Source, num_envs: int, config: EnvConfig) -> VectorEnv:
+    """Single environments, each made for itself, in turn or in processes."""
+    makers = [partial(_make_environment, source, config, i) for i in range(num_envs)]
+    env: VectorEnv
+    if config.vectorization == "async":
+        env = make_in_processes(source.name, makers)
+    else:
+        env = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+        if len({id(one.unwrapped) for one in env.envs}) < num_envs:
+            raise UserError(
+                f"{source.name} returned the same environment twice; it must return a new one at "
+                "each call. To train on that one alone, give it as env=..., or set num_envs to 1."
+            )
+    if (spec := source.spec) is not None:
+        env.unwrapped.spec = copy.deepcopy(spec)
+        if spec.max_episode_steps is not None:  # of which `make` takes another
+            limit = config.env_kwargs.get("max_episode_steps", spec.max_episode_steps)
+            env.unwrapped.spec.max_episode_steps = limit
+    return env
+
+
+def _make_environment(source: Source, config: EnvConfig, number: int) -> gym.Env[Any, Any]:
+    """One environment with all its wrappers.
+
+    Those that are requested by name are inside of what checks it, those that hide information
+    outside.
+    """
+    assert source.one is not None
+    env = source.one(config.env_kwargs)
+    try:
+        if config.observe:
+            env = observing(env, config.observe)
+        for name in config.wrappers:
+            env = wrapped(env, name)
+        env = without_fixed_texts(env)
+        kind = CheckedEnv if source.given is None else LentEnv
+        env = kind(env, number, source.name, config.info_metrics)
+        for wrapper in hiding_wrappers(config):
+            env = wrapper(env)
+    except BaseException:
+        if source.given is None:
+            env.close()
+        raise
+    return env
+
+
+def left_out(env: VectorEnv) -> dict[str, str]:
+    """The texts that are left out of the observation since they never change, by key."""
+    if not isinstance(env, (SyncVectorEnv, EnvironmentProcesses)):
+        return {}
+    base: Any = env.unwrapped
+    try:
+        texts: dict[str, str] = base.get_attr("fixed_texts")[0]
+    except AttributeError:  # environments that were not made here
+        return {}
+    return texts
+
+
+def time_limit(env: VectorEnv) -> int | None:
+    """The steps after which the environment itself ends an episode; None where it does not tell."""
+    base: Any = env.unwrapped
+    limits = [getattr(base, "max_episode_steps", None)]
+    if (spec := base.spec) is not None:
+        limits.append(spec.kwargs.get("max_episode_steps", spec.max_episode_steps))
+    if isinstance(base, SyncVectorEnv):
+        limits.append(_longest(base.envs[0]))
+    elif isinstance(env, EnvironmentProcesses):
+        limits.append(base.get_attr("longest_episode")[0])
+    return min((int(limit) for limit in limits if limit is not None and limit > 0), default=None)
+
+
+def _longest(env: gym.Env[Any, Any]) -> int | None:
+    """The most steps of an episode by the time limits around an environment, or its own word."""
+    limits = [getattr(env.unwrapped, "max_episode_steps", None)]
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, gym.wrappers.TimeLimit):
+            limits.append(env._max_episode_steps)
+        env = env.env
+    return min((limit for limit in limits if isinstance(limit, int)), default=None)
+
+
+def longest_episode(env_id: Environment | Source, config: EnvConfig) -> int | None:
     """The most steps that an episode can last, where the environment says so.
+
+    An environment is made for the question, unless it is registered with a time limit.
 
     Raises:
         UserError: the environment is unknown, or cannot be made with these settings.
     """
-    spec = find_spec(env_id)
-    if spec.vector_entry_point is None:
-        return spec.max_episode_steps
-    env = make_vector_env(env_id, 1, EnvConfig(config.env_kwargs))  # batched
+    source = env_id if isinstance(env_id, Source) else find_source(env_id, "env_id")
+    if source.spec is not None and source.many is None and not config.wrappers:
+        return source.spec.max_episode_steps
+    config = EnvConfig(config.env_kwargs, observe=config.observe, wrappers=config.wrappers)
+    env = make_vector_env(source, source.count or 1, config)
     try:
-        return getattr(env.unwrapped, "max_episode_steps", spec.max_episode_steps)
+        return time_limit(env)
     finally:
-        env.close()
-
-
-def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
-    """The registered environment of this id.
-
-    Raises:
-        UserError: there is none; the message names near matches.
-    """
-    module, _, name = env_id.rpartition(":")
-    if module:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise UserError(
-                f"Module {module!r} of {env_id!r} cannot be imported ({error}). Is it on the "
-                "Python path?"
-            ) from error
-    try:
-        return gym.spec(name)
-    except gym.error.Error:
-        near = near_matches(name)
-        hint = (
-            f" Did you mean {' or '.join(near)}?"
-            if near
-            else " `recurrent-rl envs` lists ours; gymnasium.pprint_registry() lists all."
-        )
-        raise UserError(f"Unknown environment {name!r}.{hint}") from None
-
-
-def near_matches(name: str) -> list[str]:
-    """Up to three registered ids like `name`, with or without their namespace."""
-    known = {}
-    for env_id in gym.registry:
-        known[env_id] = env_id
-        known.setdefault(env_id.rpartition("/")[2], env_id)
-    found = close_matches(name, known, most=6, cutoff=0.6)
-    return list(dict.fromkeys(known[key] for key in found))[:3]
+        source.close(env)
 
 
 def hiding_wrappers(config: EnvConfig) -> list[Wrapper]:
     """The wrappers that hide what `config` says to hide, in the order in which they apply.
 
-    Entries of `hide_indices` are no matter of theirs: the policy itself does not read them.
+    Entries of `hide_indices` are among them only for a policy that does not hide them itself.
     """
     wrappers: list[Wrapper] = []
+    if config.hide_indices:
+        wrappers.append(partial(HideIndices, indices=config.hide_indices))
     if config.observation_noise:
         wrappers.append(partial(ObservationNoise, std=config.observation_noise))
     if config.observation_delay:
@@ -352,6 +427,8 @@ def stated_returns(env_id: str, config: EnvConfig) -> tuple[float | None, float 
     name = env_id.rpartition(":")[2]
     if name not in gym.registry or gym.registry[name].vector_entry_point is None:
         return None, None  # environments stepped one by one state nothing
+    if any(getattr(config, setting) for setting in _BY_WRAPPERS if setting != "hide_indices"):
+        return None, None  # another task
     env = make_vector_env(name, 1, config)
     try:
         return known_returns(env)

@@ -76,11 +76,15 @@ def functions(
     memory = make_memory("gru", 3, 4, 1)
     with closing(recurrent_rl.make_vector_env(tmaze, 2)) as env:
         yield {
-            "train": (recurrent_rl.train, {"config": (config, ""), **options}),
+            "train": (
+                recurrent_rl.train,
+                {"config": (config, ""), "env": (None, "None"), **options},
+            ),
             "resume": (
                 recurrent_rl.resume,
                 {
                     "run_dir": (run.run_dir, ""),
+                    "env": (None, "None"),
                     "total_timesteps": (None, "None 3"),
                     "device": (None, "None"),
                     "compare": (False, ""),
@@ -93,6 +97,8 @@ def functions(
                     "policy": (load_policy(run.policy_path), ""),
                     "env": (env, ""),
                     "episodes": (2, "3"),
+                    "num_envs": (None, "None"),
+                    "env_config": (None, "None"),
                     "deterministic": (True, ""),
                     "with_memory": (True, ""),
                     "seed": (0, "None 3"),

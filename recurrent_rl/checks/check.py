@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Annotated, Any
 
 import gymnasium as gym
@@ -16,8 +17,8 @@ from recurrent_rl.checks.several import check_several
 from recurrent_rl.checks.single import check_single
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import EnvId, JsonObject
-from recurrent_rl.vectorize import find_spec, make_alone, make_vector_env
+from recurrent_rl.fields import JsonObject
+from recurrent_rl.vectorize import make_vector_env
 
 COUNT = 3
 """Environments of a vector environment that is made for the check."""
@@ -95,12 +96,11 @@ def check_env(
 def _makers(env: Any, kwargs: dict[str, Any]) -> Iterator[Maker]:
     """What makes each form of the environment that there is."""
     if isinstance(env, str):
-        env_id = argument("env", env, EnvId)
-        spec = find_spec(env_id)
-        if spec.entry_point is not None:
-            yield lambda: make_alone(spec, kwargs)
-        if spec.vector_entry_point is not None:
-            yield lambda: make_vector_env(env_id, COUNT, EnvConfig(kwargs))
+        source = find_source(env)
+        if source.one is not None and (source.spec is None or source.spec.entry_point is not None):
+            yield partial(source.one, kwargs)
+        if source.many is not None:
+            yield lambda: make_vector_env(source, COUNT, EnvConfig(kwargs))
     elif isinstance(env, (gym.Env, VectorEnv)):
         if kwargs:
             raise SettingError("env_kwargs go with an id, a class or a function; env is made.")

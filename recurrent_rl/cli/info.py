@@ -80,7 +80,7 @@ def settings(run: Path) -> dict[str, str]:
 
     config = RunFolder(run).load_config().as_requested()
     defaults = flat(dataclasses.asdict(TrainConfig(config.env_id)))
-    return {"env_id": config.env_id} | {
+    return {"env_id": config.environment} | {
         name: str(value)
         for name, value in flat(dataclasses.asdict(config)).items()
         if value != defaults.get(name)

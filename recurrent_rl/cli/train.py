@@ -51,7 +51,7 @@ def _train(arguments: Sequence[str]) -> int:
         of_file = {} if file is None else settings_of_file(Path(file))
         given = parse(TrainArguments, "train", arguments, GROUPS, of_file)
         if given.preset:
-            defaults = preset_of(given.config.env_id) | of_file
+            defaults = preset_of(given.config.environment) | of_file
             given = parse(TrainArguments, "train", arguments, GROUPS, defaults)
         if given.print_config:
             print(given.config.to_json())
@@ -107,7 +107,7 @@ def _print_result(console: Console, result: TrainResult) -> None:
             console,
             {"deterministic": result.evaluation},
             config.eval_episodes,
-            config.env_id,
+            config.environment,
             config.env,
             str(result.run_dir),
         )

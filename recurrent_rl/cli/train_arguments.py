@@ -41,7 +41,14 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "normalize_observations",
         "normalize_returns",
     ),
-    "environment": ("vectorization", "flicker", "observation_noise", "observation_delay"),
+    "environment": (
+        "vectorization",
+        "observe",
+        "wrappers",
+        "flicker",
+        "observation_noise",
+        "observation_delay",
+    ),
     "rollout": ("num_envs", "num_steps", "seq_len", "refresh_state"),
     "learning": (
         "lr_schedule",

@@ -233,7 +233,7 @@ def _as_text(cell: object) -> str:
 
 def task_name(config: TrainConfig) -> str:
     """The environment, with what its arguments and the hiding of information make of it."""
-    name = config.env_id.rpartition("/")[2].removesuffix("-v0")
+    name = config.environment.rpartition("/")[2].removesuffix("-v0")
     kwargs = config.env.env_kwargs
     parts = [name, *(f"{key} {value}" for key, value in kwargs.items())]
     for field in dataclasses.fields(config.env):
@@ -274,7 +274,7 @@ def method_labels(configs: Sequence[TrainConfig]) -> list[str]:
 
 def score_range(config: TrainConfig) -> tuple[float, float] | None:
     """The best memoryless and the best possible return; None where one is not known."""
-    low, high = stated_returns(config.env_id, config.env)
+    low, high = stated_returns(config.environment, config.env)
     return None if low is None or high is None or low >= high else (low, high)
 
 

@@ -202,7 +202,7 @@ def requirements(trainer: Trainer) -> dict[str, Any]:
     for name in NO_MATTER_OF_THE_TASK:
         del env[name]
     needs = {
-        "env_id": config.env_id.rpartition(":")[2],
+        "env_id": config.environment.rpartition(":")[2],
         **{f"env.{name}": value for name, value in env.items()},
         "seed": config.seed,
         "num_envs": config.num_envs,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import NoneType
 from typing import Annotated
@@ -15,32 +15,23 @@ from gymnasium.vector import VectorEnv
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.policy import Policy, sampling_generator
 from recurrent_rl.agents.settings import at_least
-from recurrent_rl.config import EnvConfig
+from recurrent_rl.config import EnvConfig, Size
 from recurrent_rl.environments import Environments
 from recurrent_rl.episodes import EpisodeStatistics
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.figures import WAYS, Evaluation, SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.progress import ProgressBar
+from recurrent_rl.runs.trained_on import settings_for
 from recurrent_rl.seeding import Stream, number
 from recurrent_rl.signals import StopSignals
-from recurrent_rl.vectorize import make_vector_env
+from recurrent_rl.sources import Environment, Source, find_source
+from recurrent_rl.vectorize import make_vector_env, time_limit
 
 EVALUATION_ENVIRONMENTS = 64
 """Environments stepped side by side."""
 STEP_LIMIT = 10_000
 """Steps after which an episode is given up, in an environment without a time limit of its own."""
-
-
-def time_limit(env: VectorEnv) -> int | None:
-    """The steps after which the environment itself ends an episode; None where it does not tell."""
-    base = env.unwrapped
-    limit = getattr(base, "max_episode_steps", None)
-    parts = getattr(base, "envs", None)  # SyncVectorEnv, whose own spec only `make_vec` sets
-    spec = base.spec or (parts[0].spec if parts else None)
-    if limit is None and spec is not None:
-        limit = spec.kwargs.get("max_episode_steps", spec.max_episode_steps)
-    return int(limit) if limit is not None and limit > 0 else None
 
 
 def step_limit(env: VectorEnv, max_steps: int | None) -> int:
@@ -72,9 +63,11 @@ def check_spaces(policy: Policy, env: VectorEnv) -> None:
 
 def evaluate(
     policy: Policy,
-    env: VectorEnv,
+    env: Environment,
     episodes: int,
     *,
+    num_envs: int | None = None,
+    env_config: EnvConfig | None = None,
     deterministic: bool = True,
     with_memory: bool = True,
     seed: int | None = None,
@@ -90,9 +83,14 @@ def evaluate(
 
     Args:
         policy: plays.
-        env: vector environment in autoreset mode SAME_STEP or NEXT_STEP. Which numbers in its infos
-            are kept is its attribute `info_metrics`, as `make_vector_env` sets it.
+        env: where it plays: an environment, vector environment, class, function or id, as for
+            `train`. A vector environment is in autoreset mode SAME_STEP or NEXT_STEP. Which numbers
+            in its infos are kept is its attribute `info_metrics`, as `make_vector_env` sets it.
         episodes: to play in all.
+        num_envs: environments that are made for it; by default `EVALUATION_ENVIRONMENTS`, or
+            `episodes` where that is less.
+        env_config: arguments and wrappers of these environments; by default those of the training
+            where `env` has the name of what the policy was trained on, else none.
         deterministic: take the deterministic actions instead of sampling.
         with_memory: false resets the state at every step, which shows what memory is worth.
         seed: of the environments and of stochastic actions.
@@ -103,18 +101,67 @@ def evaluate(
         should_stop: called at each step; true ends early, with the episodes played so far.
 
     Raises:
-        UserError: the policy is for other spaces, `max_steps` is below 1, the autoreset mode is
-            DISABLED, what the environment returns is not what its spaces declare, or an argument is
-            of another type.
+        UserError: the environment cannot be made, the policy is for other spaces, `max_steps` is
+            below 1, the autoreset mode is DISABLED, what the environment returns is not what its
+            spaces declare, or an argument is of another type.
     """
     check_is("policy", policy, Policy, "a Policy, as load_policy(path) gives")
-    check_is("env", env, VectorEnv, "a vector environment, as make_vector_env(env_id, 8) gives")
+    source = find_source(env)
     episodes = argument("episodes", episodes, Annotated[int, at_least(0)])
+    num_envs = argument("num_envs", num_envs, Size | None)
+    check_is("env_config", env_config, (EnvConfig, NoneType), "an EnvConfig, or None")
     deterministic = argument("deterministic", deterministic, bool)
     with_memory = argument("with_memory", with_memory, bool)
     seed = argument("seed", seed, Annotated[int | None, at_least(0)])
     for name, callback in (("on_episode", on_episode), ("should_stop", should_stop)):
         check_is(name, callback, (Callable, NoneType), "a function, or None")
+    if env_config is None:
+        is_made = isinstance(env, VectorEnv)
+        env_config = EnvConfig() if is_made else settings_for(policy, source.name)
+    with _opened(policy, source, env_config, episodes, num_envs) as made:
+        return _played(
+            *(policy, made, episodes, deterministic, with_memory, seed, max_steps),
+            *(on_episode, should_stop),
+        )
+
+
+@contextmanager
+def _opened(
+    policy: Policy, source: Source, config: EnvConfig, episodes: int, num_envs: int | None
+) -> Iterator[VectorEnv]:
+    """The environments to play in, closed afterwards where they were made here.
+
+    Args:
+        policy: plays.
+        source: what they are made of.
+        config: their settings.
+        episodes: to play; there are no more environments than that.
+        num_envs: environments; None leaves their number to us.
+    """
+    if source.count is not None:
+        count = num_envs or source.count
+    else:
+        count = max(1, min(num_envs or EVALUATION_ENVIRONMENTS, episodes))
+    hide = not policy.agent.reader.hide_indices
+    env = make_vector_env(source, count, config, hide_by_wrapper=hide)
+    try:
+        yield env
+    finally:
+        source.close(env)
+
+
+def _played(
+    policy: Policy,
+    env: VectorEnv,
+    episodes: int,
+    deterministic: bool,
+    with_memory: bool,
+    seed: int | None,
+    max_steps: int | None,
+    on_episode: Callable[[int], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> Evaluation:
+    """Play, as `evaluate` says."""
     check_spaces(policy, env)
     environments = Environments(env, policy.agent)
     limit = step_limit(env, max_steps)
@@ -202,13 +249,13 @@ def evaluate_ways(
 
 def evaluate_and_save(
     policy: Policy,
-    env_id: str,
+    env: Environment | Source,
     env_config: EnvConfig,
     episodes: int,
     seed: int,
     stop: StopSignals,
     *,
-    num_envs: int = EVALUATION_ENVIRONMENTS,
+    num_envs: int | None = None,
     compare: bool = True,
     max_steps: int | None = None,
     progress: bool = True,
@@ -218,13 +265,13 @@ def evaluate_and_save(
 
     Args:
         policy: plays.
-        env_id: the environment.
+        env: the environment, as for `evaluate`.
         env_config: its settings.
         episodes: to play in each way.
         seed: as for `evaluate_ways`.
         stop: a signal ends the playing early; nothing is saved then, since an evaluation cut short
             would favour short episodes.
-        num_envs: environments at most.
+        num_envs: environments at most; as for `evaluate`.
         compare: as for `evaluate_ways`.
         max_steps: as for `evaluate`.
         progress: show a progress bar.
@@ -237,14 +284,9 @@ def evaluate_and_save(
     Raises:
         UserError: as `make_vector_env` and `evaluate`, or the folder cannot be written to.
     """
-    env = make_vector_env(
-        env_id,
-        min(num_envs, episodes),
-        env_config,
-        hide_by_wrapper=not policy.agent.reader.hide_indices,
-    )
-    with closing(env):
-        played = evaluate_ways(policy, env, episodes, seed, stop, compare, max_steps, progress)
+    source = env if isinstance(env, Source) else find_source(env)
+    with _opened(policy, source, env_config, episodes, num_envs) as made:
+        played = evaluate_ways(policy, made, episodes, seed, stop, compare, max_steps, progress)
     if stop:
         return {}, None
     if folder is None:

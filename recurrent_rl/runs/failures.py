@@ -29,6 +29,8 @@ def save_after_error(trainer: Trainer, folder: RunFolder, is_saved: bool, steps_
         f"after step {steps:,} of each environment."
     )
     resuming = f"recurrent-rl train --resume {folder.path}"
+    if not trainer.source.found_by_name:
+        resuming = f"recurrent_rl.resume({str(folder.path)!r}, env=...)"
     if trainer.iteration == 0:
         return f"{told} Nothing was learnt yet, so nothing is lost. From its first step: {resuming}"
     lost = []

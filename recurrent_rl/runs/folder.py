@@ -70,7 +70,7 @@ class RunFolder:
         """
         stamp = time.strftime("%Y%m%d-%H%M%S")
         name = config.name or config.agent.memory
-        folder = folder_part(f"{config.env_id}__{name}__{config.seed}__{stamp}")
+        folder = folder_part(f"{config.environment.strip('<>')}__{name}__{config.seed}__{stamp}")
         path = Path(config.log_dir) / folder
         for attempt in range(1, 1000):
             candidate = path if attempt == 1 else path.with_name(f"{path.name}-{attempt}")

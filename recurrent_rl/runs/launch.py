@@ -53,6 +53,7 @@ from recurrent_rl.signals import (
     let_through,
     when_parent_ends,
 )
+from recurrent_rl.sources import Source
 from recurrent_rl.trainer import Trainer
 
 PATIENCE = 10.0
@@ -232,12 +233,15 @@ def _work(
             raise
 
 
-def follow_the_first(group: Group, stop: StopSignals) -> tuple[Path, int] | None:
+def follow_the_first(
+    group: Group, stop: StopSignals, source: Source | None = None
+) -> tuple[Path, int] | None:
     """Do what the first worker begins, until it ends.
 
     Args:
         group: the workers; this is not the first.
         stop: notes the signals that reach this worker.
+        source: what the environments are made of; by default what the settings name.
 
     Returns:
         The run's folder and its steps; None where there was nothing to do.
@@ -254,7 +258,7 @@ def follow_the_first(group: Group, stop: StopSignals) -> tuple[Path, int] | None
     ):
         if begun.seed_globals:
             seed_process(seed, saved.iteration if saved else 0)
-        trainer = Trainer(config, group)
+        trainer = Trainer(config, group, source)
         with closed_by(trainer.close):
             if saved is not None:
                 restore(trainer, saved)

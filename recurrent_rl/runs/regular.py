@@ -10,6 +10,7 @@ from gymnasium.vector import VectorEnv
 
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.config import TrainConfig
+from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.evaluation import EVALUATION_ENVIRONMENTS, evaluate
 from recurrent_rl.runs.figures import SavedEvaluation
@@ -63,7 +64,17 @@ class EvaluateRegularly(Callback):
         self._open = ExitStack()
 
     def on_start(self, state: TrainingState) -> None:
-        """Read what the best policy of a resumed run has reached."""
+        """Read what the best policy of a resumed run has reached.
+
+        Raises:
+            UserError: the run's environment was given, and there is no other to evaluate in.
+        """
+        if (source := state.trainer.source).given is not None:
+            raise UserError(
+                f"eval_interval needs environments of its own, and {source.name} is the one that "
+                "is trained on. Give the class or a function that makes it, or set eval_interval "
+                "to None."
+            )
         if (path := RunFolder(state.run_dir).best_policy).exists():
             summary = load_policy(path).summary
             self._best, self._best_at = float(summary[SCORE]), int(summary["timesteps"])
@@ -77,7 +88,7 @@ class EvaluateRegularly(Callback):
         config, policy, folder = state.config, state.policy, RunFolder(state.run_dir)
         if self._env is None:
             count = min(EVALUATION_ENVIRONMENTS, config.eval_episodes)
-            self._env = make_vector_env(config.env_id, count, config.env)
+            self._env = make_vector_env(state.trainer.source, count, config.env)
             self._open.enter_context(closing(self._env))
         found = evaluate(
             policy,

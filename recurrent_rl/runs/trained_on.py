@@ -13,7 +13,9 @@ from recurrent_rl.agents.actor_critic import found_parts
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.fields import bare_name, is_description
 from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.wrapping import names_a_module
 
 
 def environment_of(
@@ -37,21 +39,23 @@ def environment_of(
         Its id and settings.
 
     Raises:
-        UserError: neither the command line nor the policy says which, or only a policy file names
-            the module; gives the command then.
+        UserError: neither the command line nor the policy says which, it was given to the training
+            in Python, or only a policy file names the module; gives the command then.
     """
     own_id: Any
     own_env: EnvConfig | None
     if RunFolder(source).exists():
         config = RunFolder(source).load_config()
-        own_id, own_env = config.env_id, config.env
+        own_id, own_env = config.environment, config.env
+        if env_id is None and is_description(own_id):
+            raise _given_in_python(own_id, source)
     else:
         own_id, own_env = policy.summary.get("env_id"), None
         if env_id is None:
             own_id = _without_import(own_id, source)
     env_id = env_id or str(own_id)
     env_config = EnvConfig()
-    if isinstance(own_id, str) and env_id.rpartition(":")[2] == own_id.rpartition(":")[2]:
+    if isinstance(own_id, str) and bare_name(env_id) == bare_name(own_id):
         env_config = own_env or environment_settings(policy)
     if env_kwargs is not None:
         env_config = dataclasses.replace(env_config, env_kwargs=env_kwargs)
@@ -62,6 +66,8 @@ def _without_import(env_id: Any, source: Path) -> str:
     """The id that a policy file names, where it is registered without an import."""
     if not isinstance(env_id, str):
         raise UserError("The policy does not say which environment it is for; name it: --env-id ID")
+    if is_description(env_id):
+        raise _given_in_python(env_id, source)
     module, _, name = env_id.rpartition(":")
     if module and name not in gym.registry:
         command = shlex.join(["recurrent-rl", "evaluate", str(source), "--env-id", env_id])
@@ -72,19 +78,50 @@ def _without_import(env_id: Any, source: Path) -> str:
     return name
 
 
-def environment_settings(policy: Policy) -> EnvConfig:
-    """The settings of the environment that a policy file was trained on, as the file tells them.
+def _given_in_python(env_id: str, source: Path) -> UserError:
+    """The error for an environment that no command can name."""
+    file = RunFolder(source).policy if source.is_dir() else source
+    return UserError(
+        f"The policy was trained on {env_id}, an environment that was given in Python and cannot "
+        "be found by a name. Evaluate it there: "
+        f"recurrent_rl.evaluate(recurrent_rl.load_policy({str(file)!r}), env, 100); or name one of "
+        "the same spaces: --env-id module:name"
+    )
+
+
+def settings_for(policy: Policy, env_id: str) -> EnvConfig:
+    """The settings of the environment that a policy was trained on, where it is this one.
 
     Raises:
         UserError: they cannot be read.
     """
+    own_id = policy.summary.get("env_id")
+    is_own = isinstance(own_id, str) and own_id.rpartition(":")[2] == env_id.rpartition(":")[2]
+    return environment_settings(policy) if is_own and "env" in policy.summary else EnvConfig()
+
+
+def environment_settings(policy: Policy) -> EnvConfig:
+    """The settings of the environment that a policy file was trained on, as the file tells them.
+
+    Raises:
+        UserError: they cannot be read, or name a wrapper for which a module would be imported: a
+            file may come from anyone.
+    """
     try:
-        return EnvConfig.from_dict(policy.summary["env"])
+        config = EnvConfig.from_dict(policy.summary["env"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"The policy file's settings of its environment cannot be read ({error!r}). Evaluate "
             "its run folder instead."
         ) from error
+    if of_modules := [name for name in config.wrappers if names_a_module(name)]:
+        raise UserError(
+            f"The policy file says that it was trained with the wrapper {of_modules[0]!r}. What a "
+            "file names is not imported by itself; if you trust that module, evaluate the run's "
+            "folder instead, or give evaluate(policy, env, 100, env_config="
+            f"EnvConfig(wrappers={list(config.wrappers)}))."
+        )
+    return config
 
 
 def policy_of(source: Path) -> Policy:

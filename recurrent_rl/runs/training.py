@@ -16,7 +16,7 @@ from recurrent_rl.agents.files import remove_leftovers
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.config import ResolvedConfig, TrainConfig, Workers
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import FolderPath
+from recurrent_rl.fields import FolderPath, bare_name, is_description
 from recurrent_rl.group import ALONE
 from recurrent_rl.process import (
     computing,
@@ -38,7 +38,9 @@ from recurrent_rl.runs.monitor import Monitor
 from recurrent_rl.runs.regular import of_settings
 from recurrent_rl.runs.trackers import check_installed
 from recurrent_rl.signals import StopSignals, noting
+from recurrent_rl.sources import Environment, Source, find_source, source_of
 from recurrent_rl.trainer import Trainer, resolved
+from recurrent_rl.vectorize import left_out
 
 WORDS = {"learning_rate": "the learning rate", "ent_coef": "the entropy bonus"}
 """Of the settings that have a schedule by default, for messages."""
@@ -69,6 +71,7 @@ class TrainResult:
 def train(
     config: TrainConfig,
     *,
+    env: Environment | None = None,
     progress: bool = True,
     callbacks: Sequence[AnyCallback] = (),
     seed_globals: bool = False,
@@ -83,7 +86,13 @@ def train(
 
     Args:
         config: the settings.
-        progress: show a progress bar.
+        env: what to train on, where the settings have no env_id: an id; a class, or a function that
+            returns an environment, called once for each (and once more to ask how long an episode
+            can be, where num_steps is left to the default); an environment, which is the only one
+            then. A subclass of VectorEnv, or a function with an argument num_envs, is called once
+            with that number and makes so many; a VectorEnv is taken as it is. An environment that
+            is given is left open at the end.
+        progress: show a progress bar, what was chosen, and what of an observation is left out.
         callbacks: told of what happens; a function is called after each iteration with the
             `TrainingState`.
         seed_globals: for the time of the run seed Python's `random` and NumPy's global generator,
@@ -104,13 +113,15 @@ def train(
         noting(stop) as stop,
     ):
         check_installed(config.track)
-        config = of_launch(resolved(config))
+        source = source_of(config, env)
+        config = of_launch(resolved(config, source))
         if (launch := Launch.of_this_process()) is not None:
             if launch.rank > 0:
-                return _followed(config, stop)
+                return _followed(config, source, stop)
             if (begun := _begun_by(launch, config)) is not None:
                 return resume(
                     begun.path,
+                    env=env,
                     progress=progress,
                     callbacks=callbacks,
                     seed_globals=seed_globals,
@@ -119,25 +130,26 @@ def train(
         if seed_globals:
             seed_process(config.seed)
         with ExitStack() as lock:
-            with _trainer(config, None, seed_globals) as trainer:
+            with _trainer(config, source, None, seed_globals) as trainer:
                 folder = RunFolder.make(config)
                 lock.enter_context(folder.locked())
                 folder.save_config(config)
                 if launch is not None:
                     folder.launch.write_text(launch.run_id)
                 if progress:
-                    for line in config.choices():
+                    for line in (*config.choices(), *_left_out(trainer)):
                         print(line)
                 ran = run_iterations(
                     trainer, folder, progress, [*of_settings(config), *callbacks], stop
                 )
                 result = _result(trainer, folder, ran, stop)
-            return _evaluated(result, config, progress, stop)
+            return _evaluated(result, config, source, progress, stop)
 
 
 def resume(
     run_dir: str | Path,
     *,
+    env: Environment | None = None,
     total_timesteps: int | None = None,
     device: str | None = None,
     workers: int | Literal["auto"] | None = None,
@@ -156,6 +168,8 @@ def resume(
 
     Args:
         run_dir: the run folder.
+        env: the environment as it was given to `train`, where the run's settings cannot name it: a
+            lambda, a function of the script or within another, an environment.
         total_timesteps: train to this many steps in all instead of the run's own number.
         device: compute there instead of on the run's own device.
         workers: processes from now on, instead of the run's own number.
@@ -166,9 +180,10 @@ def resume(
         stop: as for `train`.
 
     Raises:
-        UserError: an argument is of another type, the folder holds no run, another process is
-            training it, its settings are not those of its checkpoint, or the run has more than
-            `total_timesteps` steps. Its files are as they were then.
+        UserError: an argument is of another type, the folder holds no run, its environment cannot
+            be found without `env`, `env` is another one, another process is training it, its
+            settings are not those of its checkpoint, or the run has more than `total_timesteps`
+            steps. Its files are as they were then.
         PolicyFileError: the checkpoint is damaged, or of an older version.
         KeyboardInterrupt: on Ctrl-C, unless `stop` is given.
     """
@@ -183,11 +198,14 @@ def resume(
     if device is not None:
         config = dataclasses.replace(config, device=device)
     check_installed(config.track)
-    settled = resolved(config)
-    settled = of_launch(settled if workers is None else with_workers(settled, workers))
+    source = _source_to_resume(folder, config, env)
+    settled = resolved(config, source)
+    if workers is not None:
+        settled = with_workers(settled, workers, source.found_by_name)
+    settled = of_launch(settled)
     if (launch := Launch.of_this_process()) is not None and launch.rank > 0:
         with keeping_freed_memory(), noting(stop) as stop:
-            return _followed(settled, stop)
+            return _followed(settled, source, stop)
     with (
         computing(config.threads, config.precision),
         keeping_freed_memory(),
@@ -200,7 +218,7 @@ def resume(
         if seed_globals:
             seed_process(config.seed, checkpoint.iteration if checkpoint else 0)
         has_all = checkpoint is not None and checkpoint.iteration >= settled.num_iterations
-        with _trainer(settled, checkpoint, seed_globals, alone=has_all) as trainer:
+        with _trainer(settled, source, checkpoint, seed_globals, alone=has_all) as trainer:
             notes = _restored(trainer, checkpoint) if checkpoint else ()
             first, ran = trainer.timesteps, Ran(0.0, None, None)
             if not trainer.done:
@@ -214,37 +232,81 @@ def resume(
                 trainer.policy().save(folder.policy)
             result = _result(trainer, folder, ran, stop)
         result = dataclasses.replace(result, resumed_from=first, notes=notes + result.notes)
-        return _evaluated(result, trainer.config, progress, stop, compare)
+        return _evaluated(result, trainer.config, source, progress, stop, compare)
+
+
+def _source_to_resume(folder: RunFolder, config: TrainConfig, env: Environment | None) -> Source:
+    """What the environments of a run are made of that goes on, by its settings or as given anew.
+
+    Raises:
+        UserError: its settings name none and none is given, or they name another that there is.
+    """
+    recorded = config.environment
+    if env is None:
+        if is_description(recorded):
+            raise UserError(
+                f"The run {folder.path} was trained on {recorded}, which cannot be found by a "
+                "name. Give the environment again: "
+                f"recurrent_rl.resume({str(folder.path)!r}, env=...)."
+            )
+        return source_of(config)
+    source = find_source(env)
+    names = [recorded, source.name]
+    if source.spec is not None:  # an id is the same with a module before it
+        names = [bare_name(name) for name in names]
+    if names[0] != names[1] and not is_description(recorded) and _is_there(recorded):
+        raise UserError(
+            f"The run {folder.path} was trained on {recorded}, and env is {source.name}. Leave env "
+            "out to resume it; on another environment train anew."
+        )
+    return source
+
+
+def _is_there(env_id: str) -> bool:
+    """Whether an environment is found by this name; the module of an old one may be gone."""
+    try:
+        find_source(env_id)
+    except UserError:
+        return False
+    return True
 
 
 @contextmanager
 def _trainer(
-    config: ResolvedConfig, checkpoint: Checkpoint | None, seed_globals: bool, alone: bool = False
+    config: ResolvedConfig,
+    source: Source,
+    checkpoint: Checkpoint | None,
+    seed_globals: bool,
+    alone: bool = False,
 ) -> Iterator[Trainer]:
     """The first worker's trainer; the other workers train until the end of this context.
 
     Args:
         config: the settings.
+        source: what the environments are made of.
         checkpoint: that all resume from.
         seed_globals: seed Python's and NumPy's global generators in each worker.
         alone: there is nothing for the others to do.
     """
     with ExitStack() as stack:
         group = ALONE
-        if not alone or Launch.of_this_process() is not None:
+        launched = Launch.of_this_process() is not None
+        if not alone or launched:
+            source.check_workers(config.workers, launched)
             group = stack.enter_context(together(config))
             path = None if checkpoint is None else checkpoint.path
             group.exchange(None if alone else Begun(config, path, seed_globals))
-        trainer = Trainer(config, ALONE if alone else group, fresh=checkpoint is None)
+        trainer = Trainer(config, ALONE if alone else group, source, fresh=checkpoint is None)
         stack.enter_context(closed_by(trainer.close))
         yield trainer
 
 
-def _followed(config: ResolvedConfig, stop: StopSignals) -> TrainResult:
+def _followed(config: ResolvedConfig, source: Source, stop: StopSignals) -> TrainResult:
     """The result of a worker of torchrun's that is not the first."""
     began = time.monotonic()
+    source.check_workers(config.workers, torchrun=True)
     with together(config) as group:
-        done = follow_the_first(group, stop)
+        done = follow_the_first(group, stop, source)
     folder, timesteps = (RunFolder(done[0]), done[1]) if done else (RunFolder(Path()), 0)
     seconds = time.monotonic() - began
     return TrainResult(folder.path, folder.policy, timesteps, seconds, stop.received)
@@ -313,9 +375,18 @@ def _result(trainer: Trainer, folder: RunFolder, ran: Ran, stop: StopSignals) ->
     )
 
 
+def _left_out(trainer: Trainer) -> list[str]:
+    """What to tell of components that the agent does not see."""
+    return [
+        f"The observation's {key!r} is left out: it is always the text {text!r}."
+        for key, text in left_out(trainer.env).items()
+    ]
+
+
 def _evaluated(
     result: TrainResult,
     config: TrainConfig,
+    source: Source,
     progress: bool,
     stop: StopSignals,
     compare: bool = False,
@@ -328,7 +399,7 @@ def _evaluated(
     try:
         played, _ = evaluate_and_save(
             policy,
-            config.env_id,
+            source,
             config.env,
             episodes,
             config.seed,

@@ -228,13 +228,16 @@ def test_fields_hold_plain_types_whatever_they_were_given(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "env_id", ["CartPole-v1", "a.b-c:ns/Env-v3", "recurrent_rl.envs:recurrent_rl/TMaze-v0", "X"]
+    "env_id",
+    ["CartPole-v1", "a.b-c:ns/Env-v3", "recurrent_rl.envs:recurrent_rl/TMaze-v0", "X", "<x>"],
 )
 def test_environments_ids_are_taken_as_gymnasium_writes_them(env_id: str) -> None:
     assert TrainConfig(env_id).env_id == env_id
 
 
-@pytest.mark.parametrize("env_id", ["", " ", "..:X-v0", "a/b/c", "../X-v0", "X v0", "X\0", 3, None])
+@pytest.mark.parametrize(
+    "env_id", ["", " ", "..:X-v0", "a/b/c", "../X-v0", "X v0", "X\0", "<>", "<x", 3]
+)
 def test_what_is_no_environments_id_is_refused_with_an_example(env_id: Any) -> None:
     with pytest.raises(UserError, match=r"env_id is .*; it must be (text|a Gymnasium id such as)"):
         TrainConfig(env_id)

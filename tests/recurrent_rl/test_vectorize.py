@@ -13,9 +13,9 @@ from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.envs.batch import BatchEnv
 from recurrent_rl.errors import UserError
+from recurrent_rl.sources import find_source
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vectorize import (
-    find_spec,
     known_returns,
     longest_episode,
     make_vector_env,
@@ -75,7 +75,7 @@ def test_a_module_named_before_the_id_is_imported(
     )
     monkeypatch.syspath_prepend(tmp_path)
     try:
-        assert find_spec("my_envs:Mine-v0").id == "Mine-v0"
+        assert find_source("my_envs:Mine-v0").spec is gym.spec("Mine-v0")
     finally:
         gym.registry.pop("Mine-v0", None)
         sys.modules.pop("my_envs", None)
@@ -105,7 +105,7 @@ def test_what_can_be_earned_is_asked_without_an_import(
 )
 def test_an_unknown_environment_is_refused_with_near_matches(env_id: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        find_spec(env_id)
+        find_source(env_id)
 
 
 @pytest.mark.parametrize(

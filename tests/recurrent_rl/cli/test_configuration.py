@@ -53,9 +53,8 @@ def test_flags_go_before_the_file_and_the_file_before_the_defaults(
     assert (config.total_timesteps, config.gamma, config.gae_lambda) == (5000, 0.7, 0.8)
     assert (config.agent.memory, config.agent.hidden_size) == ("lstm", 16)
     assert (config.env.env_kwargs, config.env.hide_indices) == ({"length": 12}, (1, 0))
-    assert printed(capsys, "recurrent_rl/Recall-v0", f"--config={path}").env_id.endswith(
-        "Recall-v0"
-    )
+    other = printed(capsys, "recurrent_rl/Recall-v0", f"--config={path}")
+    assert other.env_id == "recurrent_rl/Recall-v0"
 
 
 def test_what_is_printed_is_a_file_of_the_same_settings(

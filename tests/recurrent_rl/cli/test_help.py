@@ -37,7 +37,8 @@ def test_the_help_of_train_shows_resume_and_what_is_changed_most_then_the_other_
     shown = [option or f"[{title}]" for option, title in found]
     expected = ["help", "resume", "import", "quiet"]
     for title, names in GROUPS.items():
-        expected += [f"[{title}]", *(name.replace("_", "-") for name in names)]
+        flags = ("wrapper" if name == "wrappers" else name.replace("_", "-") for name in names)
+        expected += [f"[{title}]", *flags]
     assert shown == expected
     assert max(map(len, text.splitlines())) <= 80
 

@@ -1,0 +1,97 @@
+"""What `module:name` stands for, and by which such name a thing is found again."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from collections.abc import Iterable
+from operator import attrgetter
+from types import ModuleType
+from typing import Any
+
+from recurrent_rl.agents.settings import close_matches
+from recurrent_rl.errors import UserError
+
+
+def imported(module: str, text: str) -> ModuleType:
+    """The module of this name.
+
+    Args:
+        module: its dotted name.
+        text: in which it was named, for messages.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"Module {module!r} of {text!r} cannot be imported ({error}). Is it on the Python path?"
+        ) from error
+
+
+def has(module: ModuleType, path: str) -> bool:
+    """Whether the module has an attribute of this dotted path."""
+    try:
+        attrgetter(path)(module)
+    except AttributeError:
+        return False
+    return True
+
+
+def found(text: str, what: str) -> Any:
+    """The function or class that `module:name` names.
+
+    Args:
+        text: `module:name`; the name may be a dotted path.
+        what: it is looked up as, for messages: "wrapper".
+
+    Raises:
+        UserError: the module cannot be imported, has no such attribute, or it cannot be called.
+    """
+    module_name, _, path = text.rpartition(":")
+    module = imported(module_name, text)
+    if not has(module, path):
+        hint = did_you_mean(path, public_callables(module), f"{module_name}:")
+        raise UserError(f"Module {module_name!r} has no {what} {path!r}.{hint}")
+    thing = attrgetter(path)(module)
+    if not callable(thing):
+        raise UserError(
+            f"{text!r} is a {type(thing).__name__}, which cannot be called; the {what} must be a "
+            "function or a class."
+        )
+    return thing
+
+
+def public_callables(module: ModuleType) -> list[str]:
+    """The names of what can be called in a module, without those that begin with an underscore."""
+    return [name for name, x in vars(module).items() if callable(x) and not name.startswith("_")]
+
+
+def did_you_mean(name: str, choices: Iterable[str], prefix: str = "") -> str:
+    """A sentence that names up to three of the choices that are like the name; else nothing."""
+    near = close_matches(name, choices, most=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(prefix + one for one in near)}?" if near else ""
+
+
+def name_of(thing: Any) -> str | None:
+    """The `module:name` by which another process finds this very thing; None where there is none.
+
+    There is none for lambdas, functions within functions, instances and partial functions, and for
+    all of `__main__`, which is another module in another process.
+    """
+    module_name = getattr(thing, "__module__", None)
+    path = getattr(thing, "__qualname__", None)
+    if not isinstance(module_name, str) or not isinstance(path, str):
+        return None
+    module = sys.modules.get(module_name)
+    # A module without a spec was made by a program, not found on the path.
+    if module is None or module.__spec__ is None or module_name in ("__main__", "__mp_main__"):
+        return None
+    if "<" in path or not has(module, path):
+        return None
+    there = attrgetter(path)(module)
+    is_it = there is thing or (inspect.ismethod(thing) and there == thing)
+    return f"{module_name}:{path}" if is_it else None

@@ -1,0 +1,321 @@
+"""What environments are made of: a registered id, a class, a function, or one that was given.
+
+`find_source` is the one place that tells them apart. The others ask a `Source`.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
+from typing import Any, TypeAlias
+
+import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import SyncVectorEnv, VectorEnv
+
+from recurrent_rl.agents.arguments import argument
+from recurrent_rl.agents.settings import SettingError, close_matches, refusal, shown
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.fields import EnvId, described, is_description
+from recurrent_rl.importing import did_you_mean, has, imported, name_of, public_callables
+
+Environment: TypeAlias = (
+    str
+    | gym.Env[Any, Any]
+    | VectorEnv
+    | Callable[..., gym.Env[Any, Any]]
+    | Callable[..., VectorEnv]
+)
+"""What a user gives: an id or `module:name`, an environment, or a class or function that makes
+one."""
+
+Arguments = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """What environments are made of, and how."""
+
+    name: str
+    """An id, `module:name`, or a description in angle brackets; what a run records as env_id."""
+    one: Callable[[Arguments], gym.Env[Any, Any]] | None
+    """Makes one environment; None where they come only together."""
+    many: Callable[[int, Arguments], VectorEnv] | None
+    """Makes so many environments that step together; None where there is no such form."""
+    spec: EnvSpec | None = None
+    """Of a registered id."""
+    given: gym.Env[Any, Any] | VectorEnv | None = None
+    """The environment itself, where it was made before. Who made it closes it."""
+
+    @property
+    def found_by_name(self) -> bool:
+        """Whether another process, or a later one, makes the same of the name alone."""
+        return not is_description(self.name)
+
+    @property
+    def count(self) -> int | None:
+        """How many environments there are, where they were made before."""
+        if self.given is None:
+            return None
+        return self.given.num_envs if isinstance(self.given, VectorEnv) else 1
+
+    def check_workers(self, workers: int, torchrun: bool = False) -> None:
+        """Refuse several workers where they cannot all make the environment.
+
+        Args:
+            workers: processes that train together.
+            torchrun: each runs the program, and so has a function that it gives.
+
+        Raises:
+            UserError: says how they can.
+        """
+        if workers == 1 or self.found_by_name or (torchrun and self.given is None):
+            return
+        if self.given is not None:
+            raise UserError(
+                f"workers is {workers}, but {self.name} is an environment of this process alone. "
+                "Set workers to 1, or give the class or function that makes it."
+            )
+        raise UserError(
+            f"workers is {workers}, but another process cannot import {self.name}. Move it to a "
+            "module of its own, at the top level, and import it from there; or set workers to 1."
+        )
+
+    def close(self, env: VectorEnv) -> None:
+        """Close an environment that was made of this, but not one that was given."""
+        if env is not self.given:
+            env.close()
+
+
+def source_of(config: TrainConfig, env: Environment | None = None) -> Source:
+    """What the environments of a run are made of: `env`, or what its settings name.
+
+    Raises:
+        UserError: neither names one, both name others, or there is none of that name.
+    """
+    if env is None:
+        return find_source(config.environment)
+    source = find_source(env)
+    if config.env_id not in (None, source.name):
+        raise UserError(
+            f"env_id is {config.env_id!r}, but env is {source.name!r}. Leave one of them out."
+        )
+    return source
+
+
+def find_source(env: Any, what: str = "env") -> Source:
+    """What this stands for.
+
+    Args:
+        env: an `Environment`.
+        what: the argument is called, for messages.
+
+    Raises:
+        UserError: there is no environment of that name.
+        SettingError: it is nothing of which environments are made.
+    """
+    if isinstance(env, str):
+        return _named(argument(what, env, EnvId))
+    if isinstance(env, VectorEnv):
+        return Source(_described(env), None, lambda *_: env, given=env)
+    if isinstance(env, gym.Env):
+        return Source(_described(env), lambda _: env, None, given=env)
+    if callable(env):
+        return _made_by(env, _name_to_record(env))
+    raise SettingError(
+        refusal(what, env, "an environment's id, a class, a function or an environment")
+    )
+
+
+def _named(text: str) -> Source:
+    """What an id or `module:name` stands for."""
+    if is_description(text):
+        raise UserError(
+            f"The environment {text} was given in Python and cannot be found by a name. Give it "
+            "again, as env=...; or name the class or function as module:name."
+        )
+    module_name, _, name = text.rpartition(":")
+    if not module_name:
+        return _registered(text, name)
+    module = imported(module_name, text)
+    if name.startswith("/"):
+        return _registered(text, name[1:])
+    is_id = name in gym.registry
+    path = name.removeprefix(".")
+    if not has(module, path):
+        if is_id:
+            return _registered(text, name)
+        raise _no_such(module_name, path, [*public_callables(module), *gym.registry])
+    if is_id:
+        raise UserError(
+            f"{text!r} is both an id that is registered and an attribute of the module. Write "
+            f"{module_name}:/{name} for the id, {module_name}:.{name} for the class or function."
+        )
+    thing = attrgetter(path)(module)
+    if not callable(thing):
+        raise UserError(
+            f"{text!r} is {shown(thing)}, which makes no environment. Name a class, or a function "
+            "that returns an environment."
+        )
+    return _made_by(thing, text)
+
+
+def _no_such(module: str, name: str, choices: Iterable[str]) -> UserError:
+    hint = did_you_mean(name, choices, f"{module}:")
+    return UserError(
+        f"Unknown environment {name!r}: module {module!r} has no attribute of this name, and there "
+        f"is no such id.{hint}"
+    )
+
+
+def _registered(text: str, name: str) -> Source:
+    """The registered environment of this id."""
+    spec = find_spec(name)
+    many = None if spec.vector_entry_point is None else partial(_many_registered, spec)
+    return Source(text, partial(_one_registered, spec), many, spec)
+
+
+def _one_registered(spec: EnvSpec, kwargs: Arguments) -> gym.Env[Any, Any]:
+    """One environment of a registered id.
+
+    Gymnasium's `make` keeps an argument called max_episode_steps for its own time limit, and so
+    `make_vec` loses one that an environment is registered with: single environments would play
+    another task than the batched form. Where there is one, all arguments are the environment's.
+    """
+    if spec.vector_entry_point is not None and spec.max_episode_steps is None:
+        spec = copy.deepcopy(spec)
+        spec.kwargs |= kwargs
+        kwargs = {}
+    return gym.make(spec, disable_env_checker=True, **kwargs)
+
+
+def _many_registered(spec: EnvSpec, num_envs: int, kwargs: Arguments) -> VectorEnv:
+    return gym.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **kwargs)
+
+
+def _made_by(make: Any, name: str) -> Source:
+    """What a class or function makes: of many environments, if it takes their number."""
+    if _takes_num_envs(make):
+        return Source(name, None, partial(_many_made, make, name))
+    return Source(name, partial(_one_made, make, name), None)
+
+
+def _takes_num_envs(make: Any) -> bool:
+    if isinstance(make, type) and issubclass(make, (gym.Env, VectorEnv)):
+        return issubclass(make, VectorEnv)
+    try:
+        return "num_envs" in inspect.signature(make).parameters
+    except (TypeError, ValueError):  # of a class in C, for example
+        return False
+
+
+def _one_made(make: Callable[..., Any], name: str, kwargs: Arguments) -> gym.Env[Any, Any]:
+    env = make(**kwargs)
+    if isinstance(env, gym.Env):
+        return env
+    if isinstance(env, VectorEnv):
+        raise UserError(
+            f"{name} returned a vector environment. Give it an argument num_envs: it is then "
+            "called once, with the number of environments, and returns so many."
+        )
+    raise UserError(f"{name} returned {shown(env)}; it must return a gymnasium.Env.")
+
+
+def _many_made(make: Callable[..., Any], name: str, num_envs: int, kwargs: Arguments) -> VectorEnv:
+    env = make(num_envs=num_envs, **kwargs)
+    if not isinstance(env, VectorEnv):
+        raise UserError(
+            f"{name} takes num_envs and returned {shown(env)}; it must return a "
+            "gymnasium.vector.VectorEnv. A function that returns one environment takes no num_envs."
+        )
+    if env.num_envs != num_envs:
+        raise UserError(
+            f"{name} was called with num_envs {num_envs} and returned a vector environment of "
+            f"{env.num_envs}; it must return as many as it is asked for."
+        )
+    return env
+
+
+def _name_to_record(make: Any) -> str:
+    """The name of a class or function: `module:name` where that finds it, else a description."""
+    if (name := name_of(make)) is None:
+        kind = getattr(make, "func", make)  # of a partial function
+        return described(str(getattr(kind, "__name__", type(kind).__name__)))
+    module, _, path = name.rpartition(":")
+    return f"{module}:.{path}" if path in gym.registry else name
+
+
+def _described(env: gym.Env[Any, Any] | VectorEnv) -> str:
+    """A description of an environment that was given: its id, or its class."""
+    base: Any = env.unwrapped
+    if isinstance(base, SyncVectorEnv):
+        base = base.envs[0].unwrapped
+    return described(base.spec.id if base.spec else type(base).__name__)
+
+
+_PACKAGES = {
+    "gymnasium.envs.box2d": "gymnasium[box2d]",
+    "gymnasium.envs.mujoco": "gymnasium[mujoco]",
+    "gymnasium.envs.phys2d": "gymnasium[jax]",
+    "gymnasium.envs.tabular": "gymnasium[jax]",
+}
+"""What to install for the environments of a module."""
+_NAMESPACES = {"ALE": ("ale_py", "gymnasium[atari]")}
+"""By namespace: the module that registers its ids, and what to install for it."""
+
+
+def find_spec(name: str) -> EnvSpec:
+    """The registered environment of this id.
+
+    Raises:
+        UserError: there is none; the message names near matches, or what to install.
+    """
+    namespace = name.partition("/")[0]
+    if name not in gym.registry and namespace in _NAMESPACES:
+        module, package = _NAMESPACES[namespace]
+        try:
+            imported(module, name)
+        except UserError as error:
+            raise UserError(_to_install(name, package)) from error
+    try:
+        return gym.spec(name)
+    except gym.error.Error:
+        near = near_matches(name)
+        hint = (
+            f" Did you mean {' or '.join(near)}?"
+            if near
+            else " `recurrent-rl envs` lists ours; gymnasium.pprint_registry() lists all."
+        )
+        raise UserError(f"Unknown environment {name!r}.{hint}") from None
+
+
+def what_to_install(source: Source, error: Exception) -> str | None:
+    """What a registered environment lacks that could not be made; None where it lacks nothing."""
+    if source.spec is None or not isinstance(
+        error, (gym.error.DependencyNotInstalled, ModuleNotFoundError)
+    ):
+        return None
+    entry = str(source.spec.entry_point or source.spec.vector_entry_point)
+    for module, package in _PACKAGES.items():
+        if entry.startswith((f"{module}:", f"{module}.")):
+            return _to_install(source.name, package)
+    return None
+
+
+def _to_install(name: str, package: str) -> str:
+    return f'Environment {name} needs a package that is missing: pip install "{package}"'
+
+
+def near_matches(name: str) -> list[str]:
+    """Up to three registered ids like `name`, with or without their namespace."""
+    known = {}
+    for env_id in gym.registry:
+        known[env_id] = env_id
+        known.setdefault(env_id.rpartition("/")[2], env_id)
+    near = close_matches(name, known, most=6, cutoff=0.6)
+    return list(dict.fromkeys(known[key] for key in near))[:3]

@@ -1,0 +1,186 @@
+"""What is put around each single environment: components selected, and wrappers by their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+from gymnasium import spaces
+from gymnasium.wrappers import (
+    FilterObservation,
+    FlattenObservation,
+    FrameStackObservation,
+    GrayscaleObservation,
+    ResizeObservation,
+    TransformObservation,
+)
+
+from recurrent_rl.agents.settings import SettingError, refusal
+from recurrent_rl.agents.spaces import UnsupportedSpaceError
+from recurrent_rl.errors import UserError
+from recurrent_rl.importing import did_you_mean, found
+
+Env = gym.Env[Any, Any]
+
+
+class _Usual(NamedTuple):
+    """A wrapper of Gymnasium's that has a short name."""
+
+    written: str
+    pattern: str
+    """Of its numbers, after its name."""
+    wrap: Callable[..., Env]
+    """Takes the environment and these numbers."""
+
+
+_USUAL = {
+    "flatten": _Usual("flatten", "", FlattenObservation),
+    "frame-stack": _Usual("frame-stack:N", r":([1-9]\d{0,3})", FrameStackObservation),
+    "grayscale": _Usual("grayscale", "", GrayscaleObservation),
+    "resize": _Usual(
+        "resize:HEIGHTxWIDTH",
+        r":([1-9]\d{0,3})x([1-9]\d{0,3})",
+        lambda env, *shape: ResizeObservation(env, shape),
+    ),
+}
+_MODULE_NAME = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
+
+
+def wrapper_name(name: str, text: Any) -> Any:
+    """Read a wrapper's name: one of the usual, or module:function.
+
+    Raises:
+        SettingError: it is neither; names the usual ones, and the nearest.
+    """
+    if not isinstance(text, str):
+        return text
+    kind = text.partition(":")[0]
+    usual = _USUAL.get(kind)
+    if usual is not None:
+        if not re.fullmatch(kind + usual.pattern, text):
+            raise SettingError(refusal(name, text, f"written {usual.written}"))
+    elif not _MODULE_NAME.fullmatch(text):
+        known = ", ".join(one.written for one in _USUAL.values())
+        raise SettingError(
+            refusal(name, text, f"{known}, or module:function") + did_you_mean(kind, _USUAL)
+        )
+    return text
+
+
+def names_a_module(wrapper: str) -> bool:
+    """Whether a module is imported for this wrapper."""
+    return wrapper.partition(":")[0] not in _USUAL
+
+
+def wrapped(env: Env, wrapper: str) -> Env:
+    """The environment with the wrapper of this name around it.
+
+    Raises:
+        UserError: the wrapper cannot be found, cannot go around this environment, or returns no
+            environment.
+    """
+    if names_a_module(wrapper):
+        wrap, numbers = found(wrapper, "wrapper"), []
+    else:
+        wrap, numbers = _USUAL[wrapper.partition(":")[0]].wrap, re.findall(r"\d+", wrapper)
+    try:
+        outer = wrap(env, *map(int, numbers))
+    except UserError:
+        raise
+    except (gym.error.Error, ImportError, TypeError, ValueError, AssertionError) as error:
+        why = str(error).rstrip(".") or type(error).__name__
+        raise UserError(
+            f"Wrapper {wrapper} cannot go around {env.unwrapped}, which observes "
+            f"{env.observation_space}: {why}. Leave it out, or put another before it."
+        ) from error
+    if not isinstance(outer, gym.Env):
+        raise UserError(
+            f"Wrapper {wrapper} returned a {type(outer).__name__}; it must return the environment "
+            "that it wraps, a gymnasium.Env."
+        )
+    return outer
+
+
+def observing(env: Env, keys: Sequence[str]) -> Env:
+    """The environment of whose Dict observation only these components are seen.
+
+    One key leaves that component alone, several a Dict of them.
+
+    Raises:
+        UserError: the observation is no Dict, or lacks a key.
+    """
+    space = env.observation_space
+    if not isinstance(space, spaces.Dict):
+        raise UserError(
+            f"observe is {list(keys)}, but {env.unwrapped} observes {space}, which has no keys: it "
+            "is no Dict. Leave observe out."
+        )
+    if lacking := [key for key in keys if key not in space.spaces]:
+        raise UserError(
+            f"observe names {lacking[0]!r}, which the observation of {env.unwrapped} lacks; it has "
+            f"{', '.join(space.spaces)}.{did_you_mean(lacking[0], space.spaces)}"
+        )
+    if len(keys) > 1:
+        return FilterObservation(env, list(keys))
+    return TransformObservation(env, itemgetter(keys[0]), space[keys[0]])
+
+
+class WithoutFixedTexts(FilterObservation):
+    """Without the components of a Dict observation that are always the same text.
+
+    Args:
+        env: observes a Dict.
+        texts: by the key of each such component.
+    """
+
+    def __init__(self, env: Env, texts: dict[str, str]) -> None:
+        assert isinstance(env.observation_space, spaces.Dict)
+        super().__init__(env, [key for key in env.observation_space.spaces if key not in texts])
+        self.texts = texts
+
+
+def without_fixed_texts(env: Env) -> Env:
+    """The environment without texts that tell nothing, as MiniGrid's mission where it is fixed.
+
+    Raises:
+        UnsupportedSpaceError: a component is text that changes.
+    """
+    space = env.observation_space
+    if not isinstance(space, spaces.Dict):
+        return env
+    texts = {key: one for key, one in space.spaces.items() if _is_text(one)}
+    fixed = {key: text for key, one in texts.items() if (text := _only_text(one)) is not None}
+    others = [key for key in space.spaces if key not in texts]
+    if changing := [key for key in texts if key not in fixed]:
+        raise UnsupportedSpaceError(
+            f"The observation's {changing[0]!r} is text that changes, {texts[changing[0]]}, which "
+            "no encoder reads. Select what the agent is to see, for example "
+            f"--observe {' '.join(others)} (EnvConfig.observe), or turn the text into numbers by a "
+            "wrapper."
+        )
+    return WithoutFixedTexts(env, fixed) if fixed and others else env
+
+
+def fixed_texts(env: Env) -> dict[str, str]:
+    """What `without_fixed_texts` has left out of this environment's observation, by key."""
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, WithoutFixedTexts):
+            return env.texts
+        env = env.env
+    return {}
+
+
+def _is_text(space: gym.Space[Any]) -> bool:
+    return isinstance(space, spaces.Text) or hasattr(space, "mission_func")
+
+
+def _only_text(space: Any) -> str | None:
+    """The one text that a space has; None where it has more."""
+    if hasattr(space, "mission_func"):  # MiniGrid's MissionSpace
+        return None if space.ordered_placeholders else str(space.mission_func())
+    if len(space.character_set) == 1 and space.min_length == space.max_length:
+        return str(space.characters * space.max_length)
+    return None
