@@ -20,6 +20,7 @@ class UserError(ValueError):
     - `PolicyFileError`: a policy or checkpoint that is missing, damaged, newer or of another kind
     - `NonFiniteError`: weights that hold NaN or infinity, and are not saved
     - `FileWriteError`: a file that cannot be written
+    - `FaultyEnvironmentError`: an environment in which `check_env` has found faults
     - `RunHeldError`: a run that another process is training
     - `ToldError`: of several workers' mistakes one that the first worker tells, in the others
     """

@@ -18,6 +18,7 @@ from recurrent_rl.checks.single import check_single
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import JsonObject
+from recurrent_rl.sources import find_source
 from recurrent_rl.vectorize import make_vector_env
 
 COUNT = 3

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from recurrent_rl.agents.action_masks import ActionMaskError, allows_nothing, flat_mask
 from recurrent_rl.agents.spaces import ObservationError, stack_observations
-from recurrent_rl.checks.finding import Report
+from recurrent_rl.checks.finding import FaultyEnvironmentError, Report
 from recurrent_rl.checks.results import (
     CONTAINED,
     RESET,
@@ -64,8 +64,7 @@ class Played:
         return None if len(self.observations) == len(other.observations) else shortest
 
 
-class Broken(Exception):
-    """The environment cannot be played further; the report says why."""
+CANNOT_GO_ON = "The environment cannot be played further."
 
 
 class Player:
@@ -94,7 +93,8 @@ class Player:
             actions: to take; random ones by default.
 
         Raises:
-            Broken: it raised an error, or returned what cannot be gone on with.
+            FaultyEnvironmentError: it raised an error, or returned what cannot be gone on with; the
+                report says which.
         """
         played = Played(seed)
         draw = np.random.default_rng(seed)
@@ -136,10 +136,10 @@ class Player:
                 "Mend it; every action of the action space must be taken, or be forbidden by "
                 "info['action_mask'].",
             )
-            raise Broken from error
+            raise FaultyEnvironmentError(CANNOT_GO_ON) from error
         if wrong := wrong_result(method, result):
             self.report.fault("result", f"{where}: {wrong}.", "Return a tuple of just these.")
-            raise Broken
+            raise FaultyEnvironmentError(CANNOT_GO_ON)
         return result
 
     def _take(

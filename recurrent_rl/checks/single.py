@@ -11,8 +11,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
-from recurrent_rl.checks.episodes import Broken, Played, Player, check_reset
-from recurrent_rl.checks.finding import Report
+from recurrent_rl.checks.episodes import Played, Player, check_reset
+from recurrent_rl.checks.finding import FaultyEnvironmentError, Report
 from recurrent_rl.checks.gymnasiums import check_by_gymnasium
 from recurrent_rl.checks.results import allowed_action, check_spaces, same
 from recurrent_rl.environments import Environments
@@ -60,7 +60,7 @@ def check_single(env: gym.Env[Any, Any], report: Report, max_steps: int | None, 
     if check_spaces(env.observation_space, env.action_space, report) and check_reset(env, report):
         try:
             _check_episodes(player, limit, longest, steps, seed)
-        except Broken:
+        except FaultyEnvironmentError:
             return
     check_by_gymnasium(env, report, masked=player.masked > 0)
     if not report.is_faulty:
@@ -177,7 +177,7 @@ def _replayed(player: Player, played: Played, seed: int | None, steps: int) -> P
     quiet = Player(player.env, Report())
     try:
         return quiet.play(seed, steps, played.actions)
-    except Broken:
+    except FaultyEnvironmentError:
         return None
 
 

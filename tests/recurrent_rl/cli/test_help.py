@@ -35,7 +35,7 @@ def test_the_help_of_train_shows_resume_and_what_is_changed_most_then_the_other_
     text = help_of(capsys, monkeypatch, "train", "--help")
     found = re.findall(r"^\W{1,3}(?:-\w, )?--(\w[\w-]*)|^\W+ ([\w-]+) options", text, re.MULTILINE)
     shown = [option or f"[{title}]" for option, title in found]
-    expected = ["help", "resume", "import", "quiet"]
+    expected = ["help", "resume", "import", "config", "preset", "print-config", "quiet"]
     for title, names in GROUPS.items():
         flags = ("wrapper" if name == "wrappers" else name.replace("_", "-") for name in names)
         expected += [f"[{title}]", *flags]
