@@ -1,6 +1,6 @@
 """Each check finds the fault that was planted for it, and our own environments have none."""
 
-from __future__ import annotations
+from __future__ import copy
 
 import gc
 import warnings
@@ -375,7 +375,7 @@ class Several(VectorEnv[Any, Any, Any]):
         self.action_space = spaces.MultiDiscrete([2] * 3)
         self.buffer = np.zeros((3, 2), F)
         if fault in ("time limit", "goes on"):
-            self.spec = gym.spec("Acrobot-v1")
+            self.spec = copy.deepcopy(gym.spec("Acrobot-v1"))
             self.spec.max_episode_steps = 6 if fault == "time limit" else 3
 
     def seen(self) -> Any:

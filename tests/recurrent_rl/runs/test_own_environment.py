@@ -247,6 +247,7 @@ def test_an_evaluation_in_other_spaces_is_refused(tmp_path: Path) -> None:
         evaluate(policy, make_many(2), 2, env_config=EnvConfig(flicker=0.5))
 
 
+@pytest.mark.slow  # the page on your own environment does it too
 def test_a_module_in_the_working_directory_is_found_by_the_command(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(Path(corridor.__file__).read_text())
     small = ["--num-envs=8", "--num-steps=16", "--memory=gru", "--hidden-size=8", "-q"]

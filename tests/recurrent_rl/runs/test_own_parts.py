@@ -152,6 +152,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_script_may_define_the_memory_that_its_workers_train(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     done = python(tmp_path, "script.py")
