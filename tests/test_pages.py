@@ -12,13 +12,16 @@ DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```(\w*)(?: file=(\S+))?\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
-PAGES = ("getting-started.md", "your-environment.md", "your-parts.md", "training.md")
+PAGES = [
+    "getting-started.md",
+    *(
+        pytest.param(page, marks=pytest.mark.slow)
+        for page in ("your-environment.md", "your-parts.md", "training.md")
+    ),
+]
 
 
-@pytest.mark.parametrize(
-    "page",
-    [page if page == PAGES[0] else pytest.param(page, marks=pytest.mark.slow) for page in PAGES],
-)
+@pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs_as_written(page: str, tmp_path: Path) -> None:
     """Commands stand in blocks without a language, in `python` code or a file; `text` is shown."""
     command = tmp_path / "bin" / "recurrent-rl"

@@ -1,7 +1,8 @@
 """Each check finds the fault that was planted for it, and our own environments have none."""
 
-from __future__ import copy
+from __future__ import annotations
 
+import copy
 import gc
 import warnings
 from collections.abc import Callable
