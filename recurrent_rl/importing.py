@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import sys
 from collections.abc import Iterable
@@ -10,26 +9,9 @@ from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
+from recurrent_rl.agents.parts import import_module
 from recurrent_rl.agents.settings import close_matches
 from recurrent_rl.errors import UserError
-
-
-def imported(module: str, text: str) -> ModuleType:
-    """The module of this name.
-
-    Args:
-        module: its dotted name.
-        text: in which it was named, for messages.
-
-    Raises:
-        UserError: it cannot be imported.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"Module {module!r} of {text!r} cannot be imported ({error}). Is it on the Python path?"
-        ) from error
 
 
 def has(module: ModuleType, path: str) -> bool:
@@ -52,7 +34,7 @@ def found(text: str, what: str) -> Any:
         UserError: the module cannot be imported, has no such attribute, or it cannot be called.
     """
     module_name, _, path = text.rpartition(":")
-    module = imported(module_name, text)
+    module = import_module(module_name, repr(text))
     if not has(module, path):
         hint = did_you_mean(path, public_callables(module), f"{module_name}:")
         raise UserError(f"Module {module_name!r} has no {what} {path!r}.{hint}")

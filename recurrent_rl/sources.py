@@ -18,11 +18,12 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from recurrent_rl.agents.arguments import argument
+from recurrent_rl.agents.parts import import_module
 from recurrent_rl.agents.settings import SettingError, close_matches, refusal, shown
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import EnvId, described, is_description
-from recurrent_rl.importing import did_you_mean, has, imported, name_of, public_callables
+from recurrent_rl.importing import did_you_mean, has, name_of, public_callables
 
 Environment: TypeAlias = (
     str
@@ -142,7 +143,7 @@ def _named(text: str) -> Source:
     module_name, _, name = text.rpartition(":")
     if not module_name:
         return _registered(text, name)
-    module = imported(module_name, text)
+    module = import_module(module_name, repr(text))
     if name.startswith("/"):
         return _registered(text, name[1:])
     is_id = name in gym.registry
@@ -279,7 +280,7 @@ def find_spec(name: str) -> EnvSpec:
     if name not in gym.registry and namespace in _NAMESPACES:
         module, package = _NAMESPACES[namespace]
         try:
-            imported(module, name)
+            import_module(module, repr(name))
         except UserError as error:
             raise UserError(_to_install(name, package)) from error
     try:

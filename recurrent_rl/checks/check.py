@@ -73,6 +73,8 @@ def check_env(
                 made = maker()
             except UserError:
                 raise
+            except gym.error.DependencyNotInstalled as error:
+                raise UserError(f"{name_of(env)} cannot be made: {error}") from error
             except Exception as error:
                 report.fault(
                     "made",

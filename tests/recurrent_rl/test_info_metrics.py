@@ -210,7 +210,7 @@ def rollouts(run: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[
     return run(*arguments, progress=False, callbacks=[note], **options), found
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_run_that_is_resumed_logs_the_same_bit_for_bit(tmp_path: Path, workers: int) -> None:
     whole = config(tmp_path / "whole", "TellingBatch-v0", "t", "odd", num_steps=13, workers=workers)
     half = dataclasses.replace(whole, log_dir=str(tmp_path / "half"), total_timesteps=4 * 13 * 2)

@@ -453,9 +453,19 @@ OF_GYMNASIUM = ["CartPole-v1", "MountainCarContinuous-v0", "Acrobot-v1", "Pendul
 def test_registered_environments_have_no_fault(env_id: str) -> None:
     """Long episodes are not played to their end here."""
     assert len(OURS) >= 50
+    if "RedBlueDoors" in env_id:
+        pytest.importorskip("minigrid")
     assert all(one.severity == "note" for one in check_env(env_id, max_steps=60))
 
 
 def test_the_names_are_public() -> None:
     assert recurrent_rl.check_env is check_env
     assert recurrent_rl.FaultyEnvironmentError is FaultyEnvironmentError
+
+
+def test_a_missing_package_is_the_users_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking() -> gym.Env[Any, Any]:
+        raise gym.error.DependencyNotInstalled("Box2D is not installed: pip install it.")
+
+    with pytest.raises(UserError, match=r"lacking cannot be made: Box2D is not installed"):
+        check_env(lacking)

@@ -266,6 +266,7 @@ def test_the_command_line_names_memories_and_files_have_none_imported(
     assert command(*evaluate, policy, "--import", "mine:Plain") == 0
 
 
+@pytest.mark.slow
 def test_the_command_line_imports_the_module_that_registers_a_memory(
     mine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
