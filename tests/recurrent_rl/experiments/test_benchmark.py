@@ -143,6 +143,7 @@ def test_a_run_that_fails_is_told_and_the_others_continue(tmp_path: Path) -> Non
     assert jobs[1].done
 
 
+@pytest.mark.slow
 def test_two_benchmarks_of_one_folder_share_its_runs_and_end_with_the_same_table(
     tmp_path: Path,
 ) -> None:

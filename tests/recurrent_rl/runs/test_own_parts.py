@@ -112,7 +112,9 @@ def test_a_memory_whose_state_takes_no_gradient_is_diagnosed_without_one(tmp_pat
     assert "head.linear.weight" in moved
 
 
-@pytest.mark.parametrize("which", ["window", "encoder and head"])
+@pytest.mark.parametrize(
+    "which", ["window", pytest.param("encoder and head", marks=pytest.mark.slow)]
+)
 def test_two_workers_learn_what_one_would(which: str, tmp_path: Path) -> None:
     found = []
     for workers in (1, 2):

@@ -54,6 +54,7 @@ def test_a_run_that_began_so_resumes_without_that_policy(trained: Path, tmp_path
     assert_same(ours, theirs)
 
 
+@pytest.mark.slow
 def test_two_workers_begin_with_the_same(trained: Path, tmp_path: Path) -> None:
     settings = config(tmp_path, init_from=str(trained))
     one, two = (
