@@ -7,7 +7,6 @@ can only name what was registered or named in this process before.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import re
@@ -17,7 +16,14 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from torch import nn
 
-from recurrent_rl.agents.settings import Must, SettingError, check_choice, refusal, shown
+from recurrent_rl.agents.settings import (
+    Must,
+    SettingError,
+    check_choice,
+    close_matches,
+    refusal,
+    shown,
+)
 
 Part = TypeVar("Part", bound=nn.Module)
 Own = TypeVar("Own", bound=type[nn.Module])
@@ -183,7 +189,7 @@ def imported_class(path: str, whose: str) -> Any:
     found = import_module(module, f"{whose} {path!r}")
     for attribute in name.split("."):
         if not hasattr(found, attribute):
-            near = difflib.get_close_matches(attribute, dir(found), 1)
+            near = close_matches(attribute, dir(found), most=1, cutoff=0.6)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise SettingError(f"{whose} is {path!r}, and {module} has no {attribute}.{hint}")
         found = getattr(found, attribute)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -10,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recurrent_rl.agents.actor_critic import PARTS
 from recurrent_rl.agents.heads import ActionHead, Distribution, MultiCategorical
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.states import MemoryState
@@ -151,3 +154,14 @@ class Bins(ActionHead):
         assert isinstance(space, gym.spaces.Box)
         share = action.cpu().numpy().reshape(*action.shape[:-1], *space.shape) / (self.bins - 1)
         return (space.low + (space.high - space.low) * share).astype(space.dtype)
+
+
+@contextmanager
+def as_before() -> Iterator[None]:
+    """What is registered inside is unknown again afterwards."""
+    before = {kind: (dict(parts), dict(parts._by_path)) for kind, parts in PARTS.items()}
+    yield
+    for kind, parts in PARTS.items():
+        parts.clear()
+        parts.update(before[kind][0])
+        parts._by_path = before[kind][1]

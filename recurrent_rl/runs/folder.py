@@ -242,10 +242,13 @@ class RunFolder:
 
     def has_evaluation(self, timesteps: int, compare: bool) -> bool:
         """Whether there is one of the policy after so many steps, with `compare` in all ways."""
-        if self.evaluated_timesteps() != timesteps:
+        try:
+            saved = self.load_evaluation()
+        except UserError:  # to be written anew, as it says
             return False
-        saved = self.load_evaluation()
-        return not compare or (saved is not None and saved.stochastic is not None)
+        if saved is None or saved.timesteps != timesteps:
+            return False
+        return not compare or saved.stochastic is not None
 
     def load_evaluation(self) -> SavedEvaluation | None:
         """What the run's evaluation found; None where there is none.

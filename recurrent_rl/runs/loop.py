@@ -19,6 +19,7 @@ from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.monitor import Monitor
 from recurrent_rl.runs.progress import ProgressBar
+from recurrent_rl.runs.regular import of_settings
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer
 
@@ -47,7 +48,7 @@ def run_iterations(
         trainer: at the run's first step, or where its checkpoint was written.
         folder: of the run, held by this process.
         progress: show a progress bar.
-        callbacks: told of what happens.
+        callbacks: told of what happens, after those that the settings ask for.
         stop: notes the signals.
 
     Raises:
@@ -61,7 +62,7 @@ def run_iterations(
     with ExitStack() as stack:
         monitor = Monitor(folder, config, first)
         stack.enter_context(closed_by(monitor.close))
-        state = TrainingState(trainer, folder, monitor, stop, callbacks)
+        state = TrainingState(trainer, folder, monitor, stop, [*of_settings(config), *callbacks])
         stack.enter_context(closed_by(partial(state.tell, "on_end")))
         bar = stack.enter_context(
             ProgressBar("Training", config.total_timesteps, "steps", first, progress)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack, closing
 from pathlib import Path
 
 from gymnasium.vector import VectorEnv
@@ -61,7 +60,6 @@ class EvaluateRegularly(Callback):
         self.patience = patience
         self._best, self._best_at = -math.inf, 0
         self._env: VectorEnv | None = None
-        self._open = ExitStack()
 
     def on_start(self, state: TrainingState) -> None:
         """Read what the best policy of a resumed run has reached.
@@ -89,7 +87,6 @@ class EvaluateRegularly(Callback):
         if self._env is None:
             count = min(EVALUATION_ENVIRONMENTS, config.eval_episodes)
             self._env = make_vector_env(state.trainer.source, count, config.env)
-            self._open.enter_context(closing(self._env))
         found = evaluate(
             policy,
             self._env,
@@ -122,7 +119,9 @@ class EvaluateRegularly(Callback):
 
     def on_end(self, state: TrainingState) -> None:
         """Close the environments."""
-        self._open.close()
+        if self._env is not None:
+            self._env.close()
+            self._env = None
 
 
 class SavePolicies(Callback):

@@ -35,7 +35,6 @@ from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.launch import Begun, Launch, follow_the_first, of_launch, together
 from recurrent_rl.runs.loop import Ran, run_iterations
 from recurrent_rl.runs.monitor import Monitor
-from recurrent_rl.runs.regular import of_settings
 from recurrent_rl.runs.trackers import check_installed
 from recurrent_rl.signals import StopSignals, noting
 from recurrent_rl.sources import Environment, Source, find_source, source_of
@@ -139,9 +138,7 @@ def train(
                 if progress:
                     for line in (*config.choices(), *_left_out(trainer)):
                         print(line)
-                ran = run_iterations(
-                    trainer, folder, progress, [*of_settings(config), *callbacks], stop
-                )
+                ran = run_iterations(trainer, folder, progress, callbacks, stop)
                 result = _result(trainer, folder, ran, stop)
             return _evaluated(result, config, source, progress, stop)
 
@@ -225,9 +222,7 @@ def resume(
                 if progress:
                     print(*notes, sep="\n", end="\n" if notes else "")
                 folder.save_config(trainer.config)
-                ran = run_iterations(
-                    trainer, folder, progress, [*of_settings(settled), *callbacks], stop
-                )
+                ran = run_iterations(trainer, folder, progress, callbacks, stop)
             elif not folder.policy.exists():
                 trainer.policy().save(folder.policy)
             result = _result(trainer, folder, ran, stop)

@@ -22,7 +22,7 @@ from recurrent_rl.agents.memory.states import tensors_of
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.settings import SettingError
 from recurrent_rl.agents.spaces import stack_observations
-from tests.own_parts import Bins, Counter, Frozen, OfDict, Window, WindowState
+from tests.own_parts import Bins, Counter, Frozen, OfDict, Window, WindowState, as_before
 
 BOX, TWO = spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(2)
 WINDOW = "tests.own_parts:Window"
@@ -32,12 +32,8 @@ PIXELS = spaces.Box(0, 255, (4, 4, 3), np.uint8)
 @pytest.fixture(autouse=True)
 def known() -> Iterator[None]:
     """What a test registers is unknown again afterwards."""
-    before = {kind: (dict(parts), dict(parts._by_path)) for kind, parts in PARTS.items()}
-    yield
-    for kind, parts in PARTS.items():
-        parts.clear()
-        parts.update(before[kind][0])
-        parts._by_path = before[kind][1]
+    with as_before():
+        yield
 
 
 def forget() -> None:

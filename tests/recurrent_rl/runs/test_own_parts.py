@@ -24,7 +24,7 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint import load_checkpoint, save_checkpoint
 from recurrent_rl.runs.folder import CHECKPOINT, CONFIG
 from recurrent_rl.trainer import Trainer
-from tests.own_parts import Window
+from tests.own_parts import Window, as_before
 from tests.recurrent_rl.runs.small_runs import assert_same, config, weights
 
 WINDOW, COUNTER = "tests.own_parts:Window", "tests.own_parts:Counter"
@@ -47,12 +47,8 @@ AGENTS: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def known() -> Iterator[None]:
     """What a test registers is unknown again afterwards."""
-    before = {kind: (dict(parts), dict(parts._by_path)) for kind, parts in PARTS.items()}
-    yield
-    for kind, parts in PARTS.items():
-        parts.clear()
-        parts.update(before[kind][0])
-        parts._by_path = before[kind][1]
+    with as_before():
+        yield
 
 
 def settings(tmp_path: Path, which: str = "window", **changes: Any) -> TrainConfig:
