@@ -45,7 +45,7 @@ def settings_of_file(path: Path) -> dict[str, Any]:
     if not isinstance(held, dict):
         raise UserError(f"{path} holds {shown(held)}; it must hold settings by their names.")
     if RESOLVED in held:
-        held = json.loads(TrainConfig.from_json(text).as_requested().to_json())
+        held = json.loads(TrainConfig.from_json(json.dumps(held)).as_requested().to_json())
     try:
         return flat_settings(held)
     except SettingError as error:
