@@ -3,14 +3,16 @@
     python benchmarks/learning/published.py  # all rows, then the table
     python benchmarks/learning/published.py --tasks RepeatPrevious  # tasks that begin so
     python benchmarks/learning/published.py --tasks CountRecall --ways preset --seeds 3
+    python benchmarks/learning/published.py --tasks CountRecall --ways gpu  # needs one
     python benchmarks/learning/published.py --table  # the table of what there is
 
 The runs are those of `recurrent-rl benchmark popgym` and `recurrent-rl benchmark control`, with one
 recipe: the defaults. Many tasks are also run with a memory, settings or steps of their own
-(`PRESETS`); the table shows both. Finished runs leave a line each in
-benchmarks/results/published.jsonl, from which the table is made, and docs/published.png: learning
-curves of six tasks on which no published recurrent policy that we found comes near. What has a line
-there is not done again. Policies stay in runs/benchmark-popgym and runs/benchmark-control.
+(`PRESETS`), and with these on a GPU, with many environments; the table shows all. Finished runs
+leave a line each in benchmarks/results/published.jsonl, from which the table is made, and
+docs/published.png: learning curves of six tasks on which no published recurrent policy that we
+found comes near. What has a line there is not done again. Policies stay in runs/benchmark-popgym
+and runs/benchmark-control.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from numpy.typing import NDArray
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.benchmark import Job, plan
 from recurrent_rl.experiments.comparison import markdown, task_name
-from recurrent_rl.experiments.presets import PRESETS, Preset
+from recurrent_rl.experiments.presets import PRESETS, M, Preset
 from recurrent_rl.experiments.results import Run, learning_curve, load_run
 from recurrent_rl.experiments.statistics import with_interval
 from recurrent_rl.experiments.suites import SUITES
@@ -100,7 +102,9 @@ PUBLISHED = {
 }
 
 
-DEFAULTS, PRESET = "defaults", "preset"  # the latter is in the names of such runs
+DEFAULTS, PRESET, GPU = "defaults", "preset", "gpu"  # the latter two are in the names of such runs
+MANY = {"device": "cuda", "num_envs": 512, "num_minibatches": 8}
+"""What a GPU is given to do: 64 environments leave it idle."""
 
 
 def jobs_of(
@@ -118,8 +122,8 @@ def jobs_of(
         for task in suite.tasks:
             if not task.name.startswith(tuple(tasks)):
                 continue
-            for way, preset in ((DEFAULTS, Preset({})), (PRESET, PRESETS.get(task.name))):
-                if preset is not None and way in ways:
+            for way in ways:
+                if (preset := preset_of(task.name, way)) is not None:
                     jobs += plan(
                         dataclasses.replace(suite, tasks=(task,)),
                         ROOT / "runs" / f"benchmark-{name}",
@@ -127,16 +131,28 @@ def jobs_of(
                         seeds=seeds,
                         episodes=episodes,
                         settings=preset.settings,
-                        name=PRESET if way == PRESET else None,
+                        name=None if way == DEFAULTS else way,
                         total_timesteps=steps or preset.steps,
                     )
     return sorted(jobs, key=lambda job: job.config.seed)
 
 
+def preset_of(task: str, way: str) -> Preset | None:
+    """What a task is run with, this way; None: it is not run so."""
+    if way == DEFAULTS:
+        return Preset({})
+    preset = PRESETS.get(task)
+    if preset is None or way == PRESET:
+        return preset
+    return preset._replace(settings=preset.settings | MANY, steps=15 * M)
+
+
 def identity(config: TrainConfig) -> Row:
     """What tells a row from the others."""
     task = task_name(config)
-    preset = PRESETS[task] if (config.name or "").startswith(f"{PRESET}-") else Preset({})
+    way = (config.name or "").partition("-")[0]
+    preset = preset_of(task, way if way in (PRESET, GPU) else DEFAULTS)
+    assert preset is not None
     text = [preset.text()] if preset.settings else []
     if preset.steps not in (None, config.total_timesteps):
         text.append(f"total_timesteps {config.total_timesteps:,}")
@@ -243,7 +259,9 @@ def draw(rows: list[Row]) -> None:
 def main() -> None:
     parser = arguments(__doc__, seeds=1, episodes=1000)
     parser.add_argument("--tasks", nargs="+", default=[""], metavar="TASK")
-    parser.add_argument("--ways", nargs="+", choices=(DEFAULTS, PRESET), default=[DEFAULTS, PRESET])
+    parser.add_argument(
+        "--ways", nargs="+", choices=(DEFAULTS, PRESET, GPU), default=[DEFAULTS, PRESET]
+    )
     parser.add_argument("--memory", help="by default each suite's first")
     parser.add_argument("--total-timesteps", type=int, help="instead of each task's own")
     given = parser.parse_args()
