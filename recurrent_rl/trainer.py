@@ -19,6 +19,7 @@ from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.warm_start import begin_with
 from recurrent_rl.blocks import block_of
 from recurrent_rl.collector import Collector
+from recurrent_rl.command import command_of
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.diagnostics import memory_diagnostics
 from recurrent_rl.episodes import Ended, latest
@@ -244,6 +245,7 @@ class Trainer:
             "env": dataclasses.asdict(self.config.env),
             "timesteps": self.timesteps,
             "seed": self.config.seed,
+            "command": command_of(self.config),
             **self.ended.means(),
         }
         return Policy(self.agent, summary)
