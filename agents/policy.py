@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 from recurrent_rl.agents.action_masks import ActionMaskError, allows_nothing, batch_of_masks
 from recurrent_rl.agents.actor_critic import PARTS, ActorCritic, AgentConfig, own_parts
 from recurrent_rl.agents.arguments import PATH, argument, check_is
+from recurrent_rl.agents.drawing import borrowed_generator
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.files import (
     PolicyFileError,
@@ -564,8 +565,8 @@ def _own_surroundings() -> Iterator[None]:
 
     Afterwards the caller's are as they were.
     """
-    dtype = torch.get_default_dtype()
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+    with borrowed_generator():
+        dtype = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         try:
             yield
