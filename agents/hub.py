@@ -92,7 +92,10 @@ def _downloaded(text: str) -> Path:
             f"hf://{address.repo}/FILE.safetensors"
         ) from None
     except _failures(errors) as error:
-        raise PolicyFileError(f"{text} cannot be downloaded: {_first_line(error)}") from error
+        raise PolicyFileError(
+            f"{text} cannot be downloaded ({_first_line(error)}). See whether the network is there "
+            "and the Hub answers, and try again."
+        ) from error
 
 
 def upload(
@@ -157,13 +160,14 @@ def _told(errors: Any, repo: str) -> Iterator[None]:
         ) from None
     except _failures(errors) as error:
         status = getattr(getattr(error, "response", None), "status_code", None)
-        fix = ""
         if status in (401, 403):
             fix = (
-                f" Log in (hf auth login, or HF_TOKEN) with a token that may write to {repo}, "
-                "and see that its owner is you or an organisation of yours."
+                f"Log in (hf auth login, or HF_TOKEN) with a token that may write to {repo}, and "
+                "see that its owner is you or an organisation of yours."
             )
-        raise UserError(f"{repo} cannot be uploaded to: {_first_line(error)}{fix}") from error
+        else:
+            fix = "See whether the network is there and the Hub answers, and try again."
+        raise UserError(f"{repo} cannot be uploaded to ({_first_line(error)}). {fix}") from error
 
 
 def _failures(errors: Any) -> tuple[type[Exception], ...]:
