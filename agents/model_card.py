@@ -6,7 +6,8 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -17,6 +18,7 @@ CARD = "README.md"
 """Its file: what the Hub shows."""
 
 
+@runtime_checkable
 class Played(Protocol):
     """Episodes that a policy has played, one entry each: an `Evaluation`."""
 
@@ -36,7 +38,8 @@ class Played(Protocol):
         ...
 
 
-class Result(NamedTuple):
+@dataclass(frozen=True)
+class Result:
     """What one evaluation came to: a line of the card."""
 
     way: str
@@ -125,9 +128,11 @@ def _data(env_id: str, memory: str, repo: str, results: Sequence[Result]) -> Seq
         "tags": ["reinforcement-learning", "recurrent", "partially-observable", memory, env_id],
     }
     if results and results[0].episodes:
+        std = results[0].std_return
+        spread = f" +/- {std:.2f}" if math.isfinite(std) else ""
         metric = {
             "type": "mean_reward",
-            "value": f"{results[0].mean_return:.2f} +/- {results[0].std_return:.2f}",
+            "value": f"{results[0].mean_return:.2f}{spread}",
             "name": "mean_reward",
             "verified": False,
         }

@@ -329,9 +329,12 @@ class Policy:
 
         Raises:
             FileWriteError, NonFiniteError: as `save`.
+            SettingError: an argument is of another type.
             UserError: `repo` is no name of a repository.
         """
         check_is("folder", folder, *PATH)
+        expected = "what recurrent_rl.evaluate returned, or None"
+        check_is("evaluation", evaluation, (Played, Sequence, NoneType), expected)
         check_repository(repo)
         if evaluation is None:
             results: Sequence[Result] = ()
