@@ -7,7 +7,8 @@ import dataclasses
 import json
 import math
 import reprlib
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import NoneType
@@ -23,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 from recurrent_rl.agents.action_masks import ActionMaskError, allows_nothing, batch_of_masks
 from recurrent_rl.agents.actor_critic import PARTS, ActorCritic, AgentConfig, own_parts
 from recurrent_rl.agents.arguments import PATH, argument, check_is
+from recurrent_rl.agents.drawing import borrowed_generator
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.files import (
     PolicyFileError,
@@ -30,9 +32,13 @@ from recurrent_rl.agents.files import (
     read_json,
     refuse_nonfinite,
     save_tensors,
+    write_atomically,
 )
+from recurrent_rl.agents.hub import POLICY as POLICY
+from recurrent_rl.agents.hub import check_repository, local_file, upload
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.states import MemoryState
+from recurrent_rl.agents.model_card import CARD, Played, Result, model_card
 from recurrent_rl.agents.preprocessing import scaling_of_format_1
 from recurrent_rl.agents.settings import refusal
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
@@ -46,8 +52,6 @@ from recurrent_rl.agents.spaces import (
 KIND = "recurrent_rl.policy"
 VERSION = 2
 """Format 2 records how observations are preprocessed. Files of format 1 keep their old way."""
-POLICY = "policy.safetensors"
-"""The policy's file in the folder of a run."""
 MOST_IMAGE_ENTRIES = 2**24
 """Numbers in an observation that a file may declare without as many weights: 2048 x 2048 x 4."""
 
@@ -313,6 +317,76 @@ class Policy:
             VERSION,
         )
 
+    def save_with_card(
+        self, folder: str | Path, repo: str, evaluation: Played | Sequence[Result] | None = None
+    ) -> None:
+        """Write what `push_to_hub` uploads into a folder: the policy's file and its card.
+
+        Args:
+            folder: made where there is none; other files in it stay.
+            repo: `OWNER/NAME` that the card says to load the policy from.
+            evaluation: what `evaluate` returned for this policy; or lines of results.
+
+        Raises:
+            FileWriteError, NonFiniteError: as `save`.
+            SettingError: an argument is of another type.
+            UserError: `repo` is no name of a repository.
+        """
+        check_is("folder", folder, *PATH)
+        expected = "what recurrent_rl.evaluate returned, or None"
+        check_is("evaluation", evaluation, (Played, Sequence, NoneType), expected)
+        check_repository(repo)
+        if evaluation is None:
+            results: Sequence[Result] = ()
+        else:
+            results = evaluation if isinstance(evaluation, Sequence) else [Result.of(evaluation)]
+        self.save(Path(folder, POLICY))
+        card = model_card(self.agent, self.summary, library_version(), repo, results)
+        write_atomically(Path(folder, CARD), card.encode())
+
+    def push_to_hub(
+        self,
+        repo: str,
+        evaluation: Played | Sequence[Result] | None = None,
+        *,
+        revision: str | None = None,
+        private: bool | None = None,
+        message: str = "A policy of recurrent-rl",
+        token: str | None = None,
+    ) -> str:
+        """Share the policy on the Hugging Face Hub: its file, and a card that says what it is.
+
+        Needs the extra `hub`, and an account: `hf auth login`, or HF_TOKEN. Whoever has the extra
+        loads it by `load_policy("hf://OWNER/NAME")`.
+
+        Args:
+            repo: `OWNER/NAME`, made where there is none.
+            evaluation: what `evaluate` returned for this policy, for the card.
+            revision: branch to commit to, made where there is none; by default the main one.
+            private: whether only its owner sees a repository that is made now; by default as the
+                owner has set, which is mostly for all to see.
+            message: of the commit.
+            token: of the account, instead of the one that is logged in.
+
+        Returns:
+            The address of the repository's page.
+
+        Raises:
+            NonFiniteError: as `save`. Nothing is uploaded.
+            UserError: the extra is not installed, `repo` is no name of a repository, or the Hub
+                refuses or cannot be reached.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_with_card(folder, repo, evaluation)
+            return upload(
+                Path(folder),
+                repo,
+                revision=revision,
+                private=private,
+                message=message,
+                token=token,
+            )
+
 
 class Actor:
     """Plays one stream of observations and keeps the state between them.
@@ -380,7 +454,7 @@ def load_policy(
     encoder: type[nn.Module] | None = None,
     head: type[nn.Module] | None = None,
 ) -> Policy:
-    """Load a policy from its file, or from the folder of a run.
+    """Load a policy from its file, from the folder of a run, or from the Hugging Face Hub.
 
     Nothing in it is executed, and the caller's random state stays as it is.
 
@@ -389,7 +463,9 @@ def load_policy(
     process, or is given here; the module that a file names is not imported for it.
 
     Args:
-        path: of a file that `Policy.save` or a training run has written, or of a run's folder.
+        path: of a file that `Policy.save` or a training run has written, or of a run's folder; or
+            `hf://OWNER/NAME@REVISION/FILE`, where `@REVISION` and `/FILE` may be left out (needs
+            the extra `hub`). A file of the Hub is downloaded once, into the Hub's cache.
         device: where the policy computes.
         memory: the class of a memory of your own, in the place of what the file's name stands for.
         encoder: of an encoder of your own.
@@ -398,13 +474,13 @@ def load_policy(
     Raises:
         PolicyFileError: the file is missing, damaged, of a newer format or no policy, or its
             weights are not those of its agent, or not finite; or a part of its agent is not known
-            here.
+            here; or the Hub has no such file, or cannot be reached.
         DeviceError: there is no such device.
         SettingError: `path` is none, or a class is no such part.
     """
     check_is("path", path, *PATH)
     _check_device(device)
-    if (path := Path(path)).is_dir():
+    if (path := local_file(path)).is_dir():
         path = path / POLICY
         if not path.exists():
             raise PolicyFileError(f"The run folder {path.parent} holds no {POLICY} yet.")
@@ -492,8 +568,8 @@ def _own_surroundings() -> Iterator[None]:
 
     Afterwards the caller's are as they were.
     """
-    dtype = torch.get_default_dtype()
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+    with borrowed_generator():
+        dtype = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         try:
             yield

@@ -4,6 +4,7 @@ The public names are loaded on first use: importing the package, or its environm
 import PyTorch.
 """
 
+import random
 from importlib import import_module
 from typing import Any
 
@@ -56,7 +57,11 @@ def __getattr__(name: str) -> Any:
 
         return version("recurrent-rl")
     if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        state = random.getstate()  # importing rich draws from it
+        try:
+            return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        finally:
+            random.setstate(state)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

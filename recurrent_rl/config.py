@@ -163,8 +163,9 @@ class TrainConfig:
     """Folder that holds the run folders: the log directory for TensorBoard."""
 
     init_from: FolderPath | None = None
-    """Run folder or policy file whose weights and normalisers the agent begins with; the optimiser
-    is fresh. It must be for the same spaces, and the agent's settings must be the same."""
+    """Run folder or policy file, or hf://OWNER/NAME, whose weights and normalisers the agent begins
+    with; the optimiser is fresh. It must be for the same spaces, and the agent's settings must be
+    the same."""
 
     total_timesteps: Annotated[int, at_least(1)] = 1_000_000
     """Environment steps to train for, all environments counted."""

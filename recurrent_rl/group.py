@@ -11,7 +11,7 @@ import datetime
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -200,6 +200,8 @@ def _interruptibly(talk: Callable[[], None]) -> None:
 
 ALONE = Group()
 """The only worker of a run."""
+_JOINED = threading.Lock()
+"""Held while this process is in a group: torch.distributed keeps one for a process."""
 
 
 @contextmanager
@@ -226,22 +228,22 @@ def joined(
     Raises:
         UserError: this process has a process group of torch.distributed already.
     """
-    if dist.is_initialized():
+    if dist.is_initialized() or not _JOINED.acquire(blocking=False):
         raise UserError(
-            "This process has a process group of torch.distributed already, and several workers "
-            "need one of their own: train with workers=1, or end the other with "
-            "torch.distributed.destroy_process_group()."
+            "This process has a process group of torch.distributed already, perhaps of a run in "
+            "another thread, and several workers need one of their own: train with workers=1, or "
+            "end the other first (torch.distributed.destroy_process_group())."
         )
     # NCCL takes no two workers on one GPU.
     nccl = device.type == "cuda" and (neighbours or size) <= torch.cuda.device_count()
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if nccl else "gloo",
-        store=meeting,
-        rank=rank,
-        world_size=size,
-        timeout=datetime.timedelta(seconds=timeout),
-    )
-    try:
+    with ExitStack() as stack:
+        stack.callback(_JOINED.release)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if nccl else "gloo",
+            store=meeting,
+            rank=rank,
+            world_size=size,
+            timeout=datetime.timedelta(seconds=timeout),
+        )
+        stack.callback(dist.destroy_process_group)
         yield Group(rank, size, neighbours, meeting, timeout, explain)
-    finally:
-        dist.destroy_process_group()

@@ -1,12 +1,19 @@
-"""What a run changes for its whole process: threads, precision, memory, global generators."""
+"""What a run changes for its thread or its process, and gives back afterwards.
+
+Threads and precision are those of its thread of Python; freed memory, TF32 and global generators
+those of the process. Runs in several threads do not disturb each other.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +23,42 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.seeding import Stream, number
 
 
+class WhileAny:
+    """A context of the whole process, which any number of threads are in at a time.
+
+    It begins with the first of them and ends with the last.
+
+    Args:
+        change: makes the context that is entered then.
+    """
+
+    def __init__(self, change: Callable[[], AbstractContextManager[None]]) -> None:
+        self._change = change
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._changed = self._change()
+                self._changed.__enter__()
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._changed.__exit__(None, None, None)
+
+
 @contextmanager
 def computing(
     threads: int | None = None, precision: str = "float32", workers: int = 1
 ) -> Iterator[None]:
     """Compute with so many threads and in this precision; afterwards all is as it was before.
+
+    Both hold for this thread of Python alone. That float32 is float32 on a GPU holds meanwhile for
+    the whole process.
 
     Args:
         threads: of PyTorch and of the memory's kernel; None is one and all cores.
@@ -36,7 +74,7 @@ def computing(
     of_kernel = library.set_num_threads(threads or max(1, available_cores() // workers))
     _set_torch_threads(threads or 1)
     try:
-        with _without_tf32():
+        with _WITHOUT_TF32:
             yield
     finally:
         _set_torch_threads(of_torch)
@@ -60,37 +98,59 @@ def _without_tf32() -> Iterator[None]:
         cudnn.allow_tf32 = before
 
 
+_WITHOUT_TF32 = WhileAny(_without_tf32)
+_SETTING_THREADS = threading.Lock()
+
+
 def _set_torch_threads(threads: int) -> None:
-    if torch.get_num_threads() != threads:  # each change costs PyTorch a pool of threads
+    """Let PyTorch compute on so many threads where this thread of Python calls it.
+
+    PyTorch keeps the number for each thread, and hands the newest to threads that first call it
+    later: to these it shall be as before.
+    """
+    if torch.get_num_threads() == threads:  # each change costs PyTorch a pool of threads
+        return
+    with _SETTING_THREADS:
+        of_new_threads = _in_new_thread(torch.get_num_threads)
         torch.set_num_threads(threads)
+        _in_new_thread(lambda: torch.set_num_threads(of_new_threads))
+    if torch.get_num_threads() != threads:  # a PyTorch that has one number for the process
+        torch.set_num_threads(threads)
+
+
+def _in_new_thread(call: Callable[[], Any]) -> Any:
+    """What a call returns in a thread that has called nothing else."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(call).result()
 
 
 # Parameters of mallopt, as in <malloc.h>: while a run computes, and glibc's own values.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _KEEPING = {_TRIM_THRESHOLD: 2**31 - 1, _MMAP_THRESHOLD: 2**30}
 _GLIBCS_OWN = {_TRIM_THRESHOLD: 128 * 1024, _MMAP_THRESHOLD: 128 * 1024}
-_keeping = 0
 
 
 @contextmanager
-def keeping_freed_memory() -> Iterator[None]:
+def _keeping_freed_memory() -> Iterator[None]:
+    try:
+        _set_malloc(_KEEPING)
+        yield
+    finally:
+        _set_malloc(_GLIBCS_OWN)
+
+
+_KEEPING_FREED_MEMORY = WhileAny(_keeping_freed_memory)
+
+
+def keeping_freed_memory() -> AbstractContextManager[None]:
     """Have the C library keep large blocks once freed, where it is glibc; for the whole process.
 
     It would hand them back, and each minibatch would pay for the page faults of fresh ones. Enter
-    it once a run: at the end of the outermost the thresholds are glibc's own again, and what was
-    kept is handed back. Where the environment sets one (MALLOC_TRIM_THRESHOLD_ and the like),
-    nothing is changed.
+    it once a run: at the end of the outermost, or of the last thread's, the thresholds are glibc's
+    own again, and what was kept is handed back. Where the environment sets one
+    (MALLOC_TRIM_THRESHOLD_ and the like), nothing is changed.
     """
-    global _keeping
-    _keeping += 1
-    try:
-        if _keeping == 1:
-            _set_malloc(_KEEPING)
-        yield
-    finally:
-        _keeping -= 1
-        if not _keeping:
-            _set_malloc(_GLIBCS_OWN)
+    return _KEEPING_FREED_MEMORY
 
 
 def _set_malloc(thresholds: dict[int, int]) -> None:
@@ -145,13 +205,28 @@ def seed_process(seed: int, iteration: int = 0) -> None:
     np.random.seed(value)  # noqa: NPY002 (the old generator is the one that is global)
 
 
+_GLOBAL_GENERATORS = threading.RLock()
+
+
 @contextmanager
 def global_generators_kept(seeded: bool) -> Iterator[None]:
-    """Have Python's and NumPy's global generators as before afterwards, where a run seeds them."""
+    """Have Python's and NumPy's global generators as before afterwards, where a run seeds them.
+
+    Raises:
+        UserError: a run in another thread does the same.
+    """
+    if not seeded:
+        yield
+        return
+    if not _GLOBAL_GENERATORS.acquire(blocking=False):
+        raise UserError(
+            "Another run in this process has seeded Python's and NumPy's global generators, of "
+            "which there is one each: run one after the other, or without seed_globals."
+        )
     states = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         yield
     finally:
-        if seeded:
-            random.setstate(states[0])
-            np.random.set_state(states[1])  # noqa: NPY002
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        _GLOBAL_GENERATORS.release()

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from recurrent_rl.agents.arguments import check_is
+from recurrent_rl.agents.drawing import borrowed_generator
 from recurrent_rl.agents.files import load_tensors, save_tensors
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.states import (
@@ -57,7 +58,7 @@ def check_memory(make: MakeMemory) -> None:
     check_is("make", make, Callable, "a class of a memory, or a function that makes one")
     for num_layers in (1, 2):
         for check in CHECKS.values():
-            with torch.random.fork_rng(devices=[]):
+            with borrowed_generator():
                 check(Case(make, num_layers))
 
 
@@ -84,7 +85,7 @@ class Case:
 
     def memory(self, dtype: torch.dtype | None = None, seed: int = 0) -> Memory:
         """One with weights from this seed, none of them zero; in the most exact type it has."""
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         memory = self.make(FEATURES, HIDDEN, self.num_layers)
         self.expect(isinstance(memory, Memory), "it must be a recurrent_rl.Memory.")
         memory = memory.to(dtype or self.dtype(memory))

@@ -13,12 +13,14 @@ import torch
 from recurrent_rl.advantages import gae
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import check_is
+from recurrent_rl.agents.drawing import borrowed_generator
 from recurrent_rl.agents.moments import Moments
 from recurrent_rl.agents.normalisers import AdvantageNormaliser
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.warm_start import begin_with
 from recurrent_rl.blocks import block_of
 from recurrent_rl.collector import Collector
+from recurrent_rl.command import command_of
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.diagnostics import memory_diagnostics
 from recurrent_rl.episodes import Ended, latest
@@ -200,8 +202,7 @@ class Trainer:
     def _fresh_agent(self) -> ActorCritic:
         """The untrained agent; the caller's random numbers stay where they are."""
         env, config = self.env, self.config
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(number(config.seed, Stream.WEIGHTS))
+        with borrowed_generator(number(config.seed, Stream.WEIGHTS)):
             return ActorCritic(
                 env.single_observation_space,
                 env.single_action_space,
@@ -244,6 +245,7 @@ class Trainer:
             "env": dataclasses.asdict(self.config.env),
             "timesteps": self.timesteps,
             "seed": self.config.seed,
+            "command": command_of(self.config),
             **self.ended.means(),
         }
         return Policy(self.agent, summary)

@@ -16,7 +16,7 @@ PAGES = [
     "getting-started.md",
     *(
         pytest.param(page, marks=pytest.mark.slow)
-        for page in ("your-environment.md", "your-parts.md", "training.md")
+        for page in ("your-environment.md", "your-parts.md", "training.md", "sharing.md")
     ),
 ]
 
@@ -40,7 +40,7 @@ def test_a_page_runs_as_written(page: str, tmp_path: Path) -> None:
                 # As written, but for the length of the training.
                 less = " --total-timesteps 4096 --eval-episodes 5" if " train " in line else ""
                 ran += run(["sh", "-c", line + less], tmp_path, environment)
-    assert ran >= 5
+    assert ran >= 4
 
 
 def run(command: list[str], folder: Path, environment: dict[str, str]) -> int:

@@ -27,8 +27,15 @@ MIN_WORK = 4_000_000
 
 FLOAT, DOUBLE, BFLOAT16 = range(3)
 
-_threads: int | None = None
-_bfloat16 = False
+
+class _Chosen(threading.local):
+    """What a thread of Python lets the kernels compute with; another's training has its own."""
+
+    threads: int | None = None
+    bfloat16 = False
+
+
+_chosen = _Chosen()
 
 
 class Sequence(ctypes.Structure):
@@ -147,21 +154,20 @@ def can_read(x: Tensor) -> bool:
 
 
 def set_num_threads(threads: int | None) -> int | None:
-    """Let the kernels compute on so many threads; None: on as many as torch does.
+    """Let the kernels that this thread calls compute on so many; None: on as many as torch does.
 
     Their results are the same to the last bit on any number of them.
 
     Returns:
         As it was before.
     """
-    global _threads
-    before, _threads = _threads, threads
+    before, _chosen.threads = _chosen.threads, threads
     return before
 
 
 def threads_for(work: int) -> int:
     """How many threads so many multiplications are worth."""
-    return 1 if work < MIN_WORK else _threads or torch.get_num_threads()
+    return 1 if work < MIN_WORK else _chosen.threads or torch.get_num_threads()
 
 
 @cache
@@ -188,7 +194,7 @@ def has_bfloat16() -> bool:
 
 
 def set_bfloat16(on: bool) -> bool:
-    """Let the kernels round the factors of products to bfloat16, where the input is float32.
+    """Let the kernels round the factors of this thread's products to bfloat16, of float32 inputs.
 
     Sums, states and all else stay float32.
 
@@ -198,19 +204,18 @@ def set_bfloat16(on: bool) -> bool:
     Raises:
         UserError: the processor or the system has no AMX, or the kernels were not built.
     """
-    global _bfloat16
     if on and not has_bfloat16():
         raise UserError(
             "bfloat16 needs the compiled kernel and a processor with AMX on Linux; here the "
             f"kernel is {instruction_set()}. Use float32."
         )
-    before, _bfloat16 = _bfloat16, on
+    before, _chosen.bfloat16 = _chosen.bfloat16, on
     return before
 
 
 def precision_of(x: Tensor) -> int:
     """The number type of a pass over such an input, as C enumerates them."""
-    return DOUBLE if x.dtype is torch.float64 else BFLOAT16 if _bfloat16 else FLOAT
+    return DOUBLE if x.dtype is torch.float64 else BFLOAT16 if _chosen.bfloat16 else FLOAT
 
 
 # -------------------------------------------------------------------------------------- steps

@@ -21,6 +21,7 @@ from recurrent_rl.cli.evaluate import EvaluateArguments
 from recurrent_rl.cli.grouping import grouped
 from recurrent_rl.cli.info import InfoArguments
 from recurrent_rl.cli.monitor import MonitorArguments
+from recurrent_rl.cli.share import ShareArguments
 from recurrent_rl.cli.terminal import RULES, TYRO_OPTIONS, parse
 from recurrent_rl.errors import UserError
 
@@ -101,6 +102,7 @@ def arguments_of_commands() -> dict[str, type[Any]]:
         "monitor": MonitorArguments,
         "benchmark": BenchmarkArguments,
         "compare": CompareArguments,
+        "share": ShareArguments,
         "info": InfoArguments,
         "completion": CompletionArguments,
     }

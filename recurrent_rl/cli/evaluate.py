@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -22,7 +21,7 @@ class EvaluateArguments:
     """Play episodes with a trained policy, with its memory and without."""
 
     policy: Annotated[FolderPath, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_POLICY")]
-    """Run folder or policy file."""
+    """Run folder or policy file; or hf://OWNER/NAME of the Hugging Face Hub."""
     episodes: Annotated[int, at_least(1)] = 1000
     """Episodes to play."""
     env_id: EnvId | None = None
@@ -51,6 +50,7 @@ class EvaluateArguments:
 
 def evaluate_command(arguments: Sequence[str]) -> int:
     """Play episodes with a policy, with its memory and with the memory switched off."""
+    from recurrent_rl.agents.hub import local_file
     from recurrent_rl.process import seed_process
     from recurrent_rl.runs.evaluation import evaluate_and_save
     from recurrent_rl.runs.folder import RunFolder
@@ -59,7 +59,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
 
     given, console = parse(EvaluateArguments, "evaluate", arguments), make_console()
     seed_process(given.seed)
-    source = Path(given.policy)
+    source = local_file(given.policy)
     policy = policy_of(source)
     env_id, env_config = environment_of(policy, source, given.env_id, given.env_kwargs)
     # A run played where it was trained: what `recurrent-rl compare` reads.
@@ -85,7 +85,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         console.print("Stopped; an evaluation cut short would favour short episodes.")
         return stop.exit_status
     if given.quiet:
-        console.print(f"{source}: {in_a_line(played)}", soft_wrap=True, highlight=False)
+        console.print(f"{given.policy}: {in_a_line(played)}", soft_wrap=True, highlight=False)
         return 0
     print_evaluation(console, played, given.episodes, env_id, env_config, str(given.policy))
     if folder is not None and finer is not None:

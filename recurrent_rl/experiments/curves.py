@@ -42,14 +42,11 @@ def draw_curves(
         levels: of some tasks a return to draw as a broken line.
         what: the name of these returns.
     """
-    matplotlib = optional("matplotlib")
-    matplotlib.use("Agg")
-    pyplot = optional("matplotlib.pyplot")
     columns = min(4, len(runs))
     rows = -(-len(runs) // columns)
-    figure, axes = pyplot.subplots(
-        rows, columns, figsize=(4 * columns, 3 * rows), squeeze=False, layout="constrained"
-    )
+    # Without pyplot, whose backend is the whole process's: a notebook's stays what it is.
+    figure = optional("matplotlib.figure").Figure((4 * columns, 3 * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     panels = list(axes.flat)
     for panel, (task, of_task) in zip(panels, runs.items(), strict=False):
         for number, method in enumerate(methods):
@@ -66,7 +63,6 @@ def draw_curves(
         row[0].set_ylabel("episode return")
     _add_legend(figure, panels, columns)
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
 
 
 def _draw_method(panel: Any, runs: Sequence[Run], label: str, colour: str) -> None:

@@ -118,6 +118,7 @@ def imitate(
     found = Imitation([], [])
     with computing(), keeping_freed_memory():
         batch = _side_by_side(agent, [*_recorded(episodes)], gamma)
+        policy.summary.pop("command", None)  # which would not make this policy
         _normalise(agent, batch)
         optimizer = torch.optim.Adam(agent.parameters(), lr=learning_rate, eps=1e-5)
         columns = batch.valid.shape[1]

@@ -62,8 +62,11 @@ def test_a_policy_learns_to_do_what_takes_memory(memory: str) -> None:
 
 
 def test_without_memory_it_cannot() -> None:
-    found = imitate(policy_of(memory="none"), delayed(32), epochs=60, progress=False)
+    policy = policy_of(memory="none")
+    policy.summary["command"] = "recurrent-rl train"
+    found = imitate(policy, delayed(32), epochs=60, progress=False)
     assert found.agreement[-1] < 0.7
+    assert "command" not in policy.summary  # which would not make this policy
 
 
 def test_the_critic_learns_the_returns() -> None:

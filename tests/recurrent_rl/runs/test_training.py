@@ -288,8 +288,8 @@ def process_settings() -> tuple[Any, ...]:
     assert isinstance(state, dict)
     return (
         torch.get_num_threads(),
-        library._threads,
-        library._bfloat16,
+        library._chosen.threads,
+        library._chosen.bfloat16,
         random.getstate(),
         state["state"]["key"].tolist(),
         state["state"]["pos"],

@@ -1,0 +1,83 @@
+"""`recurrent-rl share`: a policy with its card, on the Hugging Face Hub or in a folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from recurrent_rl.agents.settings import settle
+from recurrent_rl.cli.terminal import Imports, parse, quoted
+from recurrent_rl.errors import UserError
+from recurrent_rl.fields import FolderPath
+from recurrent_rl.runs.progress import make_console
+
+
+@dataclass(frozen=True)
+class ShareArguments:
+    """Share a policy on the Hugging Face Hub, with a card that says what it does.
+
+    Log in first: hf auth login. The card has the results of `recurrent-rl evaluate RUN`.
+    """
+
+    policy: Annotated[FolderPath, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_POLICY")]
+    """Run folder or policy file."""
+    repo: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")]
+    """Repository to share it in, made where there is none."""
+    folder: FolderPath | None = None
+    """Write what would be uploaded into this folder, and upload nothing."""
+    revision: str | None = None
+    """Branch to commit to; by default the main one."""
+    private: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Let nobody else see a repository that is made now."""
+    message: str = "A policy of recurrent-rl"
+    """Message of the commit."""
+    imports: Imports = ()
+    """Module to import first, in which memories and the like are registered, or one of them as
+    module:Class; may be given several times."""
+
+    def __post_init__(self) -> None:
+        settle(self, UserError)
+
+
+def share_command(arguments: Sequence[str]) -> int:
+    """Share a policy on the Hugging Face Hub, or look at what would be."""
+    from recurrent_rl.agents.hub import check_repository, local_file
+    from recurrent_rl.runs.sharing import results_of, with_command
+    from recurrent_rl.runs.trained_on import policy_of
+
+    given, console = parse(ShareArguments, "share", arguments), make_console()
+    check_repository(given.repo)
+    source = local_file(given.policy)
+    policy = with_command(policy_of(source), source)
+    results = results_of(policy, source)
+    if not results and source.is_dir():
+        console.print(
+            "The card has no results: this policy was not evaluated. First: "
+            f"recurrent-rl evaluate {quoted(source)}",
+            soft_wrap=True,
+        )
+    if given.folder is not None:
+        folder = Path(given.folder)
+        policy.save_with_card(folder, given.repo, results)
+        again = shlex.join(["recurrent-rl", "share", str(given.policy), given.repo])
+        console.print(f"Written:   {folder}", soft_wrap=True, highlight=False)
+        console.print(f"Share:     {again}", soft_wrap=True, highlight=False)
+        return 0
+    page = policy.push_to_hub(
+        given.repo,
+        results,
+        revision=given.revision,
+        private=given.private or None,
+        message=given.message,
+    )
+    at = f"@{given.revision}" if given.revision else ""
+    console.print(f"Shared:    {page}", soft_wrap=True, highlight=False)
+    console.print(
+        f"Play:      recurrent-rl evaluate hf://{given.repo}{at}", soft_wrap=True, highlight=False
+    )
+    return 0

@@ -1,0 +1,67 @@
+"""The command that trains with given settings."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.fields import is_description
+
+OF_A_MACHINE = frozenset(
+    (
+        *("env_id", "name", "log_dir", "track", "log_interval", "memory_interval"),
+        *("checkpoint_interval", "save_interval", "info_metrics"),
+        *("device", "threads", "workers", "worker_timeout", "vectorization"),
+    )
+)
+"""Settings without a flag in the command: where a run lies, what it logs, what computes it."""
+FLAGS = {"wrappers": "wrapper"}
+"""Flags that are not named as their settings."""
+REPEATED = ("wrappers",)
+"""Settings whose flag is given once for each value."""
+
+
+def command_of(config: TrainConfig) -> str | None:
+    """The command that trains what these settings train, but for rounding.
+
+    Returns:
+        It; None where the environment was given in Python, which no command can name.
+    """
+    if config.env_id is None or is_description(config.env_id):
+        return None
+    words = ["recurrent-rl", "train", config.env_id]
+    requested = config.as_requested()
+    return shlex.join([*words, *_flags(requested, TrainConfig())])
+
+
+def _flags(settings: Any, default: Any) -> Iterator[str]:
+    """The flags of the settings that are not at their default, those within them included."""
+    for field in dataclasses.fields(settings):
+        name = field.name
+        value, usual = getattr(settings, name), getattr(default, name)
+        if dataclasses.is_dataclass(value):
+            yield from _flags(value, usual)
+        elif value != usual and name not in OF_A_MACHINE:
+            yield from _words(name, value)
+
+
+def _words(name: str, value: Any) -> Iterator[str]:
+    """The words of one flag."""
+    flag = FLAGS.get(name, name).replace("_", "-")
+    if isinstance(value, bool):
+        yield f"--{flag}" if value else f"--no-{flag}"
+    elif name in REPEATED:
+        for one in value:
+            yield from (f"--{flag}", str(one))
+    else:
+        yield f"--{flag}"
+        if isinstance(value, dict):
+            yield json.dumps(value)
+        elif isinstance(value, tuple):
+            yield from map(str, value)
+        else:
+            yield str(value)
