@@ -12,7 +12,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 from numpy.typing import NDArray
 
-from recurrent_rl.envs import drawing
+from recurrent_rl.envs import card, drawing
+from recurrent_rl.envs.card import Card, Played
 from recurrent_rl.envs.streams import Streams
 
 Rows = NDArray[np.intp]
@@ -90,7 +91,7 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
                 f"{' or '.join(self.metadata['render_modes'])}."
             )
         self.render_mode = render_mode
-        self._played = None if render_mode is None else _Played(num_envs)
+        self._played = None if render_mode is None else Played(num_envs)
         self._action_range = _integer_range(action_space)
         self._streams: Streams | None = None
         self._all_rows: Rows = np.arange(num_envs)
@@ -133,14 +134,14 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         if self._played is None:
             gym.logger.warn("Make the environment with a render_mode: nothing is drawn without.")
             return None
-        form = drawing.draw if self.render_mode == "rgb_array" else drawing.write
+        form = card.draw if self.render_mode == "rgb_array" else card.write
         observations = list(iterate(self.observation_space, self._observe()))
         return tuple(form(self._card(i, seen, self._played)) for i, seen in enumerate(observations))
 
-    def _card(self, i: int, seen: Any, played: _Played) -> drawing.Card:
+    def _card(self, i: int, seen: Any, played: Played) -> Card:
         observes, acts = self.single_observation_space, self.single_action_space
         action = played.actions[i]
-        return drawing.Card(
+        return Card(
             title=type(self).__name__,
             steps=int(played.steps[i]),
             total=float(played.totals[i]),
@@ -148,7 +149,7 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
             action=[] if action is None else drawing.parts_of(acts, action, self.action_names),
             reward=None if action is None else float(played.rewards[i]) + 0.0,  # no -0
             to_remember="" if self.to_remember == "nothing" else self.to_remember,
-            hidden=drawing.hidden_parts(self.unseen(i), observes, acts, self.action_names),
+            hidden=card.hidden_parts(self.unseen(i), observes, acts, self.action_names),
         )
 
     @property
@@ -309,30 +310,6 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         self._streams = streams
         for name in self.state:
             setattr(self, name, state[name].copy())
-
-
-class _Played:
-    """What pictures tell of the running episodes of N environments, beside their state."""
-
-    def __init__(self, num_envs: int) -> None:
-        self.actions: list[Any] = [None] * num_envs
-        self.rewards = np.zeros(num_envs)
-        self.totals = np.zeros(num_envs)
-        self.steps = np.zeros(num_envs, dtype=np.int64)
-
-    def begin(self, rows: Rows) -> None:
-        """Episodes begin in these environments."""
-        self.totals[rows] = 0
-        self.steps[rows] = 0
-        for i in rows:
-            self.actions[i] = None
-
-    def step(self, actions: NDArray[Any], rewards: Rewards) -> None:
-        """All environments took a step."""
-        self.actions = list(np.array(actions))
-        self.rewards = rewards
-        self.totals += rewards
-        self.steps += 1
 
 
 def _integer_range(space: gym.Space[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from recurrent_rl.config import EnvConfig
     from recurrent_rl.runs.figures import Evaluation
     from recurrent_rl.runs.filming import Moment, Stage
-    from recurrent_rl.runs.strip import Band, Strip
+    from recurrent_rl.runs.strip import Band
     from recurrent_rl.signals import StopSignals
 
 EPISODES = 3
 """Shown where no number was given."""
+_LABEL = 15
+"""Letters before the last steps."""
 _PATIENCE = 0.05
 """Seconds between two looks whether a signal came."""
 
@@ -65,7 +67,8 @@ def film(
         console.print("Stopped; no video was written.")
         return stop.exit_status
     _print_played(console, given, played)
-    console.print(f"Video:     {path}", soft_wrap=True, highlight=False)
+    if not given.quiet:
+        console.print(f"Video:     {path}", soft_wrap=True, highlight=False)
     return 0
 
 
@@ -83,17 +86,21 @@ def watch(
     if _has_screen():
         with Stage(policy, env_id, env_config, "human") as stage:
             if stage.renders:
-                return _watch(stage, given, stop, console, None)
+                played = _watch(stage, given, stop, None)
+                _print_played(console, given, played)
+                return stop.exit_status
     if not console.is_terminal:
         raise UserError(
-            f"--watch draws {env_id} in the terminal, and the output is none. Run it in a terminal, "
-            "or write a video: --video FILE.gif"
+            f"--watch draws {env_id} in the terminal, and the output is none. Run it in one, or "
+            "write a video: --video FILE.gif"
         )
     with (
         Stage(policy, env_id, env_config, "ansi") as stage,
         Live(console=console, auto_refresh=False) as live,
     ):
-        return _watch(stage, given, stop, console, live)
+        played = _watch(stage, given, stop, live)
+    _print_played(console, given, played)
+    return stop.exit_status
 
 
 def _has_screen() -> bool:
@@ -106,16 +113,14 @@ def _watch(
     stage: Stage,
     given: EvaluateArguments,
     stop: StopSignals,
-    console: Console,
     live: Live | None,
-) -> int:
+) -> Evaluation:
     """Play on this stage, no faster than a person can follow.
 
     Args:
         stage: where.
         given: the arguments.
         stop: a signal ends it.
-        console: on which the returns are printed.
         live: where each moment is drawn; None: a window shows it.
     """
     from recurrent_rl.seeding import Stream, number
@@ -132,7 +137,7 @@ def _watch(
         while not stop and (left := due - time.monotonic()) > 0:
             time.sleep(min(left, _PATIENCE))
 
-    played = stage.play(
+    return stage.play(
         given.episodes or EPISODES,
         show,
         way=given.way,
@@ -140,8 +145,6 @@ def _watch(
         max_steps=given.max_steps,
         should_stop=lambda: bool(stop),
     )
-    _print_played(console, given, played)
-    return stop.exit_status
 
 
 def _print_played(console: Console, given: EvaluateArguments, played: Evaluation) -> None:
@@ -164,24 +167,18 @@ def as_text(moment: Moment) -> Group:
     return Group(
         Text.from_ansi(moment.view),
         Text(f"\n{moment.heading}", style="bold"),
-        Text(f"{'':14}" + _starts(strip), style="dim"),
-        *(line for band in strip.bands() for line in _lines(band)),
+        Text(" " * _LABEL + "".join("|" if starts else " " for starts in strip.starts)),
+        *(line for band in strip.bands() for line in _lines(band, len(strip.starts))),
     )
 
 
-def _starts(strip: Strip) -> str:
-    """A line with a mark over each column in which an episode starts."""
-    columns = set(strip.starts())
-    return "".join("|" if column in columns else " " for column in range(max(columns) + 1))
-
-
-def _lines(band: Band) -> list[Text]:
-    """The cells of a band, two of its rows in a line: one is the letter's colour, one the paper's."""
+def _lines(band: Band, steps: int) -> list[Text]:
+    """The cells of a band, two rows in a line: one is the letter's colour, one the paper's."""
     lines = []
     for row in range(0, len(band.cells), 2):
-        line = Text(f"{band.label if row == 0 else '':14}")
-        upper = band.cells[row]
-        lower = band.cells[min(row + 1, len(band.cells) - 1)]
+        line = Text(f"{band.label if row == 0 else '':{_LABEL}}"[:_LABEL])
+        upper = band.cells[row, :steps]
+        lower = band.cells[min(row + 1, len(band.cells) - 1), :steps]
         for above, below in zip(upper.tolist(), lower.tolist(), strict=True):
             colours = (f"rgb({','.join(map(str, colour))})" for colour in (above, below))
             line.append("▀", style=" on ".join(colours))

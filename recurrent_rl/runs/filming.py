@@ -22,9 +22,10 @@ from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.policy import Policy, PolicyState
 from recurrent_rl.agents.settings import between
 from recurrent_rl.config import EnvConfig
-from recurrent_rl.envs import drawing
+from recurrent_rl.envs import card
 from recurrent_rl.envs.batch import SingleEnv
-from recurrent_rl.envs.drawing import WIDTH, Card, Colours, Part, hidden_parts, parts_of
+from recurrent_rl.envs.card import Card, hidden_parts
+from recurrent_rl.envs.drawing import PAPER, WIDTH, Colours, Part, parts_of
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.runs.figures import WAYS, Evaluation
@@ -83,7 +84,7 @@ def _fitted(picture: NDArray[Any]) -> Colours:
     size = (int(image.width * scale), int(image.height * scale))
     if size != image.size:
         image = image.resize(size, how)
-    canvas = Image.new("RGB", (WIDTH, image.height), drawing.PAPER)
+    canvas = Image.new("RGB", (WIDTH, image.height), PAPER)
     canvas.paste(image, ((WIDTH - image.width) // 2, 0))
     return np.asarray(canvas)
 
@@ -127,8 +128,7 @@ class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Step; the last observation of an episode is told of at once, since no policy reads it."""
-        result = self.env.step(action)
-        self.observation, reward, terminated, truncated, _ = result
+        self.observation, reward, terminated, truncated, info = self.env.step(action)
         self.action = parts_of(self.action_space, action)
         self.reward = float(reward)
         self.steps += 1
@@ -137,7 +137,7 @@ class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
         self.strip.act(self.action, self.reward)
         if terminated or truncated:
             self.on_moment(self._moment())
-        return result
+        return self.observation, self.reward, terminated, truncated, info
 
     def read(self, state: MemoryState) -> None:
         """The policy has read the observation, and this is its memory now."""
@@ -168,7 +168,7 @@ class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
     def _view(self) -> Any:
         if self.renders:  # in mode human it has shown itself
             return None if self.mode == "human" else self.env.render()
-        form = drawing.draw if self.mode == "rgb_array" else drawing.write
+        form = card.draw if self.mode == "rgb_array" else card.write
         spec = self.env.spec
         return form(
             Card(
@@ -289,11 +289,15 @@ class Stage:
             should_stop=should_stop,
         )
 
+    def close(self) -> None:
+        """Close the environment, if it was made here."""
+        self._source.close(self.env)
+
     def __enter__(self) -> Stage:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._source.close(self.env)
+        self.close()
 
 
 def _rendering(source: Source, config: EnvConfig, mode: Mode) -> EnvConfig:

@@ -109,7 +109,8 @@ class Strip:
         memory_rows: int = MEMORY_ROWS,
     ) -> None:
         self._memory_rows = memory_rows
-        self._starts: list[bool] = []
+        self.starts: list[bool] = []
+        """Of each step that is shown, whether an episode starts with it."""
         few = sum(part.values.size for part in observation) <= MOST_ROWS
         seen = [part for part in observation if few and part.values.dtype.kind in "biuf"]
         acts = [part for part in action if part.values.size <= MOST_ROWS]
@@ -139,8 +140,8 @@ class Strip:
             state: of the memory, of one stream, after the observation.
             starts: the observation is an episode's first.
         """
-        make_room(self._starts)
-        self._starts.append(starts)
+        make_room(self.starts)
+        self.starts.append(starts)
         for rows in self._rows.values():
             rows.append(None)
         self._fill("observation", observation)
@@ -166,10 +167,6 @@ class Strip:
         """All there is to be seen, from the top."""
         return [rows.band() for rows in (*self._rows.values(), *self._memory.values())]
 
-    def starts(self) -> list[int]:
-        """The columns at which episodes start."""
-        return [column for column, starts in enumerate(self._starts) if starts]
-
     def draw(self, heading: str) -> Colours:
         """As a picture `[H, WIDTH, 3]` under its heading; a line stands where an episode starts."""
         bands = self.bands()
@@ -189,7 +186,7 @@ class Strip:
                 to.text((MARGIN, middle), band.label, INK, font(12), anchor="lm")
             label = band.label
             y += size[1] + 6
-        for column in self.starts():
+        for column in np.flatnonzero(self.starts).tolist():
             x = LEFT + column * _CELL
             to.line((x, top - 2, x, y - 5), INK)
         return np.asarray(image)
@@ -221,4 +218,5 @@ def _grouped(tensor: Tensor, most: int) -> NDArray[np.float64]:
     padded[: len(flat)] = flat
     groups = padded.reshape(-1, each)
     farthest = np.abs(groups).argmax(axis=1)
-    return groups[np.arange(len(groups)), farthest]
+    grouped: NDArray[np.float64] = groups[np.arange(len(groups)), farthest]
+    return grouped

@@ -63,7 +63,8 @@ class Gif:
             self._file.write(b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")
             changed = np.ones(frame.shape[:2], dtype=bool)
         else:
-            changed = (frame != self._before).any(axis=2)
+            red, green, blue = np.moveaxis(frame != self._before, 2, 0)
+            changed = red | green | blue
             changed[0, 0] |= not changed.any()
         rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
         box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
@@ -147,8 +148,8 @@ def check_video(path: Path) -> None:
     """
     if path.suffix.lower() not in ENDINGS:
         raise UserError(
-            f"The video is to be {path}, whose name says of no kind of video what it is. Let it "
-            f"end in {' or '.join(ENDINGS)}."
+            f"The name of the video is {path}; let it end in {' or '.join(ENDINGS)}, which says "
+            "what kind of file it is."
         )
     if path.is_dir():
         raise UserError(f"The video is to be {path}, which is a folder. Name a file in it.")
