@@ -17,7 +17,7 @@ from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 from PIL import Image
 
-from recurrent_rl.agents.arguments import argument, check_is
+from recurrent_rl.agents.arguments import PATH, argument, check_is
 from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.policy import Policy, PolicyState
 from recurrent_rl.agents.settings import between
@@ -360,7 +360,7 @@ def record_video(
             `evaluate`.
     """
     check_is("policy", policy, Policy, "a Policy, as load_policy(path) gives")
-    check_is("path", path, (str, Path), "the path of a file")
+    check_is("path", path, *PATH)
     check_is("env_config", env_config, (EnvConfig, NoneType), "an EnvConfig, or None")
     fps = argument("fps", fps, Fps | None)
     way = argument("way", way, Literal["deterministic", "stochastic", "memory_ablation"])
