@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import recurrent_rl.envs
-from recurrent_rl.envs.batch import BatchEnv
+import recurrent_rl.envs  # noqa: F401 (registers them)
+from recurrent_rl.envs.batch import SingleEnv
 from recurrent_rl.envs.card import HEIGHT, Card, draw, write
 from recurrent_rl.envs.drawing import LEFT, WIDTH, Part, colours, parts_of, tile_side, written
-from recurrent_rl.envs.tmaze import FORWARD, JUNCTION
+from recurrent_rl.envs.tmaze import FORWARD, JUNCTION, TMaze
 
 IDS = {
     str(spec.vector_entry_point): env_id
@@ -65,7 +65,6 @@ ANSWERED = (
 @pytest.mark.parametrize("name", ANSWERED)
 def test_who_is_told_what_must_be_remembered_earns_the_best_return(name: str) -> None:
     env: Any = gym.make_vec(f"recurrent_rl/{name}", num_envs=3)
-    assert isinstance(env, BatchEnv)
     seen, _ = env.reset(seed=5)
     totals = np.zeros(3)
     nothing = np.zeros(env.single_action_space.shape, dtype=np.int64)
@@ -145,19 +144,19 @@ def test_a_kind_has_its_colour_wherever_it_stands() -> None:
 
 def test_a_mode_that_there_is_not_is_refused_and_none_draws_nothing() -> None:
     with pytest.raises(ValueError, match="render_mode is 'human'; it must be None, ansi or rgb_"):
-        recurrent_rl.envs.TMaze(render_mode="human")
-    env = recurrent_rl.envs.TMaze(2)
+        TMaze(render_mode="human")
+    env = TMaze(2)
     env.reset(seed=0)
     with pytest.warns(UserWarning, match="with a render_mode"):
         assert env.render() is None
 
 
 def test_an_environment_of_older_code_that_knows_of_no_rendering_is_made() -> None:
-    class Old(recurrent_rl.envs.TMaze):
+    class Old(TMaze):
         def __init__(self, num_envs: int = 1) -> None:
             super().__init__(num_envs, length=2)
 
-    class OldEnv(recurrent_rl.envs.SingleEnv):
+    class OldEnv(SingleEnv):
         batch_type = Old
 
     assert OldEnv().reset(seed=0)[0] in (0, 1)
@@ -170,7 +169,7 @@ def card(space: gym.Space[Any], value: Any) -> Card:
 SPACES: dict[str, tuple[gym.Space[Any], Any, str]] = {
     "negative start": (gym.spaces.Discrete(3, start=-1), -1, "observation  -1"),
     "matrix of kinds": (
-        gym.spaces.MultiDiscrete([[2, 3], [4, 5]], start=[[1, 1], [1, 1]]),
+        gym.spaces.MultiDiscrete(np.array([[2, 3], [4, 5]]), start=np.ones((2, 2), np.int64)),
         np.array([[1, 2], [3, 4]]),
         "observation  1 2 3 4",
     ),

@@ -11,7 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from PIL import Image
+from PIL import Image, ImageSequence
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from recurrent_rl import EnvConfig, evaluate, make_vector_env, record_video
@@ -72,11 +72,7 @@ def painted_policy(tmp_path: Path) -> Policy:
 
 def frames_of(path: Path) -> list[Any]:
     with Image.open(path) as video:
-        frames = []
-        for number in range(video.n_frames):
-            video.seek(number)
-            frames.append(np.asarray(video.convert("RGB")))
-        return frames
+        return [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(video)]
 
 
 @pytest.mark.parametrize("way", WAYS)
