@@ -16,7 +16,7 @@ PAGES = [
     "getting-started.md",
     *(
         pytest.param(page, marks=pytest.mark.slow)
-        for page in ("your-environment.md", "your-parts.md", "training.md")
+        for page in ("your-environment.md", "your-parts.md", "training.md", "watching.md")
     ),
 ]
 
