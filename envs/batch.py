@@ -12,8 +12,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 from numpy.typing import NDArray
 
-from recurrent_rl.envs import card, drawing
-from recurrent_rl.envs.card import Card, Played
+from recurrent_rl.envs.card import Card, Played, draw, hidden_parts, write
+from recurrent_rl.envs.drawing import parts_of
 from recurrent_rl.envs.streams import Streams
 
 Rows = NDArray[np.intp]
@@ -134,7 +134,7 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         if self._played is None:
             gym.logger.warn("Make the environment with a render_mode: nothing is drawn without.")
             return None
-        form = card.draw if self.render_mode == "rgb_array" else card.write
+        form = draw if self.render_mode == "rgb_array" else write
         observations = list(iterate(self.observation_space, self._observe()))
         return tuple(form(self._card(i, seen, self._played)) for i, seen in enumerate(observations))
 
@@ -145,11 +145,11 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
             title=type(self).__name__,
             steps=int(played.steps[i]),
             total=float(played.totals[i]),
-            observation=drawing.parts_of(observes, seen, self.observation_names),
-            action=[] if action is None else drawing.parts_of(acts, action, self.action_names),
+            observation=parts_of(observes, seen, self.observation_names),
+            action=[] if action is None else parts_of(acts, action, self.action_names),
             reward=None if action is None else float(played.rewards[i]) + 0.0,  # no -0
             to_remember="" if self.to_remember == "nothing" else self.to_remember,
-            hidden=card.hidden_parts(self.unseen(i), observes, acts, self.action_names),
+            hidden=hidden_parts(self.unseen(i), observes, acts, self.action_names),
         )
 
     @property

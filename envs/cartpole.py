@@ -48,6 +48,7 @@ class CartPole(BatchEnv):
         scaled: rewards of 1 / max_episode_steps, and noise clipped, as in POPGym.
     """
 
+    metadata = BatchEnv.metadata | {"render_fps": 20}
     to_remember = "speeds, from the last positions"
     action_names = ("left", "right")
     state = ("physics", "seen", "t")

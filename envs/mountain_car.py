@@ -32,6 +32,7 @@ class MountainCar(BatchEnv):
         max_episode_steps: truncate after so many steps.
     """
 
+    metadata = BatchEnv.metadata | {"render_fps": 20}
     to_remember = "its speed, from the last places"
     state = ("position", "velocity", "t")
 

@@ -41,6 +41,7 @@ class Pendulum(BatchEnv):
         scaled: rewards scaled to returns in -1..1, and noise clipped, as in POPGym.
     """
 
+    metadata = BatchEnv.metadata | {"render_fps": 20}
     to_remember = "its speed, from the last angles"
     state = ("angle", "velocity", "seen", "t")
 

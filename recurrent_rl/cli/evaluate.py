@@ -43,8 +43,8 @@ class EvaluateArguments:
     """Play the episodes again with stochastic actions as in training, and with the memory reset at
     every step."""
     video: Annotated[FolderPath | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write the episodes as a video, .gif or .mp4, with what the memory holds, and evaluate
-    nothing."""
+    """Write episodes of one environment as a video, .gif or .mp4, with what the memory holds, and
+    evaluate nothing."""
     watch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show the episodes now: in a window where the environment opens one, else in the terminal."""
     fps: Annotated[float | None, between(0.1, 100)] = None

@@ -42,12 +42,10 @@ def film(
     """Write the video that the arguments ask for, and say what was played."""
     from recurrent_rl.runs.filming import record_video
     from recurrent_rl.runs.progress import ProgressBar
-    from recurrent_rl.runs.video_file import check_video
     from recurrent_rl.seeding import Stream, number
 
     assert given.video is not None
     path = Path(given.video)
-    check_video(path)
     episodes = given.episodes or EPISODES
     with ProgressBar("Filming", episodes, "episodes", visible=not given.quiet) as bar:
         played = record_video(

@@ -22,16 +22,15 @@ from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.policy import Policy, PolicyState
 from recurrent_rl.agents.settings import between
 from recurrent_rl.config import EnvConfig
-from recurrent_rl.envs import card
 from recurrent_rl.envs.batch import SingleEnv
-from recurrent_rl.envs.card import Card, hidden_parts
+from recurrent_rl.envs.card import Card, draw, write
 from recurrent_rl.envs.drawing import PAPER, WIDTH, Colours, Part, parts_of
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.runs.figures import WAYS, Evaluation
 from recurrent_rl.runs.strip import MEMORY_ROWS, Strip
 from recurrent_rl.runs.trained_on import settings_for
-from recurrent_rl.runs.video_file import Abandoned, video_file
+from recurrent_rl.runs.video_file import Abandoned, check_video, video_file
 from recurrent_rl.sources import Environment, Source, find_source
 from recurrent_rl.vectorize import make_vector_env
 
@@ -46,7 +45,7 @@ STEPS_PER_SECOND = 4
 
 
 class Moment(NamedTuple):
-    """One environment after a reset or step, before the policy has read what it shows."""
+    """One environment after a reset or step; to be looked at before the next comes."""
 
     episode: int
     """From 1."""
@@ -91,6 +90,8 @@ def _fitted(picture: NDArray[Any]) -> Colours:
 
 OnMoment = Callable[[Moment], object]
 Mode = Literal["rgb_array", "ansi", "human"]
+WayName = Literal["deterministic", "stochastic", "memory_ablation"]
+"""Of `WAYS`."""
 
 
 class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
@@ -108,10 +109,9 @@ class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
         self.hide = list(hide)
         self.on_moment: OnMoment = lambda _: None
         """Told of each moment, once the policy has read what the environment shows."""
-        base: Any = env.unwrapped
-        self.unseen: Callable[[], Mapping[str, Any]] = getattr(base, "unseen", dict)
+        self.ours = env.unwrapped if isinstance(env.unwrapped, SingleEnv) else None
         self.renders = env.render_mode == mode
-        self.is_card = not self.renders or isinstance(base, SingleEnv)
+        self.is_card = not self.renders or self.ours is not None
         self.strip: Strip | None = None
         self.episode, self.steps, self.total = 0, 0, 0.0
         self.action: list[Part] = []
@@ -141,14 +141,14 @@ class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
 
     def read(self, state: MemoryState) -> None:
         """The policy has read the observation, and this is its memory now."""
-        seen, hidden = self._seen(), self._hidden()
+        seen, unseen = self._seen(), {} if self.ours is None else self.ours.unseen()
         if self.strip is None:
             sample = parts_of(self.action_space, self.action_space.sample())
-            has_answer = any(part.label == "answer" for part in hidden)
             rows = MEMORY_ROWS if self.mode == "rgb_array" else MEMORY_ROWS_OF_TEXT
-            self.strip = Strip(seen, sample, has_answer, rows)
-        answer = [part for part in hidden if part.label == "answer"]
-        self.strip.read(seen, answer, state, starts=self.steps == 0)
+            self.strip = Strip(seen, sample, "answer" in unseen, rows)
+        answer = unseen.get("answer")
+        right = [] if answer is None else parts_of(self.action_space, answer)
+        self.strip.read(seen, right, state, starts=self.steps == 0)
         self.on_moment(self._moment())
 
     def _seen(self) -> list[Part]:
@@ -156,9 +156,6 @@ class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
         if not self.hide:
             return parts
         return [part._replace(values=np.delete(part.values, self.hide)) for part in parts]
-
-    def _hidden(self) -> list[Part]:
-        return hidden_parts(self.unseen(), self.observation_space, self.action_space)
 
     def _moment(self) -> Moment:
         assert self.strip is not None
@@ -168,7 +165,7 @@ class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
     def _view(self) -> Any:
         if self.renders:  # in mode human it has shown itself
             return None if self.mode == "human" else self.env.render()
-        form = card.draw if self.mode == "rgb_array" else card.write
+        form = draw if self.mode == "rgb_array" else write
         spec = self.env.spec
         return form(
             Card(
@@ -256,7 +253,7 @@ class Stage:
         episodes: int,
         on_moment: OnMoment,
         *,
-        way: str = "deterministic",
+        way: WayName = "deterministic",
         seed: int | None = None,
         max_steps: int | None = None,
         on_episode: Callable[[int], None] | None = None,
@@ -302,13 +299,14 @@ class Stage:
 
 def _rendering(source: Source, config: EnvConfig, mode: Mode) -> EnvConfig:
     """The settings with which the environment draws itself, where it can in this mode."""
-    if source.given is not None or "render_mode" in config.env_kwargs or source.one is None:
+    if source.given is not None or "render_mode" in config.env_kwargs:
         return config
     plain = make_vector_env(source, 1, dataclasses.replace(config, vectorization="sync"))
     plain.close()
     assert isinstance(plain, SyncVectorEnv)
     if mode not in plain.envs[0].metadata.get("render_modes", ()):
         return config
+    assert source.one is not None
     kwargs = {**config.env_kwargs, "render_mode": mode}
     try:
         source.one(kwargs).close()
@@ -325,7 +323,7 @@ def record_video(
     *,
     fps: float | None = None,
     env_config: EnvConfig | None = None,
-    way: Literal["deterministic", "stochastic", "memory_ablation"] = "deterministic",
+    way: WayName = "deterministic",
     seed: int | None = None,
     max_steps: int | None = None,
     on_episode: Callable[[int], None] | None = None,
@@ -363,7 +361,8 @@ def record_video(
     check_is("path", path, *PATH)
     check_is("env_config", env_config, (EnvConfig, NoneType), "an EnvConfig, or None")
     fps = argument("fps", fps, Fps | None)
-    way = argument("way", way, Literal["deterministic", "stochastic", "memory_ablation"])
+    way = argument("way", way, WayName)
+    check_video(Path(path))
     with (
         Stage(policy, env, env_config) as stage,
         video_file(Path(path), fps or stage.fps) as video,

@@ -20,9 +20,11 @@ from recurrent_rl.agents.files import FileWriteError
 from recurrent_rl.envs.drawing import Colours
 from recurrent_rl.errors import UserError
 
+ENDINGS = (".gif", ".mp4")
+
 
 class Video(Protocol):
-    """Takes frames of one size, one after the other."""
+    """Takes frames, one after the other; all become as large as the first."""
 
     def add(self, frame: Colours) -> None:
         """The next frame, uint8 `[H, W, 3]`."""
@@ -63,6 +65,7 @@ class Gif:
             self._file.write(b"!\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00")
             changed = np.ones(frame.shape[:2], dtype=bool)
         else:
+            frame = _as_large(frame, self._before.shape)
             red, green, blue = np.moveaxis(frame != self._before, 2, 0)
             changed = red | green | blue
             changed[0, 0] |= not changed.any()
@@ -111,12 +114,11 @@ class Mp4:
 
     def add(self, frame: Colours) -> None:
         """The next frame; its sides are made even, as the format needs."""
-        height, width = frame.shape[:2]
-        frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if self._writer is None:
-            size = (frame.shape[1], frame.shape[0])
+            height, width = frame.shape[:2]
+            self._shape = (height + height % 2, width + width % 2, 3)
             self._writer = self._ffmpeg.write_frames(
-                *(str(self._path), size),
+                *(str(self._path), self._shape[1::-1]),
                 fps=self._fps,
                 codec="libx264",
                 quality=7,
@@ -125,7 +127,7 @@ class Mp4:
             )
             self._writer.send(None)
         try:
-            self._writer.send(np.ascontiguousarray(frame))
+            self._writer.send(_as_large(frame, self._shape))
         except OSError as error:  # the package tells no cause but what ffmpeg printed
             raise FileWriteError(f"{self._path.name} cannot be encoded: {error}") from error
 
@@ -135,7 +137,12 @@ class Mp4:
             self._writer.close()
 
 
-ENDINGS = (".gif", ".mp4")
+def _as_large(frame: Colours, shape: tuple[int, ...]) -> Colours:
+    """The frame with white around it, or cut, where it is of another size."""
+    canvas: Colours = np.full(shape, 255, dtype=np.uint8)
+    shown = frame[: shape[0], : shape[1]]
+    canvas[: len(shown), : shown.shape[1]] = shown
+    return canvas
 
 
 def check_video(path: Path) -> None:
@@ -163,10 +170,13 @@ def check_video(path: Path) -> None:
 def video_file(path: Path, fps: float) -> Iterator[Video]:
     """A video that is there under its name once it is whole; after an error nothing is.
 
+    Args:
+        path: of the file, which `check_video` lets pass.
+        fps: frames per second.
+
     Raises:
-        UserError, FileWriteError: as `check_video`.
+        FileWriteError: the folder cannot be written to.
     """
-    check_video(path)
     with suppress(Abandoned), _folder_beside(path) as folder:
         unfinished = folder / f"video{path.suffix.lower()}"
         if unfinished.suffix == ".gif":

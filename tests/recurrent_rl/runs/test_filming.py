@@ -161,11 +161,12 @@ def test_a_gif_holds_its_frames_to_the_pixel(tmp_path: Path) -> None:
     frames[3] = frames[2].copy()
     frames[3][29, 40] = (1, 2, 3)
     frames.append(frames[-1].copy())
+    larger = np.pad(frames[-1], ((0, 5), (0, 0), (0, 0)))  # is cut to the size of the first
     path = tmp_path / "x.gif"
-    path.write_bytes(gif_of(frames, fps=10))
+    path.write_bytes(gif_of([*frames, larger], fps=10))
     with Image.open(path) as video:
         assert (video.info["duration"], video.info["loop"]) == (100, 0)
-    for shown, frame in zip(frames_of(path), frames, strict=True):
+    for shown, frame in zip(frames_of(path), [*frames, frames[-1]], strict=True):
         np.testing.assert_array_equal(shown, frame)
 
 
