@@ -20,7 +20,7 @@ from PIL import Image
 from recurrent_rl.agents.arguments import PATH, argument, check_is
 from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.policy import Policy, PolicyState
-from recurrent_rl.agents.settings import between
+from recurrent_rl.agents.settings import between, shown
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.envs.batch import SingleEnv
 from recurrent_rl.envs.card import Card, draw, write
@@ -77,12 +77,12 @@ def _fitted(picture: NDArray[Any]) -> Colours:
     """A picture brought to `WIDTH`, in the middle of white."""
     image = Image.fromarray(np.asarray(picture, dtype=np.uint8)).convert("RGB")
     scale = min(WIDTH / image.width, HIGHEST / image.height)
-    if scale > 1:  # pixels stay squares
-        scale = max(1, int(scale)) if image.width <= WIDTH else scale
-    how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
-    size = (int(image.width * scale), int(image.height * scale))
-    if size != image.size:
-        image = image.resize(size, how)
+    if scale >= 1:  # pixels stay squares
+        image = image.resize(
+            (image.width * int(scale), image.height * int(scale)), Image.Resampling.NEAREST
+        )
+    else:
+        image.thumbnail((WIDTH, HIGHEST), Image.Resampling.LANCZOS)
     canvas = Image.new("RGB", (WIDTH, image.height), PAPER)
     canvas.paste(image, ((WIDTH - image.width) // 2, 0))
     return np.asarray(canvas)
@@ -163,8 +163,8 @@ class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
         return Moment(*counts, self._view(), self.is_card, self.strip)
 
     def _view(self) -> Any:
-        if self.renders:  # in mode human it has shown itself
-            return None if self.mode == "human" else self.env.render()
+        if self.renders:
+            return self._rendered()
         form = draw if self.mode == "rgb_array" else write
         spec = self.env.spec
         return form(
@@ -176,6 +176,24 @@ class _Filmed(gym.Wrapper[Any, Any, Any, Any]):
                 action=self.action,
                 reward=self.reward,
             )
+        )
+
+    def _rendered(self) -> Any:
+        """What the environment draws; in mode human it has shown itself.
+
+        Raises:
+            UserError: it is no picture, or no text.
+        """
+        if self.mode == "human":
+            return None
+        view: Any = self.env.render()
+        is_picture = isinstance(view, np.ndarray) and view.ndim in (2, 3)
+        if is_picture if self.mode == "rgb_array" else isinstance(view, str):
+            return view
+        expected = "a picture [H, W, 3]" if self.mode == "rgb_array" else "text"
+        raise UserError(
+            f"{self.env.unwrapped} rendered {shown(view)} in mode {self.mode}; expected "
+            f"{expected}. Mend its render()."
         )
 
 
@@ -231,7 +249,7 @@ class Stage:
         hide = policy.agent.reader.hide_indices
         env = make_vector_env(self._source, 1, config, hide_by_wrapper=not hide)
         assert isinstance(env, SyncVectorEnv)
-        self.env = env
+        self._env = env
         # Outermost: it sees what the policy sees.
         self._filmed = env.envs[0] = _Filmed(env.envs[0], mode, hide)
         self._policy = _Watched(policy, self._filmed.read)
@@ -276,7 +294,7 @@ class Stage:
         self._filmed.on_moment = on_moment
         return evaluate(
             self._policy,
-            self.env,
+            self._env,
             episodes,
             deterministic=WAYS[way].deterministic,
             with_memory=WAYS[way].with_memory,
@@ -288,7 +306,7 @@ class Stage:
 
     def close(self) -> None:
         """Close the environment, if it was made here."""
-        self._source.close(self.env)
+        self._source.close(self._env)
 
     def __enter__(self) -> Stage:
         return self

@@ -146,6 +146,17 @@ def test_a_window_that_shows_itself_is_not_drawn_again(tmp_path: Path) -> None:
         stage.play(1, lambda moment: None, seed=0)
 
 
+def test_a_picture_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
+    class Blank(Painted):
+        def render(self) -> Any:
+            return None
+
+    policy = painted_policy(tmp_path)
+    with pytest.raises(UserError, match=r"Blank.* rendered None in mode rgb_array; expected a pic"):
+        record_video(policy, Blank, tmp_path / "x.gif")
+    assert not (tmp_path / "x.gif").exists()
+
+
 def test_environments_that_step_together_are_refused(tmp_path: Path) -> None:
     env = make_vector_env(TMAZE, 2)
     with pytest.raises(UserError, match=r"steps its environments together.* one environment\."):
