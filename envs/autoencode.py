@@ -20,7 +20,7 @@ import gymnasium as gym
 import numpy as np
 
 from recurrent_rl.envs.batch import Flags, Rewards, SingleEnv
-from recurrent_rl.envs.cards import SUITS, CardEnv, kinds_of
+from recurrent_rl.envs.cards import SUIT_NAMES, SUITS, CardEnv, kinds_of
 
 
 class Autoencode(CardEnv):
@@ -32,14 +32,25 @@ class Autoencode(CardEnv):
     """
 
     to_remember = "a deck of cards, in order"
+    action_names = SUIT_NAMES
 
-    def __init__(self, num_envs: int = 1, num_decks: int = 1) -> None:
+    def __init__(
+        self, num_envs: int = 1, num_decks: int = 1, render_mode: str | None = None
+    ) -> None:
         suits = kinds_of(num_decks, "suits")
         n = len(suits)
         seen = gym.spaces.MultiDiscrete([2, SUITS])
-        super().__init__(num_envs, seen, gym.spaces.Discrete(SUITS), 2 * n - 1, suits)
+        super().__init__(
+            num_envs, seen, gym.spaces.Discrete(SUITS), 2 * n - 1, suits, render_mode=render_mode
+        )
         self.best_return = 1.0
         self.memoryless_return = 2 * (1 + (n - 1) / SUITS) / n - 1
+
+    def unseen(self, i: int) -> dict[str, Any]:
+        """The cards that are still to be named, the next one last; that one, while playing."""
+        t, last = int(self.t[i]), self.num_cards - 1
+        cards = self.deck[i, : max(0, min(t, 2 * last - t) + 1)]
+        return {"answer": cards[-1] if t >= last and len(cards) else None, "cards": cards}
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         last = self.num_cards - 1

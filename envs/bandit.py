@@ -33,12 +33,21 @@ class MultiarmedBandit(BatchEnv):
     """
 
     to_remember = "which arms paid, and how often"
+    observation_names = ("did not pay", "paid")
     state = ("chances", "paid", "t")
 
-    def __init__(self, num_envs: int = 1, num_arms: int = 10, max_episode_steps: int = 200) -> None:
+    def __init__(
+        self,
+        num_envs: int = 1,
+        num_arms: int = 10,
+        max_episode_steps: int = 200,
+        render_mode: str | None = None,
+    ) -> None:
         check_count("num_arms", num_arms, 2)
         arms = gym.spaces.Discrete(num_arms)
-        super().__init__(num_envs, gym.spaces.Discrete(2), arms, max_episode_steps)
+        super().__init__(
+            num_envs, gym.spaces.Discrete(2), arms, max_episode_steps, render_mode=render_mode
+        )
         self.num_arms = num_arms
         self.memoryless_return = 0.0
         self.chances = np.zeros((num_envs, num_arms))
@@ -49,6 +58,10 @@ class MultiarmedBandit(BatchEnv):
         self.chances[rows] = self.streams.uniform(rows, self.num_arms)
         self.paid[rows] = 0
         self.t[rows] = 0
+
+    def unseen(self, i: int) -> dict[str, Any]:
+        """The arms' chances of paying."""
+        return {"chances": self.chances[i]}
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         drawn = self.streams.uniform(self._all_rows)[:, 0]

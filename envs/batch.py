@@ -12,11 +12,17 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 from numpy.typing import NDArray
 
+from recurrent_rl.envs.card import Card, Played, draw, hidden_parts, write
+from recurrent_rl.envs.drawing import parts_of
 from recurrent_rl.envs.streams import Streams
 
 Rows = NDArray[np.intp]
 Rewards = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+
+
+RENDERING: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
+"""What Gymnasium is told of pictures: they are read, so few come in a second."""
 
 
 def check_count(name: str, value: Any, least: int, most: float = math.inf) -> None:
@@ -43,16 +49,21 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         observation_space: of one environment.
         action_space: of one environment.
         max_episode_steps: the longest an episode can last.
+        render_mode: None, `ansi` for text or `rgb_array` for pictures.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (declared as Gymnasium does)
         "autoreset_mode": AutoresetMode.SAME_STEP,
-        "render_modes": [],
+        **RENDERING,
     }
     state: ClassVar[tuple[str, ...]]
     """Names of the attributes that hold the environments' state: arrays `[N, ...]`."""
     to_remember: ClassVar[str] = "nothing"
     """What a policy must remember to do well, in a few words."""
+    observation_names: Sequence[str] = ()
+    """What each number of a Discrete observation stands for, for pictures."""
+    action_names: Sequence[str] = ()
+    """The same of a Discrete action."""
     memoryless_return: float | None = None
     """Return of the best policy without memory, where it is known."""
     best_return: float | None = None
@@ -64,6 +75,7 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         observation_space: gym.Space[Any],
         action_space: gym.Space[Any],
         max_episode_steps: int,
+        render_mode: str | None = None,
     ) -> None:
         check_count("num_envs", num_envs, 1)
         check_count("max_episode_steps", max_episode_steps, 1)
@@ -73,7 +85,13 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         self.observation_space = batch_space(observation_space, num_envs)
         self.action_space = batch_space(action_space, num_envs)
         self.max_episode_steps = max_episode_steps
-        self.render_mode = None
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(
+                f"render_mode is {render_mode!r}; it must be None, "
+                f"{' or '.join(self.metadata['render_modes'])}."
+            )
+        self.render_mode = render_mode
+        self._played = None if render_mode is None else Played(num_envs)
         self._action_range = _integer_range(action_space)
         self._streams: Streams | None = None
         self._all_rows: Rows = np.arange(num_envs)
@@ -98,6 +116,41 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
     def _infos(self) -> dict[str, NDArray[Any]]:
         """What infos hold at reset and at each step, `[N, ...]` each; for example action masks."""
         return {}
+
+    def unseen(self, i: int) -> dict[str, Any]:
+        """What environment i does not show now and a policy has to remember, by name.
+
+        `answer` is the action that is right now, or will be when it is asked for. Other integers
+        are kinds of what is observed, other numbers plain numbers; None is nothing now.
+        """
+        return {}
+
+    def render(self) -> tuple[Any, ...] | None:
+        """A card of each environment: a picture `[208, 640, 3]`, or text in mode `ansi`.
+
+        Each shows the observation, what must be remembered, the last action and its reward. Where
+        an episode has ended the card is of the next one, which has begun.
+        """
+        if self._played is None:
+            gym.logger.warn("Make the environment with a render_mode: nothing is drawn without.")
+            return None
+        form = draw if self.render_mode == "rgb_array" else write
+        observations = list(iterate(self.observation_space, self._observe()))
+        return tuple(form(self._card(i, seen, self._played)) for i, seen in enumerate(observations))
+
+    def _card(self, i: int, seen: Any, played: Played) -> Card:
+        observes, acts = self.single_observation_space, self.single_action_space
+        action = played.actions[i]
+        return Card(
+            title=type(self).__name__,
+            steps=int(played.steps[i]),
+            total=float(played.totals[i]),
+            observation=parts_of(observes, seen, self.observation_names),
+            action=[] if action is None else parts_of(acts, action, self.action_names),
+            reward=None if action is None else float(played.rewards[i]) + 0.0,  # no -0
+            to_remember="" if self.to_remember == "nothing" else self.to_remember,
+            hidden=hidden_parts(self.unseen(i), observes, acts, self.action_names),
+        )
 
     @property
     def streams(self) -> Streams:
@@ -137,6 +190,8 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         """
         self.seed_streams(seed)
         self._begin(self._all_rows)
+        if self._played is not None:
+            self._played.begin(self._all_rows)
         return self._observe(), _with_masks(self._infos(), self._all_environments)
 
     def step(self, actions: Any) -> tuple[Any, Rewards, Flags, Flags, dict[str, Any]]:
@@ -149,7 +204,7 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
             The observation `[N, ...]`; rewards, terminated and truncated, `[N]` each; and infos, in
             which `final_obs` and `final_info` are those of the episodes that ended.
         """
-        rewards, terminated, truncated = self._advance(self._checked(actions))
+        rewards, terminated, truncated = self._advanced(actions)
         observation = self._observe()
         done = terminated | truncated
         rows = np.flatnonzero(done)
@@ -169,6 +224,8 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
             last_infos["is_success"] = success
         final_info = _with_masks(last_infos, done)
         self._begin(rows)
+        if self._played is not None:
+            self._played.begin(rows)
         infos = {
             **_with_masks(self._infos(), self._all_environments),
             "final_obs": final,
@@ -177,6 +234,14 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
             "_final_info": done.copy(),
         }
         return self._observe(), rewards, terminated, truncated, infos
+
+    def _advanced(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
+        """`_advance` with these actions, once they are checked; noted where pictures tell of it."""
+        actions = self._checked(actions)
+        advanced = self._advance(actions)
+        if self._played is not None:
+            self._played.step(actions, advanced[0])
+        return advanced
 
     def _checked(self, actions: Any) -> Any:
         """The actions as an array, of the right shape; integers in range, or finite numbers.
@@ -275,10 +340,13 @@ class SingleEnv(gym.Env[Any, Any]):
     """
 
     batch_type: ClassVar[type[BatchEnv]]
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012
+    metadata: dict[str, Any] = dict(RENDERING)  # noqa: RUF012
 
     def __init__(self, render_mode: str | None = None, **kwargs: Any) -> None:
+        if render_mode is not None:  # a subclass may know of none
+            kwargs["render_mode"] = render_mode
         self.batch = self.batch_type(num_envs=1, **kwargs)
+        self.metadata = self.metadata | {"render_fps": self.batch.metadata["render_fps"]}
         self.observation_space = self.batch.single_observation_space
         self.action_space = self.batch.single_action_space
         self.max_episode_steps = self.batch.max_episode_steps
@@ -299,13 +367,22 @@ class SingleEnv(gym.Env[Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Step; at an episode's end the observation is its last one."""
         batch = self.batch
-        rewards, terminated, truncated = batch._advance(batch._checked(np.asarray(action)[None]))
+        rewards, terminated, truncated = batch._advanced(np.asarray(action)[None])
         info: dict[str, Any] = {name: value[0] for name, value in batch._infos().items()}
         success = batch._success() if terminated[0] or truncated[0] else None
         if success is not None:
             info["is_success"] = bool(success[0])
         observation = self._first(batch._observe())
         return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def unseen(self) -> dict[str, Any]:
+        """What is not shown now and a policy has to remember, as `BatchEnv.unseen`."""
+        return self.batch.unseen(0)
+
+    def render(self) -> Any:
+        """The card of the environment as it is, as `BatchEnv.render`."""
+        cards = self.batch.render()
+        return None if cards is None else cards[0]
 
     def _first(self, observation: Any) -> Any:
         return next(iter(iterate(self.batch.observation_space, observation)))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from recurrent_rl.envs.batch import BatchEnv, Rows, check_count
 
 SUITS = 4
+SUIT_NAMES = ("clubs", "diamonds", "hearts", "spades")
 CARDS = 52
 KINDS = {"colours": 2, "suits": SUITS, "ranks": 13}
 
@@ -55,8 +56,11 @@ class CardEnv(BatchEnv):
         action_space: gym.Space[Any],
         max_episode_steps: int,
         kinds: NDArray[np.int64],
+        render_mode: str | None = None,
     ) -> None:
-        super().__init__(num_envs, observation_space, action_space, max_episode_steps)
+        super().__init__(
+            num_envs, observation_space, action_space, max_episode_steps, render_mode=render_mode
+        )
         self.kinds = kinds
         self.num_cards = len(kinds)
         self.deck = np.zeros((num_envs, self.num_cards), dtype=np.int64)

@@ -48,7 +48,9 @@ class CartPole(BatchEnv):
         scaled: rewards of 1 / max_episode_steps, and noise clipped, as in POPGym.
     """
 
+    metadata = BatchEnv.metadata | {"render_fps": 20}
     to_remember = "speeds, from the last positions"
+    action_names = ("left", "right")
     state = ("physics", "seen", "t")
 
     def __init__(
@@ -57,6 +59,7 @@ class CartPole(BatchEnv):
         noise: float = 0.0,
         max_episode_steps: int = 500,
         scaled: bool = False,
+        render_mode: str | None = None,
     ) -> None:
         if noise < 0:
             raise ValueError(f"noise is {noise}; it must be at least 0.")
@@ -65,7 +68,9 @@ class CartPole(BatchEnv):
             high += 10 * noise  # no draw in practice is farther out
         self._high = high
         space = gym.spaces.Box(-high, high, dtype=np.float32)
-        super().__init__(num_envs, space, gym.spaces.Discrete(2), max_episode_steps)
+        super().__init__(
+            num_envs, space, gym.spaces.Discrete(2), max_episode_steps, render_mode=render_mode
+        )
         self.noise = noise
         self.reward = 1 / max_episode_steps if scaled else 1.0
         self.clipped = scaled
@@ -82,6 +87,10 @@ class CartPole(BatchEnv):
         self.physics[rows] = self.streams.uniform(rows, 4) * 0.1 - 0.05
         self.t[rows] = 0
         self._look(rows)
+
+    def unseen(self, i: int) -> dict[str, Any]:
+        """The velocities of cart (m/s) and pole (rad/s)."""
+        return {"speeds": self.physics[i, 1::2]}
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         # Contiguous: NumPy takes other cosines, a bit apart, for strided data.

@@ -39,13 +39,21 @@ class Concentration(CardEnv):
     to_remember = "what lies under which card"
     state = ("deck", "up", "first", "seen", "t")
 
-    def __init__(self, num_envs: int = 1, num_decks: int = 1, kind: str = "colours") -> None:
+    def __init__(
+        self,
+        num_envs: int = 1,
+        num_decks: int = 1,
+        kind: str = "colours",
+        render_mode: str | None = None,
+    ) -> None:
         kinds = kinds_of(num_decks, kind)
         n = len(kinds)
         self.face_down = KINDS[kind]
         length = math.ceil(2 * n - n / (2 * n - 1))
         table = gym.spaces.MultiDiscrete([self.face_down + 1] * n)
-        super().__init__(num_envs, table, gym.spaces.Discrete(n), length, kinds)
+        super().__init__(
+            num_envs, table, gym.spaces.Discrete(n), length, kinds, render_mode=render_mode
+        )
         self.up = np.zeros((num_envs, n), dtype=bool)
         self.first = np.full(num_envs, NONE)
         """The first card of the present turn, where one lies open."""
@@ -56,6 +64,10 @@ class Concentration(CardEnv):
         self.up[rows] = False
         self.first[rows] = NONE
         self.seen[rows] = self.face_down
+
+    def unseen(self, i: int) -> dict[str, Any]:
+        """What lies under all cards."""
+        return {"cards": self.deck[i]}
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         rows, first = self._all_rows, self.first

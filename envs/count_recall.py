@@ -37,12 +37,18 @@ class CountRecall(CardEnv):
     to_remember = "how many cards of each kind came"
     state = ("deck", "asked", "counts", "t")
 
-    def __init__(self, num_envs: int = 1, num_decks: int = 1, kind: str = "colours") -> None:
+    def __init__(
+        self,
+        num_envs: int = 1,
+        num_decks: int = 1,
+        kind: str = "colours",
+        render_mode: str | None = None,
+    ) -> None:
         kinds = kinds_of(num_decks, kind)
         n, self.num_kinds = len(kinds), KINDS[kind]
         seen = gym.spaces.MultiDiscrete([self.num_kinds, self.num_kinds])
         counts = gym.spaces.Discrete(n // self.num_kinds + 1)
-        super().__init__(num_envs, seen, counts, n - 1, kinds)
+        super().__init__(num_envs, seen, counts, n - 1, kinds, render_mode=render_mode)
         self.best_return = 1.0
         self.memoryless_return = _memoryless(n, self.num_kinds)
         self.asked = np.zeros((num_envs, n), dtype=np.int64)
@@ -54,6 +60,11 @@ class CountRecall(CardEnv):
         self.asked[rows] = self.streams.shuffled(rows, self.kinds)
         self.counts[rows] = 0
         self.counts[rows, self.deck[rows, 0]] = 1
+
+    def unseen(self, i: int) -> dict[str, Any]:
+        """How many cards of each kind came, and of the kind in question."""
+        counts = self.counts[i]
+        return {"answer": counts[self.asked[i, self.t[i]]], "counts": counts.astype(float)}
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         rows = self._all_rows

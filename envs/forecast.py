@@ -56,11 +56,19 @@ class Forecast(BatchEnv):
     to_remember = "the season of a noisy series"
     state = ("amplitude", "period", "phase", "value", "t")
 
-    def __init__(self, num_envs: int = 1, noise: float = 0.1) -> None:
+    def __init__(
+        self, num_envs: int = 1, noise: float = 0.1, render_mode: str | None = None
+    ) -> None:
         if not 0 <= noise <= 1:
             raise ValueError(f"noise is {noise}; it must be from 0 to 1.")
         box = gym.spaces.Box(-LIMIT, LIMIT, (1,), np.float32)
-        super().__init__(num_envs, box, gym.spaces.Box(-1.0, 1.0, (1,), np.float32), STEPS)
+        super().__init__(
+            num_envs,
+            box,
+            gym.spaces.Box(-1.0, 1.0, (1,), np.float32),
+            STEPS,
+            render_mode=render_mode,
+        )
         self.noise = noise
         self.memoryless_return, self.best_return = expected_returns(noise)
         self.amplitude = np.ones(num_envs)
@@ -78,6 +86,10 @@ class Forecast(BatchEnv):
         self.amplitude[rows], self.period[rows], self.phase[rows] = _season_of(draws)
         self.t[rows] = 0
         self.value[rows] = self._next_values(rows)
+
+    def unseen(self, i: int) -> dict[str, Any]:
+        """The next value without its noise."""
+        return {"answer": self.season(self.t + 1)[i : i + 1]}
 
     def _next_values(self, rows: Rows) -> NDArray[np.float64]:
         noise = self.noise * self.streams.normal(rows)[:, 0]

@@ -35,13 +35,23 @@ class HigherLower(CardEnv):
     """
 
     to_remember = "how many of each rank have come"
+    action_names = ("higher", "lower")
 
-    def __init__(self, num_envs: int = 1, num_decks: int = 1) -> None:
+    def __init__(
+        self, num_envs: int = 1, num_decks: int = 1, render_mode: str | None = None
+    ) -> None:
         ranks = kinds_of(num_decks, "ranks")
         seen = gym.spaces.Discrete(RANKS)
-        super().__init__(num_envs, seen, gym.spaces.Discrete(2), len(ranks) - 1, ranks)
+        super().__init__(
+            num_envs, seen, gym.spaces.Discrete(2), len(ranks) - 1, ranks, render_mode=render_mode
+        )
         self.best_return = BEST.get(num_decks)
         self.memoryless_return = 84 / 169
+
+    def unseen(self, i: int) -> dict[str, Any]:
+        """How many cards of each rank are still to come."""
+        left = self.deck[i, self.t[i] + 1 :]
+        return {"to come": np.bincount(left, minlength=RANKS).astype(float)}
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         now = self.deck[self._all_rows, self.t]

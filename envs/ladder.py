@@ -32,11 +32,15 @@ class Ladder(BatchEnv):
     to_remember = "some bits, for a number of steps"
     state = ("code", "t")
 
-    def __init__(self, num_envs: int = 1, horizon: int = 16, bits: int = 1) -> None:
+    def __init__(
+        self, num_envs: int = 1, horizon: int = 16, bits: int = 1, render_mode: str | None = None
+    ) -> None:
         check_count("horizon", horizon, 1)
         check_count("bits", bits, 1)
         seen = gym.spaces.MultiBinary(bits + 2)
-        super().__init__(num_envs, seen, gym.spaces.MultiBinary(bits), horizon + 1)
+        super().__init__(
+            num_envs, seen, gym.spaces.MultiBinary(bits), horizon + 1, render_mode=render_mode
+        )
         self.horizon = horizon
         self.bits = bits
         self.best_return = 1.0
@@ -48,6 +52,10 @@ class Ladder(BatchEnv):
     def _begin(self, rows: Rows) -> None:
         self.code[rows] = self.streams.uniform(rows, self.bits) < 0.5
         self.t[rows] = 0
+
+    def unseen(self, i: int) -> dict[str, Any]:
+        """The bits."""
+        return {"answer": self.code[i]}
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         asked = self.t == self.horizon

@@ -32,13 +32,16 @@ class MountainCar(BatchEnv):
         max_episode_steps: truncate after so many steps.
     """
 
+    metadata = BatchEnv.metadata | {"render_fps": 20}
     to_remember = "its speed, from the last places"
     state = ("position", "velocity", "t")
 
-    def __init__(self, num_envs: int = 1, max_episode_steps: int = 999) -> None:
+    def __init__(
+        self, num_envs: int = 1, max_episode_steps: int = 999, render_mode: str | None = None
+    ) -> None:
         seen = gym.spaces.Box(MIN_POSITION, MAX_POSITION, (1,), np.float32)
         force = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
-        super().__init__(num_envs, seen, force, max_episode_steps)
+        super().__init__(num_envs, seen, force, max_episode_steps, render_mode=render_mode)
         self.position = np.zeros(num_envs)
         self.velocity = np.zeros(num_envs)
         self.t = np.zeros(num_envs, dtype=np.int64)
@@ -48,6 +51,10 @@ class MountainCar(BatchEnv):
         self.position[rows] = self.streams.uniform(rows)[:, 0] * 0.2 - 0.6
         self.velocity[rows] = 0
         self.t[rows] = 0
+
+    def unseen(self, i: int) -> dict[str, Any]:
+        """The velocity."""
+        return {"speed": self.velocity[i]}
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         wanted = actions[:, 0].astype(np.float64)

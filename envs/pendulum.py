@@ -41,6 +41,7 @@ class Pendulum(BatchEnv):
         scaled: rewards scaled to returns in -1..1, and noise clipped, as in POPGym.
     """
 
+    metadata = BatchEnv.metadata | {"render_fps": 20}
     to_remember = "its speed, from the last angles"
     state = ("angle", "velocity", "seen", "t")
 
@@ -50,13 +51,14 @@ class Pendulum(BatchEnv):
         max_episode_steps: int = 200,
         noise: float = 0.0,
         scaled: bool = False,
+        render_mode: str | None = None,
     ) -> None:
         if noise < 0:
             raise ValueError(f"noise is {noise}; it must be at least 0.")
         high = 1.0 if scaled else 1.0 + 10 * noise  # no draw in practice is farther out
         seen = gym.spaces.Box(-high, high, (2,), np.float32)
         torque = gym.spaces.Box(-MAX_TORQUE, MAX_TORQUE, (1,), np.float32)
-        super().__init__(num_envs, seen, torque, max_episode_steps)
+        super().__init__(num_envs, seen, torque, max_episode_steps, render_mode=render_mode)
         if max_episode_steps == 200 and noise == 0:
             memoryless = MEASURED_MEMORYLESS
             self.memoryless_return = 1 + memoryless / HALF_COST / 200 if scaled else memoryless
@@ -73,6 +75,10 @@ class Pendulum(BatchEnv):
         self.velocity[rows] = start[:, 1]
         self.t[rows] = 0
         self._look(rows)
+
+    def unseen(self, i: int) -> dict[str, Any]:
+        """The velocity."""
+        return {"speed": self.velocity[i]}
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         torque = np.clip(actions[:, 0], -MAX_TORQUE, MAX_TORQUE)

@@ -38,9 +38,10 @@ class _Probe(BatchEnv):
         steps: int,
         observation_space: gym.Space[Any] = SCALAR,
         action_space: gym.Space[Any] | None = None,
+        render_mode: str | None = None,
     ) -> None:
         action_space = action_space or gym.spaces.Discrete(2)
-        super().__init__(num_envs, observation_space, action_space, steps)
+        super().__init__(num_envs, observation_space, action_space, steps, render_mode=render_mode)
         self.sign = np.zeros(num_envs, dtype=np.int64)
         self.t = np.zeros(num_envs, dtype=np.int64)
 
@@ -63,16 +64,16 @@ class _Probe(BatchEnv):
 class ConstantProbe(_Probe):
     """One step, nothing to see, reward 1: V = 1."""
 
-    def __init__(self, num_envs: int = 1) -> None:
-        super().__init__(num_envs, 1)
+    def __init__(self, num_envs: int = 1, render_mode: str | None = None) -> None:
+        super().__init__(num_envs, 1, render_mode=render_mode)
         self.memoryless_return = self.best_return = 1.0
 
 
 class ObservationProbe(_Probe):
     """One step, the observation ±1 is the reward: V(o) = o."""
 
-    def __init__(self, num_envs: int = 1) -> None:
-        super().__init__(num_envs, 1)
+    def __init__(self, num_envs: int = 1, render_mode: str | None = None) -> None:
+        super().__init__(num_envs, 1, render_mode=render_mode)
         self.memoryless_return = self.best_return = 0.0
 
     def _reward(self, actions: Any) -> Rewards:
@@ -85,8 +86,8 @@ class ObservationProbe(_Probe):
 class DiscountProbe(_Probe):
     """Two steps, observations 0 and 1, reward 1 at the end: V(0) = gamma, V(1) = 1."""
 
-    def __init__(self, num_envs: int = 1) -> None:
-        super().__init__(num_envs, 2)
+    def __init__(self, num_envs: int = 1, render_mode: str | None = None) -> None:
+        super().__init__(num_envs, 2, render_mode=render_mode)
         self.memoryless_return = self.best_return = 1.0
 
     def _reward(self, actions: Any) -> Rewards:
@@ -99,8 +100,8 @@ class DiscountProbe(_Probe):
 class TimeLimitProbe(_Probe):
     """Reward 1 at each step, cut after 4, never terminated: V = 1 / (1 - gamma) in every state."""
 
-    def __init__(self, num_envs: int = 1) -> None:
-        super().__init__(num_envs, 4)
+    def __init__(self, num_envs: int = 1, render_mode: str | None = None) -> None:
+        super().__init__(num_envs, 4, render_mode=render_mode)
         self.memoryless_return = self.best_return = 4.0
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
@@ -113,9 +114,13 @@ class MemoryProbe(_Probe):
 
     to_remember = "a sign, for one step"
 
-    def __init__(self, num_envs: int = 1) -> None:
-        super().__init__(num_envs, 2)
+    def __init__(self, num_envs: int = 1, render_mode: str | None = None) -> None:
+        super().__init__(num_envs, 2, render_mode=render_mode)
         self.memoryless_return, self.best_return = 0.0, 1.0
+
+    def unseen(self, i: int) -> dict[str, Any]:
+        """The sign."""
+        return {"answer": self.sign[i]}
 
     def _reward(self, actions: Any) -> Rewards:
         answer = np.where(actions == self.sign, 1.0, -1.0)
@@ -172,9 +177,15 @@ class SignalProbe(_Probe):
     """
 
     def __init__(
-        self, num_envs: int = 1, observation: str = "vector", action: str = "discrete"
+        self,
+        num_envs: int = 1,
+        observation: str = "vector",
+        action: str = "discrete",
+        render_mode: str | None = None,
     ) -> None:
-        super().__init__(num_envs, 1, _signal_space(observation), _answer_space(action))
+        super().__init__(
+            num_envs, 1, _signal_space(observation), _answer_space(action), render_mode=render_mode
+        )
         self.shown, self.asked = observation, action
         self.memoryless_return = self.best_return = 1.0
 
@@ -218,8 +229,8 @@ class MaskProbe(_Probe):
     Taking a forbidden action raises, as a strict environment would. Best return 1.
     """
 
-    def __init__(self, num_envs: int = 1) -> None:
-        super().__init__(num_envs, 1, action_space=gym.spaces.Discrete(3))
+    def __init__(self, num_envs: int = 1, render_mode: str | None = None) -> None:
+        super().__init__(num_envs, 1, action_space=gym.spaces.Discrete(3), render_mode=render_mode)
         self.memoryless_return = self.best_return = 1.0
 
     def _reward(self, actions: Any) -> Rewards:

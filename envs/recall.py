@@ -33,18 +33,28 @@ class Recall(BatchEnv):
     state = ("answer", "word", "t")
 
     def __init__(
-        self, num_envs: int = 1, distance: int = 16, num_answers: int = 4, num_distractors: int = 8
+        self,
+        num_envs: int = 1,
+        distance: int = 16,
+        num_answers: int = 4,
+        num_distractors: int = 8,
+        render_mode: str | None = None,
     ) -> None:
         check_count("distance", distance, 0)
         check_count("num_answers", num_answers, 2)
         check_count("num_distractors", num_distractors, 1)
         words = gym.spaces.Discrete(num_answers + num_distractors + 1)
-        super().__init__(num_envs, words, gym.spaces.Discrete(num_answers), distance + 2)
+        super().__init__(
+            num_envs, words, gym.spaces.Discrete(num_answers), distance + 2, render_mode=render_mode
+        )
         self.distance = distance
         self.num_answers = num_answers
         self.num_distractors = num_distractors
         self.best_return = 1.0
         self.memoryless_return = 2 / num_answers - 1
+        names = [f"country {number}" for number in range(num_answers)]
+        self.action_names = names
+        self.observation_names = [*names, *["distractor"] * num_distractors, "the question"]
         self.answer = np.zeros(num_envs, dtype=np.int64)
         self.word = np.zeros(num_envs, dtype=np.int64)
         self.t = np.zeros(num_envs, dtype=np.int64)
@@ -54,6 +64,10 @@ class Recall(BatchEnv):
         self.answer[rows] = self.streams.integers(rows, self.num_answers)[:, 0]
         self.word[rows] = self.answer[rows]
         self.t[rows] = 0
+
+    def unseen(self, i: int) -> dict[str, Any]:
+        """The country."""
+        return {"answer": self.answer[i]}
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         asked = self.t == self.distance + 1

@@ -20,7 +20,7 @@ import gymnasium as gym
 import numpy as np
 
 from recurrent_rl.envs.batch import Flags, Rewards, SingleEnv
-from recurrent_rl.envs.cards import SUITS, CardEnv, kinds_of, same_suit
+from recurrent_rl.envs.cards import SUIT_NAMES, SUITS, CardEnv, kinds_of, same_suit
 
 
 class RepeatFirst(CardEnv):
@@ -32,15 +32,24 @@ class RepeatFirst(CardEnv):
     """
 
     to_remember = "the suit of the first card"
+    observation_names = action_names = SUIT_NAMES
 
-    def __init__(self, num_envs: int = 1, num_decks: int = 1) -> None:
+    def __init__(
+        self, num_envs: int = 1, num_decks: int = 1, render_mode: str | None = None
+    ) -> None:
         suits = kinds_of(num_decks, "suits")
         n = len(suits)
         space = gym.spaces.Discrete(SUITS)
-        super().__init__(num_envs, space, gym.spaces.Discrete(SUITS), n - 1, suits)
+        super().__init__(
+            num_envs, space, gym.spaces.Discrete(SUITS), n - 1, suits, render_mode=render_mode
+        )
         self.best_return = 1.0
         # The first step, at which the suit seen is the answer, and the n - 2 others.
         self.memoryless_return = (1 + (n - 2) * (2 * same_suit(n) - 1)) / (n - 1)
+
+    def unseen(self, i: int) -> dict[str, Any]:
+        """The first card."""
+        return {"answer": self.deck[i, 0]}
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         scale = 1 / (self.num_cards - 1)

@@ -19,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 
 from recurrent_rl.envs.batch import Flags, Rewards, SingleEnv, check_count
-from recurrent_rl.envs.cards import SUITS, CardEnv, kinds_of, other_suit
+from recurrent_rl.envs.cards import SUIT_NAMES, SUITS, CardEnv, kinds_of, other_suit
 
 
 class RepeatPrevious(CardEnv):
@@ -32,16 +32,27 @@ class RepeatPrevious(CardEnv):
     """
 
     to_remember = "the last k cards, in order"
+    observation_names = action_names = SUIT_NAMES
 
-    def __init__(self, num_envs: int = 1, num_decks: int = 1, k: int = 4) -> None:
+    def __init__(
+        self, num_envs: int = 1, num_decks: int = 1, k: int = 4, render_mode: str | None = None
+    ) -> None:
         suits = kinds_of(num_decks, "suits")
         n = len(suits)
         check_count("k", k, 1, n - 1)
         space = gym.spaces.Discrete(SUITS)
-        super().__init__(num_envs, space, gym.spaces.Discrete(SUITS), n - 1, suits)
+        super().__init__(
+            num_envs, space, gym.spaces.Discrete(SUITS), n - 1, suits, render_mode=render_mode
+        )
         self.k = k
         self.best_return = 1.0
         self.memoryless_return = 1.0 if k == 1 else 2 * other_suit(n) - 1
+
+    def unseen(self, i: int) -> dict[str, Any]:
+        """The last k cards, and the first of them once there are so many."""
+        end = int(self.t[i]) + 1
+        cards = self.deck[i, max(0, end - self.k) : end]
+        return {"answer": cards[0] if end >= self.k else None, "cards": cards}
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         asked = self.t + 1 - self.k

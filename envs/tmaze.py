@@ -34,12 +34,16 @@ class TMaze(BatchEnv):
     """
 
     to_remember = "one sign, along a corridor"
+    observation_names = ("the sign: left", "the sign: right", "corridor", "junction")
+    action_names = ("forward", "back", "left", "right")
     state = ("position", "goal", "t")
 
-    def __init__(self, num_envs: int = 1, length: int = 10) -> None:
+    def __init__(self, num_envs: int = 1, length: int = 10, render_mode: str | None = None) -> None:
         check_count("length", length, 1)
         space = gym.spaces.Discrete(4)
-        super().__init__(num_envs, space, gym.spaces.Discrete(4), 2 * length + 2)
+        super().__init__(
+            num_envs, space, gym.spaces.Discrete(4), 2 * length + 2, render_mode=render_mode
+        )
         self.length = length
         self.best_return = 1.0
         self.memoryless_return = 0.0
@@ -52,6 +56,10 @@ class TMaze(BatchEnv):
         self.position[rows] = 0
         self.goal[rows] = self.streams.integers(rows, 2)[:, 0]
         self.t[rows] = 0
+
+    def unseen(self, i: int) -> dict[str, Any]:
+        """The turn to take at the junction."""
+        return {"answer": LEFT + self.goal[i]}
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         at_junction = self.position == self.length

@@ -41,6 +41,7 @@ _HOMES = {
     "imitate": "runs.imitation",
     "load_policy": "agents.policy",
     "make_vector_env": "vectorize",
+    "record_video": "runs.filming",
     "register_encoder": "agents.encoders",
     "register_head": "agents.heads",
     "register_memory": "agents.memory.registry",

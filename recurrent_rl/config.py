@@ -247,6 +247,9 @@ class TrainConfig:
     """End the run where an evaluation's mean return reaches this; needs eval_interval."""
     patience: Annotated[int | None, at_least(1)] = None
     """End the run where for so many steps no evaluation was better; needs eval_interval."""
+    video_interval: Annotated[int | None, at_least(1)] = None
+    """Evaluations between two at which an episode is filmed for TensorBoard (eval/episode); needs
+    eval_interval. None: none is."""
     track: Literal["wandb", "mlflow", "trackio"] | None = None
     """Also send the figures to Weights & Biases, MLflow or Trackio, whose package must be
     installed; its own environment variables say where to."""
@@ -330,7 +333,7 @@ class ResolvedConfig(TrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.eval_interval is None:
-            for name in ("stop_at_return", "patience"):
+            for name in ("stop_at_return", "patience", "video_interval"):
                 if getattr(self, name) is not None:
                     raise UserError(f"{name} needs evaluations during training: set eval_interval.")
         elif not self.eval_episodes:
@@ -449,7 +452,7 @@ RESOLVED = "resolved"
 
 _NEWER = (
     *("workers", "worker_timeout", "eval_interval", "stop_at_return", "patience"),
-    *("save_interval", "schedules", "init_from", "track"),
+    *("save_interval", "schedules", "init_from", "track", "video_interval"),
 )
 """Settings that older files lack."""
 

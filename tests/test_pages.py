@@ -16,7 +16,10 @@ PAGES = [
     "getting-started.md",
     *(
         pytest.param(page, marks=pytest.mark.slow)
-        for page in ("your-environment.md", "your-parts.md", "training.md", "sharing.md")
+        for page in (
+            *("your-environment.md", "your-parts.md", "training.md", "sharing.md"),
+            "watching.md",
+        )
     ),
 ]
 

@@ -36,7 +36,7 @@ FUNCTIONS = (
     *("train", "resume", "evaluate", "make_vector_env", "load_run", "learning_curve", "from_json"),
     *("load_policy", "Policy", "seed", "initial_state", "predict", "actor", "save"),
     *("Actor", "act", "ActorCritic", "initial_state of ActorCritic", "step", "unroll"),
-    *("make_memory", "step of a memory", "Encoder", "Trainer", "check_env"),
+    *("make_memory", "step of a memory", "Encoder", "Trainer", "check_env", "record_video"),
 )
 
 
@@ -59,6 +59,7 @@ def functions(
         agent=agent,
     )
     run = recurrent_rl.train(config, progress=False)
+    policy_of_run = load_policy(run.policy_path)
     options: Arguments = {
         "progress": (False, ""),
         "callbacks": ((), "list of Callback"),
@@ -94,7 +95,7 @@ def functions(
             "evaluate": (
                 recurrent_rl.evaluate,
                 {
-                    "policy": (load_policy(run.policy_path), ""),
+                    "policy": (policy_of_run, ""),
                     "env": (env, ""),
                     "episodes": (2, "3"),
                     "num_envs": (None, "None"),
@@ -186,6 +187,22 @@ def functions(
                     "max_steps": (3, "None 3"),
                     "seed": (0, "3"),
                     "raise_faults": (True, ""),
+                },
+            ),
+            "record_video": (
+                recurrent_rl.record_video,
+                {
+                    "policy": (policy_of_run, ""),
+                    "env": (tmaze, ""),
+                    "path": (folder / "video.gif", ""),
+                    "episodes": (1, "3"),
+                    "fps": (None, "None 3"),
+                    "env_config": (None, "None"),
+                    "way": ("deterministic", ""),
+                    "seed": (0, "None 3"),
+                    "max_steps": (1, "None 3"),
+                    "on_episode": (None, "None"),
+                    "should_stop": (None, "None"),
                 },
             ),
             "step of a memory": (

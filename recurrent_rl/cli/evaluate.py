@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
-from recurrent_rl.agents.settings import at_least, at_most, settle
+from recurrent_rl.agents.settings import at_least, at_most, between, settle
 from recurrent_rl.cli.evaluation_table import in_a_line, print_evaluation
 from recurrent_rl.cli.terminal import Imports, Quiet, parse
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import LARGEST_SIZE, EnvId, FolderPath, JsonObject
 from recurrent_rl.runs.progress import make_console
+
+EPISODES = 1000
+"""Played where no number was given, and none is shown."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class EvaluateArguments:
 
     policy: Annotated[FolderPath, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_POLICY")]
     """Run folder or policy file; or hf://OWNER/NAME of the Hugging Face Hub."""
-    episodes: Annotated[int, at_least(1)] = 1000
-    """Episodes to play."""
+    episodes: Annotated[int | None, at_least(1)] = None
+    """Episodes to play: by default 1,000, or 3 where they are shown."""
     env_id: EnvId | None = None
     """Environment to play in; by default the one the policy was trained on."""
     env_kwargs: JsonObject | None = None
@@ -38,6 +41,16 @@ class EvaluateArguments:
     compare: bool = True
     """Play the episodes again with stochastic actions as in training, and with the memory reset at
     every step."""
+    video: Annotated[FolderPath | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write episodes of one environment as a video, .gif or .mp4, with what the memory holds, and
+    evaluate nothing."""
+    watch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Show the episodes now: in a window where the environment opens one, else in the terminal."""
+    fps: Annotated[float | None, between(0.1, 100)] = None
+    """Steps per second that are shown; by default as the environment says, or 4."""
+    way: Literal["deterministic", "stochastic", "memory_ablation"] = "deterministic"
+    """Actions of the episodes that are shown: the policy's deterministic ones, drawn as in
+    training, or with the memory reset at every step."""
     imports: Imports = ()
     """Module to import first, in which memories and the like are registered, or one of them as
     module:Class; may be given several times."""
@@ -46,6 +59,14 @@ class EvaluateArguments:
 
     def __post_init__(self) -> None:
         settle(self, UserError)
+        if self.video is not None and self.watch:
+            raise UserError("--video and --watch show episodes; give one of them.")
+        if self.video is None and not self.watch:
+            for name, value in (("fps", self.fps), ("way", self.way != "deterministic")):
+                if value:
+                    raise UserError(
+                        f"--{name} is of episodes that are shown: give --video FILE or --watch."
+                    )
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:
@@ -62,6 +83,13 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     source = local_file(given.policy)
     policy = policy_of(source)
     env_id, env_config = environment_of(policy, source, given.env_id, given.env_kwargs)
+    if given.video is not None or given.watch:
+        from recurrent_rl.cli.showing import film, watch
+
+        with StopSignals() as stop:
+            show = watch if given.watch else film
+            return show(given, policy, env_id, env_config, stop, console)
+    episodes = given.episodes or EPISODES
     # A run played where it was trained: what `recurrent-rl compare` reads.
     is_its_own = source.is_dir() and given.env_id is None and given.env_kwargs is None
     folder = RunFolder(source) if is_its_own else None
@@ -72,7 +100,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
             policy,
             env_id,
             env_config,
-            given.episodes,
+            episodes,
             given.seed,
             stop,
             num_envs=given.num_envs,
@@ -87,7 +115,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     if given.quiet:
         console.print(f"{given.policy}: {in_a_line(played)}", soft_wrap=True, highlight=False)
         return 0
-    print_evaluation(console, played, given.episodes, env_id, env_config, str(given.policy))
+    print_evaluation(console, played, episodes, env_id, env_config, str(given.policy))
     if folder is not None and finer is not None:
         console.print(
             f"Not saved: the run's {folder.evaluation.name} is finer, with {finer.episodes:,} "

@@ -82,6 +82,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "stop_at_return",
         "patience",
         "save_interval",
+        "video_interval",
         "track",
     ),
 }

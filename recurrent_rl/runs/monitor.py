@@ -7,10 +7,12 @@ import math
 import time
 from typing import Any
 
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from recurrent_rl.config import TrainConfig
+from recurrent_rl.envs.drawing import Colours
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.overview import layout
 from recurrent_rl.runs.trackers import TRACKERS, Tracker
@@ -84,6 +86,24 @@ class Monitor:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def write_film(writer: SummaryWriter, tag: str, gif: bytes, frame: Colours, step: int) -> None:
+    """Write a moving picture: TensorBoard plays a GIF that stands where pictures stand.
+
+    `SummaryWriter.add_video` would ask for moviepy, of a version from before its 2.0.
+
+    Args:
+        writer: of the run.
+        tag: of the film.
+        gif: its content.
+        frame: one of its frames, for the size.
+        step: environment steps so far.
+    """
+    height, width, colours = frame.shape
+    image = Summary.Image(height=height, width=width, colorspace=colours, encoded_image_string=gif)
+    summary = Summary(value=[Summary.Value(tag=tag, image=image)])
+    writer._get_file_writer().add_summary(summary, step)
 
 
 def _wait_for_a_later_name(folder: RunFolder) -> None:

@@ -9,16 +9,23 @@ from gymnasium.vector import VectorEnv
 
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.config import TrainConfig
+from recurrent_rl.envs.drawing import Colours
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.evaluation import EVALUATION_ENVIRONMENTS, evaluate
 from recurrent_rl.runs.figures import SavedEvaluation
+from recurrent_rl.runs.filming import Stage
 from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.monitor import write_film
+from recurrent_rl.runs.video_file import gif_of
 from recurrent_rl.seeding import Stream, number
 from recurrent_rl.vectorize import make_vector_env
 
 SCORE = "eval/mean_reward"
 """What the best policy is the best in; its file tells it."""
+
+FILMED_STEPS = 200
+"""Of an episode at most: training waits while it is drawn."""
 
 
 def of_settings(config: TrainConfig) -> list[Callback]:
@@ -28,6 +35,8 @@ def of_settings(config: TrainConfig) -> list[Callback]:
         asked.append(
             EvaluateRegularly(config.eval_interval, config.stop_at_return, config.patience)
         )
+        if config.video_interval is not None:
+            asked.append(FilmRegularly(config.eval_interval * config.video_interval))
     if config.save_interval is not None:
         asked.append(SavePolicies(config.save_interval))
     return asked
@@ -122,6 +131,48 @@ class EvaluateRegularly(Callback):
         if self._env is not None:
             self._env.close()
             self._env = None
+
+
+class FilmRegularly(Callback):
+    """Films the first steps of an episode at some evaluations, for TensorBoard: `eval/episode`.
+
+    It is played with the deterministic actions in an environment of its own, and is the same each
+    time; training goes on as if nothing had been. Trackers are sent no pictures.
+
+    Args:
+        interval: steps between two films.
+    """
+
+    def __init__(self, interval: int) -> None:
+        self.interval = interval
+
+    def on_start(self, state: TrainingState) -> None:
+        """See that there is an environment to film.
+
+        Raises:
+            UserError: there are only environments that step together.
+        """
+        self._stage(state).close()
+
+    def on_evaluation(self, state: TrainingState) -> None:
+        """Film where it is due."""
+        if not (due(state, self.interval) or state.ending):
+            return
+        frames: list[Colours] = []
+        with self._stage(state) as stage:
+            stage.play(
+                1,
+                lambda moment: frames.append(moment.frame()),
+                seed=number(state.config.seed, Stream.EVALUATION),
+                max_steps=FILMED_STEPS,
+                should_stop=state.interrupted,
+            )
+            film = gif_of(frames, stage.fps)
+        if not state.interrupted():
+            write_film(state.writer, "eval/episode", film, frames[0], state.timesteps)
+
+    def _stage(self, state: TrainingState) -> Stage:
+        return Stage(state.policy, state.trainer.source, state.config.env)
 
 
 class SavePolicies(Callback):
