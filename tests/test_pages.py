@@ -16,7 +16,7 @@ PAGES = [
     "getting-started.md",
     *(
         pytest.param(page, marks=pytest.mark.slow)
-        for page in ("your-environment.md", "your-parts.md", "training.md")
+        for page in ("your-environment.md", "your-parts.md", "training.md", "tuning.md")
     ),
 ]
 
@@ -38,7 +38,9 @@ def test_a_page_runs_as_written(page: str, tmp_path: Path) -> None:
         elif not language:
             for line in text.splitlines():
                 # As written, but for the length of the training.
-                less = " --total-timesteps 4096 --eval-episodes 5" if " train " in line else ""
+                short = " --total-timesteps 4096 --eval-episodes 5"
+                less = short if re.search(" (train|tune) ", line) else ""
+                less += " --trials 3 --confirm-seeds 2" if " tune " in line else ""
                 ran += run(["sh", "-c", line + less], tmp_path, environment)
     assert ran >= 5
 

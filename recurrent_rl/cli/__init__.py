@@ -17,6 +17,7 @@ from recurrent_rl.cli.evaluate import evaluate_command
 from recurrent_rl.cli.info import info_command
 from recurrent_rl.cli.monitor import monitor_command
 from recurrent_rl.cli.train import train_command
+from recurrent_rl.cli.tune import tune_command
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.progress import make_console
 
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "monitor": monitor_command,
     "benchmark": benchmark_command,
     "compare": compare_command,
+    "tune": tune_command,
     "info": info_command,
     "completion": completion_command,
 }

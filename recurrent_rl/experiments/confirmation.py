@@ -42,11 +42,15 @@ class Confirmation:
         return self.best - self.given
 
 
+def half_interval(values: NDArray[np.float64]) -> float | None:
+    """Half of the 95 % interval of the mean, by Student's t; None of one value."""
+    return None if len(values) == 1 else student_half_interval(values)
+
+
 def shown_mean(values: NDArray[np.float64]) -> str:
-    """The mean ± half of its 95 % interval, by Student's t; of one value itself."""
-    if len(values) == 1:
-        return f"{values[0]:.4g}"
-    return f"{values.mean():.4g} ± {student_half_interval(values):.2g}"
+    """The mean ± half of its 95 % interval; of one value itself."""
+    half = half_interval(values)
+    return f"{values.mean():.4g}" + ("" if half is None else f" ± {half:.2g}")
 
 
 @dataclass(frozen=True)
@@ -127,8 +131,9 @@ def _do(runs: Sequence[_Run], env: Environment | None, stop: StopSignals, progre
     done = len(runs) - len(waiting)
     with ProgressBar("Confirming", len(runs) * steps, "steps", done * steps, progress) as bar:
 
-        def show(state: TrainingState) -> None:
-            bar.update(done * steps + state.timesteps, {"runs": f"{done}/{len(runs)}"})
+        def show(state: TrainingState | None = None) -> None:
+            within = 0 if state is None else state.timesteps
+            bar.update(done * steps + within, {"runs": f"{done}/{len(runs)}"})
 
         while waiting and not stop:
             run = waiting.popleft()
@@ -139,7 +144,8 @@ def _do(runs: Sequence[_Run], env: Environment | None, stop: StopSignals, progre
                 waiting.append(run)
                 time.sleep(WAIT_SECONDS)
             else:
-                done += 1
+                done += run.done
+                show()
 
 
 def _train(

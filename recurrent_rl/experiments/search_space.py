@@ -85,10 +85,9 @@ class Range:
 
     def text(self) -> str:
         """As a table tells it."""
-        ends = [self.decode(x) for x in (self.low, self.high)]
-        if self.distance_from_1:
-            ends.reverse()
-        return f"{_number(ends[0])} to {_number(ends[1])}"
+        ends = (1 - self.high, 1 - self.low) if self.distance_from_1 else (self.low, self.high)
+        limits = "".join(f", or {shown_value(one)}" for one in self.at_low + self.at_high)
+        return f"{shown_value(ends[0])} to {shown_value(ends[1])}{limits}"
 
 
 @dataclass(frozen=True)
@@ -218,6 +217,11 @@ class Space:
         """As Optuna has them, by name."""
         return {name: one.distribution() for name, one in self.dimensions.items()}
 
+    def text(self) -> str:
+        """What is searched, in a sentence."""
+        dimensions = (f"{name} ({one.text()})" for name, one in self.dimensions.items())
+        return f"Searching {', '.join(dimensions)}."
+
 
 def with_sizes(base: ResolvedConfig) -> TrainConfig:
     """The settings as one would give them with the sizes that were chosen."""
@@ -228,10 +232,6 @@ def with_sizes(base: ResolvedConfig) -> TrainConfig:
 
 def shown_value(value: Any) -> str:
     """A setting's value as a table tells it."""
-    return _number(value) if isinstance(value, float) else str(value)
-
-
-def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

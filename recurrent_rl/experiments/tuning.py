@@ -21,6 +21,7 @@ from recurrent_rl.experiments.tuning_figure import draw_tuning
 from recurrent_rl.experiments.tuning_study import TrialRecord, TuneFiles, TuningStudy, quiet_optuna
 from recurrent_rl.experiments.tuning_trials import Tuner
 from recurrent_rl.fields import FolderPath, folder_part
+from recurrent_rl.runs.launch import Launch
 from recurrent_rl.signals import StopSignals, noting
 from recurrent_rl.sources import Environment, source_of
 from recurrent_rl.trainer import resolved
@@ -86,7 +87,7 @@ def tune(
         confirm_seeds: runs of the best settings, and as many of the given ones; 0 for none.
         prune: end a trial early whose learning curve lies below the median of the others.
         keep_trials: keep the run folders of all trials, not only of the best and of failed ones.
-        progress: show a progress bar.
+        progress: show a progress bar, and what is searched.
         stop: notes the signals for a caller who sees to them, as for `train`.
 
     Raises:
@@ -103,15 +104,23 @@ def tune(
     for name, value in (("prune", prune), ("keep_trials", keep_trials), ("progress", progress)):
         argument(name, value, bool)
     check_is("stop", stop, (StopSignals, NoneType), "a StopSignals, or None")
+    if Launch.of_this_process() is not None:
+        raise UserError(
+            "torchrun starts the workers of one training, and a search does many. Start it without "
+            "torchrun, as often as trials are to run side by side."
+        )
     optional(*OPTUNA)
-    for module in ("matplotlib", "scipy.stats"):  # before hours of training, not after
+    for module in ("matplotlib", "scipy"):  # before hours of training, not after
         optional(module, *OPTUNA[1:])
     source = source_of(config, env)
     base = resolved(config, source)
+    source.check_workers(base.workers)
     space = Space.around(base, search, fixed_envs=source.count is not None)
     files = TuneFiles.of(_storage(storage, base))
     with noting(stop) as stop, quiet_optuna():
         with TuningStudy(files, space, seeds_per_trial, prune) as study:
+            if progress:
+                print(space.text())
             Tuner(study, trials, seeds_per_trial, env, keep_trials, stop).run(progress)
             result = _found(study, stop)
         best = result.best
