@@ -160,6 +160,7 @@ def test_a_search_that_a_signal_stopped_goes_on_as_if_nothing_had_been(
     tmp_path: Path, learner: Learner
 ) -> None:
     whole = searched(base(tmp_path / "whole"), trials=16)
+    assert len({str(one) for one in settings_of(whole)}) == 16
     stop, runs = StopSignals(), itertools.count(1)
 
     def stop_in_run(config: TrainConfig, stop: StopSignals) -> None:
