@@ -80,7 +80,7 @@ def _print_result(console: Console, found: TuneResult, again: str) -> None:
     if found.best is not None:
         lines += [("Best", str(found.files.best)), ("Picture", str(found.files.figure))]
     if found.stopped_by is not None:
-        console.print("Stopped early; the trial that was under way is the next to be tried.")
+        console.print("Stopped early; what has ended is kept, what was under way comes next.")
         lines.append(("Go on", again))
     elif found.best is not None:
         lines.append(("Train", f"recurrent-rl train --config {quoted(found.files.best)}"))

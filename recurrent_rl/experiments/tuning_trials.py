@@ -209,7 +209,7 @@ class Tuner:
         kept = {one.number for one in records if one.state in ("running", "failed")}
         kept |= {max(scores, key=lambda number: scores[number] or 0.0)} if scores else set()
         for folder in self.study.files.trials.iterdir():
-            if int(folder.name) not in kept:
+            if folder.name.isdigit() and int(folder.name) not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _steps_done(self) -> int:

@@ -331,6 +331,16 @@ def test_environments_that_were_given_are_searched_on_as_they_are(
     assert found.config.num_envs == 8
 
 
+def test_a_search_under_torchrun_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    with pytest.raises(UserError, match="Start it without torchrun"):
+        searched(base(tmp_path))
+
+
 def test_a_missing_optuna_is_told_before_anything_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -447,7 +457,7 @@ def test_ctrl_c_ends_a_search_cleanly_and_the_same_command_goes_on(tmp_path: Pat
     process.send_signal(signal.SIGINT)
     shown, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "Stopped early; the trial that was under way is the next to be tried." in shown
+    assert "Stopped early; what has ended is kept, what was under way comes next." in shown
     assert f"Go on:     recurrent-rl tune {' '.join(TINY)}" in shown
     assert {one.state for one in records(tmp_path)} <= {"complete", "pruned"}
     again = started(tmp_path, "--trials=4", "--workers=2")
