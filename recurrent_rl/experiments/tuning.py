@@ -18,7 +18,8 @@ from recurrent_rl.experiments.confirmation import Confirmation, confirm
 from recurrent_rl.experiments.extras import optional
 from recurrent_rl.experiments.search_space import OPTUNA, Space, with_sizes
 from recurrent_rl.experiments.tuning_figure import draw_tuning
-from recurrent_rl.experiments.tuning_study import TrialRecord, TuneFiles, TuningStudy, quiet_optuna
+from recurrent_rl.experiments.tuning_files import TrialRecord, TuneFiles, best_of
+from recurrent_rl.experiments.tuning_study import TuningStudy, quiet_optuna
 from recurrent_rl.experiments.tuning_trials import Tuner
 from recurrent_rl.fields import FolderPath, folder_part
 from recurrent_rl.runs.launch import Launch
@@ -159,17 +160,10 @@ def _found(study: TuningStudy, stop: StopSignals) -> TuneResult:
         raise UserError(
             f"All {len(records)} trials have failed, the last one so: {records[-1].reason}"
         )
-    complete = [one for one in records if one.state == "complete"]
-    if not complete:
+    if (best := best_of(records)) is None:
         return TuneResult(files, records, None, None, {}, stopped_by=stop.received)
-    best = max(complete, key=_score)
     config = study.config_of(best)
     write_atomically(files.best, config.to_json().encode())
     importances = study.importances()
     draw_tuning(files.figure, records, importances)
     return TuneResult(files, records, best, config, importances, stopped_by=stop.received)
-
-
-def _score(record: TrialRecord) -> float:
-    assert record.score is not None
-    return record.score

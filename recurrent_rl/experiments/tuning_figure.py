@@ -10,7 +10,7 @@ import numpy as np
 
 from recurrent_rl.experiments.extras import optional
 from recurrent_rl.experiments.search_space import OPTUNA
-from recurrent_rl.experiments.tuning_study import TrialRecord
+from recurrent_rl.experiments.tuning_files import TrialRecord
 
 
 def draw_tuning(

@@ -16,6 +16,7 @@ from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.extras import optional
 from recurrent_rl.experiments.search_space import OPTUNA
+from recurrent_rl.experiments.tuning_files import best_of
 from recurrent_rl.experiments.tuning_study import PARTS, TuningStudy
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.folder import RunFolder
@@ -205,9 +206,9 @@ class Tuner:
     def _tidy(self) -> None:
         """Delete the run folders of trials that have ended, but for the best and those failed."""
         records = self.study.records()
-        scores = {one.number: one.score for one in records if one.state == "complete"}
         kept = {one.number for one in records if one.state in ("running", "failed")}
-        kept |= {max(scores, key=lambda number: scores[number] or 0.0)} if scores else set()
+        if (best := best_of(records)) is not None:
+            kept.add(best.number)
         for folder in self.study.files.trials.iterdir():
             if folder.name.isdigit() and int(folder.name) not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -226,11 +227,10 @@ class Tuner:
             steps: of the run under way.
         """
         ended = [one for one in self._records if one.state != "running"]
-        scores = [one.score for one in ended if one.state == "complete" and one.score is not None]
         figures = {"trials": f"{len(ended)}/{self.trials}"}
         for state in ("pruned", "failed"):
             if count := sum(one.state == state for one in ended):
                 figures[state] = str(count)
-        if scores:
-            figures["best"] = f"{max(scores):.4g}"
+        if (best := best_of(ended)) is not None:
+            figures["best"] = f"{best.score:.4g}"
         bar.update(self._steps_done() + before + steps, figures)

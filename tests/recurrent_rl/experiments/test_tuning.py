@@ -32,7 +32,8 @@ from recurrent_rl.experiments.confirmation import Confirmation
 from recurrent_rl.experiments.search_space import SIZES, SPACE, USUAL, Choice, Space, with_sizes
 from recurrent_rl.experiments.tuning import TuneResult, tune
 from recurrent_rl.experiments.tuning_figure import draw_tuning
-from recurrent_rl.experiments.tuning_study import TuneFiles, TuningStudy
+from recurrent_rl.experiments.tuning_files import TuneFiles
+from recurrent_rl.experiments.tuning_study import TuningStudy
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.training import TrainResult
 from recurrent_rl.signals import StopSignals
