@@ -12,6 +12,7 @@ from typing import Annotated
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.files import write_atomically
 from recurrent_rl.agents.settings import at_least
+from recurrent_rl.blocks import block_of
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.confirmation import Confirmation, confirm
@@ -116,6 +117,7 @@ def tune(
     source = source_of(config, env)
     base = resolved(config, source)
     source.check_workers(base.workers)
+    block_of(base, 0, base.workers)  # refuses too many
     space = Space.around(base, search, fixed_envs=source.count is not None)
     files = TuneFiles.of(_storage(storage, base))
     with noting(stop) as stop, quiet_optuna():

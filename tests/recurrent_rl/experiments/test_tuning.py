@@ -116,7 +116,7 @@ def settings_of(found: TuneResult) -> list[dict[str, Any]]:
 def test_the_best_settings_are_found_beside_the_given_ones_and_train_as_a_file(
     tmp_path: Path, learner: Learner
 ) -> None:
-    given = base(tmp_path)
+    given = base(tmp_path, workers=2)
     found = searched(given, prune=False)
     first, best = found.trials[0], found.best
     assert best is not None
@@ -126,7 +126,7 @@ def test_the_best_settings_are_found_beside_the_given_ones_and_train_as_a_file(
     assert first.score == pytest.approx(level(given) * np.mean(range(31, 41)) / 40)
     assert best.settings["memory"] == "gru"
     assert 1.5e-3 < best.settings["learning_rate"] < 6e-3
-    read = TrainConfig.from_json(found.files.best.read_text()).as_requested()
+    read = TrainConfig.from_json(found.files.best.read_text())
     assert read == found.config
     assert read == dataclasses.replace(
         given,
@@ -307,6 +307,7 @@ def test_every_combination_of_the_space_is_a_run_and_the_given_settings_are_in_i
         (("gamma", "gamma"), {}, "names a setting twice"),
         (("gamma",), {"schedules": {"gamma": [0.9, 0.99]}}, "gamma cannot be searched: schedules"),
         (("memory",), {"init_from": "a.safetensors"}, "memory cannot be searched: the agent's"),
+        ((), {"workers": 99}, "workers is 99; the 8 environments make 4 groups"),
         (("num_envs",), {"total_timesteps": 6_000}, "num_envs cannot be searched: no other value"),
     ],
 )
