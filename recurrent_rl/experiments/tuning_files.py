@@ -54,7 +54,8 @@ class TuneFiles:
             )
         files = cls(storage)
         try:
-            files.processes.mkdir(parents=True, exist_ok=True)
+            for folder in (files.processes, files.trials):
+                folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(
                 f"The folder {files.folder} cannot be made ({error}); choose another storage."
