@@ -47,6 +47,7 @@ _HOMES = {
     "register_memory": "agents.memory.registry",
     "resume": "runs.training",
     "train": "runs.training",
+    "tune": "experiments.tuning",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

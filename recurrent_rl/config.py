@@ -481,7 +481,8 @@ def _from_version_0_1(fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
         if type(requested.get(name)) is int and requested[name] == 0:
             requested[name] = None
     sizes = {name: requested.get(name) for name in SIZES}
-    if resolved is None and None not in sizes.values():
+    is_older = "workers" not in fields  # than this: they always tell both sizes
+    if resolved is None and is_older and None not in sizes.values():
         names = [] if chosen is None else chosen
         if not isinstance(names, list) or any(name not in SIZES for name in names):
             raise SettingError(f"chosen is {shown(names)}; it must be a list of {SIZES}")

@@ -26,6 +26,8 @@ class Stream(IntEnum):
     EVALUATION = 4
     PROCESS = 5
     """Python's and NumPy's global generators; with the iteration that a run resumes from."""
+    SEARCH = 6
+    """What a search for settings tries; with the number of trials before."""
 
 
 def _sequence(seed: int, stream: Stream, iteration: int) -> np.random.SeedSequence:

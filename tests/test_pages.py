@@ -18,7 +18,7 @@ PAGES = [
         pytest.param(page, marks=pytest.mark.slow)
         for page in (
             *("your-environment.md", "your-parts.md", "training.md", "sharing.md"),
-            "watching.md",
+            *("watching.md", "tuning.md"),
         )
     ),
 ]
@@ -42,6 +42,8 @@ def test_a_page_runs_as_written(page: str, tmp_path: Path) -> None:
             for line in text.splitlines():
                 # As written, but for the length of the training.
                 less = " --total-timesteps 4096 --eval-episodes 5" if " train " in line else ""
+                if " tune " in line:
+                    less = " --total-timesteps 2048 --eval-episodes 5 --trials 2 --confirm-seeds 1"
                 ran += run(["sh", "-c", line + less], tmp_path, environment)
     assert ran >= 4
 

@@ -18,6 +18,7 @@ from recurrent_rl.cli.info import info_command
 from recurrent_rl.cli.monitor import monitor_command
 from recurrent_rl.cli.share import share_command
 from recurrent_rl.cli.train import train_command
+from recurrent_rl.cli.tune import tune_command
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.progress import make_console
 
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "benchmark": benchmark_command,
     "compare": compare_command,
     "share": share_command,
+    "tune": tune_command,
     "info": info_command,
     "completion": completion_command,
 }

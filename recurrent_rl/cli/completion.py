@@ -93,6 +93,7 @@ def script(shell: str) -> str:
 def arguments_of_commands() -> dict[str, type[Any]]:
     """The settings class of each command's arguments."""
     from recurrent_rl.cli.train_arguments import TrainArguments
+    from recurrent_rl.cli.tune_arguments import TuneArguments
 
     return {
         "train": TrainArguments,
@@ -103,6 +104,7 @@ def arguments_of_commands() -> dict[str, type[Any]]:
         "benchmark": BenchmarkArguments,
         "compare": CompareArguments,
         "share": ShareArguments,
+        "tune": TuneArguments,
         "info": InfoArguments,
         "completion": CompletionArguments,
     }

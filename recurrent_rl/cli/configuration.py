@@ -10,6 +10,7 @@ from typing import Any
 
 from recurrent_rl.agents.settings import SettingError, close_matches, reader, shown
 from recurrent_rl.cli.grouping import settings_of
+from recurrent_rl.cli.terminal import Arguments, parse
 from recurrent_rl.config import RESOLVED, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.presets import PRESETS
@@ -27,6 +28,27 @@ def option(arguments: Sequence[str], name: str) -> str | None:
         elif argument.startswith(f"{name}="):
             found = argument.partition("=")[2]
     return found
+
+
+def parse_over_files(
+    kind: type[Arguments], name: str, arguments: Sequence[str], groups: Mapping[str, Sequence[str]]
+) -> Arguments:
+    """Read the arguments of a command that takes --config FILE and --preset: flags go before both.
+
+    Args:
+        kind: its settings class, which has a TrainConfig and `preset`.
+        name: of the command.
+        arguments: of the command.
+        groups: as for `parse`.
+    """
+    file = option(arguments, "--config")
+    of_file = {} if file is None else settings_of_file(Path(file))
+    given: Any = parse(kind, name, arguments, groups, of_file)
+    if given.preset:
+        defaults = preset_of(given.config.environment) | of_file
+        given = parse(kind, name, arguments, groups, defaults)
+    read: Arguments = given
+    return read
 
 
 def settings_of_file(path: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -26,7 +25,7 @@ def train_command(arguments: Sequence[str]) -> int:
 
 
 def _train(arguments: Sequence[str]) -> int:
-    from recurrent_rl.cli.configuration import option, preset_of, settings_of_file
+    from recurrent_rl.cli.configuration import parse_over_files
     from recurrent_rl.cli.train_arguments import GROUPS, ResumeArguments, TrainArguments
     from recurrent_rl.runs.launch import Launch
     from recurrent_rl.runs.training import resume, train
@@ -47,12 +46,7 @@ def _train(arguments: Sequence[str]) -> int:
             stop=stop,
         )
     else:
-        file = option(arguments, "--config")
-        of_file = {} if file is None else settings_of_file(Path(file))
-        given = parse(TrainArguments, "train", arguments, GROUPS, of_file)
-        if given.preset:
-            defaults = preset_of(given.config.environment) | of_file
-            given = parse(TrainArguments, "train", arguments, GROUPS, defaults)
+        given = parse_over_files(TrainArguments, "train", arguments, GROUPS)
         if given.print_config:
             print(given.config.to_json())
             return 0

@@ -1,4 +1,4 @@
-"""The libraries that only comparisons need: SciPy and matplotlib, of the extra `plot`."""
+"""The libraries that only comparisons and searches need: SciPy, matplotlib, Optuna."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from typing import Any
 from recurrent_rl.errors import UserError
 
 
-def optional(module: str) -> Any:
-    """A module of the extra `plot`.
+def optional(module: str, what: str = "Comparing runs", extra: str = "plot") -> Any:
+    """A module of an extra.
+
+    Args:
+        module: its name.
+        what: needs it, for the message.
+        extra: of this library that brings it.
 
     Raises:
         UserError: it is not installed; says how to.
@@ -18,6 +23,6 @@ def optional(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            f"Comparing runs needs {module.partition('.')[0]}, which is not installed: "
-            'pip install "recurrent-rl[plot]"'
+            f"{what} needs {module.partition('.')[0]}, which is not installed: "
+            f'pip install "recurrent-rl[{extra}]"'
         ) from error

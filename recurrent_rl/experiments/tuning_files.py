@@ -1,0 +1,97 @@
+"""What a search for settings leaves: the records of its trials, and its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from recurrent_rl.errors import UserError
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial of a study."""
+
+    number: int
+    state: str
+    """complete, pruned, failed or running."""
+    score: float | None
+    """Of a complete trial; of a pruned one the last point of its learning curve."""
+    settings: dict[str, Any]
+    """What was searched, by name."""
+    is_given: bool
+    """Whether these are the settings that the search began with."""
+    reason: str | None = None
+    """Why it failed."""
+
+
+def best_of(records: Iterable[TrialRecord]) -> TrialRecord | None:
+    """The complete trial with the highest score, the first of several; None where there is none."""
+    scores = [(one.score, -one.number, one) for one in records if one.state == "complete"]
+    return max(scores)[2] if scores else None
+
+
+@dataclass(frozen=True)
+class TuneFiles:
+    """A study's file and, in the folder named like it, what comes of it."""
+
+    storage: Path
+
+    @classmethod
+    def of(cls, storage: Path) -> TuneFiles:
+        """Those of a study in this file; the folder is made.
+
+        Raises:
+            UserError: the file's name has no ending, or the folder cannot be made.
+        """
+        if not storage.suffix or storage.is_dir():
+            raise UserError(
+                f"storage is {str(storage)!r}; give a file whose name has an ending, such as "
+                f"{storage.name or 'study'}.journal. What comes of the search goes into the folder "
+                "of that name without it."
+            )
+        files = cls(storage)
+        try:
+            for folder in (files.processes, files.trials):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"The folder {files.folder} cannot be made ({error}); choose another storage."
+            ) from error
+        return files
+
+    @property
+    def folder(self) -> Path:
+        """What comes of the search."""
+        return self.storage.with_suffix("")
+
+    @property
+    def best(self) -> Path:
+        """The best settings, as `train --config` takes them."""
+        return self.folder / "best.json"
+
+    @property
+    def figure(self) -> Path:
+        """The picture of trials and importances."""
+        return self.folder / "tuning.png"
+
+    @property
+    def trials(self) -> Path:
+        """The folder of the trials' run folders."""
+        return self.folder / "trials"
+
+    @property
+    def confirmation(self) -> Path:
+        """The folder of the runs with which the best settings are confirmed."""
+        return self.folder / "confirmation"
+
+    @property
+    def processes(self) -> Path:
+        """The folder of the locks that tell which processes live."""
+        return self.folder / ".processes"
+
+    def run_dir(self, trial: int, seed: int) -> Path:
+        """The folder of one run of a trial."""
+        return self.trials / f"{trial:04d}" / f"seed-{seed}"
