@@ -9,12 +9,15 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.policy import Policy
 
-ONLY_AT_THE_START = ("horizon",)
-"""Settings of an agent that its weights make up for."""
+MAY_DIFFER = ("horizon", "critic_keys", "actor_keys")
+"""Settings of an agent that its weights make up for, or that its spaces tell."""
 
 
 def begin_with(agent: ActorCritic, policy: Policy) -> None:
     """Give an agent the weights and normalisers of a policy of the same kind.
+
+    Where one of the two has `critic_keys` the agent takes what acts, and its critic stays as it is:
+    no policy file holds the critic of such a run.
 
     Args:
         agent: changed in place.
@@ -23,11 +26,11 @@ def begin_with(agent: ActorCritic, policy: Policy) -> None:
     Raises:
         UserError: it is for other spaces, or its settings are others; says what to set.
     """
-    theirs = policy.agent
+    theirs, acting = policy.agent, agent.without_critic()
     for what, own, other in (
-        ("observation space", agent.observation_space, theirs.observation_space),
-        ("action space", agent.action_space, theirs.action_space),
-        ("hide_indices", agent.reader.hide_indices, theirs.reader.hide_indices),
+        ("observation space", acting.observation_space, theirs.observation_space),
+        ("action space", acting.action_space, theirs.action_space),
+        ("hide_indices", acting.reader.hide_indices, theirs.reader.hide_indices),
     ):
         if own != other:
             raise UserError(
@@ -40,7 +43,11 @@ def begin_with(agent: ActorCritic, policy: Policy) -> None:
             f"The policy to begin with was trained with {told}: set the same, or begin with "
             "another."
         )
-    agent.load_state_dict(theirs.state_dict())
+    weights, needed = theirs.state_dict(), acting.state_dict().keys()
+    acting.load_state_dict(
+        {name: x for name, x in weights.items() if name in needed},
+        strict=acting.has_critic == theirs.has_critic,
+    )
 
 
 def _differing(agent: ActorCritic, theirs: ActorCritic) -> dict[str, Any]:
@@ -49,5 +56,5 @@ def _differing(agent: ActorCritic, theirs: ActorCritic) -> dict[str, Any]:
     return {
         name: value
         for name, value in others.items()
-        if name not in ONLY_AT_THE_START and value != own[name]
+        if name not in MAY_DIFFER and value != own[name]
     }

@@ -4,7 +4,9 @@ To remember: the last positions, well enough to tell velocities from their diffe
 or with noise some more, to average over.
 
 Observation: [cart position (m), pole angle (rad)], plus Gaussian noise of standard deviation
-`noise` on both. Physics, start and limits are those of Gymnasium's CartPole-v1 (Barto, Sutton &
+`noise` on both. With `true_state` it is a Dict: "positions" as above, and "state", [position (m),
+velocity (m/s), angle (rad), angular velocity (rad/s)] without noise, for a critic that may know
+more than the actor (`critic_keys`). Physics, start and limits are those of Gymnasium's CartPole-v1 (Barto, Sutton &
 Anderson 1983). Actions: 0 push left, 1 push right. Reward: 1 a step; the episode terminates when
 the cart leaves ±2.4 m or the pole ±12 degrees, and is truncated after 500 steps. Best return
 without noise: 500. The best memoryless return is not known exactly; stated is a measured one, of
@@ -46,6 +48,7 @@ class CartPole(BatchEnv):
         noise: standard deviation of the noise on both positions.
         max_episode_steps: truncate after so many steps.
         scaled: rewards of 1 / max_episode_steps, and noise clipped, as in POPGym.
+        true_state: also show the true state, under a key of its own.
     """
 
     to_remember = "speeds, from the last positions"
@@ -57,6 +60,7 @@ class CartPole(BatchEnv):
         noise: float = 0.0,
         max_episode_steps: int = 500,
         scaled: bool = False,
+        true_state: bool = False,
     ) -> None:
         if noise < 0:
             raise ValueError(f"noise is {noise}; it must be at least 0.")
@@ -64,14 +68,19 @@ class CartPole(BatchEnv):
         if not scaled:
             high += 10 * noise  # no draw in practice is farther out
         self._high = high
-        space = gym.spaces.Box(-high, high, dtype=np.float32)
+        space: gym.Space[Any] = gym.spaces.Box(-high, high, dtype=np.float32)
+        if true_state:
+            state = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)
+            space = gym.spaces.Dict({"positions": space, "state": state})
         super().__init__(num_envs, space, gym.spaces.Discrete(2), max_episode_steps)
         self.noise = noise
+        self.true_state = true_state
         self.reward = 1 / max_episode_steps if scaled else 1.0
         self.clipped = scaled
         self.best_return = max_episode_steps * self.reward if noise == 0 else None
         # Without memory the pole falls long before any of the limits.
-        if (fallen := MEASURED_MEMORYLESS.get(noise)) is not None and max_episode_steps >= 200:
+        fallen = None if true_state else MEASURED_MEMORYLESS.get(noise)
+        if fallen is not None and max_episode_steps >= 200:
             self.memoryless_return = fallen * self.reward
         self.physics = np.zeros((num_envs, 4))
         """[position, velocity, angle, angular velocity], `[N, 4]`."""
@@ -114,6 +123,8 @@ class CartPole(BatchEnv):
         self.seen[rows] = seen
 
     def _observe(self) -> Any:
+        if self.true_state:
+            return {"positions": self.seen.copy(), "state": self.physics.astype(np.float32)}
         return self.seen.copy()
 
 

@@ -467,7 +467,8 @@ def _from_version_0_1(fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     with their names in `chosen`.
     """
     if isinstance(agent := fields.get("agent"), Mapping):
-        fields = {**fields, "agent": {"encoder": None, "head": None} | dict(agent)}
+        newer: dict[str, Any] = {"encoder": None, "head": None, "critic_keys": (), "actor_keys": ()}
+        fields = {**fields, "agent": newer | dict(agent)}
     requested = {name: _default(name) for name in _NEWER} | fields
     if isinstance(env := requested.get("env"), dict):
         requested["env"] = {"info_metrics": [], "observe": (), "wrappers": ()} | env
