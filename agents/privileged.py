@@ -40,7 +40,9 @@ class Seen(NamedTuple):
         return spaces.Dict([*self.actor.spaces.items(), *self.critic.spaces.items()])
 
 
-def seen_by(space: gym.Space[Any], actor_keys: Collection[str], critic_keys: Collection[str]) -> Seen:
+def seen_by(
+    space: gym.Space[Any], actor_keys: Collection[str], critic_keys: Collection[str]
+) -> Seen:
     """Who sees which keys of an observation space.
 
     Args:

@@ -4,14 +4,16 @@ To remember: the last positions, well enough to tell velocities from their diffe
 or with noise some more, to average over.
 
 Observation: [cart position (m), pole angle (rad)], plus Gaussian noise of standard deviation
-`noise` on both. With `true_state` it is a Dict: "positions" as above, and "state", [position (m),
-velocity (m/s), angle (rad), angular velocity (rad/s)] without noise, for a critic that may know
-more than the actor (`critic_keys`). Physics, start and limits are those of Gymnasium's CartPole-v1 (Barto, Sutton &
+`noise` on both. Physics, start and limits are those of Gymnasium's CartPole-v1 (Barto, Sutton &
 Anderson 1983). Actions: 0 push left, 1 push right. Reward: 1 a step; the episode terminates when
 the cart leaves ±2.4 m or the pole ±12 degrees, and is truncated after 500 steps. Best return
 without noise: 500. The best memoryless return is not known exactly; stated is a measured one, of
 PPO without memory after 1 M steps (three seeds, 1,000 episodes each): 43.8 ± 0.7 without noise and
 50.6 ± 2.1 with noise 0.1, which breaks up the swinging. Pushing to where the pole leans gives 42.
+
+With `true_state` the observation is a Dict: "positions" as above, and "state", [position (m),
+velocity (m/s), angle (rad), angular velocity (rad/s)] without noise, for a critic that may know
+more than the actor (`critic_keys`).
 
 With `scaled` it is POPGym's PositionOnlyCartPole and NoisyPositionOnlyCartPole (Morad et al., ICLR
 2023): a step's reward is 1 / max_episode_steps, and what is seen with noise is clipped to the
