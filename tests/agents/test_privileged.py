@@ -106,6 +106,31 @@ def test_unroll_equals_repeated_step_with_what_the_critic_sees(separate: bool) -
 
 
 @pytest.mark.parametrize("separate", [False, True])
+def test_what_the_critic_alone_sees_is_normalised_too(separate: bool) -> None:
+    agent = make(separate_memory=separate)
+    plain = make(separate_memory=separate, normalize_observations=False)
+    components, start = inputs(agent)
+    far = components | {"state/a": 1000 * components["state/a"] + 5000}
+    agent.take_in(far, torch.ones(T, B, dtype=torch.bool))
+    assert agent.privileged is not None
+    seen = agent.privileged.normaliser(agent.observation_normaliser(far))
+    assert_close(seen["state/a"].mean((0, 1)), torch.zeros(2), atol=1e-4, rtol=0)
+    plain.load_state_dict(agent.state_dict())
+    assert_close(
+        agent.unroll(far, agent.initial_state(B), start)[0].value,
+        plain.unroll(seen, plain.initial_state(B), start)[0].value,
+    )
+
+
+def test_what_the_critic_sees_far_from_zero_is_centred() -> None:
+    space = spaces.Dict({"x": spaces.Discrete(2), "time": spaces.Box(0, 1e12, (), np.float64)})
+    agent = ActorCritic(space, ACTION, AgentConfig(critic_keys=("time",)))
+    seen = {"x": np.array([0, 1]), "time": np.array([1e9, 1e9 + 2])}
+    agent.centre_on(seen)
+    assert agent.read(seen)["time"].tolist() == [-1.0, 1.0]
+
+
+@pytest.mark.parametrize("separate", [False, True])
 def test_a_saved_policy_lacks_what_the_critic_sees_and_acts_the_same(
     tmp_path: Path, separate: bool
 ) -> None:

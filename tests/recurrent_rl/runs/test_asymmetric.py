@@ -87,6 +87,16 @@ def test_an_environment_that_lacks_a_key_of_the_actors_is_refused(tmp_path: Path
         evaluate(policy, ENV_ID, 1, env_config=only)
 
 
+def test_an_iteration_takes_in_the_statistics_of_what_the_critic_sees(tmp_path: Path) -> None:
+    trainer = Trainer(small(tmp_path))
+    trainer.iterate()
+    assert trainer.agent.privileged is not None
+    (moments,) = trainer.agent.privileged.normaliser.moments
+    seen = trainer.collector.rollout.components["state"][:-1].double()
+    torch.testing.assert_close(moments.mean, seen.mean((0, 1)))
+    trainer.close()
+
+
 def test_a_truncated_episode_is_valued_by_what_the_critic_saw_last() -> None:
     torch.manual_seed(0)
     settings = dataclasses.replace(AGENT, encoder_layers=0, normalize_observations=False)
