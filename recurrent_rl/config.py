@@ -164,7 +164,8 @@ class TrainConfig:
 
     init_from: FolderPath | None = None
     """Run folder or policy file whose weights and normalisers the agent begins with; the optimiser
-    is fresh. It must be for the same spaces, and the agent's settings must be the same."""
+    is fresh. It must be for the same spaces, and the agent's settings must be the same; only
+    hidden_size may be larger."""
 
     total_timesteps: Annotated[int, at_least(1)] = 1_000_000
     """Environment steps to train for, all environments counted."""
