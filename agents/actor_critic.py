@@ -335,9 +335,9 @@ class ActorCritic(Settled):
     def read(self, observation: Any) -> dict[str, NDArray[Any]]:
         """A batch of raw observations by components, as `Reader.read`; those of the critic too."""
         arrays = self.reader.read(observation)
-        return (
-            arrays if self.privileged is None else arrays | self.privileged.reader.read(observation)
-        )
+        if self.privileged is not None:
+            arrays |= self.privileged.reader.read(observation)
+        return arrays
 
     def centre_on(self, observation: Any, total: Total = list) -> None:
         """As `Reader.centre_on`, for all that is read."""

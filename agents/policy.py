@@ -206,17 +206,18 @@ class Policy:
         components = agent.with_previous(components, state.previous_action, rewards)
         masks = None if mask is None else torch.as_tensor(mask, device=agent.device)
         (distribution, value), memory = agent.step(components, state.memory, start, masks)
-        if generator is None:
-            action = distribution.mode()
-        else:
-            action = distribution.sample(agent.head.noise((len(state.previous_action),), generator))
-        computed = value if agent.has_critic else distribution.log_prob(action)
-        if not computed.isfinite().all():
+        if not agent.has_critic:
+            value = distribution.log_prob(distribution.mode())  # as telling, where there is none
+        if not value.isfinite().all():
             raise ObservationError(
                 "What the agent computes from this observation is not finite, though the "
                 "observation is: it is too large for this policy. Scale it, or train with "
                 "normalize_observations."
             )
+        if generator is None:
+            action = distribution.mode()
+        else:
+            action = distribution.sample(agent.head.noise((len(state.previous_action),), generator))
         return agent.head.to_env(action), PolicyState(memory, action)
 
     def _starts(self, episode_start: Any, batch: int) -> Tensor:
