@@ -27,7 +27,7 @@ SPACE = spaces.Dict(
     }
 )
 ACTION = spaces.Discrete(4)
-KEYS = {"critic_keys": ("far", "state"), "actor_keys": ("clue",)}
+KEYS: dict[str, Any] = {"critic_keys": ("far", "state"), "actor_keys": ("clue",)}
 
 
 def make(memory: str = "lstm", **config: Any) -> ActorCritic:
@@ -64,7 +64,7 @@ def test_no_gradient_leads_from_what_the_critic_alone_sees_to_an_action(
     acted = acted + distribution.entropy().sum()
     names, weights = zip(*agent.named_parameters(), strict=True)
     found = torch.autograd.grad(acted, [*hidden, *weights], allow_unused=True, retain_graph=True)
-    assert found[:2] == (None, None)
+    assert all(x is None for x in found[:2])
     acting = {name for name, x in zip(names, found[2:], strict=True) if x is not None}
     assert acting == set(dict(agent.without_critic().named_parameters()))
     for x in torch.autograd.grad(value.sum(), hidden):
@@ -183,7 +183,11 @@ def first(given: tuple[Components, Tensor]) -> Components:
 
 def test_a_reading_that_overflows_is_refused_without_a_critic_too() -> None:
     space = spaces.Dict({"x": spaces.Box(-np.inf, np.inf, (2,)), "y": spaces.Box(-1, 1, (2,))})
-    settings = {"encoder_layers": 0, "normalize_observations": False, "critic_keys": ("y",)}
+    settings: dict[str, Any] = {
+        "encoder_layers": 0,
+        "normalize_observations": False,
+        "critic_keys": ("y",),
+    }
     for action_space in (ACTION, spaces.Box(-1, 1, (2,))):
         agent = ActorCritic(space, action_space, AgentConfig("none", **settings))
         agent.head.linear.weight.detach().fill_(1e3)

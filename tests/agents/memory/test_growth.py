@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.errors import UserError
+from recurrent_rl.agents.memory.cells import GRU
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.agents.warm_start import begin_with
@@ -56,7 +57,7 @@ def test_a_memory_whose_size_is_in_what_it_computes_does_not_grow(memory: str) -
 
 
 def test_neither_does_one_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = type("Own", (MEMORIES["gru"],), {})  # type: ignore[misc]
+    own = type("Own", (GRU,), {})
     monkeypatch.setitem(MEMORIES, "own", own)
     with pytest.raises(UserError, match="what its weights stand for is not known here"):
         begin_with(agent_of("own", 16, 0), Policy(agent_of("own", 8, 0)))

@@ -55,7 +55,7 @@ def test_a_run_resumes_bit_for_bit_and_its_policies_lack_the_critics_keys(
 
     def stop(state: TrainingState) -> None:
         if state.iteration == 2:
-            assert "state" not in state.policy.observation_space.spaces
+            assert "state" not in str(state.policy.observation_space)
             state.stop("enough")
 
     cut = train(settings, progress=False, callbacks=[stop]).run_dir
