@@ -3,12 +3,14 @@
     components ─ normalise ─ encoder ─ memory ─┬─ action head ─ distribution
                                            └─ critic ───── value
 
+With `critic_keys` the critic reads more than the memory: `privileged` has what and how.
 Rollout, update and the deployed policy all call `ActorCritic.step` or `ActorCritic.unroll`. Nothing
 is remembered in the module: the memory's state is an argument and a result.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import NoneType
@@ -17,6 +19,7 @@ from typing import Annotated, Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recurrent_rl.agents.arguments import check_is
@@ -26,6 +29,7 @@ from recurrent_rl.agents.kernels import MemoryInputError
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.registry import MEMORIES, build_memory
 from recurrent_rl.agents.memory.states import MemoryState, PairState
+from recurrent_rl.agents.moments import Total
 from recurrent_rl.agents.normalisers import ObservationNormaliser, ReturnNormaliser
 from recurrent_rl.agents.parts import (
     OF_ONES_OWN,
@@ -37,7 +41,9 @@ from recurrent_rl.agents.parts import (
     imported_class,
 )
 from recurrent_rl.agents.preprocessing import Reader, scaling_of
+from recurrent_rl.agents.privileged import Privileged, Seen, seen_by
 from recurrent_rl.agents.settings import (
+    Must,
     OneOf,
     Read,
     SettingError,
@@ -63,6 +69,11 @@ MOST_LAYERS = 1000
 PARTS: dict[str, Parts[Any]] = {"memory": MEMORIES, "encoder": ENCODERS, "head": HEADS}
 """The parts that may be one's own, by the setting that names them."""
 
+Keys = Annotated[
+    tuple[str, ...], Must("without a key twice", lambda keys: len(set(keys)) == len(keys))
+]
+"""Keys of a Dict observation."""
+
 _read_text = reader(str)
 _read_batch = reader(Annotated[int, at_least(0)])  # made once: acting without a state reads it
 
@@ -83,6 +94,11 @@ class AgentConfig:
     time of its own (chrono initialisation); None leaves their biases at zero."""
     separate_memory: bool = False
     """Give the critic an encoder and a memory of its own instead of sharing the actor's."""
+    critic_keys: Keys = ()
+    """Keys of a Dict observation that the critic alone sees, such as the true state; the saved
+    policy lacks them. By default there are none."""
+    actor_keys: Keys = ()
+    """Keys that the actor sees; by default all but critic_keys. What is in neither nobody sees."""
     encoder_size: Annotated[int, at_least(2), at_most(LARGEST_LAYER)] = 128
     """Units in each layer of the encoder before the memory; in the last, one of them says where
     episodes start."""
@@ -134,6 +150,16 @@ class AgentConfig:
         settle(self)
         if self.action_persistence and not self.previous_action:
             raise SettingError("action_persistence needs previous_action: the agent must see it.")
+        if self.actor_keys and not self.critic_keys:
+            raise SettingError(
+                "actor_keys needs critic_keys, the keys that the critic alone sees. To hide keys "
+                "from both, select with observe (EnvConfig.observe)."
+            )
+        if both := sorted({*self.actor_keys} & {*self.critic_keys}):
+            raise SettingError(
+                f"{both[0]!r} is in actor_keys and in critic_keys. The critic sees what the actor "
+                "sees; name in critic_keys only what it sees alone."
+            )
 
 
 class AgentOutput(NamedTuple):
@@ -141,10 +167,14 @@ class AgentOutput(NamedTuple):
 
     distribution: Distribution
     value: Tensor
+    """NaN of an agent without a critic."""
 
 
 class Trunk(Settled):
-    """Encoder and memory: from observation components to the features that the heads read."""
+    """Encoder and memory: from observation components to the features that the heads read.
+
+    Of several trunks each has its components. An encoder of one's own encodes those of `own_sees`.
+    """
 
     def __init__(
         self,
@@ -152,6 +182,7 @@ class Trunk(Settled):
         scaling: dict[str, str],
         config: AgentConfig,
         parts: Mapping[str, Any],
+        own_sees: Collection[str],
     ) -> None:
         super().__init__()
         silenced = frozenset(own_inputs(config))
@@ -163,6 +194,7 @@ class Trunk(Settled):
             silenced,
             scaling,
             parts["encoder"],
+            own_sees,
         )
         self.memory: Memory = build_memory(
             parts["memory"],
@@ -188,11 +220,18 @@ class ActorCritic(Settled):
         scaling: of each observation component, where a file says it; None for `scaling_of`.
         parts: classes by "memory", "encoder" or "head", in the place of those that the config's
             names stand for in this process.
+        critic: false makes what `without_critic` gives: `observation_space` is then what the actor
+            sees.
+
+    Attributes:
+        observation_space: of all that actor or critic see.
+        has_critic: false where it only acts, and its values are NaN.
+        privileged: of the critic, where it sees more than the actor; else None.
 
     Raises:
         UnsupportedSpaceError: a space has no encoder or no action head.
-        SettingError: an argument is of another type, or a part of one's own cannot be imported or
-            lacks its contract.
+        SettingError: an argument is of another type, the observation lacks a key, or a part of
+            one's own cannot be imported or lacks its contract.
     """
 
     def __init__(
@@ -203,37 +242,48 @@ class ActorCritic(Settled):
         hide_indices: Collection[int] = (),
         scaling: Mapping[str, str] | None = None,
         parts: Mapping[str, type[nn.Module]] | None = None,
+        critic: bool = True,
     ) -> None:
         super().__init__()
         check_is("config", config, AgentConfig, "an AgentConfig")
         check_is("parts", parts, (Mapping, NoneType), f"classes by {', '.join(PARTS)}; or None")
         check_action_space(action_space)
-        self.observation_space = observation_space
+        seen = Seen(observation_space, None)
+        if critic:
+            seen = seen_by(observation_space, config.actor_keys, config.critic_keys)
+        self.observation_space = seen.together
         self.action_space = action_space
         self.config = config
-        self.reader = Reader(observation_space, hide_indices, scaling)
-        self.component_spaces = dict(self.reader.component_spaces)
-        if taken := sorted(own_inputs(config) & self.component_spaces.keys()):
+        self.has_critic = critic
+        self.reader = Reader(seen.actor, hide_indices, scaling)
+        self.privileged: Privileged | None = None
+        of_critic: dict[str, gym.Space[Any]] = {}
+        if seen.critic is not None:
+            sizes = (config.encoder_size, config.encoder_layers, config.activation)
+            self.privileged = Privileged(seen.critic, *sizes, encodes=not config.separate_memory)
+            of_critic = self.privileged.reader.component_spaces
+        of_actor = dict(self.reader.component_spaces)
+        if taken := sorted(own_inputs(config) & (of_actor.keys() | of_critic.keys())):
             raise UnsupportedSpaceError(
                 f"The observation space has a key {taken[0]!r}, the name of an input of the "
                 f"agent's own. Set {taken[0]} to false, or rename the key "
                 "(gymnasium.wrappers.TransformObservation can)."
             )
         if config.previous_action:
-            self.component_spaces[PREVIOUS_ACTION] = previous_action_space(action_space)
+            of_actor[PREVIOUS_ACTION] = previous_action_space(action_space)
         if config.previous_reward:
-            self.component_spaces[PREVIOUS_REWARD] = gym.spaces.Box(
-                -np.inf, np.inf, (1,), np.float32
-            )
+            of_actor[PREVIOUS_REWARD] = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
+        self.component_spaces = of_actor | of_critic
 
         # One trunk for both, or one each: everything below treats the two cases alike.
-        count = 2 if config.separate_memory else 1
-        own = self.component_spaces.keys() - self.reader.component_spaces.keys()
-        every = self.reader.scaling | {
-            path: scaling_of(self.component_spaces[path]) for path in own
-        }
+        inputs = [of_actor, self.component_spaces][: 2 if config.separate_memory and critic else 1]
+        own = of_actor.keys() - self.reader.component_spaces.keys()
+        every = self.reader.scaling | {path: scaling_of(of_actor[path]) for path in own}
+        if self.privileged is not None:
+            every |= self.privileged.reader.scaling
         made_of = found_parts(config, parts or {})
-        trunks = [Trunk(self.component_spaces, every, config, made_of) for _ in range(count)]
+        shown = self.reader.component_spaces.keys()
+        trunks = [Trunk(components, every, config, made_of, shown) for components in inputs]
         self.trunks = SettledList(trunks)
         self._encoders = [trunk.encoder for trunk in trunks]
         self._memories = [trunk.memory for trunk in trunks]
@@ -241,13 +291,15 @@ class ActorCritic(Settled):
         self.head = make_head(action_space, features, config.action_persistence, made_of["head"])
         if config.previous_action:
             _check_fed_back(self.head, self.component_spaces[PREVIOUS_ACTION])
-        self.critic = nn.Linear(features, 1)
-        # Zero: values of any other size would be an error in the unit of nobody's rewards.
-        nn.init.zeros_(self.critic.weight)
-        nn.init.zeros_(self.critic.bias)
+        if critic:
+            beside = 0 if self.privileged is None else self.privileged.output_size
+            self.critic = nn.Linear(features + beside, 1)
+            # Zero: values of any other size would be an error in the unit of nobody's rewards.
+            nn.init.zeros_(self.critic.weight)
+            nn.init.zeros_(self.critic.bias)
+            self.return_normaliser = ReturnNormaliser()
         # The agent's own inputs are normalised where the environment's are: rewards have a scale.
-        self.observation_normaliser = ObservationNormaliser(self.component_spaces, every)
-        self.return_normaliser = ReturnNormaliser()
+        self.observation_normaliser = ObservationNormaliser(of_actor, every)
         self.trunks.settle()
         self.settle()
 
@@ -258,7 +310,46 @@ class ActorCritic(Settled):
     @property
     def device(self) -> torch.device:
         """Where the parameters live."""
-        return self.critic.weight.device
+        return self.head.linear.weight.device
+
+    def without_critic(self) -> ActorCritic:
+        """What acts of an agent with `critic_keys`: it sees the actor's keys, and has no critic.
+
+        It is made of this agent's own modules, and so learns with it. An agent whose critic sees
+        what the actor sees is given as it is.
+        """
+        if self.privileged is None:
+            return self
+        actor = copy.copy(self)
+        acting = ("reader", "head", "observation_normaliser")
+        actor._modules = {name: self._modules[name] for name in acting} | {"privileged": None}
+        actor._modules["trunks"] = self.trunks[:1]
+        actor._encoders, actor._memories = self._encoders[:1], self._memories[:1]
+        actor.observation_space, actor.has_critic = self.reader.observation_space, False
+        hidden = self.privileged.reader.component_spaces
+        actor.component_spaces = {
+            path: space for path, space in self.component_spaces.items() if path not in hidden
+        }
+        return actor
+
+    def read(self, observation: Any) -> dict[str, NDArray[Any]]:
+        """A batch of raw observations by components, as `Reader.read`; those of the critic too."""
+        arrays = self.reader.read(observation)
+        if self.privileged is not None:
+            arrays |= self.privileged.reader.read(observation)
+        return arrays
+
+    def centre_on(self, observation: Any, total: Total = list) -> None:
+        """As `Reader.centre_on`, for all that is read."""
+        self.reader.centre_on(observation, total)
+        if self.privileged is not None:
+            self.privileged.reader.centre_on(observation, total)
+
+    def take_in(self, components: Components, valid: Tensor, total: Total = list) -> None:
+        """As `ObservationNormaliser.update`, for all that is normalised."""
+        self.observation_normaliser.update(components, valid, total)
+        if self.privileged is not None:
+            self.privileged.normaliser.update(components, valid, total)
 
     def initial_state(self, batch: int) -> MemoryState:
         """A fresh state for `batch` streams: the memory's or, with `separate_memory`, a pair.
@@ -326,9 +417,7 @@ class ActorCritic(Settled):
         for name, flags in (("episode_start", episode_start), ("action_mask", action_mask)):
             check_is(name, flags, (Tensor, NoneType), "a bool tensor, or None", MemoryInputError)
         # `forward` by name: calls through nn.Module cost a third of an acting step.
-        seen = components
-        if self.config.normalize_observations:
-            seen = self.observation_normaliser.forward(components)
+        seen = self._normalised(components)
         features, states = [], []
         for encoder, run, part in zip(
             self._encoders, remember, self.split_state(state), strict=True
@@ -341,9 +430,23 @@ class ActorCritic(Settled):
         if previous is not None and episode_start is not None:
             previous = previous.masked_fill(episode_start.unsqueeze(-1), 0.0)
         distribution = self.head.forward(features[0], action_mask, previous)
-        value = self.critic.forward(features[-1]).squeeze(-1)
-        value = self.return_normaliser.denormalise(value)
+        value = self._value(features[-1], seen, episode_start)
         return AgentOutput(distribution, value), self._join(states)
+
+    def _normalised(self, components: Components) -> Components:
+        """The components as the encoders take them."""
+        if not self.config.normalize_observations:
+            return components
+        seen = self.observation_normaliser.forward(components)
+        return seen if self.privileged is None else self.privileged.normaliser.forward(seen)
+
+    def _value(self, features: Tensor, seen: Components, episode_start: Tensor | None) -> Tensor:
+        """The values `[...]` of the features that the critic's memory gives, in units of return."""
+        if not self.has_critic:
+            return features.new_full(features.shape[:-1], torch.nan)
+        if self.privileged is not None:
+            features = self.privileged.beside(features, seen, episode_start)
+        return self.return_normaliser.denormalise(self.critic.forward(features).squeeze(-1))
 
     def with_previous(
         self, components: Components, action: Tensor, reward: Tensor | None
@@ -361,9 +464,8 @@ class ActorCritic(Settled):
 
     def encode(self, components: Components, episode_start: Tensor) -> list[Tensor]:
         """What each of `memories()` is fed, `[..., F]` each: for the memory diagnostics."""
-        if self.config.normalize_observations:
-            components = self.observation_normaliser(components)
-        return [encoder(components, episode_start) for encoder in self._encoders]
+        seen = self._normalised(components)
+        return [encoder(seen, episode_start) for encoder in self._encoders]
 
     def split_state(self, state: MemoryState) -> list[MemoryState]:
         """The state of each of `memories()`.
@@ -371,7 +473,7 @@ class ActorCritic(Settled):
         Raises:
             MemoryInputError: it is of another kind of agent.
         """
-        if not self.config.separate_memory:
+        if len(self._memories) == 1:
             return [state]
         if not isinstance(state, PairState):
             raise MemoryInputError(

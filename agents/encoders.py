@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any
 
 import gymnasium as gym
@@ -255,7 +255,8 @@ class Encoder(Settled):
         activation: one of `ACTIVATIONS`.
         silenced: components whose features are zero at an episode's first step.
         scaling: of each component; by default that of `preprocessing.scaling_of`.
-        own: a class of one's own that encodes all components that are not silenced.
+        own: a class of one's own that encodes components.
+        own_sees: which; None: all that are not silenced.
 
     Raises:
         SettingError: names the argument that is of another type, or out of its range.
@@ -270,6 +271,7 @@ class Encoder(Settled):
         silenced: frozenset[str] = frozenset(),
         scaling: Mapping[str, str] | None = None,
         own: Callable[..., nn.Module] | None = None,
+        own_sees: Collection[str] | None = None,
     ) -> None:
         check_is("component_spaces", component_spaces, dict, "spaces by path: component_spaces(s)")
         size = argument("size", size, Annotated[int, at_least(2)])
@@ -279,9 +281,9 @@ class Encoder(Settled):
         self.silenced = silenced
         self.own: OwnFeatures | None = None
         if own is not None:
-            theirs = {p: space for p, space in component_spaces.items() if p not in silenced}
-            self.own = OwnFeatures(own, theirs)
-            component_spaces = {p: s for p, s in component_spaces.items() if p in silenced}
+            sees = component_spaces.keys() - silenced if own_sees is None else own_sees
+            self.own = OwnFeatures(own, {p: s for p, s in component_spaces.items() if p in sees})
+            component_spaces = {p: s for p, s in component_spaces.items() if p not in sees}
         self.paths = list(component_spaces)
         features = [
             _features(space, scaling_of(space) if scaling is None else scaling[path], activation)

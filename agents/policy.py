@@ -73,17 +73,18 @@ class Policy:
     """A trained policy: takes raw observations, gives actions the environment takes.
 
     Args:
-        agent: the network; used as it is, not copied.
+        agent: the network; used as it is, not copied. Of one with `critic_keys` what acts
+            (`ActorCritic.without_critic`).
         summary: of its training, JSON values by name.
     """
 
     def __init__(self, agent: ActorCritic, summary: dict[str, Any] | None = None) -> None:
         check_is("agent", agent, ActorCritic, "an ActorCritic; load_policy(path) reads a file")
         check_is("summary", summary, (dict, NoneType), "a dict of JSON values, or None")
-        self.agent = agent
+        self.agent = agent.without_critic()
         self.summary = summary or {}
         self._generator = sampling_generator(None)
-        self._first_component = next(iter(component_spaces(agent.observation_space).items()))
+        self._first_component = next(iter(component_spaces(self.observation_space).items()))
 
     @property
     def observation_space(self) -> gym.Space[Any]:
@@ -209,6 +210,8 @@ class Policy:
         components = agent.with_previous(components, state.previous_action, rewards)
         masks = None if mask is None else torch.as_tensor(mask, device=agent.device)
         (distribution, value), memory = agent.step(components, state.memory, start, masks)
+        if not agent.has_critic:
+            value = distribution.log_prob(distribution.mode())  # as telling, where there is none
         if not value.isfinite().all():
             raise ObservationError(
                 "What the agent computes from this observation is not finite, though the "
@@ -511,6 +514,7 @@ def load_policy(
                 *(observation_space, action_space, config),
                 **_preprocessing(text, observation_space),
                 parts=parts,
+                critic=not config.critic_keys,
             )
         _check_weights(tensors, agent.state_dict())
         agent.load_state_dict(tensors)

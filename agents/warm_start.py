@@ -5,16 +5,25 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.errors import UserError
+from recurrent_rl.agents.memory.growth import cannot_grow, output_places, place, places
 from recurrent_rl.agents.policy import Policy
 
-ONLY_AT_THE_START = ("horizon",)
-"""Settings of an agent that its weights make up for."""
+MAY_DIFFER = ("horizon", "critic_keys", "actor_keys", "hidden_size")
+"""Settings of an agent that its weights make up for, that its spaces tell, or that may grow."""
 
 
 def begin_with(agent: ActorCritic, policy: Policy) -> None:
     """Give an agent the weights and normalisers of a policy of the same kind.
+
+    Where one of the two has `critic_keys` the agent takes what acts, and its critic stays as it is:
+    no policy file holds the critic of such a run. Where the agent's memory has more units, the
+    policy's are among them, and the others begin untrained and unread: actions and values are the
+    policy's, but for rounding.
 
     Args:
         agent: changed in place.
@@ -23,11 +32,11 @@ def begin_with(agent: ActorCritic, policy: Policy) -> None:
     Raises:
         UserError: it is for other spaces, or its settings are others; says what to set.
     """
-    theirs = policy.agent
+    theirs, acting = policy.agent, agent.without_critic()
     for what, own, other in (
-        ("observation space", agent.observation_space, theirs.observation_space),
-        ("action space", agent.action_space, theirs.action_space),
-        ("hide_indices", agent.reader.hide_indices, theirs.reader.hide_indices),
+        ("observation space", acting.observation_space, theirs.observation_space),
+        ("action space", acting.action_space, theirs.action_space),
+        ("hide_indices", acting.reader.hide_indices, theirs.reader.hide_indices),
     ):
         if own != other:
             raise UserError(
@@ -40,7 +49,11 @@ def begin_with(agent: ActorCritic, policy: Policy) -> None:
             f"The policy to begin with was trained with {told}: set the same, or begin with "
             "another."
         )
-    agent.load_state_dict(theirs.state_dict())
+    fresh = acting.state_dict()
+    weights = {name: x for name, x in theirs.state_dict().items() if name in fresh}
+    if agent.config.hidden_size != theirs.config.hidden_size:
+        weights = _grown(acting, theirs, weights)
+    acting.load_state_dict(weights, strict=acting.has_critic == theirs.has_critic)
 
 
 def _differing(agent: ActorCritic, theirs: ActorCritic) -> dict[str, Any]:
@@ -49,5 +62,44 @@ def _differing(agent: ActorCritic, theirs: ActorCritic) -> dict[str, Any]:
     return {
         name: value
         for name, value in others.items()
-        if name not in ONLY_AT_THE_START and value != own[name]
+        if name not in MAY_DIFFER and value != own[name]
+    }
+
+
+def _grown(
+    agent: ActorCritic, theirs: ActorCritic, weights: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Weights for an agent with more units that make it act as another does.
+
+    Raises:
+        UserError: its memory has fewer units, or is one that cannot grow, or a part of one's own
+            cannot.
+    """
+    memories = list(zip(theirs.memories(), agent.memories(), strict=False))
+    why = cannot_grow(memories[0][0])
+    if agent.config.hidden_size < theirs.config.hidden_size:
+        why = "it may only grow"
+    at: dict[str, tuple[Tensor, ...]] = {}
+    if why is None:
+        for i, (old, new) in enumerate(memories):
+            found = places(old, new).items()
+            at |= {f"trunks.{i}.memory.{name}": index for name, index in found}
+        for name in ("head.linear.weight", "critic.weight"):
+            if name in weights:
+                at[name] = torch.arange(len(weights[name])), output_places(*memories[0])
+    fresh = agent.state_dict()
+    others = [
+        name for name, x in weights.items() if name not in at and x.shape != fresh[name].shape
+    ]
+    if why is None and others:
+        why = f"there is more that goes by its size: {others[0]}"
+    if why is not None:
+        raise UserError(
+            f"The policy to begin with was trained with hidden_size {theirs.config.hidden_size}, "
+            f"and its memory, {theirs.config.memory}, cannot have {agent.config.hidden_size} units "
+            f"instead: {why}. Set the same, or begin with another."
+        )
+    return {
+        name: place(x, fresh[name].to(x.device), at[name]) if name in at else x
+        for name, x in weights.items()
     }

@@ -11,6 +11,10 @@ without noise: 500. The best memoryless return is not known exactly; stated is a
 PPO without memory after 1 M steps (three seeds, 1,000 episodes each): 43.8 ± 0.7 without noise and
 50.6 ± 2.1 with noise 0.1, which breaks up the swinging. Pushing to where the pole leans gives 42.
 
+With `true_state` the observation is a Dict: "positions" as above, and "state", [position (m),
+velocity (m/s), angle (rad), angular velocity (rad/s)] without noise, for a critic that may know
+more than the actor (`critic_keys`).
+
 With `scaled` it is POPGym's PositionOnlyCartPole and NoisyPositionOnlyCartPole (Morad et al., ICLR
 2023): a step's reward is 1 / max_episode_steps, and what is seen with noise is clipped to the
 limits of the observation. One thing differs: an episode that ends in both ways at once is only
@@ -46,6 +50,7 @@ class CartPole(BatchEnv):
         noise: standard deviation of the noise on both positions.
         max_episode_steps: truncate after so many steps.
         scaled: rewards of 1 / max_episode_steps, and noise clipped, as in POPGym.
+        true_state: also show the true state, under a key of its own.
     """
 
     metadata = BatchEnv.metadata | {"render_fps": 20}
@@ -59,6 +64,7 @@ class CartPole(BatchEnv):
         noise: float = 0.0,
         max_episode_steps: int = 500,
         scaled: bool = False,
+        true_state: bool = False,
         render_mode: str | None = None,
     ) -> None:
         if noise < 0:
@@ -67,16 +73,21 @@ class CartPole(BatchEnv):
         if not scaled:
             high += 10 * noise  # no draw in practice is farther out
         self._high = high
-        space = gym.spaces.Box(-high, high, dtype=np.float32)
+        space: gym.Space[Any] = gym.spaces.Box(-high, high, dtype=np.float32)
+        if true_state:
+            state = gym.spaces.Box(-np.inf, np.inf, (4,), np.float32)
+            space = gym.spaces.Dict({"positions": space, "state": state})
         super().__init__(
             num_envs, space, gym.spaces.Discrete(2), max_episode_steps, render_mode=render_mode
         )
         self.noise = noise
+        self.true_state = true_state
         self.reward = 1 / max_episode_steps if scaled else 1.0
         self.clipped = scaled
         self.best_return = max_episode_steps * self.reward if noise == 0 else None
         # Without memory the pole falls long before any of the limits.
-        if (fallen := MEASURED_MEMORYLESS.get(noise)) is not None and max_episode_steps >= 200:
+        fallen = None if true_state else MEASURED_MEMORYLESS.get(noise)
+        if fallen is not None and max_episode_steps >= 200:
             self.memoryless_return = fallen * self.reward
         self.physics = np.zeros((num_envs, 4))
         """[position, velocity, angle, angular velocity], `[N, 4]`."""
@@ -123,6 +134,8 @@ class CartPole(BatchEnv):
         self.seen[rows] = seen
 
     def _observe(self) -> Any:
+        if self.true_state:
+            return {"positions": self.seen.copy(), "state": self.physics.astype(np.float32)}
         return self.seen.copy()
 
 

@@ -165,7 +165,7 @@ class TrainConfig:
     init_from: FolderPath | None = None
     """Run folder or policy file, or hf://OWNER/NAME, whose weights and normalisers the agent begins
     with; the optimiser is fresh. It must be for the same spaces, and the agent's settings must be
-    the same."""
+    the same; only hidden_size may be larger."""
 
     total_timesteps: Annotated[int, at_least(1)] = 1_000_000
     """Environment steps to train for, all environments counted."""
@@ -471,7 +471,8 @@ def _from_version_0_1(fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     with their names in `chosen`.
     """
     if isinstance(agent := fields.get("agent"), Mapping):
-        fields = {**fields, "agent": {"encoder": None, "head": None} | dict(agent)}
+        newer: dict[str, Any] = {"encoder": None, "head": None, "critic_keys": (), "actor_keys": ()}
+        fields = {**fields, "agent": newer | dict(agent)}
     requested = {name: _default(name) for name in _NEWER} | fields
     if isinstance(env := requested.get("env"), dict):
         requested["env"] = {"info_metrics": [], "observe": (), "wrappers": ()} | env

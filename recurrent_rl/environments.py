@@ -124,7 +124,7 @@ class Environments:
             raise self._fault(wrong)
         observation, infos = result[0], self._mapping(result[1])
         if centre is not None:
-            self._read(observation, partial(self.agent.reader.centre_on, total=centre))
+            self._read(observation, partial(self.agent.centre_on, total=centre))
         none = np.zeros(self.count, dtype=bool)
         self._valid = ~none
         return Step(
@@ -185,7 +185,7 @@ class Environments:
     ) -> Arrays:
         """The components of an observation of all environments, or what else the reader makes."""
         try:
-            arrays: Arrays = (read or self.agent.reader.read)(observation)
+            arrays: Arrays = (read or self.agent.read)(observation)
         except ObservationError as error:
             raise self._fault(f"{what}{error}") from error
         if not (read or what) and (sizes := {len(x) for x in arrays.values()}) != {self.count}:

@@ -30,6 +30,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "num_layers",
         "horizon",
         "separate_memory",
+        "critic_keys",
+        "actor_keys",
         "encoder_size",
         "encoder_layers",
         "encoder",

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import NoneType
-from typing import Annotated
+from typing import Annotated, Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
@@ -47,6 +48,8 @@ def step_limit(env: VectorEnv, max_steps: int | None) -> int:
 def check_spaces(policy: Policy, env: VectorEnv) -> None:
     """Refuse an environment whose spaces are not the policy's.
 
+    A Dict observation may have more keys than the policy reads, such as those of its critic.
+
     Raises:
         UserError: names both.
     """
@@ -54,11 +57,18 @@ def check_spaces(policy: Policy, env: VectorEnv) -> None:
         ("observation", policy.observation_space, env.single_observation_space),
         ("action", policy.action_space, env.single_action_space),
     ):
-        if of_policy != of_env:
+        if of_policy not in (of_env, _read_of(of_policy, of_env)):
             raise UserError(
                 f"The policy was trained for the {what} space {of_policy}, but the environment's "
                 f"is {of_env}. Name the environment and arguments the policy was trained with."
             )
+
+
+def _read_of(space: gym.Space[Any], of_env: gym.Space[Any]) -> gym.Space[Any]:
+    """Of what an environment observes the keys that are in a space."""
+    if not isinstance(space, gym.spaces.Dict) or not isinstance(of_env, gym.spaces.Dict):
+        return of_env
+    return gym.spaces.Dict([(key, x) for key, x in of_env.spaces.items() if key in space.spaces])
 
 
 def evaluate(

@@ -310,7 +310,9 @@ def _read(agent: ActorCritic, episode: RecordedEpisode, gamma: float) -> _Episod
         )
         if len(mask) != steps:
             raise ValueError(f"it has {len(mask)} action masks and {steps} actions")
-    returns = None if rewards is None else torch.as_tensor(_discounted(rewards, gamma))
+    returns = None
+    if rewards is not None and agent.has_critic:
+        returns = torch.as_tensor(_discounted(rewards, gamma))
     return _Episode(components, taken, returns, mask)
 
 

@@ -15,6 +15,7 @@ from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import TrainingState
+from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
 from tests.recurrent_rl.runs.small_runs import assert_same, config, weights
@@ -71,8 +72,12 @@ def test_two_workers_begin_with_the_same(trained: Path, tmp_path: Path) -> None:
     [
         ({"agent": AgentConfig("gru", hidden_size=16, encoder_size=16)}, "with memory 'lstm': set"),
         (
-            {"agent": AgentConfig("lstm", hidden_size=32, encoder_size=16, activation="relu")},
-            "with hidden_size 16, activation 'tanh': set the same",
+            {"agent": AgentConfig("lstm", hidden_size=32, encoder_size=8, activation="relu")},
+            "with encoder_size 16, activation 'tanh': set the same",
+        ),
+        (
+            {"agent": AgentConfig("lstm", hidden_size=8, encoder_size=16)},
+            "with hidden_size 16, and its memory, lstm, cannot have 8 units instead: it may only",
         ),
         ({"env_id": "recurrent_rl/Recall-v0"}, "trained with the observation space"),
         ({"env_id": "recurrent_rl/CartPole-NoVelocity-v0"}, "trained with the observation space"),
@@ -97,3 +102,16 @@ def test_hidden_entries_must_be_the_same(tmp_path: Path) -> None:
     hides = config(tmp_path, env_id, init_from=str(before), env=EnvConfig(hide_indices=(1, 3)))
     with pytest.raises(UserError, match="trained with the hide_indices"):
         train(hides, progress=False)
+
+
+def test_a_run_begins_with_a_smaller_memory(trained: Path, tmp_path: Path) -> None:
+    larger = AgentConfig("lstm", hidden_size=24, encoder_size=16)
+    settings = config(tmp_path, seed=3, init_from=str(trained), agent=larger)
+    grown = Trainer(settings)
+    policy, theirs = grown.policy(), load_policy(trained)
+    grown.close()
+    small = evaluate(theirs, "recurrent_rl/TMaze-v0", 20, seed=1)
+    again = evaluate(policy, "recurrent_rl/TMaze-v0", 20, seed=1)
+    assert again.returns.tolist() == small.returns.tolist()
+    run = train(settings, progress=False).run_dir
+    assert load_policy(run).config.hidden_size == 24
