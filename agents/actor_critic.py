@@ -1,7 +1,7 @@
 """The recurrent actor-critic: encoder, memory and heads, stepped and unrolled alike.
 
-    components ─ normalise ─ encoder ─ memory ─┬─ action head ─ distribution
-                                           └─ critic ───── value
+    components ─ normalise ─ encoder ─ memory ─┬─ actor layers ── action head ─ distribution
+                                           └─ critic layers ─ critic ───── value
 
 Rollout, update and the deployed policy all call `ActorCritic.step` or `ActorCritic.unroll`. Nothing
 is remembered in the module: the memory's state is an argument and a result.
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import NoneType
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -20,10 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from recurrent_rl.agents.arguments import check_is
-from recurrent_rl.agents.encoders import ACTIVATIONS, ENCODERS, Encoder
+from recurrent_rl.agents.encoders import (
+    ACTIVATIONS,
+    ENCODERS,
+    IMAGE_FEATURES,
+    Encoder,
+    dense_layers,
+)
 from recurrent_rl.agents.heads import HEADS, ActionHead, Distribution, make_head
 from recurrent_rl.agents.kernels import MemoryInputError
-from recurrent_rl.agents.memory.contract import Memory
+from recurrent_rl.agents.memory.contract import Memory, NoMemory
 from recurrent_rl.agents.memory.registry import MEMORIES, build_memory
 from recurrent_rl.agents.memory.states import MemoryState, PairState
 from recurrent_rl.agents.normalisers import ObservationNormaliser, ReturnNormaliser
@@ -38,6 +44,7 @@ from recurrent_rl.agents.parts import (
 )
 from recurrent_rl.agents.preprocessing import Reader, scaling_of
 from recurrent_rl.agents.settings import (
+    Must,
     OneOf,
     Read,
     SettingError,
@@ -63,6 +70,12 @@ MOST_LAYERS = 1000
 PARTS: dict[str, Parts[Any]] = {"memory": MEMORIES, "encoder": ENCODERS, "head": HEADS}
 """The parts that may be one's own, by the setting that names them."""
 
+LayerSizes: TypeAlias = Annotated[
+    tuple[Annotated[int, at_least(1), at_most(LARGEST_LAYER)], ...],
+    Must(f"at most {MOST_LAYERS:,} layers", lambda sizes: len(sizes) <= MOST_LAYERS),
+]
+"""Units of each layer."""
+
 _read_text = reader(str)
 _read_batch = reader(Annotated[int, at_least(0)])  # made once: acting without a state reads it
 
@@ -83,11 +96,24 @@ class AgentConfig:
     time of its own (chrono initialisation); None leaves their biases at zero."""
     separate_memory: bool = False
     """Give the critic an encoder and a memory of its own instead of sharing the actor's."""
+    critic_memory: bool = True
+    """False, together with separate_memory: the critic has an encoder of its own and no memory."""
     encoder_size: Annotated[int, at_least(2), at_most(LARGEST_LAYER)] = 128
     """Units in each layer of the encoder before the memory; in the last, one of them says where
     episodes start."""
     encoder_layers: Annotated[int, at_least(0), at_most(MOST_LAYERS)] = 1
     """Layers of the encoder before the memory."""
+    actor_layers: LayerSizes = ()
+    """Units of each layer between the memory and the action head; by default there is none."""
+    critic_layers: LayerSizes = ()
+    """Units of each layer between the memory and the value; by default there is none."""
+    layers_activation: Annotated[str, OneOf(ACTIVATIONS)] = "tanh"
+    """Activation of actor_layers and critic_layers: tanh, relu, silu or elu."""
+    one_hot: bool = False
+    """Show what is discrete, also the previous action, as a one-hot vector; by default each value
+    has a learnt vector of 32 numbers."""
+    image_features: Annotated[int, at_least(1), at_most(LARGEST_LAYER)] = IMAGE_FEATURES
+    """Features that the convolutional network makes of each image."""
     encoder: Annotated[str | None, OneOf(ENCODERS, OF_ONES_OWN)] = None
     """Encoder of your own for what the environment shows, registered or as module:Class; the layers
     of the encoder stand on it. By default (None) the library's, by the kind of space."""
@@ -134,6 +160,8 @@ class AgentConfig:
         settle(self)
         if self.action_persistence and not self.previous_action:
             raise SettingError("action_persistence needs previous_action: the agent must see it.")
+        if not (self.critic_memory or self.separate_memory):
+            raise SettingError("critic_memory is False; that needs separate_memory.")
 
 
 class AgentOutput(NamedTuple):
@@ -163,6 +191,8 @@ class Trunk(Settled):
             silenced,
             scaling,
             parts["encoder"],
+            config.one_hot,
+            config.image_features,
         )
         self.memory: Memory = build_memory(
             parts["memory"],
@@ -233,12 +263,20 @@ class ActorCritic(Settled):
             path: scaling_of(self.component_spaces[path]) for path in own
         }
         made_of = found_parts(config, parts or {})
-        trunks = [Trunk(self.component_spaces, every, config, made_of) for _ in range(count)]
+        of_critic = made_of if config.critic_memory else made_of | {"memory": NoMemory}
+        trunks = [
+            Trunk(self.component_spaces, every, config, made)
+            for made in (made_of, of_critic)[:count]
+        ]
         self.trunks = SettledList(trunks)
         self._encoders = [trunk.encoder for trunk in trunks]
         self._memories = [trunk.memory for trunk in trunks]
-        features = self.memories()[0].output_size
-        self.head = make_head(action_space, features, config.action_persistence, made_of["head"])
+        self.actor_layers, actor_features = self._layers(self._memories[0], config.actor_layers)
+        self.critic_layers, features = self._layers(self._memories[-1], config.critic_layers)
+        self._actor_layers, self._critic_layers = list(self.actor_layers), list(self.critic_layers)
+        self.head = make_head(
+            action_space, actor_features, config.action_persistence, made_of["head"]
+        )
         if config.previous_action:
             _check_fed_back(self.head, self.component_spaces[PREVIOUS_ACTION])
         self.critic = nn.Linear(features, 1)
@@ -250,6 +288,13 @@ class ActorCritic(Settled):
         self.return_normaliser = ReturnNormaliser()
         self.trunks.settle()
         self.settle()
+
+    def _layers(self, memory: Memory, sizes: tuple[int, ...]) -> tuple[SettledList, int]:
+        """The layers after a memory, and the number of features behind them."""
+        layers = dense_layers(memory.output_size, sizes, self.config.layers_activation)
+        settled = SettledList(layers)
+        settled.settle()
+        return settled, sizes[-1] if sizes else memory.output_size
 
     def memories(self) -> list[Memory]:
         """The one that actor and critic share, or the actor's and the critic's."""
@@ -340,8 +385,13 @@ class ActorCritic(Settled):
         previous = components[PREVIOUS_ACTION] if self.config.action_persistence else None
         if previous is not None and episode_start is not None:
             previous = previous.masked_fill(episode_start.unsqueeze(-1), 0.0)
-        distribution = self.head.forward(features[0], action_mask, previous)
-        value = self.critic.forward(features[-1]).squeeze(-1)
+        of_actor, of_value = features[0], features[-1]
+        for layer in self._actor_layers:
+            of_actor = layer.forward(of_actor)
+        for layer in self._critic_layers:
+            of_value = layer.forward(of_value)
+        distribution = self.head.forward(of_actor, action_mask, previous)
+        value = self.critic.forward(of_value).squeeze(-1)
         value = self.return_normaliser.denormalise(value)
         return AgentOutput(distribution, value), self._join(states)
 

@@ -28,6 +28,7 @@ def begin_with(agent: ActorCritic, policy: Policy) -> None:
         ("observation space", agent.observation_space, theirs.observation_space),
         ("action space", agent.action_space, theirs.action_space),
         ("hide_indices", agent.reader.hide_indices, theirs.reader.hide_indices),
+        ("scaling", agent.reader.scaling, theirs.reader.scaling),
     ):
         if own != other:
             raise UserError(
