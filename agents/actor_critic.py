@@ -161,7 +161,7 @@ class AgentConfig:
         if self.action_persistence and not self.previous_action:
             raise SettingError("action_persistence needs previous_action: the agent must see it.")
         if not (self.critic_memory or self.separate_memory):
-            raise SettingError("critic_memory is False; that needs separate_memory.")
+            raise SettingError("critic_memory=False needs separate_memory: else it is the actor's.")
 
 
 class AgentOutput(NamedTuple):

@@ -34,42 +34,43 @@ class SB3Zip:
 
 
 def read_sb3_zip(path: Path) -> SB3Zip:
-    """Read a file that a model's `save` wrote. No more memory is taken than 20 times its size.
+    """Read a file that a model's `save` wrote, into no more memory than 40 times its size.
 
     Raises:
-        PolicyFileError: it is missing, damaged or another file, or its weights are not finite
-            numbers in float32.
+        PolicyFileError: it is missing, damaged or another file.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise PolicyFileError(f"{path} cannot be read: {error.strerror or error}.") from error
     try:
-        members = _open(content)
+        most = _MOST_PACKED * len(content)
+        members = _open(content, most)
         if absent := [name for name in (_DATA, _WEIGHTS) if name not in members.namelist()]:
             raise ValueError(f"it holds no {absent[0]!r}")
         data = read_json(members.read(_DATA).decode())
         packed = members.read(_WEIGHTS)
-        _open(packed)
+        _open(packed, most)
         weights = torch.load(io.BytesIO(packed), "cpu", weights_only=True)
         _check(data, weights)
     except Exception as error:  # of any kind, where two readers meet bytes that make no sense
+        reason = str(error).partition("\n")[0].rstrip(". ")
         raise PolicyFileError(
-            f"{path} is no model that Stable-Baselines3 has saved, or it is damaged: {error}. "
-            "Save it again: model.save(path)."
+            f"{path} is no model that Stable-Baselines3 has saved, or it is damaged: "
+            f"{reason or type(error).__name__}. Save it again: model.save(path)."
         ) from error
     return SB3Zip(path, data, weights)
 
 
-def _open(content: bytes) -> zipfile.ZipFile:
-    """A zip that holds about as much as it is long.
+def _open(content: bytes, most: int) -> zipfile.ZipFile:
+    """A zip that does not say to hold more bytes than this.
 
     Raises:
-        ValueError: it says that it holds far more; zipfile.BadZipFile: it is none.
+        ValueError: it does; zipfile.BadZipFile: it is none.
     """
     opened = zipfile.ZipFile(io.BytesIO(content))
     size = sum(member.file_size for member in opened.infolist())
-    if size > _MOST_PACKED * len(content):
+    if size > most:
         raise ValueError(f"it says that it holds {size:,} bytes, and has {len(content):,}")
     return opened
 
@@ -87,5 +88,7 @@ def _check(data: Any, weights: Any) -> None:
         if not isinstance(x, Tensor) or x.dtype is not torch.float32:
             kind = x.dtype if isinstance(x, Tensor) else type(x).__name__
             raise ValueError(f"its {name!r} is {kind}, not a tensor of float32")
+        if x.dim() < (least := 2 if ".weight" in name else 1):
+            raise ValueError(f"its {name!r} is {list(x.shape)}, of fewer than {least} dimensions")
         if not torch.isfinite(x).all():
             raise ValueError(f"its {name!r} holds NaN or infinity")

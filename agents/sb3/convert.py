@@ -121,15 +121,17 @@ def _move(model: SB3Model, agent: ActorCritic) -> None:
             "Give the observation space that it was trained on."
         )
     theirs = dict(_names(model, agent))
-    if absent := set(theirs.values()) - model.weights.keys():
+    used = set(theirs.values())
+    if model.has_memoryless_critic:
+        used |= {"critic.weight", "critic.bias"}
+    if absent := used - model.weights.keys():
         model.refuse(f"it has no {min(absent)}.")
-    left = {name for name in model.weights if "features_extractor." not in name}
-    if left := left - set(theirs.values()) - {"critic.weight", "critic.bias"}:
+    if left := {n for n in model.weights if "features_extractor." not in n} - used:
         model.refuse(f"there is no counterpart to its {min(left)}.")
     moved = {name: model.weights[their] for name, their in theirs.items()}
     _start_unread(moved)
     if model.has_memoryless_critic:
-        _merge_critic(moved, model.weights["critic.weight"], model.weights["critic.bias"])
+        _merge_critic(moved, model)
     expected = agent.state_dict()
     for name, x in moved.items():
         if x.shape != expected[name].shape:
@@ -175,17 +177,19 @@ def _start_unread(moved: dict[str, Tensor]) -> None:
             moved[name] = pad(x, (0, 1))
 
 
-def _merge_critic(moved: dict[str, Tensor], weight: Tensor, bias: Tensor) -> None:
+def _merge_critic(moved: dict[str, Tensor], model: SB3Model) -> None:
     """Let the first layer behind the critic's linear layer do what both do.
 
     W (V x + c) + b = (W V) x + (W c + b), where x holds beside theirs the feature that says where
     episodes start, which is not read.
     """
     first = "critic_layers.0" if "critic_layers.0.weight" in moved else "critic"
-    w = moved[f"{first}.weight"].double()
-    b = moved[f"{first}.bias"].double()
-    moved[f"{first}.weight"] = pad(w @ weight.double(), (0, 1)).float()
-    moved[f"{first}.bias"] = (w @ bias.double() + b).float()
+    w, b = (moved[f"{first}.{kind}"].double() for kind in ("weight", "bias"))
+    v, c = (model.weights[f"critic.{kind}"].double() for kind in ("weight", "bias"))
+    if not len(v) == len(c) == w.shape[1]:
+        model.refuse(f"its critic has {len(v)} outputs, and what follows reads {w.shape[1]}.")
+    moved[f"{first}.weight"] = pad(w @ v, (0, 1)).float()
+    moved[f"{first}.bias"] = (w @ c + b).float()
 
 
 def _scale_actions(moved: dict[str, Tensor], head: BoxHead, model: SB3Model) -> None:

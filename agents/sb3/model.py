@@ -61,7 +61,7 @@ class SB3Model:
 
     def _check_policy(self) -> None:
         """Refuse another algorithm's policy, and parts that are not sb3-contrib's."""
-        if "lstm_actor.weight_hh_l0" not in self.weights:
+        if not {"lstm_actor.weight_ih_l0", "lstm_actor.weight_hh_l0"} <= self.weights.keys():
             self.refuse("it has no LSTM; only models of sb3-contrib's RecurrentPPO can be.")
         if odd := [n for n in self.weights if n.endswith("_reverse") or ".weight_hr_l" in n]:
             self.refuse(f"its LSTM has {odd[0]}; one with bidirectional or proj_size cannot be.")

@@ -77,6 +77,20 @@ def test_a_recorded_model_acts_and_expects_the_same_here(tmp_path: Path) -> None
     assert np.std(actions, axis=0).min() > 0.05
 
 
+def test_stochastic_actions_spread_as_far_as_there(tmp_path: Path) -> None:
+    stds = torch.tensor([0.05, 0.4])
+    policy = converted(altered(tmp_path / "m.zip", {}, lambda w: w | {"log_std": stds.log()}))
+    policy.seed(0)
+    step = TOLD["steps"][0]
+    seen = {
+        "place": np.tile(np.array(step["place"], np.float32), (5000, 1)),
+        "sign": np.full(5000, step["sign"]),
+    }
+    actions, _ = policy.predict(seen)
+    np.testing.assert_allclose(actions.std(axis=0), stds, rtol=0.05)
+    np.testing.assert_allclose(actions.mean(axis=0), step["action"], rtol=0, atol=0.02)
+
+
 def test_training_goes_on_with_a_converted_policy() -> None:
     policy = converted()
     agent = ActorCritic(OBSERVATION, ACTION, policy.config)
@@ -208,6 +222,28 @@ def test_wrong_spaces_and_statistics_are_told(
 ) -> None:
     with pytest.raises(error, match=message):
         converted(**changes)
+
+
+def test_weights_of_any_shape_and_anything_that_a_model_tells_are_taken_or_refused(
+    tmp_path: Path,
+) -> None:
+    with zipfile.ZipFile(MODEL) as whole:
+        names = list(torch.load(io.BytesIO(whole.read("policy.pth")), weights_only=True))
+    names += ["critic.weight", "critic.bias", "mlp_extractor.policy_net.2.weight"]
+    shapes = [(), (0,), (4,), (2, 3), (0, 4), (4, 4, 4)]
+    changed: list[Any] = [({}, with_(name, *shape)) for name in names for shape in shapes]
+    changed += [({}, without(name)) for name in names]
+    keys = ("policy_class", "policy_kwargs", "observation_space", "num_timesteps", "use_sde")
+    odd = [None, 3, "x", [], {}, {"activation_fn": []}, {"spaces": 3}, {"__module__": {}}]
+    changed += [({key: value}, None) for key in keys for value in odd]
+    refusals = []
+    for told, weights in changed:
+        try:
+            converted(altered(tmp_path / "m.zip", told, weights))
+        except UserError as error:
+            refusals.append(str(error))
+    assert len(refusals) > len(names) * len(shapes)
+    assert [text for text in refusals if "\n" in text] == []
 
 
 class Code:
