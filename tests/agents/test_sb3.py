@@ -234,7 +234,16 @@ def test_weights_of_any_shape_and_anything_that_a_model_tells_are_taken_or_refus
     changed: list[Any] = [({}, with_(name, *shape)) for name in names for shape in shapes]
     changed += [({}, without(name)) for name in names]
     keys = ("policy_class", "policy_kwargs", "observation_space", "num_timesteps", "use_sde")
-    odd = [None, 3, "x", [], {}, {"activation_fn": []}, {"spaces": 3}, {"__module__": {}}]
+    odd: list[Any] = [
+        None,
+        3,
+        "x",
+        [],
+        {},
+        {"activation_fn": []},
+        {"spaces": 3},
+        {"__module__": {}},
+    ]
     changed += [({key: value}, None) for key in keys for value in odd]
     refusals = []
     for told, weights in changed:
