@@ -316,6 +316,8 @@ class Encoder(Settled):
         size = argument("size", size, Annotated[int, at_least(2)])
         num_layers = argument("num_layers", num_layers, Annotated[int, at_least(0)])
         check_choice("activation", activation, ACTIVATIONS)
+        one_hot = argument("one_hot", one_hot, bool)
+        image_features = argument("image_features", image_features, Annotated[int, at_least(1)])
         super().__init__()
         self.silenced = silenced
         self.own: OwnFeatures | None = None

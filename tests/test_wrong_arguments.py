@@ -28,6 +28,7 @@ from recurrent_rl.agents import (
 from recurrent_rl.agents.memory.registry import make_memory
 from recurrent_rl.experiments.results import learning_curve, load_run
 from recurrent_rl.trainer import Trainer
+from tests.agents.test_sb3 import ACTION, MODEL, NORMALISER, OBSERVATION
 
 WRONG = {"None": None, "3": 3, "text": "x", "list": [], "object": object()}
 Arguments = dict[str, tuple[Any, str]]
@@ -36,7 +37,7 @@ FUNCTIONS = (
     *("train", "resume", "evaluate", "make_vector_env", "load_run", "learning_curve", "from_json"),
     *("load_policy", "Policy", "seed", "initial_state", "predict", "actor", "save"),
     *("Actor", "act", "ActorCritic", "initial_state of ActorCritic", "step", "unroll"),
-    *("make_memory", "step of a memory", "Encoder", "Trainer", "check_env"),
+    *("make_memory", "step of a memory", "Encoder", "Trainer", "check_env", "convert_sb3"),
 )
 
 
@@ -175,6 +176,17 @@ def functions(
                     "size": (4, "3"),
                     "num_layers": (1, "3"),
                     "activation": ("tanh", ""),
+                    "one_hot": (False, ""),
+                    "image_features": (4, "3"),
+                },
+            ),
+            "convert_sb3": (
+                recurrent_rl.convert_sb3,
+                {
+                    "path": (MODEL, ""),
+                    "observation_space": (OBSERVATION, ""),
+                    "action_space": (ACTION, ""),
+                    "normaliser": (NORMALISER, ""),
                 },
             ),
             "Trainer": (Trainer, {"config": (config, "")}),
