@@ -26,6 +26,7 @@ _HOMES = {
     "SettingError": "settings",
     "UnsupportedSpaceError": "spaces",
     "UserError": "errors",
+    "convert_sb3": "sb3.convert",
     "load_policy": "policy",
     "make_memory": "memory.registry",
     "register_encoder": "encoders",

@@ -1,7 +1,7 @@
 """The recurrent actor-critic: encoder, memory and heads, stepped and unrolled alike.
 
-    components ─ normalise ─ encoder ─ memory ─┬─ action head ─ distribution
-                                           └─ critic ───── value
+    components ─ normalise ─ encoder ─ memory ─┬─ actor layers ── action head ─ distribution
+                                           └─ critic layers ─ critic ───── value
 
 With `critic_keys` the critic reads more than the memory: `privileged` has what and how.
 Rollout, update and the deployed policy all call `ActorCritic.step` or `ActorCritic.unroll`. Nothing
@@ -14,7 +14,7 @@ import copy
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import NoneType
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -23,10 +23,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recurrent_rl.agents.arguments import check_is
-from recurrent_rl.agents.encoders import ACTIVATIONS, ENCODERS, Encoder
+from recurrent_rl.agents.encoders import (
+    ACTIVATIONS,
+    ENCODERS,
+    IMAGE_FEATURES,
+    Encoder,
+    dense_layers,
+)
 from recurrent_rl.agents.heads import HEADS, ActionHead, Distribution, make_head
 from recurrent_rl.agents.kernels import MemoryInputError
-from recurrent_rl.agents.memory.contract import Memory
+from recurrent_rl.agents.memory.contract import Memory, NoMemory
 from recurrent_rl.agents.memory.registry import MEMORIES, build_memory
 from recurrent_rl.agents.memory.states import MemoryState, PairState
 from recurrent_rl.agents.moments import Total
@@ -73,6 +79,11 @@ Keys = Annotated[
     tuple[str, ...], Must("without a key twice", lambda keys: len(set(keys)) == len(keys))
 ]
 """Keys of a Dict observation."""
+LayerSizes: TypeAlias = Annotated[
+    tuple[Annotated[int, at_least(1), at_most(LARGEST_LAYER)], ...],
+    Must(f"at most {MOST_LAYERS:,} layers", lambda sizes: len(sizes) <= MOST_LAYERS),
+]
+"""Units of each layer."""
 
 _read_text = reader(str)
 _read_batch = reader(Annotated[int, at_least(0)])  # made once: acting without a state reads it
@@ -94,6 +105,8 @@ class AgentConfig:
     time of its own (chrono initialisation); None leaves their biases at zero."""
     separate_memory: bool = False
     """Give the critic an encoder and a memory of its own instead of sharing the actor's."""
+    critic_memory: bool = True
+    """False, together with separate_memory: the critic has an encoder of its own and no memory."""
     critic_keys: Keys = ()
     """Keys of a Dict observation that the critic alone sees, such as the true state; the saved
     policy lacks them. By default there are none."""
@@ -104,6 +117,17 @@ class AgentConfig:
     episodes start."""
     encoder_layers: Annotated[int, at_least(0), at_most(MOST_LAYERS)] = 1
     """Layers of the encoder before the memory."""
+    actor_layers: LayerSizes = ()
+    """Units of each layer between the memory and the action head; by default there is none."""
+    critic_layers: LayerSizes = ()
+    """Units of each layer between the memory and the value; by default there is none."""
+    layers_activation: Annotated[str, OneOf(ACTIVATIONS)] = "tanh"
+    """Activation of actor_layers and critic_layers: tanh, relu, silu or elu."""
+    one_hot: bool = False
+    """Show what is discrete, also the previous action, as a one-hot vector; by default each value
+    has a learnt vector of 32 numbers."""
+    image_features: Annotated[int, at_least(1), at_most(LARGEST_LAYER)] = IMAGE_FEATURES
+    """Features that the convolutional network makes of each image."""
     encoder: Annotated[str | None, OneOf(ENCODERS, OF_ONES_OWN)] = None
     """Encoder of your own for what the environment shows, registered or as module:Class; the layers
     of the encoder stand on it. By default (None) the library's, by the kind of space."""
@@ -160,6 +184,8 @@ class AgentConfig:
                 f"{both[0]!r} is in actor_keys and in critic_keys. The critic sees what the actor "
                 "sees; name in critic_keys only what it sees alone."
             )
+        if not (self.critic_memory or self.separate_memory):
+            raise SettingError("critic_memory=False needs separate_memory: else it is the actor's.")
 
 
 class AgentOutput(NamedTuple):
@@ -195,6 +221,8 @@ class Trunk(Settled):
             scaling,
             parts["encoder"],
             own_sees,
+            config.one_hot,
+            config.image_features,
         )
         self.memory: Memory = build_memory(
             parts["memory"],
@@ -259,8 +287,12 @@ class ActorCritic(Settled):
         self.privileged: Privileged | None = None
         of_critic: dict[str, gym.Space[Any]] = {}
         if seen.critic is not None:
-            sizes = (config.encoder_size, config.encoder_layers, config.activation)
-            self.privileged = Privileged(seen.critic, *sizes, encodes=not config.separate_memory)
+            self.privileged = Privileged(
+                seen.critic,
+                *(config.encoder_size, config.encoder_layers, config.activation),
+                *(config.one_hot, config.image_features),
+                encodes=not config.separate_memory,
+            )
             of_critic = self.privileged.reader.component_spaces
         of_actor = dict(self.reader.component_spaces)
         if taken := sorted(own_inputs(config) & (of_actor.keys() | of_critic.keys())):
@@ -283,17 +315,28 @@ class ActorCritic(Settled):
             every |= self.privileged.reader.scaling
         made_of = found_parts(config, parts or {})
         shown = self.reader.component_spaces.keys()
-        trunks = [Trunk(components, every, config, made_of, shown) for components in inputs]
+        of_critic_alone = made_of if config.critic_memory else made_of | {"memory": NoMemory}
+        trunks = [
+            Trunk(components, every, config, made, shown)
+            for components, made in zip(inputs, (made_of, of_critic_alone), strict=False)
+        ]
         self.trunks = SettledList(trunks)
         self._encoders = [trunk.encoder for trunk in trunks]
         self._memories = [trunk.memory for trunk in trunks]
-        features = self.memories()[0].output_size
+        self.actor_layers, features = self._layers(
+            self._memories[0].output_size, config.actor_layers
+        )
+        self._actor_layers = list(self.actor_layers)
         self.head = make_head(action_space, features, config.action_persistence, made_of["head"])
         if config.previous_action:
             _check_fed_back(self.head, self.component_spaces[PREVIOUS_ACTION])
         if critic:
             beside = 0 if self.privileged is None else self.privileged.output_size
-            self.critic = nn.Linear(features + beside, 1)
+            self.critic_layers, features = self._layers(
+                self._memories[-1].output_size + beside, config.critic_layers
+            )
+            self._critic_layers = list(self.critic_layers)
+            self.critic = nn.Linear(features, 1)
             # Zero: values of any other size would be an error in the unit of nobody's rewards.
             nn.init.zeros_(self.critic.weight)
             nn.init.zeros_(self.critic.bias)
@@ -302,6 +345,12 @@ class ActorCritic(Settled):
         self.observation_normaliser = ObservationNormaliser(of_actor, every)
         self.trunks.settle()
         self.settle()
+
+    def _layers(self, features: int, sizes: tuple[int, ...]) -> tuple[SettledList, int]:
+        """The layers that read so many features, and the number of features behind them."""
+        settled = SettledList(dense_layers(features, sizes, self.config.layers_activation))
+        settled.settle()
+        return settled, sizes[-1] if sizes else features
 
     def memories(self) -> list[Memory]:
         """The one that actor and critic share, or the actor's and the critic's."""
@@ -321,7 +370,7 @@ class ActorCritic(Settled):
         if self.privileged is None:
             return self
         actor = copy.copy(self)
-        acting = ("reader", "head", "observation_normaliser")
+        acting = ("reader", "actor_layers", "head", "observation_normaliser")
         actor._modules = {name: self._modules[name] for name in acting} | {"privileged": None}
         actor._modules["trunks"] = self.trunks[:1]
         actor._encoders, actor._memories = self._encoders[:1], self._memories[:1]
@@ -429,7 +478,10 @@ class ActorCritic(Settled):
         previous = components[PREVIOUS_ACTION] if self.config.action_persistence else None
         if previous is not None and episode_start is not None:
             previous = previous.masked_fill(episode_start.unsqueeze(-1), 0.0)
-        distribution = self.head.forward(features[0], action_mask, previous)
+        of_actor = features[0]
+        for layer in self._actor_layers:
+            of_actor = layer.forward(of_actor)
+        distribution = self.head.forward(of_actor, action_mask, previous)
         value = self._value(features[-1], seen, episode_start)
         return AgentOutput(distribution, value), self._join(states)
 
@@ -446,6 +498,8 @@ class ActorCritic(Settled):
             return features.new_full(features.shape[:-1], torch.nan)
         if self.privileged is not None:
             features = self.privileged.beside(features, seen, episode_start)
+        for layer in self._critic_layers:
+            features = layer.forward(features)
         return self.return_normaliser.denormalise(self.critic.forward(features).squeeze(-1))
 
     def with_previous(

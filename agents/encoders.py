@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Annotated, Any
 
 import gymnasium as gym
@@ -34,6 +34,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 _GAINS = {"tanh": 1.0, "relu": math.sqrt(2), "silu": math.sqrt(2), "elu": 1.0}
 EMBEDDING = 32
+IMAGE_FEATURES = 128
 
 
 def orthogonal(layer: nn.Linear | nn.Conv2d, gain: float) -> None:
@@ -46,6 +47,17 @@ def orthogonal(layer: nn.Linear | nn.Conv2d, gain: float) -> None:
     nn.init.orthogonal_(layer.weight, gain * math.sqrt(max(1.0, outputs / inputs)))
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
+
+
+def dense_layers(inputs: int, sizes: Iterable[int], activation: str) -> list[nn.Module]:
+    """Linear layers of so many units, each with an activation of `ACTIVATIONS` behind it."""
+    layers: list[nn.Module] = []
+    for units in sizes:
+        linear = nn.Linear(inputs, units)
+        orthogonal(linear, _GAINS[activation])
+        layers += [linear, ACTIVATIONS[activation]()]
+        inputs = units
+    return layers
 
 
 class ScaledFeatures(nn.Module):
@@ -85,8 +97,8 @@ class VectorFeatures(ScaledFeatures):
         return x.unsqueeze(-1) if self.dims == 0 else x.flatten(-self.dims)
 
 
-class EmbeddingFeatures(nn.Module):
-    """A learnt vector for each value of a Discrete, or of each entry of a MultiDiscrete."""
+class ValueFeatures(nn.Module):
+    """What the features of a Discrete and a MultiDiscrete share: all values in one row."""
 
     offsets: Tensor
 
@@ -97,18 +109,43 @@ class EmbeddingFeatures(nn.Module):
         else:
             sizes = [int(n) for n in space.nvec.reshape(-1)]
         self.dims = len(space.shape or ())
-        # One table: entry i starts where the entries before it end.
+        self.num_entries, self.num_values = len(sizes), sum(sizes)
+        # Entry i starts where the entries before it end.
         offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
         self.register_buffer("offsets", torch.as_tensor(offsets), persistent=False)
-        self.table = nn.Embedding(int(np.sum(sizes)), EMBEDDING)
-        self.output_size = EMBEDDING * len(sizes)
+
+    def places(self, x: Tensor) -> Tensor:
+        """`[...]` or `[..., *shape]` to where the values stand, `[..., entries]`."""
+        return x.unsqueeze(-1) if self.dims == 0 else x.flatten(-self.dims) + self.offsets
+
+
+class EmbeddingFeatures(ValueFeatures):
+    """A learnt vector for each value of a Discrete, or of each entry of a MultiDiscrete."""
+
+    def __init__(self, space: spaces.Discrete | spaces.MultiDiscrete) -> None:
+        super().__init__(space)
+        self.table = nn.Embedding(self.num_values, EMBEDDING)
+        self.output_size = EMBEDDING * self.num_entries
 
     def forward(self, x: Tensor) -> Tensor:
         """`[...]` or `[..., *shape]` to `[..., features]`."""
         if self.dims == 0:
             return self.table(x)  # type: ignore[no-any-return]
-        x = x.flatten(-self.dims) + self.offsets
-        return self.table(x).flatten(-2)  # type: ignore[no-any-return]
+        return self.table(self.places(x)).flatten(-2)  # type: ignore[no-any-return]
+
+
+class OneHotFeatures(ValueFeatures):
+    """A 1 where the value of a Discrete or of an entry stands, 0 elsewhere."""
+
+    def __init__(self, space: spaces.Discrete | spaces.MultiDiscrete) -> None:
+        super().__init__(space)
+        self.output_size = self.num_values
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[...]` or `[..., *shape]` to `[..., values of all entries]`."""
+        places = self.places(x)
+        zeros = places.new_zeros((*places.shape[:-1], self.num_values), dtype=torch.float32)
+        return zeros.scatter(-1, places, 1.0)
 
 
 class ImageFeatures(ScaledFeatures):
@@ -120,7 +157,7 @@ class ImageFeatures(ScaledFeatures):
     any size from 1.
     """
 
-    def __init__(self, space: spaces.Box, scaling: str, activation: str, size: int = 128) -> None:
+    def __init__(self, space: spaces.Box, scaling: str, activation: str, size: int) -> None:
         super().__init__(space, scaling)
         shape = space.shape
         self.has_channels = len(shape) == 3
@@ -163,12 +200,12 @@ class ImageFeatures(ScaledFeatures):
 
 
 def _features(
-    space: gym.Space[Any], scaling: str, activation: str
-) -> VectorFeatures | EmbeddingFeatures | ImageFeatures:
+    space: gym.Space[Any], scaling: str, activation: str, one_hot: bool, image_features: int
+) -> VectorFeatures | EmbeddingFeatures | OneHotFeatures | ImageFeatures:
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
-        return EmbeddingFeatures(space)
+        return OneHotFeatures(space) if one_hot else EmbeddingFeatures(space)
     if isinstance(space, spaces.Box) and is_image(space):
-        return ImageFeatures(space, scaling, activation)
+        return ImageFeatures(space, scaling, activation, image_features)
     return VectorFeatures(space, scaling)
 
 
@@ -257,6 +294,8 @@ class Encoder(Settled):
         scaling: of each component; by default that of `preprocessing.scaling_of`.
         own: a class of one's own that encodes components.
         own_sees: which; None: all that are not silenced.
+        one_hot: show what is discrete as one-hot vectors, not as learnt ones.
+        image_features: of each image.
 
     Raises:
         SettingError: names the argument that is of another type, or out of its range.
@@ -272,11 +311,15 @@ class Encoder(Settled):
         scaling: Mapping[str, str] | None = None,
         own: Callable[..., nn.Module] | None = None,
         own_sees: Collection[str] | None = None,
+        one_hot: bool = False,
+        image_features: int = IMAGE_FEATURES,
     ) -> None:
         check_is("component_spaces", component_spaces, dict, "spaces by path: component_spaces(s)")
         size = argument("size", size, Annotated[int, at_least(2)])
         num_layers = argument("num_layers", num_layers, Annotated[int, at_least(0)])
         check_choice("activation", activation, ACTIVATIONS)
+        one_hot = argument("one_hot", one_hot, bool)
+        image_features = argument("image_features", image_features, Annotated[int, at_least(1)])
         super().__init__()
         self.silenced = silenced
         self.own: OwnFeatures | None = None
@@ -285,19 +328,18 @@ class Encoder(Settled):
             self.own = OwnFeatures(own, {p: s for p, s in component_spaces.items() if p in sees})
             component_spaces = {p: s for p, s in component_spaces.items() if p not in sees}
         self.paths = list(component_spaces)
+        if scaling is None:
+            scaling = {path: scaling_of(space) for path, space in component_spaces.items()}
         features = [
-            _features(space, scaling_of(space) if scaling is None else scaling[path], activation)
+            _features(space, scaling[path], activation, one_hot, image_features)
             for path, space in component_spaces.items()
         ]
         self.features = SettledList(features)
         width = sum(module.output_size for module in features)
         width += 0 if self.own is None else self.own.output_size
-        layers: list[nn.Module] = []
-        for units in [size] * (num_layers - 1) + [size - 1] * (num_layers > 0):
-            linear = nn.Linear(width, units)
-            orthogonal(linear, _GAINS[activation])
-            layers += [linear, ACTIVATIONS[activation]()]
-            width = units
+        sizes = [size] * (num_layers - 1) + [size - 1] * (num_layers > 0)
+        layers = dense_layers(width, sizes, activation)
+        width = sizes[-1] if sizes else width
         self.layers = SettledList(layers)
         # The same as plain lists: a call through nn.Module costs as much as a small layer.
         self._features = list(zip(self.paths, features, strict=True))

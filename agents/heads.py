@@ -366,8 +366,8 @@ class BoxHead(ActionHead):
         bounded = np.isfinite(low) & np.isfinite(high)
         self._low, self._high = low, high
         inner_low, inner_high = (np.where(bounded, x, y) for x, y in ((low, -1.0), (high, 1.0)))
-        self._centre = (inner_low + inner_high) / 2
-        self._half = (inner_high - inner_low) / 2
+        self.range_centre = (inner_low + inner_high) / 2
+        self.range_half = (inner_high - inner_low) / 2
 
     def forward(
         self, features: Tensor, mask: Tensor | None = None, previous: Tensor | None = None
@@ -386,15 +386,15 @@ class BoxHead(ActionHead):
     def to_env(self, action: Tensor) -> NDArray[Any]:
         """The action in the environment's units, within its bounds."""
         raw = action.cpu().numpy().astype(np.float64)
-        scaled = np.clip(self._centre + self._half * raw, self._low, self._high)
+        scaled = np.clip(self.range_centre + self.range_half * raw, self._low, self._high)
         shaped = scaled.reshape(*action.shape[:-1], *self.space.shape)
         # Rounding to the space's type must not step over a bound.
         return np.clip(shaped.astype(self.space.dtype), self.space.low, self.space.high)
 
     def from_env(self, actions: NDArray[Any]) -> Tensor:
         """The action in the Gaussian's units."""
-        half = np.where(self._half > 0, self._half, 1.0)  # bounds that leave one value
-        scaled = (_in_a_row(actions, self.space).astype(np.float64) - self._centre) / half
+        half = np.where(self.range_half > 0, self.range_half, 1.0)  # bounds that leave one value
+        scaled = (_in_a_row(actions, self.space).astype(np.float64) - self.range_centre) / half
         return torch.as_tensor(scaled.astype(np.float32))
 
 

@@ -49,9 +49,15 @@ class RunningMoments(nn.Module):
         total = self.count + added
         delta = moments.mean - self.mean
         squares = self.var * self.count + moments.var * added
-        self.var.copy_((squares + delta.square() * self.count * added / total) / total)
-        self.mean.add_(delta * added / total)
-        self.count.copy_(total)
+        var = (squares + delta.square() * self.count * added / total) / total
+        self.take(self.mean + delta * added / total, var, total)
+
+    @torch.no_grad()
+    def take(self, mean: Tensor, var: Tensor, count: Tensor | float) -> None:
+        """Be the moments `[*shape]` of so much data."""
+        self.mean.copy_(mean)
+        self.var.copy_(var)
+        self.count.copy_(torch.as_tensor(count))
         scale = 1 / torch.maximum(self.var.sqrt(), (1e-6 * self.mean.abs()).clamp(min=TINY))
         self.scale.copy_(scale)
         self.shift.copy_(-self.mean * scale)

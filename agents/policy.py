@@ -506,10 +506,14 @@ def load_policy(
         )
 
         has_layers = config.memory != "none" and not PARTS["memory"].is_own(config.memory)
-        layers = max(config.encoder_layers, config.num_layers if has_layers else 0)
+        layers = max(
+            config.encoder_layers,
+            config.num_layers if has_layers else 0,
+            *map(len, (config.actor_layers, config.critic_layers)),
+        )
         if layers > len(tensors):
             raise ValueError(f"{layers:,} layers are made of {len(tensors):,} tensors")
-        with _own_surroundings(), _Frugal(2 * entries):  # half of it for what building needs beside
+        with own_surroundings(), _Frugal(2 * entries):  # half of it for what building needs beside
             agent = ActorCritic(
                 *(observation_space, action_space, config),
                 **_preprocessing(text, observation_space),
@@ -567,7 +571,7 @@ def _preprocessing(text: dict[str, str], observation_space: gym.Space[Any]) -> d
 
 
 @contextlib.contextmanager
-def _own_surroundings() -> Iterator[None]:
+def own_surroundings() -> Iterator[None]:
     """Draw from a random state, make tensors of a type and on a device that are not the caller's.
 
     Afterwards the caller's are as they were.

@@ -132,9 +132,9 @@ class Reader(nn.Module):
             else check_choice("scaling", scaling.get(path), SCALINGS)
             for path, space in self.component_spaces.items()
         }
-        self._centred = [path for path, kind in self.scaling.items() if kind == "centred"]
+        self.centred = [path for path, kind in self.scaling.items() if kind == "centred"]
         # By position, since a path may hold what a buffer's name may not.
-        for i, path in enumerate(self._centred):
+        for i, path in enumerate(self.centred):
             shape = self.component_spaces[path].shape or ()
             self.register_buffer(f"centre_{i}", torch.zeros(shape, dtype=torch.float64))
 
@@ -152,7 +152,7 @@ class Reader(nn.Module):
                 float32.
         """
         arrays = self._visible(observation)
-        for i, path in enumerate(self._centred):
+        for i, path in enumerate(self.centred):
             centre = self.get_buffer(f"centre_{i}")
             if centre.any():
                 arrays[path] = _difference(arrays[path], centre.cpu().numpy())
@@ -176,7 +176,7 @@ class Reader(nn.Module):
             total: to the first batch of all workers.
         """
         arrays = self._visible(observation)
-        firsts = [torch.as_tensor(arrays[path].astype(np.float64)) for path in self._centred]
+        firsts = [torch.as_tensor(arrays[path].astype(np.float64)) for path in self.centred]
         for i, moments in enumerate(total(list(map(Moments.of, firsts)))):
             mean = moments.mean
             centre = torch.where(mean.abs() > FAR, mean.round(), 0.0)

@@ -91,6 +91,8 @@ class Privileged(Settled):
         size: units of each layer of its encoder.
         num_layers: of its encoder.
         activation: of its encoder.
+        one_hot: as `Encoder` takes it.
+        image_features: likewise.
         encodes: whether it has one; a critic with a memory of its own reads these components there.
 
     Attributes:
@@ -103,7 +105,14 @@ class Privileged(Settled):
     """
 
     def __init__(
-        self, space: spaces.Dict, size: int, num_layers: int, activation: str, encodes: bool
+        self,
+        space: spaces.Dict,
+        size: int,
+        num_layers: int,
+        activation: str,
+        one_hot: bool,
+        image_features: int,
+        encodes: bool,
     ) -> None:
         super().__init__()
         self.reader = Reader(space)
@@ -111,7 +120,12 @@ class Privileged(Settled):
         self.normaliser = ObservationNormaliser(components, scaling)
         self.encoder: Encoder | None = None
         if encodes:
-            self.encoder = Encoder(components, size, num_layers, activation, scaling=scaling)
+            self.encoder = Encoder(
+                *(components, size, num_layers, activation),
+                scaling=scaling,
+                one_hot=one_hot,
+                image_features=image_features,
+            )
         self.output_size = 0 if self.encoder is None else self.encoder.output_size
         self.settle()
 

@@ -37,6 +37,7 @@ def begin_with(agent: ActorCritic, policy: Policy) -> None:
         ("observation space", acting.observation_space, theirs.observation_space),
         ("action space", acting.action_space, theirs.action_space),
         ("hide_indices", acting.reader.hide_indices, theirs.reader.hide_indices),
+        ("scaling", acting.reader.scaling, theirs.reader.scaling),
     ):
         if own != other:
             raise UserError(

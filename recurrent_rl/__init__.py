@@ -37,6 +37,7 @@ _HOMES = {
     "UnsupportedSpaceError": "agents.spaces",
     "UserError": "agents.errors",
     "check_env": "checks.check",
+    "convert_sb3": "agents.sb3.convert",
     "evaluate": "runs.evaluation",
     "imitate": "runs.imitation",
     "load_policy": "agents.policy",

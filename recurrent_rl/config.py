@@ -455,6 +455,11 @@ _NEWER = (
     *("save_interval", "schedules", "init_from", "track", "video_interval"),
 )
 """Settings that older files lack."""
+_NEWER_OF_AGENT = (
+    *("encoder", "head", "critic_memory", "actor_layers", "critic_layers", "layers_activation"),
+    *("one_hot", "image_features", "critic_keys", "actor_keys"),
+)
+"""Settings of the agent that older files lack."""
 
 
 def _default(name: str) -> Any:
@@ -471,7 +476,8 @@ def _from_version_0_1(fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     with their names in `chosen`.
     """
     if isinstance(agent := fields.get("agent"), Mapping):
-        newer: dict[str, Any] = {"encoder": None, "head": None, "critic_keys": (), "actor_keys": ()}
+        defaults = dataclasses.asdict(AgentConfig())
+        newer = {name: defaults[name] for name in _NEWER_OF_AGENT}
         fields = {**fields, "agent": newer | dict(agent)}
     requested = {name: _default(name) for name in _NEWER} | fields
     if isinstance(env := requested.get("env"), dict):

@@ -28,6 +28,7 @@ from recurrent_rl.agents import (
 from recurrent_rl.agents.memory.registry import make_memory
 from recurrent_rl.experiments.results import learning_curve, load_run
 from recurrent_rl.trainer import Trainer
+from tests.agents.test_sb3 import ACTION, MODEL, NORMALISER, OBSERVATION
 
 WRONG = {"None": None, "3": 3, "text": "x", "list": [], "object": object()}
 Arguments = dict[str, tuple[Any, str]]
@@ -37,6 +38,7 @@ FUNCTIONS = (
     *("load_policy", "Policy", "seed", "initial_state", "predict", "actor", "save"),
     *("Actor", "act", "ActorCritic", "initial_state of ActorCritic", "step", "unroll"),
     *("make_memory", "step of a memory", "Encoder", "Trainer", "check_env", "record_video"),
+    "convert_sb3",
 )
 
 
@@ -176,6 +178,17 @@ def functions(
                     "size": (4, "3"),
                     "num_layers": (1, "3"),
                     "activation": ("tanh", ""),
+                    "one_hot": (False, ""),
+                    "image_features": (4, "3"),
+                },
+            ),
+            "convert_sb3": (
+                recurrent_rl.convert_sb3,
+                {
+                    "path": (MODEL, ""),
+                    "observation_space": (OBSERVATION, ""),
+                    "action_space": (ACTION, ""),
+                    "normaliser": (NORMALISER, ""),
                 },
             ),
             "Trainer": (Trainer, {"config": (config, "")}),

@@ -12,6 +12,7 @@ from recurrent_rl.cli.benchmark import benchmark_command
 from recurrent_rl.cli.check import check_command
 from recurrent_rl.cli.compare import compare_command
 from recurrent_rl.cli.completion import completion_command
+from recurrent_rl.cli.convert import convert_command
 from recurrent_rl.cli.envs import envs_command
 from recurrent_rl.cli.evaluate import evaluate_command
 from recurrent_rl.cli.info import info_command
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "compare": compare_command,
     "share": share_command,
     "tune": tune_command,
+    "convert": convert_command,
     "info": info_command,
     "completion": completion_command,
 }

@@ -16,6 +16,7 @@ from recurrent_rl.agents.settings import settle
 from recurrent_rl.cli.benchmark import BenchmarkArguments
 from recurrent_rl.cli.check import CheckArguments
 from recurrent_rl.cli.compare import CompareArguments
+from recurrent_rl.cli.convert import ConvertArguments
 from recurrent_rl.cli.envs import EnvsArguments
 from recurrent_rl.cli.evaluate import EvaluateArguments
 from recurrent_rl.cli.grouping import grouped
@@ -105,6 +106,7 @@ def arguments_of_commands() -> dict[str, type[Any]]:
         "compare": CompareArguments,
         "share": ShareArguments,
         "tune": TuneArguments,
+        "convert": ConvertArguments,
         "info": InfoArguments,
         "completion": CompletionArguments,
     }

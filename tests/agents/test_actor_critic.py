@@ -88,6 +88,64 @@ def test_with_a_memory_each_neither_touches_the_others_weights() -> None:
     assert all(g is None for g in of_policy[len(actor) :])
 
 
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize(
+    "critic", [{}, {"separate_memory": True}, {"separate_memory": True, "critic_memory": False}]
+)
+def test_layers_stand_between_the_memory_and_what_reads_it(
+    critic: dict[str, Any], activation: str
+) -> None:
+    agent = make(
+        actor_layers=(7, 3),
+        critic_layers=(5,),
+        layers_activation=activation,
+        one_hot=True,
+        **critic,
+    )
+    components, start = inputs(agent)
+    state = agent.initial_state(B)
+    output, end = agent.unroll(components, state, start)
+
+    act = getattr(torch, activation)
+
+    def linear(x: torch.Tensor, name: str) -> torch.Tensor:
+        weight, bias = (agent.get_parameter(f"{name}.{kind}") for kind in ("weight", "bias"))
+        return x @ weight.T + bias
+
+    remembered = [
+        memory.unroll(x, part, start)[0]
+        for memory, x, part in zip(
+            agent.memories(), agent.encode(components, start), agent.split_state(state), strict=True
+        )
+    ]
+    actor, value = remembered[0], remembered[-1]
+    for name in ("actor_layers.0", "actor_layers.2"):
+        actor = act(linear(actor, name))
+    value = act(linear(value, "critic_layers.0"))
+    logits = linear(actor, "head.linear")
+    assert_close(
+        output.distribution.entropy(), torch.distributions.Categorical(None, logits).entropy()
+    )
+    assert_close(output.value, linear(value, "critic").squeeze(-1))
+
+    for t in range(T):
+        step, state = agent.step({path: x[t] for path, x in components.items()}, state, start[t])
+        assert_close(step.value, output.value[t])
+        assert_close(step.distribution.mode(), output.distribution.mode()[t])
+    assert_close(tensors_of(state), tensors_of(end))
+
+
+def test_a_critic_without_memory_knows_the_present_alone() -> None:
+    agent = make(separate_memory=True, critic_memory=False, previous_action=False)
+    components, _ = inputs(agent)
+    fresh = agent.initial_state(B)
+    _, used = agent.unroll(components, fresh)
+    now = {path: x[0] for path, x in components.items()}
+    one, other = (agent.step(now, state)[0] for state in (fresh, used))
+    assert torch.equal(one.value, other.value)
+    assert not torch.equal(one.distribution.entropy(), other.distribution.entropy())
+
+
 def test_what_came_before_an_episode_is_not_fed_to_its_first_step() -> None:
     agent = make(previous_action=True, previous_reward=True)
     components, _ = inputs(agent)

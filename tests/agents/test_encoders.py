@@ -92,6 +92,27 @@ def test_without_layers_the_features_are_passed_on_as_they_are() -> None:
     assert encoder({"": x}).tolist() == [[0.5, -1.0, 0.0, 0.0]]
 
 
+def test_one_hot_vectors_stand_one_behind_the_other() -> None:
+    space = spaces.Dict(
+        {
+            "d": spaces.Discrete(3),
+            "m": spaces.MultiDiscrete(np.array([[2, 4]]), start=np.array([[5, 0]])),
+        }
+    )
+    encoder = Encoder(component_spaces(space), 8, 0, "tanh", one_hot=True)
+    assert not list(encoder.parameters())
+    raw = {"d": np.array([2, 0]), "m": np.array([[[5, 3]], [[6, 0]]])}
+    components = {k: torch.as_tensor(x) for k, x in component_arrays(space, raw).items()}
+    expected = [[0, 0, 1, 1, 0, 0, 0, 0, 1, 0], [1, 0, 0, 0, 1, 1, 0, 0, 0, 0]]
+    assert encoder(components).tolist() == expected
+    assert encoder({k: x.unsqueeze(1) for k, x in components.items()}).shape == (2, 1, 10)
+
+
+def test_an_image_has_as_many_features_as_are_asked_for() -> None:
+    components = component_spaces(spaces.Box(0, 255, (9, 9, 3), np.uint8))
+    assert Encoder(components, 8, 0, "tanh", image_features=11).output_size == 12
+
+
 @pytest.mark.parametrize("inputs", [2, 32, 500])
 def test_inputs_of_unit_variance_are_not_thinned_out(inputs: int) -> None:
     torch.manual_seed(0)

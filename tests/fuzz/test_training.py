@@ -178,15 +178,22 @@ def two_iterations(
     return acted(policy)
 
 
+WIDTHS = st.lists(st.integers(1, 4), max_size=2)
 AGENTS = st.builds(
-    AgentConfig,
+    lambda critic, **settings: AgentConfig(
+        separate_memory=critic != "shared", critic_memory=critic != "none", **settings
+    ),
+    critic=st.sampled_from(["shared", "own", "none"]),
     memory=st.sampled_from(sorted(MEMORIES)),
     hidden_size=st.just(6),
     encoder_size=st.integers(2, 5),
     encoder_layers=st.integers(0, 2),
     previous_action=st.booleans(),
     previous_reward=st.booleans(),
-    separate_memory=st.booleans(),
+    actor_layers=WIDTHS,
+    critic_layers=WIDTHS,
+    one_hot=st.booleans(),
+    image_features=st.integers(1, 5),
     normalize_observations=st.booleans(),
 )
 MODES = st.sampled_from([AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])

@@ -96,6 +96,23 @@ def test_critic_and_actor_learn_with_a_memory_each() -> None:
     assert value(trainer, 1.0, 0.0) == pytest.approx(1.0, abs=0.1)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("critic_memory", [True, False])
+def test_layers_behind_the_memory_are_learnt(critic_memory: bool) -> None:
+    trainer = learn(
+        "Memory",
+        40,
+        "lstm",
+        separate_memory=True,
+        critic_memory=critic_memory,
+        actor_layers=(16, 16),
+        critic_layers=(16,),
+        layers_activation="relu",
+    )
+    assert play(trainer) == 1.0
+    assert value(trainer, 1.0, 0.0) == pytest.approx(1.0, abs=0.1)
+
+
 @pytest.mark.parametrize(
     ("observation", "action"),
     [

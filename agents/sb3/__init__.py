@@ -1,0 +1,1 @@
+"""Policies of sb3-contrib's RecurrentPPO, made into policies of this library."""
