@@ -100,7 +100,7 @@ class SB3Model:
         if theirs != is_image(space):
             there, here = ("an image", "numbers") if theirs else ("numbers", "an image")
             self.refuse(f"it reads {space} as {there}, which is {here} here.")
-        if theirs and space.shape and space.shape[0] == space.shape[2]:
+        if theirs and space.shape and space.shape[0] == space.shape[-1]:
             self.refuse(f"whether the channels of {space} come first or last cannot be told.")
 
     def extractor(self, whose: str, path: str) -> str:
@@ -112,7 +112,7 @@ class SB3Model:
         """
         own = f"{whose}_features_extractor."
         has_own = any(name.startswith(own) for name in self.weights)
-        return (own if has_own else own[3:]) + (f"extractors.{path}." if path else "")
+        return (own if has_own else "features_extractor.") + (f"extractors.{path}." if path else "")
 
     @property
     def has_memoryless_critic(self) -> bool:

@@ -15,7 +15,7 @@ from recurrent_rl.agents.settings import SettingError, reader, refusal, shown
 from recurrent_rl.agents.spaces import at, is_image
 
 FAR = 100.0
-"""Standard deviations from zero: beyond, an error of 1e-5 of them."""
+"""Standard deviations from zero beyond which float32 rounds an entry by more than 1e-5 of one."""
 _EXPECTED = (
     "the VecNormalize that the model was trained behind, or a dict of its mean, var and count, and "
     "of its epsilon and clip_obs where they are not 1e-8 and 10"
@@ -57,7 +57,9 @@ def statistics_of(
         return {}
     found = _by_name(normaliser)
     if unknown := found.keys() - {"mean", "var", "count", "epsilon", "clip_obs"}:
-        raise SettingError(f"normaliser holds {shown(min(unknown))}; it must be {_EXPECTED}.")
+        raise SettingError(
+            f"normaliser holds {shown(min(unknown, key=str))}; it must be {_EXPECTED}."
+        )
     epsilon = _read_number("normaliser.epsilon", found.get("epsilon", 1e-8))
     clip = _read_number("normaliser.clip_obs", found.get("clip_obs", CLIP))
     if clip != CLIP:
