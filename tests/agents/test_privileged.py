@@ -71,9 +71,12 @@ def test_no_gradient_leads_from_what_the_critic_alone_sees_to_an_action(
         assert (x != 0).any()
 
 
+@pytest.mark.parametrize("layers", [(), (6,)])
 @pytest.mark.parametrize("separate", [False, True])
-def test_actions_are_the_same_bits_whatever_the_critic_sees(separate: bool) -> None:
-    agent = make(separate_memory=separate)
+def test_actions_are_the_same_bits_whatever_the_critic_sees(
+    separate: bool, layers: tuple[int, ...]
+) -> None:
+    agent = make(separate_memory=separate, actor_layers=layers, critic_layers=layers)
     components, start = inputs(agent)
     other = components | {name: torch.zeros_like(components[name]) for name in ("far", "state/b")}
     (one, value), _ = agent.unroll(components, agent.initial_state(B), start)
@@ -130,18 +133,20 @@ def test_what_the_critic_sees_far_from_zero_is_centred() -> None:
     assert agent.read(seen)["time"].tolist() == [-1.0, 1.0]
 
 
+@pytest.mark.parametrize("layers", [(), (6,)])
 @pytest.mark.parametrize("separate", [False, True])
 def test_a_saved_policy_lacks_what_the_critic_sees_and_acts_the_same(
-    tmp_path: Path, separate: bool
+    tmp_path: Path, separate: bool, layers: tuple[int, ...]
 ) -> None:
-    agent = make(separate_memory=separate, previous_reward=False)
+    both = {"actor_layers": layers, "critic_layers": layers}
+    agent = make(separate_memory=separate, previous_reward=False, **both)
     SPACE.seed(0)
     Policy(agent).save(path := tmp_path / "policy.safetensors")
     loaded = load_policy(path)
     assert loaded.observation_space == spaces.Dict({"clue": SPACE["clue"]})
     with safe_open(path, "pt") as file:
         names = list(file.keys())
-    of_critic = ("critic.", "privileged.", "return_normaliser.", "trunks.1.")
+    of_critic = ("critic.", "critic_layers.", "privileged.", "return_normaliser.", "trunks.1.")
     assert {name for name in agent.state_dict() if not name.startswith(of_critic)} == {*names}
     state, of_policy = agent.initial_state(1), None
     previous = torch.zeros(1, dtype=torch.int64)
