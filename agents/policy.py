@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -42,6 +42,9 @@ from recurrent_rl.agents.spaces import (
     component_spaces,
     stack_observations,
 )
+
+if TYPE_CHECKING:
+    from recurrent_rl.agents.export.formats import Exported
 
 KIND = "recurrent_rl.policy"
 VERSION = 2
@@ -283,6 +286,35 @@ class Policy:
             SettingError: an argument is of another type.
         """
         return Actor(self, deterministic, seed)
+
+    def export(
+        self,
+        path: str | Path,
+        to: str = "onnx",
+        batch: int | Literal["dynamic"] = 1,
+        value: bool = True,
+    ) -> Exported:
+        """Write the policy's step for another runtime, and check that it computes what this does.
+
+        Args:
+            path: of the file, or an existing folder to put it into.
+            to: "onnx" or "torch"; docs/export.md says what each is.
+            batch: streams stepped at once, or "dynamic" for any number.
+            value: also give the value.
+
+        Returns:
+            Where it is, its inputs and outputs, and how far it is from the policy.
+
+        Raises:
+            ExportError: it cannot be exported so, or a package is missing, or the check failed;
+                nothing is written then.
+            FileWriteError: the disk is full, or the folder cannot be written to.
+            SettingError: an argument is of another type, or there is no such form.
+        """
+        # Here, so that acting costs no import of it.
+        from recurrent_rl.agents.export.formats import export
+
+        return export(self.agent, path, to, batch, value)
 
     def save(self, path: str | Path) -> None:
         """Write the policy to one data-only `.safetensors` file.

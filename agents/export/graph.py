@@ -71,8 +71,10 @@ def _exported(step: nn.Module, inputs: tuple[Tensor, ...], signature: Signature)
         axes = tuple({field.shape.index(None): batch} for field in signature.inputs)
         shapes = {"inputs": axes}
     with torch.no_grad():
-        program = torch.export.export(step, inputs, dynamic_shapes=shapes, strict=False)
-        return program.run_decompositions()
+        program: ExportedProgram = torch.export.export(
+            step, inputs, dynamic_shapes=shapes, strict=False
+        ).run_decompositions()
+    return program
 
 
 class Pair(NamedTuple):
@@ -94,6 +96,7 @@ class Plain(nn.Module):
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__()
+        _keep_divisors(module)
         constants = _constants(module)
         self._nodes = [
             node
@@ -132,6 +135,22 @@ class Plain(nn.Module):
 
 CHECKS = (aten._assert_tensor_metadata.default,)
 """What computes nothing."""
+
+
+def _keep_divisors(module: fx.GraphModule) -> None:
+    """Let what remains of a division have a divisor that is a constant of the dividend's type.
+
+    Of a plain number, torch's translation to ONNX makes one in single precision. A matrix memory
+    turns its keys by 2 pi in double, and would be 2e-7 off with each turn.
+    """
+    for node in module.graph.nodes:
+        if node.target is aten.remainder.Scalar:
+            x, divisor = node.args
+            name = f"{node.name}_divisor"
+            module.register_buffer(name, torch.tensor(divisor, dtype=x.meta["val"].dtype))
+            with module.graph.inserting_before(node):
+                node.args = (x, module.graph.get_attr(name))
+            node.target = aten.remainder.Tensor
 
 
 def _constants(module: fx.GraphModule) -> dict[fx.Node, Any]:

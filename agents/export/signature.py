@@ -1,4 +1,4 @@
-"""What an exported policy takes and gives: names, shapes, types and meaning, as its file says them."""
+"""What an exported policy takes and gives: names, shapes, types and meaning, as its file says."""
 
 from __future__ import annotations
 

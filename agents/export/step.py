@@ -103,23 +103,27 @@ class PolicyStep(nn.Module):
         super().__init__()
         self.agent = copy.deepcopy(agent).cpu().eval()
         self.value = value
-        self.observations = nn.ModuleList(_observations(agent))
+        names = observation_names(agent.observation_space)
+        self.observations = nn.ModuleList(
+            Observation(self.agent.reader, path, space, names[path])
+            for path, space in component_spaces(agent.observation_space).items()
+        )
         self.input_names = tuple(self.example(1))
         self.output_names = ("action", *self._parameter_names(), *["value"] * value)
-        self.output_names += tuple(_carried_out(name) for name in self._fresh(1))
+        self.output_names += tuple(map(carried_out, carried(self.agent, 1)))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """One step of `B` streams, by `input_names` and `output_names`."""
         agent, given = self.agent, dict(zip(self.input_names, inputs, strict=True))
         components = {part.path: part(given[part.name]) for part in self._parts()}
-        carried = [given[_carried_in(name)] for name in self._fresh(1)]
-        previous = carried.pop(0) if agent.config.previous_action else None
+        state = [given[carried_in(name)] for name in carried(agent, 1)]
+        previous = state.pop(0) if agent.config.previous_action else None
         if previous is not None:
             components[PREVIOUS_ACTION] = previous
         if agent.config.previous_reward:
             components[PREVIOUS_REWARD] = given[PREVIOUS_REWARD].unsqueeze(-1)
-        state = with_tensors(agent.initial_state(1), carried)
-        (distribution, value), after = agent.step(components, state, given[START], given.get(MASK))
+        memory = with_tensors(agent.initial_state(1), state)
+        (distribution, value), after = agent.step(components, memory, given[START], given.get(MASK))
         action = distribution.mode()
         outputs = [agent.head.to_env_tensor(action), *parameters_of(distribution).values()]
         outputs += [value] * self.value + [action] * (previous is not None)
@@ -134,48 +138,33 @@ class PolicyStep(nn.Module):
         inputs[START] = torch.ones(batch, dtype=torch.bool)
         if agent.head.mask_size is not None:
             inputs[MASK] = torch.ones(batch, agent.head.mask_size, dtype=torch.bool)
-        return inputs | {_carried_in(name): x for name, x in self._fresh(batch).items()}
+        return inputs | {carried_in(name): x for name, x in carried(agent, batch).items()}
 
     def signature(self, batch: int | None) -> Signature:
         """Of a step of so many streams; None: of any number."""
         example = self.example(batch or 2)
         with torch.no_grad():
             outputs = dict(zip(self.output_names, self(*example.values()), strict=True))
-        state = {_carried_in(name): _carried_out(name) for name in self._fresh(1)}
-        memory = {*state, *state.values()} - {_carried_in("previous_action")}
-        memory -= {_carried_out("previous_action")}
-        return Signature(
-            *(
-                tuple(
-                    Field(
-                        name,
-                        _shape(x, batch, batch_axis=int(name in memory)),
-                        str(x.dtype).removeprefix("torch."),
-                        self._meaning(name),
-                    )
-                    for name, x in tensors.items()
-                )
-                for tensors in (example, outputs)
-            ),
-            state,
-            batch,
-        )
+        names = list(carried(self.agent, 1))
+        state = {carried_in(name): carried_out(name) for name in names}
+        memory = [name for name in names if name != PREVIOUS_ACTION]
+        of_memory = {*map(carried_in, memory), *map(carried_out, memory)}
+
+        def fields(tensors: dict[str, Tensor]) -> tuple[Field, ...]:
+            found = []
+            for name, x in tensors.items():
+                shape: list[int | None] = list(x.shape)
+                shape[int(name in of_memory)] = batch
+                dtype = str(x.dtype).removeprefix("torch.")
+                found.append(Field(name, tuple(shape), dtype, self._meaning(name)))
+            return tuple(found)
+
+        return Signature(fields(example), fields(outputs), state, batch)
 
     def _parts(self) -> Iterator[Observation]:
         for part in self.observations:
             assert isinstance(part, Observation)
             yield part
-
-    def _fresh(self, batch: int) -> dict[str, Tensor]:
-        """What is carried from step to step, before the first."""
-        agent, head = self.agent, self.agent.head
-        state = agent.initial_state(batch)
-        names = [plain_name(name.removeprefix("state.")) for name in names_of(state)]
-        carried = {}
-        if agent.config.previous_action:
-            shape = (batch, *head.action_shape)
-            carried[PREVIOUS_ACTION] = torch.zeros(shape, dtype=head.action_dtype)
-        return carried | dict(zip(names, tensors_of(state), strict=True))
 
     def _parameter_names(self) -> tuple[str, ...]:
         """Of what the distribution over actions is made of."""
@@ -191,13 +180,12 @@ class PolicyStep(nn.Module):
         for part in self._parts():
             if part.name == name:
                 where = f" under {part.path!r}" if part.path else ""
-                return (
-                    f"the observation{where} as the environment gives it: {_in_a_line(part.space)}"
-                )
+                return f"the observation{where} as it comes: {_in_a_line(part.space)}"
         if name in MEANINGS:
             return MEANINGS[name]
         if name == "action":
-            return f"the deterministic action as the environment takes it: {_in_a_line(self.agent.action_space)}"
+            space = _in_a_line(self.agent.action_space)
+            return f"the deterministic action as the environment takes it: {space}"
         when = "before" if name.endswith("_in") else "after"
         if name.startswith(PREVIOUS_ACTION):
             form = "a draw from mean and std" if "mean" in self.output_names else "counted from 0"
@@ -209,7 +197,7 @@ MEANINGS = {
     START: "true where this observation starts an episode: the state is then not read",
     MASK: "true for what is allowed, the components of an action one behind the other",
     PREVIOUS_REWARD: "the reward of the step before; not read where an episode starts",
-    "logits": "log-probabilities, the components of an action one behind the other; of bits: logits",
+    "logits": "of bits; of all else log-probabilities, components one behind the other",
     "mean": "of the normal distribution in the agent's own units, -1 to 1 from bound to bound",
     "std": "its standard deviations",
     "value": "the return that is expected from here",
@@ -220,15 +208,13 @@ def _in_a_line(space: gym.Space[Any]) -> str:
     return " ".join(str(space).split())
 
 
-def _observations(agent: ActorCritic) -> Iterator[Observation]:
-    """The components of a raw observation, each with a name of its own."""
-    taken: set[str] = set()
-    for i, (path, space) in enumerate(component_spaces(agent.observation_space).items()):
+def observation_names(space: gym.Space[Any]) -> dict[str, str]:
+    """The name of each component's input by its path: `obs`, or `obs_KEY` where there are keys."""
+    names: dict[str, str] = {}
+    for i, path in enumerate(component_spaces(space)):
         name = f"obs_{plain_name(path)}" if path else "obs"
-        if name in taken:
-            name = f"{name}_{i}"
-        taken.add(name)
-        yield Observation(agent.reader, path, space, name)
+        names[path] = f"{name}_{i}" if name in names.values() else name
+    return names
 
 
 def parameters_of(distribution: Distribution) -> dict[str, Tensor]:
@@ -253,14 +239,27 @@ def parameters_of(distribution: Distribution) -> dict[str, Tensor]:
     )
 
 
-def _carried_in(name: str) -> str:
+def carried(agent: ActorCritic, batch: int) -> dict[str, Tensor]:
+    """What goes from step to step, by name: the previous action where it is fed, and the memory.
+
+    Args:
+        agent: whose state it is.
+        batch: streams, before their first step.
+    """
+    state, head = agent.initial_state(batch), agent.head
+    found = {}
+    if agent.config.previous_action:
+        shape = (batch, *head.action_shape)
+        found[PREVIOUS_ACTION] = torch.zeros(shape, dtype=head.action_dtype)
+    names = [plain_name(name.removeprefix("state.")) for name in names_of(state)]
+    return found | dict(zip(names, tensors_of(state), strict=True))
+
+
+def carried_in(name: str) -> str:
+    """The name of the input for what is carried."""
     return f"{name}_in"
 
 
-def _carried_out(name: str) -> str:
+def carried_out(name: str) -> str:
+    """The name of the output for what is carried."""
     return f"{name}_out"
-
-
-def _shape(x: Tensor, batch: int | None, batch_axis: int) -> tuple[int | None, ...]:
-    """Of a tensor, with the batch where it stands."""
-    return tuple(batch if axis == batch_axis else size for axis, size in enumerate(x.shape))
