@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from recurrent_rl.agents.actor_critic import PREVIOUS_ACTION, ActorCritic
 from recurrent_rl.agents.export.draw import Draw, Inputs
@@ -99,12 +100,23 @@ def check(
         given = seen.raw | {carried_in(name): x.numpy() for name, x in state.items()}
         outputs = run({f.name: given[f.name].astype(f.dtype) for f in signature.inputs})
         own = _said(single, seen, state)
-        found.add(outputs, own, _said(double, seen, state), seen.mask)
+        with _InDouble():
+            exact = _said(double, seen, state)
+        found.add(outputs, own, exact, seen.mask)
         state = {name: own.outputs[carried_out(name)] for name in state}
         if PREVIOUS_ACTION in state:  # an action that was drawn is fed back too
             noise = single.head.noise((streams,), generator)
             state[PREVIOUS_ACTION] = own.distribution.sample(noise)
     return found.judged(steps, streams)
+
+
+class _InDouble(TorchFunctionMode):
+    """Lets what an agent brings to single precision, its observations, be in double."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        return (Tensor.double if func is Tensor.float else func)(*args, **(kwargs or {}))
 
 
 class Said(NamedTuple):

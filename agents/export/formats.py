@@ -30,6 +30,12 @@ class Format:
     next: str
     """What to do with it, a line of code for its path."""
 
+    def beside(self, policy: Path) -> Path:
+        """Where it goes by default: beside a policy's file, or into the folder of its run."""
+        if policy.is_dir():
+            return policy / self.file
+        return policy.with_name(self.file).with_stem(policy.stem)
+
 
 FORMATS = {
     "onnx": Format(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -70,11 +72,19 @@ def _exported(step: nn.Module, inputs: tuple[Tensor, ...], signature: Signature)
         batch = Dim("batch", min=1)
         axes = tuple({field.shape.index(None): batch} for field in signature.inputs)
         shapes = {"inputs": axes}
-    with torch.no_grad():
+    with torch.no_grad(), without_torchs_warning():
         program: ExportedProgram = torch.export.export(
             step, inputs, dynamic_shapes=shapes, strict=False
         ).run_decompositions()
     return program
+
+
+@contextmanager
+def without_torchs_warning() -> Iterator[None]:
+    """Without what torch 2.13 says of its own code when it copies what it traced."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)`", FutureWarning)
+        yield
 
 
 class Pair(NamedTuple):

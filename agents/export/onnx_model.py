@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from recurrent_rl.agents.export.check import Arrays, Runner
-from recurrent_rl.agents.export.graph import Program
+from recurrent_rl.agents.export.graph import Program, without_torchs_warning
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import ExportError
 
@@ -36,7 +36,7 @@ def files(program: Program) -> dict[str, bytes]:
     for name in ("onnx", "onnxscript", "onnxruntime"):
         _package(name)
     signature = program.signature
-    with _quiet():
+    with _quiet(), without_torchs_warning():
         made = torch.onnx.export(
             program.exported,
             (),
@@ -44,7 +44,6 @@ def files(program: Program) -> dict[str, bytes]:
             opset_version=OPSET,
             input_names=[field.name for field in signature.inputs],
             output_names=[field.name for field in signature.outputs],
-            custom_translation_table={torch.ops.aten.log1p.default: _log1p},
             verbose=False,
         )
     assert made is not None
@@ -78,20 +77,6 @@ def _describe(model: Any, signature: Signature) -> None:
             for axis, size in enumerate(field.shape):
                 if size is None:
                     value.shape[axis] = BATCH
-
-
-def _log1p(x: Any) -> Any:
-    """log(1 + x) as exact as x is (Kahan): of a small x, 1 + x has lost most digits.
-
-    With u = 1 + x rounded, log(u) x / (u - 1); x itself where u is 1. ONNX has log alone, by which
-    a gate that keeps nearly all would keep a little more or less at every step.
-    """
-    op = _package("onnxscript").opset18
-    one = op.CastLike(op.Constant(value_float=1.0), x)
-    u = op.Add(x, one)
-    is_one = op.Equal(u, one)
-    lost = op.Where(is_one, one, op.Sub(u, one))
-    return op.Where(is_one, x, op.Mul(op.Log(u), op.Div(x, lost)))
 
 
 @contextmanager

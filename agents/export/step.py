@@ -181,6 +181,8 @@ class PolicyStep(nn.Module):
             if part.name == name:
                 where = f" under {part.path!r}" if part.path else ""
                 return f"the observation{where} as it comes: {_in_a_line(part.space)}"
+        if name == "logits" and isinstance(self.agent.action_space, spaces.MultiBinary):
+            return "logits of the bits"
         if name in MEANINGS:
             return MEANINGS[name]
         if name == "action":
@@ -197,7 +199,7 @@ MEANINGS = {
     START: "true where this observation starts an episode: the state is then not read",
     MASK: "true for what is allowed, the components of an action one behind the other",
     PREVIOUS_REWARD: "the reward of the step before; not read where an episode starts",
-    "logits": "of bits; of all else log-probabilities, components one behind the other",
+    "logits": "log-probabilities of the actions, the components one behind the other",
     "mean": "of the normal distribution in the agent's own units, -1 to 1 from bound to bound",
     "std": "its standard deviations",
     "value": "the return that is expected from here",

@@ -14,6 +14,7 @@ from recurrent_rl.cli.compare import compare_command
 from recurrent_rl.cli.completion import completion_command
 from recurrent_rl.cli.envs import envs_command
 from recurrent_rl.cli.evaluate import evaluate_command
+from recurrent_rl.cli.export import export_command
 from recurrent_rl.cli.info import info_command
 from recurrent_rl.cli.monitor import monitor_command
 from recurrent_rl.cli.train import train_command
@@ -29,6 +30,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "monitor": monitor_command,
     "benchmark": benchmark_command,
     "compare": compare_command,
+    "export": export_command,
     "info": info_command,
     "completion": completion_command,
 }

@@ -18,6 +18,7 @@ from recurrent_rl.cli.check import CheckArguments
 from recurrent_rl.cli.compare import CompareArguments
 from recurrent_rl.cli.envs import EnvsArguments
 from recurrent_rl.cli.evaluate import EvaluateArguments
+from recurrent_rl.cli.export import ExportArguments
 from recurrent_rl.cli.grouping import grouped
 from recurrent_rl.cli.info import InfoArguments
 from recurrent_rl.cli.monitor import MonitorArguments
@@ -101,6 +102,7 @@ def arguments_of_commands() -> dict[str, type[Any]]:
         "monitor": MonitorArguments,
         "benchmark": BenchmarkArguments,
         "compare": CompareArguments,
+        "export": ExportArguments,
         "info": InfoArguments,
         "completion": CompletionArguments,
     }
