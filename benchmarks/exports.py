@@ -1,6 +1,6 @@
 """Whether exported policies compute what the policies do: every memory, several spaces, all forms.
 
-    python benchmarks/exports.py  # all cells, then the table; ten minutes on one idle core
+    python benchmarks/exports.py  # all cells, then the table; ten minutes or more
     python benchmarks/exports.py --table  # of what there is
 
 A cell is one export with its check of 1,000 steps: an agent of 128 units, seed 0, whose weights
@@ -84,7 +84,8 @@ def cell(line: dict[str, Any] | None) -> str:
 
 def table(lines: dict[tuple[str, str, str], dict[str, Any]]) -> str:
     """All cells as Markdown, and the versions."""
-    columns = [(name, to) for name in SPACES for to in FORMATS]
+    there = {(name, to) for _, name, to in lines}
+    columns = [(name, to) for name in SPACES for to in FORMATS if (name, to) in there]
     rows = ["| memory | " + " | ".join(f"{name}: {to}" for name, to in columns) + " |"]
     rows.append("|---" * (len(columns) + 1) + "|")
     for memory in MEMORIES:

@@ -55,11 +55,13 @@ OBSERVATIONS: dict[str, gym.Space[Any]] = {
 }
 ACTIONS: dict[str, gym.Space[Any]] = {
     "Discrete": spaces.Discrete(4, start=2),
-    "MultiDiscrete": spaces.MultiDiscrete([[2, 3], [4, 2]], start=[[1, 0], [0, -1]]),
+    "MultiDiscrete": spaces.MultiDiscrete(
+        np.array([[2, 3], [4, 2]]), start=np.array([[1, 0], [0, -1]])
+    ),
     "MultiBinary": spaces.MultiBinary(3),
     "Box": spaces.Box(np.array([-2, -np.inf], np.float32), np.array([3, np.inf], np.float32)),
 }
-EVERYTHING = {"separate_memory": True, "num_layers": 2, "previous_reward": True}
+EVERYTHING: dict[str, Any] = {"separate_memory": True, "num_layers": 2, "previous_reward": True}
 
 
 def make(
