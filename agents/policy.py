@@ -34,7 +34,7 @@ from recurrent_rl.agents.files import (
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.preprocessing import scaling_of_format_1
-from recurrent_rl.agents.settings import refusal
+from recurrent_rl.agents.settings import check_choice, refusal
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
 from recurrent_rl.agents.spaces import (
     ObservationError,
@@ -45,6 +45,7 @@ from recurrent_rl.agents.spaces import (
 
 if TYPE_CHECKING:
     from recurrent_rl.agents.export.formats import Exported
+    from recurrent_rl.agents.fast_actor import FastActor
 
 KIND = "recurrent_rl.policy"
 VERSION = 2
@@ -275,17 +276,33 @@ class Policy:
                 return True  # not of this space: reading the components says what is missing
         return np.ndim(value) > len(component.shape or ())
 
-    def actor(self, deterministic: bool = True, seed: int | None = None) -> Actor:
+    def actor(
+        self,
+        deterministic: bool = True,
+        seed: int | None = None,
+        runner: Literal["exact", "fast"] = "exact",
+    ) -> Actor | FastActor:
         """A player of one stream that keeps the state itself.
 
         Args:
             deterministic: take the most probable action instead of drawing one.
             seed: of the sampling.
+            runner: exact computes as training does, to the last bit. fast takes the whole step in
+                one call, several times as fast, and differs from it by rounding; it is made of the
+                weights as they are now, which takes about a second, and computes on the CPU.
 
         Raises:
             SettingError: an argument is of another type.
+            ExportError: `runner` is fast and the agent has a part of your own that it cannot take.
         """
-        return Actor(self, deterministic, seed)
+        check_choice("runner", runner, ("exact", "fast"))
+        if runner == "exact":
+            return Actor(self, deterministic, seed)
+        generator = sampling_generator(seed)
+        drawn = None if argument("deterministic", deterministic, bool) else generator
+        from recurrent_rl.agents.fast_actor import FastActor  # torch's tracing, which few need
+
+        return FastActor(self.agent, drawn)
 
     def export(
         self,
