@@ -21,7 +21,13 @@ from recurrent_rl.agents.export.graph import trace
 from recurrent_rl.agents.export.listing import constants_of, to_json
 from recurrent_rl.agents.export.lowering import lower
 from recurrent_rl.agents.export.numpy_policy import Step
-from recurrent_rl.agents.export.step import MASK, START, carried_in, distribution_of
+from recurrent_rl.agents.export.step import (
+    MASK,
+    START,
+    carried_in,
+    distribution_of,
+    observation_names,
+)
 from recurrent_rl.agents.kernels.library import library
 from recurrent_rl.agents.spaces import (
     ObservationError,
@@ -68,7 +74,8 @@ class FastActor:
         self._parameters = {
             name: outputs[name] for name in ("logits", "mean", "std") if name in outputs
         }
-        self._observed = dict(zip(component_spaces(agent.observation_space), inputs.values()))
+        names = observation_names(agent.observation_space)
+        self._observed = {path: inputs[name] for path, name in names.items()}
         self._only: NDArray[Any] | None = None
         """The one component of an observation that is a Box and comes in the type it is kept in."""
         if isinstance(space := agent.observation_space, gym.spaces.Box):
@@ -130,14 +137,16 @@ class FastActor:
             array = np.asarray(observation)
             if array.shape == self._only.shape and array.dtype == self._only.dtype:
                 self._only[...] = array
-                # One sum tells whether any number is not finite; a sum too large is looked at below.
+                # Where a sum is finite, all that was added up is.
                 if array.dtype.kind != "f" or math.isfinite(np.add.reduce(array, None)):
                     return
         space = self._agent.observation_space
         batch = stack_observations(space, [observation])
         self._agent.reader.read(batch)  # refuses what is wrong with it
+        components = component_spaces(space)
         for path, array in component_arrays(space, batch).items():
-            start = getattr(component_spaces(space)[path], "start", 0)
+            # As the step takes it: counted from where the space counts.
+            start = getattr(components[path], "start", 0)
             self._observed[path][...] = array + start if np.any(start) else array
 
     def _read_reward(self, reward: float | None) -> float:

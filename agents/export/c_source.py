@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recurrent_rl.agents.actor_critic import PREVIOUS_REWARD
 from recurrent_rl.agents.export.listing import (
     ELEMENTWISE,
     Buffer,
@@ -20,7 +21,8 @@ from recurrent_rl.agents.export.listing import (
     View,
     merged,
 )
-from recurrent_rl.agents.export.step import ExportError
+from recurrent_rl.agents.export.signature import Field, Signature
+from recurrent_rl.agents.export.step import MASK, START, ExportError
 
 TYPES = {
     "float32": "float",
@@ -43,13 +45,26 @@ class Source:
     source: str
 
 
-def written(listing: Listing, name: str, limits: dict[str, tuple[int, int]], int8: bool) -> Source:
+Limits: TypeAlias = dict[str, tuple[NDArray[Any], NDArray[Any]]]
+"""Of inputs that are indices, the least and the greatest value of each entry."""
+
+
+def struct_fields(signature: Signature) -> list[str]:
+    """What the struct holds behind `episode_start`, in its order: the state, then what is shown."""
+    after = {*signature.state.values(), "action"}
+    return [*signature.state, *(one.name for one in signature.outputs if one.name not in after)]
+
+
+def written(
+    listing: Listing, name: str, limits: Limits, mask_parts: Sequence[int], int8: bool
+) -> Source:
     """A step as C.
 
     Args:
         listing: of one stream.
         name: before every public name in it: `name_step`, `name_reset`, `name_state`.
-        limits: of the inputs that are indices, the least and the greatest value.
+        limits: of the inputs that are indices.
+        mask_parts: entries of an action mask for each component of an action.
         int8: keep the factors of products in 8 bits each, with a scale for each column.
 
     Raises:
@@ -57,7 +72,7 @@ def written(listing: Listing, name: str, limits: dict[str, tuple[int, int]], int
     """
     if listing.signature.batch != 1:
         raise ExportError("A policy in C is of one stream: --batch 1.")
-    return _Writer(listing, name, limits, int8).source()
+    return _Writer(listing, name, limits, mask_parts, int8).source()
 
 
 class _Writer:
@@ -67,14 +82,13 @@ class _Writer:
     """
 
     def __init__(
-        self, listing: Listing, name: str, limits: dict[str, tuple[int, int]], int8: bool
+        self, listing: Listing, name: str, limits: Limits, mask_parts: Sequence[int], int8: bool
     ) -> None:
-        self._listing, self._name, self._limits, self._int8 = listing, name, limits, int8
+        self._listing, self._name, self._int8 = listing, name, int8
+        self._limits, self._mask_parts = limits, mask_parts
         self._state = listing.signature.state
-        self._given = [one for one in listing.inputs if one not in {*self._state, "episode_start"}]
-        self._shown = [
-            one for one in listing.outputs if one not in {*self._state.values(), "action"}
-        ]
+        self._given = [one for one in listing.inputs if one not in {*self._state, START}]
+        self._shown = struct_fields(listing.signature)[len(self._state) :]
         self._texts: dict[Buffer, str] = {}
         self._inlined = _inlined(listing)
         self._by_out = {one.out.buffer: one for one in listing.operations}
@@ -108,24 +122,20 @@ class _Writer:
             "",
             "enum {",
             f"    {upper}_OK = 0,",
-            f"    {upper}_NOT_FINITE = 1,      /* an input is NaN or infinite; the state is as it was */",
-            f"    {upper}_OUT_OF_RANGE = 2,    /* an integer is none of its space; likewise */",
-            f"    {upper}_NOTHING_ALLOWED = 3  /* the mask forbids every action; likewise */",
-            "};",
+            f"    {upper}_NOT_FINITE = 1,      /* an input is NaN or infinite */",
+            f"    {upper}_OUT_OF_RANGE = 2,    /* an integer is none of its space */",
+            f"    {upper}_NOTHING_ALLOWED = 3  /* the mask forbids every action */",
+            "};  /* In all cases but the first the state is as it was. */",
             "",
             "typedef struct {",
             "    uint8_t episode_start;  /* the next observation starts an episode */",
         ]
         for before in self._state:
-            view = self._listing.inputs[before]
-            lines.append(
-                f"    {_declared(view, self._kept(before))};  /* {_comment(fields[before].meaning)} */"
-            )
+            lines += _member(self._listing.inputs[before], self._kept(before), fields[before])
         if self._shown:
             lines.append("    /* Of the last step: */")
         for shown in self._shown:
-            view = self._listing.outputs[shown]
-            lines.append(f"    {_declared(view, shown)};  /* {_comment(results[shown].meaning)} */")
+            lines += _member(self._listing.outputs[shown], shown, results[shown])
         lines += [f"}} {name}_state;", ""]
         lines += [f"void {name}_reset({name}_state *state);", "", "/* One step:"]
         for given in self._given:
@@ -219,7 +229,8 @@ class _Writer:
                 yield from self._statement(operation)
         yield ""
         for place, view in self._results():
-            yield f"memcpy({place}, {self._start(view)}, sizeof({TYPES[view.dtype]}) * {view.size});"
+            size = f"sizeof({TYPES[view.dtype]}) * {view.size}"
+            yield f"memcpy({place}, {self._start(view)}, {size});"
         yield "state->episode_start = 0;"
         yield f"return {self._name.upper()}_OK;"
 
@@ -233,22 +244,26 @@ class _Writer:
 
     def _checks(self) -> Iterator[str]:
         """What refuses an input, before anything is changed."""
-        upper = self._name.upper()
         for given in self._given:
             view = self._listing.inputs[given]
-            condition, status = "", ""
             if view.dtype in ("float32", "float64"):
-                condition, status = f"!isfinite({given}[i])", "NOT_FINITE"
-            elif given in self._limits:
-                low, high = self._limits[given]
-                condition = f"{given}[i] < {low} || {given}[i] > {high}"
-                status = "OUT_OF_RANGE"
-            if condition:
-                if given == "previous_reward":  # not read there
+                condition = f"!isfinite({given}[i])"
+                if given == PREVIOUS_REWARD:  # not read there
                     condition = f"!state->episode_start && {condition}"
-                yield f"for (int i = 0; i < {view.size}; i++) {{"
-                yield f"    if ({condition}) return {upper}_{status};"
-                yield "}"
+                yield from self._refused(view.size, condition, "NOT_FINITE")
+            elif given in self._limits:
+                for entry, (low, high) in enumerate(zip(*self._limits[given], strict=True)):
+                    condition = f"{given}[{entry}] < {low} || {given}[{entry}] > {high}"
+                    yield f"if ({condition}) return {self._name.upper()}_OUT_OF_RANGE;"
+        begin = 0
+        for size in self._mask_parts:
+            allowed = " || ".join(f"{MASK}[{i}]" for i in range(begin, begin + size))
+            yield f"if (!({allowed})) return {self._name.upper()}_NOTHING_ALLOWED;"
+            begin += size
+
+    def _refused(self, size: int, condition: str, status: str) -> Iterator[str]:
+        text = f"if ({condition}) return {self._name.upper()}_{status};"
+        return _loops([size], text)
 
     # ---------------------------------------------------------------------------- operations
 
@@ -465,6 +480,12 @@ def _declared(view: View, name: str) -> str:
     return f"{TYPES[view.dtype]} {name}[{view.size}]"
 
 
+def _member(view: View, name: str, field: Field) -> Iterator[str]:
+    """A member of the struct."""
+    yield f"    /* {_comment(field.meaning)} */"
+    yield f"    {_declared(view, name)};"
+
+
 def _comment(text: str) -> str:
     """Text that ends no comment."""
     return text.replace("*/", "* /")
@@ -597,8 +618,8 @@ static void product8(float *restrict y, const float *restrict x, const int8_t *r
 }
 """,
     "convolution": """\
-/* For each place the numbers of an image [channels, height, width] under the kernel, in a row, times the
- * factors; with a stride down and across, and zeros around the image. */
+/* For each place the numbers of an image [channels, height, width] under the kernel, in a row,
+ * times the factors; with a stride down and across, and zeros around the image. */
 static void convolution(float *restrict y, const float *restrict x, const float *restrict w,
                         const float *restrict bias, int channels, int height, int width, int outs,
                         int rows, int columns, int high, int wide, int down, int across, int above,
@@ -608,7 +629,8 @@ static void convolution(float *restrict y, const float *restrict x, const float 
         for (int c = 0; c < channels; c++) {
             for (int r = 0; r < rows; r++) {
                 for (int s = 0; s < columns; s++) {
-                    const int line = i / wide * down + r - above, place = i % wide * across + s - left;
+                    const int line = i / wide * down + r - above;
+                    const int place = i % wide * across + s - left;
                     const int inside = line >= 0 && line < height && place >= 0 && place < width;
                     *to++ = inside ? x[(c * height + line) * width + place] : 0;
                 }

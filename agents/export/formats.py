@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import PATH, argument, check_is
-from recurrent_rl.agents.export import onnx_model, torch_program
+from recurrent_rl.agents.export import c_files, numpy_folder, onnx_model, torch_program
 from recurrent_rl.agents.export.check import Check, Runner, check
 from recurrent_rl.agents.export.graph import Program, trace
 from recurrent_rl.agents.export.signature import Signature
@@ -29,6 +29,9 @@ class Format:
     """Steps what `files` has made, for the check."""
     next: str
     """What to do with it, a line of code for its path."""
+    checked: bool = True
+    """Whether it computes what the policy does; else it is near it, and its return tells how good
+    it is."""
 
     def beside(self, policy: Path) -> Path:
         """Where it goes by default: beside a policy's file, or into the folder of its run."""
@@ -50,6 +53,15 @@ FORMATS = {
         torch_program.runner,
         "step = torch.export.load({path!r}).module()",
     ),
+    "c": Format("policy_c", c_files.files, c_files.runner, "cc -std=c99 -O3 -c {path}/policy.c"),
+    "c-int8": Format(
+        "policy_c",
+        c_files.short_files,
+        c_files.runner,
+        "cc -std=c99 -O3 -c {path}/policy.c",
+        checked=False,
+    ),
+    "numpy": Format("policy_numpy", numpy_folder.files, numpy_folder.runner, "cp {path}/* ROBOT"),
 }
 """By the name under which a user asks for them."""
 
@@ -64,8 +76,8 @@ class Exported:
     """In bytes."""
     signature: Signature
     """What it takes and gives."""
-    check: Check
-    """How far it is from the policy."""
+    check: Check | None
+    """How far it is from the policy; None of a form that is not checked."""
 
 
 def export(
@@ -99,7 +111,7 @@ def export(
     path = Path(path)
     program = trace(agent, value, streams)
     files = form.files(program)
-    found = check(agent, program.signature, form.runner(files))
+    found = check(agent, program.signature, form.runner(files)) if form.checked else None
     if path.is_dir() and "" in files:
         path = path / form.file
     for name, content in files.items():

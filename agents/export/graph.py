@@ -30,6 +30,8 @@ class Program:
     operations, without complex numbers; what depends on weights alone is computed."""
     signature: Signature
     """What it takes and gives."""
+    agent: ActorCritic
+    """Whose step it is."""
 
 
 def trace(agent: ActorCritic, value: bool = True, batch: int | None = 1) -> Program:
@@ -49,7 +51,7 @@ def trace(agent: ActorCritic, value: bool = True, batch: int | None = 1) -> Prog
     try:
         first = _exported(step, inputs, signature)
         plain = Plain(first.module(check_guards=False))
-        return Program(_exported(plain, inputs, signature), signature)
+        return Program(_exported(plain, inputs, signature), signature, agent)
     except UserError:
         raise
     except Exception as error:

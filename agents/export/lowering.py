@@ -425,6 +425,7 @@ SAME_SHAPE = {
     aten.minimum.default: "min",
     aten.maximum.default: "max2",
     aten.remainder.Scalar: "mod",
+    aten.remainder.Tensor: "mod",
     aten.neg.default: "neg",
     aten.abs.default: "abs",
     aten.exp.default: "exp",

@@ -32,6 +32,7 @@ class Policy:
 
     Attributes:
         signature: what a step takes and gives: names, shapes, types and meaning.
+        step: the step as a function of all its inputs, the state among them.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -40,7 +41,7 @@ class Policy:
             text = file.metadata()
             constants = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         self.signature = json.loads(text["signature"])
-        self._step = Step(json.loads(text["step"]), constants)
+        self.step = Step(json.loads(text["step"]), constants)
         self._fields = {field["name"]: field for field in self.signature["inputs"]}
         self._observed = [name for name in self._fields if name.startswith("obs")]
         self._batch = self.signature["batch"]
@@ -98,16 +99,16 @@ class Policy:
             np.ndim(parts[name]) == len(self._fields[name]["shape"]) for name in self._observed
         )
         checked = {name: self._checked(name, value) for name, value in given.items()}
-        outputs = self._step(checked | {"episode_start": self._first})
+        outputs = self.step(checked | {"episode_start": self._first})
         for before, after in self.signature["state"].items():
-            self._step.inputs[before][...] = outputs[after]
+            self.step.inputs[before][...] = outputs[after]
         self._first[...] = False
         action = outputs["action"].copy()
         return action if batched else action[0]
 
     def output(self, name: str) -> Array:
         """Another output of the last step, by its name in `signature`: logits, value, h_out."""
-        return self._step.outputs[name].copy()
+        return self.step.outputs[name].copy()
 
     def _shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._fields[name]["shape"])

@@ -241,6 +241,18 @@ def parameters_of(distribution: Distribution) -> dict[str, Tensor]:
     )
 
 
+def distribution_of(parameters: Mapping[str, Tensor], action_space: gym.Space[Any]) -> Distribution:
+    """The inverse of `parameters_of`, for the library's own heads."""
+    if "mean" in parameters:
+        return DiagonalGaussian(parameters["mean"], parameters["std"].log())
+    logits = parameters["logits"]
+    if isinstance(action_space, spaces.MultiBinary):
+        return Bernoulli(logits)
+    if isinstance(action_space, spaces.MultiDiscrete):
+        return MultiCategorical(logits, [int(n) for n in action_space.nvec.reshape(-1)])
+    return Categorical(logits)
+
+
 def carried(agent: ActorCritic, batch: int) -> dict[str, Tensor]:
     """What goes from step to step, by name: the previous action where it is fed, and the memory.
 
