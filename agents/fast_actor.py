@@ -165,10 +165,11 @@ class FastActor:
 
     def _read_mask(self, action_mask: Any) -> NDArray[np.bool_]:
         space = self._agent.action_space
-        masks = batch_of_masks(space, action_mask, 1, False)
+        masks: NDArray[np.bool_] = batch_of_masks(space, action_mask, 1, False)
         if allows_nothing(space, masks).any():
             raise ActionMaskError(
                 "action_masks forbids every action, or every one of a component; allow at least "
                 "one."
             )
-        return masks[0]
+        mask: NDArray[np.bool_] = masks[0]
+        return mask

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import gymnasium as gym
 import numpy as np
@@ -276,6 +276,16 @@ class Policy:
                 return True  # not of this space: reading the components says what is missing
         return np.ndim(value) > len(component.shape or ())
 
+    @overload
+    def actor(
+        self, deterministic: bool = ..., seed: int | None = ..., runner: Literal["exact"] = ...
+    ) -> Actor: ...
+
+    @overload
+    def actor(
+        self, deterministic: bool = ..., seed: int | None = ..., *, runner: Literal["fast"]
+    ) -> FastActor: ...
+
     def actor(
         self,
         deterministic: bool = True,
@@ -315,7 +325,7 @@ class Policy:
 
         Args:
             path: of the file, or an existing folder to put it into.
-            to: "onnx" or "torch"; docs/export.md says what each is.
+            to: "onnx", "torch", "c", "c-int8" or "numpy"; docs/export.md says what each is.
             batch: streams stepped at once, or "dynamic" for any number.
             value: also give the value.
 

@@ -288,7 +288,8 @@ class _Writer:
             )
             yield "}"
         elif kind == "convolution":
-            yield from self._convolution(out, *operands, **operation.options)
+            x, factors, bias = operands
+            yield from self._convolution(out, x, factors, bias, **operation.options)
         else:
             yield from self._reduction(kind, out, *operands)
 

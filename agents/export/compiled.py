@@ -126,8 +126,8 @@ def _parts(operation: Operation) -> Parts:
         sizes += [*operation.options["stride"], *operation.options["padding"]]
         return Parts(kind, [], [(view, ()) for view in (out, *operands)], sizes)
     (x,) = operands
-    strides = out.strides[: len(x.shape) - 1]
-    return Parts(kind, list(x.shape), [(out, strides), (x, x.strides)], [])
+    arrays = [(out, out.strides[: len(x.shape) - 1]), (x, x.strides)]
+    return Parts(kind, list(x.shape), arrays, [])
 
 
 def _product(out: View, x: View, w: View, *bias: View) -> Parts:

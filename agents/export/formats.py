@@ -61,7 +61,12 @@ FORMATS = {
         "cc -std=c99 -O3 -c {path}/policy.c",
         checked=False,
     ),
-    "numpy": Format("policy_numpy", numpy_folder.files, numpy_folder.runner, "cp {path}/* ROBOT"),
+    "numpy": Format(
+        "policy_numpy",
+        numpy_folder.files,
+        numpy_folder.runner,
+        "sys.path.insert(0, {path!r}); from policy import Policy; policy = Policy()",
+    ),
 }
 """By the name under which a user asks for them."""
 

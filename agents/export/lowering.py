@@ -75,7 +75,8 @@ class _Lowering:
                 view = whole(Buffer(field.name, field.dtype, math.prod(shape)), shape)
                 inputs[field.name] = self._values[node] = view
             elif node.op == "output":
-                found = [self._values[one] for one in node.args[0]]
+                results: Any = node.args[0]
+                found = [self._values[one] for one in results]
                 names = (field.name for field in signature.outputs)
                 outputs = dict(zip(names, map(self._dense, found), strict=True))
                 return Listing(signature, inputs, outputs, tuple(self._operations))
@@ -87,7 +88,7 @@ class _Lowering:
         """What a node gives: a view, or several."""
         self._name = node.name
         target: Any = node.target
-        arguments = fx.map_arg(node.args, self._values.__getitem__)
+        arguments: Any = fx.map_arg(node.args, self._values.__getitem__)
         if target is operator.getitem:
             return arguments[0][arguments[1]]
         if target in VIEWS:
@@ -315,10 +316,9 @@ class _Lowering:
         outs, *kernel = weight.shape
         flat = (outs, math.prod(kernel))
         factors = self._dense(permuted(whole(self._dense(weight).buffer, flat), (1, 0)))
-        return self._do(
-            *("convolution", shape, dtype, self._dense(x), factors, self._dense(bias)),
-            **{"kernel": kernel[1:], "stride": list(stride), "padding": list(padding)},
-        )
+        options: dict[str, Any] = {"kernel": kernel[1:], "stride": stride, "padding": padding}
+        x, bias = self._dense(x), self._dense(bias)
+        return self._do("convolution", shape, dtype, x, factors, bias, **options)
 
     def _last(self, x: View, axes: Sequence[int]) -> View:
         """With these axes as the last one, and the numbers one after the other."""

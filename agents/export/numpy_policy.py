@@ -81,19 +81,19 @@ class Policy:
         if set(parts) != set(self._observed):
             raise ValueError(f"The observation has the parts {self._observed}, not {list(parts)}.")
         given: dict[str, Any] = dict(parts)
-        for name, value, fallback in (
-            ("previous_reward", reward, None),
-            ("action_mask", action_mask, True),
-        ):
-            if name not in self._fields:
-                if value is not None:
-                    raise ValueError(f"This policy takes no {name}.")
-                continue
-            if value is None and fallback is None:
-                if not self._first.all():
-                    raise ValueError(f"This policy needs the {name} at every step but the first.")
-                fallback = 0.0
-            given[name] = np.full(self._shape(name), fallback) if value is None else value
+        if "previous_reward" in self._fields and reward is None and self._first.all():
+            reward = np.zeros(self._batch)  # not read
+        if "action_mask" in self._fields and action_mask is None:
+            action_mask = np.ones(self._shape("action_mask"), dtype=bool)
+        for name, value in (("previous_reward", reward), ("action_mask", action_mask)):
+            if (value is not None) != (name in self._fields):
+                raise ValueError(
+                    f"This policy takes no {name}."
+                    if value is not None
+                    else f"This policy needs the {name} at every step but an episode's first."
+                )
+            if value is not None:
+                given[name] = value
         given |= state
         batched = any(
             np.ndim(parts[name]) == len(self._fields[name]["shape"]) for name in self._observed
@@ -225,6 +225,16 @@ def erf(x: Array, out: Array) -> None:
     out[...] = _ERF(x)
 
 
+def smaller(x: Array, y: Array, out: Array) -> None:
+    """The smaller of two numbers."""
+    np.minimum(x, y, out=out)
+
+
+def larger(x: Array, y: Array, out: Array) -> None:
+    """The larger of two numbers."""
+    np.maximum(x, y, out=out)
+
+
 def convolution(
     out: Array,
     x: Array,
@@ -255,7 +265,7 @@ UFUNCS: dict[str, Callable[..., Any]] = {
     **{name: getattr(np, name) for name in ("abs", "exp", "log", "log1p", "sqrt", "sin", "cos")},
     **{name: getattr(np, name) for name in ("tanh", "floor")},
     **{"neg": np.negative, "not": np.logical_not, "erf": erf, "add": np.add, "sub": np.subtract},
-    **{"mul": np.multiply, "div": np.divide, "min": np.minimum, "max2": np.maximum},
+    **{"mul": np.multiply, "div": np.divide, "min": smaller, "max2": larger},
     **{"pow": np.power, "mod": np.remainder, "gt": np.greater, "ge": np.greater_equal},
     **{"lt": np.less, "le": np.less_equal, "eq": np.equal, "ne": np.not_equal},
     **{"and": np.logical_and, "or": np.logical_or},

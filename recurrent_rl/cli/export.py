@@ -27,9 +27,10 @@ class ExportArguments:
 
     policy: Annotated[FolderPath, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_POLICY")]
     """Run folder or policy file."""
-    to: Literal["onnx", "torch"] = "onnx"
+    to: Literal["onnx", "torch", "c", "c-int8", "numpy"] = "onnx"
     """onnx: a model for ONNX Runtime, in Python, C++, JavaScript and elsewhere. torch: a program
-    that torch.export.load reads. Neither needs recurrent-rl any more."""
+    that torch.export.load reads. c: C99, header and source; c-int8: its weights in 8 bits, not
+    checked. numpy: a Python file and the weights. None needs recurrent-rl any more."""
     out: FolderPath | None = None
     """File or folder to write; by default beside the policy."""
     batch: Annotated[int, at_least(1)] | Literal["dynamic"] = 1
@@ -47,7 +48,7 @@ class ExportArguments:
 
 
 def export_command(arguments: Sequence[str]) -> int:
-    """Write a policy for ONNX Runtime or as a program of torch, checked against it."""
+    """Write a policy for ONNX Runtime, C, NumPy or as a program of torch, checked against it."""
     from recurrent_rl.agents.export.formats import FORMATS
     from recurrent_rl.runs.trained_on import policy_of
 
@@ -76,7 +77,8 @@ def export_command(arguments: Sequence[str]) -> int:
 
 def in_a_line(exported: Exported) -> str:
     """What the check has found."""
-    check = exported.check
+    if (check := exported.check) is None:
+        return "not checked, since it only comes near the policy: judge it by its return"
     name, difference = check.largest
     return (
         f"{check.steps:,} steps checked against the policy; farthest off is {name}, by "
