@@ -14,6 +14,7 @@ _HOMES = {
     "AgentConfig": "actor_critic",
     "DeviceError": "policy",
     "Encoder": "encoders",
+    "ExportError": "export.step",
     "FileWriteError": "files",
     "MEMORIES": "memory.registry",
     "Memory": "memory.contract",

@@ -18,6 +18,7 @@ class UserError(ValueError):
     - `SecondDerivativeError`: a second derivative, of a kernel that has none
     - `DeviceError`: a device that is not there
     - `PolicyFileError`: a policy or checkpoint that is missing, damaged, newer or of another kind
+    - `ExportError`: a policy that cannot be exported like this, or an export that differs from it
     - `NonFiniteError`: weights that hold NaN or infinity, and are not saved
     - `FileWriteError`: a file that cannot be written
     - `FaultyEnvironmentError`: an environment in which `check_env` has found faults

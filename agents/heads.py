@@ -235,6 +235,17 @@ class ActionHead(nn.Module):
         """Action tensors as the environment takes them, in the space's type."""
         raise NotImplementedError
 
+    def to_env_tensor(self, action: Tensor) -> Tensor:
+        """`to_env` by tensors alone, for an export: action tensors `[B, *action_shape]`.
+
+        Returns:
+            `[B, *space.shape]`, int64 of whole numbers, int8 of bits, float32 of others.
+
+        Raises:
+            UserError: the head has none; only exports need it.
+        """
+        raise UserError(f"{type(self).__name__} has no to_env_tensor(action), which exports need.")
+
     def from_env(self, actions: NDArray[Any]) -> Tensor:
         """The inverse of `to_env`: actions of the space `[..., *space.shape]` as tensors.
 
@@ -274,6 +285,10 @@ class DiscreteHead(CategoricalHead):
         """The action, counted from the space's start."""
         return (action.cpu().numpy() + self.space.start).astype(self.space.dtype, copy=False)
 
+    def to_env_tensor(self, action: Tensor) -> Tensor:
+        """The action, counted from the space's start."""
+        return action + int(self.space.start)
+
     def from_env(self, actions: NDArray[Any]) -> Tensor:
         """Counted from 0."""
         return torch.as_tensor(actions.astype(np.int64) - int(self.space.start))
@@ -301,6 +316,11 @@ class MultiDiscreteHead(CategoricalHead):
         """The action, counted from the space's start."""
         shaped = action.cpu().numpy().reshape(*action.shape[:-1], *self.space.shape)
         return (shaped + self.space.start).astype(self.space.dtype, copy=False)
+
+    def to_env_tensor(self, action: Tensor) -> Tensor:
+        """The action, counted from the space's start."""
+        shaped = action.reshape(-1, *self.space.shape)
+        return shaped + torch.as_tensor(self.space.start.astype(np.int64))
 
     def from_env(self, actions: NDArray[Any]) -> Tensor:
         """Counted from 0, one after the other."""
@@ -332,6 +352,10 @@ class MultiBinaryHead(ActionHead):
         """The bits."""
         shaped = action.cpu().numpy().reshape(*action.shape[:-1], *self.space.shape)
         return shaped.astype(self.space.dtype)
+
+    def to_env_tensor(self, action: Tensor) -> Tensor:
+        """The bits."""
+        return action.reshape(-1, *self.space.shape).to(torch.int8)
 
     def from_env(self, actions: NDArray[Any]) -> Tensor:
         """The bits, one after the other."""
@@ -390,6 +414,15 @@ class BoxHead(ActionHead):
         shaped = scaled.reshape(*action.shape[:-1], *self.space.shape)
         # Rounding to the space's type must not step over a bound.
         return np.clip(shaped.astype(self.space.dtype), self.space.low, self.space.high)
+
+    def to_env_tensor(self, action: Tensor) -> Tensor:
+        """The action in the environment's units, within its bounds as far as float32 tells."""
+        centre, half, low, high = (
+            torch.as_tensor(x.astype(np.float32))
+            for x in (self._centre, self._half, self._low, self._high)
+        )
+        scaled = torch.minimum(torch.maximum(centre + half * action, low), high)
+        return scaled.reshape(-1, *self.space.shape)
 
     def from_env(self, actions: NDArray[Any]) -> Tensor:
         """The action in the Gaussian's units."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
 import gymnasium as gym
 import numpy as np
@@ -40,7 +40,7 @@ from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.model_card import CARD, Played, Result, model_card
 from recurrent_rl.agents.preprocessing import scaling_of_format_1
-from recurrent_rl.agents.settings import refusal
+from recurrent_rl.agents.settings import check_choice, refusal
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
 from recurrent_rl.agents.spaces import (
     ObservationError,
@@ -48,6 +48,10 @@ from recurrent_rl.agents.spaces import (
     component_spaces,
     stack_observations,
 )
+
+if TYPE_CHECKING:
+    from recurrent_rl.agents.export.formats import Exported
+    from recurrent_rl.agents.fast_actor import FastActor
 
 KIND = "recurrent_rl.policy"
 VERSION = 2
@@ -279,17 +283,72 @@ class Policy:
                 return True  # not of this space: reading the components says what is missing
         return np.ndim(value) > len(component.shape or ())
 
-    def actor(self, deterministic: bool = True, seed: int | None = None) -> Actor:
+    @overload
+    def actor(
+        self, deterministic: bool = ..., seed: int | None = ..., runner: Literal["exact"] = ...
+    ) -> Actor: ...
+
+    @overload
+    def actor(
+        self, deterministic: bool = ..., seed: int | None = ..., *, runner: Literal["fast"]
+    ) -> FastActor: ...
+
+    def actor(
+        self,
+        deterministic: bool = True,
+        seed: int | None = None,
+        runner: Literal["exact", "fast"] = "exact",
+    ) -> Actor | FastActor:
         """A player of one stream that keeps the state itself.
 
         Args:
             deterministic: take the most probable action instead of drawing one.
             seed: of the sampling.
+            runner: exact computes as training does, to the last bit. fast takes the whole step in
+                one call, several times as fast, and differs from it by rounding; it is made of the
+                weights as they are now, which takes about a second, and computes on the CPU.
 
         Raises:
             SettingError: an argument is of another type.
+            ExportError: `runner` is fast and the agent has a part of your own that it cannot take.
         """
-        return Actor(self, deterministic, seed)
+        check_choice("runner", runner, ("exact", "fast"))
+        if runner == "exact":
+            return Actor(self, deterministic, seed)
+        generator = sampling_generator(seed)
+        drawn = None if argument("deterministic", deterministic, bool) else generator
+        from recurrent_rl.agents.fast_actor import FastActor  # torch's tracing, which few need
+
+        return FastActor(self.agent, drawn)
+
+    def export(
+        self,
+        path: str | Path,
+        to: str = "onnx",
+        batch: int | Literal["dynamic"] = 1,
+        value: bool = True,
+    ) -> Exported:
+        """Write the policy's step for another runtime, and check that it computes what this does.
+
+        Args:
+            path: of the file, or an existing folder to put it into.
+            to: "onnx", "torch", "c", "c-int8" or "numpy"; docs/export.md says what each is.
+            batch: streams stepped at once, or "dynamic" for any number.
+            value: also give the value.
+
+        Returns:
+            Where it is, its inputs and outputs, and how far it is from the policy.
+
+        Raises:
+            ExportError: it cannot be exported so, or a package is missing, or the check failed;
+                nothing is written then.
+            FileWriteError: the disk is full, or the folder cannot be written to.
+            SettingError: an argument is of another type, or there is no such form.
+        """
+        # Here, so that acting costs no import of it.
+        from recurrent_rl.agents.export.formats import export
+
+        return export(self.agent, path, to, batch, value)
 
     def save(self, path: str | Path) -> None:
         """Write the policy to one data-only `.safetensors` file.

@@ -103,6 +103,7 @@ class Reader(nn.Module):
     Attributes:
         component_spaces: the components, without hidden entries.
         scaling: of each component by path.
+        kept: the entries of a vector that are not hidden; None: nothing is.
 
     Raises:
         UnsupportedSpaceError: a component is of another kind, or there is no such entry to hide.
@@ -122,10 +123,10 @@ class Reader(nn.Module):
         self.observation_space = observation_space
         self.hide_indices = tuple(sorted(set(hidden)))
         self.component_spaces = component_spaces(observation_space)
-        self._kept: NDArray[np.intp] | None = None
+        self.kept: NDArray[np.intp] | None = None
         if self.hide_indices:
-            self._kept = _kept(observation_space, self.hide_indices)
-            self.component_spaces[""] = _part(observation_space, self._kept)
+            self.kept = _kept(observation_space, self.hide_indices)
+            self.component_spaces[""] = _part(observation_space, self.kept)
         self.scaling = {
             path: scaling_of(space)
             if scaling is None
@@ -152,9 +153,8 @@ class Reader(nn.Module):
                 float32.
         """
         arrays = self._visible(observation)
-        for i, path in enumerate(self.centred):
-            centre = self.get_buffer(f"centre_{i}")
-            if centre.any():
+        for path in self.centred:
+            if (centre := self.centre(path)) is not None:
                 arrays[path] = _difference(arrays[path], centre.cpu().numpy())
         if (bad := first_nonfinite(arrays)) is not None:
             path, i = bad
@@ -163,6 +163,13 @@ class Reader(nn.Module):
                 "that float32 cannot hold; observations must be finite."
             )
         return arrays
+
+    def centre(self, path: str) -> Tensor | None:
+        """What is subtracted from a component, float64 `[*shape]`; None: nothing."""
+        if path not in self.centred:
+            return None
+        centre = self.get_buffer(f"centre_{self.centred.index(path)}")
+        return centre if centre.any() else None
 
     @torch.no_grad()
     def centre_on(self, observation: Any, total: Total = list) -> None:
@@ -184,8 +191,8 @@ class Reader(nn.Module):
 
     def _visible(self, observation: Any) -> dict[str, NDArray[Any]]:
         arrays = component_arrays(self.observation_space, observation)
-        if self._kept is not None:
-            arrays[""] = arrays[""][:, self._kept]
+        if self.kept is not None:
+            arrays[""] = arrays[""][:, self.kept]
         return arrays
 
 

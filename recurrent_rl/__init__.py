@@ -16,6 +16,7 @@ _HOMES = {
     "Callback": "runs.callbacks",
     "DeviceError": "agents.policy",
     "Evaluation": "runs.figures",
+    "ExportError": "agents.export.step",
     "FaultyEnvironmentError": "checks.finding",
     "FileWriteError": "agents.files",
     "Finding": "checks.finding",

@@ -1,5 +1,6 @@
 """The pages that are read with a terminal beside them run as written, block by block."""
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```(\w*)(?: file=(\S+))?\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
+HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
 
 PAGES = [
     "getting-started.md",
@@ -20,6 +22,13 @@ PAGES = [
             *("your-environment.md", "your-parts.md", "training.md", "sharing.md"),
             *("watching.md", "tuning.md"),
         )
+    ),
+    pytest.param(
+        "export.md",
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(not HAS_ONNX, reason="the extra onnx is not installed"),
+        ],
     ),
 ]
 

@@ -1,7 +1,8 @@
 """The kernels built from C: loaded, held to the layout they were built with, and their threads.
 
-`csrc/sequence.c` is an optional extension: built at installation where there is a C compiler, and
-never needed. It is called through ctypes with plain pointers, for float32 and float64 on a CPU.
+`csrc/sequence.c` and `csrc/steps.c` are an optional extension: built at installation where there is
+a C compiler, and never needed. They are called through ctypes with plain pointers, for float32 and
+float64 on a CPU.
 """
 
 from __future__ import annotations
@@ -73,6 +74,29 @@ class Matrix(ctypes.Structure):
     )
 
 
+class Array(ctypes.Structure):
+    """`Array` in steps.c, which says what each field is."""
+
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("type", ctypes.c_long),
+        ("strides", ctypes.c_long * 6),
+    )
+
+
+class Operation(ctypes.Structure):
+    """`Operation` in steps.c, which says what each field is."""
+
+    _fields_ = (
+        *((name, ctypes.c_long) for name in ("kind", "operands", "axes")),
+        ("sizes", ctypes.c_long * 6),
+        ("options", ctypes.c_long * 13),
+        ("out", Array),
+        ("in", Array * 3),
+        ("scratch", ctypes.c_void_p),
+    )
+
+
 FUNCTIONS: dict[str, tuple[list[Any], Any]] = {
     "recurrent_layout": ([], ctypes.c_char_p),
     "recurrent_isa": ([], ctypes.c_int),
@@ -84,14 +108,16 @@ FUNCTIONS: dict[str, tuple[list[Any], Any]] = {
     "batch_shares": ([ctypes.c_long], ctypes.c_long),
     "matrix_run": ([ctypes.c_void_p, ctypes.c_void_p], None),
     "matrix_scratch": ([ctypes.c_long, ctypes.c_long], ctypes.c_long),
+    "steps_layout": ([], ctypes.c_char_p),
+    "steps_run": ([ctypes.c_void_p, ctypes.c_long], None),
 }
 """What is called in C: types of the arguments and of the result."""
 
 
 def layout() -> str:
-    """Size of each structure, place and size of each field, as `recurrent_layout` gives them."""
+    """Size of each structure, place and size of each field, as the library tells them."""
     found = ""
-    for structure in (Sequence, Rotor, Matrix):
+    for structure in (Sequence, Rotor, Matrix, Array, Operation):
         found += f"{structure.__name__} {ctypes.sizeof(structure)}\n"
         for name, *_ in structure._fields_:
             field = getattr(structure, name)
@@ -117,7 +143,7 @@ def _load(path: Path) -> ctypes.CDLL | None:
         for name, (arguments, result) in FUNCTIONS.items():
             function = getattr(found, name)
             function.argtypes, function.restype = arguments, result
-        fits = found.recurrent_layout().decode() == layout()
+        fits = (found.recurrent_layout() + found.steps_layout()).decode() == layout()
     if not fits:
         warnings.warn(
             f"{path.name} was built from other sources, and is not used: training is several times "

@@ -15,6 +15,7 @@ from recurrent_rl.cli.completion import completion_command
 from recurrent_rl.cli.convert import convert_command
 from recurrent_rl.cli.envs import envs_command
 from recurrent_rl.cli.evaluate import evaluate_command
+from recurrent_rl.cli.export import export_command
 from recurrent_rl.cli.info import info_command
 from recurrent_rl.cli.monitor import monitor_command
 from recurrent_rl.cli.share import share_command
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "share": share_command,
     "tune": tune_command,
     "convert": convert_command,
+    "export": export_command,
     "info": info_command,
     "completion": completion_command,
 }

@@ -19,6 +19,7 @@ from recurrent_rl.cli.compare import CompareArguments
 from recurrent_rl.cli.convert import ConvertArguments
 from recurrent_rl.cli.envs import EnvsArguments
 from recurrent_rl.cli.evaluate import EvaluateArguments
+from recurrent_rl.cli.export import ExportArguments
 from recurrent_rl.cli.grouping import grouped
 from recurrent_rl.cli.info import InfoArguments
 from recurrent_rl.cli.monitor import MonitorArguments
@@ -107,6 +108,7 @@ def arguments_of_commands() -> dict[str, type[Any]]:
         "share": ShareArguments,
         "tune": TuneArguments,
         "convert": ConvertArguments,
+        "export": ExportArguments,
         "info": InfoArguments,
         "completion": CompletionArguments,
     }

@@ -1,0 +1,125 @@
+"""The forms in which a policy can be exported, and the way there: trace, write, check, keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.arguments import PATH, argument, check_is
+from recurrent_rl.agents.export import c_files, numpy_folder, onnx_model, torch_program
+from recurrent_rl.agents.export.check import Check, Runner, check
+from recurrent_rl.agents.export.graph import Program, trace
+from recurrent_rl.agents.export.signature import Signature
+from recurrent_rl.agents.files import refuse_nonfinite, write_atomically
+from recurrent_rl.agents.settings import at_least, check_choice
+
+
+@dataclass(frozen=True)
+class Format:
+    """A form in which a policy can be exported."""
+
+    file: str
+    """The name of the file or folder, where only a folder to put it in is given."""
+    files: Callable[[Program], dict[str, bytes]]
+    """What it is made of, by path in its folder; of a single file the path is empty."""
+    runner: Callable[[Mapping[str, bytes]], Runner]
+    """Steps what `files` has made, for the check."""
+    next: str
+    """What to do with it, a line of code for its path."""
+    checked: bool = True
+    """Whether it computes what the policy does; else it is near it, and its return tells how good
+    it is."""
+
+    def beside(self, policy: Path) -> Path:
+        """Where it goes by default: beside a policy's file, or into the folder of its run."""
+        if policy.is_dir():
+            return policy / self.file
+        return policy.with_name(self.file).with_stem(policy.stem)
+
+
+FORMATS = {
+    "onnx": Format(
+        "policy.onnx",
+        onnx_model.files,
+        onnx_model.runner,
+        "session = onnxruntime.InferenceSession({path!r})",
+    ),
+    "torch": Format(
+        "policy.pt2",
+        torch_program.files,
+        torch_program.runner,
+        "step = torch.export.load({path!r}).module()",
+    ),
+    "c": Format("policy_c", c_files.files, c_files.runner, "cc -std=c99 -O3 -c {path}/policy.c"),
+    "c-int8": Format(
+        "policy_c",
+        c_files.short_files,
+        c_files.runner,
+        "cc -std=c99 -O3 -c {path}/policy.c",
+        checked=False,
+    ),
+    "numpy": Format(
+        "policy_numpy",
+        numpy_folder.files,
+        numpy_folder.runner,
+        "sys.path.insert(0, {path!r}); from policy import Policy; policy = Policy()",
+    ),
+}
+"""By the name under which a user asks for them."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A policy that was exported."""
+
+    path: Path
+    """Of the file or folder."""
+    size: int
+    """In bytes."""
+    signature: Signature
+    """What it takes and gives."""
+    check: Check | None
+    """How far it is from the policy; None of a form that is not checked."""
+
+
+def export(
+    agent: ActorCritic,
+    path: str | Path,
+    to: str,
+    batch: int | Literal["dynamic"] = 1,
+    value: bool = True,
+) -> Exported:
+    """Export a policy's step, and check that it computes what the policy does.
+
+    Args:
+        agent: of the policy.
+        path: of the file or folder to write; or an existing folder to put a file into.
+        to: one of `FORMATS`.
+        batch: streams stepped at once, or "dynamic" for any number.
+        value: also give the value.
+
+    Raises:
+        ExportError: the policy cannot be exported so, or the check failed: nothing is written then.
+        FileWriteError: the disk is full, or the folder cannot be written to.
+        NonFiniteError: a weight is NaN or infinite.
+        SettingError: an argument is of another type, or there is no such form.
+    """
+    check_is("path", path, *PATH)
+    check_choice("to", to, FORMATS)
+    streams = None if batch == "dynamic" else argument("batch", batch, Annotated[int, at_least(1)])
+    value = argument("value", value, bool)
+    refuse_nonfinite(agent.state_dict())
+    form = FORMATS[to]
+    path = Path(path)
+    program = trace(agent, value, streams)
+    files = form.files(program)
+    found = check(agent, program.signature, form.runner(files)) if form.checked else None
+    if path.is_dir() and "" in files:
+        path = path / form.file
+    for name, content in files.items():
+        file = path / name if name else path
+        write_atomically(file, content)
+    return Exported(path, sum(map(len, files.values())), program.signature, found)

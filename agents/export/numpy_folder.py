@@ -1,0 +1,45 @@
+"""As a folder for NumPy: one Python file and the weights."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.numpy
+
+from recurrent_rl.agents.export import numpy_policy
+from recurrent_rl.agents.export.check import Arrays, Runner
+from recurrent_rl.agents.export.graph import Program
+from recurrent_rl.agents.export.listing import constants_of, to_json
+from recurrent_rl.agents.export.lowering import lower
+
+CODE, WEIGHTS = "policy.py", "policy.safetensors"
+
+
+def files(program: Program) -> dict[str, bytes]:
+    """The two files."""
+    listing = lower(program)
+    text = {
+        "format": "numpy policy 1",
+        "signature": program.signature.to_json(),
+        "step": json.dumps(to_json(listing)),
+    }
+    return {
+        CODE: Path(numpy_policy.__file__).read_bytes(),
+        WEIGHTS: safetensors.numpy.save(constants_of(listing), text),
+    }
+
+
+def runner(content: Mapping[str, bytes]) -> Runner:
+    """Steps what `files` has made."""
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / WEIGHTS
+        weights.write_bytes(content[WEIGHTS])
+        step = numpy_policy.Policy(weights).step
+
+    def run(inputs: Arrays) -> Arrays:
+        return {name: x.copy() for name, x in step(inputs).items()}
+
+    return run

@@ -1,0 +1,279 @@
+"""One step of a policy as a pure function of tensors: what all exports are made of."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from recurrent_rl.agents.actor_critic import PREVIOUS_ACTION, PREVIOUS_REWARD, ActorCritic
+from recurrent_rl.agents.errors import UserError
+from recurrent_rl.agents.export.signature import Field, Signature, plain_name
+from recurrent_rl.agents.heads import (
+    Bernoulli,
+    Categorical,
+    DiagonalGaussian,
+    Distribution,
+    MultiCategorical,
+)
+from recurrent_rl.agents.memory.states import names_of, tensors_of, with_tensors
+from recurrent_rl.agents.parts import class_path
+from recurrent_rl.agents.preprocessing import Reader
+from recurrent_rl.agents.spaces import component_spaces
+
+START, MASK = "episode_start", "action_mask"
+
+
+class ExportError(UserError):
+    """A policy that cannot be exported like this, or an export that computes something else."""
+
+
+class Observation(nn.Module):
+    """One component of a raw observation, brought to what the agent reads.
+
+    As `Reader.read` does, without its checks: entries are hidden, counted from 0, or centred.
+    """
+
+    kept: Tensor | None
+    origin: Tensor | None
+
+    def __init__(self, reader: Reader, path: str, space: gym.Space[Any], name: str) -> None:
+        super().__init__()
+        self.path, self.space, self.name = path, space, name
+        origin, self.dtype = _origin(reader, path, space)
+        kept = None if reader.kept is None else torch.as_tensor(reader.kept)
+        self.register_buffer("kept", kept)
+        self.register_buffer("origin", origin)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[B, *space.shape]` to `[B, *component.shape]`."""
+        if self.kept is not None:
+            x = x.index_select(1, self.kept)
+        return x if self.origin is None else x - self.origin
+
+    def example(self, batch: int) -> Tensor:
+        """An observation of the space, `[B, *shape]`."""
+        x = torch.zeros(batch, *(self.space.shape or ()), dtype=self.dtype)
+        discrete = isinstance(self.space, (spaces.Discrete, spaces.MultiDiscrete))
+        return x + self.origin if discrete and self.origin is not None else x
+
+
+def _origin(reader: Reader, path: str, space: gym.Space[Any]) -> tuple[Tensor | None, torch.dtype]:
+    """What is taken from a component before the agent reads it, and the type in which it comes."""
+    if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
+        start = np.asarray(space.start, dtype=np.int64)
+        return (torch.as_tensor(start) if start.any() else None), torch.int64
+    centre = reader.centre(path)
+    if centre is not None:
+        dtype = torch.float64 if space.dtype == np.float64 else torch.int64
+        return centre.to(dtype), dtype
+    return None, torch.uint8 if space.dtype == np.uint8 else torch.float32
+
+
+class PolicyStep(nn.Module):
+    """A policy's step: raw observation and state in, action and state out.
+
+    All that a policy does to an observation and to an action is inside: hidden entries, scaling,
+    normalisers, resets, masks, and the action as the environment takes it. That action is the
+    deterministic one; logits, or mean and standard deviation, are for those who draw.
+
+    The state is that of `PolicyState`: the memory's tensors and, of an agent that is fed it, the
+    previous action as the agent's own tensor. Whoever draws actions puts what was drawn there.
+
+    Args:
+        agent: copied to the CPU, and not changed.
+        value: also give the value, where the agent has a critic.
+
+    Attributes:
+        input_names: of the tensors that `forward` takes, in their order.
+        output_names: of those that it gives.
+
+    Raises:
+        ExportError: the agent's head has a distribution that is not the library's.
+        UserError: it has no `to_env_tensor`.
+    """
+
+    def __init__(self, agent: ActorCritic, value: bool = True) -> None:
+        super().__init__()
+        self.agent = copy.deepcopy(agent).cpu().eval()
+        self.value = value and agent.has_critic
+        names = observation_names(agent.observation_space)
+        self.observations = nn.ModuleList(
+            Observation(self.agent.reader, path, space, names[path])
+            for path, space in component_spaces(agent.observation_space).items()
+        )
+        self.input_names = tuple(self.example(1))
+        self.output_names = ("action", *self._parameter_names(), *["value"] * value)
+        self.output_names += tuple(map(carried_out, carried(self.agent, 1)))
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """One step of `B` streams, by `input_names` and `output_names`."""
+        agent, given = self.agent, dict(zip(self.input_names, inputs, strict=True))
+        components = {part.path: part(given[part.name]) for part in self._parts()}
+        state = [given[carried_in(name)] for name in carried(agent, 1)]
+        previous = state.pop(0) if agent.config.previous_action else None
+        if previous is not None:
+            components[PREVIOUS_ACTION] = previous
+        if agent.config.previous_reward:
+            components[PREVIOUS_REWARD] = given[PREVIOUS_REWARD].unsqueeze(-1)
+        memory = with_tensors(agent.initial_state(1), state)
+        (distribution, value), after = agent.step(components, memory, given[START], given.get(MASK))
+        action = distribution.mode()
+        outputs = [agent.head.to_env_tensor(action), *parameters_of(distribution).values()]
+        outputs += [value] * self.value + [action] * (previous is not None)
+        return (*outputs, *tensors_of(after))
+
+    def example(self, batch: int) -> dict[str, Tensor]:
+        """Inputs by name, in their order: the first step of `batch` episodes."""
+        agent = self.agent
+        inputs = {part.name: part.example(batch) for part in self._parts()}
+        if agent.config.previous_reward:
+            inputs[PREVIOUS_REWARD] = torch.zeros(batch)
+        inputs[START] = torch.ones(batch, dtype=torch.bool)
+        if agent.head.mask_size is not None:
+            inputs[MASK] = torch.ones(batch, agent.head.mask_size, dtype=torch.bool)
+        return inputs | {carried_in(name): x for name, x in carried(agent, batch).items()}
+
+    def signature(self, batch: int | None) -> Signature:
+        """Of a step of so many streams; None: of any number."""
+        example = self.example(batch or 2)
+        with torch.no_grad():
+            outputs = dict(zip(self.output_names, self(*example.values()), strict=True))
+        names = list(carried(self.agent, 1))
+        state = {carried_in(name): carried_out(name) for name in names}
+        memory = [name for name in names if name != PREVIOUS_ACTION]
+        of_memory = {*map(carried_in, memory), *map(carried_out, memory)}
+
+        def fields(tensors: dict[str, Tensor]) -> tuple[Field, ...]:
+            found = []
+            for name, x in tensors.items():
+                shape: list[int | None] = list(x.shape)
+                shape[int(name in of_memory)] = batch
+                dtype = str(x.dtype).removeprefix("torch.")
+                found.append(Field(name, tuple(shape), dtype, self._meaning(name)))
+            return tuple(found)
+
+        return Signature(fields(example), fields(outputs), state, batch)
+
+    def _parts(self) -> Iterator[Observation]:
+        for part in self.observations:
+            assert isinstance(part, Observation)
+            yield part
+
+    def _parameter_names(self) -> tuple[str, ...]:
+        """Of what the distribution over actions is made of."""
+        with torch.no_grad():
+            features = torch.zeros(1, self.agent.head.linear.in_features)
+            previous = torch.zeros(1, *self.agent.head.action_shape)
+            persists = self.agent.config.action_persistence > 0
+            distribution = self.agent.head(features, None, previous if persists else None)
+        return tuple(parameters_of(distribution))
+
+    def _meaning(self, name: str) -> str:
+        """What an input or output is, in a sentence."""
+        for part in self._parts():
+            if part.name == name:
+                where = f" under {part.path!r}" if part.path else ""
+                return f"the observation{where} as it comes: {_in_a_line(part.space)}"
+        if name == "logits" and isinstance(self.agent.action_space, spaces.MultiBinary):
+            return "logits of the bits"
+        if name in MEANINGS:
+            return MEANINGS[name]
+        if name == "action":
+            space = _in_a_line(self.agent.action_space)
+            return f"the deterministic action as the environment takes it: {space}"
+        when = "before" if name.endswith("_in") else "after"
+        if name.startswith(PREVIOUS_ACTION):
+            form = "a draw from mean and std" if "mean" in self.output_names else "counted from 0"
+            return f"the action {when} this step in the agent's own form: {form}"
+        return f"the memory {when} this step; axis 1 is the batch"
+
+
+MEANINGS = {
+    START: "true where this observation starts an episode: the state is then not read",
+    MASK: "true for what is allowed, the components of an action one behind the other",
+    PREVIOUS_REWARD: "the reward of the step before; not read where an episode starts",
+    "logits": "log-probabilities of the actions, the components one behind the other",
+    "mean": "of the normal distribution in the agent's own units, -1 to 1 from bound to bound",
+    "std": "its standard deviations",
+    "value": "the return that is expected from here",
+}
+
+
+def _in_a_line(space: gym.Space[Any]) -> str:
+    return " ".join(str(space).split())
+
+
+def observation_names(space: gym.Space[Any]) -> dict[str, str]:
+    """The name of each component's input by its path: `obs`, or `obs_KEY` where there are keys."""
+    names: dict[str, str] = {}
+    for i, path in enumerate(component_spaces(space)):
+        name = f"obs_{plain_name(path)}" if path else "obs"
+        names[path] = f"{name}_{i}" if name in names.values() else name
+    return names
+
+
+def parameters_of(distribution: Distribution) -> dict[str, Tensor]:
+    """What a distribution is made of, by name, `[B, n]` each.
+
+    Raises:
+        ExportError: it is not the library's.
+    """
+    if isinstance(distribution, Categorical):
+        return {"logits": distribution.log_probs}
+    if isinstance(distribution, MultiCategorical):
+        return {"logits": torch.cat([part.log_probs for part in distribution.parts], -1)}
+    if isinstance(distribution, Bernoulli):
+        return {"logits": distribution.logits}
+    if isinstance(distribution, DiagonalGaussian):
+        std = distribution.log_std.exp().expand_as(distribution.mean)
+        return {"mean": distribution.mean, "std": std}
+    raise ExportError(
+        f"The action head gives a {class_path(type(distribution))}, whose parameters an export "
+        "does not know. Let its forward give one of recurrent_rl.agents.heads: Categorical, "
+        "MultiCategorical, Bernoulli or DiagonalGaussian."
+    )
+
+
+def distribution_of(parameters: Mapping[str, Tensor], action_space: gym.Space[Any]) -> Distribution:
+    """The inverse of `parameters_of`, for the library's own heads."""
+    if "mean" in parameters:
+        return DiagonalGaussian(parameters["mean"], parameters["std"].log())
+    logits = parameters["logits"]
+    if isinstance(action_space, spaces.MultiBinary):
+        return Bernoulli(logits)
+    if isinstance(action_space, spaces.MultiDiscrete):
+        return MultiCategorical(logits, [int(n) for n in action_space.nvec.reshape(-1)])
+    return Categorical(logits)
+
+
+def carried(agent: ActorCritic, batch: int) -> dict[str, Tensor]:
+    """What goes from step to step, by name: the previous action where it is fed, and the memory.
+
+    Args:
+        agent: whose state it is.
+        batch: streams, before their first step.
+    """
+    state, head = agent.initial_state(batch), agent.head
+    found = {}
+    if agent.config.previous_action:
+        shape = (batch, *head.action_shape)
+        found[PREVIOUS_ACTION] = torch.zeros(shape, dtype=head.action_dtype)
+    names = [plain_name(name.removeprefix("state.")) for name in names_of(state)]
+    return found | dict(zip(names, tensors_of(state), strict=True))
+
+
+def carried_in(name: str) -> str:
+    """The name of the input for what is carried."""
+    return f"{name}_in"
+
+
+def carried_out(name: str) -> str:
+    """The name of the output for what is carried."""
+    return f"{name}_out"

@@ -1,0 +1,176 @@
+"""Acting fast: the whole step of a policy in one call, with nothing of torch between.
+
+What it computes is the policy's step as an export has it, so its numbers are the policy's but for
+rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recurrent_rl.agents.action_masks import ActionMaskError, allows_nothing, batch_of_masks
+from recurrent_rl.agents.actor_critic import PREVIOUS_ACTION, PREVIOUS_REWARD, ActorCritic
+from recurrent_rl.agents.export.compiled import CompiledStep
+from recurrent_rl.agents.export.graph import trace
+from recurrent_rl.agents.export.listing import constants_of, to_json
+from recurrent_rl.agents.export.lowering import lower
+from recurrent_rl.agents.export.numpy_policy import Step
+from recurrent_rl.agents.export.step import (
+    MASK,
+    START,
+    carried_in,
+    distribution_of,
+    observation_names,
+)
+from recurrent_rl.agents.kernels.library import library
+from recurrent_rl.agents.spaces import (
+    ObservationError,
+    component_arrays,
+    component_spaces,
+    stack_observations,
+)
+
+
+class FastActor:
+    """Plays one stream of observations and keeps the state between them, as `Actor` does.
+
+    Made by `Policy.actor(runner="fast")`, from the weights that the agent has then.
+
+    Args:
+        agent: whose step is traced and not changed.
+        generator: of the sampling; None takes the deterministic actions.
+
+    Attributes:
+        runner: "compiled", or "numpy" where the kernels were not built.
+
+    Raises:
+        ExportError: the agent has a part of one's own whose step cannot be traced, or that does
+            what the runners lack.
+    """
+
+    def __init__(self, agent: ActorCritic, generator: torch.Generator | None) -> None:
+        self._agent, self._generator = agent, generator
+        program = trace(agent)
+        listing = lower(program)
+        self.runner = "numpy" if library() is None else "compiled"
+        self._step: Step | CompiledStep = (
+            Step(to_json(listing), constants_of(listing))
+            if self.runner == "numpy"
+            else CompiledStep(listing)
+        )
+        inputs, outputs = self._step.inputs, self._step.outputs
+        state = program.signature.state
+        self._carried = [(inputs[before], outputs[after]) for before, after in state.items()]
+        self._start, self._mask = inputs[START], inputs.get(MASK)
+        self._reward = inputs.get(PREVIOUS_REWARD)
+        self._previous_action = inputs.get(carried_in(PREVIOUS_ACTION))
+        self._action = outputs["action"]
+        self._parameters = {
+            name: outputs[name] for name in ("logits", "mean", "std") if name in outputs
+        }
+        names = observation_names(agent.observation_space)
+        # Not finite where what was computed on the way was not.
+        (self._judged,) = [outputs.get("value", x) for x in list(self._parameters.values())[:1]]
+        self._observed = {path: inputs[name] for path, name in names.items()}
+        self._only: NDArray[Any] | None = None
+        """The one component of an observation that is a Box and comes in the type it is kept in."""
+        if isinstance(space := agent.observation_space, gym.spaces.Box):
+            (only,) = self._observed.values()
+            self._only = only[0] if only.dtype == space.dtype else None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget: the next observation starts an episode."""
+        self._start[0] = True
+
+    def act(self, observation: Any, reward: float | None = None, action_mask: Any = None) -> Any:
+        """The action for the next observation of the stream.
+
+        Args:
+            observation: one raw observation, no batch axis.
+            reward: of the previous step; only for agents that are fed it.
+            action_mask: true for what is allowed, `[n]`, or as `spaces.flat_mask` takes it.
+
+        Raises:
+            ObservationError, ActionMaskError, ValueError: as `Policy.predict`. The state stays as
+                it was: the stream continues with its next good observation.
+        """
+        self._read(observation)
+        if self._reward is not None:
+            self._reward[0] = self._read_reward(reward)
+        if self._mask is not None:
+            self._mask[0] = True if action_mask is None else self._read_mask(action_mask)
+        elif action_mask is not None:
+            self._read_mask(action_mask)  # refuses it
+        self._step({})
+        if not np.isfinite(self._judged).all():
+            raise ObservationError(
+                "What the agent computes from this observation is not finite, though the "
+                "observation is: it is too large for this policy. Scale it, or train with "
+                "normalize_observations."
+            )
+        for before, after in self._carried:
+            before[...] = after
+        self._start[0] = False
+        if self._generator is not None:
+            return self._drawn(self._generator)
+        action = self._action[0]
+        return action.astype(self._agent.action_space.dtype)
+
+    def _drawn(self, generator: torch.Generator) -> Any:
+        """An action that is drawn, which takes the place of the deterministic one in the state."""
+        head = self._agent.head
+        tensors = {name: torch.as_tensor(x) for name, x in self._parameters.items()}
+        distribution = distribution_of(tensors, self._agent.action_space)
+        action = distribution.sample(head.noise((1,), generator))
+        if self._previous_action is not None:
+            self._previous_action[...] = action.numpy()
+        return head.to_env(action)[0]
+
+    def _read(self, observation: Any) -> None:
+        """Put an observation where the step reads it."""
+        if self._only is not None:
+            array = np.asarray(observation)
+            if array.shape == self._only.shape and array.dtype == self._only.dtype:
+                self._only[...] = array
+                if array.dtype.kind != "f" or np.isfinite(array).all():
+                    return
+        space = self._agent.observation_space
+        batch = stack_observations(space, [observation])
+        self._agent.reader.read(batch)  # refuses what is wrong with it
+        components = component_spaces(space)
+        for path, array in component_arrays(space, batch).items():
+            # As the step takes it: counted from where the space counts.
+            start = getattr(components[path], "start", 0)
+            self._observed[path][...] = array + start if np.any(start) else array
+
+    def _read_reward(self, reward: float | None) -> float:
+        if self._start[0]:
+            return 0.0
+        if reward is None:
+            raise ObservationError(
+                "This policy is fed the reward of the previous step: pass reward= at every "
+                "step but an episode's first."
+            )
+        if not math.isfinite(reward):
+            raise ObservationError(
+                f"The reward of the previous step is {reward}; it must be a finite number."
+            )
+        return reward
+
+    def _read_mask(self, action_mask: Any) -> NDArray[np.bool_]:
+        space = self._agent.action_space
+        masks: NDArray[np.bool_] = batch_of_masks(space, action_mask, 1, False)
+        if allows_nothing(space, masks).any():
+            raise ActionMaskError(
+                "action_masks forbids every action, or every one of a component; allow at least "
+                "one."
+            )
+        mask: NDArray[np.bool_] = masks[0]
+        return mask

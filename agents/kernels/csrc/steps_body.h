@@ -1,0 +1,396 @@
+/* The operations of steps.c for one instruction set: TARGET is a function attribute, NAME(x) suffixes a
+   function's name. Loops are written so that a compiler makes vector code of them. */
+
+#define INLINE static inline __attribute__((always_inline)) TARGET
+
+/* ---- functions of a float ---- */
+
+/* e^x = 2^n e^r with |r| <= ln(2) / 2: the Taylor series of e^r - 1 to the seventh power is exact to a
+   rounding. The part 2^n is given back in `scale`. */
+INLINE float NAME(exponential)(float x, float *scale) {
+    const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
+    float n = (x * 1.44269504f + magic) - magic;
+    float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    float q = r * (1.0f / 5040) + (1.0f / 720);
+    q = q * r + (1.0f / 120);
+    q = q * r + (1.0f / 24);
+    q = q * r + (1.0f / 6);
+    q = q * r + 0.5f;
+    int32_t bits = ((int32_t)n + 127) * (1 << 23);
+    memcpy(scale, &bits, sizeof bits);
+    return q * r * r + r;
+}
+
+INLINE float NAME(between)(float x, float low, float high) {
+    x = x < low ? low : x;
+    return x > high ? high : x;
+}
+
+INLINE float NAME(sigmoid)(float x) {
+    float scale, excess = NAME(exponential)(NAME(between)(-x, -80.0f, 80.0f), &scale);
+    return 1.0f / (scale * excess + scale + 1.0f);
+}
+
+/* With e = e^2x - 1 exact also near zero, tanh x = e / (e + 2). */
+INLINE float NAME(tanh)(float x) {
+    float scale, excess = NAME(exponential)(2.0f * NAME(between)(x, -9.5f, 9.5f), &scale);
+    float e = scale * excess + (scale - 1.0f);
+    return e / (e + 2.0f);
+}
+
+/* ---- number by number ---- */
+
+/* One run of n numbers. Where they stand one after the other, or an operand is one number for all, the
+   loop says so, and becomes vector code. */
+#define UNARY(TO, FROM, EXPRESSION)                                             \
+    do {                                                                        \
+        TO *y = out;                                                            \
+        const FROM *p = in[0];                                                  \
+        if (so == 1 && s[0] == 1)                                               \
+            for (long i = 0; i < n; i++) { const FROM a = p[i]; y[i] = (TO)(EXPRESSION); } \
+        else                                                                    \
+            for (long i = 0; i < n; i++) { const FROM a = p[i * s[0]]; y[i * so] = (TO)(EXPRESSION); } \
+    } while (0)
+
+#define BINARY(TO, FROM, EXPRESSION)                                            \
+    do {                                                                        \
+        TO *y = out;                                                            \
+        const FROM *p = in[0], *q = in[1];                                      \
+        if (so == 1 && s[0] == 1 && s[1] == 1)                                  \
+            for (long i = 0; i < n; i++) { const FROM a = p[i], b = q[i]; y[i] = (TO)(EXPRESSION); } \
+        else if (so == 1 && s[0] == 1 && s[1] == 0) {                           \
+            const FROM b = *q;                                                  \
+            for (long i = 0; i < n; i++) { const FROM a = p[i]; y[i] = (TO)(EXPRESSION); } \
+        } else if (so == 1 && s[0] == 0 && s[1] == 1) {                         \
+            const FROM a = *p;                                                  \
+            for (long i = 0; i < n; i++) { const FROM b = q[i]; y[i] = (TO)(EXPRESSION); } \
+        } else                                                                  \
+            for (long i = 0; i < n; i++) {                                      \
+                const FROM a = p[i * s[0]], b = q[i * s[1]];                    \
+                y[i * so] = (TO)(EXPRESSION);                                   \
+            }                                                                   \
+    } while (0)
+
+#define CHOICE(TYPE)                                                            \
+    do {                                                                        \
+        TYPE *y = out;                                                          \
+        const uint8_t *c = in[0];                                               \
+        const TYPE *p = in[1], *q = in[2];                                      \
+        for (long i = 0; i < n; i++) y[i * so] = c[i * s[0]] ? p[i * s[1]] : q[i * s[2]]; \
+    } while (0)
+
+#define CAST(TO)                                                                \
+    switch (types[0]) {                                                         \
+        case FLOAT: UNARY(TO, float, a); break;                                 \
+        case DOUBLE: UNARY(TO, double, a); break;                               \
+        case INT64: UNARY(TO, int64_t, a); break;                               \
+        case INT32: UNARY(TO, int32_t, a); break;                               \
+        case INT8: UNARY(TO, int8_t, a); break;                                 \
+        default: UNARY(TO, uint8_t, a);                                         \
+    }
+
+#define COMPARE(FROM)                                                           \
+    switch (kind) {                                                             \
+        case GT: BINARY(uint8_t, FROM, a > b); break;                           \
+        case GE: BINARY(uint8_t, FROM, a >= b); break;                          \
+        case LT: BINARY(uint8_t, FROM, a < b); break;                           \
+        case LE: BINARY(uint8_t, FROM, a <= b); break;                          \
+        case EQ: BINARY(uint8_t, FROM, a == b); break;                          \
+        default: BINARY(uint8_t, FROM, a != b);                                 \
+    }
+
+static TARGET void NAME(copied)(long to, const long *types, void *out, long so, void *const *in,
+                                const long *s, long n) {
+    switch (to) {
+        case FLOAT: CAST(float); break;
+        case DOUBLE: CAST(double); break;
+        case INT64: CAST(int64_t); break;
+        case INT32: CAST(int32_t); break;
+        case INT8: CAST(int8_t); break;
+        case UINT8: CAST(uint8_t); break;
+        default: /* bool */
+            switch (types[0]) {
+                case FLOAT: UNARY(uint8_t, float, a != 0); break;
+                case DOUBLE: UNARY(uint8_t, double, a != 0); break;
+                case INT64: UNARY(uint8_t, int64_t, a != 0); break;
+                case INT32: UNARY(uint8_t, int32_t, a != 0); break;
+                default: UNARY(uint8_t, uint8_t, a != 0);
+            }
+    }
+}
+
+static TARGET void NAME(floats)(long kind, void *out, long so, void *const *in, const long *s, long n) {
+    switch (kind) {
+        case NEG: UNARY(float, float, -a); break;
+        case ABS: UNARY(float, float, fabsf(a)); break;
+        case EXP: UNARY(float, float, expf(a)); break;
+        case LOG: UNARY(float, float, logf(a)); break;
+        case LOG1P: UNARY(float, float, log1pf(a)); break;
+        case SQRT: UNARY(float, float, sqrtf(a)); break;
+        case RSQRT: UNARY(float, float, 1.0f / sqrtf(a)); break;
+        case SIN: UNARY(float, float, sinf(a)); break;
+        case COS: UNARY(float, float, cosf(a)); break;
+        case TANH: UNARY(float, float, NAME(tanh)(a)); break;
+        case SIGMOID: UNARY(float, float, NAME(sigmoid)(a)); break;
+        case ERF: UNARY(float, float, erff(a)); break;
+        case FLOOR: UNARY(float, float, floorf(a)); break;
+        case ADD: BINARY(float, float, a + b); break;
+        case SUB: BINARY(float, float, a - b); break;
+        case MUL: BINARY(float, float, a * b); break;
+        case DIV: BINARY(float, float, a / b); break;
+        case MIN: BINARY(float, float, a < b ? a : b); break;
+        case MAX2: BINARY(float, float, a > b ? a : b); break;
+        case POW: BINARY(float, float, powf(a, b)); break;
+        default: BINARY(float, float, a - b * floorf(a / b)); /* mod */
+    }
+}
+
+/* The remainder of a by b with the sign of b. */
+INLINE double NAME(modulo)(double a, double b) {
+    double r = fmod(a, b);
+    return r != 0 && (r < 0) != (b < 0) ? r + b : r;
+}
+
+static TARGET void NAME(doubles)(long kind, void *out, long so, void *const *in, const long *s, long n) {
+    switch (kind) {
+        case NEG: UNARY(double, double, -a); break;
+        case ABS: UNARY(double, double, fabs(a)); break;
+        case EXP: UNARY(double, double, exp(a)); break;
+        case LOG: UNARY(double, double, log(a)); break;
+        case LOG1P: UNARY(double, double, log1p(a)); break;
+        case SQRT: UNARY(double, double, sqrt(a)); break;
+        case RSQRT: UNARY(double, double, 1.0 / sqrt(a)); break;
+        case SIN: UNARY(double, double, sin(a)); break;
+        case COS: UNARY(double, double, cos(a)); break;
+        case TANH: UNARY(double, double, tanh(a)); break;
+        case SIGMOID: UNARY(double, double, 1.0 / (1.0 + exp(-a))); break;
+        case ERF: UNARY(double, double, erf(a)); break;
+        case FLOOR: UNARY(double, double, floor(a)); break;
+        case ADD: BINARY(double, double, a + b); break;
+        case SUB: BINARY(double, double, a - b); break;
+        case MUL: BINARY(double, double, a * b); break;
+        case DIV: BINARY(double, double, a / b); break;
+        case MIN: BINARY(double, double, a < b ? a : b); break;
+        case MAX2: BINARY(double, double, a > b ? a : b); break;
+        case POW: BINARY(double, double, pow(a, b)); break;
+        default: BINARY(double, double, NAME(modulo)(a, b)); /* mod */
+    }
+}
+
+static TARGET void NAME(integers)(long kind, void *out, long so, void *const *in, const long *s, long n) {
+    switch (kind) {
+        case NEG: UNARY(int64_t, int64_t, -a); break;
+        case ADD: BINARY(int64_t, int64_t, a + b); break;
+        case SUB: BINARY(int64_t, int64_t, a - b); break;
+        case MUL: BINARY(int64_t, int64_t, a * b); break;
+        case MIN: BINARY(int64_t, int64_t, a < b ? a : b); break;
+        default: BINARY(int64_t, int64_t, a > b ? a : b); /* max2 */
+    }
+}
+
+static TARGET void NAME(booleans)(long kind, void *out, long so, void *const *in, const long *s, long n) {
+    switch (kind) {
+        case NOT: UNARY(uint8_t, uint8_t, !a); break;
+        case AND: BINARY(uint8_t, uint8_t, a && b); break;
+        default: BINARY(uint8_t, uint8_t, a || b); /* or */
+    }
+}
+
+static TARGET void NAME(compared)(long kind, long type, void *out, long so, void *const *in, const long *s,
+                                  long n) {
+    switch (type) {
+        case FLOAT: COMPARE(float); break;
+        case DOUBLE: COMPARE(double); break;
+        case INT64: COMPARE(int64_t); break;
+        default: COMPARE(uint8_t);
+    }
+}
+
+static TARGET void NAME(chosen)(long type, void *out, long so, void *const *in, const long *s, long n) {
+    switch (type) {
+        case FLOAT: CHOICE(float); break;
+        case DOUBLE: CHOICE(double); break;
+        case INT64: CHOICE(int64_t); break;
+        default: CHOICE(uint8_t);
+    }
+}
+
+#undef UNARY
+#undef BINARY
+#undef CHOICE
+#undef CAST
+#undef COMPARE
+
+static const long NAME(width)[] = {4, 8, 8, 4, 1, 1, 1};
+
+INLINE void *NAME(at)(const Array *x, const long *place, long axes) {
+    long offset = 0;
+    for (long axis = 0; axis < axes; axis++) offset += place[axis] * x->strides[axis];
+    return (char *)x->data + offset * NAME(width)[x->type];
+}
+
+/* The next place of the first so many axes; 0 after the last one. */
+INLINE int NAME(advance)(long *place, const long *sizes, long axes) {
+    for (long axis = axes - 1; axis >= 0; axis--) {
+        if (++place[axis] < sizes[axis]) return 1;
+        place[axis] = 0;
+    }
+    return 0;
+}
+
+static TARGET void NAME(elementwise)(const Operation *o) {
+    const long last = o->axes - 1, n = o->sizes[last], type = o->in[o->operands - 1].type;
+    long place[AXES] = {0}, s[OPERANDS], types[OPERANDS];
+    for (long i = 0; i < o->operands; i++) s[i] = o->in[i].strides[last], types[i] = o->in[i].type;
+    const long so = o->out.strides[last];
+    do {
+        void *out = NAME(at)(&o->out, place, last), *in[OPERANDS] = {0};
+        for (long i = 0; i < o->operands; i++) in[i] = NAME(at)(&o->in[i], place, last);
+        if (o->kind == COPY)
+            NAME(copied)(o->out.type, types, out, so, in, s, n);
+        else if (o->kind == WHERE)
+            NAME(chosen)(type, out, so, in, s, n);
+        else if (o->kind >= GT && o->kind <= NE)
+            NAME(compared)(o->kind, type, out, so, in, s, n);
+        else if (type == FLOAT)
+            NAME(floats)(o->kind, out, so, in, s, n);
+        else if (type == DOUBLE)
+            NAME(doubles)(o->kind, out, so, in, s, n);
+        else if (type == INT64)
+            NAME(integers)(o->kind, out, so, in, s, n);
+        else
+            NAME(booleans)(o->kind, out, so, in, s, n);
+    } while (NAME(advance)(place, o->sizes, last));
+}
+
+/* ---- products and sums ---- */
+
+/* Sixteen sums side by side. */
+INLINE float NAME(dot)(const float *a, const float *b, long n) {
+    float s[16] = {0}, total = 0;
+    long i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int j = 0; j < 16; j++) s[j] += a[i + j] * b[i + j];
+    for (; i < n; i++) total += a[i] * b[i];
+    for (int j = 0; j < 16; j++) total += s[j];
+    return total;
+}
+
+/* A tile of 32 columns is summed in registers, over all rows of w. */
+#define TILE 32
+
+static TARGET void NAME(row_times_matrix)(float *y, const float *x, const float *w, const float *begin,
+                                          long rows, long columns) {
+    long n = 0;
+    for (; n + TILE <= columns; n += TILE) {
+        float s[TILE];
+        for (int j = 0; j < TILE; j++) s[j] = begin ? begin[n + j] : 0;
+        for (long k = 0; k < rows; k++) {
+            const float a = x[k], *row = w + k * columns + n;
+            for (int j = 0; j < TILE; j++) s[j] += a * row[j];
+        }
+        for (int j = 0; j < TILE; j++) y[n + j] = s[j];
+    }
+    if (n == columns) return;
+    for (long c = n; c < columns; c++) y[c] = begin ? begin[c] : 0;
+    for (long k = 0; k < rows; k++)
+        for (long c = n; c < columns; c++) y[c] += x[k] * w[k * columns + c];
+}
+
+#undef TILE
+
+/* Axes of the output, of which the last is that of w's columns, and then the one that is summed over. */
+static TARGET void NAME(product)(const Operation *o) {
+    const Array *x = &o->in[0], *w = &o->in[1];
+    const long last = o->axes - 1, columns = o->sizes[last - 1], rows = o->sizes[last];
+    const long sx = x->strides[last], sw = w->strides[last], sc = w->strides[last - 1];
+    const long sy = o->out.strides[last - 1];
+    const float *begin = o->operands == 3 ? o->in[2].data : NULL;
+    long place[AXES] = {0};
+    do {
+        float *y = NAME(at)(&o->out, place, last - 1);
+        const float *a = NAME(at)(x, place, last - 1), *b = NAME(at)(w, place, last - 1);
+        if (sx == 1 && sc == 1 && sw == columns && sy == 1)
+            NAME(row_times_matrix)(y, a, b, begin, rows, columns);
+        else
+            for (long n = 0; n < columns; n++) {
+                float total = 0;
+                if (sx == 1 && sw == 1)
+                    total = NAME(dot)(a, b + n * sc, rows);
+                else
+                    for (long k = 0; k < rows; k++) total += a[k * sx] * b[n * sc + k * sw];
+                y[n * sy] = total + (begin ? begin[n] : 0);
+            }
+    } while (NAME(advance)(place, o->sizes, last - 1));
+}
+
+static TARGET void NAME(reduction)(const Operation *o) {
+    const long last = o->axes - 1, n = o->sizes[last], s = o->in[0].strides[last];
+    long place[AXES] = {0};
+    do {
+        const float *x = NAME(at)(&o->in[0], place, last);
+        void *out = NAME(at)(&o->out, place, last);
+        float total = x[0];
+        int64_t where = 0;
+        for (long i = 1; i < n; i++) {
+            const float a = x[i * s];
+            if (o->kind == SUM)
+                total += a;
+            else if (a > total)
+                total = a, where = i;
+        }
+        if (o->kind == ARGMAX)
+            *(int64_t *)out = where;
+        else
+            *(float *)out = total;
+    } while (NAME(advance)(place, o->sizes, last));
+}
+
+static TARGET void NAME(rows)(const Operation *o) {
+    const long count = o->sizes[0], width = o->sizes[1];
+    const float *table = o->in[0].data;
+    const int64_t *index = o->in[1].data;
+    float *y = o->out.data;
+    for (long i = 0; i < count; i++) memcpy(y + i * width, table + index[i] * width, sizeof(float) * width);
+}
+
+/* For each place the numbers under the kernel, in a row, times the factors. */
+static TARGET void NAME(convolution)(const Operation *o) {
+    const long *p = o->options;
+    const long batch = p[0], channels = p[1], height = p[2], width = p[3], outs = p[4], rows = p[5];
+    const long columns = p[6], high = p[7], wide = p[8], down = p[9], across = p[10];
+    const long above = p[11], left = p[12];
+    float *patch = o->scratch, *sums = patch + channels * rows * columns;
+    for (long b = 0; b < batch; b++) {
+        const float *x = (const float *)o->in[0].data + b * channels * height * width;
+        float *y = (float *)o->out.data + b * outs * high * wide;
+        for (long i = 0; i < high * wide; i++) {
+            float *to = patch;
+            for (long c = 0; c < channels; c++)
+                for (long r = 0; r < rows; r++)
+                    for (long s = 0; s < columns; s++) {
+                        const long line = i / wide * down + r - above, place = i % wide * across + s - left;
+                        const int inside = line >= 0 && line < height && place >= 0 && place < width;
+                        *to++ = inside ? x[(c * height + line) * width + place] : 0;
+                    }
+            NAME(row_times_matrix)(sums, patch, o->in[1].data, o->in[2].data, to - patch, outs);
+            for (long f = 0; f < outs; f++) y[f * high * wide + i] = sums[f];
+        }
+    }
+}
+
+static TARGET void NAME(run)(const Operation *o) {
+    switch (o->kind) {
+        case PRODUCT: NAME(product)(o); break;
+        case SUM:
+        case MAX:
+        case ARGMAX: NAME(reduction)(o); break;
+        case ROWS: NAME(rows)(o); break;
+        case CONVOLUTION: NAME(convolution)(o); break;
+        default: NAME(elementwise)(o);
+    }
+}
+
+#undef INLINE
+#undef TARGET
+#undef NAME

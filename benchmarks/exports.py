@@ -1,0 +1,115 @@
+"""Whether exported policies compute what the policies do: every memory, several spaces, all forms.
+
+    python benchmarks/exports.py  # all cells, then the table; ten minutes or more
+    python benchmarks/exports.py --table  # of what there is
+
+A cell is one export with its check of 1,000 steps: an agent of 128 units, seed 0, whose weights
+were all moved by 0.1 of a standard normal, so that none is what it starts as; the batch is dynamic
+(3 streams). Figures are differences from the policy in double precision. Finished cells leave a
+line each in benchmarks/results/exports.jsonl, and are not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from rich.console import Console
+from rich.progress import track
+
+from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.export.formats import FORMATS, export
+from recurrent_rl.agents.memory.registry import MEMORIES
+
+RESULTS = Path(__file__).parent / "results" / "exports.jsonl"
+SPACES: dict[str, tuple[Any, Any]] = {
+    "vector, Discrete": (spaces.Box(-5, 5, (8,)), spaces.Discrete(6, start=1)),
+    "image, Box": (spaces.Box(0, 255, (12, 12, 3), np.uint8), spaces.Box(-2, 2, (4,))),
+    "Dict and Tuple, MultiDiscrete": (
+        spaces.Dict(
+            a=spaces.Tuple((spaces.Discrete(3), spaces.MultiBinary(2))),
+            b=spaces.MultiDiscrete([4, 5]),
+            c=spaces.Box(-1, 1, (2, 2)),
+        ),
+        spaces.MultiDiscrete([3, 4], start=[1, 2]),
+    ),
+}
+PACKAGES = {"torch": ("torch",), "onnx": ("onnx", "onnxruntime", "torch")}
+"""Whose versions are stated, by form."""
+
+
+def done() -> dict[tuple[str, str, str], dict[str, Any]]:
+    """The lines there are, by memory, spaces and form."""
+    if not RESULTS.exists():
+        return {}
+    lines = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    return {(line["memory"], line["spaces"], line["to"]): line for line in lines}
+
+
+def measure(memory: str, name: str, to: str) -> dict[str, Any]:
+    """Export and check one agent."""
+    torch.manual_seed(0)
+    agent = ActorCritic(*SPACES[name], AgentConfig(memory=memory)).eval()
+    with torch.no_grad():
+        for parameter in agent.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    with tempfile.TemporaryDirectory() as folder:
+        found = export(agent, Path(folder) / "exported", to, "dynamic")
+    return {
+        "memory": memory,
+        "spaces": name,
+        "to": to,
+        "versions": {package: version(package) for package in PACKAGES.get(to, ())},
+        "bytes": found.size,
+        "worst": found.check.worst,
+        "own": found.check.own,
+    }
+
+
+def cell(line: dict[str, Any] | None) -> str:
+    """How far an export is off: in multiples of float32's own error, and in logits or means."""
+    if line is None:
+        return ""
+    ratio = max(line["worst"][name] / line["own"][name] for name in line["worst"])
+    said = max(line["worst"].get(name, 0.0) for name in ("logits", "mean"))
+    return f"{ratio:.1f} ({said:.0e})"
+
+
+def table(lines: dict[tuple[str, str, str], dict[str, Any]]) -> str:
+    """All cells as Markdown, and the versions."""
+    there = {(name, to) for _, name, to in lines}
+    columns = [(name, to) for name in SPACES for to in FORMATS if (name, to) in there]
+    rows = ["| memory | " + " | ".join(f"{name}: {to}" for name, to in columns) + " |"]
+    rows.append("|---" * (len(columns) + 1) + "|")
+    for memory in MEMORIES:
+        cells = [cell(lines.get((memory, *column))) for column in columns]
+        rows.append(f"| {memory} | " + " | ".join(cells) + " |")
+    versions = {package: v for line in lines.values() for package, v in line["versions"].items()}
+    stated = ", ".join(f"{package} {v}" for package, v in sorted(versions.items()))
+    return "\n".join([*rows, "", f"Versions: {stated}."])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--table", action="store_true", help="of the cells there are")
+    cells = [(memory, name, to) for name in SPACES for memory in MEMORIES for to in FORMATS]
+    if not parser.parse_args().table:
+        left = [one for one in cells if one not in done()]
+        for one in track(left, "exporting", console=Console(stderr=True)):
+            line = measure(*one)
+            with RESULTS.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+    print(table(done()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,375 @@
+"""A step as plain array operations: in C, on NumPy, and in one call of the compiled kernels."""
+
+import ctypes
+import math
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.errors import UserError
+from recurrent_rl.agents.export import c_files, numpy_folder
+from recurrent_rl.agents.export.check import Arrays, Runner, check
+from recurrent_rl.agents.export.compiled import CompiledStep
+from recurrent_rl.agents.export.formats import FORMATS
+from recurrent_rl.agents.export.graph import Program, trace
+from recurrent_rl.agents.export.lowering import lower
+from recurrent_rl.agents.export.step import ExportError
+from recurrent_rl.agents.kernels.library import library
+from recurrent_rl.agents.memory.registry import MEMORIES
+from recurrent_rl.agents.policy import Policy
+from recurrent_rl.agents.spaces import ObservationError
+from tests.agents.export.test_export import ACTIONS, EVERYTHING, OBSERVATIONS, make
+
+NEEDS_COMPILER = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
+NEEDS_KERNELS = pytest.mark.skipif(library() is None, reason="the kernels were not built")
+EXAMPLE = Path(__file__).parents[3] / "docs" / "example-c"
+
+
+@pytest.fixture(scope="module")
+def program() -> Program:
+    """Of the agent with most kinds of operations; traced once, which takes longest."""
+    observation = spaces.Dict(
+        {"seen": OBSERVATIONS["nested"], "image": spaces.Box(0, 1, (5, 4, 3))}
+    )
+    agent = make(observation, ACTIONS["MultiDiscrete"], memory="gru-matrix", previous_reward=True)
+    return trace(agent)
+
+
+def by_c(program: Program) -> Runner:
+    return c_files.runner(c_files.files(program))
+
+
+def by_numpy(program: Program) -> Runner:
+    return numpy_folder.runner(numpy_folder.files(program))
+
+
+def by_kernels(program: Program) -> Runner:
+    step = CompiledStep(lower(program))
+    return lambda inputs: {name: x.copy() for name, x in step(inputs).items()}
+
+
+RUNNERS = [
+    pytest.param(by_c, marks=NEEDS_COMPILER),
+    by_numpy,
+    pytest.param(by_kernels, marks=NEEDS_KERNELS),
+]
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_step_is_the_policys(program: Program, runner: Callable[[Program], Runner]) -> None:
+    check(program.agent, program.signature, runner(program), steps=40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_a_step_of_every_memory_is_the_policys(memory: str) -> None:
+    plain: dict[str, Any] = {}
+    for settings in (plain, EVERYTHING):
+        program = trace(make(memory=memory, activation="elu", **settings))
+        for runner in (by_c, by_numpy, by_kernels):
+            check(program.agent, program.signature, runner(program), steps=200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("observation", OBSERVATIONS)
+def test_a_step_of_every_space_is_the_policys(observation: str, action: str) -> None:
+    persistence = 0.5 if action == "Box" else 0.0
+    agent = make(OBSERVATIONS[observation], ACTIONS[action], action_persistence=persistence)
+    for batch, runners in ((1, (by_c, by_numpy, by_kernels)), (3, (by_numpy, by_kernels))):
+        program = trace(agent, batch=batch)
+        for runner in runners:
+            check(agent, program.signature, runner(program), steps=100)
+
+
+@NEEDS_KERNELS
+def test_a_step_is_the_same_on_every_instruction_set(program: Program) -> None:
+    found = library()
+    assert found is not None
+    found.recurrent_limit_isa(0)
+    try:
+        check(program.agent, program.signature, by_kernels(program), steps=20)
+    finally:
+        found.recurrent_limit_isa(2)
+
+
+def test_a_format_without_torch_needs_a_number_of_streams(program: Program) -> None:
+    dynamic = Program(
+        program.exported, program.signature.__class__((), (), {}, None), program.agent
+    )
+    for to in ("c", "numpy"):
+        with pytest.raises(ExportError, match="--batch 1"):
+            FORMATS[to].files(dynamic)
+
+
+# ----------------------------------------------------------------------------------------- in C
+
+
+def compiled(source: Path, flags: tuple[str, ...], out: Path, compiler: str = "cc") -> None:
+    command = [compiler, *c_files.STRICT, *flags, "-o", str(out), str(source), "-lm"]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+
+
+def written(files: dict[str, bytes], folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder / "policy.c"
+
+
+STATUSES = """
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include "policy.h"
+int main(void) {
+    policy_state s, before;
+    float obs[3] = {1, 2, 3};
+    uint8_t mask[4] = {1, 1, 1, 1}, none[4] = {0};
+    int64_t action[1] = {-7};
+    memset(&s, 0, sizeof s);
+    policy_reset(&s);
+    printf("%d", policy_step(&s, obs, mask, action));
+    before = s;
+    obs[1] = NAN;
+    printf(" %d", policy_step(&s, obs, mask, action));
+    obs[1] = 2;
+    printf(" %d", policy_step(&s, obs, none, action));
+    printf(" %d", memcmp(&s, &before, sizeof s));
+    printf(" %d\\n", policy_step(&s, obs, mask, action));
+    return action[0] < 2 || action[0] > 5;
+}
+"""
+
+
+@NEEDS_COMPILER
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("flags", [(), ("-m32",), ("-O1", "-g", "-fsanitize=address,undefined")])
+def test_c_refuses_bad_input_and_keeps_its_state(
+    compiler: str, flags: tuple[str, ...], tmp_path: Path
+) -> None:
+    if not shutil.which(compiler):
+        pytest.skip(f"there is no {compiler}")
+    source = written(c_files.files(trace(make(memory="matrix"))), tmp_path)
+    (tmp_path / "main.c").write_text(STATUSES)
+    if flags == ("-m32",):
+        probe = subprocess.run(
+            [compiler, "-m32", "-x", "c", "-", "-o", str(tmp_path / "probe")],
+            input="#include <stdint.h>\nint main(void) { return 0; }",
+            text=True,
+            capture_output=True,
+        )
+        if probe.returncode:
+            pytest.skip(f"{compiler} has no 32-bit libraries here")
+    compiled(source, (*flags, str(tmp_path / "main.c")), tmp_path / "main", compiler)
+    done = subprocess.run([tmp_path / "main"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "0 1 3 0 0\n"
+
+
+@NEEDS_COMPILER
+def test_weights_of_8_bits_give_nearly_the_same(program: Program) -> None:
+    short = c_files.runner(c_files.short_files(program))
+    exact = by_numpy(program)
+    sizes = [
+        sum(map(len, files(program).values())) for files in (c_files.short_files, c_files.files)
+    ]
+    assert sizes[0] < 0.75 * sizes[1]
+    worst: list[float] = []
+
+    def compared(inputs: Arrays) -> Arrays:
+        right = exact(inputs)
+        worst.append(float(np.abs(short(inputs)["value"] - right["value"]).max()))
+        return right
+
+    check(program.agent, program.signature, compared, steps=20)
+    assert 1e-6 < max(worst) < 0.5
+
+
+class Pole:
+    """The physics of docs/example-c, and its random starts."""
+
+    def __init__(self) -> None:
+        self.seed = 1
+
+    def start(self) -> float:
+        self.seed = (self.seed * 1664525 + 1013904223) % 2**32
+        return self.seed / 2**32 * 0.1 - 0.05
+
+    def episodes(self, policy: Policy, steps: int = 1000) -> list[int]:
+        """How long each episode lasts, the last one cut off."""
+        actor, lasted, standing, found = policy.actor(), 0, False, []
+        for step in range(steps):
+            if not standing:
+                if step:
+                    found.append(lasted)
+                x, v, angle, spin = (self.start() for _ in range(4))
+                lasted = 0
+                actor.reset()
+            force = 10.0 if actor.act(np.array([x, angle], np.float32)) == 1 else -10.0
+            c, s = math.cos(angle), math.sin(angle)
+            common = (force + 0.05 * spin * spin * s) / 1.1
+            spin_up = (9.8 * s - c * common) / (0.5 * (4.0 / 3.0 - 0.1 * c * c / 1.1))
+            speed_up = common - 0.05 * spin_up * c / 1.1
+            x, v = x + 0.02 * v, v + 0.02 * speed_up
+            angle, spin = angle + 0.02 * spin, spin + 0.02 * spin_up
+            standing = abs(x) <= 2.4 and abs(angle) <= 12 * 2 * math.pi / 360
+            lasted += 1
+        return [*found, lasted]
+
+
+@NEEDS_COMPILER
+@pytest.mark.slow
+def test_the_example_in_c_plays_as_the_policy_does(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    space = spaces.Box(-5, 5, (2,))
+    agent = ActorCritic(space, spaces.Discrete(2), AgentConfig("lstm", hidden_size=16))
+    with torch.no_grad():
+        agent.head.linear.weight.mul_(100)
+    project = tmp_path / "project"
+    shutil.copytree(EXAMPLE, project)
+    policy = Policy(agent)
+    policy.export(project / "policy", "c")
+    subprocess.run(["make", "-s"], cwd=project, check=True, env=os.environ)
+    played = subprocess.run(["./play"], cwd=project, check=True, capture_output=True, text=True)
+    episodes = [int(line.split()[3]) for line in played.stdout.splitlines()]
+    assert episodes == Pole().episodes(policy)
+    assert len(set(episodes)) > 3
+
+
+# ------------------------------------------------------------------------------------- on NumPy
+
+
+@pytest.mark.slow
+def test_a_numpy_policy_plays_without_torch_as_the_policy_does(tmp_path: Path) -> None:
+    agent = make(memory="gru-rotor", previous_reward=True)
+    policy = Policy(agent)
+    policy.export(tmp_path / "robot", "numpy")
+    rng = np.random.default_rng(0)
+    observations = rng.normal(size=(30, 3)).astype(np.float32)
+    np.save(tmp_path / "observations.npy", observations)
+    (tmp_path / "robot" / "main.py").write_text(
+        "import sys\n"
+        "import numpy as np\n"
+        "from policy import Policy\n"
+        "policy = Policy()\n"
+        "for t, observation in enumerate(np.load(sys.argv[1])):\n"
+        "    if t == 12:\n"
+        "        policy.reset()\n"
+        "    print(policy.act(observation, 0.5 * t, [True, t % 3 > 0, True, True]))\n"
+        "assert 'torch' not in sys.modules and 'recurrent_rl' not in sys.modules\n"
+    )
+    command = [sys.executable, "main.py", str(tmp_path / "observations.npy")]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        command, cwd=tmp_path / "robot", capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    actor, expected = policy.actor(), []
+    for t, observation in enumerate(observations):
+        if t == 12:
+            actor.reset()
+        mask = [True, t % 3 > 0, True, True]
+        expected.append(int(actor.act(observation, 0.5 * t, mask)))
+    assert list(map(int, done.stdout.split())) == expected
+    assert len(set(expected)) > 1
+
+
+# ---------------------------------------------------------------------------------- acting fast
+
+
+def both(agent: ActorCritic, **options: Any) -> tuple[Any, Any]:
+    policy = Policy(agent)
+    return policy.actor(**options), policy.actor(runner="fast", **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_fast_actor_plays_as_the_exact_one(action: str, deterministic: bool) -> None:
+    observation = OBSERVATIONS["nested"]
+    agent = make(observation, ACTIONS[action], memory="gru-rotor", previous_reward=True)
+    observation.seed(0)
+    exact, fast = both(agent, deterministic=deterministic, seed=3)
+    for t in range(40):
+        if t % 11 == 0:
+            exact.reset()
+            fast.reset()
+        seen = observation.sample()
+        right, got = exact.act(seen, reward=0.1 * t), fast.act(seen, reward=0.1 * t)
+        assert np.asarray(got).dtype == np.asarray(right).dtype
+        np.testing.assert_allclose(got, right, atol=1e-5)
+
+
+def test_a_fast_actor_refuses_what_the_exact_one_does_and_goes_on() -> None:
+    exact, fast = both(make(memory="lstm", normalize_observations=False))
+    rng = np.random.default_rng(0)
+    good = rng.normal(size=(6, 3)).astype(np.float32)
+    bad: list[tuple[Any, Any]] = [
+        (np.array([1, np.nan, 1], np.float32), None),
+        (np.array([1, 1e300, 1]), None),
+        (np.ones(4, np.float32), None),
+        ("text", None),
+        (good[0], [False] * 4),
+        (good[0], [True] * 5),
+    ]
+    for t, (seen, mask) in enumerate(bad):
+        here = good[t % len(good)]
+        assert fast.act(here) == exact.act(here)
+        errors = []
+        for actor in (exact, fast):
+            with pytest.raises(UserError) as caught:
+                actor.act(seen, action_mask=mask)
+            errors.append((type(caught.value), str(caught.value)))
+        assert errors[0] == errors[1]
+    assert fast.act(good[0].astype(np.float64)) == exact.act(good[0].astype(np.float64))
+
+
+@pytest.mark.slow
+def test_a_fast_actor_without_kernels_is_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recurrent_rl.agents.fast_actor.library", lambda: None)
+    exact, fast = both(make(memory="gru"))
+    assert fast.runner == "numpy"
+    for seen in np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32):
+        assert fast.act(seen) == exact.act(seen)
+
+
+def test_a_fast_actor_refuses_what_it_cannot_compute() -> None:
+    agent = make(memory="none", activation="relu", normalize_observations=False)
+    for parameter in agent.parameters():
+        parameter.detach().abs_().mul_(10)
+    for actor in both(agent):
+        with pytest.raises(ObservationError, match="too large for this policy"):
+            actor.act(np.full(3, 3e38, np.float32))
+
+
+def test_a_fast_actor_says_what_is_missing() -> None:
+    fast = both(make(memory="none", previous_reward=True))[1]
+    fast.act(np.ones(3, np.float32))
+    with pytest.raises(ObservationError, match="reward="):
+        fast.act(np.ones(3, np.float32))
+    with pytest.raises(ObservationError, match="finite"):
+        fast.act(np.ones(3, np.float32), reward=math.inf)
+
+
+def test_the_numbers_of_c_are_those_of_python() -> None:
+    from recurrent_rl.agents.export.c_source import literal
+
+    for x in (0.1, -1e-30, 3.4e38, 1.0, -0.0, 123456789.0):
+        single = np.float32(x)
+        text = literal(float(single), "float32").strip("()").rstrip("f")
+        assert ctypes.c_float(float(text)).value == single
+        assert float(literal(x, "float64").strip("()")) == x
+    assert literal(-math.inf, "float32") == "(-INFINITY)"
+    assert literal(-(2**63), "int64") == "(-9223372036854775807 - 1)"
