@@ -255,6 +255,21 @@ class _Lowering:
             self._do("copy", part.shape, dtype, part, into=sliced(out, 1, i, i + 1))
         return out
 
+    def scatter(self, node: fx.Node, x: View, axis: int, index: View, value: float) -> View:
+        """X `[..., V]` with a value at the places `[..., E]` of its last axis."""
+        shape, dtype = self._of(node)
+        if axis % len(shape) != len(shape) - 1:
+            raise ExportError("This format has scatter along the last axis alone.")
+        width = shape[-1]
+        every = filled(self._unique(), np.arange(width))
+        hits = self._do("eq", (*index.shape, width), "bool", with_axis(index), every)  # [..., E, V]
+        last = len(index.shape)
+        order = (*range(last - 1), last, last - 1)
+        counted = permuted(self._do("copy", hits.shape, "float32", hits), order)
+        hit = self._do("sum", shape, "float32", self._dense(counted))
+        hit = self._do("gt", shape, "bool", hit, self._number(0, "float32"))
+        return self._do("where", shape, dtype, hit, self._number(value, dtype), x)
+
     def argmax(
         self, node: fx.Node, x: View, axis: int | None = None, keepdim: bool = False
     ) -> View:
@@ -476,6 +491,7 @@ METHODS: dict[Any, Callable[..., View]] = {
     aten.elu.default: _Lowering.elu,
     aten.embedding.default: _Lowering.embedding,
     aten.index_select.default: _Lowering.index_select,
+    aten.scatter.value: _Lowering.scatter,
     aten.argmax.default: _Lowering.argmax,
     aten.mean.dim: _Lowering.mean,
     aten.sum.dim_IntList: _Lowering.sum,

@@ -109,7 +109,7 @@ class PolicyStep(nn.Module):
             for path, space in component_spaces(agent.observation_space).items()
         )
         self.input_names = tuple(self.example(1))
-        self.output_names = ("action", *self._parameter_names(), *["value"] * value)
+        self.output_names = ("action", *self._parameter_names(), *["value"] * self.value)
         self.output_names += tuple(map(carried_out, carried(self.agent, 1)))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
