@@ -48,9 +48,9 @@ def half_interval(values: NDArray[np.float64]) -> float | None:
 
 
 def shown_mean(values: NDArray[np.float64]) -> str:
-    """The mean ± half of its 95 % interval; of one value itself."""
+    """The mean ± half of its 95 % interval, rounded to two figures; of one value itself."""
     half = half_interval(values)
-    return f"{values.mean():.4g}" + ("" if half is None else f" ± {half:.2g}")
+    return f"{values.mean():.4g}" + ("" if half is None else f" ± {float(f'{half:.2g}'):g}")
 
 
 @dataclass(frozen=True)
