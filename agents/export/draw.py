@@ -53,8 +53,8 @@ class Draw:
         self._random = np.random.default_rng(seed)
         self._names = observation_names(agent.observation_space)
         self._spaces = component_spaces(agent.observation_space)
-        for space in self._spaces.values():
-            space.seed(seed)
+        for i, space in enumerate(self._spaces.values()):
+            space.seed(seed + i)
         normaliser = agent.observation_normaliser
         self._moments = dict(zip(normaliser.paths, normaliser.moments, strict=True))
 
