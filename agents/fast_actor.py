@@ -76,7 +76,7 @@ class FastActor:
         }
         names = observation_names(agent.observation_space)
         # Not finite where what was computed on the way was not.
-        (self._judged,) = [outputs.get("value", x) for x in list(self._parameters.values())[:1]]
+        self._judged = outputs["value" if "value" in outputs else next(iter(self._parameters))]
         self._observed = {path: inputs[name] for path, name in names.items()}
         self._only: NDArray[Any] | None = None
         """The one component of an observation that is a Box and comes in the type it is kept in."""

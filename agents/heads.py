@@ -419,7 +419,7 @@ class BoxHead(ActionHead):
         """The action in the environment's units, within its bounds as far as float32 tells."""
         centre, half, low, high = (
             torch.as_tensor(x.astype(np.float32))
-            for x in (self._centre, self._half, self._low, self._high)
+            for x in (self.range_centre, self.range_half, self._low, self._high)
         )
         scaled = torch.minimum(torch.maximum(centre + half * action, low), high)
         return scaled.reshape(-1, *self.space.shape)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,10 +19,11 @@ from torch import Tensor
 from torch.multiprocessing.spawn import start_processes
 
 from recurrent_rl import load_policy, resume, train
+from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.kernels.dispatch import serving
 from recurrent_rl.agents.memory.layered import LayeredMemory
 from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
-from recurrent_rl.config import TrainConfig
+from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.process import computing
 from recurrent_rl.runs.folder import POLICY
@@ -33,6 +36,24 @@ DEVICE = os.environ.get("RECURRENT_RL_DEVICE", "cuda")
 pytestmark = pytest.mark.skipif(
     DEVICE == "cuda" and not torch.cuda.is_available(), reason="there is no GPU"
 )
+
+POLE = "recurrent_rl/NoisyPositionOnlyCartPole-Easy-v0"
+
+
+def made(separate_memory: bool = False, env: EnvConfig | None = None, **agent: Any) -> TrainConfig:
+    settings = AgentConfig("lstm", 8, encoder_size=8, separate_memory=separate_memory, **agent)
+    return dataclasses.replace(config(env=POLE), env=env or EnvConfig(), agent=settings)
+
+
+SHOWN = EnvConfig({"true_state": True})
+MORE: dict[str, Callable[[], TrainConfig]] = {
+    "critic keys": lambda: made(env=SHOWN, critic_keys=("state",)),
+    "critic keys, two memories": lambda: made(True, SHOWN, critic_keys=("state",)),
+    "layers": lambda: made(actor_layers=(6,), critic_layers=(6, 5)),
+    "critic without memory": lambda: made(True, critic_memory=False, critic_layers=(6,)),
+}
+"""Beside `CASES`, which several workers try too."""
+
 
 LAYERED = [name for name in MEMORIES if isinstance(make_memory(name, 1, 2, 1), LayeredMemory)]
 
@@ -71,9 +92,10 @@ def test_every_kernel_computes_there_what_the_loop_does_here(
             assert distance <= error * float(right.double().norm() + 1e-3), (kernel, i)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", CASES | MORE)
 def test_an_iteration_there_is_that_of_the_cpu(name: str) -> None:
-    here, device = first_iteration(CASES[name]()), first_iteration(there(CASES[name]()))
+    make_config = (CASES | MORE)[name]
+    here, device = first_iteration(make_config()), first_iteration(there(make_config()))
     torch.testing.assert_close(device["actions"].cpu(), here["actions"], rtol=1e-5, atol=1e-5)
     assert device["ended"] == here["ended"]
     for a, b in zip(device["gradient"], here["gradient"], strict=True):
@@ -83,7 +105,7 @@ def test_an_iteration_there_is_that_of_the_cpu(name: str) -> None:
         torch.testing.assert_close(a.cpu(), b, rtol=0, atol=1e-3 * float(b.abs().max() + 1e-6))
     for tag, value in here["scalars"].items():
         assert device["scalars"][tag] == pytest.approx(value, rel=1e-3, abs=1e-5), tag
-    exact, replay = replayed(CASES[name]()), replayed(there(CASES[name]()))
+    exact, replay = replayed(make_config()), replayed(there(make_config()))
     for weight, a in replay.items():
         torch.testing.assert_close(a.cpu(), exact[weight], rtol=0, atol=1e-9)
 
@@ -116,9 +138,10 @@ def test_a_policy_acts_there_as_here(tmp_path: Path) -> None:
         eval_episodes=2,
     )
     path = train(settings, progress=False).run_dir / POLICY
-    here, device = (load_policy(path, device=name).actor() for name in ("cpu", DEVICE))
+    policy = load_policy(path, device=DEVICE)
+    here, device, fast = load_policy(path).actor(), policy.actor(), policy.actor(runner="fast")
     for i in range(50):
-        assert here.act(i % 4, 0.5) == device.act(i % 4, 0.5)
+        assert here.act(i % 4, 0.5) == device.act(i % 4, 0.5) == fast.act(i % 4, 0.5)
 
 
 def test_two_workers_on_one_device_learn_what_one_would(tmp_path: Path) -> None:

@@ -26,13 +26,13 @@ class ExportArguments:
     """Write a policy's step for another runtime, checked against the policy."""
 
     policy: Annotated[FolderPath, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_POLICY")]
-    """Run folder or policy file."""
+    """Run folder or policy file; or hf://OWNER/NAME of the Hugging Face Hub."""
     to: Literal["onnx", "torch", "c", "c-int8", "numpy"] = "onnx"
     """onnx: a model for ONNX Runtime, in Python, C++, JavaScript and elsewhere. torch: a program
     that torch.export.load reads. c: C99, header and source; c-int8: its weights in 8 bits, not
     checked. numpy: a Python file and the weights. None needs recurrent-rl any more."""
     out: FolderPath | None = None
-    """File or folder to write; by default beside the policy."""
+    """File or folder to write; by default beside the policy, or here for one of the Hub."""
     batch: Annotated[int, at_least(1)] | Literal["dynamic"] = 1
     """Streams stepped at once, or dynamic for any number."""
     value: bool = True
@@ -50,12 +50,16 @@ class ExportArguments:
 def export_command(arguments: Sequence[str]) -> int:
     """Write a policy for ONNX Runtime, C, NumPy or as a program of torch, checked against it."""
     from recurrent_rl.agents.export.formats import FORMATS
+    from recurrent_rl.agents.hub import SCHEME, local_file
     from recurrent_rl.runs.trained_on import policy_of
 
     given, console = parse(ExportArguments, "export", arguments), make_console()
-    source, form = Path(given.policy), FORMATS[given.to]
+    source, form = local_file(given.policy), FORMATS[given.to]
     policy = policy_of(source)
-    path = Path(given.out) if given.out else form.beside(source)
+    if given.out is not None:
+        path = Path(given.out)
+    else:  # a file of the Hub lies in its cache
+        path = Path(form.file) if str(given.policy).startswith(SCHEME) else form.beside(source)
     with nullcontext() if given.quiet else console.status(f"Tracing and checking {source}"):
         exported = policy.export(path, given.to, given.batch, given.value)
     if given.quiet:

@@ -23,18 +23,15 @@ def draw_tuning(
         records: of the trials; at least one is complete.
         importances: of the settings; there is no second panel where they are empty.
     """
-    matplotlib = optional("matplotlib", *OPTUNA[1:])
-    matplotlib.use("Agg")
-    pyplot = optional("matplotlib.pyplot", *OPTUNA[1:])
     columns = 2 if importances else 1
-    figure, axes = pyplot.subplots(
-        1, columns, figsize=(4.5 * columns, 3.2), squeeze=False, layout="constrained"
-    )
+    # Without pyplot, which would choose how the whole process draws.
+    made = optional("matplotlib.figure", *OPTUNA[1:]).Figure
+    figure = made((4.5 * columns, 3.2), layout="constrained")
+    axes = figure.subplots(1, columns, squeeze=False)
     _draw_trials(axes[0, 0], records)
     if importances:
         _draw_importances(axes[0, 1], importances)
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
 
 
 def _draw_trials(panel: Any, records: Sequence[TrialRecord]) -> None:

@@ -138,8 +138,8 @@ def test_what_the_critic_sees_far_from_zero_is_centred() -> None:
 def test_a_saved_policy_lacks_what_the_critic_sees_and_acts_the_same(
     tmp_path: Path, separate: bool, layers: tuple[int, ...]
 ) -> None:
-    both = {"actor_layers": layers, "critic_layers": layers}
-    agent = make(separate_memory=separate, previous_reward=False, **both)
+    settings: dict[str, Any] = {"actor_layers": layers, "critic_layers": layers}
+    agent = make(separate_memory=separate, previous_reward=False, **settings)
     SPACE.seed(0)
     Policy(agent).save(path := tmp_path / "policy.safetensors")
     loaded = load_policy(path)
