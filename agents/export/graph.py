@@ -90,10 +90,10 @@ def without_torchs_warning() -> Iterator[None]:
 
 
 class Pair(NamedTuple):
-    """A complex number by its parts."""
+    """Complex numbers by their parts: tensors, or two numbers."""
 
-    re: Tensor
-    im: Tensor
+    re: Any
+    im: Any
 
 
 class Plain(nn.Module):
@@ -179,26 +179,36 @@ def _constants(module: fx.GraphModule) -> dict[fx.Node, Any]:
 
 def _computed(operation: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
     """What an operation gives, of complex numbers as pairs."""
-    if operation in COMPLEX and any(isinstance(x, Pair) for x in arguments):
-        return COMPLEX[operation](*arguments)
+    arguments = tuple(Pair(x.real, x.imag) if isinstance(x, complex) else x for x in arguments)
     if operation in TO_COMPLEX:
         return TO_COMPLEX[operation](*arguments)
-    if any(isinstance(x, Pair) for x in arguments):
+    if not any(isinstance(x, Pair) for x in arguments):
+        return operation(*arguments, **options)
+    if operation not in COMPLEX or options:
         known = ", ".join(str(one) for one in COMPLEX)
         raise ExportError(
             f"The step computes {operation} of complex numbers, for which an export knows no real "
             f"arithmetic. Compute with real parts, or with these alone: {known}."
         )
-    return operation(*arguments, **options)
+    return COMPLEX[operation](*arguments)
 
 
-def _product(a: Pair | Tensor, b: Pair | Tensor) -> Pair:
+def _product(a: Any, b: Any) -> Pair:
+    """Of two numbers, one of them complex at least."""
     if not isinstance(a, Pair):
         a, b = b, a
-    assert isinstance(a, Pair)
     if not isinstance(b, Pair):
         return Pair(a.re * b, a.im * b)
     return Pair(a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re)
+
+
+def _sum(a: Any, b: Any) -> Pair:
+    """Of two numbers, one of them complex at least."""
+    if not isinstance(a, Pair):
+        a, b = b, a
+    if not isinstance(b, Pair):
+        return Pair(a.re + b, a.im)
+    return Pair(a.re + b.re, a.im + b.im)
 
 
 TO_COMPLEX: dict[Any, Callable[..., Pair]] = {
@@ -209,7 +219,7 @@ TO_COMPLEX: dict[Any, Callable[..., Pair]] = {
 """What makes complex numbers."""
 COMPLEX: dict[Any, Callable[..., Any]] = {
     aten.mul.Tensor: _product,
-    aten.add.Tensor: lambda a, b: Pair(a.re + b.re, a.im + b.im),
+    aten.add.Tensor: _sum,
     aten.expand.default: lambda x, size: Pair(x.re.expand(size), x.im.expand(size)),
     aten.view_as_real.default: lambda x: torch.stack([x.re, x.im], -1),
 }
