@@ -5,8 +5,8 @@
 
 A cell is one export with its check of 1,000 steps: an agent of 128 units, seed 0, whose weights
 were all moved by 0.1 of a standard normal, so that none is what it starts as; the batch is dynamic
-(3 streams). Figures are differences from the policy in double precision. Finished cells leave a
-line each in benchmarks/results/exports.jsonl, and are not done again.
+(3 streams), of C and NumPy one stream. Figures are differences from the policy in double precision.
+Finished cells leave a line each in benchmarks/results/exports.jsonl, and are not done again.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ SPACES: dict[str, tuple[Any, Any]] = {
         spaces.MultiDiscrete([3, 4], start=[1, 2]),
     ),
 }
-PACKAGES = {"torch": ("torch",), "onnx": ("onnx", "onnxruntime", "torch")}
+PACKAGES = {"torch": ("torch",), "onnx": ("onnx", "onnxruntime", "torch"), "numpy": ("numpy",)}
 """Whose versions are stated, by form."""
+ONE_STREAM = ("c", "numpy")
 
 
 def done() -> dict[tuple[str, str, str], dict[str, Any]]:
@@ -61,7 +62,9 @@ def measure(memory: str, name: str, to: str) -> dict[str, Any]:
         for parameter in agent.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     with tempfile.TemporaryDirectory() as folder:
-        found = export(agent, Path(folder) / "exported", to, "dynamic")
+        batch: Any = 1 if to in ONE_STREAM else "dynamic"
+        found = export(agent, Path(folder) / "exported", to, batch)
+    assert found.check is not None
     return {
         "memory": memory,
         "spaces": name,
@@ -101,7 +104,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--table", action="store_true", help="of the cells there are")
-    cells = [(memory, name, to) for name in SPACES for memory in MEMORIES for to in FORMATS]
+    forms = [name for name, form in FORMATS.items() if form.checked]
+    cells = [(memory, name, to) for name in SPACES for memory in MEMORIES for to in forms]
     if not parser.parse_args().table:
         left = [one for one in cells if one not in done()]
         for one in track(left, "exporting", console=Console(stderr=True)):
