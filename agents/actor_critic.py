@@ -111,7 +111,7 @@ class AgentConfig:
     """Keys of a Dict observation that the critic alone sees, such as the true state; the saved
     policy lacks them. By default there are none."""
     actor_keys: Keys = ()
-    """Keys that the actor sees; by default all but critic_keys. What is in neither nobody sees."""
+    """Keys that the actor sees; by default all but critic_keys. A key in neither is not used."""
     encoder_size: Annotated[int, at_least(2), at_most(LARGEST_LAYER)] = 128
     """Units in each layer of the encoder before the memory; in the last, one of them says where
     episodes start."""

@@ -258,7 +258,7 @@ class TrainConfig:
     schedules: JsonObject = field(default_factory=dict, hash=False)
     """Settings that change over the run: a dict or, on the command line, a JSON object such as
     '{"clip_coef": [0.2, 0.1]}'. Each passes through its values at equal distances, in between on
-    straight lines. One here goes before lr_schedule and ent_schedule."""
+    straight lines. One here overrides lr_schedule and ent_schedule."""
 
     agent: AgentConfig = field(default_factory=AgentConfig)
     env: EnvConfig = field(default_factory=EnvConfig)

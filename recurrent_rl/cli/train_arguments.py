@@ -110,11 +110,11 @@ class TrainArguments:
     """Module to import first, in which memories and the like are registered, or one of them as
     module:Class; may be given several times."""
     config_file: Annotated[FolderPath | None, tyro.conf.arg(name="config", metavar="FILE")] = None
-    """Take settings from this file: JSON or YAML, such as an earlier run's config.json. Flags go
-    before it."""
+    """Take settings from this file: JSON or YAML, such as an earlier run's config.json. Flags
+    override it."""
     preset: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Take the tuned settings for this environment that come with the library. Flags and a file go
-    before them."""
+    """Take the tuned settings for this environment that come with the library. Flags and a file
+    override them."""
     print_config: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the settings as --config takes them, and train nothing."""
     quiet: Quiet = False
