@@ -32,9 +32,10 @@ class ExportArguments:
     that torch.export.load reads. c: C99, header and source; c-int8: its weights in 8 bits, not
     checked. numpy: a Python file and the weights. None needs recurrent-rl any more."""
     out: FolderPath | None = None
-    """File or folder to write; by default beside the policy, or here for one of the Hub."""
+    """File or folder to write; by default beside the policy or, for a policy of the Hub, in the
+    working folder."""
     batch: Annotated[int, at_least(1)] | Literal["dynamic"] = 1
-    """Streams stepped at once, or dynamic for any number."""
+    """Streams of observations stepped at once, or dynamic for any number (onnx and torch)."""
     value: bool = True
     """Also give the value: the return that is expected from here."""
     imports: Imports = ()
@@ -48,7 +49,7 @@ class ExportArguments:
 
 
 def export_command(arguments: Sequence[str]) -> int:
-    """Write a policy for ONNX Runtime, C, NumPy or as a program of torch, checked against it."""
+    """Write a policy as ONNX, C, NumPy or a program of PyTorch, checked against it."""
     from recurrent_rl.agents.export.formats import FORMATS
     from recurrent_rl.agents.hub import SCHEME, local_file
     from recurrent_rl.runs.trained_on import policy_of

@@ -21,7 +21,8 @@ from recurrent_rl.runs.progress import make_console
 class ShareArguments:
     """Share a policy on the Hugging Face Hub, with a card that says what it does.
 
-    Log in first: hf auth login. The card has the results of `recurrent-rl evaluate RUN`.
+    Log in first: hf auth login. The card has the results of the run's evaluations, at its end or by
+    `recurrent-rl evaluate RUN`.
     """
 
     policy: Annotated[FolderPath, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_POLICY")]
@@ -31,9 +32,9 @@ class ShareArguments:
     folder: FolderPath | None = None
     """Write what would be uploaded into this folder, and upload nothing."""
     revision: str | None = None
-    """Branch to commit to; by default the main one."""
+    """Branch to commit to, made where there is none; by default the main one."""
     private: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Let nobody else see a repository that is made now."""
+    """Make a new repository private."""
     message: str = "A policy of recurrent-rl"
     """Message of the commit."""
     imports: Imports = ()
@@ -45,7 +46,7 @@ class ShareArguments:
 
 
 def share_command(arguments: Sequence[str]) -> int:
-    """Share a policy on the Hugging Face Hub, or look at what would be."""
+    """Share a policy on the Hugging Face Hub, or write what would be shared into a folder."""
     from recurrent_rl.agents.hub import check_repository, local_file
     from recurrent_rl.runs.sharing import results_of, with_command
     from recurrent_rl.runs.trained_on import policy_of
