@@ -155,6 +155,7 @@ def test_without_a_compiler_the_wheel_is_built_without_the_kernel(
     run(sys.executable, "use.py", cwd=project, PYTHONPATH=str(tmp_path / "site-packages"))
 
 
+@pytest.mark.slow
 def test_the_wheel_built_from_the_sdist_holds_the_same_files(built: Build, tmp_path: Path) -> None:
     with tarfile.open(built.sdist) as sdist:
         # Like a clone on a system without links: here the mapping alone finds the packages.

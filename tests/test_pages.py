@@ -14,25 +14,14 @@ BLOCK = re.compile(r"^```(\w*)(?: file=(\S+))?\n(.*?)^```", re.DOTALL | re.MULTI
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
 
-PAGES = [
-    "getting-started.md",
-    *(
-        pytest.param(page, marks=pytest.mark.slow)
-        for page in (
-            *("your-environment.md", "your-parts.md", "training.md", "sharing.md"),
-            *("watching.md", "tuning.md"),
-        )
-    ),
-    pytest.param(
-        "export.md",
-        marks=[
-            pytest.mark.slow,
-            pytest.mark.skipif(not HAS_ONNX, reason="the extra onnx is not installed"),
-        ],
-    ),
-]
+NEEDS_ONNX = pytest.mark.skipif(not HAS_ONNX, reason="the extra onnx is not installed")
+PAGES = (
+    *("getting-started.md", "your-environment.md", "your-parts.md", "training.md", "sharing.md"),
+    *("watching.md", "tuning.md", pytest.param("export.md", marks=NEEDS_ONNX)),
+)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_runs_as_written(page: str, tmp_path: Path) -> None:
     """Commands stand in blocks without a language, in `python` code or a file; `text` is shown."""

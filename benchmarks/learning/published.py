@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.benchmark import Job, plan
 from recurrent_rl.experiments.comparison import markdown, task_name
-from recurrent_rl.experiments.presets import PRESETS, M, Preset
+from recurrent_rl.experiments.presets import LARGE, PRESETS, M, Preset
 from recurrent_rl.experiments.results import Run, learning_curve, load_run
 from recurrent_rl.experiments.statistics import with_interval
 from recurrent_rl.experiments.suites import SUITES
@@ -103,7 +103,7 @@ PUBLISHED = {
 
 
 DEFAULTS, PRESET, GPU = "defaults", "preset", "gpu"  # the latter two are in the names of such runs
-MANY = {"device": "cuda", "num_envs": 512, "num_minibatches": 8}
+MANY = LARGE | {"device": "cuda"}
 """What a GPU is given to do: 64 environments leave it idle."""
 
 

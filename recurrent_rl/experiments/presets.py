@@ -35,6 +35,8 @@ M = 1_000_000
 # The reward follows at once, or soon: what is further away only adds noise to the advantages.
 AT_ONCE = {"gamma": 0.5, "gae_lambda": 0.5}
 SOON = {"gamma": 0.9, "gae_lambda": 0.5}
+# Rollouts in which the noise of the advantages averages out, in minibatches of the usual size.
+LARGE = {"num_envs": 512, "num_minibatches": 8}
 PRESETS: dict[str, Preset] = {
     "RepeatPrevious-Easy": Preset({}, "gru-matrix", M // 2),
     "RepeatPrevious-Medium": Preset({}, "gru-matrix", M),
@@ -46,8 +48,8 @@ PRESETS: dict[str, Preset] = {
     "Autoencode-Medium": Preset({}, "gru-matrix", 3 * M // 2),
     # As many numbers in a key as there are places, or some are confused.
     "Autoencode-Hard": Preset({"agent": {"hidden_size": 192}}, "gru-matrix", 2 * M),
-    "CountRecall-Easy": Preset(AT_ONCE, "gru-matrix", 3 * M),
-    "CountRecall-Medium": Preset(AT_ONCE, "gru-matrix", 5 * M),
+    "CountRecall-Easy": Preset(AT_ONCE | LARGE, "gru-matrix", 15 * M),
+    "CountRecall-Medium": Preset(AT_ONCE | LARGE, "gru-matrix", 15 * M),
     "CountRecall-Hard": Preset(AT_ONCE, "gru-matrix", 10 * M),
     "Concentration-Easy": Preset(SOON, "gru-matrix", 3 * M),
     "Concentration-Medium": Preset(SOON, "gru-matrix", 5 * M),

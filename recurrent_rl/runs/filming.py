@@ -30,7 +30,7 @@ from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.runs.figures import WAYS, Evaluation
 from recurrent_rl.runs.strip import MEMORY_ROWS, Strip
 from recurrent_rl.runs.trained_on import settings_for
-from recurrent_rl.runs.video_file import Abandoned, check_video, video_file
+from recurrent_rl.runs.video_file import check_video, video_file
 from recurrent_rl.sources import Environment, Source, find_source
 from recurrent_rl.vectorize import make_vector_env
 
@@ -381,9 +381,13 @@ def record_video(
     fps = argument("fps", fps, Fps | None)
     way = argument("way", way, WayName)
     check_video(Path(path))
+
+    def is_whole() -> bool:
+        return should_stop is None or not should_stop()
+
     with (
         Stage(policy, env, env_config) as stage,
-        video_file(Path(path), fps or stage.fps) as video,
+        video_file(Path(path), fps or stage.fps, is_whole) as video,
     ):
         played = stage.play(
             episodes,
@@ -394,6 +398,4 @@ def record_video(
             on_episode=on_episode,
             should_stop=should_stop,
         )
-        if should_stop is not None and should_stop():
-            raise Abandoned
     return played

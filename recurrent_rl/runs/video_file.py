@@ -6,8 +6,8 @@ import importlib
 import os
 import struct
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -33,10 +33,6 @@ class Video(Protocol):
     def finish(self) -> None:
         """Write what is left."""
         ...
-
-
-class Abandoned(Exception):
-    """Raised where a video is written: it is not wanted any more, and no file is left."""
 
 
 _SAME = 255
@@ -167,30 +163,33 @@ def check_video(path: Path) -> None:
 
 
 @contextmanager
-def video_file(path: Path, fps: float) -> Iterator[Video]:
-    """A video that is there under its name once it is whole; after an error nothing is.
+def video_file(path: Path, fps: float, is_whole: Callable[[], bool]) -> Iterator[Video]:
+    """A video that is there under its name once it is whole; else, and after an error, nothing is.
 
     Args:
         path: of the file, which `check_video` lets pass.
         fps: frames per second.
+        is_whole: asked at the end; false where it was cut short.
 
     Raises:
         FileWriteError: the folder cannot be written to.
     """
-    with suppress(Abandoned), _folder_beside(path) as folder:
+    with _folder_beside(path) as folder:
         unfinished = folder / f"video{path.suffix.lower()}"
         if unfinished.suffix == ".gif":
             with unfinished.open("wb") as file:
                 gif = Gif(file, fps)
                 yield gif
-                gif.finish()
+                if is_whole():
+                    gif.finish()
         else:
             mp4 = Mp4(unfinished, fps)
             try:
                 yield mp4
             finally:
                 mp4.finish()
-        os.replace(unfinished, path)
+        if is_whole():
+            os.replace(unfinished, path)
 
 
 def gif_of(frames: list[Colours], fps: float) -> bytes:

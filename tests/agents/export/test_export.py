@@ -197,6 +197,7 @@ def exported(
     return files
 
 
+@pytest.mark.slow
 def test_an_export_passes_its_check() -> None:
     exported(make(memory="rotor"), "torch", steps=30)
 

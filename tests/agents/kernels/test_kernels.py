@@ -503,7 +503,8 @@ def test_the_environment_names_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None
 
 @needs_compiled
 def test_python_lays_out_the_structures_as_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    layout = library.built().recurrent_layout().decode()
+    built = library.built()
+    layout = (built.recurrent_layout() + built.steps_layout()).decode()
     assert layout == library.layout()
     assert layout.startswith("Sequence 208\ncell 0 8\n")
     (path,) = Path(library.__file__).parent.glob("_sequence*")

@@ -173,6 +173,7 @@ def test_two_benchmarks_of_one_folder_share_its_runs_and_end_with_the_same_table
         assert folder.log.read_text().count("Training: 1,024 of 1,024") == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_is_held_elsewhere_is_waited_for_and_taken_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

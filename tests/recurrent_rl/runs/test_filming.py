@@ -217,7 +217,7 @@ def test_a_video_that_cannot_be_is_refused_before_anything_is_played(
 def test_an_mp4_holds_its_frames(tmp_path: Path) -> None:
     ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="the extra `video` is not installed")
     path = tmp_path / "x.mp4"
-    with video_file(path, 10) as video:
+    with video_file(path, 10, lambda: True) as video:
         for shade in range(0, 200, 10):
             video.add(np.full((31, 41, 3), shade, np.uint8))  # of odd sides
     assert ffmpeg.count_frames_and_secs(str(path)) == (20, 2.0)
@@ -247,6 +247,7 @@ def test_filming_needs_evaluations_and_single_environments(tmp_path: Path) -> No
         train(together, progress=False)
 
 
+@pytest.mark.slow
 def test_the_command_films_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = str(train(config(tmp_path, env=SHORT), progress=False).run_dir)
     video = tmp_path / "x.gif"
