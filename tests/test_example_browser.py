@@ -1,7 +1,6 @@
 """The page of docs/example-browser plays what the policy plays."""
 
 import html
-import importlib.util
 import json
 import re
 import shutil
@@ -19,8 +18,8 @@ from gymnasium import spaces
 
 import recurrent_rl
 import recurrent_rl.envs
-from recurrent_rl.agents.policy import Policy
-from tests.agents.export.test_export import make
+from recurrent_rl.agents.policy import Policy, load_policy
+from tests.agents.export.test_export import HAS_ONNX, make
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "example-browser"
 LENGTH, EPISODES = 4, 12
@@ -30,10 +29,7 @@ CHROMIUM = next(
 pytestmark = [
     pytest.mark.skipif(not CHROMIUM, reason="there is no Chromium"),
     pytest.mark.skipif(not shutil.which("npm"), reason="there is no npm"),
-    pytest.mark.skipif(
-        not all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript")),
-        reason="the extra onnx is not installed",
-    ),
+    pytest.mark.skipif(not HAS_ONNX, reason="the extra onnx is not installed"),
 ]
 
 
@@ -80,15 +76,16 @@ def play(policy: Policy, sign: int) -> tuple[list[int], list[float]]:
     env = gym.make("recurrent_rl/TMaze-v0", length=LENGTH)
     seed = next(seed for seed in range(100) if env.reset(seed=seed)[0] == sign)
     observation, _ = env.reset(seed=seed)
-    actor, reward, done = policy.actor(), 0.0, False
+    is_fed_reward = policy.agent.config.previous_reward
+    actor, done = policy.actor(), False
     actions: list[int] = []
     rewards: list[float] = []
     while not done:
-        fed = reward if policy.agent.config.previous_reward else None
-        action = actor.act(observation, fed)
+        last = rewards[-1] if rewards else 0.0
+        action = actor.act(observation, last if is_fed_reward else None)
         observation, reward, terminated, truncated, _ = env.step(action)
         actions.append(int(action))
-        rewards.append(reward)
+        rewards.append(float(reward))
         done = terminated or truncated
     return actions, rewards
 
@@ -103,7 +100,7 @@ def trained(folder: Path) -> Policy:
         eval_episodes=0,
         log_dir=str(folder),
     )
-    return recurrent_rl.load_policy(recurrent_rl.train(config).policy_path)
+    return load_policy(recurrent_rl.train(config).policy_path)
 
 
 def untrained(memory: str) -> Policy:
