@@ -18,7 +18,7 @@ export class Policy {
   /** Loads a file from a URL. Throws an Error that says what is missing. */
   static async load(url) {
     const ort = await import(`${RUNTIME}ort.wasm.min.mjs`).catch((error) => {
-      throw new Error(`ONNX Runtime Web is not here (${error.message}): run npm install.`);
+      throw new Error(`ONNX Runtime Web is not here (${error.message}): run npm ci --ignore-scripts.`);
     });
     ort.env.wasm.wasmPaths = RUNTIME;
     ort.env.wasm.numThreads = 1; // more need a server that isolates the page, and so small a model none
