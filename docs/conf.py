@@ -13,7 +13,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "example-project"]
+exclude_patterns = ["_build", "example-project", "example-browser"]
 highlight_language = "bash"  # of blocks without a language: commands
 default_role = "code"  # docstrings write `names` as in Markdown
 
