@@ -64,6 +64,11 @@ class Trainer:
         check_is("config", config, TrainConfig, 'a TrainConfig: TrainConfig("CartPole-v1")')
         self.source = source = source or source_of(config)
         self.config = config = resolved(config, source)
+        if group.alone and config.workers > 1:
+            raise UserError(
+                f"workers is {config.workers}, and a Trainer of one's own is one process. Set "
+                "workers to 1, or call recurrent_rl.train(config), which starts them."
+            )
         self.group = group
         self.block = block = block_of(config, group.rank, group.size)
         self.device = pick_device(config.device, group.rank % group.neighbours)

@@ -174,3 +174,9 @@ def test_hidden_entries_are_hidden_by_the_policy_itself() -> None:
     assert policy.observation_space == gym.make("CartPole-v1").observation_space
     one, _ = policy.predict(np.array([0.1, 9.0, 0.2, -9.0], np.float32), deterministic=True)
     assert one in (0, 1)
+
+
+def test_a_trainer_of_ones_own_refuses_to_leave_workers_out() -> None:
+    config = TrainConfig("recurrent_rl/Recall-v0", num_envs=4, num_steps=8, workers=2)
+    with pytest.raises(UserError, match=r"workers is 2.*recurrent_rl\.train"):
+        Trainer(config)
