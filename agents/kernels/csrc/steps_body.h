@@ -76,7 +76,15 @@ INLINE float NAME(tanh)(float x) {
         TYPE *y = out;                                                          \
         const uint8_t *c = in[0];                                               \
         const TYPE *p = in[1], *q = in[2];                                      \
-        for (long i = 0; i < n; i++) y[i * so] = c[i * s[0]] ? p[i * s[1]] : q[i * s[2]]; \
+        if (s[0] == 0) { /* one choice for all of them */                       \
+            const TYPE *from = *c ? p : q;                                      \
+            const long step = *c ? s[1] : s[2];                                 \
+            if (so == 1 && step == 1)                                           \
+                memcpy(y, from, n * sizeof *y);                                 \
+            else                                                                \
+                for (long i = 0; i < n; i++) y[i * so] = from[i * step];        \
+        } else                                                                  \
+            for (long i = 0; i < n; i++) y[i * so] = c[i * s[0]] ? p[i * s[1]] : q[i * s[2]]; \
     } while (0)
 
 #define CAST(TO)                                                                \
@@ -276,28 +284,21 @@ INLINE float NAME(dot)(const float *a, const float *b, long n) {
     return total;
 }
 
-/* A tile of 32 columns is summed in registers, over all rows of w. */
-#define TILE 32
-
-static TARGET void NAME(row_times_matrix)(float *y, const float *x, const float *w, const float *begin,
+/* Four rows of w at a time, all of them in order. */
+static TARGET void NAME(row_times_matrix)(float *restrict y, const float *restrict x,
+                                          const float *restrict w, const float *restrict begin,
                                           long rows, long columns) {
-    long n = 0;
-    for (; n + TILE <= columns; n += TILE) {
-        float s[TILE];
-        for (int j = 0; j < TILE; j++) s[j] = begin ? begin[n + j] : 0;
-        for (long k = 0; k < rows; k++) {
-            const float a = x[k], *row = w + k * columns + n;
-            for (int j = 0; j < TILE; j++) s[j] += a * row[j];
-        }
-        for (int j = 0; j < TILE; j++) y[n + j] = s[j];
+    long k = 0;
+    for (long n = 0; n < columns; n++) y[n] = begin ? begin[n] : 0;
+    for (; k + 4 <= rows; k += 4, w += 4 * columns) {
+        const float a = x[k], b = x[k + 1], c = x[k + 2], d = x[k + 3];
+        for (long n = 0; n < columns; n++)
+            y[n] += (a * w[n] + b * w[columns + n]) +
+                    (c * w[2 * columns + n] + d * w[3 * columns + n]);
     }
-    if (n == columns) return;
-    for (long c = n; c < columns; c++) y[c] = begin ? begin[c] : 0;
-    for (long k = 0; k < rows; k++)
-        for (long c = n; c < columns; c++) y[c] += x[k] * w[k * columns + c];
+    for (; k < rows; k++, w += columns)
+        for (long n = 0; n < columns; n++) y[n] += x[k] * w[n];
 }
-
-#undef TILE
 
 /* Axes of the output, of which the last is that of w's columns, and then the one that is summed over. */
 static TARGET void NAME(product)(const Operation *o) {
