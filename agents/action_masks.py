@@ -126,6 +126,20 @@ def batch_of_masks(
     return np.tile(one, (batch, 1))
 
 
+def read_masks(space: gym.Space[Any], masks: Any, batch: int, batched: bool) -> NDArray[np.bool_]:
+    """As `batch_of_masks`, each of which allows something.
+
+    Raises:
+        ActionMaskError: as `batch_of_masks`, or a mask allows nothing.
+    """
+    found = batch_of_masks(space, masks, batch, batched)
+    if allows_nothing(space, found).any():
+        raise ActionMaskError(
+            "action_masks forbids every action, or every one of a component; allow at least one."
+        )
+    return found
+
+
 def allows_nothing(space: gym.Space[Any], masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """For which of the masks `[B, n]` some component of the action has nothing left to choose."""
     starts = np.cumsum([0, *(mask_sizes(space) or [])[:-1]])

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recurrent_rl.agents.action_masks import ActionMaskError, allows_nothing, batch_of_masks
+from recurrent_rl.agents.action_masks import read_masks
 from recurrent_rl.agents.actor_critic import PREVIOUS_ACTION, PREVIOUS_REWARD, ActorCritic
 from recurrent_rl.agents.export.compiled import CompiledStep
 from recurrent_rl.agents.export.graph import trace
@@ -29,7 +29,10 @@ from recurrent_rl.agents.export.step import (
     observation_names,
 )
 from recurrent_rl.agents.kernels.library import library
+from recurrent_rl.agents.settings import refusal
 from recurrent_rl.agents.spaces import (
+    NEEDS_REWARD,
+    TOO_LARGE,
     ObservationError,
     component_arrays,
     component_spaces,
@@ -110,11 +113,7 @@ class FastActor:
             self._read_mask(action_mask)  # refuses it
         self._step({})
         if not np.isfinite(self._judged).all():
-            raise ObservationError(
-                "What the agent computes from this observation is not finite, though the "
-                "observation is: it is too large for this policy. Scale it, or train with "
-                "normalize_observations."
-            )
+            raise ObservationError(TOO_LARGE)
         for before, after in self._carried:
             before[...] = after
         self._start[0] = False
@@ -154,23 +153,17 @@ class FastActor:
         if self._start[0]:
             return 0.0
         if reward is None:
-            raise ObservationError(
-                "This policy is fed the reward of the previous step: pass reward= at every "
-                "step but an episode's first."
-            )
-        if not math.isfinite(reward):
+            raise ObservationError(NEEDS_REWARD)
+        try:
+            read = float(reward)
+        except (TypeError, ValueError):
+            raise ObservationError(refusal("reward", reward, "a number")) from None
+        if not math.isfinite(read):
             raise ObservationError(
                 f"The reward of the previous step is {reward}; it must be a finite number."
             )
-        return reward
+        return read
 
     def _read_mask(self, action_mask: Any) -> NDArray[np.bool_]:
-        space = self._agent.action_space
-        masks: NDArray[np.bool_] = batch_of_masks(space, action_mask, 1, False)
-        if allows_nothing(space, masks).any():
-            raise ActionMaskError(
-                "action_masks forbids every action, or every one of a component; allow at least "
-                "one."
-            )
-        mask: NDArray[np.bool_] = masks[0]
+        mask: NDArray[np.bool_] = read_masks(self._agent.action_space, action_mask, 1, False)[0]
         return mask

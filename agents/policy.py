@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from recurrent_rl.agents.action_masks import ActionMaskError, allows_nothing, batch_of_masks
+from recurrent_rl.agents.action_masks import read_masks
 from recurrent_rl.agents.actor_critic import PARTS, ActorCritic, AgentConfig, own_parts
 from recurrent_rl.agents.arguments import PATH, argument, check_is
 from recurrent_rl.agents.drawing import borrowed_generator
@@ -43,6 +43,8 @@ from recurrent_rl.agents.preprocessing import scaling_of_format_1
 from recurrent_rl.agents.settings import check_choice, refusal
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
 from recurrent_rl.agents.spaces import (
+    NEEDS_REWARD,
+    TOO_LARGE,
     ObservationError,
     as_array,
     component_spaces,
@@ -217,11 +219,7 @@ class Policy:
         if not agent.has_critic:
             value = distribution.log_prob(distribution.mode())  # as telling, where there is none
         if not value.isfinite().all():
-            raise ObservationError(
-                "What the agent computes from this observation is not finite, though the "
-                "observation is: it is too large for this policy. Scale it, or train with "
-                "normalize_observations."
-            )
+            raise ObservationError(TOO_LARGE)
         if generator is None:
             action = distribution.mode()
         else:
@@ -241,10 +239,7 @@ class Policy:
         """The rewards of the step before, `[B]`; those before an episode's start are not read."""
         if reward is None:
             if start is None or not start.all():
-                raise ObservationError(
-                    "This policy is fed the reward of the previous step: pass reward= at every "
-                    "step but an episode's first."
-                )
+                raise ObservationError(NEEDS_REWARD)
             reward = 0.0
         try:
             rewards = torch.as_tensor(as_array(reward)).to(self.agent.device, torch.float32)
@@ -263,14 +258,7 @@ class Policy:
         """Masks in any of their forms as bool `[B, n]`."""
         if action_masks is None:
             return None
-        space = self.action_space
-        masks = batch_of_masks(space, action_masks, batch, batched)
-        if allows_nothing(space, masks).any():
-            raise ActionMaskError(
-                "action_masks forbids every action, or every one of a component; allow at least "
-                "one."
-            )
-        return masks
+        return read_masks(self.action_space, action_masks, batch, batched)
 
     def _is_batched(self, observation: Any) -> bool:
         """Whether there is a batch axis: judged by the first component's number of dimensions."""
@@ -306,7 +294,7 @@ class Policy:
             seed: of the sampling.
             runner: exact computes as training does, to the last bit. fast takes the whole step in
                 one call, several times as fast, and differs from it by rounding; it is made of the
-                weights as they are now, which takes about a second, and computes on the CPU.
+                weights as they are now, which takes a few seconds, and computes on the CPU.
 
         Raises:
             SettingError: an argument is of another type.

@@ -41,6 +41,16 @@ class ObservationError(UserError):
     """An observation that is not what its space declares, or no finite number."""
 
 
+TOO_LARGE = (
+    "What the agent computes from this observation is not finite, though the observation is: it is "
+    "too large for this policy. Scale it, or train with normalize_observations."
+)
+NEEDS_REWARD = (
+    "This policy is fed the reward of the previous step: pass reward= at every step but an "
+    "episode's first."
+)
+
+
 def as_array(x: Any) -> NDArray[Any]:
     """A NumPy array of what an environment or a user hands over: array, list, number or tensor."""
     return np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x)

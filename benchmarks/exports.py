@@ -86,17 +86,25 @@ def cell(line: dict[str, Any] | None) -> str:
 
 
 def table(lines: dict[tuple[str, str, str], dict[str, Any]]) -> str:
-    """All cells as Markdown, and the versions."""
-    there = {(name, to) for _, name, to in lines}
-    columns = [(name, to) for name in SPACES for to in FORMATS if (name, to) in there]
-    rows = ["| memory | " + " | ".join(f"{name}: {to}" for name, to in columns) + " |"]
-    rows.append("|---" * (len(columns) + 1) + "|")
-    for memory in MEMORIES:
-        cells = [cell(lines.get((memory, *column))) for column in columns]
-        rows.append(f"| {memory} | " + " | ".join(cells) + " |")
+    """A Markdown table for each of the spaces, and the versions."""
+    rows = []
+    for name in SPACES:
+        forms = [to for to in FORMATS if any(key[1:] == (name, to) for key in lines)]
+        if not forms:
+            continue
+        rows += [
+            f"{name}:",
+            "",
+            f"| memory | {' | '.join(forms)} |",
+            "|---" * (len(forms) + 1) + "|",
+        ]
+        for memory in MEMORIES:
+            cells = [cell(lines.get((memory, name, to))) for to in forms]
+            rows.append(f"| {memory} | {' | '.join(cells)} |")
+        rows.append("")
     versions = {package: v for line in lines.values() for package, v in line["versions"].items()}
     stated = ", ".join(f"{package} {v}" for package, v in sorted(versions.items()))
-    return "\n".join([*rows, "", f"Versions: {stated}."])
+    return "\n".join([*rows, f"Versions: {stated}."])
 
 
 def main() -> None:
