@@ -163,15 +163,14 @@ def test_c_refuses_bad_input_and_keeps_its_state(
         pytest.skip(f"there is no {compiler}")
     source = written(c_files.files(trace(make(memory="matrix"))), tmp_path)
     (tmp_path / "main.c").write_text(STATUSES)
-    if flags == ("-m32",):
-        probe = subprocess.run(
-            [compiler, "-m32", "-x", "c", "-", "-o", str(tmp_path / "probe")],
-            input="#include <stdint.h>\nint main(void) { return 0; }",
-            text=True,
-            capture_output=True,
-        )
-        if probe.returncode:
-            pytest.skip(f"{compiler} has no 32-bit libraries here")
+    probe = subprocess.run(
+        [compiler, *flags, "-x", "c", "-", "-o", str(tmp_path / "probe")],
+        input="#include <stdint.h>\nint main(void) { return 0; }",
+        text=True,
+        capture_output=True,
+    )
+    if probe.returncode:
+        pytest.skip(f"{compiler} has no libraries for {' '.join(flags)} here")
     compiled(source, (*flags, str(tmp_path / "main.c")), tmp_path / "main", compiler)
     done = subprocess.run([tmp_path / "main"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
