@@ -47,6 +47,7 @@ def files(program: Program) -> dict[str, bytes]:
             verbose=False,
         )
     assert made is not None
+    _tell_apart(made.model, signature)
     _describe(made.model, signature)
     return {"": made.model_proto.SerializeToString()}
 
@@ -63,6 +64,16 @@ def runner(content: Mapping[str, bytes]) -> Runner:
         return dict(zip(names, session.run(None, inputs), strict=True))
 
     return run
+
+
+def _tell_apart(model: Any, signature: Signature) -> None:
+    """Give what is computed on the way other names than inputs and outputs have, such as mean."""
+    taken = {field.name for field in (*signature.inputs, *signature.outputs)}
+    results = {id(value) for value in model.graph.outputs}
+    for node in model.graph:
+        for value in node.outputs:
+            if value.name in taken and id(value) not in results:
+                value.name = f"{value.name}_on_the_way"
 
 
 def _describe(model: Any, signature: Signature) -> None:

@@ -222,6 +222,13 @@ def test_an_export_of_every_space_passes_its_check(observation: str, action: str
     exported(agent, to, batch=None)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_ONNX, reason="the extra onnx is not installed")
+def test_a_name_on_the_way_is_none_of_an_output() -> None:
+    """A matrix memory computes a mean, and a continuous action has one."""
+    exported(make(action=ACTIONS["Box"], memory="matrix"), "onnx", steps=30)
+
+
 class Quarter(Memory):
     """A memory of one's own that turns by a quarter, in complex numbers."""
 
