@@ -78,6 +78,9 @@ class FastActor:
             name: outputs[name] for name in ("logits", "mean", "std") if name in outputs
         }
         names = observation_names(agent.observation_space)
+        components = component_spaces(agent.observation_space)
+        # Where a space counts from: what is read counts from 0.
+        self._origins = {path: getattr(one, "start", 0) for path, one in components.items()}
         # Not finite where what was computed on the way was not.
         self._judged = outputs["value" if "value" in outputs else next(iter(self._parameters))]
         self._observed = {path: inputs[name] for path, name in names.items()}
@@ -143,10 +146,8 @@ class FastActor:
         space = self._agent.observation_space
         batch = stack_observations(space, [observation])
         self._agent.reader.read(batch)  # refuses what is wrong with it
-        components = component_spaces(space)
         for path, array in component_arrays(space, batch).items():
-            # As the step takes it: counted from where the space counts.
-            start = getattr(components[path], "start", 0)
+            start = self._origins[path]
             self._observed[path][...] = array + start if np.any(start) else array
 
     def _read_reward(self, reward: float | None) -> float:

@@ -8,17 +8,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recurrent_rl.agents.export.listing import ELEMENTWISE, Listing, Operation, View, merged
+from recurrent_rl.agents.export.listing import (
+    ELEMENTWISE,
+    Listing,
+    Operation,
+    View,
+    merged,
+    numbers,
+)
 from recurrent_rl.agents.export.step import ExportError
 from recurrent_rl.agents.kernels import library
 
 TYPES = ("float32", "float64", "int64", "int32", "int8", "uint8", "bool")
-KINDS = (
-    *("copy", "neg", "not", "abs", "exp", "log", "log1p", "sqrt", "rsqrt", "sin", "cos", "tanh"),
-    *("sigmoid", "erf", "floor", "add", "sub", "mul", "div", "min", "max2", "pow", "mod"),
-    *("gt", "ge", "lt", "le", "eq", "ne", "and", "or", "where"),
-    *("product", "sum", "max", "argmax", "rows", "convolution"),
-)
+KINDS = (*ELEMENTWISE, "product", "sum", "max", "argmax", "rows", "convolution")
 """As steps.c numbers them."""
 
 
@@ -51,8 +53,8 @@ class CompiledStep:
             else np.ascontiguousarray(buffer.constant).reshape(-1)
             for buffer in listing.buffers
         }
-        self.inputs = {name: self._numbers(view) for name, view in listing.inputs.items()}
-        self.outputs = {name: self._numbers(view) for name, view in listing.outputs.items()}
+        self.inputs = self._shown(listing.inputs)
+        self.outputs = self._shown(listing.outputs)
         self._scratch: list[NDArray[np.float32]] = []
         operations = [self._operation(_parts(one)) for one in listing.operations]
         self._count = len(operations)
@@ -73,10 +75,8 @@ class CompiledStep:
         self._run(self._operations, self._count)
         return self.outputs
 
-    def _numbers(self, view: View) -> NDArray[Any]:
-        array = self._arrays[view.buffer][view.offset :]
-        steps = [stride * array.itemsize for stride in view.strides]
-        return np.lib.stride_tricks.as_strided(array, view.shape, steps)
+    def _shown(self, views: Mapping[str, View]) -> dict[str, NDArray[Any]]:
+        return {name: numbers(view, self._arrays[view.buffer]) for name, view in views.items()}
 
     def _operation(self, parts: Parts) -> library.Operation:
         """As C reads it."""
@@ -139,21 +139,20 @@ def _product(out: View, x: View, w: View, *bias: View) -> Parts:
     return Parts("product", [*out.shape, x.shape[-1]], arrays, [])
 
 
+_REAL = ("float32", "float64")
+_OF_KIND: dict[str, Collection[str]] = {
+    "copy": TYPES,
+    "rows": ("int64",),
+    **dict.fromkeys(("product", "sum", "max", "argmax", "convolution"), ("float32",)),
+    **dict.fromkeys(("neg", "add", "sub", "mul", "min", "max2"), (*_REAL, "int64")),
+    **dict.fromkeys(
+        ("gt", "ge", "lt", "le", "eq", "ne", "where"), (*_REAL, "int64", "uint8", "bool")
+    ),
+    **dict.fromkeys(("not", "and", "or"), ("bool",)),
+}
+"""The types of which steps.c has a kind of operation; of the others the real ones."""
+
+
 def _check_type(kind: str, dtype: str) -> None:
-    of_kind = {
-        "copy": TYPES,
-        "not": ("bool",),
-        "and": ("bool",),
-        "or": ("bool",),
-        "rows": ("int64",),
-    }
-    if kind in ("product", "sum", "max", "argmax", "convolution"):
-        allowed: Collection[str] = ("float32",)
-    elif kind in ("neg", "add", "sub", "mul", "min", "max2"):
-        allowed = ("float32", "float64", "int64")
-    elif kind in ("gt", "ge", "lt", "le", "eq", "ne", "where"):
-        allowed = ("float32", "float64", "int64", "uint8", "bool")
-    else:
-        allowed = of_kind.get(kind, ("float32", "float64"))
-    if dtype not in allowed:
+    if dtype not in _OF_KIND.get(kind, _REAL):
         raise ExportError(f"The compiled kernels have no {kind} of {dtype}.")

@@ -85,15 +85,15 @@ class Operation:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-ELEMENTWISE = {
-    **dict.fromkeys(("copy", "neg", "not", "abs", "exp", "log", "log1p", "sqrt", "rsqrt"), 1),
-    **dict.fromkeys(("sin", "cos", "tanh", "sigmoid", "erf", "floor"), 1),
-    **dict.fromkeys(("add", "sub", "mul", "div", "min", "max2", "pow", "mod"), 2),
-    **dict.fromkeys(("gt", "ge", "lt", "le", "eq", "ne", "and", "or"), 2),
-    "where": 3,
-}
-"""Operations number by number, and of how many operands. `copy` also changes the type; `mod` has
-the sign of its second operand; `not`, `and` and `or` are of booleans."""
+ELEMENTWISE = (
+    *("copy", "neg", "not", "abs", "exp", "log", "log1p", "sqrt", "rsqrt"),
+    *("sin", "cos", "tanh", "sigmoid", "erf", "floor"),
+    *("add", "sub", "mul", "div", "min", "max2", "pow", "mod"),
+    *("gt", "ge", "lt", "le", "eq", "ne", "and", "or", "where"),
+)
+"""Operations number by number: of one operand, of two, and last `where`, of three. `copy` also
+changes the type; `mod` has the sign of its second operand; `not`, `and` and `or` are of
+booleans."""
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,9 @@ def merged(
     return [size for size, _ in axes], of_arrays
 
 
-def numbers(view: View) -> NDArray[Any]:
-    """What a view of a constant shows."""
-    assert view.buffer.constant is not None
-    array = view.buffer.constant.reshape(-1)[view.offset :]
+def numbers(view: View, of: NDArray[Any]) -> NDArray[Any]:
+    """What a view shows of its buffer's numbers, which stand in a row."""
+    array = of[view.offset :]
     steps = [stride * array.itemsize for stride in view.strides]
     return np.lib.stride_tricks.as_strided(array, view.shape, steps)
 

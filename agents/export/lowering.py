@@ -14,6 +14,7 @@ from torch import Tensor, fx
 
 from recurrent_rl.agents.export.graph import Program
 from recurrent_rl.agents.export.listing import (
+    ELEMENTWISE,
     Buffer,
     Listing,
     Operation,
@@ -126,7 +127,7 @@ class _Lowering:
     ) -> View:
         """Add an operation; what it fills."""
         out = self._new(shape, dtype) if into is None else into
-        if kind in LIKE_SHAPED:
+        if kind in ELEMENTWISE:
             operands = tuple(expanded(one, out.shape) for one in operands)
         self._operations.append(Operation(kind, out, operands, options))
         return out
@@ -136,7 +137,7 @@ class _Lowering:
         if x.is_dense:
             return x
         if x.buffer.constant is not None:
-            return filled(f"{x.buffer.name}_dense", numbers(x))
+            return filled(f"{x.buffer.name}_dense", numbers(x, x.buffer.constant.reshape(-1)))
         return self._do("copy", x.shape, x.dtype, x)
 
     def _elementwise(self, kind: str, node: fx.Node, arguments: tuple[Value, ...]) -> View:
@@ -476,7 +477,6 @@ SAME_SHAPE = {
 }
 """Number by number."""
 COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne")
-LIKE_SHAPED = {*SAME_SHAPE.values(), "copy", "pow"}
 METHODS: dict[Any, Callable[..., View]] = {
     aten.view.default: _Lowering.view,
     aten._to_copy.default: _Lowering.to_copy,

@@ -264,9 +264,7 @@ def _work(job: Job, telling: Connection) -> None:
                 telling.send(what)
 
         try:
-            with job.folder.locked():  # two that begin it write no settings over each other's
-                if not job.folder.exists():
-                    job.folder.save_config(job.config)
+            job.folder.begin(job.config)
             resume(
                 job.run_dir,
                 compare=True,

@@ -156,10 +156,7 @@ def _train(
     Raises:
         RunHeldError: another process is at it.
     """
-    run.folder.path.mkdir(parents=True, exist_ok=True)
-    with run.folder.locked():  # two that begin it write no settings over each other's
-        if not run.folder.exists():
-            run.folder.save_config(run.config)
+    run.folder.begin(run.config)
     resume(
         run.folder.path,
         env=env,

@@ -232,6 +232,20 @@ class RunFolder:
         """
         write_atomically(self.config, config.to_json().encode())
 
+    def begin(self, config: TrainConfig) -> None:
+        """Make the folder of a run that is to be resumed from its settings; a run there stays.
+
+        Two processes that begin it write no settings over each other's.
+
+        Raises:
+            RunHeldError: another process holds it.
+            FileWriteError, UserError: as `save_config` and `locked`.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.locked():
+            if not self.exists():
+                self.save_config(config)
+
     def evaluated_timesteps(self) -> int | None:
         """The steps of the policy that the run's evaluation is of; None where none can be read."""
         try:
