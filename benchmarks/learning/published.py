@@ -8,9 +8,9 @@
 
 The runs are those of `recurrent-rl benchmark popgym` and `recurrent-rl benchmark control`, with one
 recipe: the defaults. Many tasks are also run with a memory, settings or steps of their own
-(`PRESETS`), and with these on a GPU, with many environments; the table shows all. Finished runs
-leave a line each in benchmarks/results/published.jsonl, from which the table is made, and
-docs/published.png: learning curves of six tasks on which no published recurrent policy that we
+(`PRESETS`), and with these, or the defaults, on a GPU with many environments; the table shows all.
+Finished runs leave a line each in benchmarks/results/published.jsonl, from which the table is made,
+and docs/published.png: learning curves of six tasks on which no published recurrent policy that we
 found comes near. What has a line there is not done again. Policies stay in runs/benchmark-popgym
 and runs/benchmark-control.
 """
@@ -142,8 +142,9 @@ def preset_of(task: str, way: str) -> Preset | None:
     if way == DEFAULTS:
         return Preset({})
     preset = PRESETS.get(task)
-    if preset is None or way == PRESET:
+    if way == PRESET:
         return preset
+    preset = preset or Preset({})
     return preset._replace(settings=preset.settings | MANY, steps=15 * M)
 
 
