@@ -65,6 +65,8 @@ class Published(NamedTuple):
 # POPGym (Morad et al., ICLR 2023), appendix B, table 3: MMER after 15 M steps, mean of 3 trials.
 # SHM: Stable Hadamard Memory (Le et al., ICLR 2025), 15 M steps; of Medium and Hard from memory, so
 # only about right.
+# In the paper's CountRecall the greatest count could not be answered, so that its ceilings were .964,
+# .943 and .889; in the version that we play, POPGym's since 1.0, it can.
 # The last three: RL Zoo's recurrent PPO within 100,000, 100,000 and 300,000 steps.
 PUBLISHED = {
     "RepeatPrevious-Easy": Published(1.000, "GRU", "1"),
@@ -76,9 +78,9 @@ PUBLISHED = {
     "Autoencode-Easy": Published(0.495, "SHM", "1"),
     "Autoencode-Medium": Published(-0.29, "SHM", "1"),
     "Autoencode-Hard": Published(-0.44, "SHM", "1"),
-    "CountRecall-Easy": Published(0.509, "LSTM", "0.964"),
-    "CountRecall-Medium": Published(-0.528, "GRU", "0.943"),
-    "CountRecall-Hard": Published(-0.475, "GRU", "0.889"),
+    "CountRecall-Easy": Published(0.509, "LSTM", "1"),
+    "CountRecall-Medium": Published(-0.528, "GRU", "1"),
+    "CountRecall-Hard": Published(-0.475, "GRU", "1"),
     "MultiarmedBandit-Easy": Published(0.631, "Elman", "≥ 0.723"),
     "MultiarmedBandit-Medium": Published(0.538, "GRU", "≥ 0.808"),
     "MultiarmedBandit-Hard": Published(0.516, "GRU", "≥ 0.838"),
