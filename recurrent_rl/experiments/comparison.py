@@ -241,8 +241,20 @@ def task_name(config: TrainConfig) -> str:
         if field.name in ("env_kwargs", *NO_MATTER_OF_THE_TASK):
             continue
         if value != field.default:
-            parts.append(f"{field.name} {value}")
+            text = _with_ranges(value) if field.name == "hide_indices" else value
+            parts.append(f"{field.name} {text}")
     return ", ".join(parts)
+
+
+def _with_ranges(indices: Sequence[int]) -> str:
+    """As Python writes a tuple, but three or more in a row by the first and the last of them."""
+    # What lies in a row has the same difference to its place.
+    rows = [
+        [index for _, index in row]
+        for _, row in itertools.groupby(enumerate(indices), lambda pair: pair[1] - pair[0])
+    ]
+    texts = [[f"{row[0]}-{row[-1]}"] if len(row) > 2 else map(str, row) for row in rows]
+    return f"({', '.join(itertools.chain.from_iterable(texts))})"
 
 
 def method_labels(configs: Sequence[TrainConfig]) -> list[str]:

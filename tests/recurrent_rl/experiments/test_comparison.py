@@ -110,6 +110,12 @@ def test_runs_whose_module_is_not_imported_are_compared_without_it() -> None:
     assert "Nothing" in comparison.report()
 
 
+def test_hidden_indices_in_a_row_are_told_by_the_first_and_the_last() -> None:
+    hidden = (1, 3, 4, 13, 14, 15, 16)
+    config = TrainConfig("Ant-v5", env=EnvConfig(hide_indices=hidden))
+    assert task_name(config) == "Ant-v5, hide_indices (1, 3, 4, 13-16)"
+
+
 def test_curves_are_read_at_steps_that_all_runs_have() -> None:
     runs = [a_run("TMaze", "gru", 0, 0.0, [0.0, 1.0, 2.0]), a_run("TMaze", "gru", 1, 0.0, [0, 2])]
     steps, curves = common_curves(runs)
