@@ -309,7 +309,7 @@ def what_to_install(source: Source, error: Exception) -> str | None:
 
 
 def _to_install(name: str, package: str) -> str:
-    return f'Environment {name} needs a package that is missing: pip install "{package}"'
+    return f"Environment {name} needs a package that is missing: pip install '{package}'"
 
 
 def near_matches(name: str) -> list[str]:

@@ -10,14 +10,14 @@ from types import NoneType
 from typing import Annotated
 
 from recurrent_rl.agents.arguments import argument, check_is
+from recurrent_rl.agents.extras import optional
 from recurrent_rl.agents.files import write_atomically
 from recurrent_rl.agents.settings import at_least
 from recurrent_rl.blocks import block_of
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.confirmation import Confirmation, confirm
-from recurrent_rl.experiments.extras import optional
-from recurrent_rl.experiments.search_space import OPTUNA, Space, with_sizes
+from recurrent_rl.experiments.search_space import OPTUNA, SEARCH, Space, with_sizes
 from recurrent_rl.experiments.tuning_figure import draw_tuning
 from recurrent_rl.experiments.tuning_files import TrialRecord, TuneFiles, best_of
 from recurrent_rl.experiments.tuning_study import TuningStudy, quiet_optuna
@@ -113,7 +113,7 @@ def tune(
         )
     optional(*OPTUNA)
     for module in ("matplotlib", "scipy"):  # before hours of training, not after
-        optional(module, *OPTUNA[1:])
+        optional(module, SEARCH, extra="tune")
     source = source_of(config, env)
     base = resolved(config, source)
     source.check_workers(base.workers)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from recurrent_rl.agents.extras import optional
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.experiments.extras import optional
 from recurrent_rl.experiments.search_space import OPTUNA
 from recurrent_rl.experiments.tuning_files import best_of
 from recurrent_rl.experiments.tuning_study import PARTS, TuningStudy

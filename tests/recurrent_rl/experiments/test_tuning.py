@@ -347,7 +347,7 @@ def test_a_missing_optuna_is_told_before_anything_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    message = r'A search for settings needs optuna.*: pip install "recurrent-rl\[tune\]"'
+    message = r"A search for settings needs optuna.*: pip install 'recurrent-rl\[tune\]'"
     with pytest.raises(UserError, match=message):
         searched(base(tmp_path))
     assert not list(tmp_path.iterdir())
