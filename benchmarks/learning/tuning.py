@@ -27,7 +27,11 @@ from recurrent_rl.experiments.tuning import tune
 RESULTS = ROOT / "benchmarks" / "results" / "tuning.jsonl"
 TRIALS = 20
 K = 1_000
-TASKS = (ours("Pendulum-NoVelocity", 50 * K), ours("CartPole-NoVelocity", 20 * K))
+TASKS = (
+    ours("Pendulum-NoVelocity", 50 * K),
+    ours("CartPole-NoVelocity", 20 * K),
+    ours("RepeatPrevious-Medium", 50 * K),
+)
 
 
 def measure(task: Task, seeds: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "storage",
         "search",
         "seeds_per_trial",
+        "finalists",
         "confirm_seeds",
         "prune",
         "keep_trials",
@@ -52,12 +53,15 @@ class TuneArguments:
     separate_memory."""
     seeds_per_trial: Annotated[int, at_least(1)] = 1
     """Runs of each trial, whose scores are averaged."""
+    finalists: Annotated[int, at_least(1)] = 3
+    """Trials with the highest scores, which are trained again with three fresh seeds to find the
+    best; 1 lets the score decide."""
     confirm_seeds: Annotated[int, at_least(0)] = 5
     """Runs with fresh seeds of the best settings, and as many of the given ones; 0 for none."""
     prune: bool = True
     """End a trial early whose learning curve lies below the median of the others."""
     keep_trials: bool = False
-    """Keep the run folders of all trials, not only of the best and of failed ones."""
+    """Keep the run folders of all trials, not only of leading and of failed ones."""
     imports: Imports = ()
     """Module to import first, in which memories and the like are registered, or one of them as
     module:Class; may be given several times."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
 
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.extras import optional
@@ -16,10 +20,11 @@ from recurrent_rl.agents.settings import at_least
 from recurrent_rl.blocks import block_of
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.experiments.confirmation import Confirmation, confirm
+from recurrent_rl.experiments.confirmation import Confirmation
+from recurrent_rl.experiments.fresh_runs import train_fresh
 from recurrent_rl.experiments.search_space import OPTUNA, SEARCH, Space, with_sizes
 from recurrent_rl.experiments.tuning_figure import draw_tuning
-from recurrent_rl.experiments.tuning_files import TrialRecord, TuneFiles, best_of
+from recurrent_rl.experiments.tuning_files import TrialRecord, TuneFiles, best_of, leaders
 from recurrent_rl.experiments.tuning_study import TuningStudy, quiet_optuna
 from recurrent_rl.experiments.tuning_trials import Tuner
 from recurrent_rl.fields import FolderPath, folder_part
@@ -28,10 +33,22 @@ from recurrent_rl.signals import StopSignals, noting
 from recurrent_rl.sources import Environment, source_of
 from recurrent_rl.trainer import resolved
 
+FINAL_SEEDS = range(500, 503)
+"""Of the finals, counted from the settings' seed."""
 FRESH_SEEDS = 1_000
 """From the settings' seed to the first seed of the confirmation."""
 
 Count = Annotated[int, at_least(1)]
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A leading trial, and what its settings did with seeds that the search has not seen."""
+
+    trial: TrialRecord
+    config: TrainConfig
+    returns: NDArray[np.float64]
+    """Mean return of each run, as in a `Confirmation`."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +59,14 @@ class TuneResult:
     """Where all of it lies."""
     trials: tuple[TrialRecord, ...]
     best: TrialRecord | None
-    """The trial with the highest score; None where none is complete."""
+    """The finalist with the highest mean return or, before the finals, the trial with the highest
+    score; None where none is complete."""
     config: TrainConfig | None
     """The settings of the best trial, which are in `files.best` too."""
     importances: dict[str, float]
     """By setting; empty where there are too few trials."""
+    finalists: tuple[Finalist, ...] = ()
+    """The best first; empty where there were no finals, or they are not done."""
     confirmation: Confirmation | None = None
     """The best settings and those given, with fresh seeds; None where the search is not done, or
     the given ones are the best."""
@@ -62,6 +82,7 @@ def tune(
     storage: str | Path | None = None,
     search: Sequence[str] = (),
     seeds_per_trial: int = 1,
+    finalists: int = 3,
     confirm_seeds: int = 5,
     prune: bool = True,
     keep_trials: bool = False,
@@ -72,8 +93,9 @@ def tune(
 
     The first trial is the settings as given. A trial's score is the mean of
     `rollout/ep_rew_mean` over the last quarter of its steps, averaged over its seeds; all trials
-    have the same seeds. The best settings are then trained with fresh seeds, and beside them the
-    given ones with the same seeds.
+    have the same seeds. The trials with the highest scores are then trained with three fresh seeds,
+    and the best of these is the search's best. It is confirmed by training it, and the given
+    settings beside it, with fresh seeds again.
 
     A search that was stopped goes on where it was: call it again. Processes that call it with the
     same storage share its trials.
@@ -86,9 +108,10 @@ def tune(
             `log_dir/tune-ENVIRONMENT.journal`. What comes of it lies in the folder named like it.
         search: what is searched, of `search_space.SPACE`; by default `search_space.USUAL`.
         seeds_per_trial: runs of each trial, from the settings' seed on.
+        finalists: leading trials that are trained again; 1 lets the score decide.
         confirm_seeds: runs of the best settings, and as many of the given ones; 0 for none.
         prune: end a trial early whose learning curve lies below the median of the others.
-        keep_trials: keep the run folders of all trials, not only of the best and of failed ones.
+        keep_trials: keep the run folders of all trials, not only of leading and of failed ones.
         progress: show a progress bar, and what is searched.
         stop: notes the signals for a caller who sees to them, as for `train`.
 
@@ -102,6 +125,7 @@ def tune(
     trials = argument("trials", trials, Count)
     search = argument("search", search, tuple[str, ...])
     seeds_per_trial = argument("seeds_per_trial", seeds_per_trial, Count)
+    finalists = argument("finalists", finalists, Count)
     confirm_seeds = argument("confirm_seeds", confirm_seeds, Annotated[int, at_least(0)])
     for name, value in (("prune", prune), ("keep_trials", keep_trials), ("progress", progress)):
         argument(name, value, bool)
@@ -124,23 +148,61 @@ def tune(
         with TuningStudy(files, space, seeds_per_trial, prune) as study:
             if progress:
                 print(space.text())
-            Tuner(study, trials, seeds_per_trial, env, keep_trials, stop).run(progress)
+            kept = None if keep_trials else finalists
+            Tuner(study, trials, seeds_per_trial, env, kept, stop).run(progress)
             result = _found(study, stop)
-        best = result.best
-        if best is None or best.is_given or stop or not confirm_seeds:
-            return result
-        assert result.config is not None
-        confirmation = confirm(
-            with_sizes(base),
-            result.config,
-            f"trial-{best.number}",
-            range(base.seed + FRESH_SEEDS, base.seed + FRESH_SEEDS + confirm_seeds),
-            files.confirmation,
-            env,
-            stop,
-            progress,
-        )
-        return dataclasses.replace(result, confirmation=confirmation, stopped_by=stop.received)
+            leading = [(one, study.config_of(one)) for one in leaders(result.trials, finalists)]
+        fresh = partial(train_fresh, env=env, stop=stop, progress=progress)
+        if len(leading) > 1 and not stop:
+            result = _decided(result, leading, base.seed, fresh)
+        if not stop and confirm_seeds and result.best is not None and not result.best.is_given:
+            seeds = range(base.seed + FRESH_SEEDS, base.seed + FRESH_SEEDS + confirm_seeds)
+            result = _confirmed(result, with_sizes(base), seeds, fresh)
+        return dataclasses.replace(result, stopped_by=stop.received)
+
+
+def _decided(
+    result: TuneResult,
+    leading: Sequence[tuple[TrialRecord, TrainConfig]],
+    seed: int,
+    fresh: Callable[..., dict[str, NDArray[np.float64]] | None],
+) -> TuneResult:
+    """The result with the best of the leading trials, by runs with fresh seeds.
+
+    The score of a trial is of one seed or of few, so that the highest one is luck in part.
+    """
+    settings = {f"trial-{trial.number}": config for trial, config in leading}
+    seeds = [seed + one for one in FINAL_SEEDS]
+    returns = fresh(settings, seeds, result.files.finals, "Deciding")
+    if returns is None:
+        return result
+    finalists = [
+        Finalist(trial, config, of_runs)
+        for (trial, config), of_runs in zip(leading, returns.values(), strict=True)
+    ]
+    finalists.sort(key=lambda one: -one.returns.mean())  # stable: of equal ones the higher score
+    best = finalists[0]
+    write_atomically(result.files.best, best.config.to_json().encode())
+    return dataclasses.replace(
+        result, best=best.trial, config=best.config, finalists=tuple(finalists)
+    )
+
+
+def _confirmed(
+    result: TuneResult,
+    given: TrainConfig,
+    seeds: Sequence[int],
+    fresh: Callable[..., dict[str, NDArray[np.float64]] | None],
+) -> TuneResult:
+    """The result with the best settings and those given, trained with fresh seeds."""
+    assert result.best is not None
+    name = f"trial-{result.best.number}"
+    settings = {"given": given, name: result.config}
+    returns = fresh(settings, seeds, result.files.confirmation, "Confirming")
+    if returns is None:
+        return result
+    confirmation = Confirmation(tuple(seeds), returns["given"], returns[name])
+    return dataclasses.replace(result, confirmation=confirmation)
 
 
 def _storage(storage: str | Path | None, base: ResolvedConfig) -> Path:

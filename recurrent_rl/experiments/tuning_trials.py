@@ -16,7 +16,7 @@ from recurrent_rl.agents.extras import optional
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.search_space import OPTUNA
-from recurrent_rl.experiments.tuning_files import best_of
+from recurrent_rl.experiments.tuning_files import best_of, leaders
 from recurrent_rl.experiments.tuning_study import PARTS, TuningStudy
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.folder import RunFolder
@@ -98,7 +98,7 @@ class Tuner:
         trials: there are to be in all, of all processes.
         seeds: runs of each trial.
         env: what to train on, where the settings cannot name it.
-        keep: the run folders of all trials.
+        keep: the run folders of so many leading trials, beside those failed; None keeps all.
         stop: notes the signals.
     """
 
@@ -108,7 +108,7 @@ class Tuner:
         trials: int,
         seeds: int,
         env: Environment | None,
-        keep: bool,
+        keep: int | None,
         stop: StopSignals,
     ) -> None:
         self.study = study
@@ -149,8 +149,8 @@ class Tuner:
                 self.study.give_back(trial, "a signal stopped it")
             else:
                 self.study.complete(trial, score)
-        if not self.keep:
-            self._tidy()
+        if self.keep is not None:
+            self._tidy(self.keep)
 
     def _score(self, trial: optuna.Trial, bar: ProgressBar) -> float | None:
         """The mean of its runs' scores; None where a signal came.
@@ -203,12 +203,11 @@ class Tuner:
             stop=self.stop,
         )
 
-    def _tidy(self) -> None:
-        """Delete the run folders of trials that have ended, but for the best and those failed."""
+    def _tidy(self, leading: int) -> None:
+        """Delete the run folders of trials that have ended, but for the leading and failed ones."""
         records = self.study.records()
         kept = {one.number for one in records if one.state in ("running", "failed")}
-        if (best := best_of(records)) is not None:
-            kept.add(best.number)
+        kept |= {one.number for one in leaders(records, leading)}
         for folder in self.study.files.trials.iterdir():
             if folder.name.isdigit() and int(folder.name) not in kept:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -105,7 +105,7 @@ def learner(monkeypatch: pytest.MonkeyPatch) -> Learner:
 
 
 def searched(config: TrainConfig, **changes: Any) -> TuneResult:
-    options: dict[str, Any] = {"search": SEARCHED, "trials": 20, "confirm_seeds": 0}
+    options: dict[str, Any] = {"search": SEARCHED, "trials": 20, "confirm_seeds": 0, "finalists": 1}
     return tune(config, **options | {"progress": False} | changes)
 
 
@@ -140,6 +140,35 @@ def test_the_best_settings_are_found_beside_the_given_ones_and_train_as_a_file(
     assert sum(found.importances.values()) == pytest.approx(1)
     kept = [path.name for path in found.files.trials.iterdir()]
     assert kept == [f"{best.number:04d}"]
+
+
+def test_of_the_leading_trials_the_best_is_the_one_that_does_best_with_other_seeds(
+    tmp_path: Path, learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All settings have a luck in the search that outweighs what they are worth."""
+    calls: list[tuple[list[int], str]] = []
+
+    def worth(config: TrainConfig) -> float:
+        return -abs(config.gamma - 0.9)
+
+    def fresh(
+        settings: dict[str, TrainConfig], seeds: list[int], folder: Path, *_: Any, **__: Any
+    ) -> dict[str, Any]:
+        calls.append((list(seeds), folder.name))
+        return {name: np.full(len(seeds), worth(one)) for name, one in settings.items()}
+
+    monkeypatch.setattr(tuning, "train_fresh", fresh)
+    given = base(tmp_path, seed=2)
+    found = searched(given, finalists=4, confirm_seeds=2, prune=False)
+    by_score = sorted(found.trials, key=lambda one: -(one.score or 0))[:4]
+    assert {one.trial.number for one in found.finalists} == {one.number for one in by_score}
+    assert found.config is not None
+    assert worth(found.config) == max(one.returns.mean() for one in found.finalists)
+    assert found.best == found.finalists[0].trial != by_score[0]
+    assert TrainConfig.from_json(found.files.best.read_text()) == found.config
+    assert calls == [([502, 503, 504], "finals"), ([1002, 1003], "confirmation")]
+    kept = {int(path.name) for path in found.files.trials.iterdir()}
+    assert kept == {one.number for one in by_score}
 
 
 def test_trials_that_lie_below_the_others_end_early_but_not_before_they_had_time(
@@ -466,4 +495,4 @@ def test_ctrl_c_ends_a_search_cleanly_and_the_same_command_goes_on(tmp_path: Pat
     shown, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors
     assert len(records(tmp_path)) == 4
-    assert "With fresh seeds: " in shown or "No trial did better" in shown
+    assert "With fresh seeds: " in shown or "No settings did better" in shown
