@@ -34,6 +34,7 @@ def tune_command(arguments: Sequence[str]) -> int:
         seeds_per_trial=given.seeds_per_trial,
         finalists=given.finalists,
         confirm_seeds=given.confirm_seeds,
+        processes=given.processes,
         prune=given.prune,
         keep_trials=given.keep_trials,
         progress=not given.quiet,
@@ -54,6 +55,8 @@ def _line(found: TuneResult, again: str) -> str:
         text += f", best {found.best.score:.4g} in trial {found.best.number}: {found.files.best}"
     if found.stopped_by is not None:
         return f"{text}, stopped early; go on: {again}"
+    if found.lost:
+        text += f"; processes that ended early: {', '.join(found.lost)}"
     if found.confirmation is not None:
         text += f"; with fresh seeds {_verdict(found.confirmation)}"
     return text

@@ -22,6 +22,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "seeds_per_trial",
         "finalists",
         "confirm_seeds",
+        "processes",
         "prune",
         "keep_trials",
     ),
@@ -34,9 +35,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
 class TuneArguments:
     """Search for settings that learn better than the given ones, then train both with fresh seeds.
 
-    A search that was stopped goes on where it was: give the same command again. Given several times
-    at once, on one machine or on many that share the folder, it shares the trials; add --threads 1
-    then. All settings of `train` are taken, as what the search begins with.
+    A search that was stopped goes on where it was: give the same command again. With --processes N
+    it does N trials at a time; given several times at once, on one machine or on many that share
+    the folder, the command shares the trials too. All settings of `train` are taken, as what the
+    search begins with.
     """
 
     config: TrainConfig
@@ -58,6 +60,8 @@ class TuneArguments:
     best; 1 lets the score decide."""
     confirm_seeds: Annotated[int, at_least(0)] = 5
     """Runs with fresh seeds of the best settings, and as many of the given ones; 0 for none."""
+    processes: Annotated[int, at_least(1)] = 1
+    """Processes that do trials side by side, each on its share of the cores. Ctrl-C ends all."""
     prune: bool = True
     """End a trial early whose learning curve lies below the median of the others."""
     keep_trials: bool = False

@@ -58,6 +58,7 @@ def train_fresh(
     env: Environment | None,
     stop: StopSignals,
     progress: bool,
+    threads: int | None = None,
 ) -> dict[str, NDArray[np.float64]] | None:
     """Train all of these settings with each of the seeds, and evaluate them as they say.
 
@@ -71,13 +72,14 @@ def train_fresh(
         env: what to train on, where the settings cannot name it.
         stop: notes the signals.
         progress: show a progress bar.
+        threads: of each run; None leaves what the settings say.
 
     Returns:
         The mean return of each run, by name and in the order of the seeds; None where a signal
         ended it early.
     """
     runs = {
-        name: [_run(config, folder, f"{name}__seed-{seed}", seed) for seed in seeds]
+        name: [_run(config, folder, f"{name}__seed-{seed}", seed, threads) for seed in seeds]
         for name, config in settings.items()
     }
     by_seed = [run for of_seed in zip(*runs.values(), strict=True) for run in of_seed]
@@ -87,10 +89,15 @@ def train_fresh(
     return {name: np.array([run.figure() for run in of_name]) for name, of_name in runs.items()}
 
 
-def _run(config: TrainConfig, folder: Path, name: str, seed: int) -> FreshRun:
+def _run(config: TrainConfig, folder: Path, name: str, seed: int, threads: int | None) -> FreshRun:
     """One run of all its steps: where one ended early, they could not be compared."""
     config = dataclasses.replace(
-        config, seed=seed, log_dir=str(folder), stop_at_return=None, patience=None
+        config,
+        seed=seed,
+        log_dir=str(folder),
+        stop_at_return=None,
+        patience=None,
+        threads=threads or config.threads,
     )
     return FreshRun(RunFolder(folder / name), config)
 

@@ -25,9 +25,11 @@ from recurrent_rl.experiments.fresh_runs import train_fresh
 from recurrent_rl.experiments.search_space import OPTUNA, SEARCH, Space, with_sizes
 from recurrent_rl.experiments.tuning_figure import draw_tuning
 from recurrent_rl.experiments.tuning_files import TrialRecord, TuneFiles, best_of, leaders
+from recurrent_rl.experiments.tuning_processes import helped
 from recurrent_rl.experiments.tuning_study import TuningStudy, quiet_optuna
 from recurrent_rl.experiments.tuning_trials import Tuner
 from recurrent_rl.fields import FolderPath, folder_part
+from recurrent_rl.process import available_cores
 from recurrent_rl.runs.launch import Launch
 from recurrent_rl.signals import StopSignals, noting
 from recurrent_rl.sources import Environment, source_of
@@ -70,6 +72,8 @@ class TuneResult:
     confirmation: Confirmation | None = None
     """The best settings and those given, with fresh seeds; None where the search is not done, or
     the given ones are the best."""
+    lost: tuple[str, ...] = ()
+    """Why other processes of this search ended before it, one sentence each."""
     stopped_by: int | None = None
     """The signal that ended it early, or None."""
 
@@ -84,6 +88,7 @@ def tune(
     seeds_per_trial: int = 1,
     finalists: int = 3,
     confirm_seeds: int = 5,
+    processes: int = 1,
     prune: bool = True,
     keep_trials: bool = False,
     progress: bool = True,
@@ -110,6 +115,8 @@ def tune(
         seeds_per_trial: runs of each trial, from the settings' seed on.
         finalists: leading trials that are trained again; 1 lets the score decide.
         confirm_seeds: runs of the best settings, and as many of the given ones; 0 for none.
+        processes: that do trials side by side, each on its share of the cores. Where `stop` is not
+            given, a signal to this one ends all.
         prune: end a trial early whose learning curve lies below the median of the others.
         keep_trials: keep the run folders of all trials, not only of leading and of failed ones.
         progress: show a progress bar, and what is searched.
@@ -126,6 +133,7 @@ def tune(
     search = argument("search", search, tuple[str, ...])
     seeds_per_trial = argument("seeds_per_trial", seeds_per_trial, Count)
     finalists = argument("finalists", finalists, Count)
+    processes = argument("processes", processes, Count)
     confirm_seeds = argument("confirm_seeds", confirm_seeds, Annotated[int, at_least(0)])
     for name, value in (("prune", prune), ("keep_trials", keep_trials), ("progress", progress)):
         argument(name, value, bool)
@@ -141,24 +149,86 @@ def tune(
     source = source_of(config, env)
     base = resolved(config, source)
     source.check_workers(base.workers)
+    source.check_workers(processes, setting="processes")
     block_of(base, 0, base.workers)  # refuses too many
     space = Space.around(base, search, fixed_envs=source.count is not None)
-    files = TuneFiles.of(_storage(storage, base))
-    with noting(stop) as stop, quiet_optuna():
-        with TuningStudy(files, space, seeds_per_trial, prune) as study:
+    threads = config.threads
+    if processes > 1 and threads is None:
+        threads = max(1, available_cores() // (processes * base.workers))
+    plan = Search(
+        space=space,
+        files=TuneFiles.of(_storage(storage, base)),
+        trials=trials,
+        seeds_per_trial=seeds_per_trial,
+        finalists=finalists,
+        confirm_seeds=confirm_seeds,
+        prune=prune,
+        keep_trials=keep_trials,
+        threads=threads,
+    )
+    with noting(stop) as stop:
+        with helped(plan, base.agent, processes - 1, stop, progress) as helpers:
+            result = plan.run(env, stop, progress, helpers.check)
+        return dataclasses.replace(result, lost=tuple(helpers.lost), stopped_by=stop.received)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched and how: the same in all processes that do it together."""
+
+    space: Space
+    files: TuneFiles
+    trials: int
+    seeds_per_trial: int
+    finalists: int
+    confirm_seeds: int
+    prune: bool
+    keep_trials: bool
+    threads: int | None
+    """Of each run; None leaves what the settings say."""
+
+    def run(
+        self,
+        env: Environment | None,
+        stop: StopSignals,
+        progress: bool,
+        between: Callable[[], object],
+    ) -> TuneResult:
+        """Do what is not done yet, or wait until other processes have done it.
+
+        Args:
+            env: what to train on, where the settings cannot name it.
+            stop: notes the signals.
+            progress: show a progress bar.
+            between: called between trials.
+
+        Raises:
+            UserError: all trials have failed, or the storage holds something else.
+        """
+        base = self.space.base
+        with (
+            quiet_optuna(),
+            TuningStudy(self.files, self.space, self.seeds_per_trial, self.prune) as study,
+        ):
             if progress:
-                print(space.text())
-            kept = None if keep_trials else finalists
-            Tuner(study, trials, seeds_per_trial, env, kept, stop).run(progress)
-            result = _found(study, stop)
-            leading = [(one, study.config_of(one)) for one in leaders(result.trials, finalists)]
-        fresh = partial(train_fresh, env=env, stop=stop, progress=progress)
+                print(self.space.text())
+            kept = None if self.keep_trials else self.finalists
+            tuner = Tuner(
+                study, self.trials, self.seeds_per_trial, env, kept, stop, self.threads, between
+            )
+            tuner.run(progress)
+            result = _found(study)
+            ranked = leaders(result.trials, self.finalists)
+            leading = [(one, study.config_of(one)) for one in ranked]
+        fresh = partial(train_fresh, env=env, stop=stop, progress=progress, threads=self.threads)
         if len(leading) > 1 and not stop:
             result = _decided(result, leading, base.seed, fresh)
-        if not stop and confirm_seeds and result.best is not None and not result.best.is_given:
-            seeds = range(base.seed + FRESH_SEEDS, base.seed + FRESH_SEEDS + confirm_seeds)
+        best = result.best
+        if not stop and self.confirm_seeds and best is not None and not best.is_given:
+            first = base.seed + FRESH_SEEDS
+            seeds = range(first, first + self.confirm_seeds)
             result = _confirmed(result, with_sizes(base), seeds, fresh)
-        return dataclasses.replace(result, stopped_by=stop.received)
+        return result
 
 
 def _decided(
@@ -213,7 +283,7 @@ def _storage(storage: str | Path | None, base: ResolvedConfig) -> Path:
     return Path(base.log_dir) / f"tune-{name}.journal"
 
 
-def _found(study: TuningStudy, stop: StopSignals) -> TuneResult:
+def _found(study: TuningStudy) -> TuneResult:
     """What the study holds, with the best settings and the picture saved.
 
     Raises:
@@ -225,9 +295,9 @@ def _found(study: TuningStudy, stop: StopSignals) -> TuneResult:
             f"All {len(records)} trials have failed, the last one so: {records[-1].reason}"
         )
     if (best := best_of(records)) is None:
-        return TuneResult(files, records, None, None, {}, stopped_by=stop.received)
+        return TuneResult(files, records, None, None, {})
     config = study.config_of(best)
     write_atomically(files.best, config.to_json().encode())
     importances = study.importances()
     draw_tuning(files.figure, records, importances)
-    return TuneResult(files, records, best, config, importances, stopped_by=stop.received)
+    return TuneResult(files, records, best, config, importances)

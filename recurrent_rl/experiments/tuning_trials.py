@@ -100,6 +100,8 @@ class Tuner:
         env: what to train on, where the settings cannot name it.
         keep: the run folders of so many leading trials, beside those failed; None keeps all.
         stop: notes the signals.
+        threads: of each run; None leaves what the settings say.
+        between: called between trials.
     """
 
     def __init__(
@@ -110,6 +112,8 @@ class Tuner:
         env: Environment | None,
         keep: int | None,
         stop: StopSignals,
+        threads: int | None,
+        between: Callable[[], object],
     ) -> None:
         self.study = study
         self.trials = trials
@@ -117,6 +121,8 @@ class Tuner:
         self.env = env
         self.keep = keep
         self.stop = stop
+        self.threads = threads
+        self.between = between
         self.steps = study.space.base.total_timesteps
         self._records = study.records()
 
@@ -125,6 +131,7 @@ class Tuner:
         total, before = self.trials * self.seeds * self.steps, self._steps_done()
         with ProgressBar("Tuning", total, "steps", before, progress) as bar:
             while not self.stop:
+                self.between()
                 if (trial := self.study.take(self.trials)) is not None:
                     self._do(trial, bar)
                 elif any(one.state == "running" for one in self._records):
@@ -184,6 +191,7 @@ class Tuner:
         config = dataclasses.replace(
             config,
             seed=seed,
+            threads=self.threads or config.threads,
             log_dir=str(folder.path.parent),
             eval_episodes=0,
             eval_interval=None,
