@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from recurrent_rl.agents.errors import UserError
+from recurrent_rl.agents.extras import optional
 from recurrent_rl.agents.files import PolicyFileError
 
 SCHEME = "hf://"
@@ -60,7 +61,7 @@ def local_file(path: str | Path) -> Path:
 def _downloaded(text: str) -> Path:
     """The file of an address in the Hub's cache, which downloads it where it is not the newest."""
     address = Address.parse(text)
-    hub = _library(f"To load {text}", PolicyFileError)
+    hub = _library(f"Loading {text}", PolicyFileError)
     errors = hub.errors
     page = f"https://huggingface.co/{address.repo}"
     try:
@@ -124,7 +125,7 @@ def upload(
     Raises:
         UserError: huggingface-hub is not installed, or the Hub refuses, or cannot be reached.
     """
-    hub = _library("To share a policy", UserError)
+    hub = _library("Sharing a policy", UserError)
     with _told(hub.errors, repo):
         api = hub.HfApi(token=token)
         page = str(api.create_repo(repo, private=private, exist_ok=True))
@@ -188,12 +189,5 @@ def _library(purpose: str, error: type[UserError]) -> Any:
     Raises:
         error: it is not installed.
     """
-    try:
-        import huggingface_hub
-        import huggingface_hub.errors
-    except ImportError as missing:
-        raise error(
-            f"{purpose}, huggingface-hub is needed, and it is not installed: "
-            "pip install 'recurrent-rl[hub]'"
-        ) from missing
-    return huggingface_hub
+    optional("huggingface_hub.errors", purpose, error=error)
+    return optional("huggingface_hub", purpose, error=error)

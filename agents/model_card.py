@@ -96,7 +96,7 @@ def model_card(
             "## Use",
             "",
             "```",
-            "pip install 'recurrent-rl[hub]'",
+            "pip install 'PATH/OF/A/CLONE/OF/recurrent-rl[hub]'  # there is no release yet",
             f"recurrent-rl evaluate {SCHEME}{repo}",
             "```",
             "",
@@ -157,7 +157,9 @@ def _results(results: Sequence[Result], summary: dict[str, Any]) -> Sequence[str
     """A table; where there are none, the mean return of the last episodes in training."""
     if not results:
         text = "It was not evaluated before it was shared."
-        if isinstance(last := summary.get("rollout/ep_rew_mean"), float):
+        if isinstance(best := summary.get("eval/mean_reward"), float):
+            text += f" An evaluation during its training had a mean return of {best:.4g}."
+        elif isinstance(last := summary.get("rollout/ep_rew_mean"), float):
             text += f" The last episodes of its training had a mean return of {last:.4g}."
         return [text]
     return [

@@ -47,7 +47,7 @@ def _minigrid(size: int, render_mode: str | None) -> gym.Env[Any, Any]:
         module = import_module("minigrid.envs.redbluedoors")
     except ModuleNotFoundError as error:
         raise gym.error.DependencyNotInstalled(
-            'MiniGrid is not installed: `pip install "recurrent-rl[minigrid]"`.'
+            "MiniGrid is not installed: pip install 'recurrent-rl[minigrid]'."
         ) from error
     env: gym.Env[Any, Any] = module.RedBlueDoorEnv(size=size, render_mode=render_mode)
     return env

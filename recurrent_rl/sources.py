@@ -65,12 +65,13 @@ class Source:
             return None
         return self.given.num_envs if isinstance(self.given, VectorEnv) else 1
 
-    def check_workers(self, workers: int, torchrun: bool = False) -> None:
-        """Refuse several workers where they cannot all make the environment.
+    def check_workers(self, workers: int, torchrun: bool = False, setting: str = "workers") -> None:
+        """Refuse several processes where they cannot all make the environment.
 
         Args:
-            workers: processes that train together.
+            workers: processes that each make their own.
             torchrun: each runs the program, and so has a function that it gives.
+            setting: that asks for so many.
 
         Raises:
             UserError: says how they can.
@@ -79,12 +80,12 @@ class Source:
             return
         if self.given is not None:
             raise UserError(
-                f"workers is {workers}, but {self.name} is an environment of this process alone. "
-                "Set workers to 1, or give the class or function that makes it."
+                f"{setting} is {workers}, but {self.name} is an environment of this process alone. "
+                f"Set {setting} to 1, or give the class or function that makes it."
             )
         raise UserError(
-            f"workers is {workers}, but another process cannot import {self.name}. Move it to a "
-            "module of its own, at the top level, and import it from there; or set workers to 1."
+            f"{setting} is {workers}, but another process cannot import {self.name}. Move it to a "
+            f"module of its own, at the top level, and import it from there; or set {setting} to 1."
         )
 
     def close(self, env: VectorEnv) -> None:
@@ -309,7 +310,7 @@ def what_to_install(source: Source, error: Exception) -> str | None:
 
 
 def _to_install(name: str, package: str) -> str:
-    return f'Environment {name} needs a package that is missing: pip install "{package}"'
+    return f"Environment {name} needs a package that is missing: pip install '{package}'"
 
 
 def near_matches(name: str) -> list[str]:

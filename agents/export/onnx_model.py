@@ -6,7 +6,6 @@ ONNX's recurrent operators.
 
 from __future__ import annotations
 
-import importlib
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from recurrent_rl.agents.export.check import Arrays, Runner
 from recurrent_rl.agents.export.graph import Program, without_torchs_warning
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import ExportError
+from recurrent_rl.agents.extras import optional
 
 OPSET = 18
 """Of ONNX, from December 2022: old enough for the runtimes that are about."""
@@ -108,10 +108,4 @@ def _package(name: str) -> Any:
     Raises:
         ExportError: it is not installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ExportError(
-            f"An ONNX model needs {name}, which cannot be imported ({error}): pip install "
-            "'recurrent-rl[onnx]'."
-        ) from error
+    return optional(name, "An ONNX model", error=ExportError)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import reduce
 from io import StringIO
 from operator import or_
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 
-from recurrent_rl.agents.settings import settle
+from recurrent_rl.agents.settings import OneOf, settle
 from recurrent_rl.cli.benchmark import BenchmarkArguments
 from recurrent_rl.cli.check import CheckArguments
 from recurrent_rl.cli.compare import CompareArguments
@@ -43,6 +45,7 @@ COMPLETE_FILES = {
         "set -l current (count $words)\n    set words $words (commandline -ct)"
     ),
 }
+_SPECIFICATION = re.compile("^(COMPLETION_SPEC = )(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,37 @@ def script(shell: str) -> str:
     text = written.getvalue()
     for theirs, ours in COMPLETE_FILES.items():
         text = text.replace(theirs, ours)
-    return text
+
+    def named(found: re.Match[str]) -> str:
+        if shell != "fish":
+            return f"{found[1]}{_with_names(found[2])!r}"
+        # Within double quotes, where fish has a backslash before these.
+        plain = re.sub(r'\\(["\\$])', r"\1", found[2])
+        return found[1] + re.sub(r'(["\\$])', r"\\\1", repr(_with_names(plain)))
+
+    return _SPECIFICATION.sub(named, text)
+
+
+def _with_names(text: str) -> dict[str, Any]:
+    """What tyro's script completes, with the names of memories and the like as choices.
+
+    To tyro these options take any text, since `module:Class` is one too.
+    """
+    from recurrent_rl.agents.actor_critic import AgentConfig
+
+    names = {
+        f"--{name.replace('_', '-')}": [*rule.names]
+        for name, hint in get_type_hints(AgentConfig, include_extras=True).items()
+        for rule in getattr(hint, "__metadata__", ())
+        if isinstance(rule, OneOf) and rule.names
+    }
+    specification: dict[str, Any] = ast.literal_eval(text)
+    for command in specification["subcommands"].values():
+        for option in command["options"]:
+            for flag in option["flags"]:
+                if flag in names:
+                    option.update(type="choice", choices=names[flag])
+    return specification
 
 
 def arguments_of_commands() -> dict[str, type[Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recurrent_rl.agents.extras import optional
 from recurrent_rl.agents.settings import SettingError, close_matches, reader, shown
 from recurrent_rl.cli.grouping import settings_of
 from recurrent_rl.cli.terminal import Arguments, parse
@@ -109,12 +110,7 @@ def flat_settings(held: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _yaml(path: Path, text: str) -> Any:
-    try:
-        import yaml
-    except ImportError as error:
-        raise UserError(
-            f"To read {path}: pip install pyyaml. Settings in a .json file need nothing."
-        ) from error
+    yaml = optional("yaml", f"A file of settings such as {path}", "write it as .json")
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

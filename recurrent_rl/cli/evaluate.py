@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import tyro
 
 from recurrent_rl.agents.settings import at_least, at_most, between, settle
-from recurrent_rl.cli.evaluation_table import in_a_line, print_evaluation
-from recurrent_rl.cli.terminal import Imports, Quiet, parse
+from recurrent_rl.cli.evaluation_table import in_a_line, print_evaluation, print_policy
+from recurrent_rl.cli.terminal import Best, Imports, Quiet, parse
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import LARGEST_SIZE, EnvId, FolderPath, JsonObject
 from recurrent_rl.runs.progress import make_console
@@ -25,6 +25,9 @@ class EvaluateArguments:
 
     policy: Annotated[FolderPath, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_POLICY")]
     """Run folder or policy file; or hf://OWNER/NAME of the Hugging Face Hub."""
+    best: Best = False
+    """Of a run, take best_policy.safetensors: the policy that did best in the evaluations during
+    training (--eval-interval), instead of the last one."""
     episodes: Annotated[int | None, at_least(1)] = None
     """Episodes to play: by default 1,000, or 3 where they are shown."""
     env_id: EnvId | None = None
@@ -71,27 +74,26 @@ class EvaluateArguments:
 
 def evaluate_command(arguments: Sequence[str]) -> int:
     """Play episodes with a policy, with its memory and with the memory switched off."""
-    from recurrent_rl.agents.hub import local_file
     from recurrent_rl.process import seed_process
     from recurrent_rl.runs.evaluation import evaluate_and_save
     from recurrent_rl.runs.folder import RunFolder
-    from recurrent_rl.runs.trained_on import environment_of, policy_of
+    from recurrent_rl.runs.trained_on import chosen_policy, environment_of
     from recurrent_rl.signals import StopSignals
 
     given, console = parse(EvaluateArguments, "evaluate", arguments), make_console()
     seed_process(given.seed)
-    source = local_file(given.policy)
-    policy = policy_of(source)
+    policy, source, file, label = chosen_policy(given.policy, given.best)
     env_id, env_config = environment_of(policy, source, given.env_id, given.env_kwargs)
     if given.video is not None or given.watch:
         from recurrent_rl.cli.showing import film, watch
 
         with StopSignals() as stop:
             show = watch if given.watch else film
-            return show(given, policy, env_id, env_config, stop, console)
+            return show(given, policy, label, env_id, env_config, stop, console)
     episodes = given.episodes or EPISODES
     # A run played where it was trained: what `recurrent-rl compare` reads.
     is_its_own = source.is_dir() and given.env_id is None and given.env_kwargs is None
+    is_its_own &= not given.best
     folder = RunFolder(source) if is_its_own else None
     if folder is not None:
         folder.check_writable()
@@ -113,9 +115,11 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         console.print("Stopped; an evaluation cut short would favour short episodes.")
         return stop.exit_status
     if given.quiet:
-        console.print(f"{given.policy}: {in_a_line(played)}", soft_wrap=True, highlight=False)
+        console.print(f"{label}: {in_a_line(played)}", soft_wrap=True, highlight=False)
         return 0
-    print_evaluation(console, played, episodes, env_id, env_config, str(given.policy))
+    print_policy(console, policy, source, label)
+    again = str(file if given.best else given.policy)
+    print_evaluation(console, played, episodes, env_id, env_config, again)
     if folder is not None and finer is not None:
         console.print(
             f"Not saved: the run's {folder.evaluation.name} is finer, with {finer.episodes:,} "

@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from recurrent_rl.agents.policy import Policy
     from recurrent_rl.config import EnvConfig
     from recurrent_rl.runs.figures import Evaluation
 
@@ -60,6 +63,26 @@ def print_evaluation(
     if any(result.unfinished for result in played.values()):
         again = shlex.join(["recurrent-rl", "evaluate", policy])
         console.print(f"Longer:    {again} --max-steps N", soft_wrap=True, highlight=False)
+
+
+def print_policy(console: Console, policy: Policy, source: Path, label: str) -> None:
+    """Say which policy has played, and of a run that has a better one how to play that.
+
+    Args:
+        console: to print on.
+        policy: that has played.
+        source: the run folder or file that the command named.
+        label: the policy's file or address.
+    """
+    from recurrent_rl.runs.folder import RunFolder
+
+    steps = policy.summary.get("timesteps")
+    after = f", after {steps:,} steps" if isinstance(steps, int) else ""
+    console.print(f"Policy:    {label}{after}", soft_wrap=True, highlight=False)
+    best = RunFolder(source).best_policy
+    if source.is_dir() and best.exists() and label != str(best):
+        again = shlex.join(["recurrent-rl", "evaluate", str(source), "--best"])
+        console.print(f"Best:      {again}", soft_wrap=True, highlight=False)
 
 
 def _print_infos(console: Console, played: dict[str, Evaluation]) -> None:

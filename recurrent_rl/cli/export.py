@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from recurrent_rl.agents.settings import at_least, settle
-from recurrent_rl.cli.terminal import Imports, Quiet, parse
+from recurrent_rl.cli.terminal import Best, Imports, Quiet, parse
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
 from recurrent_rl.runs.progress import make_console
@@ -27,6 +27,9 @@ class ExportArguments:
 
     policy: Annotated[FolderPath, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_POLICY")]
     """Run folder or policy file; or hf://OWNER/NAME of the Hugging Face Hub."""
+    best: Best = False
+    """Of a run, take best_policy.safetensors: the policy that did best in the evaluations during
+    training (--eval-interval), instead of the last one."""
     to: Literal["onnx", "torch", "c", "c-int8", "numpy"] = "onnx"
     """onnx: a model for ONNX Runtime, in Python, C++, JavaScript and elsewhere. torch: a program
     that torch.export.load reads. c: C99, header and source; c-int8: its weights in 8 bits, not
@@ -51,17 +54,19 @@ class ExportArguments:
 def export_command(arguments: Sequence[str]) -> int:
     """Write a policy as ONNX, C, NumPy or a program of PyTorch, checked against it."""
     from recurrent_rl.agents.export.formats import FORMATS
-    from recurrent_rl.agents.hub import SCHEME, local_file
-    from recurrent_rl.runs.trained_on import policy_of
+    from recurrent_rl.agents.hub import SCHEME
+    from recurrent_rl.runs.trained_on import chosen_policy
 
     given, console = parse(ExportArguments, "export", arguments), make_console()
-    source, form = local_file(given.policy), FORMATS[given.to]
-    policy = policy_of(source)
+    policy, source, file, label = chosen_policy(given.policy, given.best)
+    form = FORMATS[given.to]
     if given.out is not None:
         path = Path(given.out)
-    else:  # a file of the Hub lies in its cache
-        path = Path(form.file) if str(given.policy).startswith(SCHEME) else form.beside(source)
-    with nullcontext() if given.quiet else console.status(f"Tracing and checking {source}"):
+    elif str(given.policy).startswith(SCHEME):  # whose file lies in the Hub's cache
+        path = Path(form.file)
+    else:
+        path = form.beside(file if given.best else source)
+    with nullcontext() if given.quiet else console.status(f"Tracing and checking {label}"):
         exported = policy.export(path, given.to, given.batch, given.value)
     if given.quiet:
         console.print(f"{exported.path}: {in_a_line(exported)}", soft_wrap=True, highlight=False)

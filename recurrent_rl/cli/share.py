@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from recurrent_rl.agents.settings import settle
-from recurrent_rl.cli.terminal import Imports, parse, quoted
+from recurrent_rl.cli.terminal import Best, Imports, parse, quoted
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
 from recurrent_rl.runs.progress import make_console
@@ -29,6 +29,9 @@ class ShareArguments:
     """Run folder or policy file."""
     repo: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")]
     """Repository to share it in, made where there is none."""
+    best: Best = False
+    """Of a run, take best_policy.safetensors: the policy that did best in the evaluations during
+    training (--eval-interval), instead of the last one."""
     folder: FolderPath | None = None
     """Write what would be uploaded into this folder, and upload nothing."""
     revision: str | None = None
@@ -47,26 +50,25 @@ class ShareArguments:
 
 def share_command(arguments: Sequence[str]) -> int:
     """Share a policy on the Hugging Face Hub, or write what would be shared into a folder."""
-    from recurrent_rl.agents.hub import check_repository, local_file
+    from recurrent_rl.agents.hub import check_repository
     from recurrent_rl.runs.sharing import results_of, with_command
-    from recurrent_rl.runs.trained_on import policy_of
+    from recurrent_rl.runs.trained_on import chosen_policy
 
     given, console = parse(ShareArguments, "share", arguments), make_console()
     check_repository(given.repo)
-    source = local_file(given.policy)
-    policy = with_command(policy_of(source), source)
+    policy, source, *_ = chosen_policy(given.policy, given.best)
+    policy = with_command(policy, source)
     results = results_of(policy, source)
     if not results and source.is_dir():
-        console.print(
-            "The card has no results: this policy was not evaluated. First: "
-            f"recurrent-rl evaluate {quoted(source)}",
-            soft_wrap=True,
-        )
+        why = "results are kept of a run's last policy" if given.best else "it was not evaluated"
+        fix = "" if given.best else f" First: recurrent-rl evaluate {quoted(source)}"
+        console.print(f"The card has no table of results: {why}.{fix}", soft_wrap=True)
     if given.folder is not None:
         folder = Path(given.folder)
         policy.save_with_card(folder, given.repo, results)
-        again = shlex.join(["recurrent-rl", "share", str(given.policy), given.repo])
+        again = shlex.join(["recurrent-rl", "share", *_without_folder(arguments)])
         console.print(f"Written:   {folder}", soft_wrap=True, highlight=False)
+        console.print(f"Try:       recurrent-rl evaluate {quoted(folder)}", soft_wrap=True)
         console.print(f"Share:     {again}", soft_wrap=True, highlight=False)
         return 0
     page = policy.push_to_hub(
@@ -82,3 +84,14 @@ def share_command(arguments: Sequence[str]) -> int:
         f"Play:      recurrent-rl evaluate hf://{given.repo}{at}", soft_wrap=True, highlight=False
     )
     return 0
+
+
+def _without_folder(arguments: Sequence[str]) -> list[str]:
+    """The arguments of the command that uploads."""
+    kept, rest = [], iter(arguments)
+    for argument in rest:
+        if argument == "--folder":
+            next(rest, None)
+        elif not argument.startswith("--folder="):
+            kept.append(argument)
+    return kept

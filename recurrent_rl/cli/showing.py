@@ -34,6 +34,7 @@ _PATIENCE = 0.05
 def film(
     given: EvaluateArguments,
     policy: Policy,
+    label: str,
     env_id: str,
     env_config: EnvConfig,
     stop: StopSignals,
@@ -64,7 +65,7 @@ def film(
     if stop:
         console.print("Stopped; no video was written.")
         return stop.exit_status
-    _print_played(console, given, played)
+    _print_played(console, given, label, played)
     if not given.quiet:
         console.print(f"Video:     {path}", soft_wrap=True, highlight=False)
     return 0
@@ -73,6 +74,7 @@ def film(
 def watch(
     given: EvaluateArguments,
     policy: Policy,
+    label: str,
     env_id: str,
     env_config: EnvConfig,
     stop: StopSignals,
@@ -85,7 +87,7 @@ def watch(
         with Stage(policy, env_id, env_config, "human") as stage:
             if stage.renders:
                 played = _watch(stage, given, stop, None)
-                _print_played(console, given, played)
+                _print_played(console, given, label, played)
                 return stop.exit_status
     if not console.is_terminal:
         raise UserError(
@@ -97,7 +99,7 @@ def watch(
         Live(console=console, auto_refresh=False) as live,
     ):
         played = _watch(stage, given, stop, live)
-    _print_played(console, given, played)
+    _print_played(console, given, label, played)
     return stop.exit_status
 
 
@@ -145,14 +147,17 @@ def _watch(
     )
 
 
-def _print_played(console: Console, given: EvaluateArguments, played: Evaluation) -> None:
+def _print_played(
+    console: Console, given: EvaluateArguments, label: str, played: Evaluation
+) -> None:
     """The return of each episode; of a quiet command their mean."""
     from recurrent_rl.cli.evaluation_table import in_a_line
 
     if given.quiet:
-        line = f"{given.policy}: {in_a_line({given.way: played})}"
+        line = f"{label}: {in_a_line({given.way: played})}"
         console.print(line, soft_wrap=True, highlight=False)
         return
+    console.print(f"Policy:    {label}", soft_wrap=True, highlight=False)
     for i, (total, steps) in enumerate(zip(played.returns, played.lengths, strict=True), start=1):
         console.print(f"episode {i}: return {total:.4g}, {steps:,} steps", highlight=False)
     if played.unfinished:

@@ -29,6 +29,10 @@ Imports = Annotated[
 ]
 """The flag that names modules to import first; a command's field of this type is `imports`."""
 
+Best = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+"""The flag that takes a run's best policy instead of its last; a command's field of this type is
+`best`."""
+
 Quiet = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(aliases=["-q"])]
 """The flag of a long command that leaves one line of what it prints: the result."""
 

@@ -32,7 +32,9 @@ def tune_command(arguments: Sequence[str]) -> int:
         storage=given.storage,
         search=given.search,
         seeds_per_trial=given.seeds_per_trial,
+        finalists=given.finalists,
         confirm_seeds=given.confirm_seeds,
+        processes=given.processes,
         prune=given.prune,
         keep_trials=given.keep_trials,
         progress=not given.quiet,
@@ -53,6 +55,8 @@ def _line(found: TuneResult, again: str) -> str:
         text += f", best {found.best.score:.4g} in trial {found.best.number}: {found.files.best}"
     if found.stopped_by is not None:
         return f"{text}, stopped early; go on: {again}"
+    if found.lost:
+        text += f"; processes that ended early: {', '.join(found.lost)}"
     if found.confirmation is not None:
         text += f"; with fresh seeds {_verdict(found.confirmation)}"
     return text
@@ -71,11 +75,13 @@ def _print_result(console: Console, found: TuneResult, again: str) -> None:
     console.print(f"{_counts(found)} in {found.files.storage}", soft_wrap=True, highlight=False)
     if found.best is not None:
         console.print(_settings(found))
+    if found.finalists:
+        console.print(_finals(found))
     if found.confirmation is not None:
         console.print(_confirmed(found))
         console.print(f"With fresh seeds: {_verdict(found.confirmation)}.", highlight=False)
     elif found.best is not None and found.best.is_given:
-        console.print("No trial did better than the settings as given.")
+        console.print("No settings did better than those as given.")
     lines = []
     if found.best is not None:
         lines += [("Best", str(found.files.best)), ("Picture", str(found.files.figure))]
@@ -113,6 +119,18 @@ def _settings(found: TuneResult) -> Table:
     ]
     table.add_section()
     table.add_row("mean return, last quarter", *scores, "")
+    return table
+
+
+def _finals(found: TuneResult) -> Table:
+    """The leading trials, trained again."""
+    from recurrent_rl.experiments.confirmation import shown_mean
+
+    table = Table(title=f"Finals: mean return with {len(found.finalists[0].returns)} other seeds")
+    for column in ("trial", "score in the search", "finals"):
+        table.add_column(column, justify="right")
+    for one in found.finalists:
+        table.add_row(str(one.trial.number), f"{one.trial.score:.4g}", shown_mean(one.returns))
     return table
 
 

@@ -20,7 +20,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "storage",
         "search",
         "seeds_per_trial",
+        "finalists",
         "confirm_seeds",
+        "processes",
         "prune",
         "keep_trials",
     ),
@@ -33,9 +35,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
 class TuneArguments:
     """Search for settings that learn better than the given ones, then train both with fresh seeds.
 
-    A search that was stopped goes on where it was: give the same command again. Given several times
-    at once, on one machine or on many that share the folder, it shares the trials; add --threads 1
-    then. All settings of `train` are taken, as what the search begins with.
+    A search that was stopped goes on where it was: give the same command again. With --processes N
+    it does N trials at a time; given several times at once, on one machine or on many that share
+    the folder, the command shares the trials too. All settings of `train` are taken, as what the
+    search begins with.
     """
 
     config: TrainConfig
@@ -52,12 +55,17 @@ class TuneArguments:
     separate_memory."""
     seeds_per_trial: Annotated[int, at_least(1)] = 1
     """Runs of each trial, whose scores are averaged."""
+    finalists: Annotated[int, at_least(1)] = 3
+    """Trials with the highest scores, which are trained again with three fresh seeds to find the
+    best; 1 lets the score decide."""
     confirm_seeds: Annotated[int, at_least(0)] = 5
     """Runs with fresh seeds of the best settings, and as many of the given ones; 0 for none."""
+    processes: Annotated[int, at_least(1)] = 1
+    """Processes that do trials side by side, each on its share of the cores. Ctrl-C ends all."""
     prune: bool = True
     """End a trial early whose learning curve lies below the median of the others."""
     keep_trials: bool = False
-    """Keep the run folders of all trials, not only of the best and of failed ones."""
+    """Keep the run folders of all trials, not only of leading and of failed ones."""
     imports: Imports = ()
     """Module to import first, in which memories and the like are registered, or one of them as
     module:Class; may be given several times."""

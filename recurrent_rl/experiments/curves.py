@@ -1,6 +1,6 @@
 """Learning curves of several runs: at common steps, and as a picture.
 
-matplotlib draws it: `pip install "recurrent-rl[plot]"`.
+matplotlib draws it: `pip install 'recurrent-rl[plot]'`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recurrent_rl.experiments.extras import optional
+from recurrent_rl.agents.extras import optional
 from recurrent_rl.experiments.results import Run
+from recurrent_rl.experiments.statistics import COMPARING
 
 CURVE_POINTS = 200
 
@@ -45,7 +46,8 @@ def draw_curves(
     columns = min(4, len(runs))
     rows = -(-len(runs) // columns)
     # Without pyplot, whose backend is the whole process's: a notebook's stays what it is.
-    figure = optional("matplotlib.figure").Figure((4 * columns, 3 * rows), layout="constrained")
+    made = optional("matplotlib.figure", COMPARING).Figure
+    figure = made((4 * columns, 3 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     panels = list(axes.flat)
     for panel, (task, of_task) in zip(panels, runs.items(), strict=False):

@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.extras import optional
 from recurrent_rl.agents.settings import check_choice
 from recurrent_rl.blocks import most_workers
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.experiments.extras import optional
 from recurrent_rl.experiments.suites import change
 
-OPTUNA = ("optuna", "A search for settings", "tune")
+SEARCH = "A search for settings"
+"""What needs the packages of the extra `tune`."""
+OPTUNA = ("optuna", SEARCH)
 """The module that draws from the space, for `optional`."""
 
 FEWEST_ROLLOUTS = 20

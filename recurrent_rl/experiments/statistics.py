@@ -1,18 +1,22 @@
 """Statistics over runs: pure functions of their scores.
 
 They are those of Agarwal et al. (NeurIPS 2021): interquartile mean, probability of improvement, and
-a percentile bootstrap stratified by task. SciPy computes them: `pip install "recurrent-rl[plot]"`.
+a percentile bootstrap stratified by task. SciPy computes them: `pip install 'recurrent-rl[plot]'`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recurrent_rl.experiments.extras import optional
+from recurrent_rl.agents.extras import optional
+
+COMPARING = "Comparing runs"
+"""What needs the packages of the extra `plot`, for `optional`."""
 
 REPETITIONS = 2000
 """Of the bootstrap."""
@@ -35,7 +39,7 @@ class Interval:
 def student_half_interval(values: NDArray[np.float64]) -> float:
     """Half of the 95 % interval of a mean of few values, by Student's t: two or more of them."""
     count = len(values)
-    t = float(optional("scipy.stats").t.ppf(0.975, count - 1))
+    t = float(_scipy().t.ppf(0.975, count - 1))
     return t * float(np.std(values, ddof=1)) / float(count**0.5)
 
 
@@ -54,7 +58,7 @@ def with_interval(returns: Sequence[float], ci95: tuple[float, float]) -> str:
 def interquartile_mean(*scores: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
     """The mean of the middle half of all scores: one array a task, runs along `axis`."""
     pooled = np.concatenate(scores, axis=axis)
-    mean: NDArray[np.float64] = optional("scipy.stats").trim_mean(pooled, 0.25, axis=axis)
+    mean: NDArray[np.float64] = _scipy().trim_mean(pooled, 0.25, axis=axis)
     return mean
 
 
@@ -76,7 +80,7 @@ def bootstrapped(
     value = float(statistic(*scores))
     if min(len(of_task) for of_task in scores) < 2:
         return Interval(value, np.nan, np.nan)
-    found = optional("scipy.stats").bootstrap(
+    found = _scipy().bootstrap(
         scores,
         statistic,
         n_resamples=REPETITIONS,
@@ -86,3 +90,12 @@ def bootstrapped(
     )
     low, high = found.confidence_interval
     return Interval(value, float(low), float(high))
+
+
+def _scipy() -> Any:
+    """SciPy's statistics.
+
+    Raises:
+        UserError: SciPy is not installed.
+    """
+    return optional("scipy.stats", COMPARING)

@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
+
 from recurrent_rl.agents.arguments import argument, check_is
+from recurrent_rl.agents.extras import optional
 from recurrent_rl.agents.files import write_atomically
 from recurrent_rl.agents.settings import at_least
 from recurrent_rl.blocks import block_of
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.experiments.confirmation import Confirmation, confirm
-from recurrent_rl.experiments.extras import optional
-from recurrent_rl.experiments.search_space import OPTUNA, Space, with_sizes
+from recurrent_rl.experiments.confirmation import Confirmation
+from recurrent_rl.experiments.fresh_runs import train_fresh
+from recurrent_rl.experiments.search_space import OPTUNA, SEARCH, Space, with_sizes
 from recurrent_rl.experiments.tuning_figure import draw_tuning
-from recurrent_rl.experiments.tuning_files import TrialRecord, TuneFiles, best_of
+from recurrent_rl.experiments.tuning_files import TrialRecord, TuneFiles, best_of, leaders
+from recurrent_rl.experiments.tuning_processes import helped
 from recurrent_rl.experiments.tuning_study import TuningStudy, quiet_optuna
 from recurrent_rl.experiments.tuning_trials import Tuner
 from recurrent_rl.fields import FolderPath, folder_part
+from recurrent_rl.process import available_cores
 from recurrent_rl.runs.launch import Launch
 from recurrent_rl.signals import StopSignals, noting
 from recurrent_rl.sources import Environment, source_of
 from recurrent_rl.trainer import resolved
 
+FINAL_SEEDS = range(500, 503)
+"""Of the finals, counted from the settings' seed."""
 FRESH_SEEDS = 1_000
 """From the settings' seed to the first seed of the confirmation."""
 
 Count = Annotated[int, at_least(1)]
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A leading trial, and what its settings did with seeds that the search has not seen."""
+
+    trial: TrialRecord
+    config: TrainConfig
+    returns: NDArray[np.float64]
+    """Mean return of each run, as in a `Confirmation`."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +61,19 @@ class TuneResult:
     """Where all of it lies."""
     trials: tuple[TrialRecord, ...]
     best: TrialRecord | None
-    """The trial with the highest score; None where none is complete."""
+    """The finalist with the highest mean return or, before the finals, the trial with the highest
+    score; None where none is complete."""
     config: TrainConfig | None
     """The settings of the best trial, which are in `files.best` too."""
     importances: dict[str, float]
     """By setting; empty where there are too few trials."""
+    finalists: tuple[Finalist, ...] = ()
+    """The best first; empty where there were no finals, or they are not done."""
     confirmation: Confirmation | None = None
     """The best settings and those given, with fresh seeds; None where the search is not done, or
     the given ones are the best."""
+    lost: tuple[str, ...] = ()
+    """Why other processes of this search ended before it, one sentence each."""
     stopped_by: int | None = None
     """The signal that ended it early, or None."""
 
@@ -62,7 +86,9 @@ def tune(
     storage: str | Path | None = None,
     search: Sequence[str] = (),
     seeds_per_trial: int = 1,
+    finalists: int = 3,
     confirm_seeds: int = 5,
+    processes: int = 1,
     prune: bool = True,
     keep_trials: bool = False,
     progress: bool = True,
@@ -72,8 +98,9 @@ def tune(
 
     The first trial is the settings as given. A trial's score is the mean of
     `rollout/ep_rew_mean` over the last quarter of its steps, averaged over its seeds; all trials
-    have the same seeds. The best settings are then trained with fresh seeds, and beside them the
-    given ones with the same seeds.
+    have the same seeds. The trials with the highest scores are then trained with three fresh seeds,
+    and the best of these is the search's best. It is confirmed by training it, and the given
+    settings beside it, with fresh seeds again.
 
     A search that was stopped goes on where it was: call it again. Processes that call it with the
     same storage share its trials.
@@ -86,9 +113,12 @@ def tune(
             `log_dir/tune-ENVIRONMENT.journal`. What comes of it lies in the folder named like it.
         search: what is searched, of `search_space.SPACE`; by default `search_space.USUAL`.
         seeds_per_trial: runs of each trial, from the settings' seed on.
+        finalists: leading trials that are trained again; 1 lets the score decide.
         confirm_seeds: runs of the best settings, and as many of the given ones; 0 for none.
+        processes: that do trials side by side, each on its share of the cores. Where `stop` is not
+            given, a signal to this one ends all.
         prune: end a trial early whose learning curve lies below the median of the others.
-        keep_trials: keep the run folders of all trials, not only of the best and of failed ones.
+        keep_trials: keep the run folders of all trials, not only of leading and of failed ones.
         progress: show a progress bar, and what is searched.
         stop: notes the signals for a caller who sees to them, as for `train`.
 
@@ -102,6 +132,8 @@ def tune(
     trials = argument("trials", trials, Count)
     search = argument("search", search, tuple[str, ...])
     seeds_per_trial = argument("seeds_per_trial", seeds_per_trial, Count)
+    finalists = argument("finalists", finalists, Count)
+    processes = argument("processes", processes, Count)
     confirm_seeds = argument("confirm_seeds", confirm_seeds, Annotated[int, at_least(0)])
     for name, value in (("prune", prune), ("keep_trials", keep_trials), ("progress", progress)):
         argument(name, value, bool)
@@ -113,34 +145,134 @@ def tune(
         )
     optional(*OPTUNA)
     for module in ("matplotlib", "scipy"):  # before hours of training, not after
-        optional(module, *OPTUNA[1:])
+        optional(module, SEARCH, extra="tune")
     source = source_of(config, env)
     base = resolved(config, source)
     source.check_workers(base.workers)
+    source.check_workers(processes, setting="processes")
     block_of(base, 0, base.workers)  # refuses too many
     space = Space.around(base, search, fixed_envs=source.count is not None)
-    files = TuneFiles.of(_storage(storage, base))
-    with noting(stop) as stop, quiet_optuna():
-        with TuningStudy(files, space, seeds_per_trial, prune) as study:
+    threads = config.threads
+    if processes > 1 and threads is None:
+        threads = max(1, available_cores() // (processes * base.workers))
+    plan = Search(
+        space=space,
+        files=TuneFiles.of(_storage(storage, base)),
+        trials=trials,
+        seeds_per_trial=seeds_per_trial,
+        finalists=finalists,
+        confirm_seeds=confirm_seeds,
+        prune=prune,
+        keep_trials=keep_trials,
+        threads=threads,
+    )
+    with noting(stop) as stop:
+        with helped(plan, base.agent, processes - 1, stop, progress) as helpers:
+            result = plan.run(env, stop, progress, helpers.check)
+        return dataclasses.replace(result, lost=tuple(helpers.lost), stopped_by=stop.received)
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched and how: the same in all processes that do it together."""
+
+    space: Space
+    files: TuneFiles
+    trials: int
+    seeds_per_trial: int
+    finalists: int
+    confirm_seeds: int
+    prune: bool
+    keep_trials: bool
+    threads: int | None
+    """Of each run; None leaves what the settings say."""
+
+    def run(
+        self,
+        env: Environment | None,
+        stop: StopSignals,
+        progress: bool,
+        between: Callable[[], object],
+    ) -> TuneResult:
+        """Do what is not done yet, or wait until other processes have done it.
+
+        Args:
+            env: what to train on, where the settings cannot name it.
+            stop: notes the signals.
+            progress: show a progress bar.
+            between: called between trials.
+
+        Raises:
+            UserError: all trials have failed, or the storage holds something else.
+        """
+        base = self.space.base
+        with (
+            quiet_optuna(),
+            TuningStudy(self.files, self.space, self.seeds_per_trial, self.prune) as study,
+        ):
             if progress:
-                print(space.text())
-            Tuner(study, trials, seeds_per_trial, env, keep_trials, stop).run(progress)
-            result = _found(study, stop)
+                print(self.space.text())
+            kept = None if self.keep_trials else self.finalists
+            tuner = Tuner(
+                study, self.trials, self.seeds_per_trial, env, kept, stop, self.threads, between
+            )
+            tuner.run(progress)
+            result = _found(study)
+            ranked = leaders(result.trials, self.finalists)
+            leading = [(one, study.config_of(one)) for one in ranked]
+        fresh = partial(train_fresh, env=env, stop=stop, progress=progress, threads=self.threads)
+        if len(leading) > 1 and not stop:
+            result = _decided(result, leading, base.seed, fresh)
         best = result.best
-        if best is None or best.is_given or stop or not confirm_seeds:
-            return result
-        assert result.config is not None
-        confirmation = confirm(
-            with_sizes(base),
-            result.config,
-            f"trial-{best.number}",
-            range(base.seed + FRESH_SEEDS, base.seed + FRESH_SEEDS + confirm_seeds),
-            files.confirmation,
-            env,
-            stop,
-            progress,
-        )
-        return dataclasses.replace(result, confirmation=confirmation, stopped_by=stop.received)
+        if not stop and self.confirm_seeds and best is not None and not best.is_given:
+            first = base.seed + FRESH_SEEDS
+            seeds = range(first, first + self.confirm_seeds)
+            result = _confirmed(result, with_sizes(base), seeds, fresh)
+        return result
+
+
+def _decided(
+    result: TuneResult,
+    leading: Sequence[tuple[TrialRecord, TrainConfig]],
+    seed: int,
+    fresh: Callable[..., dict[str, NDArray[np.float64]] | None],
+) -> TuneResult:
+    """The result with the best of the leading trials, by runs with fresh seeds.
+
+    The score of a trial is of one seed or of few, so that the highest one is luck in part.
+    """
+    settings = {f"trial-{trial.number}": config for trial, config in leading}
+    seeds = [seed + one for one in FINAL_SEEDS]
+    returns = fresh(settings, seeds, result.files.finals, "Deciding")
+    if returns is None:
+        return result
+    finalists = [
+        Finalist(trial, config, of_runs)
+        for (trial, config), of_runs in zip(leading, returns.values(), strict=True)
+    ]
+    finalists.sort(key=lambda one: -one.returns.mean())  # stable: of equal ones the higher score
+    best = finalists[0]
+    write_atomically(result.files.best, best.config.to_json().encode())
+    return dataclasses.replace(
+        result, best=best.trial, config=best.config, finalists=tuple(finalists)
+    )
+
+
+def _confirmed(
+    result: TuneResult,
+    given: TrainConfig,
+    seeds: Sequence[int],
+    fresh: Callable[..., dict[str, NDArray[np.float64]] | None],
+) -> TuneResult:
+    """The result with the best settings and those given, trained with fresh seeds."""
+    assert result.best is not None
+    name = f"trial-{result.best.number}"
+    settings = {"given": given, name: result.config}
+    returns = fresh(settings, seeds, result.files.confirmation, "Confirming")
+    if returns is None:
+        return result
+    confirmation = Confirmation(tuple(seeds), returns["given"], returns[name])
+    return dataclasses.replace(result, confirmation=confirmation)
 
 
 def _storage(storage: str | Path | None, base: ResolvedConfig) -> Path:
@@ -151,7 +283,7 @@ def _storage(storage: str | Path | None, base: ResolvedConfig) -> Path:
     return Path(base.log_dir) / f"tune-{name}.journal"
 
 
-def _found(study: TuningStudy, stop: StopSignals) -> TuneResult:
+def _found(study: TuningStudy) -> TuneResult:
     """What the study holds, with the best settings and the picture saved.
 
     Raises:
@@ -163,9 +295,9 @@ def _found(study: TuningStudy, stop: StopSignals) -> TuneResult:
             f"All {len(records)} trials have failed, the last one so: {records[-1].reason}"
         )
     if (best := best_of(records)) is None:
-        return TuneResult(files, records, None, None, {}, stopped_by=stop.received)
+        return TuneResult(files, records, None, None, {})
     config = study.config_of(best)
     write_atomically(files.best, config.to_json().encode())
     importances = study.importances()
     draw_tuning(files.figure, records, importances)
-    return TuneResult(files, records, best, config, importances, stopped_by=stop.received)
+    return TuneResult(files, records, best, config, importances)

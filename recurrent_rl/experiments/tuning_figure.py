@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from recurrent_rl.experiments.extras import optional
-from recurrent_rl.experiments.search_space import OPTUNA
+from recurrent_rl.agents.extras import optional
+from recurrent_rl.experiments.search_space import SEARCH
 from recurrent_rl.experiments.tuning_files import TrialRecord
 
 
@@ -25,7 +25,7 @@ def draw_tuning(
     """
     columns = 2 if importances else 1
     # Without pyplot, which would choose how the whole process draws.
-    made = optional("matplotlib.figure", *OPTUNA[1:]).Figure
+    made = optional("matplotlib.figure", SEARCH, extra="tune").Figure
     figure = made((4.5 * columns, 3.2), layout="constrained")
     axes = figure.subplots(1, columns, squeeze=False)
     _draw_trials(axes[0, 0], records)

@@ -29,8 +29,13 @@ class TrialRecord:
 
 def best_of(records: Iterable[TrialRecord]) -> TrialRecord | None:
     """The complete trial with the highest score, the first of several; None where there is none."""
+    return next(iter(leaders(records, 1)), None)
+
+
+def leaders(records: Iterable[TrialRecord], count: int) -> list[TrialRecord]:
+    """The complete trials with the highest scores, at most so many, the best first."""
     scores = [(one.score, -one.number, one) for one in records if one.state == "complete"]
-    return max(scores)[2] if scores else None
+    return [one for *_, one in sorted(scores, reverse=True)[:count]]
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,11 @@ class TuneFiles:
     def trials(self) -> Path:
         """The folder of the trials' run folders."""
         return self.folder / "trials"
+
+    @property
+    def finals(self) -> Path:
+        """The folder of the runs that decide which of the leading trials is the best."""
+        return self.folder / "finals"
 
     @property
     def confirmation(self) -> Path:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from recurrent_rl.agents.extras import optional
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.experiments.extras import optional
 from recurrent_rl.experiments.search_space import OPTUNA
-from recurrent_rl.experiments.tuning_files import best_of
+from recurrent_rl.experiments.tuning_files import best_of, leaders
 from recurrent_rl.experiments.tuning_study import PARTS, TuningStudy
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.folder import RunFolder
@@ -98,8 +98,10 @@ class Tuner:
         trials: there are to be in all, of all processes.
         seeds: runs of each trial.
         env: what to train on, where the settings cannot name it.
-        keep: the run folders of all trials.
+        keep: the run folders of so many leading trials, beside those failed; None keeps all.
         stop: notes the signals.
+        threads: of each run; None leaves what the settings say.
+        between: called between trials.
     """
 
     def __init__(
@@ -108,8 +110,10 @@ class Tuner:
         trials: int,
         seeds: int,
         env: Environment | None,
-        keep: bool,
+        keep: int | None,
         stop: StopSignals,
+        threads: int | None,
+        between: Callable[[], object],
     ) -> None:
         self.study = study
         self.trials = trials
@@ -117,6 +121,8 @@ class Tuner:
         self.env = env
         self.keep = keep
         self.stop = stop
+        self.threads = threads
+        self.between = between
         self.steps = study.space.base.total_timesteps
         self._records = study.records()
 
@@ -125,6 +131,7 @@ class Tuner:
         total, before = self.trials * self.seeds * self.steps, self._steps_done()
         with ProgressBar("Tuning", total, "steps", before, progress) as bar:
             while not self.stop:
+                self.between()
                 if (trial := self.study.take(self.trials)) is not None:
                     self._do(trial, bar)
                 elif any(one.state == "running" for one in self._records):
@@ -149,8 +156,8 @@ class Tuner:
                 self.study.give_back(trial, "a signal stopped it")
             else:
                 self.study.complete(trial, score)
-        if not self.keep:
-            self._tidy()
+        if self.keep is not None:
+            self._tidy(self.keep)
 
     def _score(self, trial: optuna.Trial, bar: ProgressBar) -> float | None:
         """The mean of its runs' scores; None where a signal came.
@@ -184,6 +191,7 @@ class Tuner:
         config = dataclasses.replace(
             config,
             seed=seed,
+            threads=self.threads or config.threads,
             log_dir=str(folder.path.parent),
             eval_episodes=0,
             eval_interval=None,
@@ -203,12 +211,11 @@ class Tuner:
             stop=self.stop,
         )
 
-    def _tidy(self) -> None:
-        """Delete the run folders of trials that have ended, but for the best and those failed."""
+    def _tidy(self, leading: int) -> None:
+        """Delete the run folders of trials that have ended, but for the leading and failed ones."""
         records = self.study.records()
         kept = {one.number for one in records if one.state in ("running", "failed")}
-        if (best := best_of(records)) is not None:
-            kept.add(best.number)
+        kept |= {one.number for one in leaders(records, leading)}
         for folder in self.study.files.trials.iterdir():
             if folder.name.isdigit() and int(folder.name) not in kept:
                 shutil.rmtree(folder, ignore_errors=True)

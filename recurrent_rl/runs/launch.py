@@ -163,7 +163,7 @@ def together(config: ResolvedConfig) -> Iterator[Group]:
 @contextmanager
 def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
     """Start the other workers, and end them."""
-    parts = _parts(config.agent)
+    parts = parts_to_import(config.agent)
     with ExitStack() as stack:
         meeting = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "workers"
         resource_tracker.ensure_running()  # else the start does it, and lets signals through
@@ -193,8 +193,8 @@ def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
         join_within(others.processes, PATIENCE)
 
 
-def _parts(config: AgentConfig) -> dict[str, type[nn.Module]]:
-    """The agent's parts that are not the library's, for the other workers.
+def parts_to_import(config: AgentConfig) -> dict[str, type[nn.Module]]:
+    """The agent's parts that are not the library's, for other processes.
 
     Raises:
         UserError: they could not import one.

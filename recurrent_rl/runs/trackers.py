@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from recurrent_rl.errors import UserError
+from recurrent_rl.agents.extras import optional
 
 PROJECT = "recurrent-rl"
 """What runs are grouped under, where the tracker's own variable in the environment names nothing
@@ -130,10 +129,5 @@ def _package(name: str) -> Any:
     Raises:
         UserError: it is not installed.
     """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(
-            f"track is {name!r}, and {name} is not installed: pip install {name}, or leave track "
-            "out; TensorBoard's files are always written."
-        ) from error
+    without = "leave track out: TensorBoard's files are always written"
+    return optional(name, f"track={name!r}", without)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 
 from recurrent_rl.agents.actor_critic import found_parts
-from recurrent_rl.agents.policy import Policy, load_policy
+from recurrent_rl.agents.files import PolicyFileError
+from recurrent_rl.agents.hub import local_file
+from recurrent_rl.agents.policy import POLICY, Policy, load_policy
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import bare_name, is_description
@@ -124,8 +126,45 @@ def environment_settings(policy: Policy) -> EnvConfig:
     return config
 
 
-def policy_of(source: Path) -> Policy:
-    """The policy of a run folder, or in a file.
+class Chosen(NamedTuple):
+    """A policy, as a command was given it."""
+
+    policy: Policy
+    source: Path
+    """The run folder, or the file."""
+    file: Path
+    """Of the policy itself."""
+    label: str
+    """The file, or the address of one that was downloaded."""
+
+
+def chosen_policy(given: str | Path, best: bool = False) -> Chosen:
+    """The policy that a command names: of a run, the last or the best; or of a file or address.
+
+    Args:
+        given: a run folder, a policy file, or an address on the Hugging Face Hub.
+        best: take the policy that did best in the evaluations of the run's training.
+
+    Raises:
+        PolicyFileError: as `policy_of`, or there is no such policy.
+    """
+    source = local_file(given)
+    if not best:
+        file = source / POLICY if source.is_dir() else source
+        label = str(file if source.is_dir() else given)
+        return Chosen(policy_of(source), source, file, label)
+    file = RunFolder(source).best_policy
+    if not source.is_dir():
+        raise PolicyFileError(f"best is of a run, and {given} is none. Name the run's folder.")
+    if not file.exists():
+        raise PolicyFileError(
+            f"{source} holds no {file.name}. Runs keep one that are trained with --eval-interval N."
+        )
+    return Chosen(policy_of(source, file), source, file, str(file))
+
+
+def policy_of(source: Path, file: Path | None = None) -> Policy:
+    """The policy of a run folder, its last one or that in a file of it; or that of a file alone.
 
     The parts of one's own that a run's config.json names are imported, as the environment's module
     is: whoever can write there has a module imported already. Those that a file names are not.
@@ -135,4 +174,4 @@ def policy_of(source: Path) -> Policy:
     """
     if (folder := RunFolder(source)).exists():
         found_parts(folder.load_config().agent, {})
-    return load_policy(source)
+    return load_policy(file or source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import struct
 import tempfile
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import GifImagePlugin, Image
 
+from recurrent_rl.agents.extras import optional
 from recurrent_rl.agents.files import FileWriteError
 from recurrent_rl.envs.drawing import Colours
 from recurrent_rl.errors import UserError
@@ -227,10 +227,4 @@ def _ffmpeg() -> Any:
     Raises:
         UserError: it is not installed.
     """
-    try:
-        return importlib.import_module("imageio_ffmpeg")
-    except ImportError as error:
-        raise UserError(
-            "An MP4 needs imageio-ffmpeg, which is not installed: "
-            'pip install "recurrent-rl[video]", or let the file end in .gif.'
-        ) from error
+    return optional("imageio_ffmpeg", "An MP4", "let the file end in .gif")

@@ -139,5 +139,5 @@ def test_a_room_without_room_is_refused() -> None:
 def test_without_minigrid_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "minigrid.envs.redbluedoors", None)
     assert recurrent_rl.envs.RedBlueDoorsEnv  # the module itself needs no MiniGrid
-    with pytest.raises(UserError, match=r'installed: `pip install "recurrent-rl\[minigrid\]"`'):
+    with pytest.raises(UserError, match=r"installed: pip install 'recurrent-rl\[minigrid\]'"):
         make_vector_env(IDS[0], 2)

@@ -272,7 +272,7 @@ def test_an_environment_whose_package_is_missing_says_what_to_install(
             monkeypatch.delitem(sys.modules, name)
     with pytest.raises(UserError) as refused:
         make_vector_env(env_id, 2, EnvConfig(vectorization="sync"))
-    expected = f'Environment {env_id} needs a package that is missing: pip install "{package}"'
+    expected = f"Environment {env_id} needs a package that is missing: pip install '{package}'"
     assert str(refused.value) == expected
 
 

@@ -66,6 +66,7 @@ ASKING = {
         ("train X-v0 --res", {"--resume"}),
         ("train --lr-schedule ", {"constant", "linear"}),
         ("envs --pro", {"--probes"}),
+        ("train X-v0 --memory lst", {"lstm", "lstm-peephole"}),
         ("evaluate my-r", {"my-run"}),
         ("compare my-run my-r", {"my-run"}),
         ("train --resume my-r", {"my-run"}),

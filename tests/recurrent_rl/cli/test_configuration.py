@@ -119,7 +119,7 @@ def test_without_pyyaml_it_is_said_what_to_install(
     monkeypatch.setitem(sys.modules, "yaml", None)
     path = tmp_path / "run.yaml"
     path.write_text("seed: 1")
-    assert "pip install pyyaml" in refused(capsys, TASK, "--config", str(path))
+    assert "pip install 'recurrent-rl[yaml]'" in refused(capsys, TASK, "--config", str(path))
 
 
 def test_tuned_settings_come_with_the_library(

@@ -100,7 +100,7 @@ def test_environments_that_need_another_package_are_listed_and_their_page_says_w
     assert "TMaze" in text
     with pytest.raises(SystemExit, match="2"):
         main(["envs", "RedBlueDoors-6x6"])
-    assert 'pip install "recurrent-rl[minigrid]"' in capsys.readouterr().err
+    assert "pip install 'recurrent-rl[minigrid]'" in capsys.readouterr().err
 
 
 def test_an_unknown_environment_is_answered_with_the_nearest(

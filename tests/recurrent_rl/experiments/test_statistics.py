@@ -5,8 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from recurrent_rl.errors import UserError
-from recurrent_rl.experiments import extras
 from recurrent_rl.experiments.statistics import (
     Interval,
     bootstrapped,
@@ -43,8 +41,3 @@ def test_a_mean_of_runs_has_students_interval_and_one_run_its_own() -> None:
     assert student_half_interval(np.array([0.1, 0.2, 0.3])) == pytest.approx(half, rel=1e-3)
     assert with_interval([0.1, 0.2, 0.3], (0.0, 1.0)) == f"0.200 ± {half:.3f}"
     assert with_interval([0.1], (0.0, 1.0)) == "0.100 ± 0.500"
-
-
-def test_a_library_that_is_not_installed_is_told_with_the_fix() -> None:
-    with pytest.raises(UserError, match=r"needs nowhere.*pip install .recurrent-rl\[plot\]"):
-        extras.optional("nowhere.at.all")

@@ -105,7 +105,7 @@ def learner(monkeypatch: pytest.MonkeyPatch) -> Learner:
 
 
 def searched(config: TrainConfig, **changes: Any) -> TuneResult:
-    options: dict[str, Any] = {"search": SEARCHED, "trials": 20, "confirm_seeds": 0}
+    options: dict[str, Any] = {"search": SEARCHED, "trials": 20, "confirm_seeds": 0, "finalists": 1}
     return tune(config, **options | {"progress": False} | changes)
 
 
@@ -140,6 +140,35 @@ def test_the_best_settings_are_found_beside_the_given_ones_and_train_as_a_file(
     assert sum(found.importances.values()) == pytest.approx(1)
     kept = [path.name for path in found.files.trials.iterdir()]
     assert kept == [f"{best.number:04d}"]
+
+
+def test_of_the_leading_trials_the_best_is_the_one_that_does_best_with_other_seeds(
+    tmp_path: Path, learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All settings have a luck in the search that outweighs what they are worth."""
+    calls: list[tuple[list[int], str]] = []
+
+    def worth(config: TrainConfig) -> float:
+        return -abs(config.gamma - 0.9)
+
+    def fresh(
+        settings: dict[str, TrainConfig], seeds: list[int], folder: Path, *_: Any, **__: Any
+    ) -> dict[str, Any]:
+        calls.append((list(seeds), folder.name))
+        return {name: np.full(len(seeds), worth(one)) for name, one in settings.items()}
+
+    monkeypatch.setattr(tuning, "train_fresh", fresh)
+    given = base(tmp_path, seed=2)
+    found = searched(given, finalists=4, confirm_seeds=2, prune=False)
+    by_score = sorted(found.trials, key=lambda one: -(one.score or 0))[:4]
+    assert {one.trial.number for one in found.finalists} == {one.number for one in by_score}
+    assert found.config is not None
+    assert worth(found.config) == max(one.returns.mean() for one in found.finalists)
+    assert found.best == found.finalists[0].trial != by_score[0]
+    assert TrainConfig.from_json(found.files.best.read_text()) == found.config
+    assert calls == [([502, 503, 504], "finals"), ([1002, 1003], "confirmation")]
+    kept = {int(path.name) for path in found.files.trials.iterdir()}
+    assert kept == {one.number for one in by_score}
 
 
 def test_trials_that_lie_below_the_others_end_early_but_not_before_they_had_time(
@@ -347,7 +376,7 @@ def test_a_missing_optuna_is_told_before_anything_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    message = r'A search for settings needs optuna.*: pip install "recurrent-rl\[tune\]"'
+    message = r"A search for settings needs optuna.*: pip install 'recurrent-rl\[tune\]'"
     with pytest.raises(UserError, match=message):
         searched(base(tmp_path))
     assert not list(tmp_path.iterdir())
@@ -462,8 +491,61 @@ def test_ctrl_c_ends_a_search_cleanly_and_the_same_command_goes_on(tmp_path: Pat
     assert "Stopped early; what has ended is kept, what was under way comes next." in shown
     assert f"Go on:     recurrent-rl tune {' '.join(TINY)}" in shown
     assert {one.state for one in records(tmp_path)} <= {"complete", "pruned"}
-    again = started(tmp_path, "--trials=4", "--workers=2")
+    again = started(tmp_path, "--trials=4", "--workers=2", "--finalists=1")
     shown, errors = again.communicate(timeout=300)
     assert again.returncode == 0, errors
     assert len(records(tmp_path)) == 4
-    assert "With fresh seeds: " in shown or "No trial did better" in shown
+    assert "With fresh seeds: " in shown or "No settings did better" in shown
+
+
+def helpers_of(process: subprocess.Popen[str]) -> list[int]:
+    """The processes that a search has started, without those of multiprocessing's own."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            command = (folder / "cmdline").read_bytes()
+        except OSError:  # it ended meanwhile
+            continue
+        if int(parent) == process.pid and b"spawn_main" in command:
+            found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+def test_one_command_has_several_processes_that_a_signal_ends_and_that_outlive_one_of_them(
+    tmp_path: Path,
+) -> None:
+    process = started(tmp_path, "--processes=3", "--trials=100")
+    while [one.state for one in records(tmp_path)].count("running") < 3:
+        time.sleep(0.05)
+    helpers = helpers_of(process)
+    assert len(helpers) == 2
+    process.send_signal(signal.SIGTERM)  # to the first alone
+    shown, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "Stopped early" in shown
+    assert not any(Path(f"/proc/{one}").exists() for one in helpers)
+    assert {one.state for one in records(tmp_path)} <= {"complete", "pruned"}
+
+    trials = len(records(tmp_path)) + 12
+    again = started(tmp_path, "--processes=2", f"--trials={trials}")
+    while [one.state for one in records(tmp_path)].count("running") < 2:
+        time.sleep(0.05)
+    (helper,) = helpers_of(again)
+    os.kill(helper, signal.SIGKILL)
+    shown, errors = again.communicate(timeout=300)
+    assert again.returncode == 0, errors
+    told = "A process of the search has ended: it was killed or crashed, with exit status -9"
+    assert (shown + errors).count(told) == 1
+    found = records(tmp_path)
+    assert len(found) == trials
+    assert {one.state for one in found} <= {"complete", "pruned"}
+    assert list((tmp_path / "study" / "finals").iterdir())
+
+
+def test_an_environment_of_this_process_alone_is_not_searched_on_by_several(tmp_path: Path) -> None:
+    env = recurrent_rl.make_vector_env("recurrent_rl/TMaze-v0", 4)
+    with pytest.raises(UserError, match=r"processes is 2, but .* environment of this process"):
+        tune(base(tmp_path, env_id=None), env=env, processes=2, progress=False)

@@ -200,7 +200,7 @@ def test_a_video_that_is_not_whole_is_not_there(tmp_path: Path) -> None:
         ("x", r"let it end in \.gif or \.mp4"),
         ("folder.gif", "which is a folder"),
         ("file/x.gif", r"x\.gif cannot be written: .* See that .*file is a folder"),
-        ("x.mp4", r'needs imageio-ffmpeg.*: pip install "recurrent-rl\[video\]", or .* \.gif'),
+        ("x.mp4", r"needs imageio-ffmpeg.*: pip install 'recurrent-rl\[video\]', or .* \.gif"),
     ],
 )
 def test_a_video_that_cannot_be_is_refused_before_anything_is_played(

@@ -128,7 +128,9 @@ def test_a_missing_package_is_told_before_anything_begins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UserError, match=f"{name} is not installed: pip install {name}"):
+    with pytest.raises(
+        UserError, match=rf"track='{name}' needs .*: pip install 'recurrent-rl\[{name}\]'"
+    ):
         train(config(tmp_path, track=name), progress=False)
     assert not list(tmp_path.iterdir())
 

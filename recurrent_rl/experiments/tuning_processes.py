@@ -1,0 +1,135 @@
+"""Other processes of a search for settings: started with it, ended with it, sharing its study."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing import get_context, resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Protocol
+
+from torch import nn
+
+from recurrent_rl.agents.actor_critic import PARTS, AgentConfig
+from recurrent_rl.runs.launch import parts_to_import
+from recurrent_rl.runs.progress import make_console
+from recurrent_rl.signals import (
+    StopSignals,
+    held_back,
+    join_within,
+    kill,
+    let_through,
+    when_parent_ends,
+)
+
+PATIENCE = 30.0
+"""Seconds that a process has to save what it does and end, before it is killed."""
+
+
+class Search(Protocol):
+    """What is done together; it can be pickled."""
+
+    def run(
+        self, env: None, stop: StopSignals, progress: bool, between: Callable[[], object]
+    ) -> object:
+        """Do what is not done yet, with the environment that the settings name."""
+        ...
+
+
+class Helpers:
+    """The other processes of a search, and why some of them ended before it.
+
+    Args:
+        search: what each of them does.
+        agent: the settings that the search begins with.
+        count: of processes to start.
+        tell: say on the terminal when one ends early.
+    """
+
+    def __init__(self, search: Search, agent: AgentConfig, count: int, tell: bool) -> None:
+        self.lost: list[str] = []
+        """Why processes ended early, one sentence each."""
+        self._tell = tell
+        parts = parts_to_import(agent) if count else {}
+        context = get_context("spawn")
+        self._there: dict[SpawnProcess, Connection] = {}
+        resource_tracker.ensure_running()  # else the start does it, and lets signals through
+        for _ in range(count):
+            told, telling = context.Pipe(duplex=False)
+            process = context.Process(target=_work, args=(search, parts, agent, telling))
+            with held_back():
+                process.start()
+            telling.close()
+            self._there[process] = told
+
+    def check(self) -> None:
+        """Note those that have ended; of one that failed, why, and its trial is tried again."""
+        for process in [one for one in self._there if not one.is_alive()]:
+            told = self._there.pop(process)
+            with contextlib.suppress(EOFError, OSError):  # it ended without a word
+                self._lose(told.recv())
+                continue
+            if process.exitcode:
+                self._lose(f"it was killed or crashed, with exit status {process.exitcode}")
+
+    def end(self, in_haste: bool) -> None:
+        """Wait until all have ended; where a signal came or the search failed, tell them to."""
+        processes = list(self._there)
+        if in_haste:
+            for process in processes:
+                process.terminate()  # SIGTERM: it gives its trial back and ends
+        join_within(processes, PATIENCE)
+        self.check()
+        kill(processes)
+
+    def _lose(self, reason: str) -> None:
+        self.lost.append(reason)
+        if self._tell:
+            make_console(stderr=True).print(
+                f"A process of the search has ended: {reason}", soft_wrap=True, highlight=False
+            )
+
+
+@contextmanager
+def helped(
+    search: Search, agent: AgentConfig, count: int, stop: StopSignals, tell: bool
+) -> Iterator[Helpers]:
+    """Have so many other processes do the same search, until the end of this context.
+
+    Args:
+        search: as for `Helpers`.
+        agent: as for `Helpers`.
+        count: as for `Helpers`.
+        stop: whether a signal came, which is passed on.
+        tell: as for `Helpers`.
+    """
+    helpers = Helpers(search, agent, count, tell)
+    failed = True
+    try:
+        yield helpers
+        failed = False
+    finally:
+        helpers.end(in_haste=failed or bool(stop))
+
+
+def _work(
+    search: Search,
+    parts: Mapping[str, type[nn.Module]],
+    agent: AgentConfig,
+    telling: Connection,
+) -> None:
+    """Search beside the process that has started this one, and end when it is gone."""
+    with StopSignals(patient=True, silent=True) as stop:
+        let_through()
+        when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
+        for kind, part in parts.items():
+            PARTS[kind].take(getattr(agent, kind), part)
+        try:
+            search.run(None, stop, False, lambda: None)
+        except Exception as error:
+            with contextlib.suppress(OSError):  # nobody listens any more
+                telling.send(str(error) or type(error).__name__)
