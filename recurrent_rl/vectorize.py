@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import NoneType
 from typing import Any
@@ -16,6 +17,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from recurrent_rl.agents.action_masks import ActionMaskError, flat_mask
 from recurrent_rl.agents.arguments import argument, check_is
+from recurrent_rl.agents.settings import shown
 from recurrent_rl.agents.spaces import (
     ObservationError,
     as_array,
@@ -55,6 +57,9 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         self.number = number
         self.name = env.spec.id if env.spec else name
         self.info_metrics = info_metrics
+        # What is checked against: an environment may set others later.
+        self.observation_space = env.observation_space
+        self.action_space = env.action_space
         self.longest_episode = _longest(env)
         self.fixed_texts = fixed_texts(env)
         self.steps = 0
@@ -112,7 +117,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         if not isinstance(info, Mapping):
             raise self._fault(f"the info is {shape_of(info)}; expected a dictionary")
         read: dict[str, Any] = {}
-        if "action_mask" in info:
+        if info.get("action_mask") is not None:
             try:
                 read["action_mask"] = flat_mask(self.action_space, info["action_mask"])
             except ActionMaskError as error:
@@ -204,6 +209,7 @@ def make_vector_env(
     try:
         if source.many is not None and config.vectorization == "auto" and not wrapped_by:
             env = source.many(num_envs, config.env_kwargs)
+            _check_spaces(env, source.name, "single_")
         else:
             env = _side_by_side(source, num_envs, config)
         return _telling(env, config.info_metrics)
@@ -272,19 +278,53 @@ def _count(count: int | None) -> str:
     return "one environment" if count == 1 else f"{count} environments"
 
 
+def _check_spaces(env: gym.Env[Any, Any] | VectorEnv, name: str, prefix: str = "") -> None:
+    """Refuse an environment without spaces.
+
+    Raises:
+        UserError: names the one that is missing.
+    """
+    for attribute in (f"{prefix}observation_space", f"{prefix}action_space"):
+        space = getattr(env, attribute, None)
+        if not isinstance(space, gym.Space):
+            raise UserError(
+                f"The {attribute} of {name} is {shown(space)}; it must be a gymnasium.Space. Set "
+                f"self.{attribute} in its constructor."
+            )
+
+
+_DIFFERENT_SPACES = ("AsyncVectorEnv(", "Some environments", "Sub-environment", "SyncVectorEnv(")
+"""How Gymnasium's errors begin where the spaces of environments differ."""
+
+
+@contextmanager
+def _telling_of_other_spaces(name: str) -> Iterator[None]:
+    """Turn Gymnasium's refusal of environments whose spaces differ into ours."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith(_DIFFERENT_SPACES):  # an environment's own
+            raise
+        raise UserError(
+            f"The environments of {name} differ in their spaces, and all must have the same: "
+            f"{str(error).rstrip('.')}. Make each with the same sizes and bounds."
+        ) from error
+
+
 def _side_by_side(source: Source, num_envs: int, config: EnvConfig) -> VectorEnv:
     """Single environments, each made for itself, in turn or in processes."""
     makers = [partial(_make_environment, source, config, i) for i in range(num_envs)]
     env: VectorEnv
-    if config.vectorization == "async":
-        env = make_in_processes(source.name, makers)
-    else:
-        env = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
-        if len({id(one.unwrapped) for one in env.envs}) < num_envs:
-            raise UserError(
-                f"{source.name} returned the same environment twice; it must return a new one at "
-                "each call. To train on that one alone, give it as env=..., or set num_envs to 1."
-            )
+    with _telling_of_other_spaces(source.name):
+        if config.vectorization == "async":
+            env = make_in_processes(source.name, makers)
+        else:
+            env = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+    if isinstance(env, SyncVectorEnv) and len({id(one.unwrapped) for one in env.envs}) < num_envs:
+        raise UserError(
+            f"{source.name} returned the same environment twice; it must return a new one at each "
+            "call. To train on that one alone, give it as env=..., or set num_envs to 1."
+        )
     if (spec := source.spec) is not None:
         env.unwrapped.spec = copy.deepcopy(spec)
         if spec.max_episode_steps is not None:  # of which `make` takes another
@@ -302,6 +342,7 @@ def _make_environment(source: Source, config: EnvConfig, number: int) -> gym.Env
     assert source.one is not None
     env = source.one(config.env_kwargs)
     try:
+        _check_spaces(env, source.name)
         if config.observe:
             env = observing(env, config.observe)
         for name in config.wrappers:

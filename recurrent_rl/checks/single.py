@@ -57,7 +57,7 @@ def check_single(env: gym.Env[Any, Any], report: Report, max_steps: int | None, 
     longest = longest_of(env.unwrapped, limit)
     steps = max_steps or steps_of(longest)
     player = Player(env, report)
-    if check_spaces(env.observation_space, env.action_space, report) and check_reset(env, report):
+    if check_spaces(env, report) and check_reset(env, report):
         try:
             _check_episodes(player, limit, longest, steps, seed)
         except FaultyEnvironmentError:
