@@ -11,13 +11,13 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
+from recurrent_rl.checked_env import CheckedEnv
 from recurrent_rl.checks.episodes import Played, Player, check_reset
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Report
 from recurrent_rl.checks.gymnasiums import check_by_gymnasium
 from recurrent_rl.checks.results import allowed_action, check_spaces, same
 from recurrent_rl.environments import Environments
 from recurrent_rl.errors import UserError
-from recurrent_rl.vectorize import CheckedEnv
 
 EPISODES = 4
 ALL_STEPS = 10_000
