@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recurrent_rl.agents.arguments import check_is
+from recurrent_rl.agents.distributions import Distribution
 from recurrent_rl.agents.encoders import (
     ACTIVATIONS,
     ENCODERS,
@@ -30,7 +31,7 @@ from recurrent_rl.agents.encoders import (
     Encoder,
     dense_layers,
 )
-from recurrent_rl.agents.heads import HEADS, ActionHead, Distribution, make_head
+from recurrent_rl.agents.heads import HEADS, ActionHead, make_head
 from recurrent_rl.agents.kernels import MemoryInputError
 from recurrent_rl.agents.memory.contract import Memory, NoMemory
 from recurrent_rl.agents.memory.registry import MEMORIES, build_memory

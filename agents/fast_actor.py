@@ -88,7 +88,7 @@ class FastActor:
         """The one component of an observation that is a Box and comes in the type it is kept in."""
         if isinstance(space := agent.observation_space, gym.spaces.Box):
             (only,) = self._observed.values()
-            self._only = only[0] if only.dtype == space.dtype else None
+            self._only = only[0, ...] if only.dtype == space.dtype else None
         self.reset()
 
     def reset(self) -> None:
@@ -137,8 +137,8 @@ class FastActor:
 
     def _read(self, observation: Any) -> None:
         """Put an observation where the step reads it."""
-        if self._only is not None:
-            array = np.asarray(observation)
+        if self._only is not None and isinstance(observation, (np.ndarray, np.generic)):
+            array = observation
             if array.shape == self._only.shape and array.dtype == self._only.dtype:
                 self._only[...] = array
                 if array.dtype.kind != "f" or np.isfinite(array).all():

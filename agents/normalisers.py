@@ -95,10 +95,10 @@ class ObservationNormaliser(Settled):
 
         With `total`, those of all workers.
         """
-        seen = [
-            Moments.of(components[path][valid].reshape(-1, *running.mean.shape))
-            for path, running in self._moments
-        ]
+        seen = []
+        for path, running in self._moments:
+            x = components[path][valid]
+            seen.append(Moments.of(x if running.mean.dim() else x.flatten()))
         for (_, running), moments in zip(self._moments, total(seen), strict=True):
             running.update(moments)
 

@@ -229,11 +229,14 @@ class Policy:
     def _starts(self, episode_start: Any, batch: int) -> Tensor:
         """Where episodes start, bool `[B]`."""
         try:
-            start = torch.as_tensor(episode_start, dtype=torch.bool, device=self.agent.device)
-            return start.expand(batch)
-        except (TypeError, ValueError, RuntimeError):
+            start = as_array(episode_start)
+            is_allowed = start.shape in ((), (batch,)) and np.isin(start, (0, 1)).all()
+        except (TypeError, ValueError):
+            is_allowed = False
+        if not is_allowed:
             expected = f"true or false, or one of them for each of {batch} streams"
-            raise MemoryInputError(refusal("episode_start", episode_start, expected)) from None
+            raise MemoryInputError(refusal("episode_start", episode_start, expected))
+        return torch.as_tensor(start.astype(bool), device=self.agent.device).expand(batch)
 
     def _rewards(self, reward: Any, start: Tensor | None, batch: int) -> Tensor:
         """The rewards of the step before, `[B]`; those before an episode's start are not read."""
@@ -680,7 +683,7 @@ def _check_device(device: str | torch.device) -> None:
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(". ")[0]
         raise DeviceError(f"Device {str(device)!r} cannot be used ({reason}); try cpu.") from error
 
 

@@ -195,6 +195,8 @@ def component_arrays(
         raise ObservationError(
             f"The observation{at(path)} is of type {array.dtype}; expected {what} of {space}."
         )
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        array = array.astype(np.float64)  # PyTorch has none that is wider
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
         size: Any = space.n if isinstance(space, spaces.Discrete) else space.nvec
         index = array.astype(np.int64, copy=False) - space.start

@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space, iterate
 from numpy.typing import NDArray
 
 from recurrent_rl.envs.card import Card, Played, draw, hidden_parts, write
-from recurrent_rl.envs.drawing import parts_of
+from recurrent_rl.envs.drawing import Colours, parts_of
 from recurrent_rl.envs.streams import Streams
 
 Rows = NDArray[np.intp]
@@ -125,8 +125,12 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
         """
         return {}
 
+    def _scene(self, i: int, action: Any) -> Colours | None:
+        """Environment i as a picture, after this action; None where it is no place."""
+        return None
+
     def render(self) -> tuple[Any, ...] | None:
-        """A card of each environment: a picture `[208, 640, 3]`, or text in mode `ansi`.
+        """A card of each environment: a picture `[H, 640, 3]`, or text in mode `ansi`.
 
         Each shows the observation, what must be remembered, the last action and its reward. Where
         an episode has ended the card is of the next one, which has begun.
@@ -150,6 +154,7 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
             reward=None if action is None else float(played.rewards[i]) + 0.0,  # no -0
             to_remember="" if self.to_remember == "nothing" else self.to_remember,
             hidden=hidden_parts(self.unseen(i), observes, acts, self.action_names),
+            scene=self._scene(i, action) if self.render_mode == "rgb_array" else None,
         )
 
     @property

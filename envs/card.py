@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 HEIGHT = 208
 """In pixels."""
+_TITLE = 38
+"""Pixels of the title, below which a scene stands."""
 
 
 class Card(NamedTuple):
@@ -49,6 +51,8 @@ class Card(NamedTuple):
     """In words."""
     hidden: Sequence[Part] = ()
     """What the observation does not show, with its values now."""
+    scene: Colours | None = None
+    """A picture of where the agent is, `[SCENE_HEIGHT, WIDTH, 3]`, for what is a place."""
 
 
 def hidden_parts(
@@ -100,7 +104,10 @@ def _texts(parts: Iterable[Part]) -> str:
 
 
 def draw(card: Card) -> Colours:
-    """The card as a picture `[HEIGHT, WIDTH, 3]`, of the same size whatever it tells."""
+    """The card as a picture `[H, WIDTH, 3]`, of the same size whatever it tells.
+
+    `H` is `HEIGHT`, and where there is a scene `HEIGHT + SCENE_HEIGHT`.
+    """
     from PIL import Image, ImageDraw
 
     image = Image.new("RGB", (WIDTH, HEIGHT), PAPER)
@@ -120,7 +127,10 @@ def draw(card: Card) -> Colours:
     if card.reward is not None:
         text = f"reward {card.reward:+.3g}"
         to.text((WIDTH - MARGIN, HEIGHT - 33), text, INK, font(15), anchor="ra")
-    return np.asarray(image)
+    drawn = np.asarray(image)
+    if card.scene is None:
+        return drawn
+    return np.concatenate([drawn[:_TITLE], card.scene, drawn[_TITLE:]])
 
 
 def _draw_label(to: ImageDraw, label: str, y: int) -> None:

@@ -30,6 +30,8 @@ import gymnasium as gym
 import numpy as np
 
 from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.drawing import Colours
+from recurrent_rl.envs.scenes import cart_pole
 
 GRAVITY = 9.8
 CART_MASS, POLE_MASS = 1.0, 0.1
@@ -102,6 +104,13 @@ class CartPole(BatchEnv):
     def unseen(self, i: int) -> dict[str, Any]:
         """The velocities of cart (m/s) and pole (rad/s)."""
         return {"speeds": self.physics[i, 1::2]}
+
+    def _scene(self, i: int, action: Any) -> Colours:
+        """The cart and its pole, as seen; their true places and speeds in grey."""
+        push = 0 if action is None else 2 * int(action) - 1
+        x, v, angle, spin = self.physics[i].tolist()
+        seen = (float(self.seen[i, 0]), float(self.seen[i, 1]))
+        return cart_pole(seen, (x, v, angle, spin), (MAX_POSITION, MAX_ANGLE), push)
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         # Contiguous: NumPy takes other cosines, a bit apart, for strided data.

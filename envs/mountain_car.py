@@ -17,6 +17,8 @@ import gymnasium as gym
 import numpy as np
 
 from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.drawing import Colours
+from recurrent_rl.envs.scenes import mountain_car
 
 MIN_POSITION, MAX_POSITION, GOAL = -1.2, 0.6, 0.45
 MAX_SPEED = 0.07
@@ -55,6 +57,11 @@ class MountainCar(BatchEnv):
     def unseen(self, i: int) -> dict[str, Any]:
         """The velocity."""
         return {"speed": self.velocity[i]}
+
+    def _scene(self, i: int, action: Any) -> Colours:
+        """The car on its hill, and its speed in grey."""
+        force = 0.0 if action is None else float(np.clip(action[0], -1, 1))
+        return mountain_car(float(self.position[i]), float(self.velocity[i]), force, GOAL)
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         wanted = actions[:, 0].astype(np.float64)

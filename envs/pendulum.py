@@ -22,6 +22,8 @@ import gymnasium as gym
 import numpy as np
 
 from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.drawing import Colours
+from recurrent_rl.envs.scenes import pendulum
 
 GRAVITY = 10.0
 MASS, LENGTH = 1.0, 1.0
@@ -79,6 +81,12 @@ class Pendulum(BatchEnv):
     def unseen(self, i: int) -> dict[str, Any]:
         """The velocity."""
         return {"speed": self.velocity[i]}
+
+    def _scene(self, i: int, action: Any) -> Colours:
+        """The pendulum as seen; its true place and speed in grey."""
+        torque = 0.0 if action is None else float(np.clip(action[0], -MAX_TORQUE, MAX_TORQUE))
+        seen = (float(self.seen[i, 0]), float(self.seen[i, 1]))
+        return pendulum(seen, float(self.angle[i]), float(self.velocity[i]), torque)
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         torque = np.clip(actions[:, 0], -MAX_TORQUE, MAX_TORQUE)

@@ -20,6 +20,8 @@ import gymnasium as gym
 import numpy as np
 
 from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv, check_count
+from recurrent_rl.envs.drawing import Colours
+from recurrent_rl.envs.scenes import t_maze
 
 CORRIDOR, JUNCTION = 2, 3
 FORWARD, BACK, LEFT = 0, 1, 2
@@ -60,6 +62,11 @@ class TMaze(BatchEnv):
     def unseen(self, i: int) -> dict[str, Any]:
         """The turn to take at the junction."""
         return {"answer": LEFT + self.goal[i]}
+
+    def _scene(self, i: int, action: Any) -> Colours:
+        """The maze from above; the sign and its arm in grey once they are hidden."""
+        goal, position = int(self.goal[i]), int(self.position[i])
+        return t_maze(position, self.length, goal, is_sign_seen=bool(self.t[i] == 0))
 
     def _advance(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         at_junction = self.position == self.length

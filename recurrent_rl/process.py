@@ -193,7 +193,7 @@ def pick_device(name: str, place: int = 0) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(". ")[0]
         raise UserError(f"Device {name!r} cannot be used ({reason}); try cpu.") from error
     return device
 

@@ -4,165 +4,24 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import NoneType
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
-from recurrent_rl.agents.action_masks import ActionMaskError, flat_mask
 from recurrent_rl.agents.arguments import argument, check_is
-from recurrent_rl.agents.spaces import (
-    ObservationError,
-    as_array,
-    component_arrays,
-    stack_observations,
-)
+from recurrent_rl.agents.settings import shown
+from recurrent_rl.checked_env import CheckedEnv, LentEnv, longest
 from recurrent_rl.config import EnvConfig, Size
 from recurrent_rl.environment_processes import EnvironmentProcesses, make_in_processes
 from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
 from recurrent_rl.errors import UserError
-from recurrent_rl.infos import recorded_episode
 from recurrent_rl.sources import Environment, Source, find_source, what_to_install
-from recurrent_rl.wrapping import fixed_texts, observing, without_fixed_texts, wrapped
-
-
-class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """One environment whose results are checked and typed before those of all are put together.
-
-    Without it a wrong shape would be found where nobody knows whose it is, and a wrong type not at
-    all. An episode's last observation is copied: some environments write the next one over it.
-
-    Args:
-        env: one environment.
-        number: of the environment, for messages.
-        name: of what it is made of, for messages.
-        info_metrics: keys of infos whose numbers are read.
-    """
-
-    def __init__(
-        self,
-        env: gym.Env[Any, Any],
-        number: int,
-        name: str = "the environment",
-        info_metrics: Sequence[str] = (),
-    ) -> None:
-        super().__init__(env)
-        self.number = number
-        self.name = env.spec.id if env.spec else name
-        self.info_metrics = info_metrics
-        self.longest_episode = _longest(env)
-        self.fixed_texts = fixed_texts(env)
-        self.steps = 0
-        try:
-            inspect.signature(env.unwrapped.reset).bind(seed=None, options=None)
-        except TypeError as error:
-            raise self._fault(
-                f"reset() cannot be called with seed and options ({error}); define it as "
-                "reset(self, *, seed=None, options=None)"
-            ) from error
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Reset, and check."""
-        result = self.env.reset(seed=seed, options=options)
-        if wrong := wrong_result("reset", result):
-            raise self._fault(wrong)
-        observation, info = result
-        return self._checked(observation), self._read(info)
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Step, and check."""
-        self.steps += 1
-        result: Any = self.env.step(action)
-        if wrong := wrong_result("step", result):
-            raise self._fault(wrong)
-        observation, reward, terminated, truncated, info = result
-        observation = self._checked(observation)
-        ends = [
-            bool(self._number(name, x, (0, 1)))
-            for name, x in (("terminated", terminated), ("truncated", truncated))
-        ]
-        if any(ends):
-            observation = copy.deepcopy(observation)
-        read = self._read(info) | self._metrics(info)
-        return observation, self._number("reward", reward), *ends, read
-
-    def _number(self, name: str, x: Any, allowed: tuple[int, ...] = ()) -> float:
-        if type(x) in (float, bool, np.float64, np.bool_):  # as quick as can be
-            return float(x)
-        array = as_array(x)
-        if array.dtype.kind in "biuf" and array.size == 1:
-            number = float(array.reshape(()))
-            if not allowed or number in allowed:
-                return number
-        expected = "true or false" if allowed else "a number"
-        raise self._fault(f"{name} is {x!r}; expected {expected}")
-
-    def _read(self, info: Any) -> dict[str, Any]:
-        """What is read of an info: the mask as an array, the success as a number.
-
-        The rest is left out, so that its shapes and types may differ between environments.
-        """
-        if not isinstance(info, Mapping):
-            raise self._fault(f"the info is {shape_of(info)}; expected a dictionary")
-        read: dict[str, Any] = {}
-        if "action_mask" in info:
-            try:
-                read["action_mask"] = flat_mask(self.action_space, info["action_mask"])
-            except ActionMaskError as error:
-                raise self._fault(str(error)) from error
-        if info.get("is_success") is not None:
-            read["is_success"] = self._number("is_success", info["is_success"], (0, 1))
-        return read
-
-    def _metrics(self, info: Mapping[str, Any]) -> dict[str, Any]:
-        """The numbers to log, and what RecordEpisodeStatistics says of an episode."""
-        found: dict[str, Any] = {
-            key: self._number(key, info[key])
-            for key in self.info_metrics
-            if info.get(key) is not None
-        }
-        if (recorded := recorded_episode(info)) is not None:
-            found["episode"] = recorded
-        return found
-
-    def _checked(self, observation: Any) -> Any:
-        space = self.observation_space
-        if (
-            isinstance(space, gym.spaces.Box)
-            and isinstance(observation, np.ndarray)
-            and observation.dtype == space.dtype
-            and observation.shape == space.shape
-        ):
-            return observation  # the common case, as quick as can be
-        try:
-            component_arrays(space, stack_observations(space, [observation]))
-        except (ObservationError, KeyError, IndexError, TypeError) as error:
-            raise self._fault(f"its observation space {space} does not allow this: {error}") from (
-                error
-            )
-        return observation
-
-    def _fault(self, what: str) -> UserError:
-        """The error that says what came, and where."""
-        return UserError(
-            f"Environment {self.number} of {self.name} at its step {self.steps}: "
-            f"{what.rstrip('.')}. Mend the environment."
-        )
-
-
-class LentEnv(CheckedEnv):
-    """An environment that was given: who made it closes it."""
-
-    def close(self) -> None:
-        """Leave it open."""
-
+from recurrent_rl.wrapping import observing, without_fixed_texts, wrapped
 
 Wrapper = Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]
 
@@ -204,6 +63,7 @@ def make_vector_env(
     try:
         if source.many is not None and config.vectorization == "auto" and not wrapped_by:
             env = source.many(num_envs, config.env_kwargs)
+            _check_spaces(env, source.name, "single_")
         else:
             env = _side_by_side(source, num_envs, config)
         return _telling(env, config.info_metrics)
@@ -272,19 +132,53 @@ def _count(count: int | None) -> str:
     return "one environment" if count == 1 else f"{count} environments"
 
 
+def _check_spaces(env: gym.Env[Any, Any] | VectorEnv, name: str, prefix: str = "") -> None:
+    """Refuse an environment without spaces.
+
+    Raises:
+        UserError: names the one that is missing.
+    """
+    for attribute in (f"{prefix}observation_space", f"{prefix}action_space"):
+        space = getattr(env, attribute, None)
+        if not isinstance(space, gym.Space):
+            raise UserError(
+                f"The {attribute} of {name} is {shown(space)}; it must be a gymnasium.Space. Set "
+                f"self.{attribute} in its constructor."
+            )
+
+
+_DIFFERENT_SPACES = ("AsyncVectorEnv(", "Some environments", "Sub-environment", "SyncVectorEnv(")
+"""How Gymnasium's errors begin where the spaces of environments differ."""
+
+
+@contextmanager
+def _telling_of_other_spaces(name: str) -> Iterator[None]:
+    """Turn Gymnasium's refusal of environments whose spaces differ into ours."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith(_DIFFERENT_SPACES):  # an environment's own
+            raise
+        raise UserError(
+            f"The environments of {name} differ in their spaces, and all must have the same: "
+            f"{str(error).rstrip('.')}. Make each with the same sizes and bounds."
+        ) from error
+
+
 def _side_by_side(source: Source, num_envs: int, config: EnvConfig) -> VectorEnv:
     """Single environments, each made for itself, in turn or in processes."""
     makers = [partial(_make_environment, source, config, i) for i in range(num_envs)]
     env: VectorEnv
-    if config.vectorization == "async":
-        env = make_in_processes(source.name, makers)
-    else:
-        env = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
-        if len({id(one.unwrapped) for one in env.envs}) < num_envs:
-            raise UserError(
-                f"{source.name} returned the same environment twice; it must return a new one at "
-                "each call. To train on that one alone, give it as env=..., or set num_envs to 1."
-            )
+    with _telling_of_other_spaces(source.name):
+        if config.vectorization == "async":
+            env = make_in_processes(source.name, makers)
+        else:
+            env = SyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP)
+    if isinstance(env, SyncVectorEnv) and len({id(one.unwrapped) for one in env.envs}) < num_envs:
+        raise UserError(
+            f"{source.name} returned the same environment twice; it must return a new one at each "
+            "call. To train on that one alone, give it as env=..., or set num_envs to 1."
+        )
     if (spec := source.spec) is not None:
         env.unwrapped.spec = copy.deepcopy(spec)
         if spec.max_episode_steps is not None:  # of which `make` takes another
@@ -302,6 +196,7 @@ def _make_environment(source: Source, config: EnvConfig, number: int) -> gym.Env
     assert source.one is not None
     env = source.one(config.env_kwargs)
     try:
+        _check_spaces(env, source.name)
         if config.observe:
             env = observing(env, config.observe)
         for name in config.wrappers:
@@ -337,20 +232,10 @@ def time_limit(env: VectorEnv) -> int | None:
     if (spec := base.spec) is not None:
         limits.append(spec.kwargs.get("max_episode_steps", spec.max_episode_steps))
     if isinstance(base, SyncVectorEnv):
-        limits.append(_longest(base.envs[0]))
+        limits.append(longest(base.envs[0]))
     elif isinstance(env, EnvironmentProcesses):
         limits.append(base.get_attr("longest_episode")[0])
     return min((int(limit) for limit in limits if limit is not None and limit > 0), default=None)
-
-
-def _longest(env: gym.Env[Any, Any]) -> int | None:
-    """The most steps of an episode by the time limits around an environment, or its own word."""
-    limits = [getattr(env.unwrapped, "max_episode_steps", None)]
-    while isinstance(env, gym.Wrapper):
-        if isinstance(env, gym.wrappers.TimeLimit):
-            limits.append(env._max_episode_steps)
-        env = env.env
-    return min((limit for limit in limits if isinstance(limit, int)), default=None)
 
 
 def longest_episode(env_id: Environment | Source, config: EnvConfig) -> int | None:
@@ -387,27 +272,6 @@ def hiding_wrappers(config: EnvConfig) -> list[Wrapper]:
     if config.flicker:
         wrappers.append(partial(Flicker, probability=config.flicker))
     return wrappers
-
-
-_RETURNED = {
-    "reset": ("observation", "info"),
-    "step": ("observation", "reward", "terminated", "truncated", "info"),
-}
-
-
-def wrong_result(method: str, result: Any) -> str | None:
-    """What `reset` or `step` returned, where it is no tuple of what they return; else None."""
-    expected = _RETURNED[method]
-    if isinstance(result, tuple) and len(result) == len(expected):
-        return None
-    return f"{method}() returned {shape_of(result)}; expected ({', '.join(expected)})"
-
-
-def shape_of(result: Any) -> str:
-    """What an environment returned, in a word, for messages."""
-    if isinstance(result, tuple):
-        return f"a tuple of {len(result)}"
-    return f"a {type(result).__name__}"
 
 
 def known_returns(env: VectorEnv) -> tuple[float | None, float | None]:

@@ -18,6 +18,13 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from recurrent_rl.agents.actor_critic import PREVIOUS_ACTION, ActorCritic
+from recurrent_rl.agents.distributions import (
+    Bernoulli,
+    Categorical,
+    DiagonalGaussian,
+    Distribution,
+    MultiCategorical,
+)
 from recurrent_rl.agents.export.draw import Draw, Inputs
 from recurrent_rl.agents.export.signature import Field, Signature
 from recurrent_rl.agents.export.step import (
@@ -26,13 +33,6 @@ from recurrent_rl.agents.export.step import (
     carried_in,
     carried_out,
     parameters_of,
-)
-from recurrent_rl.agents.heads import (
-    Bernoulli,
-    Categorical,
-    DiagonalGaussian,
-    Distribution,
-    MultiCategorical,
 )
 from recurrent_rl.agents.memory.states import tensors_of, with_tensors
 

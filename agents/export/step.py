@@ -13,15 +13,15 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from recurrent_rl.agents.actor_critic import PREVIOUS_ACTION, PREVIOUS_REWARD, ActorCritic
-from recurrent_rl.agents.errors import UserError
-from recurrent_rl.agents.export.signature import Field, Signature, plain_name
-from recurrent_rl.agents.heads import (
+from recurrent_rl.agents.distributions import (
     Bernoulli,
     Categorical,
     DiagonalGaussian,
     Distribution,
     MultiCategorical,
 )
+from recurrent_rl.agents.errors import UserError
+from recurrent_rl.agents.export.signature import Field, Signature, plain_name
 from recurrent_rl.agents.memory.states import names_of, tensors_of, with_tensors
 from recurrent_rl.agents.parts import class_path
 from recurrent_rl.agents.preprocessing import Reader

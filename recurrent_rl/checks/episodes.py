@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from recurrent_rl.agents.action_masks import ActionMaskError, allows_nothing, flat_mask
 from recurrent_rl.agents.spaces import ObservationError, stack_observations
+from recurrent_rl.checked_env import shape_of, wrong_result
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Report
 from recurrent_rl.checks.results import (
     CONTAINED,
@@ -26,7 +27,6 @@ from recurrent_rl.checks.results import (
     check_reward,
     same,
 )
-from recurrent_rl.vectorize import shape_of, wrong_result
 
 MASKS = "Give info['action_mask'] from reset() and every step(): true for what is allowed now."
 

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.action_masks import mask_sizes
@@ -29,15 +30,11 @@ CONTAINED = (
 RESET = "Define it as reset(self, *, seed=None, options=None), and call super().reset(seed=seed)."
 
 
-def check_spaces(
-    observation_space: gym.Space[Any], action_space: gym.Space[Any], report: Report
-) -> bool:
-    """Whether an agent can be made for these spaces."""
+def check_spaces(env: gym.Env[Any, Any] | VectorEnv, report: Report, prefix: str = "") -> bool:
+    """Whether an agent can be made for an environment's spaces; `prefix` is of their attributes."""
     refused = False
-    for name, check, space in (
-        ("observation", component_spaces, observation_space),
-        ("action", check_action_space, action_space),
-    ):
+    for name, check in (("observation", component_spaces), ("action", check_action_space)):
+        space: Any = getattr(env, f"{prefix}{name}_space", None)
         try:
             check(space)
         except UnsupportedSpaceError as error:

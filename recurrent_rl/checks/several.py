@@ -75,7 +75,7 @@ def check_several(env: VectorEnv, report: Report, max_steps: int | None, seed: i
     if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
         report.fault("autoreset", f"The vector environment's autoreset_mode is {mode}.", MODE)
         return
-    if not check_spaces(env.single_observation_space, env.single_action_space, report):
+    if not check_spaces(env, report, "single_"):
         return
     limit = env.spec.max_episode_steps if env.spec is not None else None
     longest = longest_of(env.unwrapped, limit)

@@ -11,13 +11,13 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
+from recurrent_rl.checked_env import CheckedEnv
 from recurrent_rl.checks.episodes import Played, Player, check_reset
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Report
 from recurrent_rl.checks.gymnasiums import check_by_gymnasium
 from recurrent_rl.checks.results import allowed_action, check_spaces, same
 from recurrent_rl.environments import Environments
 from recurrent_rl.errors import UserError
-from recurrent_rl.vectorize import CheckedEnv
 
 EPISODES = 4
 ALL_STEPS = 10_000
@@ -57,7 +57,7 @@ def check_single(env: gym.Env[Any, Any], report: Report, max_steps: int | None, 
     longest = longest_of(env.unwrapped, limit)
     steps = max_steps or steps_of(longest)
     player = Player(env, report)
-    if check_spaces(env.observation_space, env.action_space, report) and check_reset(env, report):
+    if check_spaces(env, report) and check_reset(env, report):
         try:
             _check_episodes(player, limit, longest, steps, seed)
         except FaultyEnvironmentError:

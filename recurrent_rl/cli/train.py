@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from recurrent_rl.cli.evaluation_table import in_a_line, print_evaluation
 from recurrent_rl.cli.terminal import in_python, parse, quoted
-from recurrent_rl.errors import ToldError
+from recurrent_rl.errors import ToldError, UserError
 from recurrent_rl.runs.progress import make_console
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def _train(arguments: Sequence[str]) -> int:
     stop = StopSignals()
     given: ResumeArguments | TrainArguments
     if any(argument.split("=")[0] == "--resume" for argument in arguments):
+        _refuse_settings(arguments)
         given = parse(ResumeArguments, "train", arguments)
         result = resume(
             given.resume,
@@ -60,6 +62,26 @@ def _train(arguments: Sequence[str]) -> int:
     else:
         _print_result(make_console(), result)
     return status
+
+
+def _refuse_settings(arguments: Sequence[str]) -> None:
+    """Refuse the settings that a resumed run keeps.
+
+    Raises:
+        UserError: names the flag.
+    """
+    from recurrent_rl.cli.train_arguments import GROUPS, ResumeArguments
+
+    settings = {name for group in GROUPS.values() for name in group}
+    settings -= {field.name for field in dataclasses.fields(ResumeArguments)}
+    for argument in arguments:
+        flag = argument.split("=")[0]
+        if flag.startswith("--") and flag[2:].removeprefix("no-").replace("-", "_") in settings:
+            raise UserError(
+                f"{flag} cannot go with --resume: a run keeps the settings it was started with. "
+                "Leave it out, or train anew from its policy: recurrent-rl train ENV_ID "
+                "--init-from RUN."
+            )
 
 
 def _line(result: TrainResult) -> str:

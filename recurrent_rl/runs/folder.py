@@ -122,6 +122,11 @@ class RunFolder:
         """The file of the policy that did best in an evaluation during training."""
         return self.path / BEST_POLICY
 
+    @property
+    def earlier_policy(self) -> Path:
+        """The policy that was there when the run began anew, for want of its checkpoint."""
+        return self.path / POLICIES / "earlier.safetensors"
+
     def numbered_policy(self, timesteps: int) -> Path:
         """The file of the policy as it was after so many steps."""
         return self.path / POLICIES / f"policy_{timesteps:012d}.safetensors"

@@ -216,7 +216,7 @@ def resume(
             seed_process(config.seed, checkpoint.iteration if checkpoint else 0)
         has_all = checkpoint is not None and checkpoint.iteration >= settled.num_iterations
         with _trainer(settled, source, checkpoint, seed_globals, alone=has_all) as trainer:
-            notes = _restored(trainer, checkpoint) if checkpoint else ()
+            notes = _restored(trainer, checkpoint) if checkpoint else _set_aside(folder)
             first, ran = trainer.timesteps, Ran(0.0, None, None)
             if not trainer.done:
                 if progress:
@@ -326,6 +326,18 @@ def _check_options(progress: Any, seed_globals: Any, stop: Any) -> None:
     argument("progress", progress, bool)
     argument("seed_globals", seed_globals, bool)
     check_is("stop", stop, (StopSignals, NoneType), "a StopSignals, or None")
+
+
+def _set_aside(folder: RunFolder) -> tuple[str, ...]:
+    """Keep the policy of a run whose checkpoint is lost: training anew would write over it."""
+    if not folder.policy.exists():
+        return ()
+    folder.earlier_policy.parent.mkdir(exist_ok=True)
+    folder.policy.replace(folder.earlier_policy)
+    return (
+        f"There is no {folder.checkpoint.name}: training begins at the first step. The policy that "
+        f"was there is kept as {folder.earlier_policy}.",
+    )
 
 
 def _restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:

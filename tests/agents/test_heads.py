@@ -11,13 +11,13 @@ from gymnasium import spaces
 from torch import Tensor, distributions
 from torch.testing import assert_close
 
-from recurrent_rl.agents.heads import (
+from recurrent_rl.agents.distributions import (
     Bernoulli,
     Categorical,
     DiagonalGaussian,
     MultiCategorical,
-    make_head,
 )
+from recurrent_rl.agents.heads import make_head
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
 
 

@@ -213,6 +213,14 @@ def test_masked_actions_are_not_taken() -> None:
             ActionMaskError,
             r"mask of \[5\] entries does not fit Discrete.*; expected 4",
         ),
+        *(
+            (
+                lambda p, s, start=start: p.predict(np.zeros((2, 3)), s, start),
+                MemoryInputError,
+                "episode_start is .*; it must be true or false, or one of them for each of 2",
+            )
+            for start in ([True], np.array([2, 0]), np.array([np.nan, 0.0]), "ab", [[True, False]])
+        ),
     ],
 )
 def test_wrong_arguments_are_refused(call: Any, error: type[Exception], message: str) -> None:

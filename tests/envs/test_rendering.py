@@ -11,6 +11,16 @@ import recurrent_rl.envs  # noqa: F401 (registers them)
 from recurrent_rl.envs.batch import SingleEnv
 from recurrent_rl.envs.card import HEIGHT, Card, draw, write
 from recurrent_rl.envs.drawing import LEFT, WIDTH, Part, colours, parts_of, tile_side, written
+from recurrent_rl.envs.scenes import (
+    _DONE,
+    _HIDDEN,
+    _SEEN,
+    SCENE_HEIGHT,
+    cart_pole,
+    mountain_car,
+    pendulum,
+    t_maze,
+)
 from recurrent_rl.envs.tmaze import FORWARD, JUNCTION, TMaze
 
 IDS = {
@@ -20,6 +30,7 @@ IDS = {
 }
 """One of each class."""
 FRAME = (HEIGHT, WIDTH, 3)
+SCENE_FRAME = (HEIGHT + SCENE_HEIGHT, WIDTH, 3)
 
 
 def actions_of(env: gym.Env[Any, Any], count: int) -> list[Any]:
@@ -50,7 +61,8 @@ def test_every_environment_draws_itself_at_each_step_and_plays_on_as_without(env
             break
     assert ended
     last: Any = drawn.render()
-    assert first.shape == last.shape == FRAME
+    with_scene = base.batch._scene(0, None) is not None
+    assert first.shape == last.shape == (SCENE_FRAME if with_scene else FRAME)
     assert first.dtype == last.dtype == np.uint8
     assert (first != last).any()
 
@@ -114,7 +126,7 @@ def test_a_batch_draws_each_environment() -> None:
     env: Any = gym.make_vec("recurrent_rl/TMaze-v0", num_envs=3, **kwargs)
     env.reset(seed=[4, 5, 4])
     frames = env.render()
-    assert [frame.shape for frame in frames] == [FRAME] * 3
+    assert [frame.shape for frame in frames] == [SCENE_FRAME] * 3
     single = gym.make("recurrent_rl/TMaze-v0", **kwargs)
     for seed, frame in ((4, frames[0]), (5, frames[1]), (4, frames[2])):
         single.reset(seed=seed)
@@ -220,3 +232,37 @@ def test_all_tiles_have_room(count: int) -> None:
     assert side >= 1
     assert side == 1 or (480 // side) * (44 // side) >= count
     assert written(Part("", np.array(1), 3, names=("a", "b", "c"))) == "1 b"
+
+
+def middle(scene: NDArray[Any], colour: tuple[int, int, int]) -> tuple[float, float]:
+    """The middle of what has this colour, pixels from the left and the top; NaN: nothing has."""
+    rows, columns = np.nonzero((scene == colour).all(axis=-1))
+    if rows.size <= 25:  # smooth edges and letters have a few pixels of every shade
+        return np.nan, np.nan
+    return float(np.median(columns)), float(np.median(rows))
+
+
+NOWHERE = pytest.approx((np.nan, np.nan), nan_ok=True)
+
+
+def test_a_scene_shows_what_is_seen_and_in_grey_what_is_hidden_where_they_are() -> None:
+    limits = (2.4, 0.2)
+    still = cart_pole((0.5, 0.0), (0.5, 0.0, 0.0, 0.0), limits, 0)
+    assert middle(still, _SEEN) == pytest.approx((370, 76), abs=6)  # 100 pixels a metre
+    assert middle(still, _HIDDEN) == middle(still, _DONE) == NOWHERE
+    noisy = cart_pole((0.5, 0.0), (-0.5, 0.0, 0.0, 0.0), limits, 1)
+    assert middle(noisy, _SEEN) == pytest.approx((370, 76), abs=6)
+    assert middle(noisy, _HIDDEN)[0] == pytest.approx(270, abs=6)
+    assert middle(noisy, _DONE)[0] < 370  # it pushes from the left
+    left = pendulum((0.0, 1.0), np.pi / 2, 0.0, 0.0)
+    assert middle(left, _SEEN) == pytest.approx((320 - 40, 94), abs=6)
+    assert middle(left, _HIDDEN) == NOWHERE
+    upright = pendulum((0.0, 1.0), 0.0, 0.0, 0.0)
+    assert middle(upright, _HIDDEN) == pytest.approx((320, 55), abs=6)
+    arrived = mountain_car(0.45, 0.05, 0.0, 0.45)
+    assert middle(arrived, _SEEN) == pytest.approx((553, 40), abs=8)
+    assert middle(arrived, _HIDDEN)[0] > 553  # it goes to the right
+    for goal, is_above in ((0, True), (1, False)):
+        walked = t_maze(4, 10, goal, is_sign_seen=False)
+        assert middle(walked, _SEEN) == NOWHERE != middle(t_maze(0, 10, goal, True), _SEEN)
+        assert (middle(walked[:, 320:], _HIDDEN)[1] < 98) == is_above

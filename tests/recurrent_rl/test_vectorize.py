@@ -1,12 +1,14 @@
 """Any environment by its id: the right vectorisation, hidden information, and clear refusals."""
 
 import sys
+from multiprocessing import Value
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from recurrent_rl.agents.actor_critic import AgentConfig
@@ -210,3 +212,74 @@ def test_an_observation_outside_its_declared_shape_is_refused_by_environment_and
             play(env, 10)
     finally:
         gym.registry.pop("Shrinking-v0")
+
+
+class Odd(gym.Env[Any, Any]):
+    """It has these spaces, and observes another after its reset."""
+
+    def __init__(self, observation_space: Any, action_space: Any) -> None:
+        self.action_space = action_space
+        if observation_space is not None:
+            self.observation_space = observation_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.observation_space = Box(-1, 1, (4,))
+        return self.observation_space.sample(), {}
+
+
+TWO, BOX = gym.spaces.Discrete(2), Box(-1, 1, (3,))
+DIFFER = "The environments of .* differ in their spaces, and all must have the same"
+
+
+@pytest.mark.parametrize(
+    ("vectorization", "given", "message"),
+    [
+        ("sync", [(BOX, TWO), (Box(-1, 1, (2,)), TWO)], DIFFER),
+        ("sync", [(BOX, TWO), (BOX, gym.spaces.Discrete(3))], DIFFER),
+        # The program itself makes one more, for its spaces.
+        ("async", [(BOX, TWO), (BOX, TWO), (Box(-1, 1, (2,)), TWO)], DIFFER),
+        ("async", [(BOX, TWO), (BOX, TWO), (BOX, gym.spaces.Discrete(3))], DIFFER),
+        (
+            "sync",
+            [(None, TWO)],
+            "The observation_space of .* is None; it must be a gymnasium.Space",
+        ),
+        ("sync", [(BOX, 4)], "The action_space of .* is 4; .* Set self.action_space in its const"),
+        ("sync", [(BOX, TWO)] * 2, r"step 0: its observation space Box.*\(3,\).* shape \[1, 4\]"),
+    ],
+)
+def test_spaces_that_are_missing_differ_or_change_are_refused(
+    vectorization: Literal["sync", "async"], given: list[Any], message: str
+) -> None:
+    made = Value("i", 0)  # of all processes
+
+    def make() -> gym.Env[Any, Any]:
+        with made.get_lock():
+            made.value += 1
+            return Odd(*given[made.value - 1])
+
+    with pytest.raises(UserError, match=message):
+        make_vector_env(make, 2, EnvConfig(vectorization=vectorization)).reset(seed=0)
+
+
+def test_a_mask_that_is_none_is_no_mask_and_a_component_without_entries_is_nothing_to_see() -> None:
+    class Sparse(gym.Env[Any, Any]):
+        observation_space = gym.spaces.Dict({"a": Box(0, 1, (0,)), "b": Box(0, 1, (2,))})
+        action_space = TWO
+
+        def reset(self, **_: Any) -> tuple[Any, dict[str, Any]]:
+            return self.observation_space.sample(), {"action_mask": None}
+
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            return self.observation_space.sample(), 1.0, bool(action), False, {"action_mask": None}
+
+    settings = TrainConfig(
+        num_envs=2, num_steps=4, num_minibatches=1, agent=AgentConfig("none", hidden_size=4)
+    )
+    trainer = Trainer(settings, source=find_source(Sparse))
+    trainer.iterate()
+    trainer.close()
+    assert trainer.collector.rollout.action_mask is None

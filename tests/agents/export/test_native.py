@@ -374,3 +374,17 @@ def test_the_numbers_of_c_are_those_of_python() -> None:
         assert float(literal(x, "float64").strip("()")) == x
     assert literal(-math.inf, "float32") == "(-INFINITY)"
     assert literal(-(2**63), "int64") == "(-9223372036854775807 - 1)"
+
+
+@NEEDS_KERNELS
+def test_a_fast_actor_takes_a_single_number_and_tensors_with_a_gradient() -> None:
+    exact, fast = both(make(spaces.Box(0, 1, ()), ACTIONS["Discrete"], memory="gru"))
+    for seen in (
+        np.float32(0.3),
+        np.array(0.9, np.float32),
+        0.2,
+        torch.tensor(0.4).requires_grad_(),
+    ):
+        assert fast.act(seen) == exact.act(seen)
+    with pytest.raises(ObservationError, match="differ in shape"):
+        fast.act([[0.0], [0.0, 1.0]])

@@ -196,6 +196,8 @@ def test_help_is_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) 
         (["train", "CartPole-v1", "--seed", str(2**64)], f"seed is {2**64}; it must be a whole"),
         (["train", "CartPole-v1", "--colour", "red"], "--colour"),
         (["train", "--resume", "nowhere"], "nowhere holds no run"),
+        (["train", "--resume", "x", "--gamma=0.5"], "--gamma cannot go with --resume: a run keeps"),
+        (["train", "--resume", "x", "--no-normalize-returns"], "--no-normalize-returns cannot go"),
         (["evaluate", "nowhere.safetensors"], "There is no file nowhere.safetensors"),
         (["evaluate", "nowhere", "--max-steps=0"], "max_steps is 0; it must be at least 1"),
         (["monitor", "nowhere"], "no folder 'nowhere'"),

@@ -409,6 +409,18 @@ def test_a_run_that_has_only_its_settings_starts_from_its_first_step(tmp_path: P
     assert_same(first, second)
 
 
+def test_a_run_without_its_checkpoint_begins_anew_and_keeps_the_policy_that_was_there(
+    tmp_path: Path,
+) -> None:
+    run_dir = train(config(tmp_path), progress=False).run_dir
+    before = (run_dir / POLICY).read_bytes()
+    (run_dir / CHECKPOINT).unlink()
+    again = resume(run_dir, progress=False)
+    assert again.resumed_from == 0
+    assert RunFolder(run_dir).earlier_policy.read_bytes() == before
+    assert again.notes[0].startswith("There is no checkpoint.safetensors: training begins at the")
+
+
 def files(run_dir: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(run_dir.iterdir())}
 
