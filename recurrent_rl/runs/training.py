@@ -32,9 +32,10 @@ from recurrent_rl.runs.evaluation import evaluate_and_save
 from recurrent_rl.runs.failures import closed_by
 from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.runs.folder import RunFolder
-from recurrent_rl.runs.launch import Begun, Launch, follow_the_first, of_launch, together
+from recurrent_rl.runs.launch import Begun, follow_the_first, together
 from recurrent_rl.runs.loop import Ran, run_iterations
 from recurrent_rl.runs.monitor import Monitor
+from recurrent_rl.runs.torchrun import Launch, of_launch
 from recurrent_rl.runs.trackers import check_installed
 from recurrent_rl.signals import StopSignals, noting
 from recurrent_rl.sources import Environment, Source, find_source, source_of
