@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 from torch.distributed import (  # type: ignore[attr-defined]
@@ -15,6 +17,7 @@ from torch.distributed import (  # type: ignore[attr-defined]
 from recurrent_rl.config import ResolvedConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.resolve import with_workers
+from recurrent_rl.runs.folder import RunFolder
 
 
 class Launch(NamedTuple):
@@ -36,8 +39,9 @@ class Launch(NamedTuple):
         if (run_id := os.environ.get("TORCHELASTIC_RUN_ID")) is None:
             return None
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        counts = (int(os.environ[name]) for name in names)
-        return cls(*counts, run_id, int(os.environ["TORCHELASTIC_RESTART_COUNT"]))
+        rank, size, place, neighbours = (int(os.environ[name]) for name in names)
+        restarts = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+        return cls(rank, size, place, neighbours, run_id, restarts)
 
     def meeting(self, timeout: float) -> Store:
         """Where the workers of this start find each other.
@@ -82,3 +86,17 @@ def ended_elsewhere() -> UserError:
         "Another worker ended, or its machine cannot be reached; what it printed says why. With "
         "--max-restarts torchrun starts all again, from the last checkpoint."
     )
+
+
+def begun_by(launch: Launch, config: ResolvedConfig) -> RunFolder | None:
+    """The run that this launch of torchrun began before it was restarted, the newest of them."""
+    root = Path(config.log_dir)
+    if not launch.is_named or not root.is_dir():
+        return None
+    for path in sorted(root.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
+        folder = RunFolder(path)
+        if not folder.launch.is_file() or folder.launch.read_text() != launch.run_id:
+            continue
+        if dataclasses.replace(folder.load_config(), workers=config.workers) == config:
+            return folder
+    return None
