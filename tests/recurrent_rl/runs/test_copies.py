@@ -68,7 +68,8 @@ def machine(index: int, root: str, ports: list[int]) -> None:
 
     def start(log_dir: str, rank: int, restarts: int = 0, **options: Any) -> int:
         with patch.dict(os.environ, of_torchrun(rank, ports.pop(), restarts)):
-            return train(config(log_dir), progress=False, **options).resumed_from
+            resumed_from: int = train(config(log_dir), progress=False, **options).resumed_from
+            return resumed_from
 
     start("undisturbed", index)
     for lost in (0, 1):  # the machine whose disk is lost
