@@ -145,6 +145,15 @@ class Group:
             _interruptibly(lambda: dist.all_gather_object(everyone, x))
         return everyone
 
+    def tell(self, x: T, source: int) -> T:
+        """What the worker of this rank has, at each."""
+        if self.alone:
+            return x
+        told = [x]
+        with self._talking():
+            dist.broadcast_object_list(told, source)
+        return told[0]
+
     def gather(self, x: T) -> list[T] | None:
         """What each worker has, by rank, for the first; None for the others."""
         if self.alone:

@@ -156,14 +156,21 @@ def start_on(host: str, first: str, folder: Path, steps: int) -> subprocess.Pope
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["killed", "cut off"])
+@pytest.mark.parametrize(
+    ("how", "disks"), [("killed", "shared"), ("cut off", "shared"), ("killed", "own")]
+)
 def test_the_run_goes_on_without_a_host_that_is_gone(
-    tmp_path: Path, hosts: list[str], how: str
+    tmp_path: Path, hosts: list[str], how: str, disks: str
 ) -> None:
-    first, other = (start_on(host, hosts[0], tmp_path, 416 * 300) for host in hosts)
+    """Where each host has a disk of its own, whichever of them was the first worker's."""
+    disk, of_other = (tmp_path / "disk", tmp_path / ("disk" if disks == "shared" else "other"))
+    disk.mkdir()
+    of_other.mkdir(exist_ok=True)
+    first = start_on(hosts[0], hosts[0], disk, 416 * 300)
+    other = start_on(hosts[1], hosts[0], of_other, 416 * 300)
     try:
-        assert wait_for_checkpoint(tmp_path, first, 0.0)
-        assert run_of(tmp_path).load_config().workers == 2
+        assert wait_for_checkpoint(disk, first, 0.0)
+        assert run_of(disk).load_config().workers == 2
         if how == "killed":
             for pid in workers_of(other):
                 os.kill(pid, signal.SIGKILL)
@@ -172,8 +179,8 @@ def test_the_run_goes_on_without_a_host_that_is_gone(
             ip("link", "set", "rrlv2", "down")
         output, _ = first.communicate(timeout=400)
         assert first.returncode == 0, output
-        assert run_of(tmp_path).state().value == "finished"
-        assert run_of(tmp_path).load_config().workers == 1
+        assert run_of(disk).state().value == "finished"
+        assert run_of(disk).load_config().workers == 1
     finally:
         for launcher in (first, other):
             for pid in workers_of(launcher):

@@ -1,9 +1,11 @@
-"""Recurrent PPO side by side: this library and others, the same work in turn.
+r"""Recurrent PPO side by side: this library and others, the same work in turn.
 
     python benchmarks/peers/peers.py  # everything, then the tables
     python benchmarks/peers/peers.py --setup-only  # only the peers' environments
     python benchmarks/peers/peers.py --table  # the tables of the rows there are
     python benchmarks/peers/peers.py --only recurrent_rl rl_games
+    python benchmarks/peers/peers.py --fresh --results runs/peers.jsonl --envs python \
+        --groups 64 best --rounds 2 --seconds 8 --return-envs  # the shortest that compares speed
 
 The work: CartPole without velocities, an LSTM of 128 units after 128 tanh units, rollouts of 128
 steps, 4 epochs of 4 minibatches; 16 environments, 64, and for each contender as many as make it
@@ -11,7 +13,7 @@ fastest. Everyone steps the same Python environment through SyncVectorEnv, then 
 environment it can use. What a contender does otherwise stands in its runner, in runners/.
 
 Each peer has a virtual environment of its own under runs/peers/. First, each contender tries one
-and two threads and keeps the faster. Then come the speed rounds: in each, every contender runs
+and two threads (one and two processes with `workers`) and keeps the faster. Then come the speed rounds: in each, every contender runs
 once, one after the other. At last the training to a return of 450, with the same learning rates for
 all.
 
@@ -70,6 +72,8 @@ CONTENDERS = (
     Contender("recurrent-rl, best", OURS, "best", {BEST: 256}),
     Contender("recurrent-rl, bfloat16", OURS, "bfloat16", {"64": 64}),
     Contender("recurrent-rl, best, bfloat16", OURS, "best-bfloat16", {BEST: 256}),
+    Contender("recurrent-rl, workers", OURS, "workers", {"64": 64}),
+    Contender("recurrent-rl, best, workers", OURS, "best-workers", {BEST: 256}),
     Contender("sb3-contrib, default", "sb3_contrib", "default", {"16": 16}),
     Contender("sb3-contrib, one LSTM", "sb3_contrib", "best", {"16": 16, "64": 64, BEST: 256}),
     Contender("rl_games", "rl_games", "default", {"16": 16, "64": 64}),
@@ -410,7 +414,7 @@ def table(rows: list[Row], env: str) -> str:
     ours = {
         contender.name
         for contender in CONTENDERS
-        if contender.runner == OURS and "bfloat16" not in contender.variant
+        if contender.runner == OURS and contender.variant in ("default", "best")
     }
     for group in GROUPS:
         of_group = [row for row in of_env if row["group"] == group]

@@ -4,6 +4,9 @@
     python benchmarks/speed/scale.py --workers 2 4 --rounds 9
     python benchmarks/speed/scale.py --only messages  # a sum over workers, by the size of a model
     python benchmarks/speed/scale.py --only projection  # computed for networks, not measured
+    python benchmarks/speed/scale.py --only mujoco  # beside --vectorization async
+    python benchmarks/speed/scale.py --only sharing  # beside a busy process
+    sudo python benchmarks/speed/scale.py --only hosts  # two hosts: network namespaces, a core each
 
 Contenders iterate in turn, several rounds, in processes that stay; ratios are taken within a round.
 """
@@ -11,29 +14,38 @@ Contenders iterate in turn, several rounds, in processes that stay; ratios are t
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import signal
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import gymnasium as gym
 import torch
+from loop import busy_process, noone
 from rich.console import Console
 from rich.progress import track
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 from torch.multiprocessing.spawn import start_processes
 
 from recurrent_rl.agents import AgentConfig
-from recurrent_rl.config import ResolvedConfig, TrainConfig
+from recurrent_rl.config import EnvConfig, ResolvedConfig, TrainConfig
 from recurrent_rl.envs.cartpole import CartPole
 from recurrent_rl.group import ALONE, joined
 from recurrent_rl.process import available_cores, computing, keeping_freed_memory
 from recurrent_rl.rollout import Rollout
-from recurrent_rl.runs.launch import Begun, together
+from recurrent_rl.runs.copies import Copies
+from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.launch import Begun, follow_the_first, together
+from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer, resolved
 
 STDERR = Console(stderr=True)
@@ -49,6 +61,8 @@ CASES = {
     "rotor-1024": ("recurrent_rl/CartPole-NoVelocity-v0", "gru-rotor", 1024),
 }
 """What workers are tried on: environment, memory, environments."""
+MORE = ("mujoco", "sharing", "hosts")
+"""Tables that are made only when named: they need a package, more minutes, or root."""
 SIZES = (10_000, 100_000, 500_000, 2_000_000, 10_000_000)
 """Parameters of models whose gradients are added up."""
 
@@ -78,6 +92,7 @@ def settings(
     workers: int = 1,
     threads: int | None = None,
     device: str = "cpu",
+    env: EnvConfig | None = None,
 ) -> ResolvedConfig:
     return resolved(
         TrainConfig(
@@ -90,6 +105,7 @@ def settings(
             memory_interval=None,
             device=device,
             agent=AgentConfig(memory),
+            env=env or EnvConfig(),
         )
     )
 
@@ -103,11 +119,14 @@ def training(config: ResolvedConfig) -> Iterator[Trainer]:
     ):
         group.exchange(Begun(config, None, False))
         trainer = Trainer(config, group)
-        yield trainer
+        with tempfile.TemporaryDirectory() as folder:
+            Copies(group, RunFolder(Path(folder)))
+            yield trainer
         trainer.close()
         if group is not ALONE:
             group.agree(stop=15)
             group.gather(None)  # what the others tell for a last checkpoint
+            group.exchange(None)
 
 
 class Times(NamedTuple):
@@ -183,6 +202,162 @@ def growth(workers: list[int], rounds: int, iterations: int) -> None:
                 print(f"| {env_id} | lstm | {size} | {spread(ratios)} |", flush=True)
 
 
+def mujoco(rounds: int, iterations: int, cores: int) -> None:
+    """The table of a MuJoCo body on all cores: environments in processes, or workers."""
+    ways = {
+        "one process": (1, EnvConfig()),
+        "one process, `--vectorization async`": (1, EnvConfig(vectorization="async")),
+        f"{cores} workers": (cores, EnvConfig()),
+    }
+    print("| environments | contender | thousand steps/s | times one process |\n|---|---|---|---|")
+    for num_envs in (16, 64):
+        with ExitStack() as stack:
+            # Workers first: processes are started while no environment has any.
+            trainers = {
+                name: stack.enter_context(
+                    training(settings("Hopper-v5", "lstm", num_envs, size, env=env))
+                )
+                for name, (size, env) in reversed(ways.items())
+            }
+            found: dict[str, list[float]] = {name: [] for name in ways}
+            for trainer in trainers.values():
+                times_of(trainer, 2)
+            for _ in track(range(rounds), f"Hopper-v5, {num_envs}", console=STDERR):
+                for name in ways:
+                    found[name].append(times_of(trainers[name], iterations).whole)
+        for name, times in found.items():
+            ratios = [a / b for a, b in zip(found["one process"], times, strict=True)]
+            speed = num_envs * 128 / statistics.median(times)
+            print(f"| {num_envs} | {name} | {speed:.1f} | {spread(ratios)} |", flush=True)
+
+
+def sharing(rounds: int, iterations: int, cores: int) -> None:
+    """The table of training alone and beside a process that keeps one core busy."""
+    ways = [(1, None), (1, 1), (1, cores), (cores, None), (cores, cores)]
+    print("| workers | threads of each | thousand steps/s alone | beside a busy process | ratio |")
+    print("|---|---|---|---|---|")
+    for workers, threads in ways:
+        found: dict[bool, list[float]] = {True: [], False: []}
+        config = settings("recurrent_rl/CartPole-NoVelocity-v0", "gru", 64, workers, threads)
+        with training(config) as trainer:
+            times_of(trainer, 2)
+            for _ in track(range(rounds), f"sharing, {workers}", console=STDERR):
+                for busy in (False, True):
+                    with busy_process() if busy else noone():
+                        found[busy].append(times_of(trainer, iterations).whole)
+        alone, beside = (config.batch_size / statistics.median(found[busy]) for busy in (0, 1))
+        ratios = [a / b for a, b in zip(found[False], found[True], strict=True)]
+        name = "default" if threads is None else threads
+        print(f"| {workers} | {name} | {alone:.1f} | {beside:.1f} | {spread(ratios)} |", flush=True)
+
+
+def hosts(rounds: int, iterations: int) -> None:
+    """The table of two hosts with twice the environments against one: a core each.
+
+    Hosts are network namespaces of this machine beside one bridge; their messages go through it.
+    """
+    print("| environment | memory | environments of a host | time of one / time of two |")
+    print("|---|---|---|---|")
+    with bridged() as addresses:
+        for env_id in ("recurrent_rl/CartPole-NoVelocity-v0", "Dear-v0"):
+            with ExitStack() as stack:
+
+                def on(host: int, size: int, env_id: str = env_id) -> subprocess.Popen[str]:
+                    return stack.enter_context(
+                        started_on(addresses, host, size, env_id, iterations)
+                    )
+
+                one, first, _ = on(0, 1), on(0, 2), on(1, 2)
+                ratios = []
+                for turn in track(range(rounds + 1), "hosts", console=STDERR):
+                    alone, both = milliseconds(one), milliseconds(first)
+                    if turn:  # the first warms up
+                        ratios.append(alone / both)
+            print(f"| {env_id} | lstm | 32 | {spread(ratios)} |", flush=True)
+
+
+@contextmanager
+def bridged() -> Iterator[list[str]]:
+    """Two network namespaces, `rrls0` and `rrls1`: their addresses. Needs root."""
+
+    def ip(line: str) -> None:
+        subprocess.run(["ip", *line.split()], check=True)
+
+    with ExitStack() as stack:
+        ip("link add rrlsbr type bridge")
+        stack.callback(ip, "link del rrlsbr")
+        ip("link set rrlsbr up")
+        for host in (0, 1):
+            ip(f"netns add rrls{host}")
+            stack.callback(ip, f"netns del rrls{host}")
+            ip(f"link add rrlsv{host} type veth peer name eth0 netns rrls{host}")
+            ip(f"link set rrlsv{host} master rrlsbr up")
+            inside = f"netns exec rrls{host} ip"
+            ip(f"{inside} addr add 10.78.0.{host + 1}/24 dev eth0")
+            ip(f"{inside} link set eth0 up")
+            ip(f"{inside} link set lo up")
+        yield ["10.78.0.1", "10.78.0.2"]
+
+
+@contextmanager
+def started_on(
+    addresses: list[str], host: int, size: int, env_id: str, iterations: int
+) -> Iterator[subprocess.Popen[str]]:
+    """A worker on this host and one core, as torchrun would start it; ended at the end."""
+    core = sorted(os.sched_getaffinity(0))[host]
+    told = {
+        "GLOO_SOCKET_IFNAME": "eth0",
+        "TORCHELASTIC_RUN_ID": "scale",
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+        "RANK": str(host),
+        "WORLD_SIZE": str(size),
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+        "MASTER_ADDR": addresses[0],
+        "MASTER_PORT": str(29500 + size),
+    }
+    command = [
+        *("ip", "netns", "exec", f"rrls{host}", "taskset", "-c", str(core)),
+        *(sys.executable, __file__, "--host", env_id, "--iterations", str(iterations)),
+    ]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | told,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def host(env_id: str, iterations: int) -> None:
+    """What a process does that `started_on` has started: iterate for each line that it reads."""
+    size = int(os.environ["WORLD_SIZE"])
+    config = settings(env_id, "lstm", 32 * size, size, threads=1)
+    with keeping_freed_memory():
+        if int(os.environ["RANK"]):
+            with together(config) as group:
+                follow_the_first(group, StopSignals())
+        else:
+            with training(config) as trainer:
+                for _ in sys.stdin:
+                    print(json.dumps(times_of(trainer, iterations).whole), flush=True)
+
+
+def milliseconds(first: subprocess.Popen[str]) -> float:
+    """Of an iteration of this host and of one that follows it."""
+    assert first.stdin is not None
+    assert first.stdout is not None
+    first.stdin.write("\n")
+    first.stdin.flush()
+    return float(json.loads(first.stdout.readline()))
+
+
 def median(times: Iterable[Times]) -> Times:
     """Of each part."""
     return Times(*(statistics.median(part) for part in zip(*times, strict=True)))
@@ -244,15 +419,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--only", choices=("gains", "growth", "messages", "projection"))
+    parser.add_argument("--only", choices=("gains", "growth", "messages", "projection", *MORE))
     parser.add_argument("--workers", type=int, nargs="+", default=[available_cores()])
     parser.add_argument(
         "--cases", choices=CASES, nargs="+", default=list(CASES)[:5], help="of gains"
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--iterations", type=int, default=4)
+    parser.add_argument("--host", metavar="ENV_ID", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.host is not None:
+        host(given.host, given.iterations)
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: hosts are taken down
+    if given.only == "hosts":
+        hosts(given.rounds, given.iterations)
     with keeping_freed_memory():
+        if given.only == "mujoco":
+            mujoco(given.rounds, given.iterations, available_cores())
+        if given.only == "sharing":
+            sharing(given.rounds, given.iterations, available_cores())
         if given.only in (None, "gains"):
             gains(given.cases, given.workers, given.rounds, given.iterations)
         if given.only in (None, "growth"):

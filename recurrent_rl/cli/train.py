@@ -28,7 +28,7 @@ def train_command(arguments: Sequence[str]) -> int:
 def _train(arguments: Sequence[str]) -> int:
     from recurrent_rl.cli.configuration import parse_over_files
     from recurrent_rl.cli.train_arguments import GROUPS, ResumeArguments, TrainArguments
-    from recurrent_rl.runs.launch import Launch
+    from recurrent_rl.runs.torchrun import Launch
     from recurrent_rl.runs.training import resume, train
     from recurrent_rl.signals import StopSignals
 

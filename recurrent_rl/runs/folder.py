@@ -30,6 +30,8 @@ LOG = "log.txt"
 LOCK = ".lock"
 LAUNCH = ".launch"
 """Holds the id of the launch of torchrun that began the run."""
+MARK = ".machine"
+"""By what it holds a worker knows whether it sees the first worker's disk."""
 EVENTS = "events.out.tfevents.*"
 
 PATIENCE = 0.2
@@ -150,6 +152,17 @@ class RunFolder:
     def launch(self) -> Path:
         """The file that says which launch of torchrun began it."""
         return self.path / LAUNCH
+
+    @property
+    def mark(self) -> Path:
+        """The file by which a worker knows whether it sees the first worker's disk."""
+        return self.path / MARK
+
+    def files(self) -> list[Path]:
+        """All that belongs to the run, the checkpoint last: what it goes with is there before."""
+        found = [*self.path.glob("*"), *self.path.glob(f"{POLICIES}/*")]
+        own = [path for path in found if path.is_file() and path.name not in (LOCK, MARK)]
+        return sorted(own, key=lambda path: (path == self.checkpoint, path))
 
     def events(self) -> list[Path]:
         """TensorBoard's files."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import tempfile
 import time
@@ -14,12 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.distributed import (  # type: ignore[attr-defined]
-    FileStore,
-    PrefixStore,
-    Store,
-    rendezvous,
-)
+from torch.distributed import FileStore, Store  # type: ignore[attr-defined]
 from torch.multiprocessing.spawn import (
     ProcessContext,
     ProcessExitedException,
@@ -40,11 +34,11 @@ from recurrent_rl.process import (
     pick_device,
     seed_process,
 )
-from recurrent_rl.resolve import with_workers
 from recurrent_rl.runs.checkpoint import restore
 from recurrent_rl.runs.checkpoint_file import read_checkpoint
 from recurrent_rl.runs.failures import closed_by
 from recurrent_rl.runs.loop import follow
+from recurrent_rl.runs.torchrun import Launch, ended_elsewhere
 from recurrent_rl.signals import (
     StopSignals,
     held_back,
@@ -72,63 +66,6 @@ class Begun(NamedTuple):
     """Whether Python's and NumPy's global generators are seeded in each worker."""
 
 
-class Launch(NamedTuple):
-    """What torchrun tells a process that it has started."""
-
-    rank: int
-    size: int
-    neighbours: int
-    """Workers on this machine."""
-    run_id: str
-    """Of the launch: the same after a restart."""
-    restarts: int
-
-    @classmethod
-    def of_this_process(cls) -> Launch | None:
-        """None where torchrun has not started this process."""
-        if (run_id := os.environ.get("TORCHELASTIC_RUN_ID")) is None:
-            return None
-        names = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT")
-        rank, size, neighbours, restarts = (int(os.environ[name]) for name in names)
-        return cls(rank, size, neighbours, run_id, restarts)
-
-    def meeting(self, timeout: float) -> Store:
-        """Where the workers of this start find each other.
-
-        After a restart the store of torchrun's agent still holds what the last start left there,
-        and `init_process_group` alone would connect to workers that are gone. Machines count their
-        restarts each for itself; where several are told to make a store for each start, as
-        docs/many-machines.md says, no count is needed.
-        """
-        wait = datetime.timedelta(seconds=timeout)
-        store: Store = next(rendezvous("env://", self.rank, self.size, timeout=wait))[0]
-        if os.environ.get("TORCH_DISABLE_SHARE_RDZV_TCP_STORE") == "1":
-            return store
-        return PrefixStore(f"recurrent_rl/{self.restarts}", store)
-
-    @property
-    def is_named(self) -> bool:
-        """Whether the id is this launch's own: torchrun's default is that of all others too."""
-        return self.run_id != "none" or self.restarts > 0
-
-
-def of_launch(config: ResolvedConfig) -> ResolvedConfig:
-    """The settings with as many workers as torchrun has started, where it has started this one.
-
-    Raises:
-        UserError: they ask for another number.
-    """
-    launch = Launch.of_this_process()
-    if launch is None or launch.size == config.workers:
-        return config
-    if config.workers > 1 and "workers" not in config.reasons and launch.restarts == 0:
-        raise UserError(
-            f"workers is {config.workers}, but torchrun has started {launch.size}: leave the "
-            "number to torchrun (--nnodes, --nproc-per-node)."
-        )
-    return with_workers(config, launch.size)
-
-
 @contextmanager
 def together(config: ResolvedConfig) -> Iterator[Group]:
     """Join the other workers of a run, until the end of this context.
@@ -143,14 +80,14 @@ def together(config: ResolvedConfig) -> Iterator[Group]:
         UserError: a worker could not start, raised an error or ended by itself; says which.
     """
     launch = Launch.of_this_process()
-    place = 0 if launch is None else launch.rank % launch.neighbours
+    place = 0 if launch is None else launch.place
     device = pick_device(config.device, place)
     block_of(config, 0, config.workers)  # refuses too many before any is started
     if launch is not None:
         with joined(
             *(launch.meeting(config.worker_timeout), launch.rank, launch.size),
             *(device, config.worker_timeout, launch.neighbours),
-            explain=_ended_elsewhere,
+            explain=ended_elsewhere,
         ) as group:
             yield group
     elif config.workers == 1:
@@ -263,14 +200,6 @@ def follow_the_first(
             if saved is not None:
                 restore(trainer, saved)
             return follow(trainer, stop), trainer.timesteps
-
-
-def _ended_elsewhere() -> UserError:
-    """Why a message failed, where torchrun minds the workers."""
-    return UserError(
-        "Another worker ended, or its machine cannot be reached; what it printed says why. With "
-        "--max-restarts torchrun starts all again, from the last checkpoint."
-    )
 
 
 def _wait_for(others: ProcessContext, store: Store) -> None:

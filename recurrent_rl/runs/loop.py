@@ -14,6 +14,7 @@ from recurrent_rl.group import Agreed, Group
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.checkpoint import save
+from recurrent_rl.runs.copies import Copies
 from recurrent_rl.runs.failures import closed_by, note, save_after_error
 from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.runs.folder import RunFolder
@@ -59,6 +60,7 @@ def run_iterations(
     began, first = time.monotonic(), trainer.timesteps
     saved = trainer.iteration if folder.checkpoint.exists() else None
     steps = trainer.collector.environments.steps
+    copies = Copies(group, folder)
     with ExitStack() as stack:
         monitor = Monitor(folder, config, first)
         stack.enter_context(closed_by(monitor.close))
@@ -89,6 +91,8 @@ def run_iterations(
                 if group.agree(save=save_due()).save:
                     save(trainer, folder)
                     saved = trainer.iteration
+                    group.agree()  # it is written
+                    copies.update()
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and stop:
                 raise  # Ctrl-C for the second time: at once
@@ -100,7 +104,8 @@ def run_iterations(
             note(error, told)
             raise
         save(trainer, folder)
-        group.exchange(folder.path)
+        copies.update()
+        group.exchange(None)  # none leaves before the last has its copy
     return Ran(time.monotonic() - began, state.stop_reason, state.evaluation)
 
 
@@ -118,15 +123,24 @@ def follow(trainer: Trainer, stop: StopSignals) -> Path:
         ToldError: the first worker failed.
     """
     group = trainer.group
-    while not trainer.done and not agreed(group, stop).ends:
-        trainer.iterate()
-        told = group.agree()
-        if told.save:
+    copies = Copies(group, None)
+    while not trainer.done and not (told := agreed(group, stop)).ends:
+        if not told.failed:
+            trainer.iterate()
+            told = group.agree()
+        if told.save and not told.failed:
             save(trainer, None)
+            told = group.agree()
+            if not told.failed:
+                copies.update()
         if told.failed:
+            if told.save:
+                save(trainer, None)
             raise ToldError("The first worker failed.")
     save(trainer, None)
-    return group.exchange(Path())[0]
+    copies.update()
+    group.exchange(None)
+    return copies.folder.path
 
 
 def agreed(group: Group, stop: StopSignals, enough: str | None = None) -> Agreed:

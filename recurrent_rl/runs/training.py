@@ -17,7 +17,7 @@ from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.config import ResolvedConfig, TrainConfig, Workers
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath, bare_name, is_description
-from recurrent_rl.group import ALONE
+from recurrent_rl.group import ALONE, Group
 from recurrent_rl.process import (
     computing,
     global_generators_kept,
@@ -25,16 +25,18 @@ from recurrent_rl.process import (
     seed_process,
 )
 from recurrent_rl.resolve import with_workers
-from recurrent_rl.runs.callbacks import AnyCallback, as_callbacks
+from recurrent_rl.runs.callbacks import AnyCallback, Callback, as_callbacks
 from recurrent_rl.runs.checkpoint import restore
 from recurrent_rl.runs.checkpoint_file import Checkpoint, read_checkpoint
+from recurrent_rl.runs.copies import newest
 from recurrent_rl.runs.evaluation import evaluate_and_save
 from recurrent_rl.runs.failures import closed_by
 from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.runs.folder import RunFolder
-from recurrent_rl.runs.launch import Begun, Launch, follow_the_first, of_launch, together
+from recurrent_rl.runs.launch import Begun, follow_the_first, together
 from recurrent_rl.runs.loop import Ran, run_iterations
 from recurrent_rl.runs.monitor import Monitor
+from recurrent_rl.runs.torchrun import Launch, begun_by, of_launch
 from recurrent_rl.runs.trackers import check_installed
 from recurrent_rl.signals import StopSignals, noting
 from recurrent_rl.sources import Environment, Source, find_source, source_of
@@ -114,33 +116,33 @@ def train(
         check_installed(config.track)
         source = source_of(config, env)
         config = of_launch(resolved(config, source))
-        if (launch := Launch.of_this_process()) is not None:
-            if launch.rank > 0:
-                return _followed(config, source, stop)
-            if (begun := _begun_by(launch, config)) is not None:
-                return resume(
-                    begun.path,
-                    env=env,
-                    progress=progress,
-                    callbacks=callbacks,
-                    seed_globals=seed_globals,
-                    stop=stop,
-                )
-        if seed_globals:
-            seed_process(config.seed)
-        with ExitStack() as lock:
-            with _trainer(config, source, None, seed_globals) as trainer:
-                folder = RunFolder.make(config)
-                lock.enter_context(folder.locked())
-                folder.save_config(config)
-                if launch is not None:
-                    folder.launch.write_text(launch.run_id)
-                if progress:
-                    for line in (*config.choices(), *_left_out(trainer)):
-                        print(line)
-                ran = run_iterations(trainer, folder, progress, callbacks, stop)
-                result = _result(trainer, folder, ran, stop)
-            return _evaluated(result, config, source, progress, stop)
+        with ExitStack() as joined:
+            launch, group = Launch.of_this_process(), _join(joined, config, source)
+            if launch is not None and group is not None:
+                begun = newest(group, begun_by(launch, config))
+                if launch.rank > 0:
+                    return _followed(group, source, stop)
+                if begun is not None:
+                    return _resumed(
+                        *(begun, config, source, joined, group),
+                        *(False, progress, callbacks, seed_globals, stop),
+                    )
+            if seed_globals:
+                seed_process(config.seed)
+            with ExitStack() as lock:
+                with _trainer(config, source, None, seed_globals, group) as trainer:
+                    folder = RunFolder.make(config)
+                    lock.enter_context(folder.locked())
+                    folder.save_config(config)
+                    if launch is not None:
+                        folder.launch.write_text(launch.run_id)
+                    if progress:
+                        for line in (*config.choices(), *_left_out(trainer)):
+                            print(line)
+                    ran = run_iterations(trainer, folder, progress, callbacks, stop)
+                    result = _result(trainer, folder, ran, stop)
+                joined.close()
+                return _evaluated(result, config, source, progress, stop)
 
 
 def resume(
@@ -200,22 +202,56 @@ def resume(
     if workers is not None:
         settled = with_workers(settled, workers, source.found_by_name)
     settled = of_launch(settled)
-    if (launch := Launch.of_this_process()) is not None and launch.rank > 0:
-        with keeping_freed_memory(), noting(stop) as stop:
-            return _followed(settled, source, stop)
     with (
-        computing(config.threads, config.precision),
         keeping_freed_memory(),
         global_generators_kept(seed_globals),
-        folder.locked(),
         noting(stop) as stop,
+        ExitStack() as joined,
     ):
+        group = _join(joined, settled, source)
+        if group is not None:
+            newest(group, folder)
+            if group.rank > 0:
+                return _followed(group, source, stop)
+        return _resumed(
+            *(folder, settled, source, joined, group),
+            *(compare, progress, callbacks, seed_globals, stop),
+        )
+
+
+def _resumed(
+    folder: RunFolder,
+    config: ResolvedConfig,
+    source: Source,
+    joined: ExitStack,
+    group: Group | None,
+    compare: bool,
+    progress: bool,
+    callbacks: Sequence[Callback],
+    seed_globals: bool,
+    stop: StopSignals,
+) -> TrainResult:
+    """What `resume` does in the first worker.
+
+    Args:
+        folder: of the run.
+        config: the settings.
+        source: what the environments are made of.
+        joined: holds the workers of torchrun, which are left before an evaluation.
+        group: they; None where torchrun has not started this process.
+        compare: as for `resume`, as are all others.
+        progress: show a progress bar.
+        callbacks: told of what happens.
+        seed_globals: seed the global generators.
+        stop: notes the signals.
+    """
+    with computing(config.threads, config.precision), folder.locked():
         remove_leftovers(folder.path)
         checkpoint = read_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else None
         if seed_globals:
             seed_process(config.seed, checkpoint.iteration if checkpoint else 0)
-        has_all = checkpoint is not None and checkpoint.iteration >= settled.num_iterations
-        with _trainer(settled, source, checkpoint, seed_globals, alone=has_all) as trainer:
+        has_all = checkpoint is not None and checkpoint.iteration >= config.num_iterations
+        with _trainer(config, source, checkpoint, seed_globals, group, alone=has_all) as trainer:
             notes = _restored(trainer, checkpoint) if checkpoint else _set_aside(folder)
             first, ran = trainer.timesteps, Ran(0.0, None, None)
             if not trainer.done:
@@ -226,6 +262,7 @@ def resume(
             elif not folder.policy.exists():
                 trainer.policy().save(folder.policy)
             result = _result(trainer, folder, ran, stop)
+        joined.close()
         result = dataclasses.replace(result, resumed_from=first, notes=notes + result.notes)
         return _evaluated(result, trainer.config, source, progress, stop, compare)
 
@@ -272,6 +309,7 @@ def _trainer(
     source: Source,
     checkpoint: Checkpoint | None,
     seed_globals: bool,
+    group: Group | None,
     alone: bool = False,
 ) -> Iterator[Trainer]:
     """The first worker's trainer; the other workers train until the end of this context.
@@ -281,44 +319,37 @@ def _trainer(
         source: what the environments are made of.
         checkpoint: that all resume from.
         seed_globals: seed Python's and NumPy's global generators in each worker.
+        group: the workers of torchrun; None: others are started where the settings ask for them.
         alone: there is nothing for the others to do.
     """
     with ExitStack() as stack:
-        group = ALONE
-        launched = Launch.of_this_process() is not None
-        if not alone or launched:
-            source.check_workers(config.workers, launched)
-            group = stack.enter_context(together(config))
-            path = None if checkpoint is None else checkpoint.path
-            group.exchange(None if alone else Begun(config, path, seed_globals))
+        if group is None:
+            group = ALONE
+            if not alone:
+                source.check_workers(config.workers, torchrun=False)
+                group = stack.enter_context(together(config))
+        path = None if checkpoint is None else checkpoint.path
+        group.exchange(None if alone else Begun(config, path, seed_globals))
         trainer = Trainer(config, ALONE if alone else group, source, fresh=checkpoint is None)
         stack.enter_context(closed_by(trainer.close))
         yield trainer
 
 
-def _followed(config: ResolvedConfig, source: Source, stop: StopSignals) -> TrainResult:
+def _join(joined: ExitStack, config: ResolvedConfig, source: Source) -> Group | None:
+    """Join the workers of torchrun until that context ends; None where it has not started this."""
+    if Launch.of_this_process() is None:
+        return None
+    source.check_workers(config.workers, torchrun=True)
+    return joined.enter_context(together(config))
+
+
+def _followed(group: Group, source: Source, stop: StopSignals) -> TrainResult:
     """The result of a worker of torchrun's that is not the first."""
     began = time.monotonic()
-    source.check_workers(config.workers, torchrun=True)
-    with together(config) as group:
-        done = follow_the_first(group, stop, source)
+    done = follow_the_first(group, stop, source)
     folder, timesteps = (RunFolder(done[0]), done[1]) if done else (RunFolder(Path()), 0)
     seconds = time.monotonic() - began
     return TrainResult(folder.path, folder.policy, timesteps, seconds, stop.received)
-
-
-def _begun_by(launch: Launch, config: ResolvedConfig) -> RunFolder | None:
-    """The run that this launch of torchrun began before it was restarted, the newest of them."""
-    root = Path(config.log_dir)
-    if not launch.is_named or not root.is_dir():
-        return None
-    for path in sorted(root.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
-        folder = RunFolder(path)
-        if not folder.launch.is_file() or folder.launch.read_text() != launch.run_id:
-            continue
-        if dataclasses.replace(folder.load_config(), workers=config.workers) == config:
-            return folder
-    return None
 
 
 def _check_options(progress: Any, seed_globals: Any, stop: Any) -> None:

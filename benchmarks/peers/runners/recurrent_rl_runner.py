@@ -1,5 +1,8 @@
 """This library, in the repository's own environment.
 
+The variants with workers take `--threads` as a number of processes, of one thread each where there
+are several; their peak memory is the first one's.
+
 With `--env python` the velocities are hidden by the library's own option; the environments are
 stepped through SyncVectorEnv. Observations and returns are normalised, as is the library's default.
 """
@@ -14,6 +17,8 @@ VARIANTS = {
     "best": f"sequences of {SHORT} steps in the update: fewer steps one after the other",
     "bfloat16": "as default, products of the memory in bfloat16",
     "best-bfloat16": "as best, products of the memory in bfloat16",
+    "workers": "as default, in several processes",
+    "best-workers": "as best, in several processes",
 }
 
 
@@ -23,8 +28,11 @@ def main() -> None:
     from recurrent_rl.agents.actor_critic import AgentConfig
     from recurrent_rl.config import EnvConfig, TrainConfig
     from recurrent_rl.process import keeping_freed_memory
+    from recurrent_rl.runs.callbacks import TrainingState
+    from recurrent_rl.runs.training import train
     from recurrent_rl.trainer import Trainer
 
+    workers = args.threads if "workers" in args.variant else 1
     python = args.env == "python"
     config = TrainConfig(
         "CartPole-v1" if python else f"recurrent_rl.envs:{common.BATCH_ID}",
@@ -46,7 +54,10 @@ def main() -> None:
         vf_coef=common.VF_COEF,
         max_grad_norm=common.MAX_GRAD_NORM,
         device="cpu",
-        threads=args.threads,
+        threads=1 if workers > 1 else args.threads,
+        workers=workers,
+        eval_episodes=0,
+        log_dir="runs",
         precision="bfloat16" if "bfloat16" in args.variant else "float32",
         agent=AgentConfig(
             memory="lstm",
@@ -58,12 +69,24 @@ def main() -> None:
         ),
         env=EnvConfig(hide_indices=(1, 3)) if python else EnvConfig(),
     )
+    # Of the last 100 episodes, as the other runners count it.
+    mean_return = "rollout/ep_rew_mean"
+    if workers > 1:
+
+        def tell(state: TrainingState) -> None:
+            try:
+                report.iteration(state.timesteps, state.metrics.get(mean_return))
+            except common.Finished:
+                state.stop("the steps are taken")
+
+        with report.training():
+            train(config, progress=False, callbacks=[tell])
+        return
     trainer = Trainer(config)
     with keeping_freed_memory(), report.training():  # as in a run
         while True:
             scalars = trainer.iterate()
-            # Of the last 100 episodes, as the other runners count it.
-            report.iteration(trainer.timesteps, scalars.get("rollout/ep_rew_mean"))
+            report.iteration(trainer.timesteps, scalars.get(mean_return))
     trainer.close()
 
 

@@ -1,0 +1,102 @@
+"""What torchrun tells the processes that it starts, and where they meet."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from torch.distributed import (  # type: ignore[attr-defined]
+    PrefixStore,
+    Store,
+    rendezvous,
+)
+
+from recurrent_rl.config import ResolvedConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.resolve import with_workers
+from recurrent_rl.runs.folder import RunFolder
+
+
+class Launch(NamedTuple):
+    """What torchrun tells a process that it has started."""
+
+    rank: int
+    size: int
+    place: int
+    """Of this worker on its machine, from 0."""
+    neighbours: int
+    """Workers on this machine."""
+    run_id: str
+    """Of the launch: the same after a restart."""
+    restarts: int
+
+    @classmethod
+    def of_this_process(cls) -> Launch | None:
+        """None where torchrun has not started this process."""
+        if (run_id := os.environ.get("TORCHELASTIC_RUN_ID")) is None:
+            return None
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        rank, size, place, neighbours = (int(os.environ[name]) for name in names)
+        restarts = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+        return cls(rank, size, place, neighbours, run_id, restarts)
+
+    def meeting(self, timeout: float) -> Store:
+        """Where the workers of this start find each other.
+
+        After a restart the store of torchrun's agent still holds what the last start left there,
+        and `init_process_group` alone would connect to workers that are gone. Machines count their
+        restarts each for itself; where several are told to make a store for each start, as
+        docs/many-machines.md says, no count is needed.
+        """
+        wait = datetime.timedelta(seconds=timeout)
+        store: Store = next(rendezvous("env://", self.rank, self.size, timeout=wait))[0]
+        if os.environ.get("TORCH_DISABLE_SHARE_RDZV_TCP_STORE") == "1":
+            return store
+        return PrefixStore(f"recurrent_rl/{self.restarts}", store)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether the id is this launch's own: torchrun's default is that of all others too."""
+        return self.run_id != "none" or self.restarts > 0
+
+
+def of_launch(config: ResolvedConfig) -> ResolvedConfig:
+    """The settings with as many workers as torchrun has started, where it has started this one.
+
+    Raises:
+        UserError: they ask for another number.
+    """
+    launch = Launch.of_this_process()
+    if launch is None or launch.size == config.workers:
+        return config
+    if config.workers > 1 and "workers" not in config.reasons and launch.restarts == 0:
+        raise UserError(
+            f"workers is {config.workers}, but torchrun has started {launch.size}: leave the "
+            "number to torchrun (--nnodes, --nproc-per-node)."
+        )
+    return with_workers(config, launch.size)
+
+
+def ended_elsewhere() -> UserError:
+    """Why a message failed, where torchrun minds the workers."""
+    return UserError(
+        "Another worker ended, or its machine cannot be reached; what it printed says why. With "
+        "--max-restarts torchrun starts all again, from the last checkpoint."
+    )
+
+
+def begun_by(launch: Launch, config: ResolvedConfig) -> RunFolder | None:
+    """The run that this launch of torchrun began before it was restarted, the newest of them."""
+    root = Path(config.log_dir)
+    if not launch.is_named or not root.is_dir():
+        return None
+    for path in sorted(root.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
+        folder = RunFolder(path)
+        if not folder.launch.is_file() or folder.launch.read_text() != launch.run_id:
+            continue
+        if dataclasses.replace(folder.load_config(), workers=config.workers) == config:
+            return folder
+    return None
