@@ -105,6 +105,7 @@ def train(
     check_is("config", config, TrainConfig, 'a TrainConfig: train(TrainConfig("CartPole-v1"))')
     callbacks = as_callbacks(callbacks)
     _check_options(progress, seed_globals, stop)
+    aloud = progress and stop is None
     with (
         computing(config.threads, config.precision),
         keeping_freed_memory(),
@@ -140,7 +141,7 @@ def train(
                         print(line)
                 ran = run_iterations(trainer, folder, progress, callbacks, stop)
                 result = _result(trainer, folder, ran, stop)
-            return _evaluated(result, config, source, progress, stop)
+            return _told(_evaluated(result, config, source, progress, stop), aloud)
 
 
 def resume(
@@ -189,6 +190,7 @@ def resume(
     compare = argument("compare", compare, bool)
     callbacks = as_callbacks(callbacks)
     _check_options(progress, seed_globals, stop)
+    aloud = progress and stop is None
     config = folder.load_config()
     if total_timesteps is not None:
         config = dataclasses.replace(config, total_timesteps=total_timesteps)
@@ -227,7 +229,16 @@ def resume(
                 trainer.policy().save(folder.policy)
             result = _result(trainer, folder, ran, stop)
         result = dataclasses.replace(result, resumed_from=first, notes=notes + result.notes)
-        return _evaluated(result, trainer.config, source, progress, stop, compare)
+        result = _evaluated(result, trainer.config, source, progress, stop, compare)
+        return _told(result, aloud)
+
+
+def _told(result: TrainResult, aloud: bool) -> TrainResult:
+    """The result; aloud where a caller is raised the KeyboardInterrupt in its place."""
+    if aloud and result.stopped_by is not None:
+        command = f"recurrent_rl.resume({str(result.run_dir)!r})"
+        print(f"Stopped early; everything is saved. Resume: {command}")
+    return result
 
 
 def _source_to_resume(folder: RunFolder, config: TrainConfig, env: Environment | None) -> Source:
