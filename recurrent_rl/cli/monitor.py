@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -37,13 +37,17 @@ def monitor_command(arguments: Sequence[str]) -> int:
 
     from tensorboard import program
 
-    from recurrent_rl.runs.overview import pinned
+    from recurrent_rl.runs.overview import WebApp, with_overview
     from recurrent_rl.signals import StopSignals
 
     given = parse(MonitorArguments, "monitor", arguments)
     if not Path(given.log_dir).is_dir():
         raise UserError(f"There is no folder {given.log_dir!r}; train first, or name another.")
-    board = program.TensorBoard()
+
+    def server(app: WebApp, flags: Any) -> program.TensorBoardServer:
+        return program.create_port_scanning_werkzeug_server(with_overview(app), flags)
+
+    board = program.TensorBoard(server_class=server)
     board.configure(logdir=given.log_dir, port=given.port, host=given.host)
     try:
         url = board.launch()
@@ -51,8 +55,6 @@ def monitor_command(arguments: Sequence[str]) -> int:
         raise UserError(f"TensorBoard could not start: {error} Try --port 0.") from error
     console = make_console()
     console.print(f"TensorBoard shows {given.log_dir} at {url}  (Ctrl-C ends it)", soft_wrap=True)
-    first = f"Return, length, evaluation and speed first: {pinned(url)}"
-    console.print(first, soft_wrap=True, highlight=False)
     with StopSignals() as stop:
         while not stop:
             time.sleep(0.2)

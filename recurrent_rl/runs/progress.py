@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -42,7 +43,7 @@ class ProgressBar:
         self.console = make_console(stderr=True)
         self._began = time.monotonic()
         self._last_line = self._began
-        self._drawn = ""  # on a notebook's line
+        self._drawn: Any = None  # a notebook's line, once there is one
         self._bar = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
@@ -79,9 +80,15 @@ class ProgressBar:
         if not self.console.is_jupyter:
             self.console.print(line, soft_wrap=True)
             return
-        # A notebook shows stderr in red.
-        print(f"\r{line:{len(self._drawn)}}", end="", flush=True)
-        self._drawn = line
+        # A display that is updated: front ends and saved notebooks keep its last state alone, where
+        # of printed lines, with "\r" between them, some show and save all.
+        from IPython.display import display
+
+        content = {"text/plain": line}
+        if self._drawn is None:
+            self._drawn = display(content, raw=True, display_id=True)
+        else:
+            self._drawn.update(content, raw=True)
 
     def __enter__(self) -> ProgressBar:
         self._bar.start()
@@ -89,8 +96,6 @@ class ProgressBar:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
-        if self._drawn:
-            print()
 
 
 def make_console(stderr: bool = False) -> Console:

@@ -111,38 +111,64 @@ def train(
         computing(config.threads, config.precision),
         keeping_freed_memory(),
         global_generators_kept(seed_globals),
-        noting(stop) as stop,
+        noting(stop) as noted,
+        ExitStack() as joined,
     ):
         check_installed(config.track)
         source = source_of(config, env)
         config = of_launch(resolved(config, source))
-        with ExitStack() as joined:
-            launch, group = Launch.of_this_process(), _join(joined, config, source)
-            if launch is not None and group is not None:
-                begun = newest(group, begun_by(launch, config))
-                if launch.rank > 0:
-                    return _followed(group, source, stop)
-                if begun is not None:
-                    return _resumed(
-                        *(begun, config, source, joined, group),
-                        *(False, progress, callbacks, seed_globals, stop),
-                    )
-            if seed_globals:
-                seed_process(config.seed)
-            with ExitStack() as lock:
-                with _trainer(config, source, None, seed_globals, group) as trainer:
-                    folder = RunFolder.make(config)
-                    lock.enter_context(folder.locked())
-                    folder.save_config(config)
-                    if launch is not None:
-                        folder.launch.write_text(launch.run_id)
-                    if progress:
-                        for line in (*config.choices(), *_left_out(trainer)):
-                            print(line)
-                    ran = run_iterations(trainer, folder, progress, callbacks, stop)
-                    result = _result(trainer, folder, ran, stop)
-                joined.close()
-                return _evaluated(result, config, source, progress, stop)
+        group = _join(joined, config, source)
+        call = _Call(source, progress, callbacks, seed_globals, noted, joined, group)
+        return call.told(_begun(call, config), aloud=stop is None)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What a call of `train` or `resume` is given, and the workers it is among."""
+
+    source: Source
+    progress: bool
+    callbacks: Sequence[Callback]
+    seed_globals: bool
+    stop: StopSignals
+    joined: ExitStack
+    """Holds the workers of torchrun, which are left before an evaluation."""
+    group: Group | None
+    """They; None where torchrun has not started this process."""
+
+    def told(self, result: TrainResult, aloud: bool) -> TrainResult:
+        """The result; aloud where its caller is raised the KeyboardInterrupt in its place."""
+        if aloud and self.progress and result.stopped_by is not None:
+            command = f"recurrent_rl.resume({str(result.run_dir)!r})"
+            print(f"Stopped early; everything is saved. Resume: {command}")
+        return result
+
+
+def _begun(call: _Call, config: ResolvedConfig) -> TrainResult:
+    """What `train` does; goes on with the run that torchrun began, where it starts anew."""
+    launch = Launch.of_this_process()
+    if launch is not None and call.group is not None:
+        begun = newest(call.group, begun_by(launch, config))
+        if launch.rank > 0:
+            return _followed(call.group, call)
+        if begun is not None:
+            return _resumed(call, begun, config)
+    if call.seed_globals:
+        seed_process(config.seed)
+    with ExitStack() as lock:
+        with _trainer(call, config, None) as trainer:
+            folder = RunFolder.make(config)
+            lock.enter_context(folder.locked())
+            folder.save_config(config)
+            if launch is not None:
+                folder.launch.write_text(launch.run_id)
+            if call.progress:
+                for line in (*config.choices(), *_left_out(trainer)):
+                    print(line)
+            ran = run_iterations(trainer, folder, call.progress, call.callbacks, call.stop)
+            result = _result(trainer, folder, ran, call.stop)
+        call.joined.close()
+        return _evaluated(call, result, config)
 
 
 def resume(
@@ -205,66 +231,42 @@ def resume(
     with (
         keeping_freed_memory(),
         global_generators_kept(seed_globals),
-        noting(stop) as stop,
+        noting(stop) as noted,
         ExitStack() as joined,
     ):
         group = _join(joined, settled, source)
+        call = _Call(source, progress, callbacks, seed_globals, noted, joined, group)
         if group is not None:
             newest(group, folder)
             if group.rank > 0:
-                return _followed(group, source, stop)
-        return _resumed(
-            *(folder, settled, source, joined, group),
-            *(compare, progress, callbacks, seed_globals, stop),
-        )
+                return _followed(group, call)
+        return call.told(_resumed(call, folder, settled, compare), aloud=stop is None)
 
 
 def _resumed(
-    folder: RunFolder,
-    config: ResolvedConfig,
-    source: Source,
-    joined: ExitStack,
-    group: Group | None,
-    compare: bool,
-    progress: bool,
-    callbacks: Sequence[Callback],
-    seed_globals: bool,
-    stop: StopSignals,
+    call: _Call, folder: RunFolder, config: ResolvedConfig, compare: bool = False
 ) -> TrainResult:
-    """What `resume` does in the first worker.
-
-    Args:
-        folder: of the run.
-        config: the settings.
-        source: what the environments are made of.
-        joined: holds the workers of torchrun, which are left before an evaluation.
-        group: they; None where torchrun has not started this process.
-        compare: as for `resume`, as are all others.
-        progress: show a progress bar.
-        callbacks: told of what happens.
-        seed_globals: seed the global generators.
-        stop: notes the signals.
-    """
+    """What `resume` does in the first worker."""
     with computing(config.threads, config.precision), folder.locked():
         remove_leftovers(folder.path)
         checkpoint = read_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else None
-        if seed_globals:
+        if call.seed_globals:
             seed_process(config.seed, checkpoint.iteration if checkpoint else 0)
         has_all = checkpoint is not None and checkpoint.iteration >= config.num_iterations
-        with _trainer(config, source, checkpoint, seed_globals, group, alone=has_all) as trainer:
+        with _trainer(call, config, checkpoint, alone=has_all) as trainer:
             notes = _restored(trainer, checkpoint) if checkpoint else _set_aside(folder)
             first, ran = trainer.timesteps, Ran(0.0, None, None)
             if not trainer.done:
-                if progress:
+                if call.progress:
                     print(*notes, sep="\n", end="\n" if notes else "")
                 folder.save_config(trainer.config)
-                ran = run_iterations(trainer, folder, progress, callbacks, stop)
+                ran = run_iterations(trainer, folder, call.progress, call.callbacks, call.stop)
             elif not folder.policy.exists():
                 trainer.policy().save(folder.policy)
-            result = _result(trainer, folder, ran, stop)
-        joined.close()
+            result = _result(trainer, folder, ran, call.stop)
+        call.joined.close()
         result = dataclasses.replace(result, resumed_from=first, notes=notes + result.notes)
-        return _evaluated(result, trainer.config, source, progress, stop, compare)
+        return _evaluated(call, result, trainer.config, compare)
 
 
 def _source_to_resume(folder: RunFolder, config: TrainConfig, env: Environment | None) -> Source:
@@ -305,32 +307,26 @@ def _is_there(env_id: str) -> bool:
 
 @contextmanager
 def _trainer(
-    config: ResolvedConfig,
-    source: Source,
-    checkpoint: Checkpoint | None,
-    seed_globals: bool,
-    group: Group | None,
-    alone: bool = False,
+    call: _Call, config: ResolvedConfig, checkpoint: Checkpoint | None, alone: bool = False
 ) -> Iterator[Trainer]:
     """The first worker's trainer; the other workers train until the end of this context.
 
     Args:
+        call: whose workers train; where torchrun has started none, those that the settings ask for.
         config: the settings.
-        source: what the environments are made of.
         checkpoint: that all resume from.
-        seed_globals: seed Python's and NumPy's global generators in each worker.
-        group: the workers of torchrun; None: others are started where the settings ask for them.
         alone: there is nothing for the others to do.
     """
+    group = call.group
     with ExitStack() as stack:
         if group is None:
             group = ALONE
             if not alone:
-                source.check_workers(config.workers, torchrun=False)
+                call.source.check_workers(config.workers, torchrun=False)
                 group = stack.enter_context(together(config))
         path = None if checkpoint is None else checkpoint.path
-        group.exchange(None if alone else Begun(config, path, seed_globals))
-        trainer = Trainer(config, ALONE if alone else group, source, fresh=checkpoint is None)
+        group.exchange(None if alone else Begun(config, path, call.seed_globals))
+        trainer = Trainer(config, ALONE if alone else group, call.source, fresh=checkpoint is None)
         stack.enter_context(closed_by(trainer.close))
         yield trainer
 
@@ -343,13 +339,13 @@ def _join(joined: ExitStack, config: ResolvedConfig, source: Source) -> Group | 
     return joined.enter_context(together(config))
 
 
-def _followed(group: Group, source: Source, stop: StopSignals) -> TrainResult:
+def _followed(group: Group, call: _Call) -> TrainResult:
     """The result of a worker of torchrun's that is not the first."""
     began = time.monotonic()
-    done = follow_the_first(group, stop, source)
+    done = follow_the_first(group, call.stop, call.source)
     folder, timesteps = (RunFolder(done[0]), done[1]) if done else (RunFolder(Path()), 0)
     seconds = time.monotonic() - began
-    return TrainResult(folder.path, folder.policy, timesteps, seconds, stop.received)
+    return TrainResult(folder.path, folder.policy, timesteps, seconds, call.stop.received)
 
 
 def _check_options(progress: Any, seed_globals: Any, stop: Any) -> None:
@@ -422,12 +418,7 @@ def _left_out(trainer: Trainer) -> list[str]:
 
 
 def _evaluated(
-    result: TrainResult,
-    config: TrainConfig,
-    source: Source,
-    progress: bool,
-    stop: StopSignals,
-    compare: bool = False,
+    call: _Call, result: TrainResult, config: TrainConfig, compare: bool = False
 ) -> TrainResult:
     """The result with the evaluation of a run that has all its steps and lacks one."""
     folder, episodes, steps = RunFolder(result.run_dir), config.eval_episodes, result.timesteps
@@ -437,13 +428,13 @@ def _evaluated(
     try:
         played, _ = evaluate_and_save(
             policy,
-            source,
+            call.source,
             config.env,
             episodes,
             config.seed,
-            stop,
+            call.stop,
             compare=compare,
-            progress=progress,
+            progress=call.progress,
             folder=folder,
         )
     except UserError as error:
@@ -451,7 +442,7 @@ def _evaluated(
             f"The run is trained and saved in {folder.path}, but could not be evaluated: {error}"
         ) from error
     if not played:
-        return dataclasses.replace(result, stopped_by=stop.received)
+        return dataclasses.replace(result, stopped_by=call.stop.received)
     with Monitor(folder, config, steps) as monitor:
         monitor.log(played["deterministic"].scalars(), steps)
     return dataclasses.replace(result, evaluation=played["deterministic"])

@@ -554,7 +554,6 @@ def test_a_benchmark_and_a_monitor_print_any_name_as_it_is(
     status, out, _ = ended(["monitor", ODD], capsys)
     assert status == 143
     assert f"TensorBoard shows {ODD} at http://[::1]:6006/  (Ctrl-C ends it)\n" in out
-    assert " first: http://[::1]:6006/?pinnedCards=%5B%7B" in out
 
 
 # ------------------------------------------------------------------------------ disks at fault

@@ -18,7 +18,7 @@ from recurrent_rl.config import TrainConfig
 from recurrent_rl.diagnostics import memory_diagnostics
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.monitor import Monitor
-from recurrent_rl.runs.overview import OVERVIEW, pinned
+from recurrent_rl.runs.overview import OVERVIEW, with_overview
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
 
@@ -105,12 +105,25 @@ def test_the_tab_of_custom_scalars_shows_how_the_run_is_doing_written_once(tmp_p
     assert set(OVERVIEW.values()) <= set(found.Tags()["scalars"])
 
 
-def test_the_address_of_tensorboard_pins_these_curves() -> None:
-    parts = urlsplit(pinned("http://localhost:6006/"))
-    assert (parts.netloc, parts.path, parts.fragment) == ("localhost:6006", "/", "timeseries")
-    (cards,) = parse_qs(parts.query)["pinnedCards"]
+def test_the_bare_address_of_tensorboard_leads_to_one_that_pins_these_curves() -> None:
+    answered: list[tuple[str, dict[str, str]]] = []
+
+    def start_response(status: str, headers: list[tuple[str, str]]) -> None:
+        answered.append((status, dict(headers)))
+
+    page = with_overview(lambda request, start_response: [b"the page"])
+    assert [*page({"PATH_INFO": "/", "QUERY_STRING": ""}, start_response)] == []
+    ((status, headers),) = answered
+    assert status == "302 Found"
+    # Relative, for a TensorBoard behind a proxy; without #, for the tab that was asked for.
+    assert urlsplit(headers["Location"])._replace(query="") == ("", "", "", "", "")
+    query = urlsplit(headers["Location"]).query
+    (cards,) = parse_qs(query)["pinnedCards"]
     assert [card["tag"] for card in json.loads(cards)] == list(OVERVIEW.values())
     assert {card["plugin"] for card in json.loads(cards)} == {"scalars"}
+    for request in ({"QUERY_STRING": query}, {"PATH_INFO": "/data/runs"}):
+        asked = {"PATH_INFO": "/", "QUERY_STRING": ""} | request
+        assert [*page(asked, start_response)] == [b"the page"]
 
 
 def test_a_resumed_run_continues_in_the_same_curves(tmp_path: Path) -> None:

@@ -166,14 +166,16 @@ def test_the_first_use_of_a_public_name_draws_no_random_number(
     assert random.getstate() == state
 
 
-def test_ctrl_c_in_a_running_event_loop_saves_the_run(tmp_path: Path) -> None:
+def test_ctrl_c_in_a_running_event_loop_saves_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = handlers()
 
     def interrupt(state: TrainingState) -> None:
         signal.raise_signal(signal.SIGINT)
 
     async def cell() -> None:
-        trained(config(tmp_path), [interrupt])
+        recurrent_rl.train(config(tmp_path), callbacks=[interrupt])
         await asyncio.sleep(0)  # where the loop's own handler raises
 
     with pytest.raises(KeyboardInterrupt):
@@ -182,6 +184,8 @@ def test_ctrl_c_in_a_running_event_loop_saves_the_run(tmp_path: Path) -> None:
     assert folder.checkpoint.exists()
     assert recurrent_rl.load_policy(folder.path).summary["timesteps"] == 128
     assert handlers() == before
+    told = f"everything is saved. Resume: recurrent_rl.resume({str(folder.path)!r})\n"
+    assert told in capsys.readouterr().out
 
 
 def test_a_second_run_may_not_seed_the_global_generators(tmp_path: Path) -> None:
