@@ -245,10 +245,8 @@ class Stage:
             )
         if config is None:
             config = settings_for(policy, self._source.name)
-        config = dataclasses.replace(_rendering(self._source, config, mode), vectorization="sync")
         hide = policy.agent.reader.hide_indices
-        env = make_vector_env(self._source, 1, config, hide_by_wrapper=not hide)
-        assert isinstance(env, SyncVectorEnv)
+        env = _alone(self._source, config, mode, hide_by_wrapper=not hide)
         self._env = env
         # Outermost: it sees what the policy sees.
         self._filmed = env.envs[0] = _Filmed(env.envs[0], mode, hide)
@@ -315,22 +313,27 @@ class Stage:
         self.close()
 
 
-def _rendering(source: Source, config: EnvConfig, mode: Mode) -> EnvConfig:
-    """The settings with which the environment draws itself, where it can in this mode."""
+def _alone(source: Source, config: EnvConfig, mode: Mode, hide_by_wrapper: bool) -> SyncVectorEnv:
+    """One environment, which draws itself in this mode where it can."""
+
+    def made(kwargs: dict[str, Any]) -> SyncVectorEnv:
+        changed = dataclasses.replace(config, env_kwargs=kwargs, vectorization="sync")
+        env = make_vector_env(source, 1, changed, hide_by_wrapper=hide_by_wrapper)
+        assert isinstance(env, SyncVectorEnv)
+        return env
+
+    env = made(config.env_kwargs)
     if source.given is not None or "render_mode" in config.env_kwargs:
-        return config
-    plain = make_vector_env(source, 1, dataclasses.replace(config, vectorization="sync"))
-    plain.close()
-    assert isinstance(plain, SyncVectorEnv)
-    if mode not in plain.envs[0].metadata.get("render_modes", ()):
-        return config
-    assert source.one is not None
-    kwargs = {**config.env_kwargs, "render_mode": mode}
+        return env
+    if mode not in env.envs[0].metadata.get("render_modes", ()):
+        return env
+    env.close()
     try:
-        source.one(kwargs).close()
-    except TypeError:  # it was made without: the argument is what it does not take
-        return config
-    return dataclasses.replace(config, env_kwargs=kwargs)
+        return made({**config.env_kwargs, "render_mode": mode})
+    except UserError as error:
+        if not isinstance(error.__cause__, TypeError):
+            raise
+        return made(config.env_kwargs)  # the argument is what it does not take
 
 
 def record_video(
