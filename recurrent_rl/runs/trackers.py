@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from recurrent_rl.agents.extras import optional
+from recurrent_rl.errors import UserError
 
 PROJECT = "recurrent-rl"
 """What runs are grouped under, where the tracker's own variable in the environment names nothing
@@ -64,19 +65,29 @@ class MLflow:
     def __init__(self, run_dir: Path, settings: dict[str, Any]) -> None:
         mlflow = _package("mlflow")
         self.entities = mlflow.entities
-        self.client = mlflow.MlflowClient()
+        try:
+            self.client = mlflow.MlflowClient()
+            self.run_id = self._begun(run_dir, settings)
+        except mlflow.exceptions.MlflowException as error:
+            raise UserError(
+                f"MLflow refuses to begin: {error} Where nothing is set up, MLFLOW_TRACKING_URI "
+                "takes a server's address, or MLFLOW_ALLOW_FILE_STORE=true keeps files in mlruns/."
+            ) from error
+
+    def _begun(self, run_dir: Path, settings: dict[str, Any]) -> str:
+        """The run of this name, new or as it is there."""
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         experiment = self.client.get_experiment_by_name(name)
         number = experiment.experiment_id if experiment else self.client.create_experiment(name)
         found = self.client.search_runs([number], f"tags.`{self.TAG}` = '{run_dir.name}'")
         if found:
-            self.run_id = found[0].info.run_id
-            self.client.update_run(self.run_id, status="RUNNING")
-            return
+            there = str(found[0].info.run_id)
+            self.client.update_run(there, status="RUNNING")
+            return there
         made = self.client.create_run(number, tags={self.TAG: run_dir.name}, run_name=run_dir.name)
-        self.run_id = made.info.run_id
         for key, value in settings.items():
-            self.client.log_param(self.run_id, key, value)
+            self.client.log_param(made.info.run_id, key, value)
+        return str(made.info.run_id)
 
     def log(self, scalars: dict[str, float], step: int) -> None:
         """Keep these figures."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -229,3 +230,32 @@ def test_an_agent_that_reads_rewards_needs_them() -> None:
 def test_options_that_cannot_be_are_refused(option: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=next(iter(option))):
         recurrent_rl.imitate(policy_of(), delayed(1), progress=False, **option)
+
+
+@pytest.mark.slow  # imports jax
+@pytest.mark.filterwarnings("default")  # Minari's own, of what a dataset's card could tell
+def test_a_dataset_that_minari_has_recorded_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Needs Minari with its extras `hdf5` and `create`."""
+    for needed in ("h5py", "jax"):
+        pytest.importorskip(needed)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    minari = pytest.importorskip("minari")
+    env = minari.DataCollector(gym.make("recurrent_rl.envs:recurrent_rl/RepeatPrevious-Easy-v0"))
+    ours = []
+    for seed in range(2):
+        seen, actions, rewards, done = [env.reset(seed=seed)[0]], [], [], False
+        while not done:
+            actions.append(seen[-1])
+            observation, reward, terminated, truncated, _ = env.step(actions[-1])
+            seen.append(observation)
+            rewards.append(reward)
+            done = terminated or truncated
+        ours.append(RecordedEpisode(np.array(seen), np.array(actions), np.array(rewards)))
+    env.create_dataset("mine/recall-v0", algorithm_name="what is seen", author="", author_email="")
+    theirs = minari.load_dataset("mine/recall-v0")
+    spaces = (env.observation_space, env.action_space)
+    found = [imitate(policy_of(*spaces), one, epochs=2, progress=False) for one in (ours, theirs)]
+    assert found[0] == found[1]
+    assert found[0].agreement[-1] > 0.2

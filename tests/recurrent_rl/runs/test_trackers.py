@@ -92,7 +92,11 @@ class Service:
         def metric(key: str, value: float, timestamp: int, step: int) -> Any:
             return SimpleNamespace(key=key, value=value, step=step)
 
-        return SimpleNamespace(MlflowClient=Client, entities=SimpleNamespace(Metric=metric))
+        return SimpleNamespace(
+            MlflowClient=Client,
+            entities=SimpleNamespace(Metric=metric),
+            exceptions=SimpleNamespace(MlflowException=LookupError),
+        )
 
 
 @pytest.mark.parametrize("name", TRACKERS)
@@ -133,6 +137,20 @@ def test_a_missing_package_is_told_before_anything_begins(
     ):
         train(config(tmp_path, track=name), progress=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_mlflow_refuses_is_told_with_a_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused() -> Any:
+        raise LookupError("there is no store.")
+
+    stand_in = Service().mlflow()
+    stand_in.MlflowClient = refused
+    monkeypatch.setitem(sys.modules, "mlflow", stand_in)
+    told = r"MLflow refuses to begin: there is no store\. .* MLFLOW_ALLOW_FILE_STORE=true"
+    with pytest.raises(UserError, match=told):
+        TRACKERS["mlflow"](tmp_path, {})
 
 
 def test_an_unknown_tracker_is_refused(tmp_path: Path) -> None:
