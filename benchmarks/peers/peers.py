@@ -13,9 +13,9 @@ fastest. Everyone steps the same Python environment through SyncVectorEnv, then 
 environment it can use. What a contender does otherwise stands in its runner, in runners/.
 
 Each peer has a virtual environment of its own under runs/peers/. First, each contender tries one
-and two threads (one and two processes with `workers`) and keeps the faster. Then come the speed rounds: in each, every contender runs
-once, one after the other. At last the training to a return of 450, with the same learning rates for
-all.
+and two threads (one and two processes with `workers`) and keeps the faster. Then come the speed
+rounds: in each, every contender runs once, one after the other. At last the training to a return of
+450, with the same learning rates for all.
 
 Each run is one line of benchmarks/results/peers.jsonl; what is there is not run again, so an
 interrupted benchmark resumes where it stopped. Run it on an otherwise idle machine.

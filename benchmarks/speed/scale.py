@@ -6,6 +6,7 @@
     python benchmarks/speed/scale.py --only projection  # computed for networks, not measured
     python benchmarks/speed/scale.py --only mujoco  # beside --vectorization async
     python benchmarks/speed/scale.py --only sharing  # beside a busy process
+    python benchmarks/speed/scale.py --only processor  # without waiting; stands a shared machine
     sudo python benchmarks/speed/scale.py --only hosts  # two hosts: network namespaces, a core each
 
 Contenders iterate in turn, several rounds, in processes that stay; ratios are taken within a round.
@@ -61,7 +62,7 @@ CASES = {
     "rotor-1024": ("recurrent_rl/CartPole-NoVelocity-v0", "gru-rotor", 1024),
 }
 """What workers are tried on: environment, memory, environments."""
-MORE = ("mujoco", "sharing", "hosts")
+MORE = ("mujoco", "sharing", "processor", "hosts")
 """Tables that are made only when named: they need a package, more minutes, or root."""
 SIZES = (10_000, 100_000, 500_000, 2_000_000, 10_000_000)
 """Parameters of models whose gradients are added up."""
@@ -251,6 +252,30 @@ def sharing(rounds: int, iterations: int, cores: int) -> None:
         print(f"| {workers} | {name} | {alone:.1f} | {beside:.1f} | {spread(ratios)} |", flush=True)
 
 
+def processor(rounds: int, iterations: int, cores: int) -> None:
+    """The table of the processor's time: what an iteration would take if nobody ever waited.
+
+    Of several workers it is the first one's.
+    """
+    print("| workers | threads of the kernel | main thread, ms an iteration | all threads |")
+    print("|---|---|---|---|")
+    for workers, threads in ((1, 1), (1, None), (cores, None)):
+        config = settings(*CASES["cheap"], workers, threads)
+        found = []
+        with training(config) as trainer:
+            times_of(trainer, 2)
+            for _ in track(range(rounds), f"processor, {workers}", console=STDERR):
+                began = time.thread_time(), time.process_time()
+                times_of(trainer, iterations)
+                ended = time.thread_time(), time.process_time()
+                found.append(
+                    [1e3 * (b - a) / iterations for a, b in zip(began, ended, strict=True)]
+                )
+        main, every = (statistics.median(column) for column in zip(*found, strict=True))
+        of_kernel = threads or max(1, cores // workers)
+        print(f"| {workers} | {of_kernel} | {main:.0f} | {every:.0f} |", flush=True)
+
+
 def hosts(rounds: int, iterations: int) -> None:
     """The table of two hosts with twice the environments against one: a core each.
 
@@ -437,6 +462,8 @@ def main() -> None:
     with keeping_freed_memory():
         if given.only == "mujoco":
             mujoco(given.rounds, given.iterations, available_cores())
+        if given.only == "processor":
+            processor(given.rounds, given.iterations, available_cores())
         if given.only == "sharing":
             sharing(given.rounds, given.iterations, available_cores())
         if given.only in (None, "gains"):
