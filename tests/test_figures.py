@@ -9,6 +9,7 @@ import pytest
 
 LEARNING = Path(__file__).parents[1] / "benchmarks" / "learning"
 WITH_ROWS = ("defaults", "discount", "matrix", "probes", "units", "published")
+FINDINGS = ("rollouts", "entropy")
 
 
 def script(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -40,7 +41,7 @@ def test_a_figure_of_something_is_saved(figures: Any, tmp_path: Path) -> None:
     assert (tmp_path / "docs" / "some.png").exists()
 
 
-@pytest.mark.parametrize("name", [*WITH_ROWS, "study"])
+@pytest.mark.parametrize("name", [*WITH_ROWS, *FINDINGS, "study"])
 def test_without_runs_the_figure_there_is_stays(
     name: str,
     figures: Any,
@@ -50,7 +51,7 @@ def test_without_runs_the_figure_there_is_stays(
 ) -> None:
     there = tmp_path / "docs" / f"{name}.png"
     there.write_text("as it was")
-    module = script(name, monkeypatch)
+    module = script("findings" if name in FINDINGS else name, monkeypatch)
     if name == "study":
         monkeypatch.setattr(module, "OUT", tmp_path / "runs")
         module.draw(module.found_runs([module.DEFAULTS, *module.CHANGES], 1, 100))
