@@ -54,9 +54,7 @@ def lower(program: Program) -> Listing:
     return lower_graph(exported.graph, constants, program.signature)
 
 
-def lower_graph(
-    graph: fx.Graph, constants: Mapping[str, Tensor], signature: Signature
-) -> Listing:
+def lower_graph(graph: fx.Graph, constants: Mapping[str, Tensor], signature: Signature) -> Listing:
     """As `lower`, of a graph.
 
     Args:
