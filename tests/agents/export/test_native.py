@@ -348,7 +348,7 @@ def test_actors_of_several_streams_play_each_as_alone(deterministic: bool) -> No
 def same_list(agent: ActorCritic, traced: Program) -> None:
     found, right = listing_of(agent, traced.signature.batch or 1), lower(traced)
     assert [one.kind for one in found.operations] == [one.kind for one in right.operations]
-    check(agent, found.signature, lambda x, step=CompiledStep(found): step(x), steps=40)
+    check(agent, found.signature, CompiledStep(found), steps=40)
 
 
 @NEEDS_KERNELS
