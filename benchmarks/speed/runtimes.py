@@ -6,7 +6,8 @@
 128 units, and what CartPole without velocities shows. Each time is that of a whole step: reading
 the observation, the network, the state carried to the next step. In turn, several rounds; the
 median and the 99th percentile over all steps. ONNX Runtime, and beside ours sb3-contrib's
-policy and the exports of rsl_rl, where they are installed. C is compiled with -O3 for this machine, and times itself.
+policy and the exports of rsl_rl, where they are installed. C is compiled with -O3 for this machine,
+and times itself.
 """
 
 from __future__ import annotations
