@@ -76,7 +76,7 @@ class _Recorder(TorchDispatchMode):
     """
 
     def __init__(self, inputs: tuple[Tensor, ...]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.root, self.graph = nn.Module(), fx.Graph()
         self._nodes: dict[int, fx.Node] = {}
         self._seen: list[Tensor] = []

@@ -317,7 +317,7 @@ def test_a_fast_actor_plays_as_the_exact_one(action: str, deterministic: bool) -
 def test_actors_of_several_streams_play_each_as_alone(deterministic: bool) -> None:
     """Six streams: four fill a tile of the kernels' product, two go row by row."""
     streams, rng = 6, np.random.default_rng(0)
-    settings = {"memory": "gru-rotor", "previous_reward": True}
+    settings: dict[str, Any] = {"memory": "gru-rotor", "previous_reward": True}
     policy = Policy(make(OBSERVATIONS["nested"], ACTIONS["Discrete"], **settings))
     together = [
         policy.actor(deterministic, 3, runner, num_envs=streams)  # type: ignore[call-overload]
