@@ -6,7 +6,6 @@ rounding.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import gymnasium as gym
@@ -17,10 +16,9 @@ from numpy.typing import NDArray
 from recurrent_rl.agents.action_masks import read_masks
 from recurrent_rl.agents.actor_critic import PREVIOUS_ACTION, PREVIOUS_REWARD, ActorCritic
 from recurrent_rl.agents.export.compiled import CompiledStep
-from recurrent_rl.agents.export.graph import trace
 from recurrent_rl.agents.export.listing import constants_of, to_json
-from recurrent_rl.agents.export.lowering import lower
 from recurrent_rl.agents.export.numpy_policy import Step
+from recurrent_rl.agents.export.record import listing_of
 from recurrent_rl.agents.export.step import (
     MASK,
     START,
@@ -34,6 +32,8 @@ from recurrent_rl.agents.spaces import (
     NEEDS_REWARD,
     TOO_LARGE,
     ObservationError,
+    as_array,
+    check_streams,
     component_arrays,
     component_spaces,
     stack_observations,
@@ -41,13 +41,14 @@ from recurrent_rl.agents.spaces import (
 
 
 class FastActor:
-    """Plays one stream of observations and keeps the state between them, as `Actor` does.
+    """Plays one stream of observations, or several, and keeps the state, as `Actor` does.
 
     Made by `Policy.actor(runner="fast")`, from the weights that the agent has then.
 
     Args:
         agent: whose step is traced and not changed.
         generator: of the sampling; None takes the deterministic actions.
+        num_envs: streams side by side; None for one whose observations have no batch axis.
 
     Attributes:
         runner: "compiled", or "numpy" where the kernels were not built.
@@ -57,10 +58,12 @@ class FastActor:
             what the runners lack.
     """
 
-    def __init__(self, agent: ActorCritic, generator: torch.Generator | None) -> None:
+    def __init__(
+        self, agent: ActorCritic, generator: torch.Generator | None, num_envs: int | None = None
+    ) -> None:
         self._agent, self._generator = agent, generator
-        program = trace(agent)
-        listing = lower(program)
+        self._batched, self._batch = num_envs is not None, num_envs or 1
+        listing = listing_of(agent, self._batch)
         self.runner = "numpy" if library() is None else "compiled"
         self._step: Step | CompiledStep = (
             Step(to_json(listing), constants_of(listing))
@@ -68,7 +71,7 @@ class FastActor:
             else CompiledStep(listing)
         )
         inputs, outputs = self._step.inputs, self._step.outputs
-        state = program.signature.state
+        state = listing.signature.state
         self._carried = [(inputs[before], outputs[after]) for before, after in state.items()]
         self._start, self._mask = inputs[START], inputs.get(MASK)
         self._reward = inputs.get(PREVIOUS_REWARD)
@@ -88,20 +91,27 @@ class FastActor:
         """The one component of an observation that is a Box and comes in the type it is kept in."""
         if isinstance(space := agent.observation_space, gym.spaces.Box):
             (only,) = self._observed.values()
-            self._only = only[0, ...] if only.dtype == space.dtype else None
+            shown = only if self._batched else only[0, ...]
+            self._only = shown if only.dtype == space.dtype else None
         self.reset()
 
-    def reset(self) -> None:
-        """Forget: the next observation starts an episode."""
-        self._start[0] = True
-
-    def act(self, observation: Any, reward: float | None = None, action_mask: Any = None) -> Any:
-        """The action for the next observation of the stream.
+    def reset(self, streams: Any = ...) -> None:
+        """Forget: the next observation starts an episode.
 
         Args:
-            observation: one raw observation, no batch axis.
-            reward: of the previous step; only for agents that are fed it.
-            action_mask: true for what is allowed, `[n]`, or as `spaces.flat_mask` takes it.
+            streams: which, as an index or bool `[num_envs]`; by default all.
+        """
+        self._start[streams] = True
+
+    def act(self, observation: Any, reward: Any = None, action_mask: Any = None) -> Any:
+        """The action for the next observation of the stream, or those of all streams.
+
+        Args:
+            observation: one raw observation; with `num_envs` a batch, as a vector environment
+                gives it.
+            reward: of the previous step, a number or `[num_envs]`; only for agents that are fed it.
+            action_mask: true for what is allowed, `[n]` or `[num_envs, n]`, or as
+                `spaces.flat_mask` takes it.
 
         Raises:
             ObservationError, ActionMaskError, ValueError: as `Policy.predict`. The state stays as
@@ -109,9 +119,9 @@ class FastActor:
         """
         self._read(observation)
         if self._reward is not None:
-            self._reward[0] = self._read_reward(reward)
+            self._reward[...] = self._read_reward(reward)
         if self._mask is not None:
-            self._mask[0] = True if action_mask is None else self._read_mask(action_mask)
+            self._mask[...] = True if action_mask is None else self._read_mask(action_mask)
         elif action_mask is not None:
             self._read_mask(action_mask)  # refuses it
         self._step({})
@@ -119,21 +129,22 @@ class FastActor:
             raise ObservationError(TOO_LARGE)
         for before, after in self._carried:
             before[...] = after
-        self._start[0] = False
+        self._start[...] = False
         if self._generator is not None:
-            return self._drawn(self._generator)
-        action = self._action[0]
-        return action.astype(self._agent.action_space.dtype)
+            actions = self._drawn(self._generator)
+        else:
+            actions = self._action.astype(self._agent.action_space.dtype)
+        return actions if self._batched else actions[0]
 
     def _drawn(self, generator: torch.Generator) -> Any:
         """An action that is drawn, which takes the place of the deterministic one in the state."""
         head = self._agent.head
         tensors = {name: torch.as_tensor(x) for name, x in self._parameters.items()}
         distribution = distribution_of(tensors, self._agent.action_space)
-        action = distribution.sample(head.noise((1,), generator))
+        action = distribution.sample(head.noise((self._batch,), generator))
         if self._previous_action is not None:
             self._previous_action[...] = action.numpy()
-        return head.to_env(action)[0]
+        return head.to_env(action)
 
     def _read(self, observation: Any) -> None:
         """Put an observation where the step reads it."""
@@ -144,27 +155,34 @@ class FastActor:
                 if array.dtype.kind != "f" or np.isfinite(array).all():
                     return
         space = self._agent.observation_space
-        batch = stack_observations(space, [observation])
-        self._agent.reader.read(batch)  # refuses what is wrong with it
-        for path, array in component_arrays(space, batch).items():
+        batch = observation if self._batched else stack_observations(space, [observation])
+        arrays = component_arrays(space, batch)
+        check_streams(arrays, self._batch)
+        self._agent.reader.prepared(arrays)  # refuses what is not finite
+        for path, array in arrays.items():
             start = self._origins[path]
             self._observed[path][...] = array + start if np.any(start) else array
 
-    def _read_reward(self, reward: float | None) -> float:
-        if self._start[0]:
-            return 0.0
+    def _read_reward(self, reward: Any) -> NDArray[np.float32]:
+        """The rewards of the step before, `[B]`; 0 where an episode starts."""
         if reward is None:
-            raise ObservationError(NEEDS_REWARD)
+            if not self._start.all():
+                raise ObservationError(NEEDS_REWARD)
+            reward = 0.0
         try:
-            read = float(reward)
+            with np.errstate(over="ignore"):
+                given = np.asarray(as_array(reward), np.float32)
+            read = np.where(self._start, np.float32(0), np.broadcast_to(given, self._start.shape))
         except (TypeError, ValueError):
-            raise ObservationError(refusal("reward", reward, "a number")) from None
-        if not math.isfinite(read):
+            several = f", or one for each of {self._batch} streams" if self._batched else ""
+            raise ObservationError(refusal("reward", reward, f"a number{several}")) from None
+        if not np.isfinite(read).all():
             raise ObservationError(
                 f"The reward of the previous step is {reward}; it must be a finite number."
             )
         return read
 
     def _read_mask(self, action_mask: Any) -> NDArray[np.bool_]:
-        mask: NDArray[np.bool_] = read_masks(self._agent.action_space, action_mask, 1, False)[0]
-        return mask
+        """`[B, n]`."""
+        space = self._agent.action_space
+        return read_masks(space, action_mask, self._batch, self._batched)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, overload
 
 import gymnasium as gym
 import numpy as np
@@ -40,13 +40,14 @@ from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.model_card import CARD, Played, Result, model_card
 from recurrent_rl.agents.preprocessing import scaling_of_format_1
-from recurrent_rl.agents.settings import check_choice, refusal
+from recurrent_rl.agents.settings import at_least, check_choice, reader, refusal
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
 from recurrent_rl.agents.spaces import (
     NEEDS_REWARD,
     TOO_LARGE,
     ObservationError,
     as_array,
+    check_streams,
     component_spaces,
     stack_observations,
 )
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
 KIND = "recurrent_rl.policy"
 VERSION = 2
 """Format 2 records how observations are preprocessed. Files of format 1 keep their old way."""
+_read_streams = reader(Annotated[int | None, at_least(1)])
+
 MOST_IMAGE_ENTRIES = 2**24
 """Numbers in an observation that a file may declare without as many weights: 2048 x 2048 x 4."""
 
@@ -276,12 +279,21 @@ class Policy:
 
     @overload
     def actor(
-        self, deterministic: bool = ..., seed: int | None = ..., runner: Literal["exact"] = ...
+        self,
+        deterministic: bool = ...,
+        seed: int | None = ...,
+        runner: Literal["exact"] = ...,
+        num_envs: int | None = ...,
     ) -> Actor: ...
 
     @overload
     def actor(
-        self, deterministic: bool = ..., seed: int | None = ..., *, runner: Literal["fast"]
+        self,
+        deterministic: bool = ...,
+        seed: int | None = ...,
+        *,
+        runner: Literal["fast"],
+        num_envs: int | None = ...,
     ) -> FastActor: ...
 
     def actor(
@@ -289,15 +301,19 @@ class Policy:
         deterministic: bool = True,
         seed: int | None = None,
         runner: Literal["exact", "fast"] = "exact",
+        num_envs: int | None = None,
     ) -> Actor | FastActor:
-        """A player of one stream that keeps the state itself.
+        """A player of one stream, or of several side by side, that keeps the state itself.
 
         Args:
             deterministic: take the most probable action instead of drawing one.
             seed: of the sampling.
             runner: exact computes as training does, to the last bit. fast takes the whole step in
                 one call, several times as fast, and differs from it by rounding; it is made of the
-                weights as they are now, which takes a few seconds, and computes on the CPU.
+                weights as they are now, which takes a few tenths of a second, and computes on the
+                CPU.
+            num_envs: streams side by side, as a vector environment has them; observations, rewards,
+                masks and actions then have a batch axis. None: one stream without it.
 
         Raises:
             SettingError: an argument is of another type.
@@ -305,12 +321,12 @@ class Policy:
         """
         check_choice("runner", runner, ("exact", "fast"))
         if runner == "exact":
-            return Actor(self, deterministic, seed)
+            return Actor(self, deterministic, seed, num_envs)
         generator = sampling_generator(seed)
         drawn = None if argument("deterministic", deterministic, bool) else generator
-        from recurrent_rl.agents.fast_actor import FastActor  # torch's tracing, which few need
+        from recurrent_rl.agents.fast_actor import FastActor  # which few need
 
-        return FastActor(self.agent, drawn)
+        return FastActor(self.agent, drawn, _read_streams("num_envs", num_envs))
 
     def export(
         self,
@@ -442,47 +458,65 @@ class Policy:
 
 
 class Actor:
-    """Plays one stream of observations and keeps the state between them.
+    """Plays one stream of observations, or several, and keeps the state between them.
 
     Made by `Policy.actor()`. The first observation, and the first after `reset()`, starts an
     episode.
     """
 
-    def __init__(self, policy: Policy, deterministic: bool, seed: int | None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        deterministic: bool,
+        seed: int | None,
+        num_envs: int | None = None,
+    ) -> None:
         check_is("policy", policy, Policy, "a Policy")
         generator = sampling_generator(seed)
+        streams = _read_streams("num_envs", num_envs)
         self.policy = policy
         self._generator = None if argument("deterministic", deterministic, bool) else generator
-        self._fresh = self.state = policy.initial_state(1)
-        self._starts = torch.ones(1, dtype=torch.bool, device=policy.agent.device)
-        self._first = True
+        self._batched, self._batch = streams is not None, streams or 1
+        self.state = policy.initial_state(self._batch)
+        self._first = np.ones(self._batch, dtype=bool)
 
-    def reset(self) -> None:
-        """Forget: the next observation starts an episode."""
-        self._first = True
-
-    @torch.inference_mode()
-    def act(self, observation: Any, reward: float | None = None, action_mask: Any = None) -> Any:
-        """The action for the next observation of the stream.
+    def reset(self, streams: Any = ...) -> None:
+        """Forget: the next observation starts an episode.
 
         Args:
-            observation: one raw observation, no batch axis.
-            reward: of the previous step; only for agents that are fed it.
-            action_mask: true for what is allowed, `[n]`, or as `spaces.flat_mask` takes it.
+            streams: which, as an index or bool `[num_envs]`; by default all.
+        """
+        self._first[streams] = True
+
+    @torch.inference_mode()
+    def act(self, observation: Any, reward: Any = None, action_mask: Any = None) -> Any:
+        """The action for the next observation of the stream, or those of all streams.
+
+        Args:
+            observation: one raw observation; with `num_envs` a batch, as a vector environment
+                gives it.
+            reward: of the previous step, a number or `[num_envs]`; only for agents that are fed it.
+            action_mask: true for what is allowed, `[n]` or `[num_envs, n]`, or as
+                `spaces.flat_mask` takes it.
 
         Raises:
             ObservationError, ActionMaskError, ValueError: as `Policy.predict`. The state stays as
                 it was: the stream continues with its next good observation.
         """
         policy = self.policy
-        arrays = policy.agent.reader.read(
-            stack_observations(policy.observation_space, [observation])
+        if not self._batched:
+            observation = stack_observations(policy.observation_space, [observation])
+        arrays = policy.agent.reader.read(observation)
+        check_streams(arrays, self._batch)
+        mask = policy._masks(action_mask, self._batch, self._batched)
+        start = None
+        if self._first.any():
+            start = torch.as_tensor(self._first, device=policy.agent.device)
+        actions, self.state = policy.choose(
+            arrays, self.state, start, mask, reward, self._generator
         )
-        mask = policy._masks(action_mask, 1, batched=False)
-        state, start = (self._fresh, self._starts) if self._first else (self.state, None)
-        actions, self.state = policy.choose(arrays, state, start, mask, reward, self._generator)
-        self._first = False
-        return actions[0]
+        self._first[...] = False
+        return actions if self._batched else actions[0]
 
 
 def sampling_generator(seed: int | None) -> torch.Generator:

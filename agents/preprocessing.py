@@ -152,7 +152,11 @@ class Reader(nn.Module):
             ObservationError: it is not of the space, or holds NaN, infinity or a number beyond
                 float32.
         """
-        arrays = self._visible(observation)
+        return self.prepared(component_arrays(self.observation_space, observation))
+
+    def prepared(self, components: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """As `read`, of what `component_arrays` gave, which stays as it is."""
+        arrays = self._visible(components)
         for path in self.centred:
             if (centre := self.centre(path)) is not None:
                 arrays[path] = _difference(arrays[path], centre.cpu().numpy())
@@ -182,15 +186,15 @@ class Reader(nn.Module):
             observation: a batch of raw observations, as for `read`.
             total: to the first batch of all workers.
         """
-        arrays = self._visible(observation)
+        arrays = self._visible(component_arrays(self.observation_space, observation))
         firsts = [torch.as_tensor(arrays[path].astype(np.float64)) for path in self.centred]
         for i, moments in enumerate(total(list(map(Moments.of, firsts)))):
             mean = moments.mean
             centre = torch.where(mean.abs() > FAR, mean.round(), 0.0)
             self.get_buffer(f"centre_{i}").copy_(centre)
 
-    def _visible(self, observation: Any) -> dict[str, NDArray[Any]]:
-        arrays = component_arrays(self.observation_space, observation)
+    def _visible(self, components: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        arrays = dict(components)
         if self.kept is not None:
             arrays[""] = arrays[""][:, self.kept]
         return arrays

@@ -261,6 +261,20 @@ def stack_observations(space: gym.Space[Any], observations: Sequence[Any], path:
         ) from error
 
 
+def check_streams(arrays: Mapping[str, NDArray[Any]], streams: int) -> None:
+    """Refuse components `[B, ...]` that are not of so many streams.
+
+    Raises:
+        ObservationError: B is another number.
+    """
+    found = len(next(iter(arrays.values())))
+    if found != streams:
+        raise ObservationError(
+            f"The observation is of {found} streams, and the actor plays {streams}. Give one "
+            "observation for each, or make the actor with another num_envs."
+        )
+
+
 def first_nonfinite(arrays: dict[str, NDArray[Any]]) -> tuple[str, int] | None:
     """Path and environment of the first value that is no finite float32, or None."""
     for path, array in arrays.items():

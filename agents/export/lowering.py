@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +24,7 @@ from recurrent_rl.agents.export.listing import (
     numbers,
     whole,
 )
+from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import ExportError
 
 aten = torch.ops.aten
@@ -42,14 +43,39 @@ def lower(program: Program) -> Listing:
         raise ExportError(
             "This format has arrays of fixed shapes: say for how many streams (--batch 1)."
         )
-    return _Lowering(program).listing()
+    exported = program.exported
+    names = {
+        **exported.graph_signature.inputs_to_buffers,
+        **exported.graph_signature.inputs_to_parameters,
+        **exported.graph_signature.inputs_to_lifted_tensor_constants,
+    }
+    tensors = {**exported.state_dict, **exported.constants}
+    constants = {node: tensors[name] for node, name in names.items()}
+    return lower_graph(exported.graph, constants, program.signature)
+
+
+def lower_graph(graph: fx.Graph, constants: Mapping[str, Tensor], signature: Signature) -> Listing:
+    """As `lower`, of a graph.
+
+    Args:
+        graph: of core ATen operations on real numbers; its placeholders but for constants are the
+            inputs, in their order.
+        constants: by the names of the nodes that stand for them.
+        signature: of the step, with a fixed number of streams.
+
+    Raises:
+        ExportError: it has an operation that is not known here.
+    """
+    return _Lowering(graph, constants, signature).listing()
 
 
 class _Lowering:
     """Goes through a graph node by node."""
 
-    def __init__(self, program: Program) -> None:
-        self._program = program
+    def __init__(
+        self, graph: fx.Graph, constants: Mapping[str, Tensor], signature: Signature
+    ) -> None:
+        self._graph, self._constants, self._signature = graph, constants, signature
         self._operations: list[Operation] = []
         self._values: dict[fx.Node, Value] = {}
         self._names: Counter[str] = Counter()
@@ -57,19 +83,12 @@ class _Lowering:
         """Of what is computed now."""
 
     def listing(self) -> Listing:
-        exported, signature = self._program.exported, self._program.signature
-        constants = {
-            **exported.graph_signature.inputs_to_buffers,
-            **exported.graph_signature.inputs_to_parameters,
-            **exported.graph_signature.inputs_to_lifted_tensor_constants,
-        }
-        tensors = {**exported.state_dict, **exported.constants}
+        signature, constants = self._signature, self._constants
         given = iter(signature.inputs)
         inputs: dict[str, View] = {}
-        for node in exported.graph.nodes:
-            if node.op == "placeholder" and node.name in constants:
-                tensor: Tensor = tensors[constants[node.name]]
-                self._values[node] = filled(node.name, tensor.detach().numpy())
+        for node in self._graph.nodes:
+            if node.name in constants:
+                self._values[node] = filled(node.name, constants[node.name].detach().numpy())
             elif node.op == "placeholder":
                 field = next(given)
                 shape = tuple(node.meta["val"].shape)

@@ -187,7 +187,7 @@ def calls(kind: str, out: Array, *operands: Array, **options: Any) -> Iterable[C
     if kind in UFUNCS:
         yield UFUNCS[kind], (*operands, out)
     elif kind == "copy":
-        yield copy, (out, *operands)
+        yield copied(out, *operands)
     elif kind == "sigmoid":  # (1 + tanh(x / 2)) / 2: nothing overflows
         half = out.dtype.type(0.5)
         yield np.multiply, (*operands, half, out)
@@ -199,11 +199,14 @@ def calls(kind: str, out: Array, *operands: Array, **options: Any) -> Iterable[C
         yield np.reciprocal, (out, out)
     elif kind == "where":
         where, x, other = operands
-        yield copy, (out, other)
+        yield copied(out, other)
         yield np.copyto, (out, x, "no", where)
     elif kind == "product":
         x, w, *bias = operands
-        yield np.matmul, (x, w, out)
+        if x.shape[0] == 1 and x.ndim == 2:  # a row, for which BLAS has a quicker way
+            yield np.dot, (x[0], w, out[0])
+        else:
+            yield np.matmul, (x, w, out)
         if bias:
             yield np.add, (out, *bias, out)
     elif kind == "rows":
@@ -215,9 +218,11 @@ def calls(kind: str, out: Array, *operands: Array, **options: Any) -> Iterable[C
         yield REDUCTIONS[kind], (*operands, out)
 
 
-def copy(out: Array, x: Array) -> None:
-    """Also between types."""
-    np.copyto(out, x, "unsafe")
+def copied(out: Array, x: Array) -> Call:
+    """A copy, also between types; of one type by a ufunc, which is called sooner."""
+    if out.dtype == x.dtype and out.dtype != bool:
+        return np.positive, (x, out)
+    return np.copyto, (out, x, "unsafe")
 
 
 def erf(x: Array, out: Array) -> None:
@@ -254,8 +259,8 @@ def convolution(
     gathered = np.zeros(patches.shape, x.dtype)
     of_place = gathered.reshape(*patches.shape[:3], -1)
     summed = np.zeros((*patches.shape[:3], factors.shape[1]), x.dtype)
-    yield copy, (inside, x)
-    yield copy, (gathered, patches)
+    yield copied(inside, x)
+    yield copied(gathered, patches)
     yield np.matmul, (of_place, factors, summed)
     yield np.add, (summed.transpose(0, 3, 1, 2), bias[:, None, None], out)
 

@@ -5,13 +5,15 @@
 
 128 units, and what CartPole without velocities shows. Each time is that of a whole step: reading
 the observation, the network, the state carried to the next step. In turn, several rounds; the
-median and the 99th percentile over all steps. ONNX Runtime, and sb3-contrib's policy beside ours,
-where they are installed. C is compiled with -O3 for this machine, and times itself.
+median and the 99th percentile over all steps. ONNX Runtime, and beside ours sb3-contrib's
+policy and the exports of rsl_rl, where they are installed. C is compiled with -O3 for this machine,
+and times itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import subprocess
 import sys
 import tempfile
@@ -97,10 +99,9 @@ def steppers(memory: str, batch: int) -> dict[str, Stepper]:
     policy = Policy(agent)
     seen = observations(batch)
     found: dict[str, Stepper] = {}
-    if batch == 1:
-        for runner in ("exact", "fast"):
-            actor = policy.actor(runner=runner)  # type: ignore[arg-type]
-            found[f"actor, {runner}"] = lambda actor=actor: actor.act(next(seen)[0])
+    for runner in ("exact", "fast"):
+        actor = policy.actor(runner=runner, num_envs=batch)  # type: ignore[call-overload]
+        found[f"actor, {runner}"] = lambda actor=actor: actor.act(next(seen))
     state = [policy.predict(next(seen))[1]]
 
     def predict() -> None:
@@ -118,16 +119,18 @@ def steppers(memory: str, batch: int) -> dict[str, Stepper]:
             print(f"left out: {name}: {error}", file=sys.stderr)
             continue
         found[name] = playing(run, program.signature, batch)
-    return found | sb3_contrib(memory, batch)
+    if memory == "lstm":
+        found |= sb3_contrib(batch)
+        if batch == 1:  # for which alone its exports are made
+            found |= rsl_rl()
+    return found
 
 
-def sb3_contrib(memory: str, batch: int) -> dict[str, Stepper]:
+def sb3_contrib(batch: int) -> dict[str, Stepper]:
     """Its LSTM, where it is installed."""
     try:
         from sb3_contrib.ppo_recurrent.policies import MlpLstmPolicy
     except ImportError:
-        return {}
-    if memory != "lstm":
         return {}
     policy = MlpLstmPolicy(OBSERVATION, ACTION, lambda _: 1e-3, lstm_hidden_size=128)
     seen, kept, start = observations(batch), [None], np.zeros(batch, bool)
@@ -136,6 +139,55 @@ def sb3_contrib(memory: str, batch: int) -> dict[str, Stepper]:
         kept[0] = policy.predict(next(seen), kept[0], start, deterministic=True)[1]
 
     return {"sb3-contrib, predict": predict}
+
+
+def rsl_rl() -> dict[str, Stepper]:
+    """What its exporter writes of an LSTM with a layer of 128 units, where it is installed.
+
+    Both are made as its runner makes them, `torch.jit.script` and `torch.onnx.export`.
+    """
+    try:
+        from rsl_rl.models import RNNModel
+        from tensordict import TensorDict
+    except ImportError:
+        return {}
+    shown = TensorDict({"policy": torch.zeros(1, 2)}, batch_size=[1])
+    model = RNNModel(
+        *(shown, {"actor": ["policy"]}, "actor", 2),
+        hidden_dims=[128],
+        activation="tanh",
+        rnn_hidden_dim=128,
+    )
+    seen = observations(1)
+    scripted = torch.jit.script(model.as_jit().eval())
+
+    def jit() -> Any:
+        with torch.inference_mode():
+            return scripted(torch.from_numpy(next(seen))).argmax(-1).numpy()
+
+    return {"rsl_rl, JIT": jit} | _rsl_rl_onnx(model)
+
+
+def _rsl_rl_onnx(model: Any) -> dict[str, Stepper]:
+    try:
+        import onnxruntime
+    except ImportError:
+        return {}
+    exported, written, seen = model.as_onnx().eval(), io.BytesIO(), observations(1)
+    names = {"input_names": exported.input_names, "output_names": exported.output_names}
+    program = torch.onnx.export(exported, exported.get_dummy_inputs(), opset_version=18, **names)
+    program.save(written)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(written.getvalue(), options, ["CPUExecutionProvider"])
+    state = [np.zeros((1, 1, 128), np.float32)] * 2
+
+    def step() -> Any:
+        inputs = {"obs": next(seen), "h_in": state[0], "c_in": state[1]}
+        action, *state[:] = session.run(None, inputs)
+        return action.argmax(-1)
+
+    return {"rsl_rl, ONNX Runtime": step}
 
 
 def nanoseconds_of_c(memory: str) -> list[float]:

@@ -14,6 +14,10 @@ int recurrent_isa(void);
 #define AXES 6     /* of an array, at most */
 #define OPERANDS 3 /* of an operation, at most */
 
+#define TALL 4     /* rows that a tile of a product has */
+
+typedef float Eight __attribute__((vector_size(32)));
+
 enum { FLOAT, DOUBLE, INT64, INT32, INT8, UINT8, BOOL };
 enum {
     COPY, NEG, NOT, ABS, EXP, LOG, LOG1P, SQRT, RSQRT, SIN, COS, TANH, SIGMOID, ERF, FLOOR,

@@ -284,20 +284,64 @@ INLINE float NAME(dot)(const float *a, const float *b, long n) {
     return total;
 }
 
-/* Four rows of w at a time, all of them in order. */
+/* Four rows of w at a time, all of them in order; each begins `stride` numbers after the one before. */
 static TARGET void NAME(row_times_matrix)(float *restrict y, const float *restrict x,
                                           const float *restrict w, const float *restrict begin,
-                                          long rows, long columns) {
+                                          long rows, long columns, long stride) {
     long k = 0;
     for (long n = 0; n < columns; n++) y[n] = begin ? begin[n] : 0;
-    for (; k + 4 <= rows; k += 4, w += 4 * columns) {
+    for (; k + 4 <= rows; k += 4, w += 4 * stride) {
         const float a = x[k], b = x[k + 1], c = x[k + 2], d = x[k + 3];
         for (long n = 0; n < columns; n++)
-            y[n] += (a * w[n] + b * w[columns + n]) +
-                    (c * w[2 * columns + n] + d * w[3 * columns + n]);
+            y[n] += (a * w[n] + b * w[stride + n]) +
+                    (c * w[2 * stride + n] + d * w[3 * stride + n]);
     }
-    for (; k < rows; k++, w += columns)
+    for (; k < rows; k++, w += stride)
         for (long n = 0; n < columns; n++) y[n] += x[k] * w[n];
+}
+
+INLINE Eight NAME(eight)(const float *p) {
+    Eight v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* TALL rows of x times 16 columns of w: the sums stay in registers. */
+static TARGET void NAME(tile)(float *restrict y, long sy, const float *restrict x, long sx,
+                              const float *restrict w, const float *restrict begin, long rows,
+                              long stride) {
+    Eight left[TALL], right[TALL];
+    for (int r = 0; r < TALL; r++) {
+        left[r] = begin ? NAME(eight)(begin) : (Eight){0};
+        right[r] = begin ? NAME(eight)(begin + 8) : (Eight){0};
+    }
+    for (long k = 0; k < rows; k++, w += stride) {
+        const Eight a = NAME(eight)(w), b = NAME(eight)(w + 8);
+        for (int r = 0; r < TALL; r++) {
+            left[r] += x[r * sx + k] * a;
+            right[r] += x[r * sx + k] * b;
+        }
+    }
+    for (int r = 0; r < TALL; r++) {
+        memcpy(y + r * sy, &left[r], sizeof left[r]);
+        memcpy(y + r * sy + 8, &right[r], sizeof right[r]);
+    }
+}
+
+/* y[m, n] = begin[n] + sum over k of x[m, k] w[k, n]. Columns are the outer loop: the few of w that a
+   tile reads stay near while all rows of x pass. What no tile covers goes row by row. */
+static TARGET void NAME(matrix_times_matrix)(float *y, long sy, const float *x, long sx, const float *w,
+                                             const float *begin, long count, long rows, long columns) {
+    const long high = count - count % TALL, wide = high ? columns - columns % 16 : 0;
+    for (long n = 0; n < wide; n += 16)
+        for (long m = 0; m < high; m += TALL)
+            NAME(tile)(y + m * sy + n, sy, x + m * sx, sx, w + n, begin ? begin + n : NULL, rows, columns);
+    for (long m = 0; m < count; m++) {
+        const long from = m < high ? wide : 0;
+        if (from < columns)
+            NAME(row_times_matrix)(y + m * sy + from, x + m * sx, w + from, begin ? begin + from : NULL,
+                                   rows, columns - from, columns);
+    }
 }
 
 /* Axes of the output, of which the last is that of w's columns, and then the one that is summed over. */
@@ -307,12 +351,16 @@ static TARGET void NAME(product)(const Operation *o) {
     const long sx = x->strides[last], sw = w->strides[last], sc = w->strides[last - 1];
     const long sy = o->out.strides[last - 1];
     const float *begin = o->operands == 3 ? o->in[2].data : NULL;
+    const int dense = sx == 1 && sc == 1 && sw == columns && sy == 1;
+    /* One matrix for all rows of x, whose axis is the one before the columns'. */
+    const long lead = dense && last > 1 ? last - 2 : last - 1;
     long place[AXES] = {0};
     do {
-        float *y = NAME(at)(&o->out, place, last - 1);
-        const float *a = NAME(at)(x, place, last - 1), *b = NAME(at)(w, place, last - 1);
-        if (sx == 1 && sc == 1 && sw == columns && sy == 1)
-            NAME(row_times_matrix)(y, a, b, begin, rows, columns);
+        float *y = NAME(at)(&o->out, place, lead);
+        const float *a = NAME(at)(x, place, lead), *b = NAME(at)(w, place, lead);
+        if (dense)
+            NAME(matrix_times_matrix)(y, o->out.strides[lead], a, x->strides[lead], b, begin,
+                                      lead < last - 1 ? o->sizes[lead] : 1, rows, columns);
         else
             for (long n = 0; n < columns; n++) {
                 float total = 0;
@@ -322,7 +370,7 @@ static TARGET void NAME(product)(const Operation *o) {
                     for (long k = 0; k < rows; k++) total += a[k * sx] * b[n * sc + k * sw];
                 y[n * sy] = total + (begin ? begin[n] : 0);
             }
-    } while (NAME(advance)(place, o->sizes, last - 1));
+    } while (NAME(advance)(place, o->sizes, lead));
 }
 
 static TARGET void NAME(reduction)(const Operation *o) {
@@ -374,7 +422,7 @@ static TARGET void NAME(convolution)(const Operation *o) {
                         const int inside = line >= 0 && line < height && place >= 0 && place < width;
                         *to++ = inside ? x[(c * height + line) * width + place] : 0;
                     }
-            NAME(row_times_matrix)(sums, patch, o->in[1].data, o->in[2].data, to - patch, outs);
+            NAME(row_times_matrix)(sums, patch, o->in[1].data, o->in[2].data, to - patch, outs, outs);
             for (long f = 0; f < outs; f++) y[f * high * wide + i] = sums[f];
         }
     }

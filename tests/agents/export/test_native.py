@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -23,6 +24,7 @@ from recurrent_rl.agents.export.compiled import CompiledStep
 from recurrent_rl.agents.export.formats import FORMATS
 from recurrent_rl.agents.export.graph import Program, trace
 from recurrent_rl.agents.export.lowering import lower
+from recurrent_rl.agents.export.record import listing_of, record
 from recurrent_rl.agents.export.step import ExportError
 from recurrent_rl.agents.kernels.library import library
 from recurrent_rl.agents.memory.registry import MEMORIES
@@ -309,6 +311,90 @@ def test_a_fast_actor_plays_as_the_exact_one(action: str, deterministic: bool) -
         right, got = exact.act(seen, reward=0.1 * t), fast.act(seen, reward=0.1 * t)
         assert np.asarray(got).dtype == np.asarray(right).dtype
         np.testing.assert_allclose(got, right, atol=1e-5)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_actors_of_several_streams_play_each_as_alone(deterministic: bool) -> None:
+    """Six streams: four fill a tile of the kernels' product, two go row by row."""
+    streams, rng = 6, np.random.default_rng(0)
+    settings: dict[str, Any] = {"memory": "gru-rotor", "previous_reward": True}
+    policy = Policy(make(OBSERVATIONS["nested"], ACTIONS["Discrete"], **settings))
+    together = [
+        policy.actor(deterministic, 3, runner, num_envs=streams)  # type: ignore[call-overload]
+        for runner in ("exact", "fast")
+    ]
+    alone = [policy.actor() for _ in range(streams)]
+    space = gym.vector.utils.batch_space(OBSERVATIONS["nested"], streams)
+    space.seed(0)
+    for _ in range(20):
+        starts, seen, rewards = rng.random(streams) < 0.2, space.sample(), rng.normal(size=streams)
+        masks = rng.random((streams, 4)) < 0.7
+        masks[:, 1] = True
+        for actor in (*together, *(one for one, start in zip(alone, starts, strict=True) if start)):
+            actor.reset(starts) if actor in together else actor.reset()
+        found = [actor.act(seen, rewards, masks) for actor in together]
+        np.testing.assert_array_equal(found[1], found[0])
+        if deterministic:
+            each = gym.vector.utils.iterate(space, seen)
+            right = [a.act(*x) for a, *x in zip(alone, each, rewards, masks, strict=True)]
+            np.testing.assert_array_equal(found[0], right)
+    for actor in together:
+        with pytest.raises(ObservationError, match="of 3 streams, and the actor plays 6"):
+            actor.act(gym.vector.utils.batch_space(OBSERVATIONS["nested"], 3).sample(), 0.0)
+        with pytest.raises(ObservationError, match="one for each of 6 streams"):
+            actor.act(seen, [0.0, 1.0])
+
+
+def same_list(agent: ActorCritic, traced: Program) -> None:
+    found, right = listing_of(agent, traced.signature.batch or 1), lower(traced)
+    assert [one.kind for one in found.operations] == [one.kind for one in right.operations]
+    check(agent, found.signature, CompiledStep(found), steps=40)
+
+
+@NEEDS_KERNELS
+def test_a_recorded_step_is_the_traced_one(program: Program) -> None:
+    same_list(program.agent, program)
+
+
+@pytest.mark.slow
+@NEEDS_KERNELS
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_a_recorded_step_of_every_memory_is_the_traced_one(memory: str) -> None:
+    for activation in ("silu", "relu"):
+        agent = make(memory=memory, activation=activation)
+        same_list(agent, trace(agent, batch=5))
+
+
+def test_a_recorder_sees_numbers_read_and_written() -> None:
+    class Step(torch.nn.Module):
+        def __init__(self, function: Callable[[torch.Tensor], Any]) -> None:
+            super().__init__()
+            self.function = function
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return (self.function(x + 0),)
+
+    x = torch.arange(6.0)
+    halves = Step(lambda x: torch.cat([half.mul_(2).add_(1) for half in x.chunk(2)]))
+    assert torch.equal(record(halves, (x,))(x + 1)[0], (x + 1) * 2 + 1)
+    for function in (lambda x: x * float(x[0]), lambda x: x[1:].mul_(2).sum() + x):
+        with pytest.raises(ExportError, match="cannot be listed"):
+            record(Step(function), (x,))
+
+
+@pytest.mark.slow
+def test_acting_fast_does_not_load_torchs_compiler(tmp_path: Path) -> None:
+    Policy(make(memory="lstm")).save(tmp_path / "policy.safetensors")
+    program = (
+        "import sys, recurrent_rl\n"
+        "actor = recurrent_rl.load_policy('policy.safetensors').actor(runner='fast')\n"
+        "actor.act([0.0, 0.1, 0.2])\n"
+        "assert 'torch._dynamo' not in sys.modules and 'sympy' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_fast_actor_refuses_what_the_exact_one_does_and_goes_on() -> None:
