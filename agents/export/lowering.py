@@ -40,7 +40,7 @@ def lower(program: Program) -> Listing:
     """
     if program.signature.batch is None:
         raise ExportError(
-            "This format has arrays of fixed shapes: say for how many streams (--batch 1)."
+            "C and NumPy have arrays of fixed shapes: say for how many streams (--batch 1)."
         )
     return _Lowering(program).listing()
 
