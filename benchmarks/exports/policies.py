@@ -3,10 +3,10 @@
     python benchmarks/exports/policies.py runs/benchmark-popgym  # all runs in these folders
     python benchmarks/exports/policies.py --table  # of what there is
 
-A policy is that of a run folder: a folder that is given, or one at any depth in it. C and NumPy step
-one stream, as ONNX and PyTorch do here. Each export leaves a line in
-benchmarks/results/exported_policies.jsonl, and is not done again for the same run. The exported files
-are thrown away; `--out FOLDER` keeps them. What is refused is said below the table.
+A policy is that of a run folder: a folder that is given, or one at any depth in it. All formats
+step one stream here. Each export leaves a line in benchmarks/results/exported_policies.jsonl, and
+is not done again for the same run. The exported files are thrown away; `--out FOLDER` keeps them.
+What is refused is said below the table.
 """
 
 from __future__ import annotations

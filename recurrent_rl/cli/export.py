@@ -28,12 +28,13 @@ class ExportArguments:
     policy: Annotated[FolderPath, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_POLICY")]
     """Run folder or policy file; or hf://OWNER/NAME of the Hugging Face Hub."""
     to: tuple[Literal["onnx", "torch", "c", "c-int8", "numpy"], ...] = ("onnx",)
-    """One format or several. onnx: a model for ONNX Runtime, in Python, C++, JavaScript and elsewhere.
-    torch: a program that torch.export.load reads. c: C99, header and source; c-int8: its weights in
-    8 bits, not checked. numpy: a Python file and the weights. None needs recurrent-rl any more."""
+    """One format or several. onnx: a model for ONNX Runtime, in Python, C++, JavaScript and
+    elsewhere. torch: a program that torch.export.load reads. c: C99, header and source; c-int8:
+    its weights in 8 bits, not checked. numpy: a Python file and the weights. None needs
+    recurrent-rl any more."""
     out: FolderPath | None = None
-    """File or folder to write, of several formats the folder to put them into; by default beside the
-    policy or, for a policy of the Hub, in the working folder."""
+    """File or folder to write; of several formats, the folder to put them into. By default beside
+    the policy or, for a policy of the Hub, in the working folder."""
     batch: Annotated[int, at_least(1)] | Literal["dynamic"] = 1
     """Streams of observations stepped at once, or dynamic for any number (onnx and torch)."""
     value: bool = True
