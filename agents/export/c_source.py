@@ -14,6 +14,18 @@ from numpy.typing import NDArray
 
 from recurrent_rl.agents.actor_critic import PREVIOUS_REWARD
 from recurrent_rl.agents.export.c_helpers import HELPERS
+from recurrent_rl.agents.export.c_text import (
+    TYPES,
+    array,
+    cast,
+    comment,
+    declared,
+    index,
+    literal,
+    loops,
+    member,
+    shortened,
+)
 from recurrent_rl.agents.export.listing import (
     ELEMENTWISE,
     Buffer,
@@ -22,18 +34,9 @@ from recurrent_rl.agents.export.listing import (
     View,
     merged,
 )
-from recurrent_rl.agents.export.signature import Field, Signature
+from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import MASK, START, ExportError
 
-TYPES = {
-    "float32": "float",
-    "float64": "double",
-    "int64": "int64_t",
-    "int32": "int32_t",
-    "int8": "int8_t",
-    "uint8": "uint8_t",
-    "bool": "uint8_t",
-}
 FEWEST_ROWS = 8
 """Of a weight that is kept in 8 bits."""
 
@@ -111,7 +114,10 @@ class _Writer:
             f" *     {name}_reset(&s);                         an episode starts",
             f" *     status = {name}_step(&s, {', '.join(self._given)}, action);",
             " *",
-            " * One state for each stream. Nothing is allocated, and nothing global changes. */",
+            " * One state for each stream. Nothing is allocated, and nothing global changes:",
+            " * threads may step different states at the same time. Of arrays with several axes",
+            " * the last is quickest.",
+            f" * A step takes about {self._stack_bytes():,} bytes of the stack. */",
             f"#ifndef {upper}_H",
             f"#define {upper}_H",
             "",
@@ -132,16 +138,16 @@ class _Writer:
             "    uint8_t episode_start;  /* the next observation starts an episode */",
         ]
         for before in self._state:
-            lines += _member(self._listing.inputs[before], self._kept(before), fields[before])
+            lines += member(self._listing.inputs[before], self._kept(before), fields[before])
         if self._shown:
             lines.append("    /* Of the last step: */")
         for shown in self._shown:
-            lines += _member(self._listing.outputs[shown], shown, results[shown])
+            lines += member(self._listing.outputs[shown], shown, results[shown])
         lines += [f"}} {name}_state;", ""]
         lines += [f"void {name}_reset({name}_state *state);", "", "/* One step:"]
         for given in self._given:
-            lines.append(f" * {given}: {_comment(fields[given].meaning)}")
-        lines.append(f" * action: {_comment(results['action'].meaning)} */")
+            lines.append(f" * {given}: {comment(fields[given].meaning)}")
+        lines.append(f" * action: {comment(results['action'].meaning)} */")
         lines += [
             f"{self._prototype()};",
             "",
@@ -154,14 +160,31 @@ class _Writer:
         ]
         return "\n".join(lines)
 
+    def _stack_bytes(self) -> int:
+        """Of the arrays that a step computes on the way."""
+        found = sum(
+            buffer.size * np.dtype(buffer.dtype).itemsize for buffer in self._computed_buffers()
+        )
+        patches = [
+            4 * sum(one.operands[1].shape)
+            for one in self._listing.operations
+            if one.kind == "convolution"
+        ]
+        return found + max(patches, default=0)
+
+    def _computed_buffers(self) -> list[Buffer]:
+        """Arrays on the way, in order of their first use."""
+        kept = {one.out.buffer for one in self._listing.operations} - self._inlined
+        return [buffer for buffer in self._listing.buffers if buffer in kept]
+
     def _kept(self, before: str) -> str:
         """The name of a part of the state in the struct."""
         return before.removesuffix("_in")
 
     def _prototype(self) -> str:
         arguments = [f"{self._name}_state *state"]
-        arguments += [f"const {_declared(self._listing.inputs[one], one)}" for one in self._given]
-        arguments.append(_declared(self._listing.outputs["action"], "action"))
+        arguments += [f"const {declared(self._listing.inputs[one], one)}" for one in self._given]
+        arguments.append(declared(self._listing.outputs["action"], "action"))
         return f"int {self._name}_step({', '.join(arguments)})"
 
     # ---------------------------------------------------------------------------- the source
@@ -178,6 +201,10 @@ class _Writer:
                 "",
                 "#include <math.h>",
                 "#include <string.h>",
+                "",
+                "#ifdef __cplusplus",
+                "#define restrict /* C++ has none */",
+                "#endif",
                 "",
                 *constants,
                 *helpers,
@@ -200,10 +227,10 @@ class _Writer:
                 continue
             if self._is_short(buffer):
                 factors, scale = shortened(buffer.constant)
-                yield from _array(f"{self._text(buffer)}_scale", "float32", scale)
-                yield from _array(self._text(buffer), "int8", factors)
+                yield from array(f"{self._text(buffer)}_scale", "float32", scale)
+                yield from array(self._text(buffer), "int8", factors)
             else:
-                yield from _array(self._text(buffer), buffer.dtype, buffer.constant)
+                yield from array(self._text(buffer), buffer.dtype, buffer.constant)
 
     def _is_short(self, buffer: Buffer) -> bool:
         """Whether a constant is kept in 8 bits: that of a product with several rows."""
@@ -220,10 +247,8 @@ class _Writer:
     def _body(self) -> Iterator[str]:
         """The function's lines."""
         yield from self._checks()
-        kept = {one.out.buffer for one in self._listing.operations} - self._inlined
-        for buffer in self._listing.buffers:
-            if buffer in kept:
-                yield f"{TYPES[buffer.dtype]} {self._text(buffer)}[{buffer.size}];"
+        for buffer in self._computed_buffers():
+            yield f"{TYPES[buffer.dtype]} {self._text(buffer)}[{buffer.size}];"
         for operation in self._listing.operations:
             if operation.out.buffer not in self._inlined:
                 yield ""
@@ -264,7 +289,7 @@ class _Writer:
 
     def _refused(self, size: int, condition: str, status: str) -> Iterator[str]:
         text = f"if ({condition}) return {self._name.upper()}_{status};"
-        return _loops([size], text)
+        return loops([size], text)
 
     # ---------------------------------------------------------------------------- operations
 
@@ -275,7 +300,7 @@ class _Writer:
             views = [out, *self._leaves(operation)]
             sizes, strides = merged(out.shape, [view.strides for view in views])
             text = self._expression(operation, dict(zip(map(_key, views), strides, strict=True)))
-            yield from _loops(sizes, f"{self._entry(out, strides[0])} = {text};")
+            yield from loops(sizes, f"{self._entry(out, strides[0])} = {text};")
         elif kind == "product":
             yield from self._product(out, *operands)
         elif kind == "rows":
@@ -315,7 +340,7 @@ class _Writer:
         dtype = operation.operands[-1].dtype
         short = "f" if dtype == "float32" else ""
         if operation.kind == "copy":
-            return _cast(texts[0], dtype, operation.out.dtype)
+            return cast(texts[0], dtype, operation.out.dtype)
         if operation.kind in INFIX:
             return f"({texts[0]} {INFIX[operation.kind]} {texts[1]})"
         if operation.kind in FUNCTIONS:
@@ -353,28 +378,28 @@ class _Writer:
         if columns == 1 and x.strides[-1] == w.strides[-2] == 1 and out.dtype == "float32":
             text = (
                 f"{self._entry(out, out.strides)} = dot({self._start(x)} + "
-                f"{_index(0, left[:-1], names)}, {self._start(w)} + "
-                f"{_index(0, right[:-1], names)}, {rows});"
+                f"{index(0, left[:-1], names)}, {self._start(w)} + "
+                f"{index(0, right[:-1], names)}, {rows});"
             )
-            yield from _loops(out.shape, text)
+            yield from loops(out.shape, text)
             return
-        place = f"{self._text(out.buffer)}[{_index(out.offset, target, names)}]"
-        yield from _loops(out.shape, f"{place} = 0;")
-        first = f"{self._read(x.buffer)}[{_index(x.offset, left, names)}]"
-        second = f"{self._read(w.buffer)}[{_index(w.offset, right, names)}]"
-        yield from _loops(summed, f"{place} += {first} * {second};")
+        place = f"{self._text(out.buffer)}[{index(out.offset, target, names)}]"
+        yield from loops(out.shape, f"{place} = 0;")
+        first = f"{self._read(x.buffer)}[{index(x.offset, left, names)}]"
+        second = f"{self._read(w.buffer)}[{index(w.offset, right, names)}]"
+        yield from loops(summed, f"{place} += {first} * {second};")
 
     def _reduction(self, kind: str, out: View, x: View) -> Iterator[str]:
         width = x.shape[-1]
         lead = x.shape[:-1]
-        begin = f"{self._start(x)} + {_index(0, x.strides[:-1], 'ijklmn')}"
+        begin = f"{self._start(x)} + {index(0, x.strides[:-1], 'ijklmn')}"
         stride = x.strides[-1]
         dtype = TYPES[x.dtype]
         name = {"sum": "sum_of", "max": "largest_of", "argmax": "place_of_largest"}[kind]
         if (stride != 1 and width > 1) or dtype != "float":
             raise ExportError(f"A policy in C has no {kind} of {dtype} numbers {stride} apart.")
         strides = out.strides[: len(lead)]
-        yield from _loops(lead, f"{self._entry(out, strides)} = {name}({begin}, {width});")
+        yield from loops(lead, f"{self._entry(out, strides)} = {name}({begin}, {width});")
 
     def _convolution(
         self,
@@ -420,7 +445,7 @@ class _Writer:
         return self._read(view.buffer) + (f" + {view.offset}" if view.offset else "")
 
     def _entry(self, view: View, strides: Iterable[int]) -> str:
-        return f"{self._read(view.buffer)}[{_index(view.offset, strides, 'ijklmn')}]"
+        return f"{self._read(view.buffer)}[{index(view.offset, strides, 'ijklmn')}]"
 
 
 def _key(view: View) -> Any:
@@ -450,81 +475,6 @@ def _inlined(listing: Listing) -> set[Buffer]:
         and shapes.get(x.buffer) == x.shape
         and x.is_dense
     }
-
-
-def _index(offset: int, strides: Iterable[int], names: str) -> str:
-    """An entry of an array, as C."""
-    parts = [str(offset)] if offset else []
-    for stride, name in zip(strides, names, strict=False):
-        if stride:
-            parts.append(name if stride == 1 else f"{stride} * {name}")
-    return " + ".join(parts) or "0"
-
-
-def _loops(sizes: Iterable[int], text: str) -> Iterator[str]:
-    """A statement in loops over i, j, ..., the axes of size 1 too."""
-    depth = 0
-    for size, name in zip(sizes, "ijklmn", strict=False):
-        yield f"{'    ' * depth}for (int {name} = 0; {name} < {size}; {name}++) {{"
-        depth += 1
-    yield "    " * depth + text
-    for level in reversed(range(depth)):
-        yield "    " * level + "}"
-
-
-def _cast(text: str, before: str, after: str) -> str:
-    if before == after:
-        return text
-    return f"({text} != 0)" if after == "bool" else f"({TYPES[after]}){text}"
-
-
-def _declared(view: View, name: str) -> str:
-    return f"{TYPES[view.dtype]} {name}[{view.size}]"
-
-
-def _member(view: View, name: str, field: Field) -> Iterator[str]:
-    """A member of the struct."""
-    yield f"    /* {_comment(field.meaning)} */"
-    yield f"    {_declared(view, name)};"
-
-
-def _comment(text: str) -> str:
-    """Text that ends no comment."""
-    return text.replace("*/", "* /")
-
-
-def _array(name: str, dtype: str, values: NDArray[Any]) -> Iterator[str]:
-    """A constant array, some numbers a line."""
-    texts = [literal(x, dtype) for x in values.reshape(-1).tolist()]
-    yield f"static const {TYPES[dtype]} {name}[{len(texts)}] = {{"
-    for begin in range(0, len(texts), 8):
-        yield f"    {', '.join(texts[begin : begin + 8])},"
-    yield "};"
-    yield ""
-
-
-def literal(x: Any, dtype: str) -> str:
-    """A number as C."""
-    if dtype in ("float32", "float64"):
-        if math.isinf(x):
-            return "INFINITY" if x > 0 else "(-INFINITY)"
-        text = f"{x:.9g}" if dtype == "float32" else f"{x:.17g}"
-        if "e" not in text and "." not in text:
-            text += ".0"
-        text += "f" if dtype == "float32" else ""
-        return f"({text})" if x < 0 else text
-    if dtype == "int64":
-        return f"({-(2**63) + 1} - 1)" if x == -(2**63) else f"INT64_C({x})"
-    return str(int(x))
-
-
-def shortened(weight: NDArray[Any]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Numbers of 8 bits `[K, N]` and the scale of each column `[N]`, whose product is the weight.
-
-    The scale is the largest size in the column by 127.
-    """
-    scale = np.maximum(np.abs(weight).max(0), np.finfo(np.float32).tiny * 127) / 127
-    return np.rint(weight / scale).astype(np.int8), scale.astype(np.float32)
 
 
 INFIX = {

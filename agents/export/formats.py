@@ -55,7 +55,7 @@ FORMATS = {
     ),
     "c": Format("policy_c", c_files.files, c_files.runner, "cc -std=c99 -O3 -c {path}/policy.c"),
     "c-int8": Format(
-        "policy_c",
+        "policy_c_int8",
         c_files.short_files,
         c_files.runner,
         "cc -std=c99 -O3 -c {path}/policy.c",

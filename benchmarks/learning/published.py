@@ -65,8 +65,8 @@ class Published(NamedTuple):
 # POPGym (Morad et al., ICLR 2023), appendix B, table 3: MMER after 15 M steps, mean of 3 trials.
 # SHM: Stable Hadamard Memory (Le et al., ICLR 2025), 15 M steps; of Medium and Hard from memory, so
 # only about right.
-# In the paper's CountRecall the greatest count could not be answered, so that its ceilings were .964,
-# .943 and .889; in the version that we play, POPGym's since 1.0, it can.
+# In the paper's CountRecall the greatest count could not be answered, so that its ceilings were
+# .964, .943 and .889; in the version that we play, POPGym's since 1.0, it can.
 # The last three: RL Zoo's recurrent PPO within 100,000, 100,000 and 300,000 steps.
 PUBLISHED = {
     "RepeatPrevious-Easy": Published(1.000, "GRU", "1"),

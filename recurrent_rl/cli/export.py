@@ -17,8 +17,8 @@ from recurrent_rl.fields import FolderPath
 from recurrent_rl.runs.progress import make_console
 
 if TYPE_CHECKING:
-    from recurrent_rl.agents.export.formats import Exported
-    from recurrent_rl.agents.export.signature import Field
+    from recurrent_rl.agents.export.formats import Exported, Format
+    from recurrent_rl.agents.export.signature import Field, Signature
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,14 @@ class ExportArguments:
     best: Best = False
     """Of a run, take best_policy.safetensors: the policy that did best in the evaluations during
     training (--eval-interval), instead of the last one."""
-    to: Literal["onnx", "torch", "c", "c-int8", "numpy"] = "onnx"
-    """onnx: a model for ONNX Runtime, in Python, C++, JavaScript and elsewhere. torch: a program
-    that torch.export.load reads. c: C99, header and source; c-int8: its weights in 8 bits, not
-    checked. numpy: a Python file and the weights. None needs recurrent-rl any more."""
+    to: tuple[Literal["onnx", "torch", "c", "c-int8", "numpy"], ...] = ("onnx",)
+    """One format or several. onnx: a model for ONNX Runtime, in Python, C++, JavaScript and
+    elsewhere. torch: a program that torch.export.load reads. c: C99, header and source; c-int8:
+    its weights in 8 bits, not checked. numpy: a Python file and the weights. None needs
+    recurrent-rl any more."""
     out: FolderPath | None = None
-    """File or folder to write; by default beside the policy or, for a policy of the Hub, in the
-    working folder."""
+    """File or folder to write; of several formats, the folder to put them into. By default beside
+    the policy or, for a policy of the Hub, in the working folder."""
     batch: Annotated[int, at_least(1)] | Literal["dynamic"] = 1
     """Streams of observations stepped at once, or dynamic for any number (onnx and torch)."""
     value: bool = True
@@ -49,40 +50,54 @@ class ExportArguments:
 
     def __post_init__(self) -> None:
         settle(self, UserError)
+        if not self.to:
+            raise UserError("to is empty. Give one format or more, such as --to onnx c.")
 
 
 def export_command(arguments: Sequence[str]) -> int:
     """Write a policy as ONNX, C, NumPy or a program of PyTorch, checked against it."""
     from recurrent_rl.agents.export.formats import FORMATS
-    from recurrent_rl.agents.hub import SCHEME
     from recurrent_rl.runs.trained_on import chosen_policy
 
     given, console = parse(ExportArguments, "export", arguments), make_console()
     policy, source, file, label = chosen_policy(given.policy, given.best)
-    form = FORMATS[given.to]
+    beside = file if given.best else source
+    done: dict[str, Exported] = {}
+    for to in dict.fromkeys(given.to):
+        path = _place(given, beside, FORMATS[to])
+        with nullcontext() if given.quiet else console.status(f"Exporting {label} to {to}"):
+            done[to] = exported = policy.export(path, to, given.batch, given.value)
+        if given.quiet:
+            line = f"{exported.path}: {in_a_line(exported)}"
+            console.print(line, soft_wrap=True, highlight=False)
+        else:
+            print(f"{exported.path}, {exported.size:,} bytes: {in_a_line(exported)}.", flush=True)
+    if not given.quiet:
+        print_signature(exported.signature)  # the same of all
+        for name, exported in done.items():
+            print(f"next: {FORMATS[name].next.format(path=str(exported.path))}")
+    return 0
+
+
+def _place(given: ExportArguments, beside: Path, form: Format) -> Path:
+    """Where an export goes: a file, or a folder for what it is made of."""
+    from recurrent_rl.agents.hub import SCHEME
+
     if given.out is not None:
-        path = Path(given.out)
-    elif str(given.policy).startswith(SCHEME):  # whose file lies in the Hub's cache
-        path = Path(form.file)
-    else:
-        path = form.beside(file if given.best else source)
-    with nullcontext() if given.quiet else console.status(f"Tracing and checking {label}"):
-        exported = policy.export(path, given.to, given.batch, given.value)
-    if given.quiet:
-        console.print(f"{exported.path}: {in_a_line(exported)}", soft_wrap=True, highlight=False)
-        return 0
-    print(f"{exported.path}, {exported.size:,} bytes: {in_a_line(exported)}.\n")
-    for title, fields in (
-        ("inputs", exported.signature.inputs),
-        ("outputs", exported.signature.outputs),
-    ):
+        return Path(given.out) / form.file if len(set(given.to)) > 1 else Path(given.out)
+    # a file of the Hub lies in its cache
+    return Path(form.file) if str(given.policy).startswith(SCHEME) else form.beside(beside)
+
+
+def print_signature(signature: Signature) -> None:
+    """What a step takes and gives."""
+    print()
+    for title, fields in (("inputs", signature.inputs), ("outputs", signature.outputs)):
         print(title)
         for field in fields:
             print(f"  {field.name:22} {described(field):22} {field.meaning}")
     print("\nThe state goes round, and is zeros at first:", end=" ")
-    print(", ".join(f"{new} to {old}" for old, new in exported.signature.state.items()) or "none")
-    print(f"\nnext: {form.next.format(path=str(exported.path))}")
-    return 0
+    print(", ".join(f"{new} to {old}" for old, new in signature.state.items()) or "none", "\n")
 
 
 def in_a_line(exported: Exported) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import itertools
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -220,6 +221,40 @@ def test_an_export_of_every_space_passes_its_check(observation: str, action: str
     persistence = 0.5 if action == "Box" else 0.0
     agent = make(OBSERVATIONS[observation], ACTIONS[action], action_persistence=persistence)
     exported(agent, to, batch=None)
+
+
+def random_agent(seed: int) -> ActorCritic:
+    """One of any memory and any spaces, with any of the settings that change its step."""
+    rng = np.random.default_rng(seed)
+
+    def one_of(*choices: Any) -> Any:
+        return choices[rng.integers(len(choices))]
+
+    action = one_of(*ACTIONS)
+    return make(
+        OBSERVATIONS[one_of(*OBSERVATIONS)],
+        ACTIONS[action],
+        memory=one_of(*MEMORIES),
+        num_layers=one_of(1, 2, 3),
+        separate_memory=one_of(False, True),
+        previous_action=action == "Box" or one_of(False, True),
+        previous_reward=one_of(False, True),
+        action_persistence=one_of(0.0, 0.5) if action == "Box" else 0.0,
+        normalize_observations=one_of(False, True),
+        encoder_layers=one_of(0, 1, 2),
+        actor_layers=one_of((), (7,)),
+        activation=one_of("tanh", "relu", "elu", "gelu"),
+        one_hot=one_of(False, True),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+def test_any_agent_passes_its_check_in_every_format(seed: int) -> None:
+    agent = random_agent(seed)
+    formats = ["torch", "numpy"] + ["onnx"] * HAS_ONNX + ["c"] * bool(shutil.which("cc"))
+    for to in formats:
+        exported(agent, to, steps=40)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import ctypes
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+import recurrent_rl
 from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.export import c_files, numpy_folder
@@ -28,8 +30,9 @@ from recurrent_rl.agents.export.record import listing_of, record
 from recurrent_rl.agents.export.step import ExportError
 from recurrent_rl.agents.kernels.library import library
 from recurrent_rl.agents.memory.registry import MEMORIES
-from recurrent_rl.agents.policy import Policy
+from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.spaces import ObservationError
+from recurrent_rl.envs.tmaze import TMaze
 from tests.agents.export.test_export import ACTIONS, EVERYTHING, OBSERVATIONS, make
 
 NEEDS_COMPILER = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
@@ -196,6 +199,70 @@ def test_weights_of_8_bits_give_nearly_the_same(program: Program) -> None:
 
     check(program.agent, program.signature, compared, steps=20)
     assert 1e-6 < max(worst) < 0.5
+
+
+@NEEDS_COMPILER
+@pytest.mark.slow
+def test_a_policy_of_8_bits_keeps_its_return(tmp_path: Path) -> None:
+    """The T-maze has but two episodes, and a return of 1 only for whoever remembers."""
+    policy = learnt_maze(tmp_path)
+    program = trace(policy.agent)
+    for files in (c_files.files, c_files.short_files):
+        assert returns_of(c_files.runner(files(program)), program) == [1.0, 1.0]
+
+
+def returns_of(run: Runner, program: Program) -> list[float]:
+    """Those of the two episodes of a maze of four steps."""
+    found = []
+    for sign in (0, 1):
+        env, seen, total = TMaze(length=4), sign, 0.0
+        env.reset(seed=0)
+        env.goal[:] = sign
+        given = {
+            field.name: np.zeros([int(n or 1) for n in field.shape], field.dtype)
+            for field in program.signature.inputs
+        }
+        given["action_mask"][:] = True
+        given["episode_start"][:] = True
+        for _ in range(env.max_episode_steps):
+            given["obs"][:] = seen
+            outputs = run(given)
+            given |= {name: outputs[after] for name, after in program.signature.state.items()}
+            given["episode_start"] = np.zeros(1, bool)
+            observations, rewards, terminated, _, _ = env.step(outputs["action"])
+            seen, total = int(observations[0]), total + float(rewards[0])
+            if terminated[0]:
+                break
+        found.append(total)
+    return found
+
+
+def learnt_maze(folder: Path) -> Policy:
+    """An LSTM that has learnt a maze of four steps."""
+    config = recurrent_rl.TrainConfig(
+        "recurrent_rl/TMaze-v0",
+        env=recurrent_rl.EnvConfig(env_kwargs={"length": 4}),
+        agent=AgentConfig(memory="lstm", hidden_size=32),
+        total_timesteps=50_000,
+        eval_episodes=0,
+        log_dir=str(folder),
+    )
+    return load_policy(recurrent_rl.train(config).policy_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="there is no g++")
+def test_the_source_also_compiles_as_cpp_and_its_stack_is_as_stated(tmp_path: Path) -> None:
+    images = spaces.Box(0, 255, (12, 12, 3), np.uint8)
+    source = written(c_files.files(trace(make(images, memory="gru-matrix"))), tmp_path)
+    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fstack-usage"]
+    command = ["g++", "-x", "c++", *flags, "-c", str(source), "-o", str(tmp_path / "policy.o")]
+    subprocess.run(command, check=True)
+    stated = re.search(r"about ([\d,]+) bytes", (tmp_path / "policy.h").read_text())
+    taken = re.search(r"policy_step.*\t(\d+)\t", (tmp_path / "policy.su").read_text())
+    assert stated
+    assert taken
+    assert int(stated[1].replace(",", "")) == pytest.approx(int(taken[1]), rel=0.1, abs=500)
 
 
 class Pole:
@@ -451,7 +518,7 @@ def test_a_fast_actor_says_what_is_missing() -> None:
 
 
 def test_the_numbers_of_c_are_those_of_python() -> None:
-    from recurrent_rl.agents.export.c_source import literal
+    from recurrent_rl.agents.export.c_text import literal
 
     for x in (0.1, -1e-30, 3.4e38, 1.0, -0.0, 123456789.0):
         single = np.float32(x)

@@ -30,10 +30,13 @@ def test_a_policy_is_exported_beside_its_file(
     assert "  value" not in said
     assert said.rstrip().endswith(f"step = torch.export.load('{file}').module()")
 
+    both = [*arguments[:2], "--to", "torch", "numpy", "--out", str(tmp_path / "all"), "--quiet"]
     with pytest.raises(SystemExit) as ended:
-        main([*arguments, "--quiet"])
+        main(both)
     assert ended.value.code == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    places = {place.name for place in (tmp_path / "all").iterdir()}
+    assert places == {"policy.pt2", "policy_numpy"}
 
 
 def test_what_cannot_be_exported_is_told_without_a_traceback(
@@ -43,6 +46,7 @@ def test_what_cannot_be_exported_is_told_without_a_traceback(
         ([str(tmp_path / "none.safetensors")], "There is no file"),
         (["x", "--batch", "0"], "batch is 0"),
         (["x", "--to", "pickle"], "onnx"),
+        (["x", "--to"], "to is empty"),
     ):
         with pytest.raises(SystemExit) as ended:
             main(["export", *arguments])

@@ -1,7 +1,7 @@
 """Whether exported policies compute what the policies do: every memory, several spaces, all forms.
 
-    python benchmarks/exports.py  # all cells, then the table; ten minutes or more
-    python benchmarks/exports.py --table  # of what there is
+    python benchmarks/exports/cells.py  # all cells, then the table; ten minutes or more
+    python benchmarks/exports/cells.py --table  # of what there is
 
 A cell is one export with its check of 1,000 steps: an agent of 128 units, seed 0, whose weights
 were all moved by 0.1 of a standard normal, so that none is what it starts as; the batch is dynamic
@@ -28,7 +28,7 @@ from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
 from recurrent_rl.agents.export.formats import FORMATS, export
 from recurrent_rl.agents.memory.registry import MEMORIES
 
-RESULTS = Path(__file__).parent / "results" / "exports.jsonl"
+RESULTS = Path(__file__).parents[1] / "results" / "exports.jsonl"
 SPACES: dict[str, tuple[Any, Any]] = {
     "vector, Discrete": (spaces.Box(-5, 5, (8,)), spaces.Discrete(6, start=1)),
     "image, Box": (spaces.Box(0, 255, (12, 12, 3), np.uint8), spaces.Box(-2, 2, (4,))),
@@ -69,17 +69,20 @@ def measure(memory: str, name: str, to: str) -> dict[str, Any]:
         "memory": memory,
         "spaces": name,
         "to": to,
-        "versions": {package: version(package) for package in PACKAGES.get(to, ())},
+        "versions": versions_of(to),
         "bytes": found.size,
         "worst": found.check.worst,
         "own": found.check.own,
     }
 
 
-def cell(line: dict[str, Any] | None) -> str:
+def versions_of(to: str) -> dict[str, str]:
+    """Of the packages that a form needs."""
+    return {package: version(package) for package in PACKAGES.get(to, ())}
+
+
+def off_by(line: dict[str, Any]) -> str:
     """How far an export is off: in multiples of float32's own error, and in logits or means."""
-    if line is None:
-        return ""
     ratio = max(line["worst"][name] / line["own"][name] for name in line["worst"])
     said = max(line["worst"].get(name, 0.0) for name in ("logits", "mean"))
     return f"{ratio:.1f} ({said:.0e})"
@@ -99,7 +102,8 @@ def table(lines: dict[tuple[str, str, str], dict[str, Any]]) -> str:
             "|---" * (len(forms) + 1) + "|",
         ]
         for memory in MEMORIES:
-            cells = [cell(lines.get((memory, name, to))) for to in forms]
+            found = [lines.get((memory, name, to)) for to in forms]
+            cells = [off_by(line) if line else "" for line in found]
             rows.append(f"| {memory} | {' | '.join(cells)} |")
         rows.append("")
     versions = {package: v for line in lines.values() for package, v in line["versions"].items()}
