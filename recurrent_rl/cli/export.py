@@ -72,8 +72,8 @@ def export_command(arguments: Sequence[str]) -> int:
             print(f"{exported.path}, {exported.size:,} bytes: {in_a_line(exported)}.", flush=True)
     if not given.quiet:
         print_signature(exported.signature)  # the same of all
-        for to, exported in done.items():
-            print(f"next: {FORMATS[to].next.format(path=str(exported.path))}")
+        for name, exported in done.items():
+            print(f"next: {FORMATS[name].next.format(path=str(exported.path))}")
     return 0
 
 
