@@ -243,7 +243,7 @@ def random_agent(seed: int) -> ActorCritic:
         normalize_observations=one_of(False, True),
         encoder_layers=one_of(0, 1, 2),
         actor_layers=one_of((), (7,)),
-        activation=one_of("tanh", "relu", "elu", "gelu"),
+        activation=one_of("tanh", "relu", "elu", "silu"),
         one_hot=one_of(False, True),
     )
 
