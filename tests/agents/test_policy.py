@@ -444,7 +444,7 @@ def test_a_policy_without_memory_may_have_any_number_of_layers(tmp_path: Path) -
             {"type": "Box", "low": 0, "high": 1, "shape": [84, 84, 4], "dtype": "uint8"},
             "the tensor .* is missing|more weights than the file",
         ),
-        ("observation_space", "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("observation_space", "[" * 100_000 + "]" * 100_000, "nested too deeply"),
         ("observation_space", "{", "cannot build"),
         ("action_space", {"type": "Discrete", "n": 10**9, "start": 0}, "has 1,000,000,000 actions"),
         ("action_space", {"type": "Dict", "spaces": []}, "is not supported"),
