@@ -17,7 +17,6 @@ EXAMPLE = Path(__file__).parents[1] / "docs" / "example-cpp"
 ROOT = os.environ.get("ONNXRUNTIME_ROOT", "")
 LENGTH = 5
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(not ROOT, reason="ONNXRUNTIME_ROOT names no folder of ONNX Runtime"),
     pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler"),
     pytest.mark.skipif(not HAS_ONNX, reason="the extra onnx is not installed"),
@@ -54,6 +53,7 @@ def played(policy: Policy) -> list[list[int]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", ["lstm", "gru-matrix"])
 def test_the_program_plays_what_the_policy_plays(project: Path, memory: str) -> None:
     agent = make(spaces.Discrete(4), spaces.Discrete(4), memory=memory)
@@ -69,6 +69,7 @@ def test_the_program_plays_what_the_policy_plays(project: Path, memory: str) -> 
     assert len({action for actions in expected for action in actions}) > 1
 
 
+@pytest.mark.slow
 def test_the_program_says_what_is_missing(project: Path) -> None:
     ran = subprocess.run(["./play", "none.onnx"], cwd=project, capture_output=True, text=True)
     assert ran.returncode == 1
