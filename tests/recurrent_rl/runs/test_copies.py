@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 import torch
 from torch.multiprocessing.spawn import start_processes
 
@@ -87,6 +88,7 @@ def machine(index: int, root: str, ports: list[int]) -> None:
             assert resumed_from == (ENDS_AT if lost == 1 else ENDS_AT - ITERATION)
 
 
+@pytest.mark.slow  # eleven seconds
 def test_a_run_goes_on_whichever_of_two_disks_is_lost_and_ends_with_the_same_weights(
     tmp_path: Path,
 ) -> None:
