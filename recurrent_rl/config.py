@@ -195,9 +195,9 @@ class TrainConfig:
     """Lambda of generalised advantage estimation."""
     update_epochs: Annotated[int, at_least(1)] = 4
     """Passes over each rollout."""
-    num_minibatches: Annotated[int, at_least(1), at_most(LARGEST_SIZE)] = 4
+    num_minibatches: Annotated[int | None, at_least(1), at_most(LARGEST_SIZE)] = None
     """Minibatches of whole chunks per pass. It must divide the number of chunks,
-    num_envs * num_steps / seq_len."""
+    num_envs * num_steps / seq_len. By default (None) 4, or the most below that divide it."""
     clip_coef: Annotated[float, above(0)] = 0.2
     """Clip range of the probability ratio."""
     clip_value: Annotated[float | None, above(0)] = None
@@ -311,7 +311,7 @@ class TrainConfig:
             if resolved is None:
                 return build(TrainConfig, requested)
             with within(RESOLVED):
-                return build(ResolvedConfig, requested | _checked_resolved(resolved))
+                return build(ResolvedConfig, requested | _checked_resolved(resolved, requested))
         except (ValueError, RecursionError) as error:
             raise UserError(
                 f"The run's config.json cannot be read: {str(error).rstrip('.')}. Mend it where it "
@@ -326,9 +326,11 @@ class ResolvedConfig(TrainConfig):
     env_id: EnvId = field()
     num_envs: Size = field(kw_only=True)
     num_steps: Size = field(kw_only=True)
+    num_minibatches: Size = field(kw_only=True)
     workers: WorkerCount = 1
     reasons: dict[str, str] = field(default_factory=dict, kw_only=True, hash=False)
-    """Why they are as they are, by the names of those that were left to the default."""
+    """Why they are as they are, by the names of those that were left to the default; empty where
+    there is nothing to tell."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -360,7 +362,7 @@ class ResolvedConfig(TrainConfig):
 
     def choices(self) -> list[str]:
         """A line for each setting that was chosen: its value, and why."""
-        return [f"{name} {getattr(self, name)}: {why}" for name, why in self.reasons.items()]
+        return [f"{name} {getattr(self, name)}: {why}" for name, why in self.reasons.items() if why]
 
     def scheduled(self, iteration: int) -> ResolvedConfig:
         """The settings of this iteration, counted from 0: what has a schedule follows it."""
@@ -403,7 +405,7 @@ class ResolvedConfig(TrainConfig):
 
     def to_json(self) -> str:
         """As JSON text: the settings as requested, and beside them what was resolved."""
-        resolved = {name: getattr(self, name) for name in (*SIZES, "workers", "reasons")}
+        resolved = {name: getattr(self, name) for name in _RESOLVED_FIELDS}
         requested = dataclasses.asdict(self.as_requested())
         return json.dumps(requested | {RESOLVED: resolved}, indent=2)
 
@@ -444,8 +446,9 @@ def _check_schedules(config: TrainConfig) -> None:
                 raise UserError(f"In schedules: {error}") from error
 
 
-_DEFAULTS: dict[str, Any] = {"num_envs": None, "num_steps": None, "workers": "auto"}
+_DEFAULTS: dict[str, Any] = dict.fromkeys((*SIZES, "num_minibatches")) | {"workers": "auto"}
 """What stands for "as chosen" in each setting that `resolve` chooses."""
+_RESOLVED_FIELDS = (*_DEFAULTS, "reasons")
 RESOLVED = "resolved"
 """The key in a config.json under which that stands."""
 
@@ -499,13 +502,19 @@ def _from_version_0_1(fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     return requested, resolved
 
 
-def _checked_resolved(resolved: Any) -> dict[str, Any]:
-    """What was resolved, if it is a dictionary of just that; older files tell of no workers."""
-    names = (*SIZES, "workers", "reasons")
-    if isinstance(resolved, dict):
+def _checked_resolved(resolved: Any, requested: dict[str, Any]) -> dict[str, Any]:
+    """What was resolved, if it is a dictionary of just that.
+
+    Older files tell of no workers, and of minibatches only what was requested, by default 4.
+    """
+    if isinstance(resolved, dict) and "num_minibatches" not in resolved:
+        minibatches, reasons = requested["num_minibatches"], resolved.get("reasons")
+        if minibatches == 4 and isinstance(reasons, dict):
+            reasons = reasons | {"num_minibatches": ""}
         resolved = {"workers": 1} | resolved
-    if not isinstance(resolved, dict) or set(resolved) != set(names):
-        raise SettingError(f"it is {shown(resolved)}; it must hold {', '.join(names)}")
+        resolved |= {"num_minibatches": minibatches, "reasons": reasons}
+    if not isinstance(resolved, dict) or set(resolved) != set(_RESOLVED_FIELDS):
+        raise SettingError(f"it is {shown(resolved)}; it must hold {', '.join(_RESOLVED_FIELDS)}")
     return resolved
 
 

@@ -20,6 +20,9 @@ ROLLOUTS = 100
 BATCH = 64 * STEPS
 """Steps of all environments in a rollout, where that leaves so many rollouts."""
 
+MINIBATCHES = 4
+"""Of a rollout, where their number is left to the default and they can be as many."""
+
 SHARE = 16
 """The fewest environments of a worker, where the number of workers is left to us: with fewer a step
 of the agent, and a message, costs more than is shared (docs/performance.md, "Several workers")."""
@@ -31,7 +34,7 @@ def resolve(
     count: int | None = None,
     found_by_name: bool = True,
 ) -> ResolvedConfig:
-    """The settings with `num_steps`, `num_envs` and `workers` chosen where that is left to us.
+    """The settings with sizes, minibatches and workers chosen where that is left to us.
 
     The reasons are told.
 
@@ -55,7 +58,7 @@ def resolve(
     share = config.total_timesteps // ROLLOUTS
     num_steps, num_envs, seq_len = config.num_steps, config.num_envs, config.seq_len
     batch = min(BATCH, max(ENVIRONMENTS * STEPS, share))
-    parts = config.num_minibatches
+    parts = config.num_minibatches or MINIBATCHES
     if num_envs is None and count is not None:
         num_envs, reasons["num_envs"] = count, "as many as were given"
     if num_steps is None:
@@ -74,7 +77,17 @@ def resolve(
             f"for rollouts of about {batch:,} steps, at least {ENVIRONMENTS} environments and as "
             f"many for each of {parts} minibatches"
         )
+    if config.num_minibatches is None and (
+        chunks := num_envs * num_steps // (seq_len or num_steps)
+    ):
+        parts = max(part for part in range(1, MINIBATCHES + 1) if chunks % part == 0)
+        reasons["num_minibatches"] = (
+            ""
+            if parts == MINIBATCHES
+            else f"the most up to {MINIBATCHES} that divide {chunks} chunks"
+        )
     chosen = {"num_steps": num_steps, "num_envs": num_envs, "seq_len": seq_len}
+    chosen |= {"num_minibatches": parts}
     resolved = ResolvedConfig(**vars(config) | chosen | {"workers": 1, "reasons": reasons})
     return with_workers(resolved, config.workers, found_by_name)
 

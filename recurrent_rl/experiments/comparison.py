@@ -264,6 +264,7 @@ def method_labels(configs: Sequence[TrainConfig]) -> list[str]:
         requested = config.as_requested()
         left = [name for name in SIZES if getattr(requested, name) is None]
         values = flat(dataclasses.asdict(requested)) | dict.fromkeys(left, "default")
+        values["num_minibatches"] = config.num_minibatches
         settings.append(
             {
                 key: value

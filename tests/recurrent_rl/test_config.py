@@ -156,7 +156,7 @@ def test_settings_that_version_0_1_0_wrote_are_still_read() -> None:
     assert config.as_requested() == expected
     assert isinstance(config, ResolvedConfig)
     assert (config.num_envs, config.num_steps) == (64, 128)
-    assert set(config.reasons) == {"num_envs", "num_steps"}
+    assert set(config.reasons) == {"num_envs", "num_steps", "num_minibatches"}
     text = (Path(__file__).parent / "config-0.1.0.json").read_text()
     with pytest.raises(UserError, match=r"chosen is \['seed'\]; it must be a list of"):
         TrainConfig.from_json(json.dumps(json.loads(text) | {"chosen": ["seed"]}))
@@ -186,7 +186,8 @@ def test_what_was_chosen_is_kept_with_its_reason_and_told_from_what_was_requeste
     requested = TrainConfig("CartPole-v1", num_envs=8, total_timesteps=10**6)
     config = resolve(requested, 50)
     assert (config.num_envs, config.num_steps) == (8, 150)
-    assert config.reasons == {"num_steps": "3 whole episodes of 50 steps"}
+    assert config.reasons == {"num_steps": "3 whole episodes of 50 steps", "num_minibatches": ""}
+    assert config.choices() == ["num_steps 150: 3 whole episodes of 50 steps"]
     assert config.as_requested() == requested
     assert resolve(config, 9) == config  # what is resolved stays
     written = json.loads(config.to_json())
@@ -243,8 +244,39 @@ def test_what_is_no_environments_id_is_refused_with_an_example(env_id: Any) -> N
         TrainConfig(env_id)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "minibatches"),
+    [
+        ({}, 4),
+        ({"num_envs": 6}, 3),
+        ({"num_envs": 7}, 1),
+        ({"num_envs": 7, "seq_len": 64}, 2),
+        ({"num_envs": 6, "num_minibatches": 6}, 6),
+    ],
+)
+def test_any_number_of_environments_has_minibatches_alike(
+    sizes: dict[str, int], minibatches: int
+) -> None:
+    requested = TrainConfig("CartPole-v1", **sizes)  # type: ignore[arg-type]
+    config = resolve(requested, None)
+    assert config.num_minibatches == minibatches
+    read = ResolvedConfig.from_json(config.to_json())
+    assert read == config
+    assert resolve(read, None) == config
+    fields = json.loads(config.to_json())
+    assert fields["num_minibatches"] == sizes.get("num_minibatches")
+    del fields["resolved"]["num_minibatches"]  # as older files are
+    fields["resolved"]["reasons"].pop("num_minibatches", None)
+    fields["num_minibatches"] = minibatches
+    older = ResolvedConfig.from_json(json.dumps(fields))
+    assert older.num_minibatches == minibatches
+    assert older.as_requested().num_minibatches == (None if minibatches == 4 else minibatches)
+
+
 def test_a_run_takes_at_least_the_requested_steps() -> None:
-    config = ResolvedConfig("CartPole-v1", total_timesteps=10_000, num_envs=8, num_steps=100)
+    config = ResolvedConfig(
+        "CartPole-v1", total_timesteps=10_000, num_envs=8, num_steps=100, num_minibatches=4
+    )
     assert config.num_iterations == 13
     assert dataclasses.replace(config, total_timesteps=800).num_iterations == 1
 
@@ -254,6 +286,7 @@ def test_rate_and_entropy_bonus_fall_to_zero_unless_they_are_to_stay() -> None:
         "CartPole-v1",
         num_envs=8,
         num_steps=100,
+        num_minibatches=4,
         total_timesteps=3200,
         learning_rate=0.4,
         ent_coef=0.8,

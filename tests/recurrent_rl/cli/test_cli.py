@@ -188,7 +188,10 @@ def test_help_is_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) 
         (["train", "CartPole-v1", "--memory", "lsmt"], "Did you mean lstm"),
         (["train", "CartPole-v1", "--num-envs", "-1"], "num_envs is -1; it must be at least 1"),
         (["train", "CartPole-v1", "--hidden-size", "-3"], "hidden_size is -3"),
-        (["train", "CartPole-v1", "--num-envs", "6"], "does not divide the 6 chunks"),
+        (
+            ["train", "CartPole-v1", "--num-envs", "6", "--num-minibatches", "4"],
+            "does not divide the 6 chunks",
+        ),
         (["train", "CartPole-v1", "--env-kwargs", "{"], "not JSON"),
         (["train", "CartPole-v1", "--device", "tpu"], "device is 'tpu'; it must be auto, or a"),
         (["train", "CartPole-v1", "--lr-schedule", "Linear"], "--lr-schedule"),
