@@ -134,7 +134,7 @@ def functions(
                 {
                     "observation": (np.array([0, 1]), ""),
                     "state": (state, "None"),
-                    "episode_start": (np.array([True, False]), "None 3"),
+                    "episode_start": (np.array([True, False]), "None"),
                     "deterministic": (True, ""),
                     "action_masks": (None, "None"),
                     "reward": (np.zeros(2), "3"),
