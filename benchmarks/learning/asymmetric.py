@@ -10,6 +10,7 @@ benchmarks/results/asymmetric.jsonl; what is there is not done again.
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -77,11 +78,9 @@ def table() -> str:
 
 def main() -> None:
     given = arguments(__doc__, seeds=3).parse_args()
-    done = {(row["way"], row["seed"]) for row in read_rows(RESULTS)}
     if not given.table:
-        seeds = range(given.seeds)
-        todo = [(way, seed) for seed in seeds for way in WAYS if (way, seed) not in done]
-        measure_all(RESULTS, measure, todo, available_cores())
+        wanted = [(way, seed) for seed in range(given.seeds) for way in WAYS]
+        measure_all(RESULTS, measure, wanted, itemgetter("way", "seed"), available_cores())
     print(table())
 
 

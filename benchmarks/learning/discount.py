@@ -105,19 +105,21 @@ def draw(rows: list[Row]) -> None:
     save(figure, "discount")
 
 
+def of_row(row: Row) -> tuple[str, tuple[float, float], int]:
+    """What `measure` was called with."""
+    return row["task"], (row["gamma"], row["lambda"]), row["seed"]
+
+
 def main() -> None:
     parser = arguments(__doc__, seeds=1)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--jobs", type=int, default=available_cores())
     given = parser.parse_args()
     if not given.table:
-        done = {(r["task"], (r["gamma"], r["lambda"]), r["seed"]) for r in read_rows(RESULTS)}
-        todo = [
-            (task, way, seed)
-            for seed, task, way in product(range(given.seeds), given.tasks, WAYS)
-            if (task, way, seed) not in done
+        wanted = [
+            (task, way, seed) for seed, task, way in product(range(given.seeds), given.tasks, WAYS)
         ]
-        measure_all(RESULTS, measure, todo, given.jobs)
+        measure_all(RESULTS, measure, wanted, of_row, given.jobs)
     rows = read_rows(RESULTS)
     print(table(rows))
     draw(rows)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -122,14 +123,12 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=available_cores())
     given = parser.parse_args()
     if not given.table:
-        done = {(row["finding"], row["way"], row["seed"]) for row in read_rows(RESULTS)}
-        todo = [
+        wanted = [
             (name, way, seed)
             for seed, name in product(range(given.seeds), given.only)
             for way in FINDINGS[name].ways
-            if (name, way, seed) not in done
         ]
-        measure_all(RESULTS, measure, todo, given.jobs)
+        measure_all(RESULTS, measure, wanted, itemgetter("finding", "way", "seed"), given.jobs)
     rows = read_rows(RESULTS)
     print(table(rows))
     draw(rows)

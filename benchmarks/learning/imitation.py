@@ -11,6 +11,7 @@ done again.
 from __future__ import annotations
 
 import tempfile
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -99,15 +100,9 @@ def table() -> str:
 
 def main() -> None:
     given = arguments(__doc__, seeds=3).parse_args()
-    done = {(row["episodes"], row["seed"]) for row in read_rows(RESULTS)}
     if not given.table:
-        todo = [
-            (episodes, seed)
-            for seed in range(given.seeds)
-            for episodes in EPISODES
-            if (episodes, seed) not in done
-        ]
-        measure_all(RESULTS, measure, todo, available_cores())
+        wanted = [(episodes, seed) for seed in range(given.seeds) for episodes in EPISODES]
+        measure_all(RESULTS, measure, wanted, itemgetter("episodes", "seed"), available_cores())
     print(table())
 
 

@@ -104,12 +104,19 @@ def thinned(run: Run) -> dict[str, list[float]]:
 
 
 def measure_all(
-    path: Path, measure: Callable[..., dict[str, Any]], todo: list[tuple[Any, ...]], jobs: int
+    path: Path,
+    measure: Callable[..., dict[str, Any]],
+    wanted: Iterable[tuple[Any, ...]],
+    of_row: Callable[[dict[str, Any]], tuple[Any, ...]],
+    jobs: int,
 ) -> None:
     """Call `measure` with each of these arguments, so many side by side; each row goes to the file.
 
-    The calling script is read again in each process.
+    The calling script is read again in each process. What `of_row` finds in a row that is there is
+    not measured again.
     """
+    done = {of_row(row) for row in read_rows(path)}
+    todo = [one for one in wanted if one not in done]
     if not todo:
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from itertools import product
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -114,13 +115,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=available_cores())
     given = parser.parse_args()
     if not given.table:
-        done = {(row["variant"], row["what"], row["seed"]) for row in read_rows(RESULTS)}
-        todo = [
+        wanted = [
             (variant, what, seed)
             for seed, variant, what in product(range(given.seeds), given.variants, given.only)
-            if (variant, what, seed) not in done
         ]
-        measure_all(RESULTS, measure, todo, given.jobs)
+        measure_all(RESULTS, measure, wanted, itemgetter("variant", "what", "seed"), given.jobs)
     rows = read_rows(RESULTS)
     print(table(rows))
     draw(rows)
