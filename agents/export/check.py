@@ -62,8 +62,9 @@ class Check:
     worst: dict[str, float]
     """By output: the largest difference from the policy in double precision."""
     own: dict[str, float]
-    """By output: the same of the policy in single precision, at least half a unit in the last
-    place."""
+    """By output: the same of the policy in single precision, with its weights and with weights
+    that are two roundings off, since a sum may come out near by its order; at least half a unit in
+    the last place."""
 
     @property
     def largest(self) -> tuple[str, float]:
@@ -89,7 +90,7 @@ def check(
             double precision than `FACTOR` times what single precision is.
     """
     single = copy.deepcopy(agent).cpu().eval()
-    double = copy.deepcopy(single).double()
+    double, near = copy.deepcopy(single).double(), _nearly(single)
     streams = signature.batch or STREAMS
     draw = Draw(single, streams, seed)
     generator = torch.Generator().manual_seed(seed)
@@ -102,12 +103,22 @@ def check(
         own = _said(single, seen, state)
         with _InDouble():
             exact = _said(double, seen, state)
-        found.add(outputs, own, exact, seen.mask)
+        found.add(outputs, (own, _said(near, seen, state)), exact, seen.mask)
         state = {name: own.outputs[carried_out(name)] for name in state}
         if PREVIOUS_ACTION in state:  # an action that was drawn is fed back too
             noise = single.head.noise((streams,), generator)
             state[PREVIOUS_ACTION] = own.distribution.sample(noise)
     return found.judged(steps, streams)
+
+
+def _nearly(agent: ActorCritic) -> ActorCritic:
+    """A copy whose weights are each two units in the last place larger or smaller."""
+    near, generator = copy.deepcopy(agent), torch.Generator().manual_seed(0)
+    eps = torch.finfo(torch.float32).eps
+    with torch.no_grad():
+        for x in near.parameters():
+            x.mul_(1 + 2 * eps * torch.empty_like(x).uniform_(-1, 1, generator=generator).sign())
+    return near
 
 
 class _InDouble(TorchFunctionMode):
@@ -151,26 +162,30 @@ class _Found:
         self.worst = {field.name: 0.0 for field in self.fields}
         self.own = {field.name: np.finfo(np.float32).tiny.item() for field in self.fields}
 
-    def add(self, outputs: Arrays, own: Said, exact: Said, mask: Tensor | None) -> None:
+    def add(
+        self, outputs: Arrays, single: tuple[Said, ...], exact: Said, mask: Tensor | None
+    ) -> None:
         """Compare the outputs of a step with the policy's in single and in double precision."""
         for field in self.fields:
             got, right = outputs.get(field.name), exact.outputs[field.name].numpy()
             if got is None or got.shape != right.shape or str(got.dtype) != field.dtype:
                 came = "missing" if got is None else f"{got.dtype} {list(got.shape)}"
                 raise _wrong(field, f"it is {came}; expected {field.dtype} {list(right.shape)}")
-            here = own.outputs[field.name].numpy()
+            here = [one.outputs[field.name].numpy() for one in single]
             if field.name == "logits" and mask is not None:
                 allowed = mask.numpy()
                 if not (got[~allowed] < FORBIDDEN).all():
                     raise _wrong(field, "an action that the mask forbids has a chance")
-                got, here, right = got[allowed], here[allowed], right[allowed]
+                got, right = got[allowed], right[allowed]
+                here = [one[allowed] for one in here]
             elif field.name in OF_THE_CHOICE:
                 sure = ~tied(exact.distribution).numpy()
-                got, here, right = got[sure], here[sure], right[sure]
+                got, right = got[sure], right[sure]
+                here = [one[sure] for one in here]
             self._compare(field, got, here, right)
 
     def _compare(
-        self, field: Field, got: NDArray[Any], own: NDArray[Any], right: NDArray[Any]
+        self, field: Field, got: NDArray[Any], single: list[NDArray[Any]], right: NDArray[Any]
     ) -> None:
         """Take in the differences of one output, or refuse whole numbers that differ."""
         if got.dtype.kind != "f":
@@ -181,10 +196,10 @@ class _Found:
             return
         if not np.isfinite(got).all():
             raise _wrong(field, "it is not finite")
-        # A number may come out near by luck: no fewer than four roundings are counted.
-        name, rounding = field.name, 2 * np.finfo(np.float32).eps * np.abs(right).max()
+        name, rounding = field.name, np.finfo(np.float32).eps / 2 * np.abs(right).max()
         self.worst[name] = max(self.worst[name], float(np.abs(got - right).max()))
-        self.own[name] = max(self.own[name], float(np.abs(own - right).max()), float(rounding))
+        own = max(float(np.abs(one - right).max()) for one in single)
+        self.own[name] = max(self.own[name], own, float(rounding))
 
     def judged(self, steps: int, streams: int) -> Check:
         """What was found, where no difference is too large."""
