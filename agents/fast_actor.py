@@ -27,12 +27,10 @@ from recurrent_rl.agents.export.step import (
     observation_names,
 )
 from recurrent_rl.agents.kernels.library import library
-from recurrent_rl.agents.settings import refusal
+from recurrent_rl.agents.preprocessing import read_rewards
 from recurrent_rl.agents.spaces import (
-    NEEDS_REWARD,
     TOO_LARGE,
     ObservationError,
-    as_array,
     check_streams,
     component_arrays,
     component_spaces,
@@ -119,7 +117,7 @@ class FastActor:
         """
         self._read(observation)
         if self._reward is not None:
-            self._reward[...] = self._read_reward(reward)
+            self._reward[...] = read_rewards(reward, self._start)
         if self._mask is not None:
             self._mask[...] = True if action_mask is None else self._read_mask(action_mask)
         elif action_mask is not None:
@@ -162,25 +160,6 @@ class FastActor:
         for path, array in arrays.items():
             start = self._origins[path]
             self._observed[path][...] = array + start if np.any(start) else array
-
-    def _read_reward(self, reward: Any) -> NDArray[np.float32]:
-        """The rewards of the step before, `[B]`; 0 where an episode starts."""
-        if reward is None:
-            if not self._start.all():
-                raise ObservationError(NEEDS_REWARD)
-            reward = 0.0
-        try:
-            with np.errstate(over="ignore"):
-                given = np.asarray(as_array(reward), np.float32)
-            read = np.where(self._start, np.float32(0), np.broadcast_to(given, self._start.shape))
-        except (TypeError, ValueError):
-            several = f", or one for each of {self._batch} streams" if self._batched else ""
-            raise ObservationError(refusal("reward", reward, f"a number{several}")) from None
-        if not np.isfinite(read).all():
-            raise ObservationError(
-                f"The reward of the previous step is {reward}; it must be a finite number."
-            )
-        return read
 
     def _read_mask(self, action_mask: Any) -> NDArray[np.bool_]:
         """`[B, n]`."""

@@ -39,11 +39,10 @@ from recurrent_rl.agents.hub import check_repository, local_file, upload
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.model_card import CARD, Played, Result, model_card
-from recurrent_rl.agents.preprocessing import scaling_of_format_1
+from recurrent_rl.agents.preprocessing import read_rewards, scaling_of_format_1
 from recurrent_rl.agents.settings import at_least, check_choice, reader, refusal
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
 from recurrent_rl.agents.spaces import (
-    NEEDS_REWARD,
     TOO_LARGE,
     ObservationError,
     as_array,
@@ -243,22 +242,8 @@ class Policy:
 
     def _rewards(self, reward: Any, start: Tensor | None, batch: int) -> Tensor:
         """The rewards of the step before, `[B]`; those before an episode's start are not read."""
-        if reward is None:
-            if start is None or not start.all():
-                raise ObservationError(NEEDS_REWARD)
-            reward = 0.0
-        try:
-            rewards = torch.as_tensor(as_array(reward)).to(self.agent.device, torch.float32)
-            rewards = rewards.expand(batch)
-        except (TypeError, ValueError, RuntimeError):
-            expected = f"a number, or one for each of {batch} streams"
-            raise ObservationError(refusal("reward", reward, expected)) from None
-        read = rewards if start is None else rewards.masked_fill(start, 0.0)
-        if not torch.isfinite(read).all():
-            raise ObservationError(
-                f"The reward of the previous step is {reward}; it must be a finite number."
-            )
-        return read
+        starts = np.zeros(batch, dtype=bool) if start is None else as_array(start)
+        return torch.as_tensor(read_rewards(reward, starts), device=self.agent.device)
 
     def _masks(self, action_masks: Any, batch: int, batched: bool) -> NDArray[np.bool_] | None:
         """Masks in any of their forms as bool `[B, n]`."""

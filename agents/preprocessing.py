@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.moments import Moments, Total
-from recurrent_rl.agents.settings import check_choice
+from recurrent_rl.agents.settings import check_choice, refusal
 from recurrent_rl.agents.spaces import (
     ObservationError,
     UnsupportedSpaceError,
+    as_array,
     at,
     component_arrays,
     component_spaces,
@@ -231,3 +232,37 @@ def _difference(array: NDArray[Any], centre: NDArray[np.float64]) -> NDArray[Any
     # What wraps around in uint64 is a negative difference in int64.
     difference = array.astype(wide) - centre.astype(wide)
     return difference.astype(np.int64).astype(np.float64)
+
+
+def read_rewards(reward: Any, start: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The rewards of the step before, float32 `[B]`; 0 where an episode starts, whatever is given.
+
+    Args:
+        reward: a number, or one for each stream; None where all of them start.
+        start: bool `[B]`.
+
+    Raises:
+        ObservationError: it is missing, no number, of another shape, or not finite.
+    """
+    if reward is None:
+        if not start.all():
+            raise ObservationError(
+                "This policy is fed the reward of the previous step: pass reward= at every step "
+                "but an episode's first."
+            )
+        return np.zeros(len(start), np.float32)
+    try:
+        given = as_array(reward)
+        if given.dtype.kind not in "biuf":
+            raise TypeError(given.dtype)
+        with np.errstate(over="ignore"):
+            given = np.broadcast_to(given.astype(np.float32), start.shape)
+    except (TypeError, ValueError):
+        several = f", or one for each of {len(start)} streams" if len(start) > 1 else ""
+        raise ObservationError(refusal("reward", reward, f"a number{several}")) from None
+    read = np.where(start, np.float32(0), given)
+    if not np.isfinite(read).all():
+        raise ObservationError(
+            f"The reward of the previous step is {reward}; it must be a finite number."
+        )
+    return read

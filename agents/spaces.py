@@ -45,10 +45,6 @@ TOO_LARGE = (
     "What the agent computes from this observation is not finite, though the observation is: it is "
     "too large for this policy. Scale it, or train with normalize_observations."
 )
-NEEDS_REWARD = (
-    "This policy is fed the reward of the previous step: pass reward= at every step but an "
-    "episode's first."
-)
 
 
 def as_array(x: Any) -> NDArray[Any]:

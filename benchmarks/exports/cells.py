@@ -46,12 +46,16 @@ PACKAGES = {"torch": ("torch",), "onnx": ("onnx", "onnxruntime", "torch"), "nump
 ONE_STREAM = ("c", "numpy")
 
 
+def read_lines(results: Path) -> list[dict[str, Any]]:
+    """What was measured, in its order; nothing where there is no file."""
+    if not results.exists():
+        return []
+    return [json.loads(line) for line in results.read_text().splitlines()]
+
+
 def done() -> dict[tuple[str, str, str], dict[str, Any]]:
     """The lines there are, by memory, spaces and form."""
-    if not RESULTS.exists():
-        return {}
-    lines = [json.loads(line) for line in RESULTS.read_text().splitlines()]
-    return {(line["memory"], line["spaces"], line["to"]): line for line in lines}
+    return {(line["memory"], line["spaces"], line["to"]): line for line in read_lines(RESULTS)}
 
 
 def measure(memory: str, name: str, to: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cells import off_by, versions_of
+from cells import off_by, read_lines, versions_of
 from rich.console import Console
 from rich.progress import track
 
@@ -28,13 +28,6 @@ from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.trained_on import policy_of
 
 RESULTS = Path(__file__).parents[1] / "results" / "exported_policies.jsonl"
-
-
-def lines() -> list[dict[str, Any]]:
-    """What was measured, in its order."""
-    if not RESULTS.exists():
-        return []
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()]
 
 
 def measure(run: RunFolder, to: str, out: Path) -> dict[str, Any]:
@@ -93,7 +86,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a folder for the exported files")
     parser.add_argument("--table", action="store_true", help="of the exports there are")
     given = parser.parse_args()
-    done = {(line["run"], line["to"]) for line in lines()}
+    done = {(line["run"], line["to"]) for line in read_lines(RESULTS)}
     if not given.folders and not given.table:
         parser.error("name folders of runs, or --table")
     runs = [run for run in RunFolder.find(given.folders) if run.policy.exists()]
@@ -103,7 +96,7 @@ def main() -> None:
             line = measure(run, to, given.out or Path(folder))
             with RESULTS.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-    print(table(lines()))
+    print(table(read_lines(RESULTS)))
 
 
 if __name__ == "__main__":
