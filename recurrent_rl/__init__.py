@@ -12,7 +12,7 @@ _HOMES = {
     "ActionHead": "agents.heads",
     "ActionMaskError": "agents.action_masks",
     "ActorCritic": "agents.actor_critic",
-    "AgentConfig": "agents.actor_critic",
+    "AgentConfig": "agents.config",
     "Callback": "runs.callbacks",
     "DeviceError": "agents.policy",
     "Evaluation": "runs.figures",

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.arguments import check_is
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.settings import (
     Must,
     Read,

@@ -19,7 +19,7 @@ from recurrent_rl.fields import EnvId, FolderPath, JsonObject
 from recurrent_rl.runs.progress import make_console
 
 if TYPE_CHECKING:
-    from recurrent_rl.agents.actor_critic import AgentConfig
+    from recurrent_rl.agents.config import AgentConfig
 
 
 @dataclass(frozen=True)

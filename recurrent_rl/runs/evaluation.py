@@ -14,7 +14,8 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from recurrent_rl.agents.arguments import argument, check_is
-from recurrent_rl.agents.policy import Policy, sampling_generator
+from recurrent_rl.agents.drawing import sampling_generator
+from recurrent_rl.agents.policy import Policy
 from recurrent_rl.agents.settings import at_least
 from recurrent_rl.config import EnvConfig, Size
 from recurrent_rl.environments import Environments

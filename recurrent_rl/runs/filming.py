@@ -17,9 +17,10 @@ from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 from PIL import Image
 
+from recurrent_rl.agents.acting import PolicyState
 from recurrent_rl.agents.arguments import PATH, argument, check_is
 from recurrent_rl.agents.memory.states import MemoryState
-from recurrent_rl.agents.policy import Policy, PolicyState
+from recurrent_rl.agents.policy import Policy
 from recurrent_rl.agents.settings import between, shown
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.envs.batch import SingleEnv

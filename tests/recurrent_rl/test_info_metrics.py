@@ -18,7 +18,8 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.cli.evaluation_table import print_evaluation
 from recurrent_rl.collector import Collector

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.trainer import Trainer

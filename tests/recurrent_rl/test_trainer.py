@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.files import NonFiniteError
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.envs.cartpole import CartPole

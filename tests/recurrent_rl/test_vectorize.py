@@ -11,7 +11,7 @@ import pytest
 from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.envs.batch import BatchEnv
 from recurrent_rl.errors import UserError

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
 from recurrent_rl import ppo
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.group import ALONE, Group, joined

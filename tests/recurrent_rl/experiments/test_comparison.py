@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.experiments.comparison import Comparison, method_labels, score_range, task_name
 from recurrent_rl.experiments.curves import common_curves

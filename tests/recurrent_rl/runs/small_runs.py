@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.runs.callbacks import AnyCallback, TrainingState
 from recurrent_rl.trainer import Trainer

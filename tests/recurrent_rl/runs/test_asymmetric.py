@@ -12,7 +12,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.cli import main
 from recurrent_rl.collector import Collector

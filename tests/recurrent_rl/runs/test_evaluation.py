@@ -12,7 +12,8 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.errors import UserError

@@ -6,7 +6,8 @@ import gymnasium as gym
 import pytest
 import torch
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.config import EnvConfig, TrainConfig
 from recurrent_rl.errors import UserError

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.kernels import library
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.config import EnvConfig

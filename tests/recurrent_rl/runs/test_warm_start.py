@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.config import EnvConfig
 from recurrent_rl.errors import UserError
