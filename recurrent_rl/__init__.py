@@ -34,7 +34,7 @@ _HOMES = {
     "TrainConfig": "config",
     "Trainer": "trainer",
     "TrainingState": "runs.callbacks",
-    "EnvConfig": "config",
+    "EnvConfig": "env_config",
     "UnsupportedSpaceError": "agents.spaces",
     "UserError": "agents.errors",
     "check_env": "checks.check",

@@ -17,10 +17,11 @@ from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.drawing import sampling_generator
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.agents.settings import at_least
-from recurrent_rl.config import EnvConfig, Size
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.environments import Environments
 from recurrent_rl.episodes import EpisodeStatistics
 from recurrent_rl.errors import UserError
+from recurrent_rl.fields import Size
 from recurrent_rl.runs.figures import WAYS, Evaluation, SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.progress import ProgressBar

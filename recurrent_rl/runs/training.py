@@ -14,9 +14,9 @@ from typing import Any, Literal
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.files import remove_leftovers
 from recurrent_rl.agents.policy import load_policy
-from recurrent_rl.config import ResolvedConfig, TrainConfig, Workers
+from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import FolderPath, bare_name, is_description
+from recurrent_rl.fields import FolderPath, Workers, bare_name, is_description
 from recurrent_rl.group import ALONE, Group
 from recurrent_rl.process import (
     computing,

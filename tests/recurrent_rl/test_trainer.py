@@ -12,7 +12,8 @@ import torch
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.files import NonFiniteError
-from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.envs.cartpole import CartPole
 from recurrent_rl.envs.repeat_previous import RepeatPrevious
 from recurrent_rl.errors import UserError

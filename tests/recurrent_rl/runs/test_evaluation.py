@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy
-from recurrent_rl.config import EnvConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import STEP_LIMIT, evaluate, evaluate_and_save
 from recurrent_rl.runs.figures import SavedEvaluation

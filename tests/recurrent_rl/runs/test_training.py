@@ -24,7 +24,7 @@ import torch
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.kernels import library
 from recurrent_rl.agents.policy import Policy, load_policy
-from recurrent_rl.config import EnvConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.results import learning_curve, load_run
 from recurrent_rl.runs.callbacks import AnyCallback, TrainingState
