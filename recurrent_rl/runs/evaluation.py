@@ -119,7 +119,7 @@ def evaluate(
     """
     check_is("policy", policy, Policy, "a Policy, as load_policy(path) gives")
     source = find_source(env)
-    episodes = argument("episodes", episodes, Annotated[int, at_least(0)])
+    episodes = argument("episodes", episodes, Annotated[int, at_least(1)])
     num_envs = argument("num_envs", num_envs, Size | None)
     check_is("env_config", env_config, (EnvConfig, NoneType), "an EnvConfig, or None")
     deterministic = argument("deterministic", deterministic, bool)

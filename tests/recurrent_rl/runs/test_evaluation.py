@@ -226,3 +226,11 @@ def test_what_was_played_is_saved_unless_the_run_has_finer_or_it_was_stopped(
     played, finer = saved(9, StopSignals(), folder=folder, compare=False)
     assert (list(played), finer) == (["deterministic"], there)
     assert folder.load_evaluation() == there
+
+
+@pytest.mark.parametrize("episodes", [0, -1, 1.5, float("nan"), True, "3"])
+def test_a_number_of_episodes_that_cannot_be_is_refused(episodes: Any) -> None:
+    two = gym.spaces.Discrete(2)
+    policy = Policy(ActorCritic(two, two, AgentConfig("none", encoder_size=4)))
+    with pytest.raises(UserError, match=r"^episodes is .*; it must be (at least 1|a whole number)"):
+        evaluate(policy, "CartPole-v1", episodes)
