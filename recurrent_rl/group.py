@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -247,12 +248,19 @@ def joined(
     nccl = device.type == "cuda" and (neighbours or size) <= torch.cuda.device_count()
     with ExitStack() as stack:
         stack.callback(_JOINED.release)
-        dist.init_process_group(
+        begin = partial(
+            dist.init_process_group,
             "cpu:gloo,cuda:nccl" if nccl else "gloo",
             store=meeting,
             rank=rank,
             world_size=size,
             timeout=datetime.timedelta(seconds=timeout),
         )
+        try:
+            _interruptibly(begin)
+        except RuntimeError as error:
+            if (why := explain()) is None:
+                raise
+            raise why from error
         stack.callback(dist.destroy_process_group)
         yield Group(rank, size, neighbours, meeting, timeout, explain)

@@ -33,7 +33,8 @@ def _train(arguments: Sequence[str]) -> int:
     from recurrent_rl.signals import StopSignals
 
     launch = Launch.of_this_process()
-    stop = StopSignals()
+    # torchrun passes on what may have reached this process too, and ends one that is slow.
+    stop = StopSignals(patient=launch is not None)
     given: ResumeArguments | TrainArguments
     if any(argument.split("=")[0] == "--resume" for argument in arguments):
         _refuse_settings(arguments)

@@ -53,6 +53,10 @@ from recurrent_rl.trainer import Trainer
 
 PATIENCE = 10.0
 """Seconds in which a worker has to end when it has nothing more to do, before it is killed."""
+GRACE = 1.0
+"""Seconds in which the others have to end when one of them has failed, before they are killed."""
+RAISED = 1
+"""Exit status of a worker in which an error was raised."""
 DEATH_SECONDS = 3.0
 """Seconds to wait for the end of a worker that sends no more."""
 
@@ -221,17 +225,30 @@ def _why(others: ProcessContext, store: Store) -> UserError | None:
     deadline = time.monotonic() + DEATH_SECONDS
     while time.monotonic() < deadline and all(process.is_alive() for process in others.processes):
         time.sleep(0.05)
-    try:
-        others.join(timeout=0)
-    except (ProcessRaisedException, ProcessExitedException) as error:
-        rank = error.error_index + 1
+    dead = {
+        rank: process.exitcode
+        for rank, process in enumerate(others.processes, 1)
+        if not process.is_alive()
+    }
+    # One that has only lost the others ends after them, by an error that is no mistake.
+    for rank, status in dead.items():
+        if status != RAISED:
+            return _ended_by_itself(rank, status)
+    for rank in dead:
         if store.check([mistake := f"mistake/{rank}"]):
             return UserError(f"Worker {rank}: {store.get(mistake).decode()}")
-        if isinstance(error, ProcessExitedException):
-            return UserError(
-                f"Worker {rank} ended by itself, with exit status {error.exit_code}: it crashed, "
-                "called exit, or was killed, for want of memory perhaps. Mend the environment, or "
-                "lower num_envs."
-            )
-        return UserError(f"Worker {rank} failed. {str(error).strip()}")
+    try:
+        others.join(timeout=0, grace_period=GRACE)
+    except ProcessRaisedException as error:
+        return UserError(f"Worker {error.error_index + 1} failed. {str(error).strip()}")
+    except ProcessExitedException as error:
+        return _ended_by_itself(error.error_index + 1, error.exit_code)
     return None
+
+
+def _ended_by_itself(rank: int, status: int | None) -> UserError:
+    """That a worker ended without an error of Python's."""
+    return UserError(
+        f"Worker {rank} ended by itself, with exit status {status}: it crashed, called exit, or "
+        "was killed, for want of memory perhaps. Mend the environment, or lower num_envs."
+    )

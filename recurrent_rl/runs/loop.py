@@ -70,7 +70,7 @@ def run_iterations(
             ProgressBar("Training", config.total_timesteps, "steps", first, progress)
         )
         save_due = every(config.checkpoint_interval)
-        told_of_infos = False
+        told_of_infos = over = False
         trainer.on_rollout = partial(_tell_of_rollout, state)
         try:
             state.tell("on_start")
@@ -93,19 +93,23 @@ def run_iterations(
                     saved = trainer.iteration
                     group.agree()  # it is written
                     copies.update()
+            over = True
+            save(trainer, folder)
+            saved = trainer.iteration
+            copies.update()
+            group.exchange(None)  # none leaves before the last has its copy
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and stop:
                 raise  # Ctrl-C for the second time: at once
-            if not (trainer.mid_rollout or group.broken):  # the others wait to hear what is next
+            if over and not group.alone:  # the others no longer ask what is next, and will end
+                group.broken = True
+            if not (trainer.mid_rollout or group.broken):  # they wait to hear it
                 group.agree(failed=True, save=saved != trainer.iteration)
             told = save_after_error(trainer, folder, saved == trainer.iteration, steps)
             if isinstance(error, UserError):
                 raise type(error)(f"{error} {told}") from error
             note(error, told)
             raise
-        save(trainer, folder)
-        copies.update()
-        group.exchange(None)  # none leaves before the last has its copy
     return Ran(time.monotonic() - began, state.stop_reason, state.evaluation)
 
 

@@ -287,7 +287,9 @@ def _trainer(
                 group = stack.enter_context(together(config))
         path = None if checkpoint is None else checkpoint.path
         group.exchange(None if alone else Begun(config, path, call.seed_globals))
-        trainer = Trainer(config, ALONE if alone else group, call.source, fresh=checkpoint is None)
+        if alone:
+            config, group = with_workers(config, 1), ALONE
+        trainer = Trainer(config, group, call.source, fresh=checkpoint is None)
         stack.enter_context(closed_by(trainer.close))
         yield trainer
 
