@@ -16,7 +16,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.action_masks import mask_sizes
-from recurrent_rl.agents.export.c_source import Limits, struct_fields, written
+from recurrent_rl.agents.export.c_names import struct_fields
+from recurrent_rl.agents.export.c_source import Limits, written
 from recurrent_rl.agents.export.check import Arrays, Runner
 from recurrent_rl.agents.export.graph import Program
 from recurrent_rl.agents.export.lowering import lower
