@@ -102,7 +102,8 @@ def _source(listing: Listing, name: str, constants: list[str], body: list[str]) 
 
 def _short(listing: Listing) -> set[Buffer]:
     """The constants that are kept in 8 bits: those of a product with several rows."""
-    found, others = set(), set()
+    found: set[Buffer] = set()
+    others: set[Buffer] = set()
     for operation in listing.operations:
         for place, view in enumerate(operation.operands):
             x = view.buffer

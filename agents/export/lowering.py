@@ -13,6 +13,7 @@ from recurrent_rl.agents.export.draft import Draft, kind_of
 from recurrent_rl.agents.export.graph import Program
 from recurrent_rl.agents.export.listing import Buffer, Listing, View, filled, whole
 from recurrent_rl.agents.export.operations import COMPARISONS, OPERATIONS, SAME_SHAPE, VIEWS, Value
+from recurrent_rl.agents.export.own_parts import naming_parts
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import ExportError
 from recurrent_rl.agents.export.views import expanded, is_one
@@ -37,7 +38,8 @@ def lower(program: Program) -> Listing:
     }
     tensors = {**exported.state_dict, **exported.constants}
     constants = {node: tensors[name] for node, name in names.items()}
-    return lower_graph(exported.graph, constants, program.signature)
+    with naming_parts(program.agent):
+        return lower_graph(exported.graph, constants, program.signature)
 
 
 def lower_graph(graph: fx.Graph, constants: Mapping[str, Tensor], signature: Signature) -> Listing:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import fx
 
+from recurrent_rl.agents.export import images, reductions
 from recurrent_rl.agents.export.draft import Draft, kind_of
 from recurrent_rl.agents.export.listing import View, filled, whole
 from recurrent_rl.agents.export.step import ExportError
@@ -142,75 +143,10 @@ def _scatter(draft: Draft, node: fx.Node, x: View, axis: int, index: View, value
     return draft.do("where", shape, dtype, hit, draft.number(value, dtype), x)
 
 
-def _argmax(
-    draft: Draft, node: fx.Node, x: View, axis: int | None = None, keepdim: bool = False
-) -> View:
-    if keepdim or axis is None:
-        raise ExportError("This format has argmax along one axis alone.")
+def _full(draft: Draft, node: fx.Node, *arguments: Value, **_: Any) -> View:
+    """One number everywhere, the last argument."""
     shape, dtype = kind_of(node)
-    return draft.do("argmax", shape, dtype, draft.last(x, [axis]))
-
-
-def _mean(
-    draft: Draft, node: fx.Node, x: View, axes: list[int], keepdim: bool = False, **_: Any
-) -> View:
-    shape, dtype = kind_of(node)
-    total = _sum(draft, node, x, axes, keepdim)
-    number = math.prod(x.shape[axis] for axis in axes)
-    return draft.do("mul", shape, dtype, total, draft.number(1 / number, dtype))
-
-
-def _sum(
-    draft: Draft, node: fx.Node, x: View, axes: list[int], keepdim: bool = False, **_: Any
-) -> View:
-    shape, dtype = kind_of(node)
-    last = draft.last(x, axes)
-    return whole(draft.do("sum", last.shape[:-1], dtype, last).buffer, shape)
-
-
-def _norm(
-    draft: Draft, node: fx.Node, x: View, order: float, axes: list[int], keepdim: bool = False
-) -> View:
-    if order != 2:
-        raise ExportError("This format has the Euclidean norm alone.")
-    shape, dtype = kind_of(node)
-    squares = draft.do("mul", x.shape, dtype, x, x)
-    return draft.do("sqrt", shape, dtype, _sum(draft, node, squares, axes, keepdim))
-
-
-def _log_softmax(draft: Draft, node: fx.Node, x: View, axis: int, _: bool) -> View:
-    shape, dtype = kind_of(node)
-    if axis % len(shape) != len(shape) - 1:
-        raise ExportError("This format has log_softmax along the last axis alone.")
-    lead = shape[:-1]
-    largest = draft.do("max", lead, dtype, x)
-    shifted = draft.do("sub", shape, dtype, x, with_axis(largest))
-    total = draft.do("sum", lead, dtype, draft.do("exp", shape, dtype, shifted))
-    return draft.do("sub", shape, dtype, shifted, with_axis(draft.do("log", lead, dtype, total)))
-
-
-def _convolution(
-    draft: Draft,
-    node: fx.Node,
-    x: View,
-    weight: View,
-    bias: View,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    transposed: bool,
-    output_padding: list[int],
-    groups: int,
-) -> View:
-    if transposed or groups != 1 or any(one != 1 for one in dilation) or len(stride) != 2:
-        raise ExportError("This format has plain convolutions of images alone.")
-    shape, dtype = kind_of(node)
-    outs, *kernel = weight.shape
-    flat = (outs, math.prod(kernel))
-    factors = draft.dense(permuted(whole(draft.dense(weight).buffer, flat), (1, 0)))
-    options: dict[str, Any] = {"kernel": kernel[1:], "stride": stride, "padding": padding}
-    x, bias = draft.dense(x), draft.dense(bias)
-    return draft.do("convolution", shape, dtype, x, factors, bias, **options)
+    return expanded(draft.number(arguments[-1], dtype), shape)
 
 
 VIEWS: dict[Any, Callable[..., Value]] = {
@@ -269,7 +205,9 @@ SAME_SHAPE = {
 }
 """What goes number by number, by the kind of operation."""
 COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne")
-OPERATIONS: dict[Any, Callable[..., View]] = {
+
+
+OPERATIONS: dict[Any, Callable[..., Value]] = {
     aten.view.default: _view,
     aten._to_copy.default: _to_copy,
     aten.cat.default: _cat,
@@ -284,10 +222,14 @@ OPERATIONS: dict[Any, Callable[..., View]] = {
     aten.embedding.default: _embedding,
     aten.index_select.default: _index_select,
     aten.scatter.value: _scatter,
-    aten.argmax.default: _argmax,
-    aten.mean.dim: _mean,
-    aten.sum.dim_IntList: _sum,
-    aten.linalg_vector_norm.default: _norm,
-    aten._log_softmax.default: _log_softmax,
-    aten.convolution.default: _convolution,
+    aten.argmax.default: reductions.argmax,
+    aten.mean.dim: reductions.mean,
+    aten.sum.dim_IntList: reductions.total,
+    aten.linalg_vector_norm.default: reductions.norm,
+    aten._log_softmax.default: reductions.log_softmax,
+    aten._softmax.default: reductions.softmax,
+    aten.full_like.default: _full,
+    aten.max_pool2d_with_indices.default: images.max_pool,
+    aten.avg_pool2d.default: images.average_pool,
+    aten.convolution.default: images.convolution,
 }
