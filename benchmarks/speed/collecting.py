@@ -3,16 +3,17 @@
     python benchmarks/speed/collecting.py  # prints Markdown; about four minutes
     python benchmarks/speed/collecting.py --memories lstm --environments 1 16 --rounds 3
 
-The collector steps the agent by PyTorch, whose step is the update's bit for bit. The fast actor has
-the same step as one list of operations, in one call of the compiled kernels, equal but for rounding.
+The collector steps the agent by PyTorch, whose step is the update's bit for bit. The fast actor
+has the same step as one list of operations, in one call of the compiled kernels, equal but for
+rounding.
 Here the same trainer collects rollouts with each in turn, on one thread; both have the
 environments, the random numbers and the writing of rows in them. The fast step copies states and
 outputs as a collector would have to keep them. Its list of operations holds the weights, so that it
 would have to take them in anew before every rollout: what that costs is the time to make it, which
 is far more than copying weights would be, and stands in a column of its own.
 
-`share` is what collecting takes of a whole iteration today. `whole iteration` is how much faster one
-would be, with the fast step and without the time to make it.
+`share` is what collecting takes of a whole iteration today. `whole iteration` is how much faster
+one would be, with the fast step and without the time to make it.
 """
 
 from __future__ import annotations
