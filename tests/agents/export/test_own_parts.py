@@ -4,7 +4,9 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "your-parts.md"
 FILES = re.compile(r"^```python file=(\S+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 CAMERA = spaces.Box(0, 255, (32, 32, 3), np.uint8)
 VECTOR = spaces.Box(-5, 5, (3,))
+FOUR = spaces.Discrete(4)
 EVERY = ["torch", "c", "numpy"] + ["onnx"] * HAS_ONNX
 
 
@@ -83,10 +86,11 @@ def documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 def agent(
-    observation: spaces.Space = VECTOR, action: spaces.Space = spaces.Discrete(4), **own: str
+    observation: gym.Space[Any] = VECTOR, action: gym.Space[Any] = FOUR, **own: Any
 ) -> ActorCritic:
     torch.manual_seed(0)
-    config = AgentConfig(**{"hidden_size": 16, **own})  # type: ignore[arg-type]
+    settings: dict[str, Any] = {"hidden_size": 16, **own}
+    config = AgentConfig(**settings)
     return ActorCritic(observation, action, config).eval()
 
 
