@@ -268,9 +268,9 @@ class OwnFeatures(nn.Module):
         for path, shape in self.shapes.items():
             x = components[path]
             lead = x.shape[: x.dim() - len(shape)]
-            flat[path] = x.reshape(lead.numel(), *shape)
+            flat[path] = x.reshape(math.prod(lead), *shape)
         y: Tensor = self.module(flat if len(flat) > 1 else flat.popitem()[1])
-        expected = (lead.numel(), self.output_size)
+        expected = (math.prod(lead), self.output_size)  # not numel(), which would fix an export's
         if not isinstance(y, Tensor) or y.shape != expected or not y.is_floating_point():
             found = f"{y.dtype} {list(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
             raise SettingError(

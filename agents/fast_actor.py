@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from recurrent_rl.agents.action_masks import read_masks
 from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.export.compiled import CompiledStep
+from recurrent_rl.agents.export.compiled import CompiledStep, serves
 from recurrent_rl.agents.export.listing import constants_of, to_json
 from recurrent_rl.agents.export.numpy_policy import Step
 from recurrent_rl.agents.export.record import listing_of
@@ -50,7 +50,8 @@ class FastActor:
         num_envs: streams side by side; None for one whose observations have no batch axis.
 
     Attributes:
-        runner: "compiled", or "numpy" where the kernels were not built.
+        runner: "compiled", or "numpy" where the kernels were not built, or lack a type in which a
+            part of one's own computes.
 
     Raises:
         ExportError: the agent has a part of one's own whose step cannot be traced, or that does
@@ -63,7 +64,7 @@ class FastActor:
         self._agent, self._generator = agent, generator
         self._batched, self._batch = num_envs is not None, num_envs or 1
         listing = listing_of(agent, self._batch)
-        self.runner = "numpy" if library() is None else "compiled"
+        self.runner = "compiled" if library() is not None and serves(listing) else "numpy"
         self._step: Step | CompiledStep = (
             Step(to_json(listing), constants_of(listing))
             if self.runner == "numpy"

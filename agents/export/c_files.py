@@ -16,10 +16,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.action_masks import mask_sizes
-from recurrent_rl.agents.export.c_source import Limits, struct_fields, written
+from recurrent_rl.agents.export.c_names import struct_fields
+from recurrent_rl.agents.export.c_source import Limits, written
 from recurrent_rl.agents.export.check import Arrays, Runner
 from recurrent_rl.agents.export.graph import Program
 from recurrent_rl.agents.export.lowering import lower
+from recurrent_rl.agents.export.own_parts import naming_parts
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import START, ExportError, observation_names
 from recurrent_rl.agents.spaces import component_spaces
@@ -45,7 +47,9 @@ def files(program: Program, int8: bool = False) -> dict[str, bytes]:
             size = space.n if isinstance(space, spaces.Discrete) else space.nvec
             low = np.asarray(space.start).reshape(-1)
             limits[names[path]] = (low, low + np.asarray(size).reshape(-1) - 1)
-    source = written(lower(program), NAME, limits, mask_sizes(agent.action_space) or [], int8)
+    listing, masks = lower(program), mask_sizes(agent.action_space) or []
+    with naming_parts(agent):
+        source = written(listing, NAME, limits, masks, int8)
     return {
         HEADER: source.header.encode(),
         SOURCE: source.source.encode(),

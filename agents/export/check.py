@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.distributions import (
@@ -26,6 +27,7 @@ from recurrent_rl.agents.distributions import (
     MultiCategorical,
 )
 from recurrent_rl.agents.export.draw import Draw, Inputs
+from recurrent_rl.agents.export.own_parts import blaming_parts
 from recurrent_rl.agents.export.signature import Field, Signature
 from recurrent_rl.agents.export.step import (
     ExportError,
@@ -102,8 +104,7 @@ def check(
         given = seen.raw | {carried_in(name): x.numpy() for name, x in state.items()}
         outputs = run({f.name: given[f.name].astype(f.dtype) for f in signature.inputs})
         own = _said(single, seen, state)
-        with _InDouble():
-            exact = _said(double, seen, state)
+        exact = _exactly(double, seen, state)
         found.add(outputs, (own, _said(near, seen, state)), exact, seen.mask)
         state = {name: own.outputs[carried_out(name)] for name in state}
         if PREVIOUS_ACTION in state:  # an action that was drawn is fed back too
@@ -123,12 +124,27 @@ def _nearly(agent: ActorCritic) -> ActorCritic:
 
 
 class _InDouble(TorchFunctionMode):
-    """Lets what an agent brings to single precision, its observations, be in double."""
+    """Lets what an agent brings to single precision, its observations, be in double.
+
+    That is what it asks for by name, and what torch makes of whole numbers, such as bytes / 255.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        return (Tensor.double if func is Tensor.float else func)(*args, **(kwargs or {}))
+        args, kwargs = tree_map(_wider, (args, kwargs or {}))
+        result = (Tensor.double if func is Tensor.float else func)(*args, **kwargs)
+        if isinstance(result, Tensor) and result.dtype is torch.float32:
+            given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+            if given and not any(x.is_floating_point() for x in given):
+                args, kwargs = tree_map_only(Tensor, Tensor.double, (args, kwargs))
+                return func(*args, **kwargs)
+        return result
+
+
+def _wider(x: Any) -> Any:
+    """A type of single precision in double; all else as it is."""
+    return torch.float64 if x is torch.float32 else x
 
 
 class Said(NamedTuple):
@@ -153,6 +169,18 @@ def _said(agent: ActorCritic, seen: Inputs, state: dict[str, Tensor]) -> Said:
     after_it = [chosen] * agent.config.previous_action + tensors_of(after)
     named = zip(map(carried_out, state), after_it, strict=True)
     return Said(distribution, outputs | parameters_of(distribution) | dict(named))
+
+
+def _exactly(agent: ActorCritic, seen: Inputs, state: dict[str, Tensor]) -> Said:
+    """As `_said`, of an agent in double precision.
+
+    Raises:
+        ExportError: a part of one's own keeps single precision, which does not go with it.
+    """
+    fix = "Register its tensors as parameters or buffers, so that .double() reaches them."
+    what = "The check cannot compute this policy in double precision"
+    with blaming_parts(agent, what, fix), _InDouble():
+        return _said(agent, seen, state)
 
 
 class _Found:

@@ -16,7 +16,6 @@ from recurrent_rl.agents.export.listing import (
     merged,
     numbers,
 )
-from recurrent_rl.agents.export.step import ExportError
 from recurrent_rl.agents.kernels import library
 
 TYPES = ("float32", "float64", "int64", "int32", "int8", "uint8", "bool")
@@ -39,7 +38,7 @@ class CompiledStep:
     """As `numpy_policy.Step`, by the compiled kernels.
 
     Args:
-        listing: what a step computes.
+        listing: what a step computes, which `serves` tells.
 
     Attributes:
         inputs: the arrays that a step reads, by name; what is in them stays.
@@ -101,14 +100,15 @@ class CompiledStep:
         return found
 
 
-def _parts(operation: Operation) -> Parts:
-    """An operation as steps.c takes it.
+def serves(listing: Listing) -> bool:
+    """Whether steps.c has all operations of a step in their types."""
+    kinds = ((one.kind, one.operands[-1].dtype) for one in listing.operations)
+    return all(dtype in _OF_KIND.get(kind, _REAL) for kind, dtype in kinds)
 
-    Raises:
-        ExportError: it is of a type that steps.c has not.
-    """
+
+def _parts(operation: Operation) -> Parts:
+    """An operation as steps.c takes it."""
     kind, out, operands = operation.kind, operation.out, list(operation.operands)
-    _check_type(kind, operands[-1].dtype)
     if kind in ELEMENTWISE:
         sizes, strides = merged(out.shape, [view.strides for view in (out, *operands)])
         if not sizes:
@@ -151,8 +151,3 @@ _OF_KIND: dict[str, Collection[str]] = {
     **dict.fromkeys(("not", "and", "or"), ("bool",)),
 }
 """The types of which steps.c has a kind of operation; of the others the real ones."""
-
-
-def _check_type(kind: str, dtype: str) -> None:
-    if dtype not in _OF_KIND.get(kind, _REAL):
-        raise ExportError(f"The compiled kernels have no {kind} of {dtype}.")

@@ -12,6 +12,7 @@ from recurrent_rl.agents.arguments import PATH, argument, check_is
 from recurrent_rl.agents.export import c_files, numpy_folder, onnx_model, torch_program
 from recurrent_rl.agents.export.check import Check, Runner, check
 from recurrent_rl.agents.export.graph import Program, trace
+from recurrent_rl.agents.export.own_parts import blaming_parts
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.files import refuse_nonfinite, write_atomically
 from recurrent_rl.agents.settings import at_least, check_choice
@@ -116,7 +117,11 @@ def export(
     path = Path(path)
     program = trace(agent, value, streams)
     files = form.files(program)
-    found = check(agent, program.signature, form.runner(files)) if form.checked else None
+    found = None
+    if form.checked:
+        fix = "Export it to another format, or compute with other operations."
+        with blaming_parts(agent, f"What was exported to {to} does not run", fix):
+            found = check(agent, program.signature, form.runner(files))
     if path.is_dir() and "" in files:
         path = path / form.file
     for name, content in files.items():

@@ -14,10 +14,10 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.errors import UserError
+from recurrent_rl.agents.export.own_parts import blaming_parts
+from recurrent_rl.agents.export.plainer import PLAINER
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import ExportError, PolicyStep
-from recurrent_rl.agents.named_parts import own_parts
 
 aten = torch.ops.aten
 
@@ -49,23 +49,15 @@ def trace(agent: ActorCritic, value: bool = True, batch: int | None = 1) -> Prog
     step = PolicyStep(agent, value)
     signature = step.signature(batch)
     inputs = tuple(step.example(batch or 2).values())
-    try:
+    fix = (
+        "A part that is exported computes with tensors alone, and decides nothing by their values."
+    )
+    if batch is None:
+        fix += " It takes the batch from x.shape[0], not from len(x), which fixes it: or --batch 1."
+    with blaming_parts(agent, "The step of this policy cannot be traced", fix):
         first = _exported(step, inputs, signature)
         plain = Plain(first.module(check_guards=False))
         return Program(_exported(plain, inputs, signature), signature, agent)
-    except UserError:
-        raise
-    except Exception as error:
-        own = own_parts(agent.config)
-        if not own:
-            raise  # a fault of this library
-        named = ", ".join(f"{kind} {name!r}" for kind, name in own.items())
-        reason = str(error).strip().splitlines()[0]
-        raise ExportError(
-            f"The step of this policy cannot be traced, with its {named} of one's own: {reason} "
-            "A part that is exported computes with tensors alone, and decides nothing by their "
-            "values."
-        ) from error
 
 
 def _exported(step: nn.Module, inputs: tuple[Tensor, ...], signature: Signature) -> ExportedProgram:
@@ -183,6 +175,8 @@ def _computed(operation: Any, arguments: tuple[Any, ...], options: dict[str, Any
     arguments = tuple(Pair(x.real, x.imag) if isinstance(x, complex) else x for x in arguments)
     if operation in TO_COMPLEX:
         return TO_COMPLEX[operation](*arguments)
+    if operation in PLAINER:
+        return PLAINER[operation](*arguments, **options)
     if not any(isinstance(x, Pair) for x in arguments):
         return operation(*arguments, **options)
     if operation not in COMPLEX or options:

@@ -15,6 +15,7 @@ import torch
 
 from recurrent_rl.agents.export.check import Arrays, Runner
 from recurrent_rl.agents.export.graph import Program, without_torchs_warning
+from recurrent_rl.agents.export.own_parts import blaming_parts
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import ExportError
 from recurrent_rl.agents.extras import optional
@@ -35,8 +36,20 @@ def files(program: Program) -> dict[str, bytes]:
     """
     for name in ("onnx", "onnxscript", "onnxruntime"):
         _package(name)
-    signature = program.signature
-    with _quiet(), without_torchs_warning():
+    made, signature = _translated(program), program.signature
+    _tell_apart(made.model, signature)
+    _describe(made.model, signature)
+    return {"": made.model_proto.SerializeToString()}
+
+
+def _translated(program: Program) -> torch.onnx.ONNXProgram:
+    """The step in ONNX's operations."""
+    signature, fix = program.signature, "Export it to torch, or compute with other operations."
+    with (
+        _quiet(),
+        without_torchs_warning(),
+        blaming_parts(program.agent, "PyTorch does not translate this policy to ONNX", fix),
+    ):
         made = torch.onnx.export(
             program.exported,
             (),
@@ -47,9 +60,7 @@ def files(program: Program) -> dict[str, bytes]:
             verbose=False,
         )
     assert made is not None
-    _tell_apart(made.model, signature)
-    _describe(made.model, signature)
-    return {"": made.model_proto.SerializeToString()}
+    return made
 
 
 def runner(content: Mapping[str, bytes]) -> Runner:

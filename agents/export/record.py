@@ -182,13 +182,17 @@ SIMPLER: dict[Any, Callable[..., Any]] = {
     aten.silu.default: lambda x: x * torch.sigmoid(x),
     aten.split.Tensor: _parts,
     aten.unsafe_split.Tensor: _parts,
-    aten.rsub.Scalar: lambda x, value, alpha=1: value - alpha * x,
+    # Not value - x, which is this very operation.
+    aten.rsub.Scalar: lambda x, value, alpha=1: torch.add(x * -alpha, value),
     aten.log_sigmoid_forward.default: _log_sigmoid,
     aten.new_zeros.default: lambda x, size, dtype=None, **_: torch.zeros(
         size, dtype=dtype or x.dtype
     ),
     aten.new_ones.default: lambda x, size, dtype=None, **_: torch.ones(
         size, dtype=dtype or x.dtype
+    ),
+    aten.new_full.default: lambda x, size, value, dtype=None, **_: torch.full(
+        size, value, dtype=dtype or x.dtype
     ),
     aten.stack.default: lambda tensors, axis=0: torch.cat(
         [x.unsqueeze(axis) for x in tensors], axis

@@ -139,7 +139,8 @@ class PolicyStep(nn.Module):
         inputs[START] = torch.ones(batch, dtype=torch.bool)
         if agent.head.mask_size is not None:
             inputs[MASK] = torch.ones(batch, agent.head.mask_size, dtype=torch.bool)
-        return inputs | {carried_in(name): x for name, x in carried(agent, batch).items()}
+        # Clones: tracing takes a tensor that comes twice, as two parts of a state may, for one.
+        return inputs | {carried_in(name): x.clone() for name, x in carried(agent, batch).items()}
 
     def signature(self, batch: int | None) -> Signature:
         """Of a step of so many streams; None: of any number."""

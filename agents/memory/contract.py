@@ -71,7 +71,8 @@ class Memory(nn.Module):
         def chosen(fresh: Tensor, x: Tensor) -> Tensor:
             return torch.where(episode_start.view(1, -1, *[1] * (x.dim() - 2)), fresh, x)
 
-        return map_state(chosen, self.initial_state(len(episode_start)), state)
+        # Not len(), which would fix the batch of a step that is exported.
+        return map_state(chosen, self.initial_state(episode_start.shape[0]), state)
 
     def step(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None

@@ -19,12 +19,18 @@ from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.encoders import ACTIVATIONS
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.export.check import Arrays, Runner, check
+from recurrent_rl.agents.export.compiled import CompiledStep, serves
 from recurrent_rl.agents.export.formats import FORMATS
 from recurrent_rl.agents.export.graph import trace
+from recurrent_rl.agents.export.listing import Listing, constants_of, to_json
+from recurrent_rl.agents.export.numpy_policy import Step
+from recurrent_rl.agents.export.record import listing_of
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import ExportError, PolicyStep
+from recurrent_rl.agents.kernels.library import library
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.memory.states import LinearState, MemoryState
@@ -63,6 +69,7 @@ ACTIONS: dict[str, gym.Space[Any]] = {
     "MultiBinary": spaces.MultiBinary(3),
     "Box": spaces.Box(np.array([-2, -np.inf], np.float32), np.array([3, np.inf], np.float32)),
 }
+OWN_MEMORIES = ("tests.own_parts:Window", "tests.own_parts:Counter", "tests.own_parts:Latch")
 EVERYTHING: dict[str, Any] = {"separate_memory": True, "num_layers": 2, "previous_reward": True}
 
 
@@ -231,31 +238,52 @@ def random_agent(seed: int) -> ActorCritic:
     def one_of(*choices: Any) -> Any:
         return choices[rng.integers(len(choices))]
 
-    action = one_of(*ACTIONS)
-    return make(
-        OBSERVATIONS[one_of(*OBSERVATIONS)],
+    action, observation = one_of(*ACTIONS), one_of(*OBSERVATIONS)
+    separate, several = one_of(False, True), observation == "nested"
+    hidden = one_of((), ("a.b",), ("a_b", "time")) if several else ()
+    agent = make(
+        OBSERVATIONS[observation],
         ACTIONS[action],
-        memory=one_of(*MEMORIES),
+        hide_indices=one_of((), (1,)) if observation == "vector" else (),
+        memory=one_of(*MEMORIES, *OWN_MEMORIES),
         num_layers=one_of(1, 2, 3),
-        separate_memory=one_of(False, True),
+        separate_memory=separate,
+        critic_memory=not separate or one_of(False, True),
+        critic_keys=hidden,
+        actor_keys=one_of((), ("rest",)) if hidden else (),
         previous_action=action == "Box" or one_of(False, True),
         previous_reward=one_of(False, True),
         action_persistence=one_of(0.0, 0.5) if action == "Box" else 0.0,
         normalize_observations=one_of(False, True),
+        encoder=None if several else one_of(None, None, "tests.own_parts:Frozen"),
         encoder_layers=one_of(0, 1, 2),
         actor_layers=one_of((), (7,)),
-        activation=one_of("tanh", "relu", "elu", "silu"),
+        critic_layers=one_of((), (6, 5)),
+        layers_activation=one_of(*ACTIVATIONS),
+        activation=one_of(*ACTIVATIONS),
         one_hot=one_of(False, True),
     )
+    return Policy(agent).agent  # what a saved policy has, without what its critic alone sees
+
+
+def by_numpy(listing: Listing) -> Step:
+    return Step(to_json(listing), constants_of(listing))
+
+
+def copies(arrays: Arrays) -> Arrays:
+    return {name: x.copy() for name, x in arrays.items()}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(16))
 def test_any_agent_passes_its_check_in_every_format(seed: int) -> None:
     agent = random_agent(seed)
     formats = ["torch", "numpy"] + ["onnx"] * HAS_ONNX + ["c"] * bool(shutil.which("cc"))
     for to in formats:
         exported(agent, to, steps=40)
+    listing = listing_of(agent, batch=3)
+    step = CompiledStep(listing) if serves(listing) and library() else by_numpy(listing)
+    check(agent, listing.signature, lambda inputs: copies(step(inputs)), steps=40)
 
 
 @pytest.mark.slow

@@ -1,0 +1,130 @@
+"""Parts of one's own go to every format that has their operations, and are refused by name else."""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.export.graph import trace
+from recurrent_rl.agents.export.record import record
+from recurrent_rl.agents.export.step import ExportError
+from recurrent_rl.agents.policy import Policy
+from tests.agents.export.test_export import HAS_ONNX, exported
+from tests.own_parts import Bins, as_before
+
+PAGE = Path(__file__).parents[3] / "docs" / "your-parts.md"
+FILES = re.compile(r"^```python file=(\S+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+CAMERA = spaces.Box(0, 255, (32, 32, 3), np.uint8)
+VECTOR = spaces.Box(-5, 5, (3,))
+FOUR = spaces.Discrete(4)
+EVERY = ["torch", "c", "numpy"] + ["onnx"] * HAS_ONNX
+
+
+class Pooled(nn.Module):
+    """Layers as networks that were trained elsewhere have them."""
+
+    def __init__(self, space: spaces.Box) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1, bias=False),
+            *(nn.BatchNorm2d(8), nn.LeakyReLU(), nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2)),
+            *(
+                nn.Hardtanh(),
+                nn.AdaptiveAvgPool2d(1),
+                nn.Flatten(),
+                nn.LayerNorm(8),
+                nn.Softmax(-1),
+            ),
+        ).eval()
+        self.output_size = 8
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x.movedim(-1, 1) / 255)  # type: ignore[no-any-return]
+
+
+class Sorted(nn.Module):
+    """One that computes what only PyTorch and ONNX have."""
+
+    def __init__(self, space: spaces.Box) -> None:
+        super().__init__()
+        self.output_size = 3
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sort(-1).values
+
+
+class BinsInTensors(Bins):
+    """A head that exports too."""
+
+    def to_env_tensor(self, action: Tensor) -> Tensor:
+        assert isinstance(self.space, spaces.Box)
+        low, high = torch.as_tensor(self.space.low), torch.as_tensor(self.space.high)
+        return low + (high - low) * (action / (self.bins - 1))
+
+
+@pytest.fixture
+def documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The files of the page can be imported."""
+    names = []
+    for name, text in FILES.findall(PAGE.read_text()):
+        (tmp_path / name).write_text(text)
+        names.append(name.removesuffix(".py"))
+    monkeypatch.syspath_prepend(tmp_path)
+    with as_before():
+        yield
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def agent(
+    observation: gym.Space[Any] = VECTOR, action: gym.Space[Any] = FOUR, **own: Any
+) -> ActorCritic:
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {"hidden_size": 16, **own}
+    config = AgentConfig(**settings)
+    return ActorCritic(observation, action, config).eval()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", EVERY)
+def test_a_part_of_the_docs_goes_to_every_format(to: str, documented: None) -> None:
+    exported(agent(memory="transformer:Transformer"), to, steps=100)  # past its window of 64
+    exported(agent(CAMERA, encoder="backbone:Backbone"), to, steps=20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", EVERY)
+def test_layers_trained_elsewhere_and_a_head_go_to_every_format(to: str) -> None:
+    exported(agent(CAMERA, encoder=f"{__name__}:Pooled"), to, steps=20)
+    exported(agent(action=spaces.Box(-2, 2, (2,)), head=f"{__name__}:BinsInTensors"), to, steps=20)
+
+
+@pytest.mark.slow
+def test_what_a_format_lacks_is_refused_with_the_name_of_the_part(tmp_path: Path) -> None:
+    policy = Policy(agent(encoder=f"{__name__}:Sorted"))
+    for to in ("c", "numpy"):
+        with pytest.raises(ExportError, match=r"aten\.sort.*your encoder '.*:Sorted'"):
+            policy.export(tmp_path / to, to)
+    with pytest.raises(ExportError, match=r"your encoder '.*:Frozen'.*x\.shape\[0\]"):
+        trace(agent(encoder="tests.own_parts:Frozen"), batch=None)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_number_less_an_array_is_recorded() -> None:
+    class Step(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            return 1 - x, x.new_full((2,), 3.0) + x
+
+    x = torch.tensor([0.25, 4.0])
+    found = record(Step(), (x,))(x)
+    assert [one.tolist() for one in found] == [[0.75, -3.0], [3.25, 7.0]]
