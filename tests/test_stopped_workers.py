@@ -123,8 +123,7 @@ def test_workers_of_ours(tmp_path: Path, whole: RunFolder, stop: str, phase: str
     started = Started(tmp_path, OWN, phase)
     output = stopped(started, number, to)
     late = to == ("1",) and (
-        phase == "on_end"
-        or (number == signal.SIGTERM and phase in AFTER_THE_LAST_AGREEMENT)
+        phase == "on_end" or (number == signal.SIGTERM and phase in AFTER_THE_LAST_AGREEMENT)
     )
     assert started.process.returncode == (0 if late else status), output
     assert "Traceback" not in output

@@ -1,11 +1,11 @@
-"""Where the time of an iteration goes, by phase and worker: what workers share, and what they repeat.
+"""Where an iteration's time goes, by phase and worker: what workers share, and what they repeat.
 
     python benchmarks/speed/account.py  # two minutes on two cores; prints Markdown
     python benchmarks/speed/account.py --cases cheap --workers 4 --rounds 9
 
-Milliseconds an iteration of the processor, in each worker's main thread. They stand a machine that is
-shared, where the clock would not. One process has one thread here, so that its main thread does all
-the work; with its defaults the memory's kernel uses the other cores too.
+Milliseconds of the processor an iteration, in each worker's main thread. They stand a machine that
+is shared, where the clock would not. One process has one thread here, so that its main thread does
+all the work; with its defaults the memory's kernel uses the other cores too.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ PHASES: tuple[tuple[Any, str, str], ...] = (
     (Group, "exchange", MESSAGES),
     (Group, "largest", MESSAGES),
 )
-"""Functions, by what they are attributes of, and the phase of their own time, without what they call
-of the others."""
+"""Functions, by what they are attributes of, and the phase of their time, without what they call of
+the others."""
 
 
 class Account:
@@ -153,8 +153,8 @@ def table(case: str, size: int, rounds: int) -> None:
     waited = statistics.median(waited for _, _, waited in accounts[1])
     print(
         f"\n{slowest:.0f} ms if between two messages the slower worker is waited for, and messages "
-        f"cost nothing: {wholes[0] / slowest:.2f} times one process of one thread. By the clock the "
-        f"first worker spent {waited:.0f} ms on messages.",
+        f"cost nothing: {wholes[0] / slowest:.2f} times one process of one thread. By the clock "
+        f"the first worker spent {waited:.0f} ms on messages.",
         flush=True,
     )
 
