@@ -9,9 +9,9 @@ from typing import Any
 _HOMES = {
     "ActionHead": "heads",
     "ActionMaskError": "action_masks",
-    "Actor": "policy",
+    "Actor": "actor",
     "ActorCritic": "actor_critic",
-    "AgentConfig": "actor_critic",
+    "AgentConfig": "config",
     "DeviceError": "policy",
     "Encoder": "encoders",
     "ExportError": "export.step",

@@ -1,4 +1,4 @@
-"""PyTorch's global generator, from which weights are drawn: borrowed, and given back as it was."""
+"""Random generators of PyTorch: the global one, borrowed and given back, and one's own."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from recurrent_rl.agents.arguments import argument
 
 _BORROWED = threading.RLock()
 
@@ -24,3 +26,32 @@ def borrowed_generator(seed: int | None = None) -> Iterator[None]:
         if seed is not None:
             torch.default_generator.manual_seed(seed)
         yield
+
+
+@contextmanager
+def own_surroundings() -> Iterator[None]:
+    """Within it, float32 and the CPU are PyTorch's defaults, and random numbers are borrowed.
+
+    Afterwards the caller's defaults and random state are as they were.
+    """
+    with borrowed_generator():
+        dtype = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+
+
+def sampling_generator(seed: int | None) -> torch.Generator:
+    """A generator of one's own, with this seed or, for None, one that nobody knows.
+
+    Raises:
+        SettingError: the seed is no whole number.
+    """
+    seed = argument("seed", seed, int | None)
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+        return generator
+    return generator.manual_seed(seed)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.action_masks import read_masks
-from recurrent_rl.agents.actor_critic import PREVIOUS_ACTION, PREVIOUS_REWARD, ActorCritic
+from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.export.compiled import CompiledStep
 from recurrent_rl.agents.export.listing import constants_of, to_json
 from recurrent_rl.agents.export.numpy_policy import Step
@@ -28,6 +28,7 @@ from recurrent_rl.agents.export.step import (
 )
 from recurrent_rl.agents.kernels.library import library
 from recurrent_rl.agents.preprocessing import read_rewards
+from recurrent_rl.agents.previous_step import PREVIOUS_ACTION, PREVIOUS_REWARD
 from recurrent_rl.agents.spaces import (
     TOO_LARGE,
     ObservationError,

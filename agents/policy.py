@@ -2,79 +2,45 @@
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import json
-import math
-import reprlib
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from recurrent_rl.agents.acting import PolicyState, choose, fresh_state
 from recurrent_rl.agents.action_masks import read_masks
-from recurrent_rl.agents.actor_critic import PARTS, ActorCritic, AgentConfig, own_parts
+from recurrent_rl.agents.actor import Actor as Actor
+from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import PATH, argument, check_is
-from recurrent_rl.agents.drawing import borrowed_generator
+from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.drawing import sampling_generator
 from recurrent_rl.agents.errors import UserError
-from recurrent_rl.agents.files import (
-    PolicyFileError,
-    load_tensors,
-    read_json,
-    refuse_nonfinite,
-    save_tensors,
-    write_atomically,
-)
+from recurrent_rl.agents.files import PolicyFileError, write_atomically
 from recurrent_rl.agents.hub import POLICY as POLICY
 from recurrent_rl.agents.hub import check_repository, local_file, upload
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError
-from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.model_card import CARD, Played, Result, model_card
-from recurrent_rl.agents.preprocessing import read_rewards, scaling_of_format_1
+from recurrent_rl.agents.named_parts import PARTS
+from recurrent_rl.agents.policy_file import library_version, read_policy, write_policy
 from recurrent_rl.agents.settings import at_least, check_choice, reader, refusal
-from recurrent_rl.agents.space_json import space_from_json, space_to_json
-from recurrent_rl.agents.spaces import (
-    TOO_LARGE,
-    ObservationError,
-    as_array,
-    check_streams,
-    component_spaces,
-    stack_observations,
-)
+from recurrent_rl.agents.spaces import as_array, component_spaces, stack_observations
 
 if TYPE_CHECKING:
     from recurrent_rl.agents.export.formats import Exported
     from recurrent_rl.agents.fast_actor import FastActor
 
-KIND = "recurrent_rl.policy"
-VERSION = 2
-"""Format 2 records how observations are preprocessed. Files of format 1 keep their old way."""
 _read_streams = reader(Annotated[int | None, at_least(1)])
-
-MOST_IMAGE_ENTRIES = 2**24
-"""Numbers in an observation that a file may declare without as many weights: 2048 x 2048 x 4."""
 
 
 class DeviceError(UserError):
     """There is no such device on this machine, or PyTorch cannot use it."""
-
-
-class PolicyState(NamedTuple):
-    """What a policy carries from step to step of `B` streams."""
-
-    memory: MemoryState
-    """Of the agent's memory or memories; axis 1 of every tensor is the batch."""
-    previous_action: Tensor
-    """`[B, ...]`, read by agents that are fed their previous action."""
 
 
 class Policy:
@@ -119,12 +85,7 @@ class Policy:
         Raises:
             SettingError: `batch` is no number of streams.
         """
-        memory = self.agent.initial_state(batch)
-        head = self.agent.head
-        action = torch.zeros(
-            (int(batch), *head.action_shape), dtype=head.action_dtype, device=self.agent.device
-        )
-        return PolicyState(memory, action)
+        return fresh_state(self.agent, batch)
 
     @torch.no_grad()
     def predict(
@@ -180,13 +141,14 @@ class Policy:
                 f"The state is of {len(state.previous_action)} streams, the observation of "
                 f"{batch}. Pass the state that the same streams returned, or None for fresh ones."
             )
-        mask = self._masks(action_masks, batch, batched)
+        mask = None
+        if action_masks is not None:
+            mask = read_masks(self.action_space, action_masks, batch, batched)
         actions, state = self.choose(
             arrays, state, start, mask, reward, None if deterministic else self._generator
         )
         return (actions if batched else actions[0]), state
 
-    @torch.no_grad()
     def choose(
         self,
         arrays: Mapping[str, NDArray[Any]],
@@ -210,23 +172,7 @@ class Policy:
             ObservationError: the reward is not finite, missing or for another number of streams; or
                 what is computed from a finite observation is not finite.
         """
-        agent = self.agent
-        components = {path: torch.as_tensor(x, device=agent.device) for path, x in arrays.items()}
-        rewards = None
-        if agent.config.previous_reward:
-            rewards = self._rewards(reward, start, len(state.previous_action))
-        components = agent.with_previous(components, state.previous_action, rewards)
-        masks = None if mask is None else torch.as_tensor(mask, device=agent.device)
-        (distribution, value), memory = agent.step(components, state.memory, start, masks)
-        if not agent.has_critic:
-            value = distribution.log_prob(distribution.mode())  # as telling, where there is none
-        if not value.isfinite().all():
-            raise ObservationError(TOO_LARGE)
-        if generator is None:
-            action = distribution.mode()
-        else:
-            action = distribution.sample(agent.head.noise((len(state.previous_action),), generator))
-        return agent.head.to_env(action), PolicyState(memory, action)
+        return choose(self.agent, arrays, state, start, mask, reward, generator)
 
     def _starts(self, episode_start: Any, batch: int) -> Tensor:
         """Where episodes start, bool `[B]`."""
@@ -239,17 +185,6 @@ class Policy:
             expected = f"true or false, or one of them for each of {batch} streams"
             raise MemoryInputError(refusal("episode_start", episode_start, expected))
         return torch.as_tensor(start.astype(bool), device=self.agent.device).expand(batch)
-
-    def _rewards(self, reward: Any, start: Tensor | None, batch: int) -> Tensor:
-        """The rewards of the step before, `[B]`; those before an episode's start are not read."""
-        starts = np.zeros(batch, dtype=bool) if start is None else as_array(start)
-        return torch.as_tensor(read_rewards(reward, starts), device=self.agent.device)
-
-    def _masks(self, action_masks: Any, batch: int, batched: bool) -> NDArray[np.bool_] | None:
-        """Masks in any of their forms as bool `[B, n]`."""
-        if action_masks is None:
-            return None
-        return read_masks(self.action_space, action_masks, batch, batched)
 
     def _is_batched(self, observation: Any) -> bool:
         """Whether there is a batch axis: judged by the first component's number of dimensions."""
@@ -305,13 +240,14 @@ class Policy:
             ExportError: `runner` is fast and the agent has a part of your own that it cannot take.
         """
         check_choice("runner", runner, ("exact", "fast"))
-        if runner == "exact":
-            return Actor(self, deterministic, seed, num_envs)
         generator = sampling_generator(seed)
         drawn = None if argument("deterministic", deterministic, bool) else generator
+        streams = _read_streams("num_envs", num_envs)
+        if runner == "exact":
+            return Actor(self.agent, drawn, streams)
         from recurrent_rl.agents.fast_actor import FastActor  # which few need
 
-        return FastActor(self.agent, drawn, _read_streams("num_envs", num_envs))
+        return FastActor(self.agent, drawn, streams)
 
     def export(
         self,
@@ -351,25 +287,7 @@ class Policy:
             SettingError: `path` is none.
         """
         check_is("path", path, *PATH)
-        refuse_nonfinite(self.agent.state_dict())
-        text = {
-            "observation_space": space_to_json(self.observation_space),
-            "action_space": space_to_json(self.action_space),
-            "agent": dataclasses.asdict(self.config),
-            "preprocessing": {
-                "hide_indices": self.agent.reader.hide_indices,
-                "scaling": self.agent.reader.scaling,
-            },
-            "training": self.summary,
-            "library_version": library_version(),
-        }
-        save_tensors(
-            path,
-            dict(self.agent.state_dict()),
-            {name: json.dumps(value) for name, value in text.items()},
-            KIND,
-            VERSION,
-        )
+        write_policy(path, self.agent, self.summary)
 
     def save_with_card(
         self, folder: str | Path, repo: str, evaluation: Played | Sequence[Result] | None = None
@@ -442,82 +360,6 @@ class Policy:
             )
 
 
-class Actor:
-    """Plays one stream of observations, or several, and keeps the state between them.
-
-    Made by `Policy.actor()`. The first observation, and the first after `reset()`, starts an
-    episode.
-    """
-
-    def __init__(
-        self,
-        policy: Policy,
-        deterministic: bool,
-        seed: int | None,
-        num_envs: int | None = None,
-    ) -> None:
-        check_is("policy", policy, Policy, "a Policy")
-        generator = sampling_generator(seed)
-        streams = _read_streams("num_envs", num_envs)
-        self.policy = policy
-        self._generator = None if argument("deterministic", deterministic, bool) else generator
-        self._batched, self._batch = streams is not None, streams or 1
-        self.state = policy.initial_state(self._batch)
-        self._first = np.ones(self._batch, dtype=bool)
-
-    def reset(self, streams: Any = ...) -> None:
-        """Forget: the next observation starts an episode.
-
-        Args:
-            streams: which, as an index or bool `[num_envs]`; by default all.
-        """
-        self._first[streams] = True
-
-    @torch.inference_mode()
-    def act(self, observation: Any, reward: Any = None, action_mask: Any = None) -> Any:
-        """The action for the next observation of the stream, or those of all streams.
-
-        Args:
-            observation: one raw observation; with `num_envs` a batch, as a vector environment
-                gives it.
-            reward: of the previous step, a number or `[num_envs]`; only for agents that are fed it.
-            action_mask: true for what is allowed, `[n]` or `[num_envs, n]`, or as
-                `spaces.flat_mask` takes it.
-
-        Raises:
-            ObservationError, ActionMaskError, ValueError: as `Policy.predict`. The state stays as
-                it was: the stream continues with its next good observation.
-        """
-        policy = self.policy
-        if not self._batched:
-            observation = stack_observations(policy.observation_space, [observation])
-        arrays = policy.agent.reader.read(observation)
-        check_streams(arrays, self._batch)
-        mask = policy._masks(action_mask, self._batch, self._batched)
-        start = None
-        if self._first.any():
-            start = torch.as_tensor(self._first, device=policy.agent.device)
-        actions, self.state = policy.choose(
-            arrays, self.state, start, mask, reward, self._generator
-        )
-        self._first[...] = False
-        return actions if self._batched else actions[0]
-
-
-def sampling_generator(seed: int | None) -> torch.Generator:
-    """A generator of one's own, with this seed or, for None, one that nobody knows.
-
-    Raises:
-        SettingError: the seed is no whole number.
-    """
-    seed = argument("seed", seed, int | None)
-    generator = torch.Generator()
-    if seed is None:
-        generator.seed()
-        return generator
-    return generator.manual_seed(seed)
-
-
 def load_policy(
     path: str | Path,
     device: str | torch.device = "cpu",
@@ -560,141 +402,8 @@ def load_policy(
     parts = {kind: part for kind, part in given.items() if part is not None}
     for kind, part in parts.items():
         PARTS[kind].check(part)
-    tensors, text = load_tensors(path, KIND, VERSION)
-    try:
-        names = ("observation_space", "action_space", "agent", "training")
-        fields = {name: read_json(text[name]) for name in names}
-        if not isinstance(fields["training"], dict):
-            raise ValueError("the training summary is no JSON object")
-        config = _config(path, fields["agent"], parts)
-        entries = sum(x.numel() for x in tensors.values())
-        # No agent reads more numbers than it has weights, but for images.
-        most = max(MOST_IMAGE_ENTRIES, entries)
-        observation_space, action_space = (
-            space_from_json(fields[name], most) for name in ("observation_space", "action_space")
-        )
-
-        has_layers = config.memory != "none" and not PARTS["memory"].is_own(config.memory)
-        layers = max(
-            config.encoder_layers,
-            config.num_layers if has_layers else 0,
-            *map(len, (config.actor_layers, config.critic_layers)),
-        )
-        if layers > len(tensors):
-            raise ValueError(f"{layers:,} layers are made of {len(tensors):,} tensors")
-        with own_surroundings(), _Frugal(2 * entries):  # half of it for what building needs beside
-            agent = ActorCritic(
-                *(observation_space, action_space, config),
-                **_preprocessing(text, observation_space),
-                parts=parts,
-                critic=not config.critic_keys,
-            )
-        _check_weights(tensors, agent.state_dict())
-        agent.load_state_dict(tensors)
-    except PolicyFileError:
-        raise
-    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise PolicyFileError(
-            f"{path} was written by recurrent-rl {reprlib.repr(text.get('library_version', '?'))}, "
-            f"and this version ({library_version()}) cannot build its agent: {error}"
-        ) from error
-    return Policy(agent.to(device).eval(), fields["training"])
-
-
-def _config(path: str | Path, fields: Any, given: Mapping[str, Any]) -> AgentConfig:
-    """The settings of a file's agent, whose parts are known here or given.
-
-    Raises:
-        PolicyFileError: a part is not. Its module is not imported: a file may come from anyone.
-        SettingError: a setting cannot be.
-    """
-    config = AgentConfig.from_file(fields, given)
-    for kind, name in own_parts(config).items():
-        if kind not in given and PARTS[kind].find(name) is None:
-            module, _, part = name.partition(":")
-            raise PolicyFileError(
-                f"{path} needs the {kind} {name!r}, which is not known in this process. What a "
-                "file names is not imported by itself. If you trust that module: `from "
-                f"{module} import {part}` and load_policy(path, {kind}={part}), or at the command "
-                f"line --import {name}"
-            )
-    return config
-
-
-def _preprocessing(text: dict[str, str], observation_space: gym.Space[Any]) -> dict[str, Any]:
-    """How the policy of a file sees: arguments of `ActorCritic`.
-
-    Raises:
-        LookupError, TypeError, ValueError: it is not what `Policy.save` writes.
-    """
-    components = component_spaces(observation_space)
-    if text["format_version"] == "1":
-        return {"scaling": {path: scaling_of_format_1(space) for path, space in components.items()}}
-    found = read_json(text["preprocessing"])
-    hidden, scaling = found["hide_indices"], found["scaling"]
-    if not (isinstance(hidden, list) and all(type(index) is int for index in hidden)):
-        raise TypeError(f"hide_indices is {reprlib.repr(hidden)}, not a list of integers")
-    if not isinstance(scaling, dict) or scaling.keys() != components.keys():
-        raise ValueError(f"scaling is {reprlib.repr(scaling)}, not of the observation's components")
-    return {"hide_indices": hidden, "scaling": scaling}
-
-
-@contextlib.contextmanager
-def own_surroundings() -> Iterator[None]:
-    """Draw from a random state, make tensors of a type and on a device that are not the caller's.
-
-    Afterwards the caller's are as they were.
-    """
-    with borrowed_generator():
-        dtype = torch.get_default_dtype()
-        torch.set_default_dtype(torch.float32)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(dtype)
-
-
-class _Frugal(TorchFunctionMode):
-    """Lets PyTorch make so many weights and no more.
-
-    Args:
-        entries: of all tensors together that `torch.empty` makes, as it does for every weight.
-    """
-
-    def __init__(self, entries: int) -> None:
-        super().__init__()
-        self.left = entries
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func is torch.empty:
-            size = args or (kwargs or {})["size"]
-            self.left -= math.prod(size if not size or isinstance(size[0], int) else size[0])
-            if self.left < 0:
-                raise ValueError("such an agent has more weights than the file")
-        return func(*args, **(kwargs or {}))
-
-
-def _check_weights(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Refuse tensors by name that are not of the expected names, shapes and types, or not finite.
-
-    Raises:
-        ValueError: says which tensor, and what is wrong with it.
-    """
-    for name in sorted(expected.keys() | tensors.keys()):
-        if name not in tensors:
-            raise ValueError(f"the tensor {name!r} is missing")
-        if name not in expected:
-            raise ValueError(f"there is no tensor {reprlib.repr(name)} in such an agent")
-        x, right = tensors[name], expected[name]
-        if (x.dtype, x.shape) != (right.dtype, right.shape):
-            raise ValueError(
-                f"{name} is of {x.dtype} and shape {list(x.shape)}; expected {right.dtype} and "
-                f"{list(right.shape)}"
-            )
-        if not torch.isfinite(x).all():
-            raise ValueError(f"{name} holds NaN or infinity; train the policy anew")
+    agent, summary = read_policy(path, parts)
+    return Policy(agent.to(device).eval(), summary)
 
 
 def _check_device(device: str | torch.device) -> None:
@@ -704,11 +413,3 @@ def _check_device(device: str | torch.device) -> None:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].split(". ")[0]
         raise DeviceError(f"Device {str(device)!r} cannot be used ({reason}); try cpu.") from error
-
-
-def library_version() -> str:
-    """Of this package."""
-    try:
-        return version("recurrent-rl")
-    except PackageNotFoundError:  # a checkout that is not installed
-        return "unknown"

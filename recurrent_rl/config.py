@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 
-from recurrent_rl.agents.actor_critic import AgentConfig
 from recurrent_rl.agents.arguments import check_is
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.settings import (
     Must,
     Read,
@@ -23,33 +22,37 @@ from recurrent_rl.agents.settings import (
     at_most,
     between,
     build,
-    check_choice,
-    from_0_below_1,
     missing,
     none_for_zero,
     settle,
     shown,
     within,
 )
+from recurrent_rl.config_json import (
+    AUTOMATIC,
+    RESOLVED,
+    RESOLVED_FIELDS,
+    checked_resolved,
+    requested_and_resolved,
+)
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import (
     LARGEST_SIZE,
     EnvId,
     FolderPath,
-    InfoKeys,
     JsonObject,
     Label,
-    json_object,
+    Size,
+    SizeOrNone,
+    WorkerCount,
+    Workers,
 )
-from recurrent_rl.wrapping import wrapper_name
+from recurrent_rl.schedules import at, check_schedules
 
 MOST_THREADS = 1024
 """OpenMP keeps a record of each thread on the stack, and ends the process where the system refuses
 one: 16,384 end it on Linux with its usual limits, 100,000 crash it."""
-
-
-MOST_WORKERS = 65_536
-"""More than any machine runs."""
 
 
 def _is_device(name: str) -> bool:
@@ -68,80 +71,6 @@ DeviceName = Annotated[
     str, Read(_device_name), Must("auto, or a device such as cpu, cuda, cuda:1 or mps", _is_device)
 ]
 """A device as torch names it, or auto."""
-
-
-SIZES = ("num_envs", "num_steps")
-"""What `resolve` chooses where it is None."""
-
-Size = Annotated[int, at_least(1), at_most(LARGEST_SIZE)]
-SizeOrNone = Annotated[int | None, Read(none_for_zero), at_least(1), at_most(LARGEST_SIZE)]
-
-
-WrapperName = Annotated[str, Read(wrapper_name)]
-"""A wrapper's short name, or module:function."""
-
-WorkerCount = Annotated[int, at_least(1), at_most(MOST_WORKERS)]
-Workers = WorkerCount | Literal["auto"]
-"""How many processes train together; auto: `resolve` chooses."""
-
-
-NO_MATTER_OF_THE_TASK = ("vectorization", "info_metrics")
-"""Settings of `EnvConfig` that change nothing in what an environment does."""
-
-
-@dataclass(frozen=True)
-class EnvConfig:
-    """How the environment is made, and which information is hidden from the agent."""
-
-    env_kwargs: JsonObject = field(default_factory=dict, hash=False)
-    """Arguments of the environment: a dict or, on the command line, a JSON object such as
-    '{"length": 50}'."""
-    vectorization: Literal["auto", "sync", "async"] = "auto"
-    """How environments are stepped: auto takes the environment's batched form where it has one."""
-    observe: Annotated[
-        tuple[str, ...],
-        Must("without a key twice", lambda keys: len(set(keys)) == len(keys)),
-        tyro.conf.arg(metavar="KEY [KEY ...]"),
-    ] = ()
-    """Keys of a Dict observation to see: of one key that component alone, of several a Dict; by
-    default all."""
-    wrappers: Annotated[
-        tuple[WrapperName, ...],
-        tyro.conf.UseAppendAction,
-        tyro.conf.arg(name="wrapper", metavar="WRAPPER"),
-    ] = ()
-    """Wrapper to put around each environment, the first innermost: flatten, frame-stack:4,
-    grayscale, resize:84x84, or module:function. On the command line give it once for each."""
-    hide_indices: Annotated[
-        tuple[Annotated[int, at_least(0)], ...],
-        Must("without an entry twice", lambda indices: len(set(indices)) == len(indices)),
-    ] = ()
-    """Entries of a vector observation to drop, for example the velocities."""
-    flicker: Annotated[float, from_0_below_1()] = 0.0
-    """Probability with which a whole observation is replaced by zeros."""
-    observation_noise: Annotated[float, at_least(0)] = 0.0
-    """Standard deviation of Gaussian noise added to the observation."""
-    observation_delay: Annotated[int, at_least(0)] = 0
-    """Steps by which observations are delayed."""
-    info_metrics: InfoKeys = ()
-    """Keys of numbers in the environment's infos to log: of each episode the mean over its steps
-    and the value at its last step."""
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> EnvConfig:
-        """From `dataclasses.asdict`, also after a passage through JSON.
-
-        A file of version 0.1 holds `env_kwargs` as text.
-
-        Raises:
-            UserError: a field is unknown or cannot be.
-        """
-        if isinstance(fields, Mapping) and isinstance(text := fields.get("env_kwargs"), str):
-            fields = {**fields, "env_kwargs": json_object("env_kwargs", text)}
-        return build(cls, fields)
 
 
 @dataclass(frozen=True)
@@ -265,7 +194,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         settle(self, UserError)
-        _check_schedules(self)
+        check_schedules(self.schedules, self._with_value)
+
+    def _with_value(self, name: str, value: float) -> TrainConfig:
+        """The settings with this value of one of them, and without schedules."""
+        changes: dict[str, Any] = {"schedules": {}, name: value}
+        return dataclasses.replace(self, **changes)
 
     @property
     def environment(self) -> str:
@@ -302,7 +236,7 @@ class TrainConfig:
             fields = json.loads(text)
             if not isinstance(fields, dict):
                 raise SettingError(f"it holds {shown(fields)}, not a JSON object")
-            requested, resolved = _from_version_0_1(fields)
+            requested, resolved = requested_and_resolved(fields, vars(TrainConfig()))
             if lacking := missing(TrainConfig, requested):
                 raise SettingError(f"it lacks {', '.join(sorted(lacking))}")
             for name, read in (("agent", AgentConfig.from_file), ("env", EnvConfig.from_dict)):
@@ -311,7 +245,7 @@ class TrainConfig:
             if resolved is None:
                 return build(TrainConfig, requested)
             with within(RESOLVED):
-                return build(ResolvedConfig, requested | _checked_resolved(resolved, requested))
+                return build(ResolvedConfig, requested | checked_resolved(resolved, requested))
         except (ValueError, RecursionError) as error:
             raise UserError(
                 f"The run's config.json cannot be read: {str(error).rstrip('.')}. Mend it where it "
@@ -358,7 +292,7 @@ class ResolvedConfig(TrainConfig):
         fields = {
             field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)
         }
-        return TrainConfig(**fields | {name: _DEFAULTS[name] for name in self.reasons})
+        return TrainConfig(**fields | {name: AUTOMATIC[name] for name in self.reasons})
 
     def choices(self) -> list[str]:
         """A line for each setting that was chosen: its value, and why."""
@@ -405,117 +339,9 @@ class ResolvedConfig(TrainConfig):
 
     def to_json(self) -> str:
         """As JSON text: the settings as requested, and beside them what was resolved."""
-        resolved = {name: getattr(self, name) for name in _RESOLVED_FIELDS}
+        resolved = {name: getattr(self, name) for name in RESOLVED_FIELDS}
         requested = dataclasses.asdict(self.as_requested())
         return json.dumps(requested | {RESOLVED: resolved}, indent=2)
-
-
-def at(points: list[float], progress: float) -> float:
-    """Where a setting is after this share of the run, from 0 to 1; `points` lie evenly over it."""
-    place = progress * (len(points) - 1)
-    before = min(int(place), len(points) - 2)
-    return points[before] + (points[before + 1] - points[before]) * (place - before)
-
-
-SCHEDULED = (
-    *("learning_rate", "gamma", "gae_lambda", "clip_coef", "clip_value", "ent_coef", "vf_coef"),
-    *("max_grad_norm", "target_kl"),
-)
-"""The settings that may change from one iteration to the next."""
-
-
-def _check_schedules(config: TrainConfig) -> None:
-    """Refuse a schedule of what cannot have one, or through values that the setting cannot have.
-
-    Raises:
-        UserError: says which.
-    """
-    for name, points in config.schedules.items():
-        check_choice("schedules", name, SCHEDULED)
-        numbers = isinstance(points, list) and all(type(x) in (int, float) for x in points)
-        if not numbers or len(points) < 2:
-            raise UserError(
-                f"schedules.{name} is {shown(points)}; give at least two numbers, such as "
-                f'{{"{name}": [0.2, 0.1]}}.'
-            )
-        for point in points:
-            changed: dict[str, Any] = {"schedules": {}, name: float(point)}
-            try:
-                dataclasses.replace(config, **changed)
-            except UserError as error:
-                raise UserError(f"In schedules: {error}") from error
-
-
-_DEFAULTS: dict[str, Any] = dict.fromkeys((*SIZES, "num_minibatches")) | {"workers": "auto"}
-"""What stands for "as chosen" in each setting that `resolve` chooses."""
-_RESOLVED_FIELDS = (*_DEFAULTS, "reasons")
-RESOLVED = "resolved"
-"""The key in a config.json under which that stands."""
-
-
-_NEWER = (
-    *("workers", "worker_timeout", "eval_interval", "stop_at_return", "patience"),
-    *("save_interval", "schedules", "init_from", "track", "video_interval"),
-)
-"""Settings that older files lack."""
-_NEWER_OF_AGENT = (
-    *("encoder", "head", "critic_memory", "actor_layers", "critic_layers", "layers_activation"),
-    *("one_hot", "image_features", "critic_keys", "actor_keys"),
-)
-"""Settings of the agent that older files lack."""
-
-
-def _default(name: str) -> Any:
-    default = TrainConfig.__dataclass_fields__[name]
-    made = default.default_factory
-    return default.default if made is dataclasses.MISSING else made()
-
-
-def _from_version_0_1(fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-    """The fields of the settings as requested, and what was resolved, of a file of any version.
-
-    Files from before there were workers are of one; what else came later is at its default.
-    Version 0.1 wrote 0 where None stands now, and sizes that it had chosen among those requested,
-    with their names in `chosen`.
-    """
-    if isinstance(agent := fields.get("agent"), Mapping):
-        defaults = dataclasses.asdict(AgentConfig())
-        newer = {name: defaults[name] for name in _NEWER_OF_AGENT}
-        fields = {**fields, "agent": newer | dict(agent)}
-    requested = {name: _default(name) for name in _NEWER} | fields
-    if isinstance(env := requested.get("env"), dict):
-        requested["env"] = {"info_metrics": [], "observe": (), "wrappers": ()} | env
-    resolved = requested.pop(RESOLVED, None)
-    chosen = requested.pop("chosen", None)
-    for name in ("threads", "memory_interval", *SIZES):
-        if type(requested.get(name)) is int and requested[name] == 0:
-            requested[name] = None
-    sizes = {name: requested.get(name) for name in SIZES}
-    is_older = "workers" not in fields  # than this: they always tell both sizes
-    if resolved is None and is_older and None not in sizes.values():
-        names = [] if chosen is None else chosen
-        if not isinstance(names, list) or any(name not in SIZES for name in names):
-            raise SettingError(f"chosen is {shown(names)}; it must be a list of {SIZES}")
-        reasons = dict.fromkeys(names, "chosen by version 0.1")
-        requested |= dict.fromkeys(names)
-        resolved = sizes | {"workers": 1, "reasons": reasons}
-    return requested, resolved
-
-
-def _checked_resolved(resolved: Any, requested: dict[str, Any]) -> dict[str, Any]:
-    """What was resolved, if it is a dictionary of just that.
-
-    Older files tell of no workers, and of minibatches only what was requested, by default 4.
-    """
-    if isinstance(resolved, dict) and "num_minibatches" not in resolved:
-        minibatches, reasons = requested["num_minibatches"], resolved.get("reasons")
-        if minibatches == 4 and isinstance(reasons, dict):
-            reasons = reasons | {"num_minibatches": ""}
-        resolved = {"workers": 1} | resolved
-        resolved |= {"num_minibatches": minibatches, "reasons": reasons}
-    if not isinstance(resolved, dict) or set(resolved) != set(_RESOLVED_FIELDS):
-        raise SettingError(f"it is {shown(resolved)}; it must hold {', '.join(_RESOLVED_FIELDS)}")
-    return resolved
 
 
 def _divisors(n: int, requested: int) -> str:

@@ -1,4 +1,4 @@
-"""Kinds of settings that the core has: paths, names, environments' ids, JSON objects, sizes."""
+"""Kinds of settings that the core has: paths, names, environments' ids, JSON objects, numbers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,27 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from recurrent_rl.agents.settings import LARGEST_INT, Must, Read, SettingError, shown
+from recurrent_rl.agents.settings import (
+    LARGEST_INT,
+    Must,
+    Read,
+    SettingError,
+    at_least,
+    at_most,
+    none_for_zero,
+    shown,
+)
 
 GYMNASIUMS_INFOS = ("action_mask", "episode", "final_info", "final_obs")
 """Keys of infos that hold something else than a number, whatever the environment."""
 
 LARGEST_SIZE = 1_000_000
 """Of environments, minibatches and steps of a rollout: more needs more memory than there is."""
+
+MOST_WORKERS = 65_536
+"""More than any machine runs."""
 
 _ENV_ID = re.compile(r"(?!\.)[\w:.-]+(/[\w:.-]+)?")  # as Gymnasium's own, with a module before it
 _DESCRIPTION = re.compile(r"<[\w:./-]+>")
@@ -105,6 +117,15 @@ def _plain(name: str, value: Any) -> Any:
         "and lists and dicts of these."
     )
 
+
+Size = Annotated[int, at_least(1), at_most(LARGEST_SIZE)]
+"""A number of environments or steps."""
+SizeOrNone = Annotated[int | None, Read(none_for_zero), at_least(1), at_most(LARGEST_SIZE)]
+"""A `Size`, or None where `resolve` is to choose it."""
+
+WorkerCount = Annotated[int, at_least(1), at_most(MOST_WORKERS)]
+Workers = WorkerCount | Literal["auto"]
+"""How many processes train together; auto: `resolve` chooses."""
 
 FolderPath = Annotated[
     str | Path,

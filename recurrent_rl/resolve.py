@@ -8,7 +8,8 @@ import math
 import torch
 
 from recurrent_rl.blocks import most_workers
-from recurrent_rl.config import ResolvedConfig, TrainConfig, Workers
+from recurrent_rl.config import ResolvedConfig, TrainConfig
+from recurrent_rl.fields import Workers
 from recurrent_rl.process import available_cores, pick_device
 
 STEPS = 128

@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recurrent_rl.agents.actor_critic import PARTS
 from recurrent_rl.agents.distributions import Distribution, MultiCategorical
 from recurrent_rl.agents.heads import ActionHead
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.states import MemoryState
+from recurrent_rl.agents.named_parts import PARTS
 
 
 class WindowState(NamedTuple):

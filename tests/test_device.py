@@ -19,11 +19,12 @@ from torch import Tensor
 from torch.multiprocessing.spawn import start_processes
 
 from recurrent_rl import load_policy, resume, train
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.kernels.dispatch import serving
 from recurrent_rl.agents.memory.layered import LayeredMemory
 from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
-from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.process import computing
 from recurrent_rl.runs.folder import POLICY

@@ -17,7 +17,6 @@ import torch
 
 import recurrent_rl
 from recurrent_rl.agents import (
-    Actor,
     ActorCritic,
     AgentConfig,
     Encoder,
@@ -36,7 +35,7 @@ Arguments = dict[str, tuple[Any, str]]
 FUNCTIONS = (
     *("train", "resume", "evaluate", "make_vector_env", "load_run", "learning_curve", "from_json"),
     *("load_policy", "Policy", "seed", "initial_state", "predict", "actor", "save"),
-    *("Actor", "act", "ActorCritic", "initial_state of ActorCritic", "step", "unroll"),
+    *("act", "ActorCritic", "initial_state of ActorCritic", "step", "unroll"),
     *("make_memory", "step of a memory", "Encoder", "Trainer", "check_env", "record_video"),
     "convert_sb3",
 )
@@ -140,12 +139,15 @@ def functions(
                     "reward": (np.zeros(2), "3"),
                 },
             ),
-            "actor": (policy.actor, {"deterministic": (True, ""), "seed": (0, "None 3")}),
-            "save": (policy.save, {"path": (folder / "policy.safetensors", "text")}),
-            "Actor": (
-                Actor,
-                {"policy": (policy, ""), "deterministic": (True, ""), "seed": (0, "None 3")},
+            "actor": (
+                policy.actor,
+                {
+                    "deterministic": (True, ""),
+                    "seed": (0, "None 3"),
+                    "num_envs": (None, "None 3"),
+                },
             ),
+            "save": (policy.save, {"path": (folder / "policy.safetensors", "text")}),
             "act": (
                 player.act,
                 {"observation": (1, ""), "reward": (0.0, "3"), "action_mask": (None, "None")},

@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from recurrent_rl.agents.actor_critic import PREVIOUS_REWARD
 from recurrent_rl.agents.export.c_helpers import HELPERS
 from recurrent_rl.agents.export.c_text import (
     TYPES,
@@ -36,6 +35,7 @@ from recurrent_rl.agents.export.listing import (
 )
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import MASK, START, ExportError
+from recurrent_rl.agents.previous_step import PREVIOUS_REWARD
 
 FEWEST_ROWS = 8
 """Of a weight that is kept in 8 bits."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from recurrent_rl.agents.actor_critic import PREVIOUS_ACTION, ActorCritic
+from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.distributions import (
     Bernoulli,
     Categorical,
@@ -35,6 +35,7 @@ from recurrent_rl.agents.export.step import (
     parameters_of,
 )
 from recurrent_rl.agents.memory.states import tensors_of, with_tensors
+from recurrent_rl.agents.previous_step import PREVIOUS_ACTION
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
 Runner: TypeAlias = Callable[[Arrays], Arrays]

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recurrent_rl.agents.action_masks import mask_sizes
-from recurrent_rl.agents.actor_critic import PREVIOUS_REWARD, ActorCritic
+from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.export.step import MASK, START, observation_names
 from recurrent_rl.agents.preprocessing import RUNNING
+from recurrent_rl.agents.previous_step import PREVIOUS_REWARD
 from recurrent_rl.agents.spaces import Components, component_spaces
 
 RESETS = 0.05

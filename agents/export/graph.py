@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
-from recurrent_rl.agents.actor_critic import ActorCritic, own_parts
+from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import ExportError, PolicyStep
+from recurrent_rl.agents.named_parts import own_parts
 
 aten = torch.ops.aten
 

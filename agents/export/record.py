@@ -15,11 +15,12 @@ from torch import Tensor, fx, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from recurrent_rl.agents.actor_critic import ActorCritic, own_parts
+from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.export.graph import Plain, trace
 from recurrent_rl.agents.export.listing import Listing
 from recurrent_rl.agents.export.lowering import lower, lower_graph
 from recurrent_rl.agents.export.step import ExportError, PolicyStep
+from recurrent_rl.agents.named_parts import own_parts
 
 aten = torch.ops.aten
 

@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from recurrent_rl.agents.actor_critic import PREVIOUS_ACTION, PREVIOUS_REWARD, ActorCritic
+from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.distributions import (
     Bernoulli,
     Categorical,
@@ -25,6 +25,7 @@ from recurrent_rl.agents.export.signature import Field, Signature, plain_name
 from recurrent_rl.agents.memory.states import names_of, tensors_of, with_tensors
 from recurrent_rl.agents.parts import class_path
 from recurrent_rl.agents.preprocessing import Reader
+from recurrent_rl.agents.previous_step import PREVIOUS_ACTION, PREVIOUS_REWARD
 from recurrent_rl.agents.spaces import component_spaces
 
 START, MASK = "episode_start", "action_mask"

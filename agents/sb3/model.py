@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from torch import Tensor
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.encoders import IMAGE_FEATURES
 from recurrent_rl.agents.files import PolicyFileError
 from recurrent_rl.agents.preprocessing import RUNNING, scaling_of

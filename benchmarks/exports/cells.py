@@ -24,7 +24,8 @@ from gymnasium import spaces
 from rich.console import Console
 from rich.progress import track
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.export.formats import FORMATS, export
 from recurrent_rl.agents.memory.registry import MEMORIES
 

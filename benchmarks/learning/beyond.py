@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from jobs import ROOT, commit, do, read_rows, write_rows
 
 from recurrent_rl.agents.policy import load_policy
-from recurrent_rl.config import EnvConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.experiments.benchmark import Job, plan
 from recurrent_rl.experiments.comparison import markdown
 from recurrent_rl.experiments.suites import Suite, Task

@@ -18,7 +18,7 @@ import torch
 from figures import dots, legend, panels, save
 from jobs import ROOT, arguments, commit, curve_of, measure_all, over_training, read_rows
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.comparison import markdown
 from recurrent_rl.process import available_cores

@@ -20,8 +20,9 @@ import torch
 from figures import legend, panels, save
 from jobs import ROOT, arguments, commit, curve_of, measure_all, read_rows
 
-from recurrent_rl.agents.actor_critic import AgentConfig
-from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.experiments.comparison import markdown
 from recurrent_rl.process import available_cores
 

@@ -19,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 from jobs import ROOT, arguments, commit, curve_of, measure_all, read_rows
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.comparison import markdown
 from recurrent_rl.process import available_cores

@@ -25,7 +25,7 @@ from jobs import ROOT, arguments, curve_of, measure_all, over_training, read_row
 from probes import PROBES, accuracy
 from variants import MATRICES
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.comparison import markdown
 from recurrent_rl.process import available_cores, computing, keeping_freed_memory

@@ -19,7 +19,7 @@ import numpy as np
 from figures import panels, save
 from jobs import ROOT, arguments, do, over_training
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.experiments.benchmark import Job, plan
 from recurrent_rl.experiments.comparison import markdown, task_name
 from recurrent_rl.experiments.curves import common_curves

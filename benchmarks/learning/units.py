@@ -26,7 +26,8 @@ from jobs import ROOT, arguments, read_rows
 from study import TASKS
 
 import recurrent_rl.envs  # noqa: F401 (registers them)
-from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.envs.repeat_previous import RepeatPrevious
 from recurrent_rl.experiments.comparison import markdown
 from recurrent_rl.trainer import Trainer

@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from gymnasium import spaces
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy
 
 ROUNDS = 5

@@ -26,7 +26,8 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.export import c_files, numpy_folder, onnx_model, torch_program
 from recurrent_rl.agents.export.check import Runner
 from recurrent_rl.agents.export.compiled import CompiledStep

@@ -38,7 +38,8 @@ from torch.distributed import FileStore  # type: ignore[attr-defined]
 from torch.multiprocessing.spawn import start_processes
 
 from recurrent_rl.agents import AgentConfig
-from recurrent_rl.config import EnvConfig, ResolvedConfig, TrainConfig
+from recurrent_rl.config import ResolvedConfig, TrainConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.envs.cartpole import CartPole
 from recurrent_rl.group import ALONE, joined
 from recurrent_rl.process import available_cores, computing, keeping_freed_memory

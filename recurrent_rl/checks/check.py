@@ -15,7 +15,7 @@ from recurrent_rl.agents.settings import SettingError, at_least, refusal
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Finding, Report
 from recurrent_rl.checks.several import check_several
 from recurrent_rl.checks.single import check_single
-from recurrent_rl.config import EnvConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import JsonObject
 from recurrent_rl.sources import find_source

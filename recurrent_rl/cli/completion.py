@@ -108,7 +108,7 @@ def _with_names(text: str) -> dict[str, Any]:
 
     To tyro these options take any text, since `module:Class` is one too.
     """
-    from recurrent_rl.agents.actor_critic import AgentConfig
+    from recurrent_rl.agents.config import AgentConfig
 
     names = {
         f"--{name.replace('_', '-')}": [*rule.names]

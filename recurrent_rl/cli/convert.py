@@ -19,7 +19,7 @@ from recurrent_rl.fields import EnvId, FolderPath, JsonObject
 from recurrent_rl.runs.progress import make_console
 
 if TYPE_CHECKING:
-    from recurrent_rl.agents.actor_critic import AgentConfig
+    from recurrent_rl.agents.config import AgentConfig
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def convert_command(arguments: Sequence[str]) -> int:
     """Convert a model of sb3-contrib's RecurrentPPO into a policy file."""
     from recurrent_rl.agents.policy import Policy
     from recurrent_rl.agents.sb3.convert import convert_sb3
-    from recurrent_rl.config import EnvConfig
+    from recurrent_rl.env_config import EnvConfig
     from recurrent_rl.vectorize import make_vector_env
 
     given, console = parse(ConvertArguments, "convert", arguments), make_console()

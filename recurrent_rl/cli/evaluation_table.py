@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from recurrent_rl.agents.policy import Policy
-    from recurrent_rl.config import EnvConfig
+    from recurrent_rl.env_config import EnvConfig
     from recurrent_rl.runs.figures import Evaluation
 
 

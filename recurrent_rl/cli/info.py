@@ -52,7 +52,7 @@ def installed() -> dict[str, str]:
 
     from recurrent_rl.agents.kernels import library
     from recurrent_rl.agents.kernels.dispatch import VARIABLE
-    from recurrent_rl.agents.policy import library_version
+    from recurrent_rl.agents.policy_file import library_version
     from recurrent_rl.process import available_cores, pick_device
 
     device = pick_device("auto")

@@ -17,7 +17,7 @@ from recurrent_rl.errors import UserError
 if TYPE_CHECKING:
     from recurrent_rl.agents.policy import Policy
     from recurrent_rl.cli.evaluate import EvaluateArguments
-    from recurrent_rl.config import EnvConfig
+    from recurrent_rl.env_config import EnvConfig
     from recurrent_rl.runs.figures import Evaluation
     from recurrent_rl.runs.filming import Moment, Stage
     from recurrent_rl.runs.strip import Band

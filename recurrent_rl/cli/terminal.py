@@ -65,7 +65,7 @@ def parse(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
     if imports := getattr(given, "imports", ()):  # before settings that name what they register
-        from recurrent_rl.agents.actor_critic import import_parts
+        from recurrent_rl.agents.named_parts import import_parts
 
         import_parts(imports)
     return ungrouped(kind, given)

@@ -9,9 +9,9 @@ import tyro
 
 from recurrent_rl.agents.settings import at_least, settle
 from recurrent_rl.cli.terminal import Imports, Quiet
-from recurrent_rl.config import TrainConfig, Workers
+from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import FolderPath
+from recurrent_rl.fields import FolderPath, Workers
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "most-changed": (

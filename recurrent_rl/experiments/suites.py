@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from recurrent_rl.agents.settings import changed
-from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 
 

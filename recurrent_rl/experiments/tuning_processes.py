@@ -14,7 +14,8 @@ from typing import Protocol
 
 from torch import nn
 
-from recurrent_rl.agents.actor_critic import PARTS, AgentConfig
+from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.named_parts import PARTS
 from recurrent_rl.runs.launch import parts_to_import
 from recurrent_rl.runs.progress import make_console
 from recurrent_rl.signals import (

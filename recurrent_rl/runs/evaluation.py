@@ -14,12 +14,14 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from recurrent_rl.agents.arguments import argument, check_is
-from recurrent_rl.agents.policy import Policy, sampling_generator
+from recurrent_rl.agents.drawing import sampling_generator
+from recurrent_rl.agents.policy import Policy
 from recurrent_rl.agents.settings import at_least
-from recurrent_rl.config import EnvConfig, Size
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.environments import Environments
 from recurrent_rl.episodes import EpisodeStatistics
 from recurrent_rl.errors import UserError
+from recurrent_rl.fields import Size
 from recurrent_rl.runs.figures import WAYS, Evaluation, SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.progress import ProgressBar
@@ -117,7 +119,7 @@ def evaluate(
     """
     check_is("policy", policy, Policy, "a Policy, as load_policy(path) gives")
     source = find_source(env)
-    episodes = argument("episodes", episodes, Annotated[int, at_least(0)])
+    episodes = argument("episodes", episodes, Annotated[int, at_least(1)])
     num_envs = argument("num_envs", num_envs, Size | None)
     check_is("env_config", env_config, (EnvConfig, NoneType), "an EnvConfig, or None")
     deterministic = argument("deterministic", deterministic, bool)

@@ -17,11 +17,12 @@ from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 from PIL import Image
 
+from recurrent_rl.agents.acting import PolicyState
 from recurrent_rl.agents.arguments import PATH, argument, check_is
 from recurrent_rl.agents.memory.states import MemoryState
-from recurrent_rl.agents.policy import Policy, PolicyState
+from recurrent_rl.agents.policy import Policy
 from recurrent_rl.agents.settings import between, shown
-from recurrent_rl.config import EnvConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.envs.batch import SingleEnv
 from recurrent_rl.envs.card import Card, draw, write
 from recurrent_rl.envs.drawing import PAPER, WIDTH, Colours, Part, parts_of

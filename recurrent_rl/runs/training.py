@@ -14,9 +14,9 @@ from typing import Any, Literal
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.files import remove_leftovers
 from recurrent_rl.agents.policy import load_policy
-from recurrent_rl.config import ResolvedConfig, TrainConfig, Workers
+from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import FolderPath, bare_name, is_description
+from recurrent_rl.fields import FolderPath, Workers
 from recurrent_rl.group import ALONE, Group
 from recurrent_rl.process import (
     computing,
@@ -26,7 +26,6 @@ from recurrent_rl.process import (
 )
 from recurrent_rl.resolve import with_workers
 from recurrent_rl.runs.callbacks import AnyCallback, Callback, as_callbacks
-from recurrent_rl.runs.checkpoint import restore
 from recurrent_rl.runs.checkpoint_file import Checkpoint, read_checkpoint
 from recurrent_rl.runs.copies import newest
 from recurrent_rl.runs.evaluation import evaluate_and_save
@@ -36,15 +35,13 @@ from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.launch import Begun, follow_the_first, together
 from recurrent_rl.runs.loop import Ran, run_iterations
 from recurrent_rl.runs.monitor import Monitor
+from recurrent_rl.runs.resuming import restored, set_aside, source_to_resume
 from recurrent_rl.runs.torchrun import Launch, begun_by, of_launch
 from recurrent_rl.runs.trackers import check_installed
 from recurrent_rl.signals import StopSignals, noting
-from recurrent_rl.sources import Environment, Source, find_source, source_of
+from recurrent_rl.sources import Environment, Source, source_of
 from recurrent_rl.trainer import Trainer, resolved
 from recurrent_rl.vectorize import left_out
-
-WORDS = {"learning_rate": "the learning rate", "ent_coef": "the entropy bonus"}
-"""Of the settings that have a schedule by default, for messages."""
 
 
 @dataclass(frozen=True)
@@ -223,7 +220,7 @@ def resume(
     if device is not None:
         config = dataclasses.replace(config, device=device)
     check_installed(config.track)
-    source = _source_to_resume(folder, config, env)
+    source = source_to_resume(folder, config, env)
     settled = resolved(config, source)
     if workers is not None:
         settled = with_workers(settled, workers, source.found_by_name)
@@ -254,7 +251,7 @@ def _resumed(
             seed_process(config.seed, checkpoint.iteration if checkpoint else 0)
         has_all = checkpoint is not None and checkpoint.iteration >= config.num_iterations
         with _trainer(call, config, checkpoint, alone=has_all) as trainer:
-            notes = _restored(trainer, checkpoint) if checkpoint else _set_aside(folder)
+            notes = restored(trainer, checkpoint) if checkpoint else set_aside(folder)
             first, ran = trainer.timesteps, Ran(0.0, None, None)
             if not trainer.done:
                 if call.progress:
@@ -267,42 +264,6 @@ def _resumed(
         call.joined.close()
         result = dataclasses.replace(result, resumed_from=first, notes=notes + result.notes)
         return _evaluated(call, result, trainer.config, compare)
-
-
-def _source_to_resume(folder: RunFolder, config: TrainConfig, env: Environment | None) -> Source:
-    """What the environments of a run are made of that goes on, by its settings or as given anew.
-
-    Raises:
-        UserError: its settings name none and none is given, or they name another that there is.
-    """
-    recorded = config.environment
-    if env is None:
-        if is_description(recorded):
-            raise UserError(
-                f"The run {folder.path} was trained on {recorded}, which cannot be found by a "
-                "name. Give the environment again: "
-                f"recurrent_rl.resume({str(folder.path)!r}, env=...)."
-            )
-        return source_of(config)
-    source = find_source(env)
-    names = [recorded, source.name]
-    if source.spec is not None:  # an id is the same with a module before it
-        names = [bare_name(name) for name in names]
-    if names[0] != names[1] and not is_description(recorded) and _is_there(recorded):
-        raise UserError(
-            f"The run {folder.path} was trained on {recorded}, and env is {source.name}. Leave env "
-            "out to resume it; on another environment train anew."
-        )
-    return source
-
-
-def _is_there(env_id: str) -> bool:
-    """Whether an environment is found by this name; the module of an old one may be gone."""
-    try:
-        find_source(env_id)
-    except UserError:
-        return False
-    return True
 
 
 @contextmanager
@@ -355,49 +316,6 @@ def _check_options(progress: Any, seed_globals: Any, stop: Any) -> None:
     argument("progress", progress, bool)
     argument("seed_globals", seed_globals, bool)
     check_is("stop", stop, (StopSignals, NoneType), "a StopSignals, or None")
-
-
-def _set_aside(folder: RunFolder) -> tuple[str, ...]:
-    """Keep the policy of a run whose checkpoint is lost: training anew would write over it."""
-    if not folder.policy.exists():
-        return ()
-    folder.earlier_policy.parent.mkdir(exist_ok=True)
-    folder.policy.replace(folder.earlier_policy)
-    return (
-        f"There is no {folder.checkpoint.name}: training begins at the first step. The policy that "
-        f"was there is kept as {folder.earlier_policy}.",
-    )
-
-
-def _restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Bring the trainer to where the checkpoint was written; what to note of it."""
-    exact = restore(trainer, checkpoint)
-    config, done = trainer.config, trainer.iteration
-    if done > config.num_iterations:
-        raise UserError(
-            f"The run has {trainer.timesteps:,} steps already, more than total_timesteps "
-            f"{config.total_timesteps:,}. Give at least as many; to train for fewer, train anew."
-        )
-    if trainer.done:
-        return ()
-    notes = []
-    if not exact:
-        notes.append("These environments cannot tell their state: they start new episodes.")
-    then = dataclasses.replace(config, total_timesteps=checkpoint.total_timesteps)
-    if then.num_iterations != config.num_iterations:
-        last, now = then.scheduled(max(done - 1, 0)), config.scheduled(done)
-        moved = [
-            f"{WORDS.get(name, name)} goes from {getattr(last, name):.3g} to "
-            f"{getattr(now, name):.3g}"
-            for name, points in config.all_schedules().items()
-            if len(set(points)) > 1
-        ]
-        if moved:
-            notes.append(
-                f"The schedules stretch over the new total of {config.total_timesteps:,} steps: "
-                f"{' and '.join(moved)}."
-            )
-    return tuple(notes)
 
 
 def _result(trainer: Trainer, folder: RunFolder, ran: Ran, stop: StopSignals) -> TrainResult:

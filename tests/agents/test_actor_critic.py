@@ -9,7 +9,8 @@ import torch
 from gymnasium import spaces
 from torch.testing import assert_close
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.memory.states import PairState, tensors_of
 from recurrent_rl.agents.spaces import UnsupportedSpaceError

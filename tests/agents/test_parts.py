@@ -14,11 +14,13 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 import recurrent_rl
-from recurrent_rl.agents.actor_critic import PARTS, ActorCritic, AgentConfig, import_parts
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.files import PolicyFileError
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
 from recurrent_rl.agents.memory.states import tensors_of
+from recurrent_rl.agents.named_parts import PARTS, import_parts
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.settings import SettingError
 from recurrent_rl.agents.spaces import stack_observations

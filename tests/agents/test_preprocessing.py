@@ -10,9 +10,11 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.files import load_tensors, save_tensors
-from recurrent_rl.agents.policy import KIND, VERSION, Policy, load_policy
+from recurrent_rl.agents.policy import Policy, load_policy
+from recurrent_rl.agents.policy_file import KIND, VERSION
 from recurrent_rl.agents.preprocessing import Reader, affine, scaling_of
 from recurrent_rl.agents.spaces import ObservationError, UnsupportedSpaceError
 

@@ -12,7 +12,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.settings import SettingError
 from recurrent_rl.agents.spaces import Components, ObservationError, UnsupportedSpaceError

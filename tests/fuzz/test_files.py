@@ -15,9 +15,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
-from recurrent_rl.agents.policy import KIND, VERSION, Policy, load_policy
+from recurrent_rl.agents.policy import Policy, load_policy
+from recurrent_rl.agents.policy_file import KIND, VERSION
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint import load_checkpoint, save

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from recurrent_rl.agents.actor_critic import AgentConfig
-from recurrent_rl.config import EnvConfig, ResolvedConfig, TrainConfig
+from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.config import ResolvedConfig, TrainConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.resolve import resolve
 

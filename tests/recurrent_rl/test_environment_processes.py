@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from recurrent_rl import environment_processes
-from recurrent_rl.config import EnvConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.environment_processes import EnvironmentProcesses
 from recurrent_rl.errors import UserError
 from recurrent_rl.vectorize import make_vector_env
@@ -116,7 +116,7 @@ def test_one_that_does_not_close_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
 
 PROGRAM = """
 import sys, time, gymnasium as gym, numpy as np
-from recurrent_rl.config import EnvConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.vectorize import make_vector_env
 
 class Stuck(gym.Env):

@@ -8,7 +8,8 @@ from pathlib import Path
 import gymnasium as gym
 import pytest
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy
 
 PROJECT = Path(__file__).parents[2] / "docs" / "example-project"

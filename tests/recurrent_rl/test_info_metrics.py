@@ -18,11 +18,13 @@ from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.cli.evaluation_table import print_evaluation
 from recurrent_rl.collector import Collector
-from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.environments import Environments
 from recurrent_rl.episodes import Info
 from recurrent_rl.errors import UserError

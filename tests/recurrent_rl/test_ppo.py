@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.memory.states import LSTMState, MatrixState, MemoryState, NoState
 from recurrent_rl.blocks import shuffled_chunks
-from recurrent_rl.config import EnvConfig, ResolvedConfig, TrainConfig
+from recurrent_rl.config import ResolvedConfig, TrainConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.ppo import (
     Loss,
     explained_variance,

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from recurrent_rl.agents.actor_critic import AgentConfig
-from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vectorize import make_vector_env

@@ -10,7 +10,8 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch.testing import assert_close
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.collector import Collector
 from recurrent_rl.errors import UserError
 

@@ -10,7 +10,8 @@ from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.memory.states import NoState
 from recurrent_rl.agents.settings import SettingError
-from recurrent_rl.testing import CHECKS, Case, check_memory
+from recurrent_rl.testing import CHECKS, check_memory
+from recurrent_rl.testing.case import Case
 from tests.own_parts import Counter, Window, WindowState
 
 

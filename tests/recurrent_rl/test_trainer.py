@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.files import NonFiniteError
-from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.envs.cartpole import CartPole
 from recurrent_rl.envs.repeat_previous import RepeatPrevious
 from recurrent_rl.errors import UserError

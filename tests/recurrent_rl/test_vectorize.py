@@ -11,8 +11,9 @@ import pytest
 from gymnasium.spaces import Box
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
-from recurrent_rl.agents.actor_critic import AgentConfig
-from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.envs.batch import BatchEnv
 from recurrent_rl.errors import UserError
 from recurrent_rl.sources import find_source

@@ -18,9 +18,10 @@ from torch import Tensor
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
 from recurrent_rl import ppo
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.memory.registry import MEMORIES
-from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.group import ALONE, Group, joined
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.trainer import Trainer

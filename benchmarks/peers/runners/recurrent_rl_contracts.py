@@ -12,7 +12,8 @@ import torch
 from contracts import CHUNK, ENVIRONMENTS, EPOCHS, MINIBATCHES, STEPS, Library, Task, Trace
 
 from recurrent_rl import ppo
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.runs.folder import RunFolder

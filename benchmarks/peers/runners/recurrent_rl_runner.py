@@ -25,8 +25,9 @@ VARIANTS = {
 def main() -> None:
     args = common.parse_args(__doc__, VARIANTS)
     report = common.Report(args, ["recurrent-rl"])
-    from recurrent_rl.agents.actor_critic import AgentConfig
-    from recurrent_rl.config import EnvConfig, TrainConfig
+    from recurrent_rl.agents.config import AgentConfig
+    from recurrent_rl.config import TrainConfig
+    from recurrent_rl.env_config import EnvConfig
     from recurrent_rl.process import keeping_freed_memory
     from recurrent_rl.runs.callbacks import TrainingState
     from recurrent_rl.runs.training import train

@@ -17,7 +17,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.export.check import Arrays, Runner, check
 from recurrent_rl.agents.export.formats import FORMATS

@@ -18,7 +18,8 @@ import torch
 from gymnasium import spaces
 
 import recurrent_rl
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.export import c_files, numpy_folder
 from recurrent_rl.agents.export.check import Arrays, Runner, check

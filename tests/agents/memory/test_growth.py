@@ -7,7 +7,8 @@ import torch
 from gymnasium import spaces
 from torch.testing import assert_close
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.memory.cells import GRU
 from recurrent_rl.agents.memory.registry import MEMORIES

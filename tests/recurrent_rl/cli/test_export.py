@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from gymnasium import spaces
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.cli import main
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from recurrent_rl.config import EnvConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.benchmark import Job, _Worker, plan, run_all
 from recurrent_rl.experiments.comparison import Comparison

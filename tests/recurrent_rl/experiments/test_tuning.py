@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 import recurrent_rl
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.blocks import most_workers
 from recurrent_rl.cli import main
 from recurrent_rl.cli.tune import _verdict

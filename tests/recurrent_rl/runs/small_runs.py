@@ -12,8 +12,9 @@ from typing import Any
 import gymnasium as gym
 import torch
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
+from recurrent_rl.experiments.results import learning_curve
 from recurrent_rl.runs.callbacks import AnyCallback, TrainingState
 from recurrent_rl.trainer import Trainer
 
@@ -86,3 +87,13 @@ def held_by_another(run_dir: Path, until: Path | None = None) -> Iterator[None]:
             yield
         finally:
             other.kill()
+
+
+def files(run_dir: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(run_dir.iterdir())}
+
+
+def evaluations(run_dir: Path) -> list[tuple[int, float]]:
+    """Step and value of each mean return that an evaluation has logged."""
+    steps, values = learning_curve(run_dir, "eval/mean_reward")
+    return list(zip(steps.tolist(), values.tolist(), strict=True))

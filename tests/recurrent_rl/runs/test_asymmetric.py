@@ -12,11 +12,13 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.cli import main
 from recurrent_rl.collector import Collector
-from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.envs.cartpole import CartPole
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import TrainingState

@@ -14,12 +14,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.cli import main
-from recurrent_rl.config import ResolvedConfig, TrainConfig, at
+from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.resolve import resolve
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.runs.training import TrainResult, resume, train
+from recurrent_rl.schedules import at
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer
 from tests.recurrent_rl.runs.small_runs import assert_same, config

@@ -13,9 +13,10 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
-from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint import (
     _joined,

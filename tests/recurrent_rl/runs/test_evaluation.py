@@ -12,9 +12,10 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from recurrent_rl.agents.actor_critic import ActorCritic, AgentConfig
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy
-from recurrent_rl.config import EnvConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import STEP_LIMIT, evaluate, evaluate_and_save
 from recurrent_rl.runs.figures import SavedEvaluation
@@ -225,3 +226,11 @@ def test_what_was_played_is_saved_unless_the_run_has_finer_or_it_was_stopped(
     played, finer = saved(9, StopSignals(), folder=folder, compare=False)
     assert (list(played), finer) == (["deterministic"], there)
     assert folder.load_evaluation() == there
+
+
+@pytest.mark.parametrize("episodes", [0, -1, 1.5, float("nan"), True, "3"])
+def test_a_number_of_episodes_that_cannot_be_is_refused(episodes: Any) -> None:
+    two = gym.spaces.Discrete(2)
+    policy = Policy(ActorCritic(two, two, AgentConfig("none", encoder_size=4)))
+    with pytest.raises(UserError, match=r"^episodes is .*; it must be (at least 1|a whole number)"):
+        evaluate(policy, "CartPole-v1", episodes)

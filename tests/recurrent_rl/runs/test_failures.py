@@ -11,7 +11,7 @@ import pytest
 from recurrent_rl.agents.files import FileWriteError
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.collector import Collector
-from recurrent_rl.config import EnvConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import TrainingState
 from recurrent_rl.runs.checkpoint import load_checkpoint

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from recurrent_rl import load_policy, resume, train
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import TrainingState

@@ -25,7 +25,7 @@ import pytest
 import torch
 
 import recurrent_rl
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.files import write_atomically
 from recurrent_rl.agents.memory.cells import GRU
 from recurrent_rl.config import TrainConfig

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from recurrent_rl.agents.policy import load_policy
-from recurrent_rl.config import EnvConfig, TrainConfig
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.runs.folder import RunFolder

@@ -16,7 +16,8 @@ import torch
 
 import recurrent_rl
 from recurrent_rl import load_policy, resume, train
-from recurrent_rl.agents.actor_critic import PARTS, AgentConfig
+from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.named_parts import PARTS
 from recurrent_rl.cli import main
 from recurrent_rl.cli.info import info_command
 from recurrent_rl.config import TrainConfig

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from recurrent_rl.agents.actor_critic import AgentConfig
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import load_policy
-from recurrent_rl.config import EnvConfig
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import TrainingState
 from recurrent_rl.runs.evaluation import evaluate

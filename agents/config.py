@@ -1,0 +1,141 @@
+"""What an agent is made of: its settings, each with its meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+from recurrent_rl.agents.encoders import ACTIVATIONS, ENCODERS, IMAGE_FEATURES
+from recurrent_rl.agents.heads import HEADS
+from recurrent_rl.agents.memory.registry import MEMORIES
+from recurrent_rl.agents.parts import OF_ONES_OWN
+from recurrent_rl.agents.settings import (
+    Must,
+    OneOf,
+    Read,
+    SettingError,
+    at_least,
+    at_most,
+    build,
+    from_0_below_1,
+    none_for_zero,
+    reader,
+    settle,
+)
+
+LARGEST_LAYER = 65_536
+"""Units: the weights of one such layer of a GRU are 52 GB."""
+MOST_LAYERS = 1000
+"""Layers: more would only fill the memory."""
+
+Keys = Annotated[
+    tuple[str, ...], Must("without a key twice", lambda keys: len(set(keys)) == len(keys))
+]
+"""Keys of a Dict observation."""
+LayerSizes: TypeAlias = Annotated[
+    tuple[Annotated[int, at_least(1), at_most(LARGEST_LAYER)], ...],
+    Must(f"at most {MOST_LAYERS:,} layers", lambda sizes: len(sizes) <= MOST_LAYERS),
+]
+"""Units of each layer."""
+
+_read_text = reader(str)
+
+
+@dataclass(frozen=True)
+class AgentConfig:
+    """What the agent is made of. Saved in every policy file."""
+
+    memory: Annotated[str, OneOf(MEMORIES, OF_ONES_OWN)] = "gru-rotor"
+    """Memory cell: none, rnn, lstm, gru, lstm-peephole, gru-original, mingru, minlstm, lru, rotor,
+    gru-rotor, matrix or gru-matrix; or one of your own, registered or as module:Class."""
+    hidden_size: Annotated[int, at_least(1), at_most(LARGEST_LAYER)] = 128
+    """Units in each layer of the memory; gru-rotor and gru-matrix have twice as many beside it."""
+    num_layers: Annotated[int, at_least(1), at_most(MOST_LAYERS)] = 1
+    """Layers of the memory."""
+    horizon: Annotated[int | None, Read(none_for_zero), at_least(1)] = 1024
+    """Steps up to which, before training, gates are set to hold what they have, each unit for a
+    time of its own (chrono initialisation); None leaves their biases at zero."""
+    separate_memory: bool = False
+    """Give the critic an encoder and a memory of its own instead of sharing the actor's."""
+    critic_memory: bool = True
+    """False, together with separate_memory: the critic has an encoder of its own and no memory."""
+    critic_keys: Keys = ()
+    """Keys of a Dict observation that the critic alone sees, such as the true state; the saved
+    policy lacks them. By default there are none."""
+    actor_keys: Keys = ()
+    """Keys that the actor sees; by default all but critic_keys. A key in neither is not used."""
+    encoder_size: Annotated[int, at_least(2), at_most(LARGEST_LAYER)] = 128
+    """Units in each layer of the encoder before the memory; in the last, one of them says where
+    episodes start."""
+    encoder_layers: Annotated[int, at_least(0), at_most(MOST_LAYERS)] = 1
+    """Layers of the encoder before the memory."""
+    actor_layers: LayerSizes = ()
+    """Units of each layer between the memory and the action head; by default there is none."""
+    critic_layers: LayerSizes = ()
+    """Units of each layer between the memory and the value; by default there is none."""
+    layers_activation: Annotated[str, OneOf(ACTIVATIONS)] = "tanh"
+    """Activation of actor_layers and critic_layers: tanh, relu, silu or elu."""
+    one_hot: bool = False
+    """Show what is discrete, also the previous action, as a one-hot vector; by default each value
+    has a learnt vector of 32 numbers."""
+    image_features: Annotated[int, at_least(1), at_most(LARGEST_LAYER)] = IMAGE_FEATURES
+    """Features that the convolutional network makes of each image."""
+    encoder: Annotated[str | None, OneOf(ENCODERS, OF_ONES_OWN)] = None
+    """Encoder of your own for what the environment shows, registered or as module:Class; the layers
+    of the encoder stand on it. By default (None) the library's, by the kind of space."""
+    head: Annotated[str | None, OneOf(HEADS, OF_ONES_OWN)] = None
+    """Action head of your own, registered or as module:Class. By default (None) the library's, by
+    the action space."""
+    activation: Annotated[str, OneOf(ACTIVATIONS)] = "tanh"
+    """Activation of the encoder: tanh, relu, silu or elu."""
+    previous_action: bool = True
+    """Also feed the previous action to the agent."""
+    previous_reward: bool = False
+    """Also feed the previous reward to the agent."""
+    action_persistence: Annotated[float, from_0_below_1()] = 0.0
+    """Share of the previous action that goes into the mean of a continuous action, 0 <= share < 1:
+    what is tried out then lasts for about 1 / (1 - share) steps."""
+    normalize_observations: bool = True
+    """Scale float vector observations to zero mean and unit variance."""
+    normalize_returns: bool = True
+    """Let the critic learn returns of zero mean and unit variance (PopArt)."""
+
+    @classmethod
+    def from_file(cls, fields: Mapping[str, Any], given: Collection[str] = ()) -> AgentConfig:
+        """From the fields that a file holds; an older one says 0 where there is no horizon.
+
+        Args:
+            fields: by name.
+            given: settings that name a part whose class is given, so that the name need not be
+                known in this process.
+
+        Raises:
+            SettingError: a field is unknown or cannot be.
+        """
+        if isinstance(fields, Mapping) and fields.get("horizon") == 0:
+            fields = {**fields, "horizon": None}
+        if not isinstance(fields, Mapping) or not given:
+            return build(cls, fields)
+        config = build(cls, {name: x for name, x in fields.items() if name not in given})
+        for name in given:
+            if fields.get(name) is not None:
+                object.__setattr__(config, name, _read_text(name, fields[name]))
+        return config
+
+    def __post_init__(self) -> None:
+        settle(self)
+        if self.action_persistence and not self.previous_action:
+            raise SettingError("action_persistence needs previous_action: the agent must see it.")
+        if self.actor_keys and not self.critic_keys:
+            raise SettingError(
+                "actor_keys needs critic_keys, the keys that the critic alone sees. To hide keys "
+                "from both, select with observe (EnvConfig.observe)."
+            )
+        if both := sorted({*self.actor_keys} & {*self.critic_keys}):
+            raise SettingError(
+                f"{both[0]!r} is in actor_keys and in critic_keys. The critic sees what the actor "
+                "sees; name in critic_keys only what it sees alone."
+            )
+        if not (self.critic_memory or self.separate_memory):
+            raise SettingError("critic_memory=False needs separate_memory: else it is the actor's.")

@@ -1,0 +1,230 @@
+"""The file of a policy: its agent's spaces, settings and weights, as data alone.
+
+A file may come from anyone. Nothing in it is executed, no module is imported because it names one,
+and no more memory is taken for it than it has content.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import reprlib
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.drawing import own_surroundings
+from recurrent_rl.agents.files import (
+    PolicyFileError,
+    load_tensors,
+    read_json,
+    refuse_nonfinite,
+    save_tensors,
+)
+from recurrent_rl.agents.named_parts import PARTS, own_parts
+from recurrent_rl.agents.preprocessing import scaling_of_format_1
+from recurrent_rl.agents.space_json import space_from_json, space_to_json
+from recurrent_rl.agents.spaces import component_spaces
+
+KIND = "recurrent_rl.policy"
+VERSION = 2
+"""Format 2 records how observations are preprocessed. Files of format 1 keep their old way."""
+
+MOST_IMAGE_ENTRIES = 2**24
+"""Numbers in an observation that a file may declare without as many weights: 2048 x 2048 x 4."""
+
+
+def write_policy(path: str | Path, agent: ActorCritic, summary: dict[str, Any]) -> None:
+    """Write an agent to one data-only `.safetensors` file.
+
+    Args:
+        path: of the file.
+        agent: without a critic of `critic_keys`, which no policy file has.
+        summary: of its training, JSON values by name.
+
+    Raises:
+        FileWriteError: the disk is full, or the folder cannot be written to.
+        NonFiniteError: a weight is NaN or infinite. No file is written or changed.
+    """
+    refuse_nonfinite(agent.state_dict())
+    text = {
+        "observation_space": space_to_json(agent.observation_space),
+        "action_space": space_to_json(agent.action_space),
+        "agent": dataclasses.asdict(agent.config),
+        "preprocessing": {
+            "hide_indices": agent.reader.hide_indices,
+            "scaling": agent.reader.scaling,
+        },
+        "training": summary,
+        "library_version": library_version(),
+    }
+    save_tensors(
+        path,
+        dict(agent.state_dict()),
+        {name: json.dumps(value) for name, value in text.items()},
+        KIND,
+        VERSION,
+    )
+
+
+def read_policy(
+    path: Path, parts: Mapping[str, type[nn.Module]]
+) -> tuple[ActorCritic, dict[str, Any]]:
+    """The agent that a file holds, on the CPU, and the summary of its training.
+
+    The caller's random state stays as it is.
+
+    Args:
+        path: of the file.
+        parts: classes by "memory", "encoder" or "head", in the place of those that the file names.
+
+    Raises:
+        PolicyFileError: the file is missing, damaged, of a newer format or no policy, or its
+            weights are not those of its agent, or not finite; or a part of its agent is not known
+            here.
+    """
+    tensors, text = load_tensors(path, KIND, VERSION)
+    try:
+        names = ("observation_space", "action_space", "agent", "training")
+        fields = {name: read_json(text[name]) for name in names}
+        if not isinstance(fields["training"], dict):
+            raise ValueError("the training summary is no JSON object")
+        config = _config(path, fields["agent"], parts)
+        entries = sum(x.numel() for x in tensors.values())
+        # No agent reads more numbers than it has weights, but for images.
+        most = max(MOST_IMAGE_ENTRIES, entries)
+        observation_space, action_space = (
+            space_from_json(fields[name], most) for name in ("observation_space", "action_space")
+        )
+        _check_layers(config, len(tensors))
+        with own_surroundings(), _Frugal(2 * entries):  # half of it for what building needs beside
+            agent = ActorCritic(
+                *(observation_space, action_space, config),
+                **_preprocessing(text, observation_space),
+                parts=parts,
+                critic=not config.critic_keys,
+            )
+        _check_weights(tensors, agent.state_dict())
+        agent.load_state_dict(tensors)
+    except PolicyFileError:
+        raise
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
+        raise PolicyFileError(
+            f"{path} was written by recurrent-rl {reprlib.repr(text.get('library_version', '?'))}, "
+            f"and this version ({library_version()}) cannot build its agent: {error}"
+        ) from error
+    return agent, fields["training"]
+
+
+def _config(path: str | Path, fields: Any, given: Mapping[str, Any]) -> AgentConfig:
+    """The settings of a file's agent, whose parts are known here or given.
+
+    Raises:
+        PolicyFileError: a part is not. Its module is not imported: a file may come from anyone.
+        SettingError: a setting cannot be.
+    """
+    config = AgentConfig.from_file(fields, given)
+    for kind, name in own_parts(config).items():
+        if kind not in given and PARTS[kind].find(name) is None:
+            module, _, part = name.partition(":")
+            raise PolicyFileError(
+                f"{path} needs the {kind} {name!r}, which is not known in this process. What a "
+                "file names is not imported by itself. If you trust that module: `from "
+                f"{module} import {part}` and load_policy(path, {kind}={part}), or at the command "
+                f"line --import {name}"
+            )
+    return config
+
+
+def _preprocessing(text: dict[str, str], observation_space: gym.Space[Any]) -> dict[str, Any]:
+    """How the policy of a file sees: arguments of `ActorCritic`.
+
+    Raises:
+        LookupError, TypeError, ValueError: it is not what `Policy.save` writes.
+    """
+    components = component_spaces(observation_space)
+    if text["format_version"] == "1":
+        return {"scaling": {path: scaling_of_format_1(space) for path, space in components.items()}}
+    found = read_json(text["preprocessing"])
+    hidden, scaling = found["hide_indices"], found["scaling"]
+    if not (isinstance(hidden, list) and all(type(index) is int for index in hidden)):
+        raise TypeError(f"hide_indices is {reprlib.repr(hidden)}, not a list of integers")
+    if not isinstance(scaling, dict) or scaling.keys() != components.keys():
+        raise ValueError(f"scaling is {reprlib.repr(scaling)}, not of the observation's components")
+    return {"hide_indices": hidden, "scaling": scaling}
+
+
+def _check_layers(config: AgentConfig, count: int) -> None:
+    """Refuse settings of more layers than there are tensors, before any layer is made.
+
+    Raises:
+        ValueError: says how many there are of both.
+    """
+    has_layers = config.memory != "none" and not PARTS["memory"].is_own(config.memory)
+    layers = max(
+        config.encoder_layers,
+        config.num_layers if has_layers else 0,
+        *map(len, (config.actor_layers, config.critic_layers)),
+    )
+    if layers > count:
+        raise ValueError(f"{layers:,} layers are made of {count:,} tensors")
+
+
+class _Frugal(TorchFunctionMode):
+    """Lets PyTorch make so many weights and no more.
+
+    Args:
+        entries: of all tensors together that `torch.empty` makes, as it does for every weight.
+    """
+
+    def __init__(self, entries: int) -> None:
+        super().__init__()
+        self.left = entries
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.empty:
+            size = args or (kwargs or {})["size"]
+            self.left -= math.prod(size if not size or isinstance(size[0], int) else size[0])
+            if self.left < 0:
+                raise ValueError("such an agent has more weights than the file")
+        return func(*args, **(kwargs or {}))
+
+
+def _check_weights(tensors: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Refuse tensors by name that are not of the expected names, shapes and types, or not finite.
+
+    Raises:
+        ValueError: says which tensor, and what is wrong with it.
+    """
+    for name in sorted(expected.keys() | tensors.keys()):
+        if name not in tensors:
+            raise ValueError(f"the tensor {name!r} is missing")
+        if name not in expected:
+            raise ValueError(f"there is no tensor {reprlib.repr(name)} in such an agent")
+        x, right = tensors[name], expected[name]
+        if (x.dtype, x.shape) != (right.dtype, right.shape):
+            raise ValueError(
+                f"{name} is of {x.dtype} and shape {list(x.shape)}; expected {right.dtype} and "
+                f"{list(right.shape)}"
+            )
+        if not torch.isfinite(x).all():
+            raise ValueError(f"{name} holds NaN or infinity; train the policy anew")
+
+
+def library_version() -> str:
+    """Of this package."""
+    try:
+        return version("recurrent-rl")
+    except PackageNotFoundError:  # a checkout that is not installed
+        return "unknown"

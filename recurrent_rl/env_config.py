@@ -1,0 +1,75 @@
+"""The settings of an environment: how it is made, and what is hidden from the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from recurrent_rl.agents.settings import Must, Read, at_least, build, from_0_below_1, settle
+from recurrent_rl.errors import UserError
+from recurrent_rl.fields import InfoKeys, JsonObject, json_object
+from recurrent_rl.wrapping import wrapper_name
+
+WrapperName = Annotated[str, Read(wrapper_name)]
+"""A wrapper's short name, or module:function."""
+
+NO_MATTER_OF_THE_TASK = ("vectorization", "info_metrics")
+"""Settings of `EnvConfig` that change nothing in what an environment does."""
+
+
+@dataclass(frozen=True)
+class EnvConfig:
+    """How the environment is made, and which information is hidden from the agent."""
+
+    env_kwargs: JsonObject = field(default_factory=dict, hash=False)
+    """Arguments of the environment: a dict or, on the command line, a JSON object such as
+    '{"length": 50}'."""
+    vectorization: Literal["auto", "sync", "async"] = "auto"
+    """How environments are stepped: auto takes the environment's batched form where it has one."""
+    observe: Annotated[
+        tuple[str, ...],
+        Must("without a key twice", lambda keys: len(set(keys)) == len(keys)),
+        tyro.conf.arg(metavar="KEY [KEY ...]"),
+    ] = ()
+    """Keys of a Dict observation to see: of one key that component alone, of several a Dict; by
+    default all."""
+    wrappers: Annotated[
+        tuple[WrapperName, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(name="wrapper", metavar="WRAPPER"),
+    ] = ()
+    """Wrapper to put around each environment, the first innermost: flatten, frame-stack:4,
+    grayscale, resize:84x84, or module:function. On the command line give it once for each."""
+    hide_indices: Annotated[
+        tuple[Annotated[int, at_least(0)], ...],
+        Must("without an entry twice", lambda indices: len(set(indices)) == len(indices)),
+    ] = ()
+    """Entries of a vector observation to drop, for example the velocities."""
+    flicker: Annotated[float, from_0_below_1()] = 0.0
+    """Probability with which a whole observation is replaced by zeros."""
+    observation_noise: Annotated[float, at_least(0)] = 0.0
+    """Standard deviation of Gaussian noise added to the observation."""
+    observation_delay: Annotated[int, at_least(0)] = 0
+    """Steps by which observations are delayed."""
+    info_metrics: InfoKeys = ()
+    """Keys of numbers in the environment's infos to log: of each episode the mean over its steps
+    and the value at its last step."""
+
+    def __post_init__(self) -> None:
+        settle(self, UserError)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> EnvConfig:
+        """From `dataclasses.asdict`, also after a passage through JSON.
+
+        A file of version 0.1 holds `env_kwargs` as text.
+
+        Raises:
+            UserError: a field is unknown or cannot be.
+        """
+        if isinstance(fields, Mapping) and isinstance(text := fields.get("env_kwargs"), str):
+            fields = {**fields, "env_kwargs": json_object("env_kwargs", text)}
+        return build(cls, fields)

@@ -1,0 +1,96 @@
+"""How a run goes on that has begun: where it plays, and from which step."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.errors import UserError
+from recurrent_rl.fields import bare_name, is_description
+from recurrent_rl.runs.checkpoint import restore
+from recurrent_rl.runs.checkpoint_file import Checkpoint
+from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.sources import Environment, Source, find_source, source_of
+from recurrent_rl.trainer import Trainer
+
+WORDS = {"learning_rate": "the learning rate", "ent_coef": "the entropy bonus"}
+"""Of the settings that have a schedule by default, for messages."""
+
+
+def source_to_resume(folder: RunFolder, config: TrainConfig, env: Environment | None) -> Source:
+    """What the environments of a run are made of that goes on, by its settings or as given anew.
+
+    Raises:
+        UserError: its settings name none and none is given, or they name another that there is.
+    """
+    recorded = config.environment
+    if env is None:
+        if is_description(recorded):
+            raise UserError(
+                f"The run {folder.path} was trained on {recorded}, which cannot be found by a "
+                "name. Give the environment again: "
+                f"recurrent_rl.resume({str(folder.path)!r}, env=...)."
+            )
+        return source_of(config)
+    source = find_source(env)
+    names = [recorded, source.name]
+    if source.spec is not None:  # an id is the same with a module before it
+        names = [bare_name(name) for name in names]
+    if names[0] != names[1] and not is_description(recorded) and _is_there(recorded):
+        raise UserError(
+            f"The run {folder.path} was trained on {recorded}, and env is {source.name}. Leave env "
+            "out to resume it; on another environment train anew."
+        )
+    return source
+
+
+def _is_there(env_id: str) -> bool:
+    """Whether an environment is found by this name; the module of an old one may be gone."""
+    try:
+        find_source(env_id)
+    except UserError:
+        return False
+    return True
+
+
+def set_aside(folder: RunFolder) -> tuple[str, ...]:
+    """Keep the policy of a run whose checkpoint is lost: training anew would write over it."""
+    if not folder.policy.exists():
+        return ()
+    folder.earlier_policy.parent.mkdir(exist_ok=True)
+    folder.policy.replace(folder.earlier_policy)
+    return (
+        f"There is no {folder.checkpoint.name}: training begins at the first step. The policy that "
+        f"was there is kept as {folder.earlier_policy}.",
+    )
+
+
+def restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Bring the trainer to where the checkpoint was written; what to note of it."""
+    exact = restore(trainer, checkpoint)
+    config, done = trainer.config, trainer.iteration
+    if done > config.num_iterations:
+        raise UserError(
+            f"The run has {trainer.timesteps:,} steps already, more than total_timesteps "
+            f"{config.total_timesteps:,}. Give at least as many; to train for fewer, train anew."
+        )
+    if trainer.done:
+        return ()
+    notes = []
+    if not exact:
+        notes.append("These environments cannot tell their state: they start new episodes.")
+    then = dataclasses.replace(config, total_timesteps=checkpoint.total_timesteps)
+    if then.num_iterations != config.num_iterations:
+        last, now = then.scheduled(max(done - 1, 0)), config.scheduled(done)
+        moved = [
+            f"{WORDS.get(name, name)} goes from {getattr(last, name):.3g} to "
+            f"{getattr(now, name):.3g}"
+            for name, points in config.all_schedules().items()
+            if len(set(points)) > 1
+        ]
+        if moved:
+            notes.append(
+                f"The schedules stretch over the new total of {config.total_timesteps:,} steps: "
+                f"{' and '.join(moved)}."
+            )
+    return tuple(notes)
