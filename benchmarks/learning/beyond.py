@@ -70,7 +70,8 @@ STRETCHES = (
         -0.5,
     ),
 )
-EPISODES = {200: 1_000, 1_000: 200, 10_000: 64, 100_000: 16}
+EPISODES = {200: 1_000, 2_000: 200, 20_000: 64, 200_000: 16}
+"""How many are played, by the most steps of an episode."""
 
 
 def job_of(found: Stretch, memory: str) -> Job:
