@@ -35,6 +35,9 @@ M = 1_000_000
 # The reward follows at once, or soon: what is further away only adds noise to the advantages.
 AT_ONCE = {"gamma": 0.5, "gae_lambda": 0.5}
 SOON = {"gamma": 0.9, "gae_lambda": 0.5}
+# A pole that stands pays alike at every step: with a short look ahead the advantages are then noise,
+# and policies that were perfect fall again.
+FAR = {"gae_lambda": 0.95}
 # Rollouts in which the noise of the advantages averages out, in minibatches of the usual size.
 LARGE = {"num_envs": 512, "num_minibatches": 8}
 PRESETS: dict[str, Preset] = {
@@ -58,6 +61,9 @@ PRESETS: dict[str, Preset] = {
     "HigherLower-Medium": Preset(AT_ONCE, steps=3 * M),
     "HigherLower-Hard": Preset(AT_ONCE, steps=3 * M),
     "MultiarmedBandit-Easy": Preset({"agent": {"hidden_size": 256}}, "gru", 15 * M),
+    "PositionOnlyCartPole-Easy": Preset(FAR, steps=M),
+    "PositionOnlyCartPole-Medium": Preset(FAR, steps=M),
+    "PositionOnlyCartPole-Hard": Preset(FAR, steps=M),
     "CartPole-NoVelocity": Preset({"update_epochs": 10}, steps=M // 10),
     "Pendulum-NoVelocity": Preset(
         {
