@@ -32,6 +32,7 @@ class Autoencode(CardEnv):
     """
 
     to_remember = "a deck of cards, in order"
+    observation_labels = ("watching", "card")
     action_names = SUIT_NAMES
 
     def __init__(

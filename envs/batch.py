@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space, iterate
 from numpy.typing import NDArray
 
 from recurrent_rl.envs.card import Card, Played, draw, hidden_parts, write
-from recurrent_rl.envs.drawing import Colours, parts_of
+from recurrent_rl.envs.drawing import Colours, entries_of, parts_of
 from recurrent_rl.envs.streams import Streams
 
 Rows = NDArray[np.intp]
@@ -61,7 +61,10 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
     to_remember: ClassVar[str] = "nothing"
     """What a policy must remember to do well, in a few words."""
     observation_names: Sequence[str] = ()
-    """What each number of a Discrete observation stands for, for pictures."""
+    """What each number of an observation of kinds stands for, for pictures: of at most two
+    characters they stand on the tiles, and where one is empty the tile is too."""
+    observation_labels: Sequence[str] = ()
+    """What each entry of a MultiDiscrete observation is, where they are different things."""
     action_names: Sequence[str] = ()
     """The same of a Discrete action."""
     memoryless_return: float | None = None
@@ -145,15 +148,20 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
     def _card(self, i: int, seen: Any, played: Played) -> Card:
         observes, acts = self.single_observation_space, self.single_action_space
         action = played.actions[i]
+        observation = parts_of(observes, seen, self.observation_names)
+        if self.observation_labels:
+            observation = entries_of(observation[0], self.observation_labels)
         return Card(
             title=type(self).__name__,
             steps=int(played.steps[i]),
             total=float(played.totals[i]),
-            observation=parts_of(observes, seen, self.observation_names),
+            observation=observation,
             action=[] if action is None else parts_of(acts, action, self.action_names),
             reward=None if action is None else float(played.rewards[i]) + 0.0,  # no -0
             to_remember="" if self.to_remember == "nothing" else self.to_remember,
-            hidden=hidden_parts(self.unseen(i), observes, acts, self.action_names),
+            hidden=hidden_parts(
+                self.unseen(i), observes, acts, self.action_names, self.observation_names
+            ),
             scene=self._scene(i, action) if self.render_mode == "rgb_array" else None,
         )
 

@@ -60,6 +60,7 @@ def hidden_parts(
     observation_space: gym.Space[Any],
     action_space: gym.Space[Any],
     action_names: Sequence[str] = (),
+    observation_names: Sequence[str] = (),
 ) -> list[Part]:
     """What an environment hides, as components.
 
@@ -69,6 +70,7 @@ def hidden_parts(
         observation_space: of one environment.
         action_space: of one environment.
         action_names: of the kinds of a Discrete action.
+        observation_names: of the kinds of what is observed.
     """
     kinds = 0
     if isinstance(observation_space, gym.spaces.Discrete):
@@ -83,7 +85,9 @@ def hidden_parts(
             found += parts_of(action_space, value, action_names, name)
         else:
             array = np.asarray(value)
-            found.append(Part(name, array, kinds if array.dtype.kind in "biu" else 0))
+            is_kind = array.dtype.kind in "biu"
+            names = observation_names if is_kind else ()
+            found.append(Part(name, array, kinds if is_kind else 0, names=names))
     return found
 
 

@@ -13,7 +13,9 @@ from recurrent_rl.envs.batch import BatchEnv, Rows, check_count
 SUITS = 4
 SUIT_NAMES = ("clubs", "diamonds", "hearts", "spades")
 CARDS = 52
+RANK_NAMES = ("A", *map(str, range(2, 11)), "J", "Q", "K")
 KINDS = {"colours": 2, "suits": SUITS, "ranks": 13}
+NAMES = {"colours": ("0", "1"), "suits": SUIT_NAMES, "ranks": RANK_NAMES}
 
 
 def kinds_of(num_decks: int, kind: str) -> NDArray[np.int64]:

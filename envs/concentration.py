@@ -22,7 +22,7 @@ import gymnasium as gym
 import numpy as np
 
 from recurrent_rl.envs.batch import Flags, Rewards, Rows, SingleEnv
-from recurrent_rl.envs.cards import KINDS, CardEnv, kinds_of
+from recurrent_rl.envs.cards import KINDS, NAMES, CardEnv, kinds_of
 
 NONE = -1
 
@@ -54,6 +54,7 @@ class Concentration(CardEnv):
         super().__init__(
             num_envs, table, gym.spaces.Discrete(n), length, kinds, render_mode=render_mode
         )
+        self.observation_names = (*NAMES[kind], "")
         self.up = np.zeros((num_envs, n), dtype=bool)
         self.first = np.full(num_envs, NONE)
         """The first card of the present turn, where one lies open."""

@@ -22,7 +22,7 @@ import gymnasium as gym
 import numpy as np
 
 from recurrent_rl.envs.batch import Flags, Rewards, Rows, SingleEnv
-from recurrent_rl.envs.cards import KINDS, CardEnv, kinds_of
+from recurrent_rl.envs.cards import KINDS, NAMES, CardEnv, kinds_of
 
 
 class CountRecall(CardEnv):
@@ -35,6 +35,7 @@ class CountRecall(CardEnv):
     """
 
     to_remember = "how many cards of each kind came"
+    observation_labels = ("shown", "how many of")
     state = ("deck", "asked", "counts", "t")
 
     def __init__(
@@ -49,6 +50,7 @@ class CountRecall(CardEnv):
         seen = gym.spaces.MultiDiscrete([self.num_kinds, self.num_kinds])
         counts = gym.spaces.Discrete(n // self.num_kinds + 1)
         super().__init__(num_envs, seen, counts, n - 1, kinds, render_mode=render_mode)
+        self.observation_names = NAMES[kind]
         self.best_return = 1.0
         self.memoryless_return = _memoryless(n, self.num_kinds)
         self.asked = np.zeros((num_envs, n), dtype=np.int64)

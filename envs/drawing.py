@@ -70,7 +70,7 @@ def parts_of(
     Args:
         space: of one environment.
         value: in it.
-        names: of the kinds of a Discrete space.
+        names: of the kinds of a Discrete or MultiDiscrete space.
         label: where it stands.
     """
     if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
@@ -87,10 +87,18 @@ def parts_of(
     if isinstance(space, gym.spaces.MultiDiscrete):
         first = int(space.start.min())
         kinds = int((space.start + space.nvec).max()) - first
-        return [Part(label, np.asarray(value), kinds, first)]
+        return [Part(label, np.asarray(value), kinds, first, names)]
     if isinstance(space, gym.spaces.MultiBinary):
         return [Part(label, np.asarray(value), 2)]
     return [Part(label, np.asarray(value))]
+
+
+def entries_of(part: Part, labels: Sequence[str]) -> list[Part]:
+    """The entries of a component, each under its label."""
+    return [
+        part._replace(label=label, values=value)
+        for label, value in zip(labels, part.values, strict=True)
+    ]
 
 
 def colours(part: Part, scale: NDArray[np.float64] | None = None) -> Colours:
@@ -105,6 +113,8 @@ def colours(part: Part, scale: NDArray[np.float64] | None = None) -> Colours:
     known = np.isfinite(values)
     filled = np.where(known, values, 0.0)
     kinds = filled - part.first
+    if "" in part.names:
+        known &= kinds != part.names.index("")
     if part.kinds:
         beyond = (kinds - len(_KINDS)) / max(1, part.kinds - len(_KINDS))
         more = _between(_RAMP[0], _RAMP[1], beyond)
@@ -148,9 +158,9 @@ def written(part: Part) -> str:
     if values.size > _MOST_TILES:
         return f"{values.size:,} numbers of shape {list(values.shape)}"
     if part.kinds and values.ndim == 0:
-        return f"{int(values)} {name_of(part)}".strip()
+        return f"{_mark(part, float(values))} {name_of(part)}".strip()
     if part.kinds:
-        return " ".join(str(x) for x in values.flatten().tolist())
+        return " ".join(_mark(part, x) or "-" for x in values.flatten().tolist())
     return "   ".join(_numbers(values))
 
 
@@ -165,8 +175,20 @@ def _are_whole(values: NDArray[Any]) -> bool:
 
 
 def name_of(part: Part) -> str:
-    """The name of its one kind; empty where it has none."""
+    """The name of its one kind; empty where it has none, or one short enough for its tile."""
+    if _fit_tiles(part.names):
+        return ""
     return part.names[int(part.values) - part.first] if part.names else ""
+
+
+def _fit_tiles(names: Sequence[str]) -> bool:
+    """Whether there are names, each of at most two characters."""
+    return 0 < max(map(len, names), default=0) <= 2
+
+
+def _mark(part: Part, value: float) -> str:
+    """What stands on the tile of one value."""
+    return part.names[int(value) - part.first] if _fit_tiles(part.names) else f"{value:.0f}"
 
 
 def draw_part(image: Image, part: Part, box: tuple[int, int, int, int]) -> None:
@@ -227,7 +249,7 @@ def _draw_tiles(to: ImageDraw, part: Part, box: tuple[int, int, int, int]) -> No
         if side >= _SMALLEST_NUMBERED and whole:
             centre = (x + (side - gap) / 2, y + (side - gap) / 2)
             ink = PAPER if are_dark[number] else INK
-            to.text(centre, f"{value:.0f}", ink, font(side // 2 + 2), anchor="mm")
+            to.text(centre, _mark(part, value), ink, font(side // 2 + 2), anchor="mm")
     if part.values.ndim == 0:
         to.text((left + side + 8, top + side // 2), name_of(part), INK, font(15), anchor="lm")
 

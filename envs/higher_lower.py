@@ -19,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 
 from recurrent_rl.envs.batch import Flags, Rewards, SingleEnv
-from recurrent_rl.envs.cards import KINDS, CardEnv, kinds_of
+from recurrent_rl.envs.cards import KINDS, RANK_NAMES, CardEnv, kinds_of
 
 RANKS = KINDS["ranks"]
 BEST = {1: 0.528, 2: 0.516, 3: 0.512}
@@ -35,6 +35,7 @@ class HigherLower(CardEnv):
     """
 
     to_remember = "how many of each rank have come"
+    observation_names = RANK_NAMES
     action_names = ("higher", "lower")
 
     def __init__(

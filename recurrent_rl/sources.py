@@ -129,9 +129,13 @@ def find_source(env: Any, what: str = "env") -> Source:
         return Source(_described(env), lambda _: env, None, given=env)
     if callable(env):
         return _made_by(env, _name_to_record(env))
-    raise SettingError(
-        refusal(what, env, "an environment's id, a class, a function or an environment")
-    )
+    refused = refusal(what, env, "an environment's id, a class, a function or an environment")
+    if isinstance(env, (list, tuple)):  # as other libraries take several
+        refused += (
+            " Of several environments give the class or function that makes one, and their number "
+            "as num_envs; or a gymnasium.vector.SyncVectorEnv of them."
+        )
+    raise SettingError(refused)
 
 
 def _named(text: str) -> Source:
@@ -291,7 +295,8 @@ def find_spec(name: str) -> EnvSpec:
         hint = (
             f" Did you mean {' or '.join(near)}?"
             if near
-            else " `recurrent-rl envs` lists ours; gymnasium.pprint_registry() lists all."
+            else " `recurrent-rl envs` lists ours; gymnasium.pprint_registry() lists all. Where a "
+            f"package of yours registers it, write its module before it: my_package:{name}."
         )
         raise UserError(f"Unknown environment {name!r}.{hint}") from None
 

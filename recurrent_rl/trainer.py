@@ -31,7 +31,7 @@ from recurrent_rl.process import computing, pick_device
 from recurrent_rl.resolve import resolve
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.seeding import Stream, generator, number
-from recurrent_rl.sources import Source, source_of
+from recurrent_rl.sources import Environment, Source, source_of
 from recurrent_rl.vectorize import longest_episode, make_vector_env
 
 
@@ -43,6 +43,7 @@ class Trainer:
             their default are filled in.
         group: the workers that train together; each has a trainer. They learn what one would.
         source: what the environments are made of; by default what the settings name.
+        env: what to train on, as for `train`, where the settings have no env_id.
         fresh: false where a checkpoint is restored next, so that `init_from` is not read.
 
     Raises:
@@ -59,10 +60,11 @@ class Trainer:
         group: Group = ALONE,
         source: Source | None = None,
         *,
+        env: Environment | None = None,
         fresh: bool = True,
     ) -> None:
         check_is("config", config, TrainConfig, 'a TrainConfig: TrainConfig("CartPole-v1")')
-        self.source = source = source or source_of(config)
+        self.source = source = source or source_of(config, env)
         self.config = config = resolved(config, source)
         if group.alone and config.workers > 1:
             raise UserError(

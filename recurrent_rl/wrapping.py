@@ -21,6 +21,7 @@ from gymnasium.wrappers import (
 from recurrent_rl.agents.settings import SettingError, refusal
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
 from recurrent_rl.errors import UserError
+from recurrent_rl.fields import json_object
 from recurrent_rl.importing import did_you_mean, found
 
 Env = gym.Env[Any, Any]
@@ -46,6 +47,7 @@ _USUAL = {
         lambda env, *shape: ResizeObservation(env, shape),
     ),
 }
+_WITH_ARGUMENTS = """module:function{"argument": 1}"""
 _MODULE_NAME = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 
 
@@ -58,15 +60,19 @@ def wrapper_name(name: str, text: Any) -> Any:
     if not isinstance(text, str):
         return text
     kind = text.partition(":")[0]
+    path, brace, arguments = text.partition("{")
     usual = _USUAL.get(kind)
     if usual is not None:
         if not re.fullmatch(kind + usual.pattern, text):
             raise SettingError(refusal(name, text, f"written {usual.written}"))
-    elif not _MODULE_NAME.fullmatch(text):
+    elif not _MODULE_NAME.fullmatch(path):
         known = ", ".join(one.written for one in _USUAL.values())
         raise SettingError(
-            refusal(name, text, f"{known}, or module:function") + did_you_mean(kind, _USUAL)
+            refusal(name, text, f"{known}, or module:function, or {_WITH_ARGUMENTS}")
+            + did_you_mean(kind, _USUAL)
         )
+    elif brace:
+        json_object(name, brace + arguments)
     return text
 
 
@@ -82,12 +88,16 @@ def wrapped(env: Env, wrapper: str) -> Env:
         UserError: the wrapper cannot be found, cannot go around this environment, or returns no
             environment.
     """
+    numbers: list[str] = []
+    arguments: dict[str, Any] = {}
     if names_a_module(wrapper):
-        wrap, numbers = found(wrapper, "wrapper"), []
+        path, brace, text = wrapper.partition("{")
+        wrap = found(path, "wrapper")
+        arguments = json_object("wrapper", brace + text) if brace else {}
     else:
         wrap, numbers = _USUAL[wrapper.partition(":")[0]].wrap, re.findall(r"\d+", wrapper)
     try:
-        outer = wrap(env, *map(int, numbers))
+        outer = wrap(env, *map(int, numbers), **arguments)
     except UserError:
         raise
     except (gym.error.Error, ImportError, TypeError, ValueError, AssertionError) as error:

@@ -9,6 +9,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from recurrent_rl.agents.policy import Policy
+from recurrent_rl.agents.settings import shown
 from recurrent_rl.config import ResolvedConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.rollout import Rollout
@@ -41,6 +42,9 @@ class Callback:
 
     def on_end(self, state: TrainingState) -> None:
         """When all is saved, whatever ended the run."""
+
+
+_EVENTS = frozenset(name for name in vars(Callback) if name.startswith("on_"))
 
 
 class EachIteration(Callback):
@@ -129,7 +133,19 @@ class TrainingState:
         self.stop_reason = self.stop_reason or reason
 
     def log(self, scalars: dict[str, float]) -> None:
-        """Write scalars by their tags to TensorBoard, at the steps taken so far."""
+        """Write scalars by their tags to TensorBoard, at the steps taken so far.
+
+        Raises:
+            UserError: one is no number.
+        """
+        for tag, x in scalars.items():
+            try:
+                float(x)
+            except (RuntimeError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"log() takes one number for each tag, and {tag!r} is {shown(x)}. Texts and "
+                    "pictures go to TensorBoard by state.writer."
+                ) from error
         self._monitor.log(scalars, self.timesteps)
 
     def tell(self, event: str) -> None:
@@ -142,11 +158,14 @@ def as_callbacks(given: Any) -> list[Callback]:
     """The callbacks of a caller; functions are called after each iteration.
 
     Raises:
-        UserError: it is no list of callbacks and functions.
+        UserError: it is no list of callbacks and functions, or one has a method of an event that
+            there is not.
     """
     if isinstance(given, Sequence) and not isinstance(given, str):
         wrong = [one for one in given if isinstance(one, type) or not _fits(one)]
         if not wrong:
+            for one in given:
+                _check_events(one)
             return [one if isinstance(one, Callback) else EachIteration(one) for one in given]
         given = wrong[0]
         if isinstance(given, type):
@@ -155,6 +174,22 @@ def as_callbacks(given: Any) -> list[Callback]:
     else:
         what = f"callbacks is {given!r}"
     raise UserError(f"{what}; give a list of Callback instances, or of functions of the state.")
+
+
+def _check_events(callback: Any) -> None:
+    """Refuse a method that is named like an event and would never be called.
+
+    Raises:
+        UserError: names it, and the events there are.
+    """
+    if not isinstance(callback, Callback):
+        return
+    for name in dir(type(callback)):
+        if name.startswith(("on_", "_on_")) and name not in _EVENTS:
+            raise UserError(
+                f"{type(callback).__name__} has a method {name}, which nothing calls. The events "
+                f"are {', '.join(sorted(_EVENTS))}; rename the method."
+            )
 
 
 def _fits(one: Any) -> bool:

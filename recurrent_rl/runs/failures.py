@@ -12,7 +12,13 @@ from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.trainer import Trainer
 
 
-def save_after_error(trainer: Trainer, folder: RunFolder, is_saved: bool, steps_before: int) -> str:
+def save_after_error(
+    trainer: Trainer,
+    folder: RunFolder,
+    is_saved: bool,
+    steps_before: int,
+    has_callbacks: bool = False,
+) -> str:
     """Save the last whole iteration; says what is saved, what resuming loses, and how to.
 
     Args:
@@ -20,6 +26,7 @@ def save_after_error(trainer: Trainer, folder: RunFolder, is_saved: bool, steps_
         folder: of the run.
         is_saved: whether the checkpoint there is of this iteration, environments included.
         steps_before: that each environment had taken when the last iteration began.
+        has_callbacks: the run was given some, which no command can give again.
     """
     steps = trainer.collector.environments.steps
     where = f"in iteration {trainer.iteration + 1}" if trainer.mid_rollout else "after iteration"
@@ -29,8 +36,10 @@ def save_after_error(trainer: Trainer, folder: RunFolder, is_saved: bool, steps_
         f"after step {steps:,} of each environment."
     )
     resuming = f"recurrent-rl train --resume {folder.path}"
-    if not trainer.source.found_by_name:
-        resuming = f"recurrent_rl.resume({str(folder.path)!r}, env=...)"
+    again = [] if trainer.source.found_by_name else ["env=..."]
+    again += ["callbacks=[...]"] if has_callbacks else []
+    if again:
+        resuming = f"recurrent_rl.resume({', '.join([repr(str(folder.path)), *again])})"
     if trainer.iteration == 0:
         return f"{told} Nothing was learnt yet, so nothing is lost. From its first step: {resuming}"
     lost = []
@@ -57,9 +66,11 @@ def save_after_error(trainer: Trainer, folder: RunFolder, is_saved: bool, steps_
                 + ("From the last checkpoint" if kept else "From its first step")
                 + f": {resuming}"
             )
+    several = trainer.iteration > 1
     return (
-        f"{told} Its {trainer.iteration:,} whole iterations ({trainer.timesteps:,} steps) are "
-        f"saved; to resume loses {' and '.join(lost) or 'nothing'}: {resuming}"
+        f"{told} Its {trainer.iteration:,} whole iteration{'s' * several} "
+        f"({trainer.timesteps:,} steps) {'are' if several else 'is'} saved; to resume loses "
+        f"{' and '.join(lost) or 'nothing'}: {resuming}"
     )
 
 

@@ -105,7 +105,9 @@ def run_iterations(
                 group.broken = True
             if not (trainer.mid_rollout or group.broken):  # they wait to hear it
                 group.agree(failed=True, save=saved != trainer.iteration)
-            told = save_after_error(trainer, folder, saved == trainer.iteration, steps)
+            told = save_after_error(
+                trainer, folder, saved == trainer.iteration, steps, bool(callbacks)
+            )
             if isinstance(error, UserError):
                 raise type(error)(f"{error} {told}") from error
             note(error, told)

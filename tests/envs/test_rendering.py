@@ -1,5 +1,6 @@
 """Our environments draw themselves as Gymnasium's do, and tell what must be remembered."""
 
+import re
 from typing import Any
 
 import gymnasium as gym
@@ -154,6 +155,20 @@ def test_a_kind_has_its_colour_wherever_it_stands() -> None:
     assert hidden.sum() > 2 * 200
 
 
+def test_a_card_says_what_its_numbers_are_and_leaves_face_down_tiles_empty() -> None:
+    cards: Any = gym.make("recurrent_rl/Concentration-Hard-v0", render_mode="ansi")
+    cards.reset(seed=0)
+    cards.step(1)
+    shown = cards.render().splitlines()[1].split()[1:]
+    assert [mark for mark in shown if mark != "-"] == [shown[1]]
+    assert shown[1] in ("A", *map(str, range(2, 11)), "J", "Q", "K")
+    face_down = Part("", np.array(13), 14, names=(*["A"] * 13, ""))
+    assert (colours(face_down) == colours(Part("", np.array(np.nan)))).all()
+    count: Any = gym.make("recurrent_rl/CountRecall-Medium-v0", render_mode="ansi")
+    count.reset(seed=0)
+    assert re.search(r"shown \d \w+, how many of \d \w+", count.render())
+
+
 def test_a_mode_that_there_is_not_is_refused_and_none_draws_nothing() -> None:
     with pytest.raises(ValueError, match="render_mode is 'human'; it must be None, ansi or rgb_"):
         TMaze(render_mode="human")
@@ -231,7 +246,8 @@ def test_all_tiles_have_room(count: int) -> None:
     side = tile_side(count, 480, 44)
     assert side >= 1
     assert side == 1 or (480 // side) * (44 // side) >= count
-    assert written(Part("", np.array(1), 3, names=("a", "b", "c"))) == "1 b"
+    assert written(Part("", np.array(1), 3, names=("ace", "two", "three"))) == "1 two"
+    assert written(Part("", np.array(1), 3, names=("A", "2", "3"))) == "2"
 
 
 def middle(scene: NDArray[Any], colour: tuple[int, int, int]) -> tuple[float, float]:

@@ -109,6 +109,10 @@ def twice_as_bright(env: Env) -> Env:
     return gym.wrappers.TransformObservation(env, lambda x: 2 * x, env.observation_space)
 
 
+def brighter(env: Env, times: float) -> Env:
+    return gym.wrappers.TransformObservation(env, lambda x: times * x, env.observation_space)
+
+
 def no_wrapper(env: Env) -> int:
     return 3
 

@@ -45,6 +45,11 @@ def test_wrappers_go_around_each_environment_in_order() -> None:
     assert observed(Parts, observe=["sign"], wrappers=["frame-stack:2"])[0].shape == (2, 1)
 
 
+def test_a_wrapper_takes_arguments() -> None:
+    seen = observed(Corridor, wrappers=[f'{HERE}:brighter{{"times": 3}}'])[1]
+    np.testing.assert_array_equal(seen, 3 * observed(Corridor)[1])
+
+
 @pytest.mark.parametrize("vectorization", ["sync", "async"])
 def test_wrappers_go_around_environments_in_processes_too(vectorization: Any) -> None:
     config = {"wrappers": ["grayscale"], "vectorization": vectorization}
@@ -75,6 +80,7 @@ def test_pictures_are_resized_or_the_package_for_it_is_named() -> None:
         ("resize:84", "must be written resize:HEIGHTxWIDTH"),
         ("frame-stack", "must be written frame-stack:N"),
         ("frame-stack:0", "must be written frame-stack:N"),
+        (f"{HERE}:brighter{{times=3}}", r"wrappers\[0\] is not JSON"),
         ("flatten:2", "must be written flatten"),
         ("", "must be flatten, "),
         (3, "must be text"),
@@ -92,6 +98,7 @@ def test_a_wrapper_that_cannot_be_is_refused_with_the_settings(wrapper: Any, mes
         (f"{HERE}:twice_as_brigth", rf"has no wrapper .* Did you mean {HERE}:twice_as_bright"),
         (f"{HERE}:LIMIT", "is a int, which cannot be called"),
         (f"{HERE}:no_wrapper", "no_wrapper returned a int; it must return the environment"),
+        (f'{HERE}:brighter{{"time": 3}}', "brighter.* unexpected keyword argument 'time'"),
         (f"{HERE}:nothing", "nothing cannot go around .* takes 0 positional arguments"),
     ],
 )

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -112,6 +113,7 @@ def test_a_function_is_called_after_each_iteration(tmp_path: Path) -> None:
         ("text", "callbacks is 'text'"),
         ([Notes], "holds the class Notes; give an instance"),
         ([3], "callbacks holds 3; give a list"),
+        ([type("Mine", (Callback,), {"_on_step": id})()], "Mine has a method _on_step, which noth"),
     ],
 )
 def test_what_is_no_list_of_callbacks_is_refused(tmp_path: Path, given: Any, what: str) -> None:
@@ -333,6 +335,26 @@ def test_a_run_of_before_there_were_these_settings_is_read(tmp_path: Path) -> No
     text = text.replace('  "schedules": {},\n', "")
     assert "schedules" not in text
     assert TrainConfig.from_json(text) == settings
+
+
+def test_what_is_logged_is_numbers_and_an_error_says_to_give_the_callbacks_again(
+    tmp_path: Path,
+) -> None:
+    told = r"'mine' is 'text'. Texts and .* 1 whole iteration \(128 steps\) is saved; .*"
+    with pytest.raises(UserError, match=rf"{told}resume\('.*', callbacks=\[...\]\)"):
+        train(
+            config(tmp_path),
+            progress=False,
+            callbacks=[lambda state: state.log({"mine": "text"})],  # type: ignore[dict-item]
+        )
+
+
+def test_the_loop_takes_an_environment_as_train_does(tmp_path: Path) -> None:
+    settings = dataclasses.replace(config(tmp_path), env_id=None)
+    trainer = Trainer(settings, env=lambda: gym.make("CartPole-v1"))
+    next(iter(trainer))
+    trainer.close()
+    assert (trainer.config.env_id, trainer.timesteps) == ("<lambda>", BATCH)
 
 
 def test_the_loop_is_an_iterator(tmp_path: Path) -> None:

@@ -177,7 +177,8 @@ def test_where_the_last_save_fails_too_the_first_error_comes_out(
     told = notes(raised.value, capsys)
     assert "Saving it failed too (OSError(28, 'No space left on device'))." in told
     kept = "From the last checkpoint" if checkpoint_interval == 0 else "From its first step"
-    assert f"{kept}: recurrent-rl train --resume" in told
+    assert f"{kept}: recurrent_rl.resume(" in told
+    assert told.count("callbacks=[...])") == 1
     assert "Closing failed too" in told
 
 
