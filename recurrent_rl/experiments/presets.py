@@ -35,8 +35,8 @@ M = 1_000_000
 # The reward follows at once, or soon: what is further away only adds noise to the advantages.
 AT_ONCE = {"gamma": 0.5, "gae_lambda": 0.5}
 SOON = {"gamma": 0.9, "gae_lambda": 0.5}
-# A pole that stands pays alike at every step: with a short look ahead the advantages are then noise,
-# and policies that were perfect fall again.
+# A pole that stands pays alike at every step: with a short look ahead the advantages are then
+# noise, and policies that were perfect fall again.
 FAR = {"gae_lambda": 0.95}
 # Rollouts in which the noise of the advantages averages out, in minibatches of the usual size.
 LARGE = {"num_envs": 512, "num_minibatches": 8}
