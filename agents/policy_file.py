@@ -30,7 +30,8 @@ from recurrent_rl.agents.files import (
     refuse_nonfinite,
     save_tensors,
 )
-from recurrent_rl.agents.named_parts import PARTS, own_parts
+from recurrent_rl.agents.named_parts import PARTS
+from recurrent_rl.agents.parts import is_class_path
 from recurrent_rl.agents.preprocessing import scaling_of_format_1
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
 from recurrent_rl.agents.spaces import component_spaces
@@ -93,12 +94,14 @@ def read_policy(
             here.
     """
     tensors, text = load_tensors(path, KIND, VERSION)
+    version = reprlib.repr(text.get("library_version", "?").strip('"'))
+    written = f"written by recurrent-rl {version}, and this version ({library_version()})"
     try:
         names = ("observation_space", "action_space", "agent", "training")
         fields = {name: read_json(text[name]) for name in names}
         if not isinstance(fields["training"], dict):
             raise ValueError("the training summary is no JSON object")
-        config = _config(path, fields["agent"], parts)
+        config = _config(path, written, fields["agent"], parts)
         entries = sum(x.numel() for x in tensors.values())
         # No agent reads more numbers than it has weights, but for images.
         most = max(MOST_IMAGE_ENTRIES, entries)
@@ -118,31 +121,46 @@ def read_policy(
     except PolicyFileError:
         raise
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
-        raise PolicyFileError(
-            f"{path} was written by recurrent-rl {reprlib.repr(text.get('library_version', '?'))}, "
-            f"and this version ({library_version()}) cannot build its agent: {error}"
-        ) from error
+        raise PolicyFileError(f"{path} was {written} cannot build its agent: {error}") from error
     return agent, fields["training"]
 
 
-def _config(path: str | Path, fields: Any, given: Mapping[str, Any]) -> AgentConfig:
+def _config(path: Path, written: str, fields: Any, given: Mapping[str, Any]) -> AgentConfig:
     """The settings of a file's agent, whose parts are known here or given.
+
+    Args:
+        path: of the file.
+        written: by which version, and which this is, for the message.
+        fields: the settings.
+        given: classes by "memory", "encoder" or "head".
 
     Raises:
         PolicyFileError: a part is not. Its module is not imported: a file may come from anyone.
         SettingError: a setting cannot be.
     """
-    config = AgentConfig.from_file(fields, given)
-    for kind, name in own_parts(config).items():
-        if kind not in given and PARTS[kind].find(name) is None:
-            module, _, part = name.partition(":")
+    for kind, part in PARTS.items() if isinstance(fields, Mapping) else ():
+        name = fields.get(kind)
+        if isinstance(name, str) and kind not in given and part.find(name) is None:
             raise PolicyFileError(
-                f"{path} needs the {kind} {name!r}, which is not known in this process. What a "
-                "file names is not imported by itself. If you trust that module: `from "
-                f"{module} import {part}` and load_policy(path, {kind}={part}), or at the command "
-                f"line --import {name}"
+                f"{path} needs the {kind} {reprlib.repr(name)}, which is not known in this "
+                "process. What a file names is not imported by itself. "
+                + _way_to(kind, name, written)
             )
-    return config
+    return AgentConfig.from_file(fields, given)
+
+
+def _way_to(kind: str, name: str, written: str) -> str:
+    """What makes a part of one's own known."""
+    if is_class_path(name):
+        module, _, part = name.partition(":")
+        return (
+            f"If you trust that module: `from {module} import {part}` and load_policy(path, "
+            f"{kind}={part}), or at the command line --import {name}"
+        )
+    return (
+        "Import the module that registers it, which at the command line is --import MODULE, or "
+        f"load_policy(path, {kind}=CLASS). If it is not your own: the file was {written} lacks it."
+    )
 
 
 def _preprocessing(text: dict[str, str], observation_space: gym.Space[Any]) -> dict[str, Any]:

@@ -256,7 +256,7 @@ def test_a_registered_name_in_a_file_is_known_once_its_module_was_imported(tmp_p
     policy.save(path)
     forget()
     with pytest.raises(
-        PolicyFileError, match=r"memory is 'window'; .* by a module that is imported"
+        PolicyFileError, match=r"needs the memory 'window', .* Import the module that registers it"
     ):
         load_policy(path)
     loaded = load_policy(path, memory=Window)

@@ -88,7 +88,7 @@ def changed_agent(**changes: Any) -> dict[str, Any]:
         ("previous_action", "yes", "previous_action is 'yes'; it must be True or False"),
         ("action_persistence", float("nan"), "action_persistence is nan"),
         ("memory", ["lstm"], r"memory is \['lstm'\]; it must be text"),
-        ("memory", "hopfield", "memory is 'hopfield'; it must be one of none, rnn"),
+        ("memory", "hopfield", "needs the memory 'hopfield', which is not known"),
         ("memory", None, "memory is None; it must be text"),
         ("colour", "red", "colour is no setting of AgentConfig"),
         ("horizon", 2**62, "none: no tensor depends on it"),
