@@ -14,7 +14,7 @@ from recurrent_rl.fields import InfoKeys, JsonObject, json_object
 from recurrent_rl.wrapping import wrapper_name
 
 WrapperName = Annotated[str, Read(wrapper_name)]
-"""A wrapper's short name, or module:function."""
+"""A wrapper's short name, or module:function, also with arguments as JSON behind it."""
 
 NO_MATTER_OF_THE_TASK = ("vectorization", "info_metrics")
 """Settings of `EnvConfig` that change nothing in what an environment does."""
@@ -42,7 +42,8 @@ class EnvConfig:
         tyro.conf.arg(name="wrapper", metavar="WRAPPER"),
     ] = ()
     """Wrapper to put around each environment, the first innermost: flatten, frame-stack:4,
-    grayscale, resize:84x84, or module:function. On the command line give it once for each."""
+    grayscale, resize:84x84, or module:function, with arguments as JSON behind it if it has some. On
+    the command line give it once for each."""
     hide_indices: Annotated[
         tuple[Annotated[int, at_least(0)], ...],
         Must("without an entry twice", lambda indices: len(set(indices)) == len(indices)),

@@ -19,6 +19,7 @@ import torch
 from recurrent_rl import load_policy, resume
 from recurrent_rl.runs.folder import RunFolder, RunState
 from tests.pausing import ITERATIONS, PHASES
+from tests.recurrent_rl.runs.test_launch import is_gone
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = (
@@ -175,11 +176,3 @@ def assert_goes_on_to_the_same_end(started: Started, whole: RunFolder, output: s
     for name, x in load_policy(folder.policy).agent.state_dict().items():
         assert torch.equal(x, weights[name]), name
     assert not [path for path in folder.path.iterdir() if path.name.endswith(".saving")]
-
-
-def is_gone(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    return Path(f"/proc/{process}/stat").read_text().split()[2] == "Z"

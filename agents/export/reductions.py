@@ -67,14 +67,13 @@ def _shifted(draft: Draft, node: fx.Node, x: View, axis: int) -> tuple[View, Vie
 def log_softmax(draft: Draft, node: fx.Node, x: View, axis: int, _: bool) -> View:
     """Along the last axis."""
     shape, dtype = kind_of(node)
-    shifted, _exponentials, total = _shifted(draft, node, x, axis)
-    return draft.do(
-        "sub", shape, dtype, shifted, with_axis(draft.do("log", shape[:-1], dtype, total))
-    )
+    shifted, _exponentials, summed = _shifted(draft, node, x, axis)
+    logarithm = draft.do("log", shape[:-1], dtype, summed)
+    return draft.do("sub", shape, dtype, shifted, with_axis(logarithm))
 
 
 def softmax(draft: Draft, node: fx.Node, x: View, axis: int, _: bool) -> View:
     """Along the last axis."""
     shape, dtype = kind_of(node)
-    _differences, exponentials, total = _shifted(draft, node, x, axis)
-    return draft.do("div", shape, dtype, exponentials, with_axis(total))
+    _shifted_x, exponentials, summed = _shifted(draft, node, x, axis)
+    return draft.do("div", shape, dtype, exponentials, with_axis(summed))
