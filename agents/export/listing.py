@@ -51,7 +51,8 @@ class View:
     @property
     def is_dense(self) -> bool:
         """Whether the numbers stand one after the other."""
-        return self.strides == dense_strides(self.shape) or self.size <= 1
+        dense = zip(self.shape, self.strides, dense_strides(self.shape), strict=True)
+        return self.size == 0 or all(size == 1 or a == b for size, a, b in dense)
 
 
 def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
