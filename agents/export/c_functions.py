@@ -51,8 +51,8 @@ static inline float unless_nan(float x, float y) {
 static inline float half(float x) { return of_bits((bits_of(x) & 0x80000000u) | 0x3f000000u); }
 """,
     "power": """\
-/* e^x = 2^n e^r with |r| <= ln(2) / 2, for |x| <= 88: the Taylor series of e^r - 1 to the seventh power
- * is exact to a rounding. Gives that, and 2^n in `scale`. */
+/* e^x = 2^n e^r with |r| <= ln(2) / 2, for |x| <= 88: the Taylor series of e^r - 1 to the seventh
+ * power is exact to a rounding. Gives that, and 2^n in `scale`. */
 static inline float power(float x, float *scale) {
     const float twos = x * 1.44269504f;
     const int32_t n = (int32_t)(twos + half(twos));
@@ -90,8 +90,8 @@ static inline float tangent(float x) {
 }
 """,
     "error": """\
-/* The error function: a polynomial in x up to 1, then 1 - e^-g(x); from 4 on it is 1. Both were fitted
- * at Chebyshev's points and are exact to 2e-9. */
+/* The error function: a polynomial in x up to 1, then 1 - e^-g(x); from 4 on it is 1. Both were
+ * fitted by least squares and are exact to 2e-9. */
 static inline float error(float x) {
     float scale;
     const float b = between(x, -4, 4), t = b * b, a = chosen(b < 0, -b, b);
@@ -111,8 +111,8 @@ static inline float error(float x) {
 }
 """,
     "turned": """\
-/* The sine of x and so many quarters of a turn: Taylor's series of sine or cosine for what is left of x
- * beside the next quarter. Beyond 1e9, floats are farther apart than a turn. */
+/* The sine of x and so many quarters of a turn: Taylor's series of sine or cosine for what is left
+ * of x beside the next quarter. Beyond 1e9, floats are farther apart than a turn. */
 static inline float turned(float x, int32_t quarters) {
     const float b = between(x, -1e9f, 1e9f);
     const int32_t n = (int32_t)(b * 0.63661977236758134 + half(b)), q = n + quarters;

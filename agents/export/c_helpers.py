@@ -1,4 +1,4 @@
-"""Functions of arrays in C that the source of an exported policy has where it calls them, by name."""
+"""Functions of arrays in C, for the source of an exported policy, by name."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class Policy:
             if value is not None:
                 given[name] = value
         given |= state
-        batched = any([np.ndim(parts[name]) == len(self._shapes[name]) for name in self._observed])
+        batched = any(np.ndim(parts[name]) == len(self._shapes[name]) for name in self._observed)
         checked = {name: self._checked(name, value) for name, value in given.items()}
         outputs = self.step(checked | {"episode_start": self._first})
         for before, after in self._carried:
@@ -250,7 +250,7 @@ def larger(x: Array, y: Array, out: Array) -> None:
 
 
 def error_function(out: Array, x: Array) -> Iterable[Call]:
-    """Erf x = tanh(x p(x^2)), where p is a polynomial fitted at Chebyshev's points, to 6e-8.
+    """Erf x = tanh(x p(x^2)), where p is a polynomial fitted by least squares, to 6e-8.
 
     Powers of x^2 in the rows of an array, so that their weighted sum is one product.
     """
