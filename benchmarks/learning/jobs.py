@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.experiments.benchmark import Job, plan, run_all
+from recurrent_rl.experiments.benchmark import plan, run_all
+from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.results import Run, learning_curve, load_run
 from recurrent_rl.experiments.suites import SUITES
 from recurrent_rl.process import available_cores
