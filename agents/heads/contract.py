@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recurrent_rl.agents.distributions import Distribution
-from recurrent_rl.agents.encoders import orthogonal
 from recurrent_rl.agents.errors import UserError
+from recurrent_rl.agents.layers import orthogonal
 
 INITIAL_GAIN = 0.01  # a first policy near uniform (Andrychowicz et al. 2021, 3.2)
 
