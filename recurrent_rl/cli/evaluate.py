@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from recurrent_rl.cli.evaluate_arguments import EvaluateArguments
 from recurrent_rl.cli.evaluation_table import in_a_line, print_evaluation, print_policy
 from recurrent_rl.cli.terminal import parse
 from recurrent_rl.runs.progress import make_console
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from recurrent_rl.runs.figures import SavedEvaluation
+    from recurrent_rl.runs.folder import RunFolder
 
 EPISODES = 1000
 """Played where no number was given, and none is shown."""
@@ -17,7 +26,6 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     """Play episodes with a policy, with its memory and with the memory switched off."""
     from recurrent_rl.process import seed_process
     from recurrent_rl.runs.evaluation import evaluate_and_save
-    from recurrent_rl.runs.folder import RunFolder
     from recurrent_rl.runs.trained_on import chosen_policy, environment_of
     from recurrent_rl.signals import StopSignals
 
@@ -32,10 +40,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
             show = Show(given, policy, label, env_id, env_config, stop, console)
             return show.watch() if given.watch else show.film()
     episodes = given.episodes or EPISODES
-    # A run played where it was trained: what `recurrent-rl compare` reads.
-    is_its_own = source.is_dir() and given.env_id is None and given.env_kwargs is None
-    is_its_own &= not given.best
-    folder = RunFolder(source) if is_its_own else None
+    folder = _own_folder(source, given)
     if folder is not None:
         folder.check_writable()
     with StopSignals() as stop:
@@ -62,10 +67,26 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     again = str(file if given.best else given.policy)
     print_evaluation(console, played, episodes, env_id, env_config, again)
     if folder is not None and finer is not None:
-        console.print(
-            f"Not saved: the run's {folder.evaluation.name} is finer, with {finer.episodes:,} "
-            "finished episodes of this policy. As many, in the same ways of playing, take its "
-            "place.",
-            soft_wrap=True,
-        )
+        _print_not_saved(console, folder, finer)
     return 0
+
+
+def _own_folder(source: Path, given: EvaluateArguments) -> RunFolder | None:
+    """The folder of a run whose last policy plays where it was trained; else None.
+
+    What is played then is saved there, and `recurrent-rl compare` reads it.
+    """
+    from recurrent_rl.runs.folder import RunFolder
+
+    is_elsewhere = given.env_id is not None or given.env_kwargs is not None
+    return RunFolder(source) if source.is_dir() and not is_elsewhere and not given.best else None
+
+
+def _print_not_saved(console: Console, folder: RunFolder, finer: SavedEvaluation) -> None:
+    """Say that the run has an evaluation of more episodes, which stays."""
+    console.print(
+        f"Not saved: the run's {folder.evaluation.name} is finer, with {finer.episodes:,} "
+        "finished episodes of this policy. As many, in the same ways of playing, take its "
+        "place.",
+        soft_wrap=True,
+    )
