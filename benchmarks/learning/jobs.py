@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -123,7 +123,8 @@ def measure_all(
     if not todo:
         return read_rows(path)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for row in pool.map(measure, *zip(*todo, strict=True)):
+        for future in as_completed([pool.submit(measure, *one) for one in todo]):
+            row = future.result()
             print(row, flush=True)
             with path.open("a") as file:
                 file.write(json.dumps(row) + "\n")

@@ -166,6 +166,8 @@ def run_all(jobs: list[Job], workers: int, progress: bool = True) -> Outcome:
                         if reason is not None and not stop:
                             failed[worker.job.run_dir] = reason
                 figures = {"runs": f"{finished}/{len(jobs)}"}
+                if evaluating := sum(worker.evaluates for worker in running):
+                    figures["evaluating"] = str(evaluating)
                 if elsewhere:
                     figures["elsewhere"] = str(len(elsewhere))
                 if failed:
@@ -209,6 +211,11 @@ class _Worker:
         except (EOFError, OSError):  # OSError: it was killed amid telling
             pass
         return self._steps
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether all steps are taken, as last told."""
+        return self._steps >= self.job.config.total_timesteps
 
     def failure(self) -> str | None:
         """Why the job is not done although the process has ended.
