@@ -21,8 +21,9 @@ from figures import dots, legend, panels, save
 from jobs import ROOT, arguments, commit, do, merged, over_training, read_rows, write_rows
 from numpy.typing import NDArray
 
-from recurrent_rl.experiments.benchmark import Job, plan
+from recurrent_rl.experiments.benchmark import plan
 from recurrent_rl.experiments.comparison import markdown, task_name
+from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.results import load_run
 from recurrent_rl.experiments.suites import Suite, ours
 
