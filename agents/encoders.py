@@ -13,12 +13,12 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from recurrent_rl.agents.arguments import argument, check_is
+from recurrent_rl.agents.importing import class_path
 from recurrent_rl.agents.parts import (
     Own,
     Parts,
     Settled,
     SettledList,
-    class_path,
     output_size_of,
     takes,
 )

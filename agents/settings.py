@@ -33,7 +33,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, partial, wraps
 from numbers import Real
 from pathlib import Path
 from types import NoneType, UnionType
@@ -52,6 +52,7 @@ from typing import (
 import numpy as np
 
 from recurrent_rl.agents.errors import UserError
+from recurrent_rl.agents.other_names import OTHER_NAMES
 
 LARGEST_INT = 2**63 - 1
 """What NumPy, torch and TensorBoard can hold as a whole number."""
@@ -187,6 +188,22 @@ def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     return dataclasses.replace(settings, **new)  # type: ignore[type-var]
 
 
+def refusing_other_names(kind: type[Settings]) -> type[Settings]:
+    """A decorator of a settings class: an argument that is none of its settings is a SettingError.
+
+    Python's own TypeError does not say what the setting is called here.
+    """
+    made = kind.__init__
+
+    @wraps(made)
+    def init(self: Any, *values: Any, **fields: Any) -> None:
+        _check_names(kind, fields)
+        made(self, *values, **fields)
+
+    kind.__init__ = init  # type: ignore[method-assign]
+    return kind
+
+
 def missing(kind: type, fields: Mapping[str, Any]) -> list[str]:
     """The fields that are not there, those of nested classes as `agent.memory`."""
     names = []
@@ -246,6 +263,23 @@ def refusal(name: str, value: object, expected: str) -> str:
     return f"{name} is {shown(value)}; it must be {expected}."
 
 
+def suggestion(name: str, written: Mapping[str, str]) -> str:
+    """A sentence that says what was likely meant; nothing where that is not known.
+
+    Args:
+        name: that is no setting.
+        written: by setting how it is written there.
+    """
+    if name in written:
+        return f" Write {written[name]}."
+    ours = OTHER_NAMES.get(name)
+    if ours is not None and ours.name in written:
+        differs = f" ({ours.differs})" if ours.differs else ""
+        return f" Here it is {written[ours.name]}{differs}."
+    near = close_matches(name, written, most=1, cutoff=0.5)
+    return f" Did you mean {written[near[0]]}?" if near else ""
+
+
 @contextmanager
 def within(name: str) -> Iterator[None]:
     """Let a message about a field say which class's field it is: `agent.memory`."""
@@ -259,8 +293,19 @@ def _check_names(kind: type, fields: Mapping[str, Any]) -> None:
     known = _hints(kind)
     for name in fields:
         if name not in known:
-            hint = _nearest(name, known) or f" There are {', '.join(known)}."
+            hint = suggestion(name, _as_written(kind)) or f" There are {', '.join(known)}."
             raise SettingError(f"{name} is no setting of {kind.__name__}.{hint}")
+
+
+@cache
+def _as_written(kind: type) -> dict[str, str]:
+    """How each setting is written in Python, those of nested classes too."""
+    written: dict[str, str] = {}
+    for name, hint in _hints(kind).items():
+        if _is_settings_class(hint):
+            example = f"{name}={hint.__name__}"
+            written |= {inner: f"{example}({inner}=...)" for inner in _hints(hint)}
+    return written | {name: name for name in _hints(kind)}
 
 
 def _is_settings_class(hint: Any) -> TypeGuard[type]:

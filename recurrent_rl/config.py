@@ -24,6 +24,7 @@ from recurrent_rl.agents.settings import (
     build,
     missing,
     none_for_zero,
+    refusing_other_names,
     settle,
     shown,
     within,
@@ -73,6 +74,7 @@ DeviceName = Annotated[
 """A device as torch names it, or auto."""
 
 
+@refusing_other_names
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of one training run. Field names follow CleanRL.

@@ -8,7 +8,15 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from recurrent_rl.agents.settings import Must, Read, at_least, build, from_0_below_1, settle
+from recurrent_rl.agents.settings import (
+    Must,
+    Read,
+    at_least,
+    build,
+    from_0_below_1,
+    refusing_other_names,
+    settle,
+)
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import InfoKeys, JsonObject, json_object
 from recurrent_rl.wrapping import wrapper_name
@@ -20,6 +28,7 @@ NO_MATTER_OF_THE_TASK = ("vectorization", "info_metrics")
 """Settings of `EnvConfig` that change nothing in what an environment does."""
 
 
+@refusing_other_names
 @dataclass(frozen=True)
 class EnvConfig:
     """How the environment is made, and which information is hidden from the agent."""

@@ -44,6 +44,17 @@ class Setting:
             )
         return self.field.name, Annotated[self.hint, tyro.conf.arg(help=self.text)], copied
 
+    @property
+    def written(self) -> str:
+        """How the command line takes it: its flag, or what stands for a positional argument."""
+        notes = getattr(self.hint, "__metadata__", ())
+        given: list[Any] = [note for note in notes if isinstance(note, type(tyro.conf.arg()))]
+        if tyro.conf.Positional in notes:
+            shown = next((note.metavar for note in given if note.metavar), self.field.name.upper())
+            return f"{shown}, without a flag"
+        name = next((note.name for note in given if note.name), self.field.name)
+        return f"--{name.replace('_', '-')}"
+
 
 def settings_of(kind: type) -> dict[str, Setting]:
     """The settings of a class and of the classes within it, by name."""

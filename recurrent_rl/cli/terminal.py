@@ -15,7 +15,9 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from recurrent_rl.cli.grouping import grouped, ungrouped
+from recurrent_rl.agents.other_names import OTHER_NAMES
+from recurrent_rl.agents.settings import SettingError, suggestion
+from recurrent_rl.cli.grouping import grouped, settings_of, ungrouped
 from recurrent_rl.fields import json_object
 
 Arguments = TypeVar("Arguments")
@@ -52,7 +54,11 @@ def parse(
         arguments: of the command.
         groups: of the settings in the help, as for `grouped`.
         defaults: what the settings are where no argument says otherwise, as for `grouped`.
+
+    Raises:
+        UserError: a flag is another library's, or a value cannot be.
     """
+    _refuse_other_names(kind, name, arguments)
     try:
         given: Any = tyro.cli(
             grouped(kind, groups or {}, defaults),
@@ -69,6 +75,24 @@ def parse(
 
         import_parts(imports)
     return ungrouped(kind, given)
+
+
+def _refuse_other_names(kind: type, command: str, arguments: Sequence[str]) -> None:
+    """Refuse a flag that another library has, and say what it is called here.
+
+    Raises:
+        SettingError: names both.
+    """
+    settings = settings_of(kind)
+    written = {name: setting.written for name, setting in settings.items()}
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        name = flag.removeprefix("--").replace("-", "_")
+        is_known = name in written or name in OTHER_NAMES
+        if not (flag.startswith("--") and is_known) or written.get(name, "").startswith("--"):
+            continue
+        if hint := suggestion(name, written):
+            raise SettingError(f"recurrent-rl {command} has no {flag}.{hint}")
 
 
 @RULES.primitive_rule

@@ -13,10 +13,10 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 
+from recurrent_rl.agents.importing import name_of
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.importing import name_of
 from recurrent_rl.sources import find_source, source_of
 from recurrent_rl.trainer import resolved
 from recurrent_rl.vectorize import longest_episode, make_vector_env, time_limit
