@@ -12,17 +12,30 @@ from recurrent_rl.agents.settings import (
     Must,
     Read,
     at_least,
+    at_most,
     build,
     from_0_below_1,
     refusing_other_names,
     settle,
 )
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import InfoKeys, JsonObject, json_object
+from recurrent_rl.fields import LARGEST_SIZE, InfoKeys, JsonObject, json_object
 from recurrent_rl.wrapping import wrapper_name
 
 WrapperName = Annotated[str, Read(wrapper_name)]
 """A wrapper's short name, or module:function, also with arguments as JSON behind it."""
+Wrappers = Annotated[
+    tuple[WrapperName, ...],
+    tyro.conf.UseAppendAction,
+    tyro.conf.arg(name="wrapper", metavar="WRAPPER"),
+]
+"""Wrappers around each environment, the first innermost; on the command line a flag for each."""
+ObservedKeys = Annotated[
+    tuple[str, ...],
+    Must("without a key twice", lambda keys: len(set(keys)) == len(keys)),
+    tyro.conf.arg(metavar="KEY [KEY ...]"),
+]
+"""Keys of a Dict observation to see."""
 
 NO_MATTER_OF_THE_TASK = ("vectorization", "info_metrics")
 """Settings of `EnvConfig` that change nothing in what an environment does."""
@@ -38,18 +51,10 @@ class EnvConfig:
     '{"length": 50}'."""
     vectorization: Literal["auto", "sync", "async"] = "auto"
     """How environments are stepped: auto takes the environment's batched form where it has one."""
-    observe: Annotated[
-        tuple[str, ...],
-        Must("without a key twice", lambda keys: len(set(keys)) == len(keys)),
-        tyro.conf.arg(metavar="KEY [KEY ...]"),
-    ] = ()
+    observe: ObservedKeys = ()
     """Keys of a Dict observation to see: of one key that component alone, of several a Dict; by
     default all."""
-    wrappers: Annotated[
-        tuple[WrapperName, ...],
-        tyro.conf.UseAppendAction,
-        tyro.conf.arg(name="wrapper", metavar="WRAPPER"),
-    ] = ()
+    wrappers: Wrappers = ()
     """Wrapper to put around each environment, the first innermost: flatten, frame-stack:4,
     grayscale, resize:84x84, or module:function, with arguments as JSON behind it if it has some. On
     the command line give it once for each."""
@@ -62,8 +67,8 @@ class EnvConfig:
     """Probability with which a whole observation is replaced by zeros."""
     observation_noise: Annotated[float, at_least(0)] = 0.0
     """Standard deviation of Gaussian noise added to the observation."""
-    observation_delay: Annotated[int, at_least(0)] = 0
-    """Steps by which observations are delayed."""
+    observation_delay: Annotated[int, at_least(0), at_most(LARGEST_SIZE)] = 0
+    """Steps by which observations are delayed: fewer than an episode has."""
     info_metrics: InfoKeys = ()
     """Keys of numbers in the environment's infos to log: of each episode the mean over its steps
     and the value at its last step."""
