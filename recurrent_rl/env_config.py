@@ -19,23 +19,11 @@ from recurrent_rl.agents.settings import (
     settle,
 )
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import LARGEST_SIZE, InfoKeys, JsonObject, json_object
+from recurrent_rl.fields import LARGEST_SIZE, InfoKeys, JsonObject, ObservedKeys, json_object
 from recurrent_rl.wrapping import wrapper_name
 
 WrapperName = Annotated[str, Read(wrapper_name)]
 """A wrapper's short name, or module:function, also with arguments as JSON behind it."""
-Wrappers = Annotated[
-    tuple[WrapperName, ...],
-    tyro.conf.UseAppendAction,
-    tyro.conf.arg(name="wrapper", metavar="WRAPPER"),
-]
-"""Wrappers around each environment, the first innermost; on the command line a flag for each."""
-ObservedKeys = Annotated[
-    tuple[str, ...],
-    Must("without a key twice", lambda keys: len(set(keys)) == len(keys)),
-    tyro.conf.arg(metavar="KEY [KEY ...]"),
-]
-"""Keys of a Dict observation to see."""
 
 NO_MATTER_OF_THE_TASK = ("vectorization", "info_metrics")
 """Settings of `EnvConfig` that change nothing in what an environment does."""
@@ -54,7 +42,11 @@ class EnvConfig:
     observe: ObservedKeys = ()
     """Keys of a Dict observation to see: of one key that component alone, of several a Dict; by
     default all."""
-    wrappers: Wrappers = ()
+    wrappers: Annotated[
+        tuple[WrapperName, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(name="wrapper", metavar="WRAPPER"),
+    ] = ()
     """Wrapper to put around each environment, the first innermost: flatten, frame-stack:4,
     grayscale, resize:84x84, or module:function, with arguments as JSON behind it if it has some. On
     the command line give it once for each."""

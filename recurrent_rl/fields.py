@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import tyro
+
 from recurrent_rl.agents.settings import (
     LARGEST_INT,
     Must,
@@ -179,6 +181,13 @@ EnvId = Annotated[
 JsonObject = Annotated[dict[str, Any], Read(_plain_object)]
 """A dictionary of what JSON can hold; on the command line the text of a JSON object."""
 
+
+ObservedKeys = Annotated[
+    tuple[str, ...],
+    Must("without a key twice", lambda keys: len(set(keys)) == len(keys)),
+    tyro.conf.arg(metavar="KEY [KEY ...]"),
+]
+"""Keys of a Dict observation to see."""
 
 InfoKeys = Annotated[
     tuple[

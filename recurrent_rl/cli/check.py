@@ -10,9 +10,8 @@ import tyro
 
 from recurrent_rl.agents.settings import at_least, settle
 from recurrent_rl.cli.terminal import parse
-from recurrent_rl.env_config import ObservedKeys, Wrappers
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import EnvId, JsonObject
+from recurrent_rl.fields import EnvId, JsonObject, ObservedKeys
 from recurrent_rl.runs.progress import make_console
 
 
@@ -30,7 +29,11 @@ class CheckArguments:
     """Its arguments as a JSON object."""
     observe: ObservedKeys = ()
     """Keys of a Dict observation to see, as in training; by default all."""
-    wrappers: Wrappers = ()
+    wrappers: Annotated[
+        tuple[str, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(name="wrapper", metavar="WRAPPER"),
+    ] = ()
     """Wrapper to put around it, as in training: flatten, frame-stack:4, grayscale, resize:84x84, or
     module:function. Give it once for each, the innermost first."""
     max_steps: Annotated[int | None, at_least(1)] = None
