@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from recurrent_rl.agents.arguments import check_is
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.distributions import Distribution
-from recurrent_rl.agents.encoders import dense_layers
 from recurrent_rl.agents.heads import make_head
 from recurrent_rl.agents.kernels import MemoryInputError
+from recurrent_rl.agents.layers import dense_layers
 from recurrent_rl.agents.memory.contract import Memory, NoMemory
 from recurrent_rl.agents.memory.states import MemoryState, PairState
 from recurrent_rl.agents.moments import Total

@@ -15,8 +15,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from recurrent_rl.agents.other_names import OTHER_NAMES
-from recurrent_rl.agents.settings import SettingError, suggestion
+from recurrent_rl.agents.settings import OTHER_NAMES, SettingError, suggestion
 from recurrent_rl.cli.grouping import grouped, settings_of, ungrouped
 from recurrent_rl.fields import json_object
 

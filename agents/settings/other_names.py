@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from recurrent_rl.agents.settings.refusals import close_matches
+
 
 class Ours(NamedTuple):
     """What a setting of another library is here."""
@@ -98,3 +100,20 @@ OTHER_NAMES: Mapping[str, Ours] = {
     "conf_file": Ours("config_file"),
     "n_trials": Ours("trials"),
 }
+
+
+def suggestion(name: str, written: Mapping[str, str]) -> str:
+    """A sentence that says what was likely meant; nothing where that is not known.
+
+    Args:
+        name: that is no setting.
+        written: by setting how it is written there.
+    """
+    if name in written:
+        return f" Write {written[name]}."
+    ours = OTHER_NAMES.get(name)
+    if ours is not None and ours.name in written:
+        differs = f" ({ours.differs})" if ours.differs else ""
+        return f" Here it is {written[ours.name]}{differs}."
+    near = close_matches(name, written, most=1, cutoff=0.5)
+    return f" Did you mean {written[near[0]]}?" if near else ""
