@@ -26,15 +26,31 @@ RULES = ConstructorRegistry()
 Imports = Annotated[
     tuple[str, ...],
     tyro.conf.UseAppendAction,
-    tyro.conf.arg(name="import", metavar="MODULE"),
+    tyro.conf.arg(
+        name="import",
+        metavar="MODULE",
+        help="Module to import first, in which memories and the like are registered, or one of "
+        "them as module:Class; may be given several times.",
+    ),
 ]
 """The flag that names modules to import first; a command's field of this type is `imports`."""
 
-Best = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+Best = Annotated[
+    bool,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.arg(
+        help="Of a run, take best_policy.safetensors: the policy that did best in the evaluations "
+        "during training (--eval-interval), instead of the last one."
+    ),
+]
 """The flag that takes a run's best policy instead of its last; a command's field of this type is
 `best`."""
 
-Quiet = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(aliases=["-q"])]
+Quiet = Annotated[
+    bool,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.arg(aliases=["-q"], help="Show no progress, and of the result one line."),
+]
 """The flag of a long command that leaves one line of what it prints: the result."""
 
 
