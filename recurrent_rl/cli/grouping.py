@@ -23,7 +23,7 @@ Arguments = TypeVar("Arguments")
 
 @dataclass(frozen=True)
 class Setting:
-    """A field of a settings class: declared type, default, and what its docstring or its type says."""
+    """A field of a settings class: its declared type, its default and what it is for."""
 
     hint: Any
     field: dataclasses.Field[Any]
