@@ -171,7 +171,8 @@ def test_of_several_workers_the_first_sends_alone(
         "    return Run()\n"
         "class Run:\n"
         "    def log(self, scalars, step):\n"
-        f"        print(os.getpid(), step, file=open({str(sent)!r}, 'a'))\n"
+        f"        with open({str(sent)!r}, 'a') as file:\n"
+        "            print(os.getpid(), step, file=file)\n"
         "    def finish(self):\n"
         "        pass\n"
     )
