@@ -11,7 +11,7 @@ import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
 from recurrent_rl.agents.arguments import argument, check_is
-from recurrent_rl.agents.settings import SettingError, at_least, refusal
+from recurrent_rl.agents.settings import SettingError, at_least, build, refusal
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Finding, Report
 from recurrent_rl.checks.several import check_several
@@ -70,7 +70,8 @@ def check_env(
             an argument is of another type.
     """
     env_kwargs = {} if env_kwargs is None else argument("env_kwargs", env_kwargs, JsonObject)
-    settings = EnvConfig(env_kwargs, observe=tuple(observe), wrappers=tuple(wrappers))
+    chosen = {"env_kwargs": env_kwargs, "observe": observe, "wrappers": wrappers}
+    settings = build(EnvConfig, chosen)
     max_steps = argument("max_steps", max_steps, Annotated[int | None, at_least(1)])
     seed = argument("seed", seed, Annotated[int, at_least(0)])
     raise_faults = argument("raise_faults", raise_faults, bool)

@@ -294,3 +294,9 @@ def test_ale_py_is_imported_where_it_is_installed(monkeypatch: pytest.MonkeyPatc
         assert find_source("ALE/Standing-v5").spec is gym.spec("ALE/Standing-v5")
     finally:
         gym.registry.pop("ALE/Standing-v5", None)
+
+
+@pytest.mark.parametrize("env", [Corridor, make, Corridor()])
+def test_an_environment_in_the_place_of_its_id_is_told_where_it_goes(env: Any) -> None:
+    with pytest.raises(UserError, match=r"env_id is .* Give a class, .* as train\(config, env="):
+        TrainConfig(env)

@@ -341,6 +341,8 @@ def test_an_environment_is_checked_as_training_sees_it() -> None:
     assert check_env(Telling, observe=["seen"], wrappers=["frame-stack:2"]) == ()
     with pytest.raises(UserError, match=r"observe names 'sen', .* Did you mean seen\?"):
         check_env(Telling, observe=["sen"])
+    with pytest.raises(UserError, match="observe is 'seen'; it must be a list or tuple"):
+        check_env(Telling, observe="seen")
     with pytest.raises(UserError, match="Wrapper grayscale cannot go around"):
         check_env(Telling, observe=["seen"], wrappers=["grayscale"])
     with pytest.raises(UserError, match="observe and wrappers go around single environments"):

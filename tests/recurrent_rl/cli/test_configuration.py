@@ -179,6 +179,12 @@ def test_a_file_is_read_as_people_write_it(
     assert printed(capsys, "--config", str(path)).env_id == TASK
 
 
+def test_a_folder_is_no_file_of_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "is a folder; give a file of settings" in refused(capsys, "--config", str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
