@@ -45,10 +45,10 @@ def launch(command: list[str], folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def workers_of(launcher: subprocess.Popen[str]) -> list[int]:
-    """The processes that torchrun has started."""
+def workers_of(launcher: subprocess.Popen[str], program: str = "recurrent_rl") -> list[int]:
+    """The processes that torchrun has started to run this program."""
     found = subprocess.run(
-        ["pgrep", "-P", str(launcher.pid), "-f", "recurrent_rl"], capture_output=True, text=True
+        ["pgrep", "-P", str(launcher.pid), "-f", program], capture_output=True, text=True
     )
     return [int(pid) for pid in found.stdout.split()]
 
@@ -102,6 +102,37 @@ def test_a_signal_to_one_worker_saves_and_looks_like_success(tmp_path: Path, ran
     assert launcher.returncode == 0, output
     assert run_of(tmp_path / "it").state().value == "stopped"
     assert output.count("resume: recurrent-rl train --resume") == 1
+
+
+SCRIPT = """
+import os
+import recurrent_rl
+
+for seed in (0, 1):
+    config = recurrent_rl.TrainConfig(
+        "recurrent_rl/RepeatPrevious-Easy-v0", seed=seed, total_timesteps=416 * (2, 10_000)[seed],
+        num_envs=8, num_steps=52, device="cpu", eval_episodes=2, checkpoint_interval=0,
+    )
+    result = recurrent_rl.train(config, progress=False)
+    print("worker", os.environ["RANK"], "of seed", seed, "stopped by", result.stopped_by)
+"""
+
+
+@pytest.mark.slow
+def test_a_script_trains_twice_and_goes_on_after_a_signal_that_stops_it(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    launcher = launch([*TORCHRUN, "script.py"], tmp_path)
+    while not list(tmp_path.glob("runs/*__1__*/checkpoint.safetensors")):
+        assert launcher.poll() is None, launcher.communicate()[0]
+        time.sleep(0.02)
+    os.kill(workers_of(launcher, "script.py")[1], signal.SIGTERM)
+    output, _ = launcher.communicate(timeout=60)
+    assert launcher.returncode == 0, output
+    for worker in (0, 1):
+        assert f"worker {worker} of seed 0 stopped by None" in output
+        assert f"worker {worker} of seed 1 stopped by 15" in output
+    states = [RunFolder(path).state().value for path in sorted(tmp_path.glob("runs/*"))]
+    assert states == ["evaluated", "stopped"]
 
 
 def ip(*arguments: str) -> None:
