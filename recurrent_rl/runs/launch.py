@@ -226,7 +226,7 @@ def _check_registered(env_id: str) -> None:
         raise UserError(
             f"The environment {env_id!r} is registered in the first worker alone: the others are "
             "processes of their own. Register it in a module, and write that before it, as in "
-            f"my_package:{env_id}; or in a script, outside of `if __name__ == \"__main__\":`."
+            f'my_package:{env_id}; or in a script, outside of `if __name__ == "__main__":`.'
         ) from None
 
 

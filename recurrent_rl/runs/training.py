@@ -79,9 +79,9 @@ def train(
 
     Ctrl-C, SIGTERM and SIGHUP end the run early with everything saved, and then take their usual
     course: Ctrl-C raises KeyboardInterrupt. Under torchrun, which would take that for a failure,
-    the call returns instead, and the result's `stopped_by` says so. Any other error, of an environment perhaps, is raised
-    as it is when the last whole iteration is saved; a note on it says what `resume` loses, or the
-    message of a UserError.
+    the call returns instead, and the result's `stopped_by` says so. Any other error, of an
+    environment perhaps, is raised as it is when the last whole iteration is saved; a note on it
+    says what `resume` loses, or the message of a UserError.
 
     Args:
         config: the settings.
