@@ -17,6 +17,7 @@ import torch
 
 from recurrent_rl import load_policy
 from recurrent_rl.runs.folder import RunFolder
+from tests.recurrent_rl.runs.test_launch import is_gone
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 TRAIN = (
@@ -104,6 +105,28 @@ def test_a_signal_to_one_worker_saves_and_looks_like_success(tmp_path: Path, ran
     assert output.count("resume: recurrent-rl train --resume") == 1
 
 
+@pytest.mark.slow
+def test_workers_end_with_torchrun_and_the_same_command_resumes_their_run(tmp_path: Path) -> None:
+    address = ("--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:29437", "--rdzv-id", "it")
+    command = [*TORCHRUN[:-3], *address, *TORCHRUN[-2:], *TRAIN, "--total-timesteps", "99999999"]
+    launcher = launch(command, tmp_path)
+    assert wait_for_checkpoint(tmp_path, launcher, 0.0)
+    workers = workers_of(launcher)
+    launcher.kill()
+    launcher.communicate(timeout=20)
+    assert len(workers) == 2
+    deadline = time.monotonic() + 20
+    while not all(map(is_gone, workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    again = launch(command, tmp_path)
+    assert wait_for_checkpoint(tmp_path, again, time.time())
+    os.kill(workers_of(again)[0], signal.SIGTERM)
+    output, _ = again.communicate(timeout=100)
+    assert again.returncode == 0, output
+    assert run_of(tmp_path).state().value == "stopped"  # the only one there is
+
+
 SCRIPT = """
 import os
 import recurrent_rl
@@ -189,7 +212,8 @@ def start_on(host: str, first: str, folder: Path, steps: int) -> subprocess.Pope
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("how", "disks"), [("killed", "shared"), ("cut off", "shared"), ("killed", "own")]
+    ("how", "disks"),
+    [("killed", "shared"), ("torchrun killed", "shared"), ("cut off", "shared"), ("killed", "own")],
 )
 def test_the_run_goes_on_without_a_host_that_is_gone(
     tmp_path: Path, hosts: list[str], how: str, disks: str
@@ -206,6 +230,7 @@ def test_the_run_goes_on_without_a_host_that_is_gone(
         if how == "killed":
             for pid in workers_of(other):
                 os.kill(pid, signal.SIGKILL)
+        if how in ("killed", "torchrun killed"):
             other.kill()
         else:
             ip("link", "set", "rrlv2", "down")

@@ -39,7 +39,7 @@ from recurrent_rl.runs.checkpoint import restore
 from recurrent_rl.runs.checkpoint_file import read_checkpoint
 from recurrent_rl.runs.failures import closed_by
 from recurrent_rl.runs.loop import follow
-from recurrent_rl.runs.torchrun import Launch, ended_elsewhere
+from recurrent_rl.runs.torchrun import Launch, end_with_agent, ended_elsewhere
 from recurrent_rl.signals import (
     StopSignals,
     held_back,
@@ -89,6 +89,7 @@ def together(config: ResolvedConfig) -> Iterator[Group]:
     device = pick_device(config.device, place)
     block_of(config, 0, config.workers)  # refuses too many before any is started
     if launch is not None:
+        end_with_agent()
         with joined(
             *(launch.meeting(config.worker_timeout), launch.rank, launch.size),
             *(device, config.worker_timeout, launch.neighbours),

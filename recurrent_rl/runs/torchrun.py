@@ -7,6 +7,8 @@ import datetime
 import functools
 import itertools
 import os
+import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,10 @@ from recurrent_rl.runs.folder import RunFolder
 
 _MEETINGS = itertools.count(1)
 """Of this process: a script may train several times, and all workers run the same script."""
+
+
+AGENT_SECONDS = 0.5
+"""Between two looks whether torchrun is there yet."""
 
 
 class Launch(NamedTuple):
@@ -73,6 +79,23 @@ def _store(rank: int, size: int, timeout: float) -> Store:
     wait = datetime.timedelta(seconds=timeout)
     store: Store = next(rendezvous("env://", rank, size, timeout=wait))[0]
     return store
+
+
+@functools.cache
+def end_with_agent() -> None:
+    """Have this process end when torchrun is gone, from the first call on.
+
+    Killed, torchrun ends none of its workers. They would train on without it and hold the run,
+    which the machines that are left resume, or the same command given again.
+    """
+    agent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == agent:
+            time.sleep(AGENT_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="torchrun watch", daemon=True).start()
 
 
 def of_launch(config: ResolvedConfig) -> ResolvedConfig:
