@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from recurrent_rl.agents.arguments import check_is
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.distributions import Distribution
-from recurrent_rl.agents.encoders import dense_layers
-from recurrent_rl.agents.heads import make_head
+from recurrent_rl.agents.heads import ActionHead, make_head
 from recurrent_rl.agents.kernels import MemoryInputError
+from recurrent_rl.agents.layers import dense_layers
 from recurrent_rl.agents.memory.contract import Memory, NoMemory
 from recurrent_rl.agents.memory.states import MemoryState, PairState
 from recurrent_rl.agents.moments import Total
@@ -105,16 +105,8 @@ class ActorCritic(Settled):
         self.config = config
         self.has_critic = critic
         self.reader = Reader(seen.actor, hide_indices, scaling)
-        self.privileged: Privileged | None = None
-        of_critic: dict[str, gym.Space[Any]] = {}
-        if seen.critic is not None:
-            self.privileged = Privileged(
-                seen.critic,
-                *(config.encoder_size, config.encoder_layers, config.activation),
-                *(config.one_hot, config.image_features),
-                encodes=not config.separate_memory,
-            )
-            of_critic = self.privileged.reader.component_spaces
+        self.privileged = self._make_privileged(seen.critic)
+        of_critic = {} if self.privileged is None else self.privileged.reader.component_spaces
         shown = self.reader.component_spaces
         check_names(config, [*shown, *of_critic])
         previous = previous_spaces(config, action_space)
@@ -131,11 +123,7 @@ class ActorCritic(Settled):
         self.trunks = SettledList(trunks)
         self._encoders = [trunk.encoder for trunk in trunks]
         self._memories = [trunk.memory for trunk in trunks]
-        self.actor_layers, features = self._layers(
-            self._memories[0].output_size, config.actor_layers
-        )
-        self._actor_layers = list(self.actor_layers)
-        self.head = make_head(action_space, features, config.action_persistence, made_of["head"])
+        self._make_actor(made_of["head"])
         if config.previous_action:
             check_fed_back(self.head, previous[PREVIOUS_ACTION])
         if critic:
@@ -149,6 +137,27 @@ class ActorCritic(Settled):
         """How each component is scaled that actor or critic see, and those of the step before."""
         scaling = self.reader.scaling | {name: scaling_of(x) for name, x in previous.items()}
         return scaling if self.privileged is None else scaling | self.privileged.reader.scaling
+
+    def _make_privileged(self, space: gym.spaces.Dict | None) -> Privileged | None:
+        """What reads the observation keys that the critic alone sees, of this space."""
+        if space is None:
+            return None
+        config = self.config
+        return Privileged(
+            space,
+            *(config.encoder_size, config.encoder_layers, config.activation),
+            *(config.one_hot, config.image_features),
+            encodes=not config.separate_memory,
+        )
+
+    def _make_actor(self, own_head: Callable[..., ActionHead] | None) -> None:
+        """The layers from the actor's memory to the distribution over actions."""
+        config = self.config
+        self.actor_layers, features = self._layers(
+            self._memories[0].output_size, config.actor_layers
+        )
+        self._actor_layers = list(self.actor_layers)
+        self.head = make_head(self.action_space, features, config.action_persistence, own_head)
 
     def _make_critic(self) -> None:
         """The layers from the critic's memory to the value."""

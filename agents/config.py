@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
-from recurrent_rl.agents.encoders import ACTIVATIONS, ENCODERS, IMAGE_FEATURES
+from recurrent_rl.agents.encoders import ENCODERS, IMAGE_FEATURES
 from recurrent_rl.agents.heads import HEADS
+from recurrent_rl.agents.layers import ACTIVATIONS
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.parts import OF_ONES_OWN
 from recurrent_rl.agents.settings import (

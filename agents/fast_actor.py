@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recurrent_rl.agents.action_masks import read_masks
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.export.compiled import CompiledStep, serves
 from recurrent_rl.agents.export.listing import constants_of, to_json
@@ -35,11 +34,11 @@ from recurrent_rl.agents.spaces import (
     check_streams,
     component_arrays,
     component_spaces,
-    stack_observations,
 )
+from recurrent_rl.agents.stream_actor import StreamActor
 
 
-class FastActor:
+class FastActor(StreamActor):
     """Plays one stream of observations, or several, and keeps the state, as `Actor` does.
 
     Made by `Policy.actor(runner="fast")`, from the weights that the agent has then.
@@ -61,8 +60,7 @@ class FastActor:
     def __init__(
         self, agent: ActorCritic, generator: torch.Generator | None, num_envs: int | None = None
     ) -> None:
-        self._agent, self._generator = agent, generator
-        self._batched, self._batch = num_envs is not None, num_envs or 1
+        super().__init__(agent, generator, num_envs)
         listing = listing_of(agent, self._batch)
         self.runner = "compiled" if library() is not None and serves(listing) else "numpy"
         self._step: Step | CompiledStep = (
@@ -95,28 +93,7 @@ class FastActor:
             self._only = shown if only.dtype == space.dtype else None
         self.reset()
 
-    def reset(self, streams: Any = ...) -> None:
-        """Forget: the next observation starts an episode.
-
-        Args:
-            streams: which, as an index or bool `[num_envs]`; by default all.
-        """
-        self._start[streams] = True
-
-    def act(self, observation: Any, reward: Any = None, action_mask: Any = None) -> Any:
-        """The action for the next observation of the stream, or those of all streams.
-
-        Args:
-            observation: one raw observation; with `num_envs` a batch, as a vector environment
-                gives it.
-            reward: of the previous step, a number or `[num_envs]`; only for agents that are fed it.
-            action_mask: true for what is allowed, `[n]` or `[num_envs, n]`, or as
-                `spaces.flat_mask` takes it.
-
-        Raises:
-            ObservationError, ActionMaskError, ValueError: as `Policy.predict`. The state stays as
-                it was: the stream continues with its next good observation.
-        """
+    def _choose(self, observation: Any, reward: Any, action_mask: Any) -> NDArray[Any]:
         self._read(observation)
         if self._reward is not None:
             self._reward[...] = read_rewards(reward, self._start)
@@ -131,12 +108,10 @@ class FastActor:
             before[...] = after
         self._start[...] = False
         if self._generator is not None:
-            actions = self._drawn(self._generator)
-        else:
-            actions = self._action.astype(self._agent.action_space.dtype)
-        return actions if self._batched else actions[0]
+            return self._drawn(self._generator)
+        return self._action.astype(self._agent.action_space.dtype)
 
-    def _drawn(self, generator: torch.Generator) -> Any:
+    def _drawn(self, generator: torch.Generator) -> NDArray[Any]:
         """An action that is drawn, which takes the place of the deterministic one in the state."""
         head = self._agent.head
         tensors = {name: torch.as_tensor(x) for name, x in self._parameters.items()}
@@ -155,15 +130,9 @@ class FastActor:
                 if array.dtype.kind != "f" or np.isfinite(array).all():
                     return
         space = self._agent.observation_space
-        batch = observation if self._batched else stack_observations(space, [observation])
-        arrays = component_arrays(space, batch)
+        arrays = component_arrays(space, self._in_batch(observation))
         check_streams(arrays, self._batch)
         self._agent.reader.prepared(arrays)  # refuses what is not finite
         for path, array in arrays.items():
             start = self._origins[path]
             self._observed[path][...] = array + start if np.any(start) else array
-
-    def _read_mask(self, action_mask: Any) -> NDArray[np.bool_]:
-        """`[B, n]`."""
-        space = self._agent.action_space
-        return read_masks(space, action_mask, self._batch, self._batched)

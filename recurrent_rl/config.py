@@ -120,7 +120,7 @@ class TrainConfig:
     """Adam's epsilon."""
     gamma: Annotated[float, between(0, 1)] = 0.99
     """Discount factor."""
-    gae_lambda: Annotated[float, between(0, 1)] = 0.8
+    gae_lambda: Annotated[float, between(0, 1)] = 0.9
     """Lambda of generalised advantage estimation."""
     update_epochs: Annotated[int, at_least(1)] = 4
     """Passes over each rollout."""

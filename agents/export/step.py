@@ -238,8 +238,8 @@ def parameters_of(distribution: Distribution) -> dict[str, Tensor]:
         return {"mean": distribution.mean, "std": std}
     raise ExportError(
         f"The action head gives a {class_path(type(distribution))}, whose parameters an export "
-        "does not know. Let its forward give one of recurrent_rl.agents.heads: Categorical, "
-        "MultiCategorical, Bernoulli or DiagonalGaussian."
+        "does not know. Let its forward give one of recurrent_rl.agents.distributions: "
+        "Categorical, MultiCategorical, Bernoulli or DiagonalGaussian."
     )
 
 

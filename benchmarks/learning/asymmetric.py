@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
-from jobs import POINTS, ROOT, arguments, commit, curve_of, measure_all, read_rows
+from jobs import POINTS, ROOT, arguments, commit, curve_of, measure_all
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
@@ -62,11 +62,11 @@ def measure(way: str, seed: int) -> dict[str, Any]:
     }
 
 
-def table() -> str:
+def table(every: list[dict[str, Any]]) -> str:
     """The rows as Markdown."""
     lines = []
     for way in WAYS:
-        rows = [row for row in read_rows(RESULTS) if row["way"] == way]
+        rows = [row for row in every if row["way"] == way]
         cells = [
             ", ".join(f"{steps:,}" if steps else "never" for steps in column)
             for column in zip(*(row["reached"] for row in rows), strict=True)
@@ -78,11 +78,10 @@ def table() -> str:
 
 
 def main() -> None:
-    given = arguments(__doc__, seeds=3).parse_args()
-    if not given.table:
-        wanted = [(way, seed) for seed in range(given.seeds) for way in WAYS]
-        measure_all(RESULTS, measure, wanted, itemgetter("way", "seed"), available_cores())
-    print(table())
+    given = arguments(__doc__, seeds=3, jobs=available_cores()).parse_args()
+    wanted = [(way, seed) for seed in range(given.seeds) for way in WAYS]
+    todo = [] if given.table else wanted
+    print(table(measure_all(RESULTS, measure, todo, itemgetter("way", "seed"), given.jobs)))
 
 
 if __name__ == "__main__":

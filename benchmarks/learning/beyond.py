@@ -21,8 +21,9 @@ from jobs import ROOT, commit, do, read_rows, write_rows
 
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.env_config import EnvConfig
-from recurrent_rl.experiments.benchmark import Job, plan
+from recurrent_rl.experiments.benchmark import plan
 from recurrent_rl.experiments.comparison import markdown
+from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.suites import Suite, Task
 from recurrent_rl.process import computing
 from recurrent_rl.runs.evaluation import evaluate

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from figures import dots, legend, panels, save
-from jobs import ROOT, arguments, commit, curve_of, measure_all, over_training, read_rows
+from jobs import ROOT, arguments, commit, curve_of, measure_all, over_training
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
@@ -111,16 +111,14 @@ def of_row(row: Row) -> tuple[str, tuple[float, float], int]:
 
 
 def main() -> None:
-    parser = arguments(__doc__, seeds=1)
+    parser = arguments(__doc__, seeds=1, jobs=available_cores())
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--jobs", type=int, default=available_cores())
     given = parser.parse_args()
-    if not given.table:
-        wanted = [
-            (task, way, seed) for seed, task, way in product(range(given.seeds), given.tasks, WAYS)
-        ]
-        measure_all(RESULTS, measure, wanted, of_row, given.jobs)
-    rows = read_rows(RESULTS)
+    wanted = [
+        (task, way, seed) for seed, task, way in product(range(given.seeds), given.tasks, WAYS)
+    ]
+    todo = [] if given.table else wanted
+    rows = measure_all(RESULTS, measure, todo, of_row, given.jobs)
     print(table(rows))
     draw(rows)
 

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from figures import legend, panels, save
-from jobs import ROOT, arguments, commit, curve_of, measure_all, read_rows
+from jobs import ROOT, arguments, commit, curve_of, measure_all
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
@@ -119,18 +119,16 @@ def draw(rows: list[Row]) -> None:
 
 
 def main() -> None:
-    parser = arguments(__doc__, seeds=2)
+    parser = arguments(__doc__, seeds=2, jobs=available_cores())
     parser.add_argument("--only", nargs="+", choices=FINDINGS, default=list(FINDINGS))
-    parser.add_argument("--jobs", type=int, default=available_cores())
     given = parser.parse_args()
-    if not given.table:
-        wanted = [
-            (name, way, seed)
-            for seed, name in product(range(given.seeds), given.only)
-            for way in FINDINGS[name].ways
-        ]
-        measure_all(RESULTS, measure, wanted, itemgetter("finding", "way", "seed"), given.jobs)
-    rows = read_rows(RESULTS)
+    wanted = [
+        (name, way, seed)
+        for seed, name in product(range(given.seeds), given.only)
+        for way in FINDINGS[name].ways
+    ]
+    todo = [] if given.table else wanted
+    rows = measure_all(RESULTS, measure, todo, itemgetter("finding", "way", "seed"), given.jobs)
     print(table(rows))
     draw(rows)
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from jobs import ROOT, arguments, commit, curve_of, measure_all, read_rows
+from jobs import ROOT, arguments, commit, curve_of, measure_all
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
@@ -87,11 +87,11 @@ def measure(episodes: int, seed: int) -> dict[str, Any]:
     }
 
 
-def table() -> str:
+def table(every: list[dict[str, Any]]) -> str:
     """The rows as Markdown."""
     lines = []
     for episodes in EPISODES:
-        rows = [row for row in read_rows(RESULTS) if row["episodes"] == episodes]
+        rows = [row for row in every if row["episodes"] == episodes]
         reached = [f"{row['reached']:,}" if row["reached"] else "never" for row in rows]
         first = [f"{row['first']:.2f}" for row in rows]
         lines.append((MEMORY, str(episodes), ", ".join(first), ", ".join(reached)))
@@ -99,11 +99,10 @@ def table() -> str:
 
 
 def main() -> None:
-    given = arguments(__doc__, seeds=3).parse_args()
-    if not given.table:
-        wanted = [(episodes, seed) for seed in range(given.seeds) for episodes in EPISODES]
-        measure_all(RESULTS, measure, wanted, itemgetter("episodes", "seed"), available_cores())
-    print(table())
+    given = arguments(__doc__, seeds=3, jobs=available_cores()).parse_args()
+    wanted = [(episodes, seed) for seed in range(given.seeds) for episodes in EPISODES]
+    todo = [] if given.table else wanted
+    print(table(measure_all(RESULTS, measure, todo, itemgetter("episodes", "seed"), given.jobs)))
 
 
 if __name__ == "__main__":

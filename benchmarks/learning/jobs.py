@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.experiments.benchmark import Job, plan, run_all
+from recurrent_rl.experiments.benchmark import plan, run_all
+from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.results import Run, learning_curve, load_run
 from recurrent_rl.experiments.suites import SUITES
 from recurrent_rl.process import available_cores
@@ -32,15 +33,17 @@ POINTS = 100
 
 
 def arguments(
-    description: str | None, seeds: int, episodes: int | None = None
+    description: str | None, seeds: int, episodes: int | None = None, jobs: int | None = None
 ) -> argparse.ArgumentParser:
-    """The arguments that these scripts share, with their defaults; no episodes, no such option."""
+    """The arguments that these scripts share, with their defaults; None: no such option."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=seeds)
     if episodes is not None:
         parser.add_argument("--episodes", type=int, default=episodes)
+    if jobs is not None:
+        parser.add_argument("--jobs", type=int, default=jobs, help="side by side")
     parser.add_argument("--table", action="store_true", help="of the runs there are")
     return parser
 
@@ -109,21 +112,23 @@ def measure_all(
     wanted: Iterable[tuple[Any, ...]],
     of_row: Callable[[dict[str, Any]], tuple[Any, ...]],
     jobs: int,
-) -> None:
+) -> list[dict[str, Any]]:
     """Call `measure` with each of these arguments, so many side by side; each row goes to the file.
 
     The calling script is read again in each process. What `of_row` finds in a row that is there is
-    not measured again.
+    not measured again. Returns all rows of the file.
     """
     done = {of_row(row) for row in read_rows(path)}
     todo = [one for one in wanted if one not in done]
     if not todo:
-        return
+        return read_rows(path)
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for row in pool.map(measure, *zip(*todo, strict=True)):
+        for future in as_completed([pool.submit(measure, *one) for one in todo]):
+            row = future.result()
             print(row, flush=True)
             with path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
+    return read_rows(path)
 
 
 @cache

@@ -20,8 +20,8 @@ import numpy as np
 from figures import panels, save
 from jobs import ROOT, arguments, do, keep, row_of, run_of, suite_jobs
 
-from recurrent_rl.experiments.benchmark import Job
 from recurrent_rl.experiments.comparison import Comparison, task_name
+from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.results import Run, learning_curve
 from recurrent_rl.experiments.suites import SUITES
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from figures import dots, legend, panels, save
-from jobs import ROOT, arguments, curve_of, measure_all, over_training, read_rows
+from jobs import ROOT, arguments, curve_of, measure_all, over_training
 from probes import PROBES, accuracy
 from variants import MATRICES
 
@@ -109,18 +109,16 @@ def draw(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = arguments(__doc__, seeds=1)
+    parser = arguments(__doc__, seeds=1, jobs=available_cores())
     parser.add_argument("--variants", nargs="+", choices=MATRICES, default=list(MATRICES))
     parser.add_argument("--only", nargs="+", choices=[*UPDATES, *STEPS], default=[*UPDATES, *STEPS])
-    parser.add_argument("--jobs", type=int, default=available_cores())
     given = parser.parse_args()
-    if not given.table:
-        wanted = [
-            (variant, what, seed)
-            for seed, variant, what in product(range(given.seeds), given.variants, given.only)
-        ]
-        measure_all(RESULTS, measure, wanted, itemgetter("variant", "what", "seed"), given.jobs)
-    rows = read_rows(RESULTS)
+    wanted = [
+        (variant, what, seed)
+        for seed, variant, what in product(range(given.seeds), given.variants, given.only)
+    ]
+    todo = [] if given.table else wanted
+    rows = measure_all(RESULTS, measure, todo, itemgetter("variant", "what", "seed"), given.jobs)
     print(table(rows))
     draw(rows)
 

@@ -27,8 +27,9 @@ from jobs import ROOT, arguments, commit, do, merged, read_rows, thinned, write_
 from numpy.typing import NDArray
 
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.experiments.benchmark import Job, plan
+from recurrent_rl.experiments.benchmark import plan
 from recurrent_rl.experiments.comparison import markdown, task_name
+from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.presets import LARGE, PRESETS, M, Preset
 from recurrent_rl.experiments.results import Run, learning_curve, load_run
 from recurrent_rl.experiments.statistics import with_interval

@@ -20,9 +20,10 @@ from figures import panels, save
 from jobs import ROOT, arguments, do, over_training
 
 from recurrent_rl.agents.config import AgentConfig
-from recurrent_rl.experiments.benchmark import Job, plan
+from recurrent_rl.experiments.benchmark import plan
 from recurrent_rl.experiments.comparison import markdown, task_name
 from recurrent_rl.experiments.curves import common_curves
+from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.results import Run, load_run
 from recurrent_rl.experiments.suites import SUITES
 

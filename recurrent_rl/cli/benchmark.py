@@ -57,20 +57,12 @@ class BenchmarkArguments:
 
 def benchmark_command(arguments: Sequence[str]) -> int:
     """Train and evaluate a suite: tasks x memories x seeds."""
-    from recurrent_rl.experiments.suites import SUITES, find_suite
+    from recurrent_rl.experiments.suites import find_suite
 
     given = parse(BenchmarkArguments, "benchmark", arguments)
     console = make_console()
     if given.suite == "list":
-        table = Table(title="Suites")
-        for column in ("suite", "tasks", "memories", "seeds", "what"):
-            table.add_column(column)
-        for name, suite in SUITES.items():
-            memories = ", ".join(suite.memories)
-            table.add_row(
-                name, str(len(suite.tasks)), memories, str(suite.seeds), suite.description
-            )
-        console.print(table)
+        console.print(_table_of_suites())
         return 0
     suite = find_suite(given.suite).only(given.tasks)
 
@@ -108,3 +100,16 @@ def benchmark_command(arguments: Sequence[str]) -> int:
     if outcome.stopped_by is not None:
         return 128 + outcome.stopped_by
     return 1 if outcome.failed else 0
+
+
+def _table_of_suites() -> Table:
+    """A row for each suite."""
+    from recurrent_rl.experiments.suites import SUITES
+
+    table = Table(title="Suites")
+    for column in ("suite", "tasks", "memories", "seeds", "what"):
+        table.add_column(column)
+    for name, suite in SUITES.items():
+        memories = ", ".join(suite.memories)
+        table.add_row(name, str(len(suite.tasks)), memories, str(suite.seeds), suite.description)
+    return table

@@ -20,7 +20,7 @@ from recurrent_rl.cli.check import CheckArguments
 from recurrent_rl.cli.compare import CompareArguments
 from recurrent_rl.cli.convert import ConvertArguments
 from recurrent_rl.cli.envs import EnvsArguments
-from recurrent_rl.cli.evaluate import EvaluateArguments
+from recurrent_rl.cli.evaluate_arguments import EvaluateArguments
 from recurrent_rl.cli.export import ExportArguments
 from recurrent_rl.cli.grouping import grouped
 from recurrent_rl.cli.info import InfoArguments

@@ -3,80 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING
 
-import tyro
-
-from recurrent_rl.agents.settings import at_least, at_most, between, settle
+from recurrent_rl.cli.evaluate_arguments import EvaluateArguments
 from recurrent_rl.cli.evaluation_table import in_a_line, print_evaluation, print_policy
-from recurrent_rl.cli.terminal import Best, Imports, Quiet, parse
-from recurrent_rl.errors import UserError
-from recurrent_rl.fields import LARGEST_SIZE, EnvId, FolderPath, JsonObject
+from recurrent_rl.cli.terminal import parse
 from recurrent_rl.runs.progress import make_console
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from recurrent_rl.runs.figures import SavedEvaluation
+    from recurrent_rl.runs.folder import RunFolder
 
 EPISODES = 1000
 """Played where no number was given, and none is shown."""
-
-
-@dataclass(frozen=True)
-class EvaluateArguments:
-    """Play episodes with a trained policy, with its memory and without."""
-
-    policy: Annotated[FolderPath, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_POLICY")]
-    """Run folder or policy file; or hf://OWNER/NAME of the Hugging Face Hub."""
-    best: Best = False
-    """Of a run, take best_policy.safetensors: the policy that did best in the evaluations during
-    training (--eval-interval), instead of the last one."""
-    episodes: Annotated[int | None, at_least(1)] = None
-    """Episodes to play: by default 1,000, or 3 where they are shown."""
-    env_id: EnvId | None = None
-    """Environment to play in; by default the one the policy was trained on."""
-    env_kwargs: JsonObject | None = None
-    """Its arguments as a JSON object; by default those of the training."""
-    num_envs: Annotated[int, at_least(1), at_most(LARGEST_SIZE)] = 64
-    """Environments stepped side by side."""
-    seed: Annotated[int, at_least(0)] = 0
-    """Seed of the environments; training with the same seed saw other episodes."""
-    max_steps: Annotated[int | None, at_least(1)] = None
-    """Steps after which an episode is given up; by default the environment's own time limit or,
-    where it tells of none, 10,000."""
-    compare: bool = True
-    """Play the episodes again with stochastic actions as in training, and with the memory reset at
-    every step."""
-    video: Annotated[FolderPath | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write episodes of one environment as a video, .gif or .mp4, with what the memory holds, and
-    evaluate nothing."""
-    watch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Show the episodes now: in a window where the environment opens one, else in the terminal."""
-    fps: Annotated[float | None, between(0.1, 100)] = None
-    """Steps per second that are shown; by default as the environment says, or 4."""
-    way: Literal["deterministic", "stochastic", "memory_ablation"] = "deterministic"
-    """Actions of the episodes that are shown: the policy's deterministic ones, drawn as in
-    training, or with the memory reset at every step."""
-    imports: Imports = ()
-    """Module to import first, in which memories and the like are registered, or one of them as
-    module:Class; may be given several times."""
-    quiet: Quiet = False
-    """Show no progress, and of the result one line."""
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)
-        if self.video is not None and self.watch:
-            raise UserError("--video and --watch show episodes; give one of them.")
-        if self.video is None and not self.watch:
-            for name, value in (("fps", self.fps), ("way", self.way != "deterministic")):
-                if value:
-                    raise UserError(
-                        f"--{name} is of episodes that are shown: give --video FILE or --watch."
-                    )
 
 
 def evaluate_command(arguments: Sequence[str]) -> int:
     """Play episodes with a policy, with its memory and with the memory switched off."""
     from recurrent_rl.process import seed_process
     from recurrent_rl.runs.evaluation import evaluate_and_save
-    from recurrent_rl.runs.folder import RunFolder
     from recurrent_rl.runs.trained_on import chosen_policy, environment_of
     from recurrent_rl.signals import StopSignals
 
@@ -85,16 +34,13 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     policy, source, file, label = chosen_policy(given.policy, given.best)
     env_id, env_config = environment_of(policy, source, given.env_id, given.env_kwargs)
     if given.video is not None or given.watch:
-        from recurrent_rl.cli.showing import film, watch
+        from recurrent_rl.cli.showing import Show
 
         with StopSignals() as stop:
-            show = watch if given.watch else film
-            return show(given, policy, label, env_id, env_config, stop, console)
+            show = Show(given, policy, label, env_id, env_config, stop, console)
+            return show.watch() if given.watch else show.film()
     episodes = given.episodes or EPISODES
-    # A run played where it was trained: what `recurrent-rl compare` reads.
-    is_its_own = source.is_dir() and given.env_id is None and given.env_kwargs is None
-    is_its_own &= not given.best
-    folder = RunFolder(source) if is_its_own else None
+    folder = _own_folder(source, given)
     if folder is not None:
         folder.check_writable()
     with StopSignals() as stop:
@@ -121,10 +67,26 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     again = str(file if given.best else given.policy)
     print_evaluation(console, played, episodes, env_id, env_config, again)
     if folder is not None and finer is not None:
-        console.print(
-            f"Not saved: the run's {folder.evaluation.name} is finer, with {finer.episodes:,} "
-            "finished episodes of this policy. As many, in the same ways of playing, take its "
-            "place.",
-            soft_wrap=True,
-        )
+        _print_not_saved(console, folder, finer)
     return 0
+
+
+def _own_folder(source: Path, given: EvaluateArguments) -> RunFolder | None:
+    """The folder of a run whose last policy plays where it was trained; else None.
+
+    What is played then is saved there, and `recurrent-rl compare` reads it.
+    """
+    from recurrent_rl.runs.folder import RunFolder
+
+    is_elsewhere = given.env_id is not None or given.env_kwargs is not None
+    return RunFolder(source) if source.is_dir() and not is_elsewhere and not given.best else None
+
+
+def _print_not_saved(console: Console, folder: RunFolder, finer: SavedEvaluation) -> None:
+    """Say that the run has an evaluation of more episodes, which stays."""
+    console.print(
+        f"Not saved: the run's {folder.evaluation.name} is finer, with {finer.episodes:,} "
+        "finished episodes of this policy. As many, in the same ways of playing, take its "
+        "place.",
+        soft_wrap=True,
+    )

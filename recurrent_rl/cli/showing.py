@@ -5,23 +5,24 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from recurrent_rl.agents.policy import Policy
+from recurrent_rl.cli.evaluate_arguments import EvaluateArguments
+from recurrent_rl.cli.evaluation_table import in_a_line
+from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
-
-if TYPE_CHECKING:
-    from recurrent_rl.agents.policy import Policy
-    from recurrent_rl.cli.evaluate import EvaluateArguments
-    from recurrent_rl.env_config import EnvConfig
-    from recurrent_rl.runs.figures import Evaluation
-    from recurrent_rl.runs.filming import Moment, Stage
-    from recurrent_rl.runs.strip import Band
-    from recurrent_rl.signals import StopSignals
+from recurrent_rl.runs.figures import Evaluation
+from recurrent_rl.runs.filming import Moment, Stage, record_video
+from recurrent_rl.runs.progress import ProgressBar
+from recurrent_rl.runs.strip import Band
+from recurrent_rl.seeding import Stream, number
+from recurrent_rl.signals import StopSignals
 
 EPISODES = 3
 """Shown where no number was given."""
@@ -31,137 +32,123 @@ _PATIENCE = 0.05
 """Seconds between two looks whether a signal came."""
 
 
-def film(
-    given: EvaluateArguments,
-    policy: Policy,
-    label: str,
-    env_id: str,
-    env_config: EnvConfig,
-    stop: StopSignals,
-    console: Console,
-) -> int:
-    """Write the video that the arguments ask for, and say what was played."""
-    from recurrent_rl.runs.filming import record_video
-    from recurrent_rl.runs.progress import ProgressBar
-    from recurrent_rl.seeding import Stream, number
+@dataclass(frozen=True)
+class Show:
+    """Episodes that are shown: whose, where, and as the arguments say."""
 
-    assert given.video is not None
-    path = Path(given.video)
-    episodes = given.episodes or EPISODES
-    with ProgressBar("Filming", episodes, "episodes", visible=not given.quiet) as bar:
-        played = record_video(
-            policy,
-            env_id,
-            path,
-            episodes,
-            fps=given.fps,
-            env_config=env_config,
+    given: EvaluateArguments
+    policy: Policy
+    label: str
+    """What the policy is called."""
+    env_id: str
+    env_config: EnvConfig
+    stop: StopSignals
+    """A signal ends it."""
+    console: Console
+
+    def film(self) -> int:
+        """Write the video that the arguments ask for, and say what was played."""
+        given, console = self.given, self.console
+        assert given.video is not None
+        path = Path(given.video)
+        with ProgressBar("Filming", self._episodes, "episodes", visible=not given.quiet) as bar:
+            played = record_video(
+                self.policy,
+                self.env_id,
+                path,
+                self._episodes,
+                fps=given.fps,
+                env_config=self.env_config,
+                way=given.way,
+                seed=self._seed,
+                max_steps=given.max_steps,
+                on_episode=bar.update,
+                should_stop=lambda: bool(self.stop),
+            )
+        if self.stop:
+            console.print("Stopped; no video was written.")
+            return self.stop.exit_status
+        self._print_played(played)
+        if not given.quiet:
+            console.print(f"Video:     {path}", soft_wrap=True, highlight=False)
+        return 0
+
+    def watch(self) -> int:
+        """Play before the eyes of whoever gave the command."""
+        if _has_screen():
+            with Stage(self.policy, self.env_id, self.env_config, "human") as stage:
+                if stage.renders:
+                    self._print_played(self._play(stage, None))
+                    return self.stop.exit_status
+        if not self.console.is_terminal:
+            raise UserError(
+                f"--watch draws {self.env_id} in the terminal, and the output is none. Run it in "
+                "one, or write a video: --video FILE.gif"
+            )
+        with (
+            Stage(self.policy, self.env_id, self.env_config, "ansi") as stage,
+            Live(console=self.console, auto_refresh=False) as live,
+        ):
+            played = self._play(stage, live)
+        self._print_played(played)
+        return self.stop.exit_status
+
+    @property
+    def _episodes(self) -> int:
+        return self.given.episodes or EPISODES
+
+    @property
+    def _seed(self) -> int:
+        return number(self.given.seed, Stream.EVALUATION)
+
+    def _play(self, stage: Stage, live: Live | None) -> Evaluation:
+        """Play on this stage, no faster than a person can follow.
+
+        Args:
+            stage: where.
+            live: where each moment is drawn; None: a window shows it.
+        """
+        given = self.given
+        # A window keeps its own pace, where none is requested.
+        seconds = 0.0 if live is None and given.fps is None else 1 / (given.fps or stage.fps)
+        due = time.monotonic()
+
+        def show(moment: Moment) -> None:
+            nonlocal due
+            if live is not None:
+                live.update(as_text(moment), refresh=True)
+            due = max(due, time.monotonic() - seconds) + seconds
+            while not self.stop and (left := due - time.monotonic()) > 0:
+                time.sleep(min(left, _PATIENCE))
+
+        return stage.play(
+            self._episodes,
+            show,
             way=given.way,
-            seed=number(given.seed, Stream.EVALUATION),
+            seed=self._seed,
             max_steps=given.max_steps,
-            on_episode=bar.update,
-            should_stop=lambda: bool(stop),
+            should_stop=lambda: bool(self.stop),
         )
-    if stop:
-        console.print("Stopped; no video was written.")
-        return stop.exit_status
-    _print_played(console, given, label, played)
-    if not given.quiet:
-        console.print(f"Video:     {path}", soft_wrap=True, highlight=False)
-    return 0
 
-
-def watch(
-    given: EvaluateArguments,
-    policy: Policy,
-    label: str,
-    env_id: str,
-    env_config: EnvConfig,
-    stop: StopSignals,
-    console: Console,
-) -> int:
-    """Play before the eyes of whoever gave the command."""
-    from recurrent_rl.runs.filming import Stage
-
-    if _has_screen():
-        with Stage(policy, env_id, env_config, "human") as stage:
-            if stage.renders:
-                played = _watch(stage, given, stop, None)
-                _print_played(console, given, label, played)
-                return stop.exit_status
-    if not console.is_terminal:
-        raise UserError(
-            f"--watch draws {env_id} in the terminal, and the output is none. Run it in one, or "
-            "write a video: --video FILE.gif"
-        )
-    with (
-        Stage(policy, env_id, env_config, "ansi") as stage,
-        Live(console=console, auto_refresh=False) as live,
-    ):
-        played = _watch(stage, given, stop, live)
-    _print_played(console, given, label, played)
-    return stop.exit_status
+    def _print_played(self, played: Evaluation) -> None:
+        """The return of each episode; of a quiet command their mean."""
+        given, console = self.given, self.console
+        if given.quiet:
+            line = f"{self.label}: {in_a_line({given.way: played})}"
+            console.print(line, soft_wrap=True, highlight=False)
+            return
+        console.print(f"Policy:    {self.label}", soft_wrap=True, highlight=False)
+        every = zip(played.returns, played.lengths, strict=True)
+        for i, (total, steps) in enumerate(every, start=1):
+            console.print(f"episode {i}: return {total:.4g}, {steps:,} steps", highlight=False)
+        if played.unfinished:
+            console.print(f"One did not end within {played.max_steps:,} steps and was given up.")
 
 
 def _has_screen() -> bool:
     """Whether there is a screen on which a window can open."""
     screens = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
     return sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in screens)
-
-
-def _watch(
-    stage: Stage,
-    given: EvaluateArguments,
-    stop: StopSignals,
-    live: Live | None,
-) -> Evaluation:
-    """Play on this stage, no faster than a person can follow.
-
-    Args:
-        stage: where.
-        given: the arguments.
-        stop: a signal ends it.
-        live: where each moment is drawn; None: a window shows it.
-    """
-    from recurrent_rl.seeding import Stream, number
-
-    # A window keeps its own pace, where none is requested.
-    seconds = 0.0 if live is None and given.fps is None else 1 / (given.fps or stage.fps)
-    due = time.monotonic()
-
-    def show(moment: Moment) -> None:
-        nonlocal due
-        if live is not None:
-            live.update(as_text(moment), refresh=True)
-        due = max(due, time.monotonic() - seconds) + seconds
-        while not stop and (left := due - time.monotonic()) > 0:
-            time.sleep(min(left, _PATIENCE))
-
-    return stage.play(
-        given.episodes or EPISODES,
-        show,
-        way=given.way,
-        seed=number(given.seed, Stream.EVALUATION),
-        max_steps=given.max_steps,
-        should_stop=lambda: bool(stop),
-    )
-
-
-def _print_played(
-    console: Console, given: EvaluateArguments, label: str, played: Evaluation
-) -> None:
-    """The return of each episode; of a quiet command their mean."""
-    from recurrent_rl.cli.evaluation_table import in_a_line
-
-    if given.quiet:
-        line = f"{label}: {in_a_line({given.way: played})}"
-        console.print(line, soft_wrap=True, highlight=False)
-        return
-    console.print(f"Policy:    {label}", soft_wrap=True, highlight=False)
-    for i, (total, steps) in enumerate(zip(played.returns, played.lengths, strict=True), start=1):
-        console.print(f"episode {i}: return {total:.4g}, {steps:,} steps", highlight=False)
-    if played.unfinished:
-        console.print(f"One did not end within {played.max_steps:,} steps and was given up.")
 
 
 def as_text(moment: Moment) -> Group:

@@ -21,11 +21,11 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.suites import Suite, change
 from recurrent_rl.fields import folder_part
-from recurrent_rl.runs.folder import RunFolder, RunHeldError, RunState
+from recurrent_rl.runs.folder import RunHeldError, RunState
 from recurrent_rl.runs.loop import every
 from recurrent_rl.runs.progress import ProgressBar
 from recurrent_rl.runs.training import resume
@@ -34,29 +34,6 @@ from recurrent_rl.signals import StopSignals, held_back, let_through, when_paren
 POLL_SECONDS = 0.2
 ELSEWHERE_SECONDS = 5.0
 """Between two looks at the runs that other processes hold."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a benchmark: its folder and its settings."""
-
-    run_dir: Path
-    config: TrainConfig
-
-    @property
-    def folder(self) -> RunFolder:
-        """What its files are named, and how far it is."""
-        return RunFolder(self.run_dir)
-
-    @property
-    def state(self) -> RunState:
-        """How far it is."""
-        return self.folder.state() if self.folder.exists() else RunState.NEW
-
-    @property
-    def done(self) -> bool:
-        """Whether it was trained and evaluated."""
-        return self.state is RunState.EVALUATED
 
 
 def plan(
@@ -166,11 +143,11 @@ def run_all(jobs: list[Job], workers: int, progress: bool = True) -> Outcome:
                     elsewhere.clear()
                 while waiting and len(running) < workers and not stop:
                     job = waiting.popleft()
-                    if (state := job.state) is RunState.RUNNING:
-                        elsewhere.append(job)
-                    elif state is RunState.EVALUATED:  # by another process, meanwhile
+                    if job.done:  # by another process, meanwhile
                         steps[job.run_dir] = job.config.total_timesteps
                         finished += 1
+                    elif job.state is RunState.RUNNING:
+                        elsewhere.append(job)
                     else:
                         running.append(_Worker(job))
                 if stop and not forwarded:
@@ -189,6 +166,8 @@ def run_all(jobs: list[Job], workers: int, progress: bool = True) -> Outcome:
                         if reason is not None and not stop:
                             failed[worker.job.run_dir] = reason
                 figures = {"runs": f"{finished}/{len(jobs)}"}
+                if evaluating := sum(worker.evaluates for worker in running):
+                    figures["evaluating"] = str(evaluating)
                 if elsewhere:
                     figures["elsewhere"] = str(len(elsewhere))
                 if failed:
@@ -232,6 +211,11 @@ class _Worker:
         except (EOFError, OSError):  # OSError: it was killed amid telling
             pass
         return self._steps
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether all steps are taken, as last told."""
+        return self._steps >= self.job.config.total_timesteps
 
     def failure(self) -> str | None:
         """Why the job is not done although the process has ended.

@@ -9,45 +9,21 @@ import dataclasses
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.config import TrainConfig
+from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.results import learning_curve
 from recurrent_rl.experiments.tuning_trials import WAIT_SECONDS, late_mean
 from recurrent_rl.runs.callbacks import TrainingState
-from recurrent_rl.runs.folder import RunFolder, RunHeldError, RunState
+from recurrent_rl.runs.folder import RunHeldError
 from recurrent_rl.runs.progress import ProgressBar
 from recurrent_rl.runs.training import resume
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.sources import Environment
-
-
-@dataclass(frozen=True)
-class FreshRun:
-    """One run."""
-
-    folder: RunFolder
-    config: TrainConfig
-
-    @property
-    def done(self) -> bool:
-        """Whether it has all that it is asked for."""
-        if not self.folder.exists():
-            return False
-        last = RunState.EVALUATED if self.config.eval_episodes else RunState.FINISHED
-        return self.folder.state() is last
-
-    def figure(self) -> float:
-        """Its mean return."""
-        if self.config.eval_episodes:
-            found = self.folder.load_evaluation()
-            assert found is not None
-            return found.deterministic.mean_return
-        return late_mean(*learning_curve(self.folder.path), self.config.total_timesteps)
 
 
 def train_fresh(
@@ -79,17 +55,17 @@ def train_fresh(
         ended it early.
     """
     runs = {
-        name: [_run(config, folder, f"{name}__seed-{seed}", seed, threads) for seed in seeds]
+        name: [_job(config, folder, f"{name}__seed-{seed}", seed, threads) for seed in seeds]
         for name, config in settings.items()
     }
     by_seed = [run for of_seed in zip(*runs.values(), strict=True) for run in of_seed]
     _do(by_seed, label, env, stop, progress)
     if stop:
         return None
-    return {name: np.array([run.figure() for run in of_name]) for name, of_name in runs.items()}
+    return {name: np.array([_figure(run) for run in of_name]) for name, of_name in runs.items()}
 
 
-def _run(config: TrainConfig, folder: Path, name: str, seed: int, threads: int | None) -> FreshRun:
+def _job(config: TrainConfig, folder: Path, name: str, seed: int, threads: int | None) -> Job:
     """One run of all its steps: where one ended early, they could not be compared."""
     config = dataclasses.replace(
         config,
@@ -99,11 +75,20 @@ def _run(config: TrainConfig, folder: Path, name: str, seed: int, threads: int |
         patience=None,
         threads=threads or config.threads,
     )
-    return FreshRun(RunFolder(folder / name), config)
+    return Job(folder / name, config)
+
+
+def _figure(run: Job) -> float:
+    """The mean return of a run that is done."""
+    if run.config.eval_episodes:
+        found = run.folder.load_evaluation()
+        assert found is not None
+        return found.deterministic.mean_return
+    return late_mean(*learning_curve(run.run_dir), run.config.total_timesteps)
 
 
 def _do(
-    runs: Sequence[FreshRun],
+    runs: Sequence[Job],
     label: str,
     env: Environment | None,
     stop: StopSignals,
@@ -133,7 +118,7 @@ def _do(
 
 
 def _train(
-    run: FreshRun, env: Environment | None, show: Callable[[TrainingState], None], stop: StopSignals
+    run: Job, env: Environment | None, show: Callable[[TrainingState], None], stop: StopSignals
 ) -> None:
     """Train one run, from where it was stopped, and evaluate it.
 
@@ -142,7 +127,7 @@ def _train(
     """
     run.folder.begin(run.config)
     resume(
-        run.folder.path,
+        run.run_dir,
         env=env,
         progress=False,
         callbacks=[show],

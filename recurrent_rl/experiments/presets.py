@@ -35,22 +35,24 @@ M = 1_000_000
 # The reward follows at once, or soon: what is further away only adds noise to the advantages.
 AT_ONCE = {"gamma": 0.5, "gae_lambda": 0.5}
 SOON = {"gamma": 0.9, "gae_lambda": 0.5}
+# What is asked at once is remembered sooner where an advantage is about the last few actions.
+NEAR = {"gae_lambda": 0.8}
 # A pole that stands pays alike at every step: with a short look ahead the advantages are then
 # noise, and policies that were perfect fall again.
 FAR = {"gae_lambda": 0.95}
 # Rollouts in which the noise of the advantages averages out, in minibatches of the usual size.
 LARGE = {"num_envs": 512, "num_minibatches": 8}
 PRESETS: dict[str, Preset] = {
-    "RepeatPrevious-Easy": Preset({}, "gru-matrix", M // 2),
-    "RepeatPrevious-Medium": Preset({}, "gru-matrix", M),
-    "RepeatPrevious-Hard": Preset({}, "gru-matrix", M),
-    "RepeatFirst-Easy": Preset({}, "gru-matrix", M // 2),
-    "RepeatFirst-Medium": Preset({}, "gru-matrix", M),
-    "RepeatFirst-Hard": Preset({}, "gru-matrix", 2 * M),
-    "Autoencode-Easy": Preset({}, "gru-matrix", M),
-    "Autoencode-Medium": Preset({}, "gru-matrix", 3 * M // 2),
+    "RepeatPrevious-Easy": Preset(NEAR, "gru-matrix", M // 2),
+    "RepeatPrevious-Medium": Preset(NEAR, "gru-matrix", M),
+    "RepeatPrevious-Hard": Preset(NEAR, "gru-matrix", M),
+    "RepeatFirst-Easy": Preset(NEAR, "gru-matrix", M // 2),
+    "RepeatFirst-Medium": Preset(NEAR, "gru-matrix", M),
+    "RepeatFirst-Hard": Preset(NEAR, "gru-matrix", 2 * M),
+    "Autoencode-Easy": Preset(NEAR, "gru-matrix", M),
+    "Autoencode-Medium": Preset(NEAR, "gru-matrix", 3 * M // 2),
     # As many numbers in a key as there are places, or some are confused.
-    "Autoencode-Hard": Preset({"agent": {"hidden_size": 192}}, "gru-matrix", 2 * M),
+    "Autoencode-Hard": Preset(NEAR | {"agent": {"hidden_size": 192}}, "gru-matrix", 2 * M),
     "CountRecall-Easy": Preset(AT_ONCE | LARGE, "gru-matrix", 15 * M),
     "CountRecall-Medium": Preset(AT_ONCE | LARGE, "gru-matrix", 15 * M),
     "CountRecall-Hard": Preset(AT_ONCE, "gru-matrix", 10 * M),
@@ -60,13 +62,14 @@ PRESETS: dict[str, Preset] = {
     "HigherLower-Easy": Preset(AT_ONCE, steps=3 * M),
     "HigherLower-Medium": Preset(AT_ONCE, steps=3 * M),
     "HigherLower-Hard": Preset(AT_ONCE, steps=3 * M),
-    "MultiarmedBandit-Easy": Preset({"agent": {"hidden_size": 256}}, "gru", 15 * M),
+    "MultiarmedBandit-Easy": Preset(FAR | {"agent": {"hidden_size": 256}}, "gru", 15 * M),
     "PositionOnlyCartPole-Easy": Preset(FAR, steps=M),
     "PositionOnlyCartPole-Medium": Preset(FAR, steps=M),
     "PositionOnlyCartPole-Hard": Preset(FAR, steps=M),
-    "CartPole-NoVelocity": Preset({"update_epochs": 10}, steps=M // 10),
+    "CartPole-NoVelocity": Preset(FAR | {"update_epochs": 10}, steps=M // 10),
     "Pendulum-NoVelocity": Preset(
-        {
+        FAR
+        | {
             "num_steps": 200,  # whole episodes
             "gamma": 0.95,
             "learning_rate": 3e-3,
@@ -75,6 +78,8 @@ PRESETS: dict[str, Preset] = {
         },
         steps=M // 10,
     ),
-    "MountainCar-NoVelocity": Preset({"agent": {"action_persistence": 0.9}}, steps=3 * M // 10),
+    "MountainCar-NoVelocity": Preset(
+        FAR | {"agent": {"action_persistence": 0.9}}, steps=3 * M // 10
+    ),
 }
 """By task: the last part of the environment's id, without its version."""

@@ -43,6 +43,7 @@ class ProgressBar:
         self.console = make_console(stderr=True)
         self._began = time.monotonic()
         self._last_line = self._began
+        self._last_done = start
         self._drawn: Any = None  # a notebook's line, once there is one
         self._bar = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
@@ -66,7 +67,9 @@ class ProgressBar:
         text = "  ".join(f"{name} {value}" for name, value in shown.items())
         self._bar.update(self._task, completed=min(done, self.total), figures=text)
         seconds = REDRAW_SECONDS if self.console.is_jupyter else LOG_SECONDS
-        due = time.monotonic() - self._last_line >= seconds or done >= self.total
+        complete = self._last_done < self.total <= done  # its line comes at once, and once
+        self._last_done = done
+        due = complete or time.monotonic() - self._last_line >= seconds
         if self.visible and not self.console.is_terminal and due:
             self._last_line = time.monotonic()
             self._print(f"{self.label}: {done:,} of {self.total:,}  {text}")

@@ -9,7 +9,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from recurrent_rl.agents.encoders import ACTIVATIONS, Encoder
+from recurrent_rl.agents.encoders import Encoder
+from recurrent_rl.agents.layers import ACTIVATIONS
 from recurrent_rl.agents.spaces import component_arrays, component_spaces, stack_observations
 
 SPACES: list[gym.Space[Any]] = [

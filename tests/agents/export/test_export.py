@@ -19,7 +19,6 @@ from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
-from recurrent_rl.agents.encoders import ACTIVATIONS
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.export.check import Arrays, Runner, check
 from recurrent_rl.agents.export.compiled import CompiledStep, serves
@@ -31,6 +30,7 @@ from recurrent_rl.agents.export.record import listing_of
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import ExportError, PolicyStep
 from recurrent_rl.agents.kernels.library import library
+from recurrent_rl.agents.layers import ACTIVATIONS
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.memory.states import LinearState, MemoryState

@@ -13,7 +13,7 @@ from recurrent_rl.agents.kernels.dispatch import VARIABLE, serving
 from recurrent_rl.agents.memory.composite import GRUMatrix
 from recurrent_rl.agents.memory.matrix import Matrix
 from recurrent_rl.agents.memory.states import MatrixState
-from tests.agents.memory.test_contract import B, F, H, make, sequence
+from tests.agents.memory.cases import B, F, H, make, sequence
 
 
 def test_reads_are_spread_as_the_values_weigh_in_them() -> None:

@@ -11,6 +11,7 @@ from recurrent_rl.cli.grouping import settings_of
 from recurrent_rl.cli.terminal import parse
 from recurrent_rl.cli.train_arguments import GROUPS, TrainArguments
 from recurrent_rl.config import TrainConfig
+from tests.recurrent_rl.cli.commands import ended
 
 
 def help_of(
@@ -61,6 +62,24 @@ def test_options_of_every_group_reach_the_settings_they_name() -> None:
     assert given.gae_lambda == 0.5
     assert given.num_envs == 3
     assert parse(TrainArguments, "train", ["X-v0"], GROUPS).config == TrainConfig("X-v0")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--help"],
+        ["--version"],
+        *([c, "--help"] for c in ("train", "evaluate", "envs", "monitor")),
+    ],
+)
+def test_help_is_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = ended(arguments, capsys)
+    assert status == 0
+    assert "recurrent-rl" in out
+    if arguments == ["train", "--help"]:
+        for expected in ("--num-envs", "--memory", "Memory cell: none, rnn", "--hide-indices"):
+            assert expected in out
 
 
 def test_help_that_is_cut_off_by_head_ends_without_a_traceback() -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.experiments.benchmark import Job, _Worker, plan, run_all
+from recurrent_rl.experiments.benchmark import _Worker, plan, run_all
 from recurrent_rl.experiments.comparison import Comparison
+from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.results import learning_curve, load_run
 from recurrent_rl.experiments.suites import SUITES, Suite, Task, find_suite
 from recurrent_rl.resolve import resolve

@@ -18,6 +18,8 @@ def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(
     with ProgressBar("Training", 1000, "steps", start=200) as bar:
         for done in range(300, 1001, 100):
             bar.update(done, {"return": "0.5"})
+        for _ in range(3):  # a benchmark whose last run is being evaluated
+            bar.update(1000, {"return": "0.5"})
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("Training: 1,000 of 1,000  return 0.5  steps/s ")

@@ -1,0 +1,74 @@
+"""How settings are declared and checked: a frozen dataclass, each field with its type and bounds.
+
+    @dataclass(frozen=True)
+    class Settings:
+        units: Annotated[int, at_least(1)] = 128
+        schedule: Literal["constant", "linear"] = "linear"
+
+        def __post_init__(self) -> None:
+            settle(self)
+
+Wherever the values come from (Python, JSON, the command line), `settle` brings each to its declared
+type, or refuses it by name. A field holds `bool`, `int`, `float`, `str`, a choice (`Literal`), a
+tuple of these, a dictionary by text, another settings class, or None or a choice beside one of
+them.
+
+What is taken for what:
+
+- `bool`: True and False, NumPy's too; neither 0 and 1 nor text.
+- `int`: whole numbers of 64 bits, also as NumPy numbers and as floats such as 1e6.
+- `float`: finite numbers that float32 can hold, also whole ones and NumPy's. For numbers and truths
+  alike, arrays and tensors without dimensions do.
+- `str`: text that UTF-8 can hold.
+- tuples: lists, tuples, ranges and NumPy arrays.
+- settings classes: their instances, and dictionaries of their fields.
+"""
+
+from recurrent_rl.agents.settings.building import build, changed, missing
+from recurrent_rl.agents.settings.reading import reader, settle
+from recurrent_rl.agents.settings.refusals import (
+    SettingError,
+    close_matches,
+    refusal,
+    shown,
+    within,
+)
+from recurrent_rl.agents.settings.requirements import (
+    Must,
+    OneOf,
+    Read,
+    above,
+    at_least,
+    at_most,
+    between,
+    from_0_below_1,
+)
+from recurrent_rl.agents.settings.values import (
+    LARGEST_INT,
+    check_choice,
+    none_for_zero,
+)
+
+__all__ = [
+    "LARGEST_INT",
+    "Must",
+    "OneOf",
+    "Read",
+    "SettingError",
+    "above",
+    "at_least",
+    "at_most",
+    "between",
+    "build",
+    "changed",
+    "check_choice",
+    "close_matches",
+    "from_0_below_1",
+    "missing",
+    "none_for_zero",
+    "reader",
+    "refusal",
+    "settle",
+    "shown",
+    "within",
+]

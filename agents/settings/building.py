@@ -1,0 +1,78 @@
+"""An instance of a settings class from its fields, or from another instance and changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, TypeGuard, TypeVar, get_type_hints
+
+from recurrent_rl.agents.settings.refusals import SettingError, nearest, shown, within
+
+Settings = TypeVar("Settings")
+
+
+def build(kind: type[Settings], fields: Mapping[str, Any]) -> Settings:
+    """An instance of the settings class from its fields, for example out of JSON.
+
+    Raises:
+        ValueError: a field is unknown, or has no default and is missing (`SettingError`), or cannot
+            be (the error of the class).
+    """
+    if not isinstance(fields, Mapping):
+        raise SettingError(
+            f"{kind.__name__} is made of {shown(fields)}; it must be a dictionary of its settings."
+        )
+    _check_names(kind, fields)
+    for field in dataclasses.fields(kind):  # type: ignore[arg-type]
+        has_default = (field.default, field.default_factory) != (dataclasses.MISSING,) * 2
+        if not has_default and field.name not in fields:
+            raise SettingError(f"{field.name} is missing; it has no default.")
+    return kind(**fields)
+
+
+def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """The settings with these fields changed; a dictionary changes fields of a nested class.
+
+    Raises:
+        ValueError: as `build`.
+    """
+    _check_names(type(settings), changes)
+    new = dict(changes)
+    for name, value in changes.items():
+        now = getattr(settings, name)
+        if dataclasses.is_dataclass(now) and isinstance(value, Mapping):
+            with within(name):
+                new[name] = changed(now, value)
+    return dataclasses.replace(settings, **new)  # type: ignore[type-var]
+
+
+def missing(kind: type, fields: Mapping[str, Any]) -> list[str]:
+    """The fields that are not there, those of nested classes as `agent.memory`."""
+    names = []
+    for name, hint in hints_of(kind).items():
+        if name not in fields:
+            names.append(name)
+        elif is_settings_class(hint) and isinstance(fields[name], Mapping):
+            names += [f"{name}.{inner}" for inner in missing(hint, fields[name])]
+    return names
+
+
+@cache
+def hints_of(kind: type) -> dict[str, Any]:
+    """The declared type of each field, by its name."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def is_settings_class(hint: Any) -> TypeGuard[type]:
+    """Whether a declared type is a settings class."""
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
+
+
+def _check_names(kind: type, fields: Mapping[str, Any]) -> None:
+    known = hints_of(kind)
+    for name in fields:
+        if name not in known:
+            hint = nearest(name, known) or f" There are {', '.join(known)}."
+            raise SettingError(f"{name} is no setting of {kind.__name__}.{hint}")

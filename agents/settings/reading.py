@@ -1,0 +1,143 @@
+"""How a value is brought to the type that its field declares, whatever that is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache, partial
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import numpy as np
+
+from recurrent_rl.agents.settings.building import build, hints_of, is_settings_class
+from recurrent_rl.agents.settings.refusals import SettingError, refusal, within
+from recurrent_rl.agents.settings.requirements import Must, OneOf, Read, Reader
+from recurrent_rl.agents.settings.values import (
+    check_choice,
+    read_number,
+    read_text,
+    read_truth,
+    read_whole,
+)
+
+
+def settle(settings: Any, error: type[ValueError] = SettingError) -> None:
+    """Bring each field of a frozen dataclass to its declared type; call it in `__post_init__`.
+
+    Args:
+        settings: the new instance; changed in place.
+        error: raised for a value that cannot be.
+
+    Raises:
+        error: names the field, what came and what was expected, and for a wrong choice the nearest.
+    """
+    try:
+        kind: type = type(settings)
+        for name, read in _readers(kind).items():
+            given = getattr(settings, name)
+            value = read(name, given)
+            if value is not given:
+                object.__setattr__(settings, name, value)
+    except SettingError as refused:
+        raise error(str(refused)) from None
+
+
+@cache
+def _readers(kind: type) -> dict[str, Reader]:
+    return {name: reader(hint) for name, hint in hints_of(kind).items()}
+
+
+def reader(hint: Any) -> Reader:
+    """What reads values of this declared type."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        conversions = [note.convert for note in arguments if isinstance(note, Read)]
+        checks = [note for note in arguments if isinstance(note, (Must, OneOf))]
+        return partial(_read_annotated, reader(arguments[0]), conversions, checks)
+    if origin is Literal:
+        return partial(check_choice, choices=arguments)
+    if origin in (Union, UnionType):
+        return _union_reader(arguments)
+    if origin is dict:
+        return partial(_read_dict, reader(arguments[1]))
+    if origin is tuple:
+        return partial(_read_tuple, reader(arguments[0]))
+    if is_settings_class(hint):
+        return partial(_read_nested, hint)
+    return {
+        bool: read_truth,
+        int: read_whole,
+        float: read_number,
+        str: read_text,
+        Any: _as_it_is,
+    }[hint]
+
+
+def _union_reader(arguments: tuple[Any, ...]) -> Reader:
+    """What reads a value of one of these: a type, choices, None."""
+    # A path beside text is made into text before, by the field's `Read`.
+    words = [word for kind in arguments if get_origin(kind) is Literal for word in get_args(kind)]
+    others = [kind for kind in arguments if get_origin(kind) is not Literal]
+    kinds = [kind for kind in others if kind not in (NoneType, Path)]
+    if not kinds:
+        read: Reader = partial(check_choice, choices=words)
+    else:
+        (inner,) = kinds
+        read = partial(_read_beside_words, reader(inner), words) if words else reader(inner)
+    return partial(_read_optional, read) if NoneType in arguments else read
+
+
+def _read_annotated(
+    read: Reader, conversions: list[Reader], checks: list[Must | OneOf], name: str, value: Any
+) -> Any:
+    for convert in conversions:
+        value = convert(name, value)
+    value = read(name, value)
+    if value is None:
+        return None
+    for check in checks:
+        if isinstance(check, OneOf):
+            check_choice(name, value, check.names, check.beside)
+        elif not check.holds(value):
+            raise SettingError(refusal(name, value, check.be))
+    return value
+
+
+def _read_optional(read: Reader, name: str, value: Any) -> Any:
+    return None if value is None else read(name, value)
+
+
+def _read_beside_words(read: Reader, words: list[str], name: str, value: Any) -> Any:
+    if not isinstance(value, str):
+        return read(name, value)
+    try:
+        return check_choice(name, value, words)
+    except SettingError:
+        raise SettingError(refusal(name, value, f"{' or '.join(words)}, or a number")) from None
+
+
+def _read_tuple(read: Reader, name: str, given: Any) -> tuple[Any, ...]:
+    values = given.tolist() if isinstance(given, np.ndarray) else given
+    if not isinstance(values, (list, tuple, range)):
+        raise SettingError(refusal(name, given, "a list or tuple"))
+    return tuple(read(f"{name}[{index}]", value) for index, value in enumerate(values))
+
+
+def _read_dict(read: Reader, name: str, given: Any) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise SettingError(refusal(name, given, "a dict"))
+    return {read_text(name, key): read(f"{name}.{key}", value) for key, value in given.items()}
+
+
+def _as_it_is(name: str, value: Any) -> Any:
+    return value
+
+
+def _read_nested(kind: type, name: str, value: Any) -> Any:
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, Mapping):
+        raise SettingError(refusal(name, value, f"of {kind.__name__}, or a dict of its fields"))
+    with within(name):
+        return build(kind, value)

@@ -1,0 +1,71 @@
+"""What the actors share: streams side by side, and where the next observation starts an episode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recurrent_rl.agents.action_masks import read_masks
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.spaces import stack_observations
+
+
+class StreamActor:
+    """Plays one stream of observations, or several, and keeps the state between them.
+
+    Args:
+        agent: acts.
+        generator: of the sampling; None takes the deterministic actions.
+        num_envs: streams side by side; None for one whose observations have no batch axis.
+    """
+
+    _start: NDArray[np.bool_]
+    """`[B]`, true where the next observation starts an episode."""
+
+    def __init__(
+        self, agent: ActorCritic, generator: torch.Generator | None, num_envs: int | None = None
+    ) -> None:
+        self._agent, self._generator = agent, generator
+        self._batched, self._batch = num_envs is not None, num_envs or 1
+
+    def reset(self, streams: Any = ...) -> None:
+        """Forget: the next observation starts an episode.
+
+        Args:
+            streams: which, as an index or bool `[num_envs]`; by default all.
+        """
+        self._start[streams] = True
+
+    def act(self, observation: Any, reward: Any = None, action_mask: Any = None) -> Any:
+        """The action for the next observation of the stream, or those of all streams.
+
+        Args:
+            observation: one raw observation; with `num_envs` a batch, as a vector environment
+                gives it.
+            reward: of the previous step, a number or `[num_envs]`; only for agents that are fed it.
+            action_mask: true for what is allowed, `[n]` or `[num_envs, n]`, or as
+                `spaces.flat_mask` takes it.
+
+        Raises:
+            ObservationError, ActionMaskError, ValueError: as `Policy.predict`. The state stays as
+                it was: the stream continues with its next good observation.
+        """
+        actions = self._choose(observation, reward, action_mask)
+        return actions if self._batched else actions[0]
+
+    def _choose(self, observation: Any, reward: Any, action_mask: Any) -> NDArray[Any]:
+        """Actions `[B, ...]` for what `act` was given; the state after them is kept."""
+        raise NotImplementedError
+
+    def _in_batch(self, observation: Any) -> Any:
+        """The observation with a batch axis."""
+        if self._batched:
+            return observation
+        return stack_observations(self._agent.observation_space, [observation])
+
+    def _read_mask(self, action_mask: Any) -> NDArray[np.bool_]:
+        """`[B, n]`."""
+        return read_masks(self._agent.action_space, action_mask, self._batch, self._batched)

@@ -1,0 +1,35 @@
+"""One run among many: where it is, what it is asked for, and whether it is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.runs.folder import RunFolder, RunState
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run that a benchmark or a search does: its folder and its settings."""
+
+    run_dir: Path
+    config: TrainConfig
+
+    @property
+    def folder(self) -> RunFolder:
+        """What its files are named."""
+        return RunFolder(self.run_dir)
+
+    @property
+    def state(self) -> RunState:
+        """How far it is."""
+        return self.folder.state() if self.folder.exists() else RunState.NEW
+
+    @property
+    def done(self) -> bool:
+        """Whether it has all its steps and, where it asks for episodes of one, an evaluation."""
+        state = self.state
+        if self.config.eval_episodes:
+            return state is RunState.EVALUATED
+        return state in (RunState.FINISHED, RunState.EVALUATED)

@@ -1,0 +1,104 @@
+"""A mistake at any command: status 2, a message that says the fix, and never a traceback."""
+
+from pathlib import Path
+
+import pytest
+
+import recurrent_rl
+from recurrent_rl.cli import COMMANDS, main
+from tests.recurrent_rl.cli.commands import ended, one_line, run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["tarin"], "Unknown command 'tarin'; use one of train, evaluate, envs, check, monitor"),
+        (["train", "CartPol-v1"], "Did you mean CartPole-v1"),
+        (["train", "CartPole-v1", "--memory", "lsmt"], "Did you mean lstm"),
+        (["train", "CartPole-v1", "--num-envs", "-1"], "num_envs is -1; it must be at least 1"),
+        (["train", "CartPole-v1", "--hidden-size", "-3"], "hidden_size is -3"),
+        (
+            ["train", "CartPole-v1", "--num-envs", "6", "--num-minibatches", "4"],
+            "does not divide the 6 chunks",
+        ),
+        (["train", "CartPole-v1", "--env-kwargs", "{"], "not JSON"),
+        (["train", "CartPole-v1", "--device", "tpu"], "device is 'tpu'; it must be auto, or a"),
+        (["train", "CartPole-v1", "--lr-schedule", "Linear"], "--lr-schedule"),
+        (["train", "CartPole-v1", "--threads", "100000"], "threads is 100000; it must be at most"),
+        (["train", "CartPole-v1", "--seed", str(2**64)], f"seed is {2**64}; it must be a whole"),
+        (["train", "CartPole-v1", "--colour", "red"], "--colour"),
+        (["train", "--resume", "nowhere"], "nowhere holds no run"),
+        (["train", "--resume", "x", "--gamma=0.5"], "--gamma cannot go with --resume: a run keeps"),
+        (["train", "--resume", "x", "--no-normalize-returns"], "--no-normalize-returns cannot go"),
+        (["evaluate", "nowhere.safetensors"], "There is no file nowhere.safetensors"),
+        (["evaluate", "nowhere", "--max-steps=0"], "max_steps is 0; it must be at least 1"),
+        (["monitor", "nowhere"], "no folder 'nowhere'"),
+    ],
+)
+def test_a_mistake_is_answered_with_the_fix_status_2_and_no_traceback(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = ended(arguments, capsys)
+    assert status == 2
+    assert message in one_line(err + out)
+    assert "Traceback" not in err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_process_with_wrong_arguments_ends_with_status_2(tmp_path: Path) -> None:
+    result = run("train", "CartPol-v1", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "CartPole-v1", "--total-timesteps", "1.5"], "total_timesteps is 1.5; it must"),
+        (["train", "CartPole-v1", "--gamma", "nan"], "gamma is nan; it must be a finite number"),
+        (["train", "CartPole-v1", "--name", "../x"], "name is '../x'; it must be a name for"),
+        (["train", ""], "env_id is ''; it must be a Gymnasium id such as CartPole-v1"),
+        (["train", "CartPole-v1", "--log-dir", ""], "log_dir is ''; it must be the path"),
+        (["train", "CartPole-v1", "--env-kwargs", '{"a": NaN}'], "which JSON cannot hold"),
+        (["evaluate", "x", "--episodes", "0"], "episodes is 0; it must be at least 1"),
+        (["evaluate", "x", "--seed", "-1"], "seed is -1; it must be at least 0"),
+        (["evaluate", "x", "--env-kwargs", "[]"], "--env-kwargs: it is '[]', not a JSON object"),
+        (["info", ""], "run is ''; it must be the path of a folder"),
+        (["monitor", ".", "--port", "70000"], "port is 70000; it must be between 0 and 65535"),
+        (["benchmark", "memory", "--name", "../x"], "name is '../x'; it must be a name for"),
+        (["benchmark", "memory", "--settings", "{"], "--settings: it is not JSON"),
+        (["benchmark", "memory", "--settings", '{"precision": "bf16"}'], "Did you mean bfloat16"),
+    ],
+)
+def test_a_setting_that_cannot_be_ends_any_command_with_status_2_and_its_name(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert message in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in recurrent_rl.__all__ if name.endswith("Error")] + ["ValueError"]
+)
+def test_an_error_that_a_user_can_mend_ends_any_command_with_status_2_and_others_are_raised(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = getattr(recurrent_rl, name, ValueError)
+
+    def fail(_: object) -> int:
+        raise kind("Mend the [thing].")
+
+    monkeypatch.setitem(COMMANDS, "envs", fail)
+    if kind is ValueError:
+        with pytest.raises(ValueError, match=r"Mend the \[thing\]\."):
+            main(["envs"])
+        return
+    status, out, err = ended(["envs"], capsys)
+    assert (status, out, err) == (2, "", "error: Mend the [thing].\n")

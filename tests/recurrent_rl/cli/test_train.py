@@ -1,0 +1,139 @@
+"""`recurrent-rl train`: what it prints, how it ends, and what of a run and its disk is told."""
+
+import errno
+import sys
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.recurrent_rl.cli.commands import TINY, ended, run
+
+
+def test_training_ends_with_an_evaluation_and_the_next_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = run(
+        "train", "recurrent_rl/TMaze-v0", *TINY, "--eval-episodes=20", "--memory=lstm", cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    text = result.stdout.replace("\n", "")
+    for expected in (
+        "Trained for 512 steps",
+        "20 episodes",
+        "95 % interval",
+        "best memoryless",
+        f"Policy:    runs/{run_dir.name}/policy.safetensors",
+        "recurrent-rl monitor runs",
+        f"recurrent-rl evaluate runs/{run_dir.name}",
+        "recurrent_rl.load_policy(",
+    ):
+        assert expected in text
+    assert "Training: 512 of 512" in result.stderr
+    events = EventAccumulator(str(tmp_path / "runs" / run_dir.name))
+    events.Reload()
+    (evaluated,) = events.Scalars("eval/mean_reward")
+    assert evaluated.step == 512
+    resume = ["train", "--resume", str(run_dir)]
+    status, out, err = ended([*resume, "--total-timesteps=1024"], capsys)
+    assert status == 0, err
+    assert "Trained for 1,024 steps" in out
+    assert "the learning rate goes from" in out
+    assert "20 episodes" in out
+    status, out, err = ended(resume, capsys)
+    assert status == 0, err
+    assert "has all its 1,024 steps already; raise --total-timesteps" in out
+    assert "20 episodes" not in out
+    status, _, err = ended([*resume, "--total-timesteps=512"], capsys)
+    assert status == 2
+    assert "1,024 steps already, more than total_timesteps 512" in err
+
+
+def test_a_module_of_the_working_directory_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the installed command runs: its path begins with the folder of scripts, not with this."""
+    (tmp_path / "corridor_here.py").write_text(
+        "import gymnasium as gym\ngym.register('Here-v0', 'recurrent_rl.envs.tmaze:TMazeEnv')\n"
+    )
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
+    monkeypatch.chdir(tmp_path)
+    status, _, err = ended(["train", "corridor_here:Here-v0", *TINY, "--eval-episodes=0"], capsys)
+    assert status == 0, err
+
+
+@pytest.mark.parametrize("where", ["os.fsync", "recurrent_rl.runs.monitor.Monitor.log"])
+def test_a_full_disk_ends_training_with_status_2_and_the_fix(
+    where: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(where, fail)
+    task = ["recurrent_rl/TMaze-v0", *TINY, "--log-dir", str(tmp_path)]
+    status, _, err = ended(["train", *task], capsys)
+    assert status == 2
+    assert "No space left on device" in err
+    assert "ake room" in err
+    (run_dir,) = tmp_path.iterdir()
+    assert not list(run_dir.glob(".*.saving"))
+
+
+def test_a_run_folder_that_cannot_be_written_to_is_told(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", fail)
+    status, _, err = ended(["train", "--resume", str(finished)], capsys)
+    assert (status, f"{finished} cannot be written to" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe{}", b"{", b"[]", b"null", b'"text"', b"[" * 5000, b'{"agent": 3}']
+)
+def test_a_config_that_cannot_be_read_is_told(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    status, _, err = ended(["train", "--resume", str(tmp_path)], capsys)
+    assert status == 2
+    assert "config.json cannot be read" in err
+
+
+FAILING = """
+import gymnasium as gym
+import numpy as np
+
+class Failing(gym.Env):
+    observation_space, action_space = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2)
+    t = 0
+    def reset(self, *, seed=None, options=None):
+        return np.zeros(2, np.float32), {}
+    def step(self, action):
+        self.t += 1
+        if self.t > 40:
+            raise ConnectionError("simulator lost")
+        return np.zeros(2, np.float32), 1.0, self.t % 5 == 0, False, {}
+
+gym.register("Failing-v0", Failing)
+"""
+
+
+def test_an_error_of_an_environment_keeps_its_traceback_which_ends_in_how_to_resume(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "my_envs.py").write_text(FAILING)
+    result = run("train", "my_envs:Failing-v0", *TINY, cwd=tmp_path)
+    assert result.returncode == 1
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    assert "ConnectionError: simulator lost" in result.stderr
+    assert f"recurrent-rl train --resume runs/{run_dir.name}" in result.stderr
+    assert (run_dir / "checkpoint.safetensors").exists()
+    if sys.version_info >= (3, 11):
+        assert result.stderr.splitlines()[-1].startswith("The run on my_envs:Failing-v0 failed in")
