@@ -112,18 +112,20 @@ def _leave_dead_terminal() -> None:
 
 
 @contextlib.contextmanager
-def noting(stop: StopSignals | None) -> Iterator[StopSignals]:
+def noting(stop: StopSignals | None, launched: bool = False) -> Iterator[StopSignals]:
     """Note signals for a caller who sees to them, or until the end of this context.
 
     Args:
         stop: the caller's; None: a signal is noted here and obeyed at the end, when all is saved.
+        launched: by a program that passes on the signals that reach it, and starts again what they
+            end: none is obeyed.
     """
-    noted = StopSignals() if stop is None else stop
+    noted = StopSignals(patient=launched) if stop is None else stop
     try:
         with noted:
             yield noted
     finally:
-        if stop is None:
+        if stop is None and not launched:
             noted.obey()
 
 

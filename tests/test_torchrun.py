@@ -17,6 +17,7 @@ import torch
 
 from recurrent_rl import load_policy
 from recurrent_rl.runs.folder import RunFolder
+from tests.recurrent_rl.runs.test_launch import is_gone
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 TRAIN = (
@@ -45,10 +46,10 @@ def launch(command: list[str], folder: Path) -> subprocess.Popen[str]:
     )
 
 
-def workers_of(launcher: subprocess.Popen[str]) -> list[int]:
-    """The processes that torchrun has started."""
+def workers_of(launcher: subprocess.Popen[str], program: str = "recurrent_rl") -> list[int]:
+    """The processes that torchrun has started to run this program."""
     found = subprocess.run(
-        ["pgrep", "-P", str(launcher.pid), "-f", "recurrent_rl"], capture_output=True, text=True
+        ["pgrep", "-P", str(launcher.pid), "-f", program], capture_output=True, text=True
     )
     return [int(pid) for pid in found.stdout.split()]
 
@@ -102,6 +103,59 @@ def test_a_signal_to_one_worker_saves_and_looks_like_success(tmp_path: Path, ran
     assert launcher.returncode == 0, output
     assert run_of(tmp_path / "it").state().value == "stopped"
     assert output.count("resume: recurrent-rl train --resume") == 1
+
+
+@pytest.mark.slow
+def test_workers_end_with_torchrun_and_the_same_command_resumes_their_run(tmp_path: Path) -> None:
+    address = ("--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:29437", "--rdzv-id", "it")
+    command = [*TORCHRUN[:-3], *address, *TORCHRUN[-2:], *TRAIN, "--total-timesteps", "99999999"]
+    launcher = launch(command, tmp_path)
+    assert wait_for_checkpoint(tmp_path, launcher, 0.0)
+    workers = workers_of(launcher)
+    launcher.kill()
+    launcher.communicate(timeout=20)
+    assert len(workers) == 2
+    deadline = time.monotonic() + 20
+    while not all(map(is_gone, workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    again = launch(command, tmp_path)
+    assert wait_for_checkpoint(tmp_path, again, time.time())
+    os.kill(workers_of(again)[0], signal.SIGTERM)
+    output, _ = again.communicate(timeout=100)
+    assert again.returncode == 0, output
+    assert run_of(tmp_path).state().value == "stopped"  # the only one there is
+
+
+SCRIPT = """
+import os
+import recurrent_rl
+
+for seed in (0, 1):
+    config = recurrent_rl.TrainConfig(
+        "recurrent_rl/RepeatPrevious-Easy-v0", seed=seed, total_timesteps=416 * (2, 10_000)[seed],
+        num_envs=8, num_steps=52, device="cpu", eval_episodes=2, checkpoint_interval=0,
+    )
+    result = recurrent_rl.train(config, progress=False)
+    print("worker", os.environ["RANK"], "of seed", seed, "stopped by", result.stopped_by)
+"""
+
+
+@pytest.mark.slow
+def test_a_script_trains_twice_and_goes_on_after_a_signal_that_stops_it(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    launcher = launch([*TORCHRUN, "script.py"], tmp_path)
+    while not list(tmp_path.glob("runs/*__1__*/checkpoint.safetensors")):
+        assert launcher.poll() is None, launcher.communicate()[0]
+        time.sleep(0.02)
+    os.kill(workers_of(launcher, "script.py")[1], signal.SIGTERM)
+    output, _ = launcher.communicate(timeout=60)
+    assert launcher.returncode == 0, output
+    for worker in (0, 1):
+        assert f"worker {worker} of seed 0 stopped by None" in output
+        assert f"worker {worker} of seed 1 stopped by 15" in output
+    states = [RunFolder(path).state().value for path in sorted(tmp_path.glob("runs/*"))]
+    assert states == ["evaluated", "stopped"]
 
 
 def ip(*arguments: str) -> None:
@@ -158,7 +212,8 @@ def start_on(host: str, first: str, folder: Path, steps: int) -> subprocess.Pope
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("how", "disks"), [("killed", "shared"), ("cut off", "shared"), ("killed", "own")]
+    ("how", "disks"),
+    [("killed", "shared"), ("torchrun killed", "shared"), ("cut off", "shared"), ("killed", "own")],
 )
 def test_the_run_goes_on_without_a_host_that_is_gone(
     tmp_path: Path, hosts: list[str], how: str, disks: str
@@ -175,6 +230,7 @@ def test_the_run_goes_on_without_a_host_that_is_gone(
         if how == "killed":
             for pid in workers_of(other):
                 os.kill(pid, signal.SIGKILL)
+        if how in ("killed", "torchrun killed"):
             other.kill()
         else:
             ip("link", "set", "rrlv2", "down")

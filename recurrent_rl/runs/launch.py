@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from multiprocessing import resource_tracker
+from multiprocessing import current_process, resource_tracker
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ from recurrent_rl.runs.checkpoint import restore
 from recurrent_rl.runs.checkpoint_file import read_checkpoint
 from recurrent_rl.runs.failures import closed_by
 from recurrent_rl.runs.loop import follow
-from recurrent_rl.runs.torchrun import Launch, ended_elsewhere
+from recurrent_rl.runs.torchrun import Launch, end_with_agent, ended_elsewhere
 from recurrent_rl.signals import (
     StopSignals,
     held_back,
@@ -48,7 +48,7 @@ from recurrent_rl.signals import (
     let_through,
     when_parent_ends,
 )
-from recurrent_rl.sources import Source
+from recurrent_rl.sources import Source, find_spec
 from recurrent_rl.trainer import Trainer
 
 PATIENCE = 10.0
@@ -89,6 +89,7 @@ def together(config: ResolvedConfig) -> Iterator[Group]:
     device = pick_device(config.device, place)
     block_of(config, 0, config.workers)  # refuses too many before any is started
     if launch is not None:
+        end_with_agent()
         with joined(
             *(launch.meeting(config.worker_timeout), launch.rank, launch.size),
             *(device, config.worker_timeout, launch.neighbours),
@@ -105,6 +106,9 @@ def together(config: ResolvedConfig) -> Iterator[Group]:
 @contextmanager
 def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
     """Start the other workers, and end them."""
+    if getattr(current_process(), "_inheriting", False):
+        # A worker that is still importing a script without a guard; the first says what it lacks.
+        raise SystemExit(RAISED)
     parts = parts_to_import(config.agent)
     with ExitStack() as stack:
         meeting = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "workers"
@@ -193,6 +197,8 @@ def follow_the_first(
     if begun is None:
         return None
     config, seed = begun.config, begun.config.seed + group.rank
+    if source is None:
+        _check_registered(config.environment)
     saved = None if begun.checkpoint is None else read_checkpoint(begun.checkpoint)
     with (
         computing(config.threads, config.precision, group.neighbours),
@@ -207,15 +213,33 @@ def follow_the_first(
             return follow(trainer, stop), trainer.timesteps
 
 
+def _check_registered(env_id: str) -> None:
+    """Refuse an id that only the first worker knows.
+
+    Raises:
+        UserError: says how the others can know it.
+    """
+    if ":" in env_id:
+        return
+    try:
+        find_spec(env_id)
+    except UserError:
+        raise UserError(
+            f"The environment {env_id!r} is registered in the first worker alone: the others are "
+            "processes of their own. Register it in a module, and write that before it, as in "
+            f'my_package:{env_id}; or in a script, outside of `if __name__ == "__main__":`.'
+        ) from None
+
+
 def _wait_for(others: ProcessContext, store: Store) -> None:
     """Wait until these workers have started."""
     here = [f"here/{rank}" for rank in range(1, len(others.processes) + 1)]
     while not store.check(here):
         if not all(process.is_alive() for process in others.processes):
             raise UserError(
-                "A worker ended before it had begun; what it printed says why. A script that "
-                'trains with several workers needs the line `if __name__ == "__main__":` before '
-                "the call, since each worker imports the script."
+                "A worker ended before it had begun. A script that trains with several workers "
+                'needs the line `if __name__ == "__main__":` before the call, since each worker '
+                "imports the script. If it has the line, what the worker printed says why."
             )
         time.sleep(0.02)
 

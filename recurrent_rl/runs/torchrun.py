@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
+import itertools
 import os
+import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +22,13 @@ from recurrent_rl.config import ResolvedConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.resolve import with_workers
 from recurrent_rl.runs.folder import RunFolder
+
+_MEETINGS = itertools.count(1)
+"""Of this process: a script may train several times, and all workers run the same script."""
+
+
+AGENT_SECONDS = 0.5
+"""Between two looks whether torchrun is there yet."""
 
 
 class Launch(NamedTuple):
@@ -44,23 +55,47 @@ class Launch(NamedTuple):
         return cls(rank, size, place, neighbours, run_id, restarts)
 
     def meeting(self, timeout: float) -> Store:
-        """Where the workers of this start find each other.
+        """Where the workers find each other: a new place for each training.
 
-        After a restart the store of torchrun's agent still holds what the last start left there,
-        and `init_process_group` alone would connect to workers that are gone. Machines count their
-        restarts each for itself; where several are told to make a store for each start, as
-        docs/many-machines.md says, no count is needed.
+        After a training, or a restart, the store still holds what was left there, and
+        `init_process_group` alone would connect to what is gone. Machines count their restarts
+        each for itself; where several are told to make a store for each start, as
+        docs/many-machines.md says, no count of them is needed.
         """
-        wait = datetime.timedelta(seconds=timeout)
-        store: Store = next(rendezvous("env://", self.rank, self.size, timeout=wait))[0]
-        if os.environ.get("TORCH_DISABLE_SHARE_RDZV_TCP_STORE") == "1":
-            return store
-        return PrefixStore(f"recurrent_rl/{self.restarts}", store)
+        store = _store(self.rank, self.size, timeout)
+        own_store = os.environ.get("TORCH_DISABLE_SHARE_RDZV_TCP_STORE") == "1"
+        start = 0 if own_store else self.restarts
+        return PrefixStore(f"recurrent_rl/{start}/{next(_MEETINGS)}", store)
 
     @property
     def is_named(self) -> bool:
         """Whether the id is this launch's own: torchrun's default is that of all others too."""
         return self.run_id != "none" or self.restarts > 0
+
+
+@functools.cache
+def _store(rank: int, size: int, timeout: float) -> Store:
+    """That of all workers of this start; kept, since the first worker may be who serves it."""
+    wait = datetime.timedelta(seconds=timeout)
+    store: Store = next(rendezvous("env://", rank, size, timeout=wait))[0]
+    return store
+
+
+@functools.cache
+def end_with_agent() -> None:
+    """Have this process end when torchrun is gone, from the first call on.
+
+    Killed, torchrun ends none of its workers. They would train on without it and hold the run,
+    which the machines that are left resume, or the same command given again.
+    """
+    agent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == agent:
+            time.sleep(AGENT_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="torchrun watch", daemon=True).start()
 
 
 def of_launch(config: ResolvedConfig) -> ResolvedConfig:

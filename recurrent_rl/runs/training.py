@@ -78,9 +78,10 @@ def train(
     """Train an agent from its first step, in a new run folder, and evaluate it at the end.
 
     Ctrl-C, SIGTERM and SIGHUP end the run early with everything saved, and then take their usual
-    course: Ctrl-C raises KeyboardInterrupt. Any other error, of an environment perhaps, is raised
-    as it is when the last whole iteration is saved; a note on it says what `resume` loses, or the
-    message of a UserError.
+    course: Ctrl-C raises KeyboardInterrupt. Under torchrun, which would take that for a failure,
+    the call returns instead, and the result's `stopped_by` says so. Any other error, of an
+    environment perhaps, is raised as it is when the last whole iteration is saved; a note on it
+    says what `resume` loses, or the message of a UserError.
 
     Args:
         config: the settings.
@@ -99,7 +100,7 @@ def train(
 
     Raises:
         UserError: an argument, the settings, the environment or what it returns are at fault.
-        KeyboardInterrupt: on Ctrl-C, unless `stop` is given.
+        KeyboardInterrupt: on Ctrl-C, unless `stop` is given or torchrun has started this process.
     """
     expected = 'a TrainConfig: train(TrainConfig("CartPole-v1")), or train(TrainConfig(), env=...)'
     check_is("config", config, TrainConfig, expected)
@@ -109,7 +110,7 @@ def train(
         computing(config.threads, config.precision),
         keeping_freed_memory(),
         global_generators_kept(seed_globals),
-        noting(stop) as noted,
+        noting(stop, launched=Launch.of_this_process() is not None) as noted,
         ExitStack() as joined,
     ):
         check_installed(config.track)
@@ -208,7 +209,7 @@ def resume(
             settings are not those of its checkpoint, or the run has more than `total_timesteps`
             steps. Its files are as they were then.
         PolicyFileError: the checkpoint is damaged, or of an older version.
-        KeyboardInterrupt: on Ctrl-C, unless `stop` is given.
+        KeyboardInterrupt: as for `train`.
     """
     folder = RunFolder(Path(argument("run_dir", run_dir, FolderPath)))
     workers = argument("workers", workers, Workers | None)
@@ -229,7 +230,7 @@ def resume(
     with (
         keeping_freed_memory(),
         global_generators_kept(seed_globals),
-        noting(stop) as noted,
+        noting(stop, launched=Launch.of_this_process() is not None) as noted,
         ExitStack() as joined,
     ):
         group = _join(joined, settled, source)

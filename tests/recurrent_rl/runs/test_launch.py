@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -19,8 +21,12 @@ from recurrent_rl import load_policy, resume, train
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.group import Group
 from recurrent_rl.runs.callbacks import TrainingState
 from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.launch import Begun, follow_the_first
+from recurrent_rl.signals import StopSignals
+from recurrent_rl.trainer import resolved
 
 PROGRAM = """
 import multiprocessing, os, sys, time
@@ -196,7 +202,42 @@ def test_a_script_without_a_guard_is_told_what_it_lacks(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "needs the line `if __name__ ==" in done.stderr.splitlines()[-1]
+    assert done.stderr.count("Traceback") == 1
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_an_environment_that_only_the_first_worker_has_registered_is_told_of() -> None:
+    begun = Begun(resolved(TrainConfig("CartPole-v1")), None, False)
+    begun = begun._replace(config=replace(begun.config, env_id="Mine-v0"))
+    group = cast(Group, SimpleNamespace(rank=1, exchange=lambda _: [begun, None]))
+    with pytest.raises(UserError, match=r"'Mine-v0' is registered in the first .* my_package:Mine"):
+        follow_the_first(group, StopSignals())
+
+
+@pytest.mark.slow
+def test_cells_of_a_notebook_train_with_two_workers(tmp_path: Path) -> None:
+    """In a kernel of Jupyter's."""
+    pytest.importorskip("ipykernel")
+    client = pytest.importorskip("jupyter_client")
+    manager, kernel = client.manager.start_new_kernel(cwd=str(tmp_path))
+    shown: list[str] = []
+    try:
+        for cell in (
+            "import recurrent_rl",
+            'config = recurrent_rl.TrainConfig("CartPole-v1", workers=2, num_envs=8, num_steps=8, '
+            'num_minibatches=2, total_timesteps=640, eval_episodes=0, device="cpu")',
+            "result = recurrent_rl.train(config)",
+            "print('steps', recurrent_rl.resume(result.run_dir, total_timesteps=1280).timesteps)",
+        ):
+            reply = kernel.execute_interactive(
+                cell, output_hook=lambda output: shown.append(str(output["content"])), timeout=120
+            )
+            assert reply["content"]["status"] == "ok", shown
+    finally:
+        kernel.stop_channels()
+        manager.shutdown_kernel(now=True)
+    assert any("steps 1280" in one for one in shown)
+    assert any("640 of 640" in one for one in shown)  # the progress line
 
 
 @pytest.mark.parametrize("target", ["first", "other"])
