@@ -137,7 +137,7 @@ def names_of_ways() -> list[str]:
 
 
 def table(tasks: list[Scored]) -> str:
-    """Markdown: returns by task, and below the scores' means over the tasks that all have."""
+    """Markdown: returns by task, and below the scores' means, of the ways that have all tasks."""
     lines = []
     for task in tasks:
         returns = zip(*(task.means[shown] for shown in MEASURES), task.seeds, strict=True)
@@ -145,11 +145,11 @@ def table(tasks: list[Scored]) -> str:
             f"{over:.3g}; {last:.3g} ({seeds})" if seeds else "" for over, last, seeds in returns
         ]
         lines.append([task.name, *cells])
-    whole = [task for task in tasks if all(task.seeds)]
-    if whole:
-        overall = [np.mean([task.scores[shown] for task in whole], axis=0) for shown in MEASURES]
-        cells = [f"{over:.3f}; {last:.3f}" for over, last in zip(*overall, strict=True)]
-        lines.append([f"mean of the scores of {len(whole)}", *cells])
+    if tasks:
+        overall = [np.mean([task.scores[shown] for task in tasks], axis=0) for shown in MEASURES]
+        means = zip(*overall, strict=True)
+        cells = ["" if np.isnan(over) else f"{over:.3f}; {last:.3f}" for over, last in means]
+        lines.append(["mean of the scores", *cells])
     return markdown(["task", *names_of_ways()], lines)
 
 
