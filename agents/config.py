@@ -22,6 +22,7 @@ from recurrent_rl.agents.settings import (
     from_0_below_1,
     none_for_zero,
     reader,
+    refusing_other_names,
     settle,
 )
 
@@ -43,13 +44,15 @@ LayerSizes: TypeAlias = Annotated[
 _read_text = reader(str)
 
 
+@refusing_other_names
 @dataclass(frozen=True)
 class AgentConfig:
     """What the agent is made of. Saved in every policy file."""
 
-    memory: Annotated[str, OneOf(MEMORIES, OF_ONES_OWN)] = "gru-rotor"
+    memory: Annotated[str, Read(MEMORIES.name_of_class), OneOf(MEMORIES, OF_ONES_OWN)] = "gru-rotor"
     """Memory cell: none, rnn, lstm, gru, lstm-peephole, gru-original, mingru, minlstm, lru, rotor,
-    gru-rotor, matrix or gru-matrix; or one of your own, registered or as module:Class."""
+    gru-rotor, matrix or gru-matrix; or one of your own, registered or as module:Class; in Python
+    also the class itself."""
     hidden_size: Annotated[int, at_least(1), at_most(LARGEST_LAYER)] = 128
     """Units in each layer of the memory; gru-rotor and gru-matrix have twice as many beside it."""
     num_layers: Annotated[int, at_least(1), at_most(MOST_LAYERS)] = 1
@@ -82,11 +85,13 @@ class AgentConfig:
     has a learnt vector of 32 numbers."""
     image_features: Annotated[int, at_least(1), at_most(LARGEST_LAYER)] = IMAGE_FEATURES
     """Features that the convolutional network makes of each image."""
-    encoder: Annotated[str | None, OneOf(ENCODERS, OF_ONES_OWN)] = None
-    """Encoder of your own for what the environment shows, registered or as module:Class; the layers
+    encoder: Annotated[str | None, Read(ENCODERS.name_of_class), OneOf(ENCODERS, OF_ONES_OWN)] = (
+        None
+    )
+    """Encoder of your own for what the environment shows, named as a memory of your own; the layers
     of the encoder stand on it. By default (None) the library's, by the kind of space."""
-    head: Annotated[str | None, OneOf(HEADS, OF_ONES_OWN)] = None
-    """Action head of your own, registered or as module:Class. By default (None) the library's, by
+    head: Annotated[str | None, Read(HEADS.name_of_class), OneOf(HEADS, OF_ONES_OWN)] = None
+    """Action head of your own, named as a memory of your own. By default (None) the library's, by
     the action space."""
     activation: Annotated[str, OneOf(ACTIVATIONS)] = "tanh"
     """Activation of the encoder: tanh, relu, silu or elu."""

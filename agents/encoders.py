@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.features import make_features
+from recurrent_rl.agents.importing import class_path
 from recurrent_rl.agents.layers import ACTIVATIONS, dense_layers
 from recurrent_rl.agents.parts import (
     Own,
     Parts,
     Settled,
     SettledList,
-    class_path,
     output_size_of,
     takes,
 )

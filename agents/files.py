@@ -233,6 +233,13 @@ def digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     return result.hexdigest()
 
 
+_ZIP = b"PK\x03\x04"
+_OF_ZIP = (
+    " It is a zip archive, as Stable-Baselines3 and torch.save write: `recurrent-rl convert` makes "
+    "a policy of a model of sb3-contrib's RecurrentPPO."
+)
+
+
 def _read_metadata(path: Path, data: bytes, size: int) -> dict[str, str]:
     """The header's text; says whether the file is cut short or was never one of ours.
 
@@ -246,7 +253,7 @@ def _read_metadata(path: Path, data: bytes, size: int) -> dict[str, str]:
     if not begins_right or header_end > _LONGEST_HEADER:
         raise PolicyFileError(
             f"{path} is not a safetensors file, or its beginning was altered. recurrent-rl reads "
-            "policies and checkpoints it has saved itself."
+            f"policies and checkpoints it has saved itself.{_OF_ZIP if data[:4] == _ZIP else ''}"
         )
     if size < max(header_end, _LENGTH_BYTES + 1):
         raise PolicyFileError(_truncated(path, size))

@@ -8,8 +8,9 @@ from typing import Any
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.encoders import ENCODERS
 from recurrent_rl.agents.heads import HEADS
+from recurrent_rl.agents.importing import class_path, import_module, imported_class
 from recurrent_rl.agents.memory.registry import MEMORIES
-from recurrent_rl.agents.parts import Parts, class_path, import_module, imported_class
+from recurrent_rl.agents.parts import Parts
 from recurrent_rl.agents.settings import SettingError, check_choice
 
 PARTS: dict[str, Parts[Any]] = {"memory": MEMORIES, "encoder": ENCODERS, "head": HEADS}

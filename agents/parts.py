@@ -7,35 +7,20 @@ can only name what was registered or named in this process before.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, NoReturn, TypeVar
 
 from torch import nn
 
-from recurrent_rl.agents.settings import (
-    Must,
-    SettingError,
-    check_choice,
-    close_matches,
-    refusal,
-    shown,
-)
+from recurrent_rl.agents.importing import class_path, imported_class, is_class_path, name_of
+from recurrent_rl.agents.settings import Must, SettingError, check_choice, refusal, shown
 
 Part = TypeVar("Part", bound=nn.Module)
 Own = TypeVar("Own", bound=type[nn.Module])
 
 _NAME = re.compile(r"[A-Za-z][\w.-]*")
-
-
-def is_class_path(text: str) -> bool:
-    """Whether the text has the form `module:Class`."""
-    module, colon, name = text.partition(":")
-    return bool(colon) and all(part.isidentifier() for part in (module + "." + name).split("."))
-
 
 OF_ONES_OWN = Must(
     "one of your own: registered by a module that is imported first (on the command line --import "
@@ -43,11 +28,6 @@ OF_ONES_OWN = Must(
     is_class_path,
 )
 """For `OneOf`: the setting may also name a class that is registered nowhere."""
-
-
-def class_path(part: type) -> str:
-    """The `module:Class` of a class."""
-    return f"{part.__module__}:{part.__qualname__}"
 
 
 class Parts(dict[str, Callable[..., Part]], Generic[Part]):
@@ -135,6 +115,35 @@ class Parts(dict[str, Callable[..., Part]], Generic[Part]):
             assert part is not None
         return part
 
+    def name_of_class(self, setting: str, value: Any) -> Any:
+        """Read a setting that is given as a class: the name that the settings record of it.
+
+        That is its name in the library, `module:Class` where another process can import it, or the
+        name that it is registered by. What is no class is left as it is.
+
+        Raises:
+            SettingError: there is no such name, the class lacks something, or an instance is given.
+        """
+        if isinstance(value, nn.Module):
+            own = class_path(type(value))
+            raise SettingError(f"{setting} is an instance of {own}; give the class itself.")
+        if not isinstance(value, type):
+            return value
+        registered = next((name for name, part in self.items() if part is value), None)
+        if registered in self._built_in:
+            return registered
+        self.check(value)
+        path = name_of(value)
+        if path is not None:
+            self.take(path, value)
+        if path is None and registered is None:
+            raise SettingError(
+                f"{setting} is the class {class_path(value)}, which another process cannot import: "
+                "a run could not be resumed. Move it to the top level of a module, and import it "
+                f'from there; or put @recurrent_rl.register_{self.kind}("my-{self.kind}") on it.'
+            )
+        return path or registered
+
     def is_own(self, name: str | None) -> bool:
         """Whether this names a part of one's own, not of the library's."""
         return name is not None and name not in self._built_in
@@ -155,45 +164,6 @@ class Parts(dict[str, Callable[..., Part]], Generic[Part]):
     def fault(self, part: Any) -> str | None:
         """What a class lacks to be one of these; None: nothing."""
         return self._fault(part) if isinstance(part, type) else "it is no class"
-
-
-def import_module(name: str, whose: str) -> Any:
-    """Import a module for what a user named.
-
-    Args:
-        name: of the module.
-        whose: for the message: "memory 'module:Class'".
-
-    Raises:
-        SettingError: there is no such module, or one that it imports is missing.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise SettingError(
-            f"Module {name!r} of {whose} cannot be imported ({error}). Is it on the Python path?"
-        ) from error
-
-
-def imported_class(path: str, whose: str) -> Any:
-    """What `module:Class` names; its module is imported.
-
-    Args:
-        path: as the user wrote it.
-        whose: for the message: "memory".
-
-    Raises:
-        SettingError: it cannot be imported, or is not there.
-    """
-    module, _, name = path.partition(":")
-    found = import_module(module, f"{whose} {path!r}")
-    for attribute in name.split("."):
-        if not hasattr(found, attribute):
-            near = close_matches(attribute, dir(found), most=1, cutoff=0.6)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise SettingError(f"{whose} is {path!r}, and {module} has no {attribute}.{hint}")
-        found = getattr(found, attribute)
-    return found
 
 
 def takes(part: type, arguments: tuple[str, ...]) -> str | None:
@@ -218,16 +188,6 @@ def output_size_of(part: nn.Module, kind: str) -> int:
             "whole number of at least 1, set in __init__."
         )
     return size
-
-
-def unreachable(part: type) -> str | None:
-    """Why another process could not import a class; None: it can."""
-    if "<locals>" in part.__qualname__:
-        return "it is defined in a function"
-    module = sys.modules.get(part.__module__)
-    if part.__module__ in ("__main__", "__mp_main__"):
-        return None if hasattr(module, "__file__") else "it is defined at a prompt"
-    return None if module is not None else f"its module {part.__module__} is not imported"
 
 
 class Settled(nn.Module):

@@ -30,8 +30,8 @@ from recurrent_rl.agents.files import (
     refuse_nonfinite,
     save_tensors,
 )
+from recurrent_rl.agents.importing import is_class_path
 from recurrent_rl.agents.named_parts import PARTS
-from recurrent_rl.agents.parts import is_class_path
 from recurrent_rl.agents.preprocessing import scaling_of_format_1
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
 from recurrent_rl.agents.spaces import component_spaces

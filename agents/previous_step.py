@@ -10,7 +10,7 @@ import numpy as np
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.heads import ActionHead
-from recurrent_rl.agents.parts import class_path
+from recurrent_rl.agents.importing import class_path
 from recurrent_rl.agents.settings import SettingError
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
 

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 
 from recurrent_rl.agents.action_masks import ActionMaskError, flat_mask
+from recurrent_rl.agents.settings import shown
 from recurrent_rl.agents.spaces import (
     ObservationError,
     as_array,
@@ -18,7 +19,7 @@ from recurrent_rl.agents.spaces import (
     stack_observations,
 )
 from recurrent_rl.errors import UserError
-from recurrent_rl.infos import recorded_episode
+from recurrent_rl.infos import MEND, NO_METRIC, recorded_episode
 from recurrent_rl.wrapping import fixed_texts
 
 
@@ -87,7 +88,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         read = self._read(info) | self._metrics(info)
         return observation, self._number("reward", reward), *ends, read
 
-    def _number(self, name: str, x: Any, allowed: tuple[int, ...] = ()) -> float:
+    def _number(self, name: str, x: Any, allowed: tuple[int, ...] = (), fix: str = MEND) -> float:
         if type(x) in (float, bool, np.float64, np.bool_):  # as quick as can be
             return float(x)
         array = as_array(x)
@@ -96,7 +97,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
             if not allowed or number in allowed:
                 return number
         expected = "true or false" if allowed else "a number"
-        raise self._fault(f"{name} is {x!r}; expected {expected}")
+        raise self._fault(f"{name} is {shown(x)}; expected {expected}", fix)
 
     def _read(self, info: Any) -> dict[str, Any]:
         """What is read of an info: the mask as an array, the success as a number.
@@ -118,7 +119,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
     def _metrics(self, info: Mapping[str, Any]) -> dict[str, Any]:
         """The numbers to log, and what RecordEpisodeStatistics says of an episode."""
         found: dict[str, Any] = {
-            key: self._number(key, info[key])
+            key: self._number(key, info[key], fix=NO_METRIC)
             for key in self.info_metrics
             if info.get(key) is not None
         }
@@ -143,11 +144,11 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
             )
         return observation
 
-    def _fault(self, what: str) -> UserError:
+    def _fault(self, what: str, fix: str = MEND) -> UserError:
         """The error that says what came, and where."""
         return UserError(
             f"Environment {self.number} of {self.name} at its step {self.steps}: "
-            f"{what.rstrip('.')}. Mend the environment."
+            f"{what.rstrip('.')}. {fix}"
         )
 
 

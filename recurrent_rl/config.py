@@ -24,6 +24,7 @@ from recurrent_rl.agents.settings import (
     build,
     missing,
     none_for_zero,
+    refusing_other_names,
     settle,
     shown,
     within,
@@ -67,12 +68,23 @@ def _device_name(name: str, value: Any) -> Any:
     return str(value) if isinstance(value, torch.device) else value
 
 
+def _no_function(name: str, value: Any) -> Any:
+    """Refuse a function of the remaining progress, as Stable-Baselines3 takes."""
+    if callable(value):
+        raise SettingError(
+            f"{name} is a function; it must be a number. What changes over the run is given by its "
+            f'values: schedules={{"{name}": [first, ..., last]}}.'
+        )
+    return value
+
+
 DeviceName = Annotated[
     str, Read(_device_name), Must("auto, or a device such as cpu, cuda, cuda:1 or mps", _is_device)
 ]
 """A device as torch names it, or auto."""
 
 
+@refusing_other_names
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of one training run. Field names follow CleanRL.
@@ -112,7 +124,7 @@ class TrainConfig:
     """Recompute the states stored at the starts of chunks under the newest weights before each
     epoch. Only chunks shorter than the rollout have such states."""
 
-    learning_rate: Annotated[float, above(0)] = 1e-3
+    learning_rate: Annotated[float, Read(_no_function), above(0)] = 1e-3
     """Step size of Adam at the start."""
     lr_schedule: Literal["constant", "linear"] = "linear"
     """Keep the learning rate, or let it fall to zero over the run."""
@@ -127,7 +139,7 @@ class TrainConfig:
     num_minibatches: Annotated[int | None, at_least(1), at_most(LARGEST_SIZE)] = None
     """Minibatches of whole chunks per pass. It must divide the number of chunks,
     num_envs * num_steps / seq_len. By default (None) 4, or the most below that divide it."""
-    clip_coef: Annotated[float, above(0)] = 0.2
+    clip_coef: Annotated[float, Read(_no_function), above(0)] = 0.2
     """Clip range of the probability ratio."""
     clip_value: Annotated[float | None, above(0)] = None
     """Clip range of the value's change, in standard deviations of the return; none by default."""

@@ -8,9 +8,18 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from recurrent_rl.agents.settings import Must, Read, at_least, build, from_0_below_1, settle
+from recurrent_rl.agents.settings import (
+    Must,
+    Read,
+    at_least,
+    at_most,
+    build,
+    from_0_below_1,
+    refusing_other_names,
+    settle,
+)
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import InfoKeys, JsonObject, json_object
+from recurrent_rl.fields import LARGEST_SIZE, InfoKeys, JsonObject, ObservedKeys, json_object
 from recurrent_rl.wrapping import wrapper_name
 
 WrapperName = Annotated[str, Read(wrapper_name)]
@@ -20,6 +29,7 @@ NO_MATTER_OF_THE_TASK = ("vectorization", "info_metrics")
 """Settings of `EnvConfig` that change nothing in what an environment does."""
 
 
+@refusing_other_names
 @dataclass(frozen=True)
 class EnvConfig:
     """How the environment is made, and which information is hidden from the agent."""
@@ -29,11 +39,7 @@ class EnvConfig:
     '{"length": 50}'."""
     vectorization: Literal["auto", "sync", "async"] = "auto"
     """How environments are stepped: auto takes the environment's batched form where it has one."""
-    observe: Annotated[
-        tuple[str, ...],
-        Must("without a key twice", lambda keys: len(set(keys)) == len(keys)),
-        tyro.conf.arg(metavar="KEY [KEY ...]"),
-    ] = ()
+    observe: ObservedKeys = ()
     """Keys of a Dict observation to see: of one key that component alone, of several a Dict; by
     default all."""
     wrappers: Annotated[
@@ -53,8 +59,8 @@ class EnvConfig:
     """Probability with which a whole observation is replaced by zeros."""
     observation_noise: Annotated[float, at_least(0)] = 0.0
     """Standard deviation of Gaussian noise added to the observation."""
-    observation_delay: Annotated[int, at_least(0)] = 0
-    """Steps by which observations are delayed."""
+    observation_delay: Annotated[int, at_least(0), at_most(LARGEST_SIZE)] = 0
+    """Steps by which observations are delayed: fewer than an episode has."""
     info_metrics: InfoKeys = ()
     """Keys of numbers in the environment's infos to log: of each episode the mean over its steps
     and the value at its last step."""

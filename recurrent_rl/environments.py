@@ -31,7 +31,7 @@ from recurrent_rl.agents.spaces import FLOAT32_MAX, ObservationError, as_array, 
 from recurrent_rl.checked_env import shape_of, wrong_result
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import InfoKeys
-from recurrent_rl.infos import SUCCESS, recorded, reported
+from recurrent_rl.infos import MEND, SUCCESS, recorded, reported
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -274,7 +274,7 @@ class Environments:
         try:
             return reported(parts, (SUCCESS, *self.info_metrics), self.count)
         except UserError as error:
-            raise self._fault(str(error)) from error
+            raise self._fault(str(error), fix="") from error
 
     def _recorded(
         self, infos: Mapping[str, Any], done: NDArray[np.bool_]
@@ -302,10 +302,8 @@ class Environments:
         where = f"among the final observations of environments {indices.tolist()}: "
         return Final(indices, self._read(stacked, what=where))
 
-    def _fault(self, what: str) -> UserError:
+    def _fault(self, what: str, fix: str = MEND) -> UserError:
         """The error that says what the environment gave, and where."""
         spec = self.env.spec
         name = f"Environment {spec.id}" if spec is not None else "The environment"
-        return UserError(
-            f"{name} gave at step {self.steps}: {what.rstrip('.')}. Mend the environment."
-        )
+        return UserError(f"{name} gave at step {self.steps}: {what.rstrip('.')}. {fix}".rstrip())

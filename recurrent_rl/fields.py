@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import tyro
+
 from recurrent_rl.agents.settings import (
     LARGEST_INT,
     Must,
@@ -18,6 +20,7 @@ from recurrent_rl.agents.settings import (
     at_least,
     at_most,
     none_for_zero,
+    refusal,
     shown,
 )
 
@@ -59,7 +62,7 @@ def json_object(name: str, text: str) -> dict[str, Any]:
     """
     example = """Write it as '{"name": value}'."""
     try:
-        held = json.loads(text, parse_float=_float_or_whole)
+        held = json.loads(text, parse_float=float_or_whole)
     except json.JSONDecodeError as error:
         raise SettingError(f"{name} is not JSON ({error}): {shown(text)}. {example}") from None
     except RecursionError:
@@ -71,7 +74,8 @@ def json_object(name: str, text: str) -> dict[str, Any]:
     return held
 
 
-def _float_or_whole(text: str) -> float:
+def float_or_whole(text: str) -> float:
+    """The number that is written there; with an exponent a whole one is an integer."""
     number = float(text)
     is_whole = "e" in text.lower() and number.is_integer() and abs(number) <= LARGEST_INT
     return int(number) if is_whole else number
@@ -156,8 +160,16 @@ def bare_name(env_id: str) -> str:
     return env_id.rpartition(":")[2].lstrip("./").strip("<>")
 
 
+def _no_environment(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, str):
+        return value
+    expected = "text. Give a class, a function or an environment as train(config, env=...)"
+    raise SettingError(refusal(name, value, expected))
+
+
 EnvId = Annotated[
     str,
+    Read(_no_environment),
     Must(
         "a Gymnasium id such as CartPole-v1, or module:name",
         lambda text: _ENV_ID.fullmatch(text) or is_description(text),
@@ -169,6 +181,13 @@ EnvId = Annotated[
 JsonObject = Annotated[dict[str, Any], Read(_plain_object)]
 """A dictionary of what JSON can hold; on the command line the text of a JSON object."""
 
+
+ObservedKeys = Annotated[
+    tuple[str, ...],
+    Must("without a key twice", lambda keys: len(set(keys)) == len(keys)),
+    tyro.conf.arg(metavar="KEY [KEY ...]"),
+]
+"""Keys of a Dict observation to see."""
 
 InfoKeys = Annotated[
     tuple[

@@ -1,26 +1,15 @@
-"""What `module:name` stands for, and by which such name a thing is found again."""
+"""What `module:name` stands for, and what was likely meant where it stands for nothing."""
 
 from __future__ import annotations
 
-import inspect
-import sys
 from collections.abc import Iterable
 from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
-from recurrent_rl.agents.parts import import_module
+from recurrent_rl.agents.importing import has, import_module
 from recurrent_rl.agents.settings import close_matches
 from recurrent_rl.errors import UserError
-
-
-def has(module: ModuleType, path: str) -> bool:
-    """Whether the module has an attribute of this dotted path."""
-    try:
-        attrgetter(path)(module)
-    except AttributeError:
-        return False
-    return True
 
 
 def found(text: str, what: str) -> Any:
@@ -56,24 +45,3 @@ def did_you_mean(name: str, choices: Iterable[str], prefix: str = "") -> str:
     """A sentence that names up to three of the choices that are like the name; else nothing."""
     near = close_matches(name, choices, most=3, cutoff=0.6)
     return f" Did you mean {' or '.join(prefix + one for one in near)}?" if near else ""
-
-
-def name_of(thing: Any) -> str | None:
-    """The `module:name` by which another process finds this very thing; None where there is none.
-
-    There is none for lambdas, functions within functions, instances and partial functions, and for
-    all of `__main__`, which is another module in another process.
-    """
-    module_name = getattr(thing, "__module__", None)
-    path = getattr(thing, "__qualname__", None)
-    if not isinstance(module_name, str) or not isinstance(path, str):
-        return None
-    module = sys.modules.get(module_name)
-    # A module without a spec was made by a program, not found on the path.
-    if module is None or module.__spec__ is None or module_name in ("__main__", "__mp_main__"):
-        return None
-    if "<" in path or not has(module, path):
-        return None
-    there = attrgetter(path)(module)
-    is_it = there is thing or (inspect.ismethod(thing) and there == thing)
-    return f"{module_name}:{path}" if is_it else None

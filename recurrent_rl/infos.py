@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recurrent_rl.agents.settings import shown
 from recurrent_rl.agents.spaces import FLOAT32_MAX, as_array
 from recurrent_rl.errors import UserError
 
 SUCCESS = "is_success"
 """The key that says whether an episode reached its goal."""
+
+MEND = "Mend the environment."
+NO_METRIC = "Report one number under this key, or leave it out of info_metrics."
 
 Parts = Sequence[tuple[Any, NDArray[np.bool_]]]
 """Infos, each with the environments, bool `[B]`, of whose last step they tell."""
@@ -96,14 +100,16 @@ def _may_stand_under(key: str, numbers: Any) -> NDArray[np.bool_]:
 
 
 def _no_number(key: str, value: Any, i: int) -> UserError:
-    expected = "true or false" if key == SUCCESS else "a finite float32 number"
-    return UserError(f"{key} {value!r} in environment {i}; expected {expected}")
+    expected, fix = "a finite float32 number", NO_METRIC
+    if key == SUCCESS:
+        expected, fix = "true or false", MEND
+    return UserError(f"{key} {shown(value)} in environment {i}; expected {expected}. {fix}")
 
 
 def _no_column(key: str, values: Any, count: int) -> UserError:
     return UserError(
         f"infos[{key!r}] that is a {type(values).__name__}; expected one value of each of {count} "
-        "environments"
+        f"environments. {MEND}"
     )
 
 

@@ -205,6 +205,7 @@ def _make_environment(source: Source, config: EnvConfig, number: int) -> gym.Env
         env = without_fixed_texts(env)
         kind = CheckedEnv if source.given is None else LentEnv
         env = kind(env, number, source.name, config.info_metrics)
+        _check_delay(config.observation_delay, env, source.name)
         for wrapper in hiding_wrappers(config):
             env = wrapper(env)
     except BaseException:
@@ -212,6 +213,20 @@ def _make_environment(source: Source, config: EnvConfig, number: int) -> gym.Env
             env.close()
         raise
     return env
+
+
+def _check_delay(delay: int, env: CheckedEnv, name: str) -> None:
+    """Refuse a delay after which nothing is seen before the episode ends.
+
+    Raises:
+        UserError: names the longest that can be.
+    """
+    longest = env.longest_episode
+    if longest is not None and delay >= longest > 0:
+        raise UserError(
+            f"observation_delay is {delay}, but an episode of {name} has at most {longest} steps: "
+            f"the agent would see zeros alone. Use at most {longest - 1}."
+        )
 
 
 def left_out(env: VectorEnv) -> dict[str, str]:

@@ -1,31 +1,18 @@
-"""Functions in C that the source of an exported policy has where it calls them, by name."""
+"""Functions of arrays in C, for the source of an exported policy, by name."""
 
 from __future__ import annotations
 
 HELPERS: dict[str, str] = {
-    "leastf": "static float leastf(float a, float b) { return a < b ? a : b; }\n",
-    "greatestf": "static float greatestf(float a, float b) { return a > b ? a : b; }\n",
-    "least": "static double least(double a, double b) { return a < b ? a : b; }\n",
-    "greatest": "static double greatest(double a, double b) { return a > b ? a : b; }\n",
-    "modulo": """\
-/* The remainder with the sign of b. */
-static double modulo(double a, double b) {
-    double r = fmod(a, b);
-    return r != 0 && (r < 0) != (b < 0) ? r + b : r;
-}
-""",
-    "modulof": """\
-/* The remainder with the sign of b. */
-static float modulof(float a, float b) {
-    float r = fmodf(a, b);
-    return r != 0 && (r < 0) != (b < 0) ? r + b : r;
-}
-""",
     "sum_of": """\
+/* Eight sums side by side, which a compiler can take at once. */
 static float sum_of(const float *x, int n) {
-    float s = 0;
-    for (int i = 0; i < n; i++) s += x[i];
-    return s;
+    float s[8] = {0};
+    int i = 0;
+    for (; i + 8 <= n; i += 8) {
+        for (int j = 0; j < 8; j++) s[j] += x[i + j];
+    }
+    for (; i < n; i++) s[0] += x[i];
+    return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
 }
 """,
     "largest_of": """\
@@ -43,7 +30,7 @@ static int place_of_largest(const float *x, int n) {
 }
 """,
     "dot": """\
-/* Eight sums side by side, which a compiler can take at once. */
+/* Eight sums side by side, as above. */
 static float dot(const float *a, const float *b, int n) {
     float s[8] = {0};
     int i = 0;

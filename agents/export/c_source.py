@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from recurrent_rl.agents.export.c_functions import FUNCTIONS
 from recurrent_rl.agents.export.c_header import header, prototype
 from recurrent_rl.agents.export.c_helpers import HELPERS
 from recurrent_rl.agents.export.c_names import Names, given_names, kept_as, struct_fields
@@ -71,9 +72,8 @@ def written(
 
 def _source(listing: Listing, name: str, constants: list[str], body: list[str]) -> str:
     """The source file, of the arrays of weights and the lines of a step."""
-    text = "\n".join(body)
-    called = text + HELPERS["convolution"] * ("convolution(" in text)
-    helpers = [helper for one, helper in HELPERS.items() if re.search(rf"\b{one}\(", called)]
+    called = _called("\n".join(body))
+    helpers = [helper for name, helper in _HELPERS.items() if name in called]
     return "\n".join(
         [
             f'#include "{name}.h"',
@@ -98,6 +98,15 @@ def _source(listing: Listing, name: str, constants: list[str], body: list[str]) 
             "",
         ]
     )
+
+
+_HELPERS = FUNCTIONS | HELPERS
+
+
+def _called(text: str) -> set[str]:
+    """The helpers that are called in a text, and those that these call."""
+    found = {one for one in re.findall(r"\b(\w+)\(", text) if one in _HELPERS}
+    return found.union(*(_called(_HELPERS[one].split("{", 1)[1]) for one in found))
 
 
 def _short(listing: Listing) -> set[Buffer]:

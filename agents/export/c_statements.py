@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from recurrent_rl.agents.export.c_functions import NAMES
 from recurrent_rl.agents.export.c_names import Names
 from recurrent_rl.agents.export.c_text import TYPES, cast, index, literal, loops
 from recurrent_rl.agents.export.listing import (
@@ -96,13 +97,15 @@ class Statements:
             return cast(texts[0], dtype, operation.out.dtype)
         if operation.kind in INFIX:
             return f"({texts[0]} {INFIX[operation.kind]} {texts[1]})"
+        if short and operation.kind in NAMES:
+            return f"{NAMES[operation.kind]}({texts[0]})"
         if operation.kind in FUNCTIONS:
             return f"{FUNCTIONS[operation.kind]}{short}({', '.join(texts)})"
         one = f"1{'.0' if short == '' else '.0f'}"
         patterns = {
             "neg": "(-{0})",
             "not": "(!{0})",
-            "sigmoid": f"({one} / ({one} + exp{short}(-{{0}})))",
+            "sigmoid": "(1.0 / (1.0 + exp(-{0})))",
             "rsqrt": f"({one} / sqrt{short}({{0}}))",
             "where": "({0} ? {1} : {2})",
         }

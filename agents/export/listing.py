@@ -51,7 +51,8 @@ class View:
     @property
     def is_dense(self) -> bool:
         """Whether the numbers stand one after the other."""
-        return self.strides == dense_strides(self.shape) or self.size <= 1
+        dense = zip(self.shape, self.strides, dense_strides(self.shape), strict=True)
+        return self.size == 0 or all(size == 1 or a == b for size, a, b in dense)
 
 
 def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -139,6 +140,22 @@ def merged(
     return [size for size, _ in axes], of_arrays
 
 
+def flat(operation: Operation) -> tuple[View, tuple[View, ...]]:
+    """What an operation fills, and its operands: of one number by number with few axes.
+
+    An operand that is one number for all has none.
+    """
+    views = (operation.out, *operation.operands)
+    if operation.kind in ELEMENTWISE:
+        sizes, strides = merged(operation.out.shape, [view.strides for view in views])
+        shapes = [tuple(sizes) if any(steps) or i == 0 else () for i, steps in enumerate(strides)]
+        views = tuple(
+            View(view.buffer, shape, steps[: len(shape)], view.offset)
+            for view, shape, steps in zip(views, shapes, strides, strict=True)
+        )
+    return views[0], views[1:]
+
+
 def numbers(view: View, of: NDArray[Any]) -> NDArray[Any]:
     """What a view shows of its buffer's numbers, which stand in a row."""
     array = of[view.offset :]
@@ -160,12 +177,13 @@ def to_json(listing: Listing) -> dict[str, Any]:
     def view(x: View) -> list[Any]:
         return [number[x.buffer], x.offset, list(x.shape), list(x.strides)]
 
+    def operation(one: Operation) -> list[Any]:
+        out, operands = flat(one)
+        return [one.kind, view(out), [view(x) for x in operands], one.options]
+
     return {
         "buffers": [[buffer.name, buffer.dtype, buffer.size] for buffer in buffers],
-        "operations": [
-            [one.kind, view(one.out), [view(x) for x in one.operands], one.options]
-            for one in listing.operations
-        ],
+        "operations": [operation(one) for one in listing.operations],
         "inputs": {name: view(x) for name, x in listing.inputs.items()},
         "outputs": {name: view(x) for name, x in listing.outputs.items()},
     }

@@ -32,12 +32,17 @@ def files(program: Program) -> dict[str, bytes]:
     }
 
 
-def runner(content: Mapping[str, bytes]) -> Runner:
-    """Steps what `files` has made."""
+def policy(content: Mapping[str, bytes]) -> numpy_policy.Policy:
+    """What `files` has made, as a program that has the folder would load it."""
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / WEIGHTS
         weights.write_bytes(content[WEIGHTS])
-        step = numpy_policy.Policy(weights).step
+        return numpy_policy.Policy(weights)
+
+
+def runner(content: Mapping[str, bytes]) -> Runner:
+    """Steps what `files` has made."""
+    step = policy(content).step
 
     def run(inputs: Arrays) -> Arrays:
         return {name: x.copy() for name, x in step(inputs).items()}

@@ -12,7 +12,6 @@ of plain array operations. Nothing of it is executed as code.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,8 +42,14 @@ class Policy:
         self.signature = json.loads(text["signature"])
         self.step = Step(json.loads(text["step"]), constants)
         self._fields = {field["name"]: field for field in self.signature["inputs"]}
+        self._shapes = {name: tuple(field["shape"]) for name, field in self._fields.items()}
         self._observed = [name for name in self._fields if name.startswith("obs")]
         self._batch = self.signature["batch"]
+        self._carried = [
+            (self.step.inputs[before], self.step.outputs[after])
+            for before, after in self.signature["state"].items()
+        ]
+        self._allowed = np.ones(self._shapes.get("action_mask", ()), dtype=bool)
         self._first = np.ones(self._batch, dtype=bool)
 
     def reset(self, streams: Any = ...) -> None:
@@ -84,7 +89,7 @@ class Policy:
         if "previous_reward" in self._fields and reward is None and self._first.all():
             reward = np.zeros(self._batch)  # not read
         if "action_mask" in self._fields and action_mask is None:
-            action_mask = np.ones(self._shape("action_mask"), dtype=bool)
+            action_mask = self._allowed
         for name, value in (("previous_reward", reward), ("action_mask", action_mask)):
             if (value is not None) != (name in self._fields):
                 raise ValueError(
@@ -95,13 +100,11 @@ class Policy:
             if value is not None:
                 given[name] = value
         given |= state
-        batched = any(
-            np.ndim(parts[name]) == len(self._fields[name]["shape"]) for name in self._observed
-        )
+        batched = any(np.ndim(parts[name]) == len(self._shapes[name]) for name in self._observed)
         checked = {name: self._checked(name, value) for name, value in given.items()}
         outputs = self.step(checked | {"episode_start": self._first})
-        for before, after in self.signature["state"].items():
-            self.step.inputs[before][...] = outputs[after]
+        for before, after in self._carried:
+            before[...] = after
         self._first[...] = False
         action = outputs["action"].copy()
         return action if batched else action[0]
@@ -110,13 +113,12 @@ class Policy:
         """Another output of the last step, by its name in `signature`: logits, value, h_out."""
         return self.step.outputs[name].copy()
 
-    def _shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._fields[name]["shape"])
-
     def _checked(self, name: str, value: Any) -> Array:
         if name not in self._fields:
             raise ValueError(f"There is no input {name!r}; there are {list(self._fields)}.")
-        shape, dtype = self._shape(name), self._fields[name]["dtype"]
+        if value is self._allowed:
+            return value
+        shape, dtype = self._shapes[name], self._fields[name]["dtype"]
         array = np.asarray(value)
         if array.shape == shape[1:] and shape[0] == 1:
             array = array[None]
@@ -124,7 +126,7 @@ class Policy:
             raise ValueError(f"{name} has shape {array.shape}; expected {shape}.")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ValueError(f"{name} holds NaN or infinity.")
-        return array.astype(dtype)
+        return array if array.dtype == dtype else array.astype(dtype)
 
 
 class Step:
@@ -187,9 +189,9 @@ def calls(kind: str, out: Array, *operands: Array, **options: Any) -> Iterable[C
     if kind in UFUNCS:
         yield UFUNCS[kind], (*operands, out)
     elif kind == "copy":
-        yield copied(out, *operands)
+        yield copied, (out, *operands)
     elif kind == "sigmoid":  # (1 + tanh(x / 2)) / 2: nothing overflows
-        half = out.dtype.type(0.5)
+        half = np.array(0.5, out.dtype)  # of no axis, with which ufuncs are quickest
         yield np.multiply, (*operands, half, out)
         yield np.tanh, (out, out)
         yield np.multiply, (out, half, out)
@@ -197,14 +199,20 @@ def calls(kind: str, out: Array, *operands: Array, **options: Any) -> Iterable[C
     elif kind == "rsqrt":
         yield np.sqrt, (*operands, out)
         yield np.reciprocal, (out, out)
+    elif kind == "erf":
+        yield from error_function(out, *operands)
     elif kind == "where":
         where, x, other = operands
-        yield copied(out, other)
-        yield np.copyto, (out, x, "no", where)
+        if where.ndim == 0:
+            yield chosen, (out, where, x, other)
+        else:
+            yield copied, (out, other)
+            yield np.copyto, (out, x, "no", where)
     elif kind == "product":
         x, w, *bias = operands
         if x.shape[0] == 1 and x.ndim == 2:  # a row, for which BLAS has a quicker way
-            yield np.dot, (x[0], w, out[0])
+            x, out = x[0], out[0]
+            yield np.dot, (x, w, out)
         else:
             yield np.matmul, (x, w, out)
         if bias:
@@ -214,20 +222,21 @@ def calls(kind: str, out: Array, *operands: Array, **options: Any) -> Iterable[C
         yield np.take, (table, index, 0, out, "clip")
     elif kind == "convolution":
         yield from convolution(out, *operands, **options)
+    elif kind == "sum" and operands[0].dtype == out.dtype and out.flags.c_contiguous:
+        ones = np.ones(operands[0].shape[-1], out.dtype)  # a product is called sooner than a sum
+        yield np.dot, (*operands, ones, out)
     else:
         yield REDUCTIONS[kind], (*operands, out)
 
 
-def copied(out: Array, x: Array) -> Call:
-    """A copy, also between types; of one type by a ufunc, which is called sooner."""
-    if out.dtype == x.dtype and out.dtype != bool:
-        return np.positive, (x, out)
-    return np.copyto, (out, x, "unsafe")
+def copied(out: Array, x: Array) -> None:
+    """A copy, also between types."""
+    out[...] = x
 
 
-def erf(x: Array, out: Array) -> None:
-    """The error function."""
-    out[...] = _ERF(x)
+def chosen(out: Array, first: Array, x: Array, other: Array) -> None:
+    """One of two arrays, by one truth value."""
+    out[...] = x if first else other
 
 
 def smaller(x: Array, y: Array, out: Array) -> None:
@@ -238,6 +247,25 @@ def smaller(x: Array, y: Array, out: Array) -> None:
 def larger(x: Array, y: Array, out: Array) -> None:
     """The larger of two numbers."""
     np.maximum(x, y, out=out)
+
+
+def error_function(out: Array, x: Array) -> Iterable[Call]:
+    """Erf x = tanh(x p(x^2)), where p is a polynomial fitted by least squares, to 6e-8.
+
+    Powers of x^2 in the rows of an array, so that their weighted sum is one product.
+    """
+    y, kept, powers = np.zeros(x.size), np.zeros(x.shape), np.zeros((6, x.size))
+    yield copied, (kept, x)
+    yield np.multiply, (kept, kept, powers[0].reshape(x.shape))
+    yield smaller, (powers[0], np.array(25.0), powers[0])  # tanh is 1 there
+    yield np.multiply, (powers[0], powers[0], powers[1])
+    yield np.multiply, (powers[0:2], powers[1], powers[2:4])
+    yield np.multiply, (powers[2:4], powers[1], powers[4:6])
+    yield np.dot, (ERROR[1:], powers, y)
+    yield np.add, (y, ERROR[0, ...], y)
+    yield np.multiply, (y, kept.reshape(-1), y)
+    yield np.tanh, (y, y)
+    yield copied, (out, y.reshape(x.shape))
 
 
 def convolution(
@@ -259,17 +287,23 @@ def convolution(
     gathered = np.zeros(patches.shape, x.dtype)
     of_place = gathered.reshape(*patches.shape[:3], -1)
     summed = np.zeros((*patches.shape[:3], factors.shape[1]), x.dtype)
-    yield copied(inside, x)
-    yield copied(gathered, patches)
+    yield copied, (inside, x)
+    yield copied, (gathered, patches)
     yield np.matmul, (of_place, factors, summed)
     yield np.add, (summed.transpose(0, 3, 1, 2), bias[:, None, None], out)
 
 
-_ERF = np.frompyfunc(math.erf, 1, 1)
+ERROR = np.array(
+    [
+        *(1.12837970548, 1.02765481386e-1, -1.84383627207e-4, -6.25719492548e-4),
+        *(8.97124773328e-5, -5.98565329651e-6, 1.58956441298e-7),
+    ]
+)
+"""Coefficients of p in `error_function`."""
 UFUNCS: dict[str, Callable[..., Any]] = {
     **{name: getattr(np, name) for name in ("abs", "exp", "log", "log1p", "sqrt", "sin", "cos")},
     **{name: getattr(np, name) for name in ("tanh", "floor")},
-    **{"neg": np.negative, "not": np.logical_not, "erf": erf, "add": np.add, "sub": np.subtract},
+    **{"neg": np.negative, "not": np.logical_not, "add": np.add, "sub": np.subtract},
     **{"mul": np.multiply, "div": np.divide, "min": smaller, "max2": larger},
     **{"pow": np.power, "mod": np.remainder, "gt": np.greater, "ge": np.greater_equal},
     **{"lt": np.less, "le": np.less_equal, "eq": np.equal, "ne": np.not_equal},

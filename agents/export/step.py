@@ -22,8 +22,8 @@ from recurrent_rl.agents.distributions import (
 )
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.export.signature import Field, Signature, plain_name
+from recurrent_rl.agents.importing import class_path
 from recurrent_rl.agents.memory.states import names_of, tensors_of, with_tensors
-from recurrent_rl.agents.parts import class_path
 from recurrent_rl.agents.preprocessing import Reader
 from recurrent_rl.agents.previous_step import PREVIOUS_ACTION, PREVIOUS_REWARD
 from recurrent_rl.agents.spaces import component_spaces

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Annotated
 
 from recurrent_rl.agents.arguments import argument
+from recurrent_rl.agents.importing import class_path
 from recurrent_rl.agents.memory.cells import GRU, LSTM, RNN, OriginalGRU, PeepholeLSTM
 from recurrent_rl.agents.memory.composite import GRUMatrix, GRURotor
 from recurrent_rl.agents.memory.contract import Memory, NoMemory
 from recurrent_rl.agents.memory.linear_cells import LRU, MinGRU, MinLSTM, Rotor
 from recurrent_rl.agents.memory.matrix import Matrix
 from recurrent_rl.agents.memory.states import fault_of
-from recurrent_rl.agents.parts import Own, Parts, class_path, output_size_of, takes
+from recurrent_rl.agents.parts import Own, Parts, output_size_of, takes
 from recurrent_rl.agents.settings import SettingError, at_least
 
 

@@ -24,7 +24,13 @@ What is taken for what:
 - settings classes: their instances, and dictionaries of their fields.
 """
 
-from recurrent_rl.agents.settings.building import build, changed, missing
+from recurrent_rl.agents.settings.building import (
+    build,
+    changed,
+    missing,
+    refusing_other_names,
+)
+from recurrent_rl.agents.settings.other_names import OTHER_NAMES, suggestion
 from recurrent_rl.agents.settings.reading import reader, settle
 from recurrent_rl.agents.settings.refusals import (
     SettingError,
@@ -51,6 +57,7 @@ from recurrent_rl.agents.settings.values import (
 
 __all__ = [
     "LARGEST_INT",
+    "OTHER_NAMES",
     "Must",
     "OneOf",
     "Read",
@@ -68,7 +75,9 @@ __all__ = [
     "none_for_zero",
     "reader",
     "refusal",
+    "refusing_other_names",
     "settle",
     "shown",
+    "suggestion",
     "within",
 ]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, wraps
 from typing import Any, TypeGuard, TypeVar, get_type_hints
 
-from recurrent_rl.agents.settings.refusals import SettingError, nearest, shown, within
+from recurrent_rl.agents.settings.other_names import suggestion
+from recurrent_rl.agents.settings.refusals import SettingError, shown, within
 
 Settings = TypeVar("Settings")
 
@@ -47,6 +48,22 @@ def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     return dataclasses.replace(settings, **new)  # type: ignore[type-var]
 
 
+def refusing_other_names(kind: type[Settings]) -> type[Settings]:
+    """A decorator of a settings class: an argument that is none of its settings is a SettingError.
+
+    Python's own TypeError does not say what the setting is called here.
+    """
+    made = kind.__init__
+
+    @wraps(made)
+    def init(self: Any, *values: Any, **fields: Any) -> None:
+        _check_names(kind, fields)
+        made(self, *values, **fields)
+
+    kind.__init__ = init  # type: ignore[method-assign]
+    return kind
+
+
 def missing(kind: type, fields: Mapping[str, Any]) -> list[str]:
     """The fields that are not there, those of nested classes as `agent.memory`."""
     names = []
@@ -74,5 +91,16 @@ def _check_names(kind: type, fields: Mapping[str, Any]) -> None:
     known = hints_of(kind)
     for name in fields:
         if name not in known:
-            hint = nearest(name, known) or f" There are {', '.join(known)}."
+            hint = suggestion(name, _as_written(kind)) or f" There are {', '.join(known)}."
             raise SettingError(f"{name} is no setting of {kind.__name__}.{hint}")
+
+
+@cache
+def _as_written(kind: type) -> dict[str, str]:
+    """How each setting is written in Python, those of nested classes too."""
+    written: dict[str, str] = {}
+    for name, hint in hints_of(kind).items():
+        if is_settings_class(hint):
+            example = f"{name}={hint.__name__}"
+            written |= {inner: f"{example}({inner}=...)" for inner in hints_of(hint)}
+    return written | {name: name for name in hints_of(kind)}

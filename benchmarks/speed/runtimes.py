@@ -112,7 +112,9 @@ def steppers(memory: str, batch: int) -> dict[str, Stepper]:
     program = trace(agent, batch=batch)
     compiled = CompiledStep(lower(program))
     found["compiled kernels"] = playing(compiled, program.signature, batch)
-    forms = {"numpy": numpy_folder, "torch (.pt2)": torch_program, "onnx": onnx_model}
+    on_numpy = numpy_folder.policy(numpy_folder.files(program))
+    found["numpy"] = lambda: on_numpy.act(next(seen))
+    forms = {"torch (.pt2)": torch_program, "onnx": onnx_model}
     for name, form in forms.items():
         try:
             run = form.runner(form.files(program))

@@ -88,13 +88,22 @@ function softmax(logits) {
 
 const find = (id) => document.getElementById(id);
 
-/** Shows an episode as it stands; `other` is one with the other sign, or null. */
+/** Shows an episode as it stands; `other` is one with the other sign, played to its end. */
 function draw(episode, other) {
   drawMaze(episode.maze);
-  find("sign").textContent = `${SIGNS[episode.maze.sign]} ${episode.maze.sign ? "▼" : "▲"}`;
+  find("sign").textContent = signOf(episode.maze);
+  find("seen").textContent = seenIn(episode.maze);
   find("status").textContent = inWords(episode);
-  find("chances").replaceChildren(...ACTIONS.map((name, i) => chance(name, episode.chances?.[i] ?? 0)));
+  find("chances").replaceChildren(...ACTIONS.map((name, i) => chance(name, episode.chances?.[i])));
   drawMemory(episode, other);
+}
+
+const signOf = ({ sign }) => `${SIGNS[sign]} ${sign ? "▼" : "▲"}`;
+
+function seenIn(maze) {
+  if (maze.done) return "nothing more";
+  if (maze.steps === 0) return `the sign, ${signOf(maze)}`;
+  return maze.observation === JUNCTION ? "the junction" : "a corridor";
 }
 
 function inWords({ maze, actions, rewards, total }) {
@@ -128,29 +137,29 @@ function drawMaze(maze) {
   );
 }
 
+/** An action with its probability; before the first step there is none. */
 function chance(name, value) {
   const label = document.createElement("label");
   const meter = document.createElement("meter");
-  meter.value = value;
-  label.append(`${name} ${Math.round(100 * value)} %`, meter);
+  meter.value = value ?? 0;
+  label.append(value === undefined ? name : `${name} ${Math.round(100 * value)} %`, meter);
   return label;
 }
 
 /** Each tensor of the memory, and by what it differs from the other sign's at the same step. */
 function drawMemory({ maze, memory }, other) {
   const columns = Math.max(maze.length + 1, memory.length); // those of the corridor above
-  const pictures = [];
+  const [held, remembered] = [[], []];
   (memory[0] ?? []).forEach(([name], index) => {
     const values = memory.map((step) => step[index][1]);
-    pictures.push(picture(name, values, columns));
-    if (!other) return;
     const theirs = other.memory.map((step) => step[index][1]);
     const both = values.slice(0, theirs.length);
     const differences = both.map((step, t) => step.map((value, i) => value - theirs[t][i]));
-    const sign = SIGNS[other.maze.sign];
-    pictures.push(picture(`${name}, less what it was where the sign said ${sign}`, differences, columns));
+    held.push(picture(name, values, columns));
+    remembered.push(picture(`${name}, less where the sign is ${SIGNS[other.maze.sign]}`, differences, columns));
   });
-  find("memory").replaceChildren(...pictures);
+  find("remembered").replaceChildren(...remembered);
+  find("memory").replaceChildren(...held);
 }
 
 /** Values as a picture with a caption: a column for each step, a row for each number. */
@@ -185,42 +194,40 @@ function heat(values, columns, every, most) {
 /** Buttons, and the score of the episodes that were played to their end. */
 class Game {
   constructor(policy, length, random) {
-    Object.assign(this, { policy, random, finished: [], last: [], timer: null, busy: false });
+    Object.assign(this, { policy, random, finished: [], timer: null, busy: false });
     find("length").value = length;
     find("step").onclick = () => this.step();
     find("play").onclick = () => this.play(this.timer === null);
     find("new").onclick = () => this.begin();
     find("length").onchange = () => this.begin();
-    this.begin();
   }
 
-  begin() {
+  /** Starts an episode, once one with the other sign was played unseen, to be compared with. */
+  async begin() {
     if (this.busy) return;
+    this.busy = true; // until it is not, a click does nothing
     const length = Math.min(LONGEST, Math.max(1, Math.floor(find("length").value) || 1));
     find("length").value = length;
-    this.episode = new Episode(this.policy, length, this.random() < 0.5 ? 0 : 1);
-    this.draw();
-  }
-
-  draw() {
-    const { sign, length } = this.episode.maze;
-    const other = this.last[1 - sign];
-    draw(this.episode, other?.maze.length === length ? other : null);
+    const sign = this.random() < 0.5 ? 0 : 1;
+    this.other = new Episode(this.policy, length, 1 - sign);
+    while (!this.other.maze.done) await this.other.step();
+    this.episode = new Episode(this.policy, length, sign);
+    this.busy = false;
+    draw(this.episode, this.other);
   }
 
   async step() {
     if (this.busy) return;
     if (this.episode.maze.done) return this.begin();
-    this.busy = true; // until then a click does nothing
+    this.busy = true;
     await this.episode.step();
     this.busy = false;
     if (this.episode.maze.done) this.finish();
-    this.draw();
+    draw(this.episode, this.other);
   }
 
   finish() {
     const { maze, actions, rewards } = this.episode;
-    this.last[maze.sign] = this.episode;
     this.finished.push({ sign: maze.sign, actions, rewards, correct: maze.turned === maze.sign });
     const correct = this.finished.filter((episode) => episode.correct).length;
     find("score").textContent = `Correct in ${correct} of ${this.finished.length}.`;
@@ -254,6 +261,7 @@ async function main() {
     throw new Error("This policy is not of recurrent_rl/TMaze-v0: its observation or actions differ.");
   }
   const game = new Game(policy, length, random);
+  await game.begin();
   if (query.has("episodes")) await game.report(Number(query.get("episodes")));
   find("controls").disabled = false;
 }

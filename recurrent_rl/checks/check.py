@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from typing import Annotated, Any
@@ -11,7 +11,8 @@ import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
 from recurrent_rl.agents.arguments import argument, check_is
-from recurrent_rl.agents.settings import SettingError, at_least, refusal
+from recurrent_rl.agents.settings import SettingError, at_least, build, refusal
+from recurrent_rl.agents.spaces import UnsupportedSpaceError
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Finding, Report
 from recurrent_rl.checks.several import check_several
 from recurrent_rl.checks.single import check_single
@@ -20,6 +21,7 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.fields import JsonObject
 from recurrent_rl.sources import find_source
 from recurrent_rl.vectorize import make_vector_env
+from recurrent_rl.wrapping import fixed_texts, observing, without_fixed_texts, wrapped
 
 COUNT = 3
 """Environments of a vector environment that is made for the check."""
@@ -34,6 +36,8 @@ def check_env(
     env: str | gym.Env[Any, Any] | VectorEnv | Callable[..., Any],
     *,
     env_kwargs: dict[str, Any] | None = None,
+    observe: Sequence[str] = (),
+    wrappers: Sequence[str] = (),
     max_steps: int | None = None,
     seed: int = 0,
     raise_faults: bool = True,
@@ -49,6 +53,8 @@ def check_env(
             environment; or an environment or vector environment, which is stepped, and not closed.
             Of an id that has a batched form both forms are checked.
         env_kwargs: arguments to make it with.
+        observe: keys of a Dict observation to see, as in `EnvConfig`.
+        wrappers: to put around it, as in `EnvConfig`. Batched forms are not checked then.
         max_steps: steps of an episode after which it is given up; by default the environment's time
             limit or, where it tells of none, 1,000.
         seed: of the first episode and its actions: the same check again.
@@ -60,15 +66,18 @@ def check_env(
     Raises:
         FaultyEnvironmentError: there is a fault; the message tells of all, with their fixes, and
             the attribute `findings` holds them.
-        UserError: there is no such environment, or an argument is of another type.
+        UserError: there is no such environment, it lacks a key, a wrapper cannot go around it, or
+            an argument is of another type.
     """
     env_kwargs = {} if env_kwargs is None else argument("env_kwargs", env_kwargs, JsonObject)
+    chosen = {"env_kwargs": env_kwargs, "observe": observe, "wrappers": wrappers}
+    settings = build(EnvConfig, chosen)
     max_steps = argument("max_steps", max_steps, Annotated[int | None, at_least(1)])
     seed = argument("seed", seed, Annotated[int, at_least(0)])
     raise_faults = argument("raise_faults", raise_faults, bool)
     report = Report()
     with ExitStack() as stack:
-        for maker in _makers(env, env_kwargs):
+        for maker in _makers(env, settings):
             try:
                 made = maker()
             except UserError:
@@ -87,7 +96,13 @@ def check_env(
             if made is not env:
                 stack.enter_context(closing(made))
             if isinstance(made, gym.Env):
-                check_single(made, report, max_steps, seed)
+                if (seen := _as_trained(made, settings, report)) is not None:
+                    check_single(seen, report, max_steps, seed)
+            elif settings.observe or settings.wrappers:
+                raise SettingError(
+                    "observe and wrappers go around single environments, and this one steps its "
+                    "own together. Leave them out."
+                )
             else:
                 check_several(made, report, max_steps, seed)
     findings = report.findings()
@@ -96,14 +111,17 @@ def check_env(
     return findings
 
 
-def _makers(env: Any, kwargs: dict[str, Any]) -> Iterator[Maker]:
+def _makers(env: Any, settings: EnvConfig) -> Iterator[Maker]:
     """What makes each form of the environment that there is."""
+    kwargs = settings.env_kwargs
     if isinstance(env, str):
         source = find_source(env)
         if source.one is not None and (source.spec is None or source.spec.entry_point is not None):
             yield partial(source.one, kwargs)
+            if settings.observe or settings.wrappers:
+                return
         if source.many is not None:
-            yield lambda: make_vector_env(source, COUNT, EnvConfig(kwargs))
+            yield lambda: make_vector_env(source, COUNT, settings)
     elif isinstance(env, (gym.Env, VectorEnv)):
         if kwargs:
             raise SettingError("env_kwargs go with an id, a class or a function; env is made.")
@@ -111,6 +129,35 @@ def _makers(env: Any, kwargs: dict[str, Any]) -> Iterator[Maker]:
     else:
         check_is("env", env, Callable, TAKEN)
         yield lambda: env(**kwargs)
+
+
+def _as_trained(
+    env: gym.Env[Any, Any], settings: EnvConfig, report: Report
+) -> gym.Env[Any, Any] | None:
+    """The environment as training sees it; None where it holds a text that changes, a fault.
+
+    Raises:
+        UserError: it lacks a key, or a wrapper cannot go around it.
+    """
+    if settings.observe:
+        env = observing(env, settings.observe)
+    for name in settings.wrappers:
+        env = wrapped(env, name)
+    if not hasattr(env, "observation_space"):
+        return env
+    try:
+        seen = without_fixed_texts(env)
+    except UnsupportedSpaceError as error:
+        what, _, fix = str(error).partition(". ")
+        report.fault("observation space", f"{what}.", fix)
+        return None
+    for key, text in fixed_texts(seen).items():
+        report.note(
+            f"text {key}",
+            f"The observation's {key!r} is always the text {text!r}; training leaves it out.",
+            "Leave it out by observe, or make it a number where the agent is to see it.",
+        )
+    return seen
 
 
 def name_of(env: Any) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.drawing import borrowed_generator
 from recurrent_rl.checks.episodes import MASKS
 from recurrent_rl.checks.finding import Report
 from recurrent_rl.checks.results import (
@@ -101,9 +102,10 @@ class _VectorPlayer:
     def __init__(self, env: VectorEnv, report: Report) -> None:
         self.env = _Last(env)
         self.report = report
-        agent = ActorCritic(
-            env.single_observation_space, env.single_action_space, AgentConfig("none")
-        )
+        with borrowed_generator():
+            agent = ActorCritic(
+                env.single_observation_space, env.single_action_space, AgentConfig("none")
+            )
         self.environments = Environments(self.env, agent)
         self.count = env.num_envs
         self.masked = False

@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.drawing import borrowed_generator
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
 from recurrent_rl.checked_env import CheckedEnv
 from recurrent_rl.checks.episodes import Played, Player, check_reset
@@ -252,7 +253,8 @@ def _check_training(env: gym.Env[Any, Any], report: Report) -> None:
             [lambda: _LeftOpen(CheckedEnv(env, 0))], autoreset_mode=AutoresetMode.SAME_STEP
         )
         space, draw = env.action_space, np.random.default_rng(0)
-        agent = ActorCritic(env.observation_space, space, AgentConfig("none"))
+        with borrowed_generator():
+            agent = ActorCritic(env.observation_space, space, AgentConfig("none"))
         environments = Environments(vector, agent)
         step = environments.reset(0)
         for _ in range(64):

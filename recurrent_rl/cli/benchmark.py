@@ -49,7 +49,6 @@ class BenchmarkArguments:
     out: FolderPath | None = None
     """Folder of the run folders and the results; by default runs/benchmark-SUITE."""
     quiet: Quiet = False
-    """Show no progress, and of the result one line."""
 
     def __post_init__(self) -> None:
         settle(self, UserError)

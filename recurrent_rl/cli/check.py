@@ -11,7 +11,7 @@ import tyro
 from recurrent_rl.agents.settings import at_least, settle
 from recurrent_rl.cli.terminal import parse
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import EnvId, JsonObject
+from recurrent_rl.fields import EnvId, JsonObject, ObservedKeys
 from recurrent_rl.runs.progress import make_console
 
 
@@ -23,9 +23,19 @@ class CheckArguments:
     """
 
     env_id: Annotated[EnvId, tyro.conf.Positional, tyro.conf.arg(metavar="ENV_ID")]
-    """Environment to check: a Gymnasium id, or module:EnvId to import a module first."""
+    """Environment to check: a Gymnasium id, or module:name, where name is an id that the module
+    registers, or a class or function of it that makes an environment."""
     env_kwargs: JsonObject = field(default_factory=dict, hash=False)
     """Its arguments as a JSON object."""
+    observe: ObservedKeys = ()
+    """Keys of a Dict observation to see, as in training; by default all."""
+    wrappers: Annotated[
+        tuple[str, ...],
+        tyro.conf.UseAppendAction,
+        tyro.conf.arg(name="wrapper", metavar="WRAPPER"),
+    ] = ()
+    """Wrapper to put around it, as in training: flatten, frame-stack:4, grayscale, resize:84x84, or
+    module:function. Give it once for each, the innermost first."""
     max_steps: Annotated[int | None, at_least(1)] = None
     """Steps after which an episode is given up; by default the environment's own time limit or,
     where it tells of none, 1,000."""
@@ -44,6 +54,8 @@ def check_command(arguments: Sequence[str]) -> int:
     findings = check_env(
         given.env_id,
         env_kwargs=given.env_kwargs,
+        observe=given.observe,
+        wrappers=given.wrappers,
         max_steps=given.max_steps,
         seed=given.seed,
         raise_faults=False,

@@ -27,8 +27,6 @@ class CompareArguments:
     out: FolderPath = "comparison"
     """Folder to write results.md and curves.png to."""
     imports: Imports = ()
-    """Module to import first, in which memories and the like are registered, or one of them as
-    module:Class; may be given several times."""
 
     def __post_init__(self) -> None:
         settle(self, UserError)

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recurrent_rl.agents.extras import optional
-from recurrent_rl.agents.settings import SettingError, close_matches, reader, shown
+from recurrent_rl.agents.settings import SettingError, close_matches, reader, suggestion
 from recurrent_rl.cli.grouping import settings_of
+from recurrent_rl.cli.settings_file import read_settings
 from recurrent_rl.cli.terminal import Arguments, parse
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.config_json import RESOLVED
@@ -61,13 +61,7 @@ def settings_of_file(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it cannot be read, or holds a name that is no setting.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        held = _yaml(path, text) if path.suffix in (".yaml", ".yml") else json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"The settings in {path} cannot be read: {error}") from error
-    if not isinstance(held, dict):
-        raise UserError(f"{path} holds {shown(held)}; it must hold settings by their names.")
+    held = read_settings(path)
     if RESOLVED in held:
         held = json.loads(TrainConfig.from_json(json.dumps(held)).as_requested().to_json())
     try:
@@ -94,25 +88,19 @@ def flat_settings(held: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by name, those of the agent and the environment without nesting.
 
     Raises:
-        SettingError: a name is no setting, or a value cannot be.
+        SettingError: a name is no setting or given twice, or a value cannot be.
     """
     known = settings_of(TrainConfig)
     flat: dict[str, Any] = {}
     for name, value in held.items():
         if name in PARTS and isinstance(value, Mapping):
-            flat |= flat_settings(value)
+            found = flat_settings(value)
         elif name in known:
-            flat[name] = reader(known[name].hint)(name, value)
+            found = {name: reader(known[name].hint)(name, value)}
         else:
-            near = close_matches(str(name), known, most=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = suggestion(str(name), {one: one for one in known})
             raise SettingError(f"{name} is no setting.{hint} `recurrent-rl train --help` has all.")
+        if twice := found.keys() & flat.keys():
+            raise SettingError(f"{twice.pop()} is given twice: alone, and within {name}.")
+        flat |= found
     return flat
-
-
-def _yaml(path: Path, text: str) -> Any:
-    yaml = optional("yaml", f"A file of settings such as {path}", "write it as .json")
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error

@@ -20,8 +20,6 @@ class EvaluateArguments:
     policy: Annotated[FolderPath, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_POLICY")]
     """Run folder or policy file; or hf://OWNER/NAME of the Hugging Face Hub."""
     best: Best = False
-    """Of a run, take best_policy.safetensors: the policy that did best in the evaluations during
-    training (--eval-interval), instead of the last one."""
     episodes: Annotated[int | None, at_least(1)] = None
     """Episodes to play: by default 1,000, or 3 where they are shown."""
     env_id: EnvId | None = None
@@ -49,10 +47,7 @@ class EvaluateArguments:
     """Actions of the episodes that are shown: the policy's deterministic ones, drawn as in
     training, or with the memory reset at every step."""
     imports: Imports = ()
-    """Module to import first, in which memories and the like are registered, or one of them as
-    module:Class; may be given several times."""
     quiet: Quiet = False
-    """Show no progress, and of the result one line."""
 
     def __post_init__(self) -> None:
         settle(self, UserError)

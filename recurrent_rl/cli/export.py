@@ -28,8 +28,6 @@ class ExportArguments:
     policy: Annotated[FolderPath, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_POLICY")]
     """Run folder or policy file; or hf://OWNER/NAME of the Hugging Face Hub."""
     best: Best = False
-    """Of a run, take best_policy.safetensors: the policy that did best in the evaluations during
-    training (--eval-interval), instead of the last one."""
     to: tuple[Literal["onnx", "torch", "c", "c-int8", "numpy"], ...] = ("onnx",)
     """One format or several. onnx: a model for ONNX Runtime, in Python, C++, JavaScript and
     elsewhere. torch: a program that torch.export.load reads. c: C99, header and source; c-int8:
@@ -43,10 +41,7 @@ class ExportArguments:
     value: bool = True
     """Also give the value: the return that is expected from here."""
     imports: Imports = ()
-    """Module to import first, in which memories and the like are registered, or one of them as
-    module:Class; may be given several times."""
     quiet: Quiet = False
-    """Show no progress, and of the result one line."""
 
     def __post_init__(self) -> None:
         settle(self, UserError)

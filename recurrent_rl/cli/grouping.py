@@ -23,7 +23,7 @@ Arguments = TypeVar("Arguments")
 
 @dataclass(frozen=True)
 class Setting:
-    """A field of a settings class: its declared type, its default and its docstring."""
+    """A field of a settings class: its declared type, its default and what it is for."""
 
     hint: Any
     field: dataclasses.Field[Any]
@@ -44,6 +44,16 @@ class Setting:
             )
         return self.field.name, Annotated[self.hint, tyro.conf.arg(help=self.text)], copied
 
+    @property
+    def written(self) -> str:
+        """How the command line takes it: its flag, or what stands for a positional argument."""
+        given = _given_to_tyro(self.hint)
+        if tyro.conf.Positional in getattr(self.hint, "__metadata__", ()):
+            shown = next((note.metavar for note in given if note.metavar), self.field.name.upper())
+            return f"{shown}, without a flag"
+        name = next((note.name for note in given if note.name), self.field.name)
+        return f"--{name.replace('_', '-')}"
+
 
 def settings_of(kind: type) -> dict[str, Setting]:
     """The settings of a class and of the classes within it, by name."""
@@ -54,8 +64,15 @@ def settings_of(kind: type) -> dict[str, Setting]:
         if dataclasses.is_dataclass(hint) and isinstance(hint, type):
             found |= settings_of(hint)
         else:
-            found[field.name] = Setting(hint, field, texts[field.name])
+            text = texts.get(field.name) or next(x.help for x in _given_to_tyro(hint) if x.help)
+            found[field.name] = Setting(hint, field, text)
     return found
+
+
+def _given_to_tyro(hint: Any) -> list[Any]:
+    """The `tyro.conf.arg(...)` of a declared type."""
+    notes = getattr(hint, "__metadata__", ())
+    return [note for note in notes if isinstance(note, type(tyro.conf.arg()))]
 
 
 def grouped(

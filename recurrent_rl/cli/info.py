@@ -28,8 +28,6 @@ class InfoArguments:
     run: Annotated[FolderPath | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
     """A run folder, whose settings are added where they are not the defaults."""
     imports: Imports = ()
-    """Module to import first, in which memories and the like are registered, or one of them as
-    module:Class; may be given several times."""
 
     def __post_init__(self) -> None:
         settle(self, UserError)

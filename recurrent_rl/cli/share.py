@@ -30,8 +30,6 @@ class ShareArguments:
     repo: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")]
     """Repository to share it in, made where there is none."""
     best: Best = False
-    """Of a run, take best_policy.safetensors: the policy that did best in the evaluations during
-    training (--eval-interval), instead of the last one."""
     folder: FolderPath | None = None
     """Write what would be uploaded into this folder, and upload nothing."""
     revision: str | None = None
@@ -41,8 +39,6 @@ class ShareArguments:
     message: str = "A policy of recurrent-rl"
     """Message of the commit."""
     imports: Imports = ()
-    """Module to import first, in which memories and the like are registered, or one of them as
-    module:Class; may be given several times."""
 
     def __post_init__(self) -> None:
         settle(self, UserError)

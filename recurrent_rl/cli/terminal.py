@@ -15,7 +15,8 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from recurrent_rl.cli.grouping import grouped, ungrouped
+from recurrent_rl.agents.settings import OTHER_NAMES, SettingError, suggestion
+from recurrent_rl.cli.grouping import grouped, settings_of, ungrouped
 from recurrent_rl.fields import json_object
 
 Arguments = TypeVar("Arguments")
@@ -25,15 +26,31 @@ RULES = ConstructorRegistry()
 Imports = Annotated[
     tuple[str, ...],
     tyro.conf.UseAppendAction,
-    tyro.conf.arg(name="import", metavar="MODULE"),
+    tyro.conf.arg(
+        name="import",
+        metavar="MODULE",
+        help="Module to import first, in which memories and the like are registered, or one of "
+        "them as module:Class; may be given several times.",
+    ),
 ]
 """The flag that names modules to import first; a command's field of this type is `imports`."""
 
-Best = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+Best = Annotated[
+    bool,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.arg(
+        help="Of a run, take best_policy.safetensors: the policy that did best in the evaluations "
+        "during training (--eval-interval), instead of the last one."
+    ),
+]
 """The flag that takes a run's best policy instead of its last; a command's field of this type is
 `best`."""
 
-Quiet = Annotated[bool, tyro.conf.FlagCreatePairsOff, tyro.conf.arg(aliases=["-q"])]
+Quiet = Annotated[
+    bool,
+    tyro.conf.FlagCreatePairsOff,
+    tyro.conf.arg(aliases=["-q"], help="Show no progress, and of the result one line."),
+]
 """The flag of a long command that leaves one line of what it prints: the result."""
 
 
@@ -52,7 +69,11 @@ def parse(
         arguments: of the command.
         groups: of the settings in the help, as for `grouped`.
         defaults: what the settings are where no argument says otherwise, as for `grouped`.
+
+    Raises:
+        UserError: a flag is another library's, or a value cannot be.
     """
+    _refuse_other_names(kind, name, arguments)
     try:
         given: Any = tyro.cli(
             grouped(kind, groups or {}, defaults),
@@ -69,6 +90,24 @@ def parse(
 
         import_parts(imports)
     return ungrouped(kind, given)
+
+
+def _refuse_other_names(kind: type, command: str, arguments: Sequence[str]) -> None:
+    """Refuse a flag that another library has, and say what it is called here.
+
+    Raises:
+        SettingError: names both.
+    """
+    settings = settings_of(kind)
+    written = {name: setting.written for name, setting in settings.items()}
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        name = flag.removeprefix("--").replace("-", "_")
+        is_known = name in written or name in OTHER_NAMES
+        if not (flag.startswith("--") and is_known) or written.get(name, "").startswith("--"):
+            continue
+        if hint := suggestion(name, written):
+            raise SettingError(f"recurrent-rl {command} has no {flag}.{hint}")
 
 
 @RULES.primitive_rule

@@ -58,10 +58,11 @@ def _train(arguments: Sequence[str]) -> int:
     status = stop.exit_status if result.stopped_by is not None and launch is None else 0
     if launch is not None and launch.rank > 0:
         return status
-    if given.quiet:
-        make_console().print(_line(result), soft_wrap=True, highlight=False)
-    else:
-        _print_result(make_console(), result)
+    with stop:  # a result that is there is told to its end
+        if given.quiet:
+            make_console().print(_line(result), soft_wrap=True, highlight=False)
+        else:
+            _print_result(make_console(), result)
     return status
 
 

@@ -107,8 +107,6 @@ class TrainArguments:
     with, instead of a new run; of the others only --total-timesteps, --device, --workers, --import
     and --quiet go with it."""
     imports: Imports = ()
-    """Module to import first, in which memories and the like are registered, or one of them as
-    module:Class; may be given several times."""
     config_file: Annotated[FolderPath | None, tyro.conf.arg(name="config", metavar="FILE")] = None
     """Take settings from this file: JSON or YAML, such as an earlier run's config.json. Flags
     override it."""
@@ -118,7 +116,6 @@ class TrainArguments:
     print_config: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Print the settings as --config takes them, and train nothing."""
     quiet: Quiet = False
-    """Show no progress, and of the result one line."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +131,7 @@ class ResumeArguments:
     workers: Workers | None = None
     """Processes that train together from now on; by default the run's own number."""
     imports: Imports = ()
-    """Module to import first, in which memories and the like are registered, or one of them as
-    module:Class; may be given several times."""
     quiet: Quiet = False
-    """Show no progress, and of the result one line."""
 
     def __post_init__(self) -> None:
         settle(self, UserError)

@@ -41,10 +41,11 @@ def tune_command(arguments: Sequence[str]) -> int:
         stop=stop,
     )
     again = shlex.join(["recurrent-rl", "tune", *arguments])
-    if given.quiet:
-        console.print(_line(found, again), soft_wrap=True, highlight=False)
-    else:
-        _print_result(console, found, again)
+    with stop:  # a result that is there is told to its end
+        if given.quiet:
+            console.print(_line(found, again), soft_wrap=True, highlight=False)
+        else:
+            _print_result(console, found, again)
     return stop.exit_status
 
 

@@ -67,8 +67,6 @@ class TuneArguments:
     keep_trials: bool = False
     """Keep the run folders of all trials, not only of leading and of failed ones."""
     imports: Imports = ()
-    """Module to import first, in which memories and the like are registered, or one of them as
-    module:Class; may be given several times."""
     config_file: Annotated[FolderPath | None, tyro.conf.arg(name="config", metavar="FILE")] = None
     """Take settings from this file: JSON or YAML, such as an earlier run's config.json. Flags
     override it."""
@@ -76,7 +74,6 @@ class TuneArguments:
     """Take the tuned settings for this environment that come with the library. Flags and a file
     override them."""
     quiet: Quiet = False
-    """Show no progress, and of the result one line."""
 
     def __post_init__(self) -> None:
         settle(self, UserError)

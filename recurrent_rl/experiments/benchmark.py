@@ -123,61 +123,93 @@ def run_all(jobs: list[Job], workers: int, progress: bool = True) -> Outcome:
         workers: how many of them side by side.
         progress: show a progress bar.
     """
-    waiting = deque(job for job in jobs if not job.done)
-    steps = {job.run_dir: job.config.total_timesteps if job.done else 0 for job in jobs}
-    total = sum(job.config.total_timesteps for job in jobs)
-    finished = len(jobs) - len(waiting)
-    running: list[_Worker] = []
-    elsewhere: list[Job] = []
-    due = every(ELSEWHERE_SECONDS)
-    failed: dict[Path, str] = {}
-    forwarded = False
+    runs = _Runs(jobs, workers)
     with (
         StopSignals() as stop,
-        ProgressBar("Benchmark", total, "steps", sum(steps.values()), progress) as bar,
+        ProgressBar("Benchmark", runs.total, "steps", sum(runs.steps.values()), progress) as bar,
     ):
         try:
-            while running or ((waiting or elsewhere) and not stop):
-                if elsewhere and not waiting and due():
-                    waiting.extend(elsewhere)
-                    elsewhere.clear()
-                while waiting and len(running) < workers and not stop:
-                    job = waiting.popleft()
-                    if job.done:  # by another process, meanwhile
-                        steps[job.run_dir] = job.config.total_timesteps
-                        finished += 1
-                    elif job.state is RunState.RUNNING:
-                        elsewhere.append(job)
-                    else:
-                        running.append(_Worker(job))
-                if stop and not forwarded:
-                    forwarded = True
-                    for worker in running:
-                        worker.process.terminate()  # SIGTERM: it saves and ends
-                for worker in list(running):
-                    steps[worker.job.run_dir] = worker.steps()
-                    if not worker.process.is_alive():
-                        running.remove(worker)
-                        reason = worker.failure()
-                        if worker.held_elsewhere:
-                            elsewhere.append(worker.job)
-                            continue
-                        finished += worker.job.done
-                        if reason is not None and not stop:
-                            failed[worker.job.run_dir] = reason
-                figures = {"runs": f"{finished}/{len(jobs)}"}
-                if evaluating := sum(worker.evaluates for worker in running):
-                    figures["evaluating"] = str(evaluating)
-                if elsewhere:
-                    figures["elsewhere"] = str(len(elsewhere))
-                if failed:
-                    figures["failed"] = str(len(failed))
-                bar.update(sum(steps.values()), figures)
+            while runs.running or ((runs.waiting or runs.elsewhere) and not stop):
+                runs.begin(stop)
+                if stop:
+                    runs.end()
+                runs.look(stop)
+                bar.update(sum(runs.steps.values()), runs.figures())
                 time.sleep(POLL_SECONDS)
         finally:
-            for worker in running:  # a second Ctrl-C
+            for worker in runs.running:  # a second Ctrl-C
                 worker.process.kill()
-    return Outcome(failed, stop.received)
+    return Outcome(runs.failed, stop.received)
+
+
+class _Runs:
+    """The runs of a benchmark: which wait, which are done here or elsewhere, and how far they are.
+
+    Args:
+        jobs: the runs.
+        workers: how many of them side by side.
+    """
+
+    def __init__(self, jobs: list[Job], workers: int) -> None:
+        self.waiting = deque(job for job in jobs if not job.done)
+        self.running: list[_Worker] = []
+        self.elsewhere: list[Job] = []
+        """Those that other processes hold."""
+        self.failed: dict[Path, str] = {}
+        self.steps = {job.run_dir: job.config.total_timesteps if job.done else 0 for job in jobs}
+        self.total = sum(job.config.total_timesteps for job in jobs)
+        self._count, self._workers = len(jobs), workers
+        self._finished = len(jobs) - len(self.waiting)
+        self._due = every(ELSEWHERE_SECONDS)
+        self._ends = False
+
+    def begin(self, stop: StopSignals) -> None:
+        """Give the free workers something to do, until a signal comes."""
+        if self.elsewhere and not self.waiting and self._due():
+            self.waiting.extend(self.elsewhere)
+            self.elsewhere.clear()
+        while self.waiting and len(self.running) < self._workers and not stop:
+            job = self.waiting.popleft()
+            if job.done:  # by another process, meanwhile
+                self.steps[job.run_dir] = job.config.total_timesteps
+                self._finished += 1
+            elif job.state is RunState.RUNNING:
+                self.elsewhere.append(job)
+            else:
+                self.running.append(_Worker(job))
+
+    def end(self) -> None:
+        """Tell those that run to save and end, once."""
+        if not self._ends:
+            self._ends = True
+            for worker in self.running:
+                worker.process.terminate()  # SIGTERM
+
+    def look(self, stop: StopSignals) -> None:
+        """See how far each worker is, and which have ended. One that was stopped has not failed."""
+        for worker in list(self.running):
+            self.steps[worker.job.run_dir] = worker.steps()
+            if worker.process.is_alive():
+                continue
+            self.running.remove(worker)
+            reason = worker.failure()
+            if worker.held_elsewhere:
+                self.elsewhere.append(worker.job)
+                continue
+            self._finished += worker.job.done
+            if reason is not None and not stop:
+                self.failed[worker.job.run_dir] = reason
+
+    def figures(self) -> dict[str, str]:
+        """What the progress bar tells beside the steps."""
+        figures = {"runs": f"{self._finished}/{self._count}"}
+        if evaluating := sum(worker.evaluates for worker in self.running):
+            figures["evaluating"] = str(evaluating)
+        if self.elsewhere:
+            figures["elsewhere"] = str(len(self.elsewhere))
+        if self.failed:
+            figures["failed"] = str(len(self.failed))
+        return figures
 
 
 class _Worker:

@@ -76,7 +76,7 @@ def _read_of(space: gym.Space[Any], of_env: gym.Space[Any]) -> gym.Space[Any]:
 def evaluate(
     policy: Policy,
     env: Environment,
-    episodes: int,
+    episodes: int = 100,
     *,
     num_envs: int | None = None,
     env_config: EnvConfig | None = None,

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint import environment_state, save
 from recurrent_rl.runs.checkpoint_file import read_timesteps
 from recurrent_rl.runs.folder import RunFolder
@@ -35,11 +36,7 @@ def save_after_error(
         f"The run on {trainer.config.env_id} failed {where}, "
         f"after step {steps:,} of each environment."
     )
-    resuming = f"recurrent-rl train --resume {folder.path}"
-    again = [] if trainer.source.found_by_name else ["env=..."]
-    again += ["callbacks=[...]"] if has_callbacks else []
-    if again:
-        resuming = f"recurrent_rl.resume({', '.join([repr(str(folder.path)), *again])})"
+    resuming = to_resume(trainer, folder, has_callbacks)
     if trainer.iteration == 0:
         return f"{told} Nothing was learnt yet, so nothing is lost. From its first step: {resuming}"
     lost = []
@@ -74,12 +71,33 @@ def save_after_error(
     )
 
 
+def to_resume(trainer: Trainer, folder: RunFolder, has_callbacks: bool) -> str:
+    """The command that goes on with a run; or the call, where no command can give what it needs."""
+    again = [] if trainer.source.found_by_name else ["env=..."]
+    again += ["callbacks=[...]"] if has_callbacks else []
+    if again:
+        return f"recurrent_rl.resume({', '.join([repr(str(folder.path)), *again])})"
+    return f"recurrent-rl train --resume {folder.path}"
+
+
 def note(error: BaseException, text: str) -> None:
     """Have the error's traceback end in this text; where Python is too old, print it before."""
     if sys.version_info >= (3, 11):
         error.add_note(text)
     else:
         print(text, file=sys.stderr)
+
+
+@contextmanager
+def telling(text: Callable[[], str]) -> Iterator[None]:
+    """Have an error end in this text: the message of a UserError, or a note on any other."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(f"{error} {text()}") from error
+    except Exception as error:
+        note(error, text())
+        raise
 
 
 @contextmanager

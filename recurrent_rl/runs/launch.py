@@ -22,8 +22,8 @@ from torch.multiprocessing.spawn import (
 )
 
 from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.importing import class_path, unreachable
 from recurrent_rl.agents.named_parts import PARTS, found_parts, own_parts
-from recurrent_rl.agents.parts import class_path, unreachable
 from recurrent_rl.blocks import block_of
 from recurrent_rl.config import ResolvedConfig
 from recurrent_rl.errors import UserError

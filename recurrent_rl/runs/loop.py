@@ -15,7 +15,7 @@ from recurrent_rl.rollout import Rollout
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.checkpoint import save
 from recurrent_rl.runs.copies import Copies
-from recurrent_rl.runs.failures import closed_by, note, save_after_error
+from recurrent_rl.runs.failures import closed_by, note, save_after_error, telling, to_resume
 from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.monitor import Monitor
@@ -65,7 +65,7 @@ def run_iterations(
         monitor = Monitor(folder, config, first)
         stack.enter_context(closed_by(monitor.close))
         state = TrainingState(trainer, folder, monitor, stop, [*of_settings(config), *callbacks])
-        stack.enter_context(closed_by(partial(state.tell, "on_end")))
+        stack.enter_context(closed_by(partial(_tell_of_end, state, folder, bool(callbacks))))
         bar = stack.enter_context(
             ProgressBar("Training", config.total_timesteps, "steps", first, progress)
         )
@@ -178,6 +178,15 @@ def _tell_of_rollout(state: TrainingState, rollout: Rollout) -> None:
     state.rollout = rollout
     state.tell("on_rollout")
     state.rollout = None
+
+
+def _tell_of_end(state: TrainingState, folder: RunFolder, has_callbacks: bool) -> None:
+    def saved() -> str:
+        resuming = to_resume(state.trainer, folder, has_callbacks)
+        return f"That was in on_end; all {state.timesteps:,} steps are saved. To resume: {resuming}"
+
+    with telling(saved):
+        state.tell("on_end")
 
 
 def _figures(state: TrainingState) -> dict[str, str]:

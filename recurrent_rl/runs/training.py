@@ -68,8 +68,8 @@ class TrainResult:
 
 def train(
     config: TrainConfig,
-    *,
     env: Environment | None = None,
+    *,
     progress: bool = True,
     callbacks: Sequence[AnyCallback] = (),
     seed_globals: bool = False,
@@ -102,7 +102,8 @@ def train(
         UserError: an argument, the settings, the environment or what it returns are at fault.
         KeyboardInterrupt: on Ctrl-C, unless `stop` is given or torchrun has started this process.
     """
-    check_is("config", config, TrainConfig, 'a TrainConfig: train(TrainConfig("CartPole-v1"))')
+    expected = 'a TrainConfig: train(TrainConfig("CartPole-v1")), or train(TrainConfig(), env=...)'
+    check_is("config", config, TrainConfig, expected)
     callbacks = as_callbacks(callbacks)
     _check_options(progress, seed_globals, stop)
     with (

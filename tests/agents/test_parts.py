@@ -83,6 +83,29 @@ def test_a_memory_is_named_by_module_and_class() -> None:
     assert isinstance(make(memory=WINDOW).agent.memories()[0], Window)
 
 
+def test_a_part_may_be_given_as_its_class() -> None:
+    forget()
+    assert AgentConfig(memory=Window) == AgentConfig(memory=WINDOW)  # type: ignore[arg-type]
+    assert isinstance(make(memory=Window).agent.memories()[0], Window)
+    assert AgentConfig(memory=MEMORIES["gru"]).memory == "gru"  # type: ignore[arg-type]
+    both = AgentConfig(encoder=Frozen, head=Bins)  # type: ignore[arg-type]
+    assert (both.encoder, both.head) == ("tests.own_parts:Frozen", "tests.own_parts:Bins")
+
+
+def test_a_class_that_no_other_process_can_import_needs_a_name() -> None:
+    class Local(Window):
+        pass
+
+    with pytest.raises(SettingError, match=r"Local, which another .*register_memory\(\"my-memory"):
+        AgentConfig(memory=Local)  # type: ignore[arg-type]
+    recurrent_rl.register_memory("local")(Local)
+    assert AgentConfig(memory=Local).memory == "local"  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match=r"encoder is an instance of .*; give the class itself"):
+        AgentConfig(encoder=nn.Linear(1, 1))  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="LSTM cannot be a part of the kind memory: it is no"):
+        AgentConfig(memory=nn.LSTM)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -58,6 +58,11 @@ def altered(
     return path
 
 
+def test_a_model_that_is_loaded_as_a_policy_is_answered_with_the_command() -> None:
+    with pytest.raises(PolicyFileError, match=r"It is a zip archive.*`recurrent-rl convert`"):
+        load_policy(Path(__file__).parents[1] / "data" / "recurrent_ppo.zip")
+
+
 def test_a_recorded_model_acts_and_expects_the_same_here(tmp_path: Path) -> None:
     random_state = torch.get_rng_state()
     converted().save(tmp_path / "p.safetensors")

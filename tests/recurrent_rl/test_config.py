@@ -51,6 +51,12 @@ from recurrent_rl.resolve import resolve
         ({"agent": {"memroy": "lstm"}}, r"agent\.memroy is no setting of AgentConfig"),
         ({"agent": "lstm"}, "agent is 'lstm'; it must be of AgentConfig, or a dict"),
         ({"env": {"flicker": 1}}, r"env\.flicker is 1\.0"),
+        ({"clip_coef": abs}, r"clip_coef is a function.* schedules=.\"clip_coef\": .first, "),
+        ({"n_steps": 3}, "n_steps is no setting of TrainConfig. Here it is num_steps."),
+        ({"batch_size": 64}, "Here it is num_minibatches .a number of minibatches, not of steps"),
+        ({"memory": "lstm"}, r"memory is no setting of TrainConfig. Write agent=AgentConfig.mem"),
+        ({"policy_kwargs": {}}, r"Here it is agent=AgentConfig.memory=.*and what else"),
+        ({"agent": {"net_arch": [64]}}, r"agent.net_arch is no setting .* Here it is actor_layers"),
         ({"seq_len": 7, "num_steps": 10**6}, "use one of 2, 4, 5, 8, 10, 16, 20, 25"),
     ],
 )

@@ -13,10 +13,10 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 
+from recurrent_rl.agents.importing import name_of
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.importing import name_of
 from recurrent_rl.sources import find_source, source_of
 from recurrent_rl.trainer import resolved
 from recurrent_rl.vectorize import longest_episode, make_vector_env, time_limit
@@ -294,3 +294,9 @@ def test_ale_py_is_imported_where_it_is_installed(monkeypatch: pytest.MonkeyPatc
         assert find_source("ALE/Standing-v5").spec is gym.spec("ALE/Standing-v5")
     finally:
         gym.registry.pop("ALE/Standing-v5", None)
+
+
+@pytest.mark.parametrize("env", [Corridor, make, Corridor()])
+def test_an_environment_in_the_place_of_its_id_is_told_where_it_goes(env: Any) -> None:
+    with pytest.raises(UserError, match=r"env_id is .* Give a class, .* as train\(config, env="):
+        TrainConfig(env)

@@ -1,5 +1,6 @@
 """Any environment by its id: the right vectorisation, hidden information, and clear refusals."""
 
+import dataclasses
 import sys
 from multiprocessing import Value
 from pathlib import Path
@@ -67,6 +68,16 @@ def test_information_is_hidden_as_requested() -> None:
     flicker = make_vector_env("CartPole-v1", 64, EnvConfig(flicker=0.5))
     dark = (flicker.reset(seed=0)[0] == 0).all(axis=1)
     assert 10 < dark.sum() < 54
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_a_delay_after_which_an_episode_shows_nothing_is_refused(vectorization: Any) -> None:
+    least = EnvConfig(observation_delay=499, vectorization=vectorization)
+    make_vector_env("CartPole-v1", 1, least).close()
+    with pytest.raises(UserError, match=r"observation_delay is 500, but .* at most 500 steps"):
+        make_vector_env("CartPole-v1", 1, dataclasses.replace(least, observation_delay=500))
+    with pytest.raises(UserError, match="observation_delay is 10000000; it must be at most"):
+        EnvConfig(observation_delay=10**7)
 
 
 def test_a_module_named_before_the_id_is_imported(

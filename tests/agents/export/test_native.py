@@ -22,6 +22,7 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.export import c_files, numpy_folder
+from recurrent_rl.agents.export.c_functions import FUNCTIONS, NAMES
 from recurrent_rl.agents.export.check import Arrays, Runner, check
 from recurrent_rl.agents.export.compiled import CompiledStep
 from recurrent_rl.agents.export.formats import FORMATS
@@ -131,6 +132,35 @@ def written(files: dict[str, bytes], folder: Path) -> Path:
     for name, content in files.items():
         (folder / name).write_bytes(content)
     return folder / "policy.c"
+
+
+@NEEDS_COMPILER
+def test_the_functions_of_c_are_exact_to_a_few_roundings(tmp_path: Path) -> None:
+    """The oracle is torch in double precision, also of what is infinite, tiny or no number."""
+    kinds = [
+        f"void of_{one}(float *x, int n) {{ while (n--) x[n] = {one}(x[n]); }}\n"
+        for one in NAMES.values()
+    ]
+    header = "#include <math.h>\n#include <stdint.h>\n#include <string.h>\n"
+    helpers = [
+        text
+        for name, text in FUNCTIONS.items()
+        if not name.startswith(("least", "greatest", "mod"))
+    ]
+    (tmp_path / "functions.c").write_text(header + "".join(helpers + kinds))
+    compiled(
+        tmp_path / "functions.c", ("-O1", "-shared", "-fPIC", "-Wno-unused"), tmp_path / "f.so"
+    )
+    library = ctypes.CDLL(str(tmp_path / "f.so"))
+    x = np.concatenate(
+        [np.linspace(-1, 1, 20001) * size for size in (1e-3, 1, 5, 100)]
+        + [[0.0, 1e-40, 300.0, -300.0, 3e8, np.inf, -np.inf, np.nan]]
+    ).astype(np.float32)
+    for kind, name in NAMES.items():
+        found = x.copy()
+        getattr(library, f"of_{name}")(found.ctypes.data_as(ctypes.c_void_p), len(found))
+        right = getattr(torch, kind)(torch.as_tensor(x).double()).float().numpy()
+        np.testing.assert_allclose(found, right, rtol=4e-7, atol=1e-7, err_msg=kind)
 
 
 STATUSES = """

@@ -20,7 +20,7 @@ from recurrent_rl.agents.export.record import record
 from recurrent_rl.agents.export.step import ExportError
 from recurrent_rl.agents.policy import Policy
 from tests.agents.export.test_export import HAS_ONNX, exported
-from tests.own_parts import Bins, as_before
+from tests.own_parts import as_before
 
 PAGE = Path(__file__).parents[3] / "docs" / "your-parts.md"
 FILES = re.compile(r"^```python file=(\S+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -63,15 +63,6 @@ class Sorted(nn.Module):
         return x.sort(-1).values
 
 
-class BinsInTensors(Bins):
-    """A head that exports too."""
-
-    def to_env_tensor(self, action: Tensor) -> Tensor:
-        assert isinstance(self.space, spaces.Box)
-        low, high = torch.as_tensor(self.space.low), torch.as_tensor(self.space.high)
-        return low + (high - low) * (action / (self.bins - 1))
-
-
 @pytest.fixture
 def documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The files of the page can be imported."""
@@ -96,17 +87,19 @@ def agent(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", EVERY)
-def test_a_part_of_the_docs_goes_to_every_format(to: str, documented: None) -> None:
-    exported(agent(memory="transformer:Transformer"), to, steps=100)  # past its window of 64
-    exported(agent(CAMERA, encoder="backbone:Backbone"), to, steps=20)
+def test_a_memory_of_the_docs_goes_to_every_format(documented: None) -> None:
+    exported(agent(memory="transformer:Transformer"), *EVERY, steps=100)  # past its window of 64
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("to", EVERY)
-def test_layers_trained_elsewhere_and_a_head_go_to_every_format(to: str) -> None:
-    exported(agent(CAMERA, encoder=f"{__name__}:Pooled"), to, steps=20)
-    exported(agent(action=spaces.Box(-2, 2, (2,)), head=f"{__name__}:BinsInTensors"), to, steps=20)
+def test_an_encoder_and_a_head_of_the_docs_go_to_every_format(documented: None) -> None:
+    exported(agent(CAMERA, encoder="backbone:Backbone"), *EVERY, steps=20)
+    exported(agent(action=spaces.Box(-2, 2, (2, 2)), head="bins:Bins"), *EVERY, steps=20)
+
+
+@pytest.mark.slow
+def test_layers_trained_elsewhere_go_to_every_format() -> None:
+    exported(agent(CAMERA, encoder=f"{__name__}:Pooled"), *EVERY, steps=20)
 
 
 @pytest.mark.slow

@@ -316,6 +316,39 @@ def test_arguments_reach_the_environment_and_a_given_one_takes_none() -> None:
         check_env(Sound(), env_kwargs={"size": 3})
 
 
+class Telling(Sound):
+    """A vector, a text that changes, and one that never does."""
+
+    observation_space = spaces.Dict(
+        {
+            "seen": Sound.observation_space,
+            "said": spaces.Text(3),
+            "task": spaces.Text(2, min_length=2, charset="a"),
+        }
+    )
+
+    def seen(self) -> Any:
+        return {"seen": super().seen(), "said": "abc", "task": "aa"}
+
+
+def test_an_environment_is_checked_as_training_sees_it() -> None:
+    """Texts that never change are left out, keys are selected, wrappers go around the rest."""
+    (fault,) = check_env(Telling, raise_faults=False)
+    assert "'said' is text that changes" in fault.what
+    assert "--observe seen" in fault.fix
+    (note,) = check_env(Telling, observe=["seen", "task"])
+    assert "'task' is always the text 'aa'" in note.what
+    assert check_env(Telling, observe=["seen"], wrappers=["frame-stack:2"]) == ()
+    with pytest.raises(UserError, match=r"observe names 'sen', .* Did you mean seen\?"):
+        check_env(Telling, observe=["sen"])
+    with pytest.raises(UserError, match="observe is 'seen'; it must be a list or tuple"):
+        check_env(Telling, observe="seen")
+    with pytest.raises(UserError, match="Wrapper grayscale cannot go around"):
+        check_env(Telling, observe=["seen"], wrappers=["grayscale"])
+    with pytest.raises(UserError, match="observe and wrappers go around single environments"):
+        check_env(SyncVectorEnv([Telling]), observe=["seen"])
+
+
 def test_an_environment_that_was_given_stays_open() -> None:
     closed: list[Any] = []
     env = changed(close=lambda self: closed.append(self))()

@@ -55,6 +55,17 @@ def test_the_command_prints_findings_and_ends_with_1_where_there_is_a_fault(
     assert last.startswith("Loud-v0: 1 fault, ")
 
 
+def test_the_command_selects_and_wraps_as_training_does(
+    env_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["check", env_id, "--wrapper", "frame-stack:2", "--wrapper", "flatten"])
+    assert capsys.readouterr().out == "Loud-v0: no faults, no notes.\n"
+    with pytest.raises(SystemExit, match="2"):
+        main(["check", env_id, "--observe", "image"])
+    assert "observe is ['image'], but" in capsys.readouterr().err
+
+
 def test_notes_alone_end_with_0(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["check", "recurrent_rl.envs:recurrent_rl/Probe-Constant-v0"])

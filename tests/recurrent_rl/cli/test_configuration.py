@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from recurrent_rl.agents.settings import OTHER_NAMES
 from recurrent_rl.cli import main
 from recurrent_rl.cli.configuration import flat_settings
 from recurrent_rl.cli.grouping import settings_of
+from recurrent_rl.cli.tune_arguments import TuneArguments
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.presets import PRESETS
 from recurrent_rl.experiments.suites import SUITES
@@ -92,6 +94,11 @@ def test_a_file_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     [
         ("run.json", '{"gama": 0.9}', "gama is no setting. Did you mean gamma?"),
         ("run.json", '{"agent": {"memry": "gru"}}', "memry is no setting. Did you mean memory?"),
+        ("run.json", '{"n_steps": 3}', "n_steps is no setting. Here it is num_steps."),
+        ("run.json", '{"gamma": 0.9, "gamma": 0.5}', "gamma stands there twice"),
+        ("run.yaml", "gamma: 0.9\ngamma: 0.5", "gamma stands there twice"),
+        ("run.yaml", "memory: gru\nagent: {memory: rnn}", "memory is given twice: alone, and wi"),
+        ("run.json", '{"gamma": 0.9} // as ever', "JSON has no comments"),
         ("run.json", "{", "cannot be read"),
         ("run.yaml", "a: [", "cannot be read"),
         ("run.yaml", "- a\n- b", "must hold settings by their names"),
@@ -153,3 +160,51 @@ def test_every_preset_is_of_a_task_of_the_results_and_can_be() -> None:
         text = json.loads(TrainConfig(f"recurrent_rl/{name}-v0").to_json())
         agent = text["agent"] | fields.pop("agent", {})
         TrainConfig.from_json(json.dumps(text | fields | {"agent": agent}))
+
+
+def test_a_file_is_read_as_people_write_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """YAML with comments, exponents and Python's None; a byte order mark, Windows' line ends."""
+    lines = [f"env_id: {TASK}  # ours", "# short", "learning_rate: 3e-4", "total_timesteps: 1e5"]
+    lines += ["horizon: None", "name: 'None'", "agent:", "  memory: none", "env_kwargs: {n: 1e1}"]
+    path = tmp_path / "run.YML"
+    path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    found = printed(capsys, "--config", str(path))
+    assert (found.learning_rate, found.total_timesteps, found.name) == (3e-4, 100_000, "None")
+    assert (found.agent.horizon, found.agent.memory) == (None, "none")
+    assert found.env.env_kwargs == {"n": 10}
+    path = tmp_path / "run.json"
+    path.write_bytes(b"\xef\xbb\xbf" + json.dumps({"env_id": TASK}, indent=1).encode())
+    assert printed(capsys, "--config", str(path)).env_id == TASK
+
+
+def test_a_folder_is_no_file_of_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "is a folder; give a file of settings" in refused(capsys, "--config", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["train", "--n-steps", "3"], "recurrent-rl train has no --n-steps. Here it is --num-st"),
+        (["train", "--env_name=X"], "Here it is ENV_ID, without a flag."),
+        (["train", "--env-id", "X"], "Write ENV_ID, without a flag."),
+        (["train", "X", "--env-wrapper", "y"], "Here it is --wrapper."),
+        (["tune", "X", "--n-trials", "3"], "Here it is --trials."),
+        (["evaluate", "X", "--n-eval-episodes", "3"], "Did you mean --episodes?"),
+    ],
+)
+def test_a_flag_of_another_library_is_answered_with_ours(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], what: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert what in capsys.readouterr().err
+
+
+def test_names_of_other_libraries_stand_for_settings_that_there_are() -> None:
+    known = settings_of(TuneArguments)
+    assert [ours.name for ours in OTHER_NAMES.values() if ours.name not in known] == []
+    assert [name for name in OTHER_NAMES if name in known] == []  # it would never be told

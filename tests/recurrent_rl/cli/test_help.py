@@ -107,3 +107,9 @@ def test_help_for_an_unknown_command_says_which_there_are(
     with pytest.raises(SystemExit, match="2"):
         main(["help", "tarin"])
     assert "Unknown command 'tarin'; use one of train, evaluate" in capsys.readouterr().err
+
+
+def test_help_and_lists_need_no_pytorch() -> None:
+    """Each command imports what it needs when it runs; so Ctrl-C in that time ends it quietly."""
+    code = "import sys, recurrent_rl.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

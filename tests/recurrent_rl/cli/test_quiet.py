@@ -1,12 +1,16 @@
-"""What is left to read of a long command with --quiet: the result on a line, and errors."""
+"""What is left to read of a long command with --quiet, or where Ctrl-C comes at its end."""
 
 import re
+import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from recurrent_rl.cli import main
 
+TUNE = "recurrent_rl.experiments.tuning.tune"
 TINY = ["--num-envs=8", "--num-steps=16", "--total-timesteps=256", "--hidden-size=8"]
 
 
@@ -50,3 +54,25 @@ def test_a_quiet_command_keeps_its_errors(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit, match="2"):
         main(["train", "CartPol-v1", "--quiet"])
     assert "Did you mean CartPole-v1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "trained", "status"),
+    [("train", "recurrent_rl.runs.training.train", 0), ("tune", TUNE, signal.SIGINT + 128)],
+)
+def test_ctrl_c_while_a_result_is_printed_lets_it_be_told_to_its_end(
+    command: str,
+    trained: str,
+    status: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def printing(*_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        print("Next:")
+
+    monkeypatch.setattr(trained, lambda *_, **__: SimpleNamespace(stopped_by=None))
+    monkeypatch.setattr(f"recurrent_rl.cli.{command}._print_result", printing)
+    with pytest.raises(SystemExit, match=str(status)):
+        main([command, "recurrent_rl/TMaze-v0"])
+    assert capsys.readouterr().out == "Next:\n"

@@ -13,8 +13,9 @@ from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.collector import Collector
 from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.callbacks import TrainingState
+from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.checkpoint import load_checkpoint
+from recurrent_rl.runs.checkpoint_file import read_timesteps
 from recurrent_rl.runs.folder import CHECKPOINT, POLICY, RunFolder
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
@@ -188,3 +189,21 @@ def test_an_error_with_a_name_of_its_own_keeps_it(tmp_path: Path) -> None:
 
     with pytest.raises(FileWriteError, match=r"Make room\. The run on .* to resume loses nothing"):
         train(config(tmp_path), progress=False, callbacks=[full])
+
+
+@pytest.mark.parametrize("kind", [ZeroDivisionError, UserError])
+def test_an_error_in_on_end_says_that_all_is_saved_and_how_to_resume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: type[Exception]
+) -> None:
+    class Last(Callback):
+        def on_end(self, state: TrainingState) -> None:
+            raise kind("mine")
+
+    settings = config(tmp_path, total_timesteps=256)
+    with pytest.raises(kind, match="mine") as error:
+        train(settings, callbacks=[Last()], progress=False)
+    (run_dir,) = tmp_path.iterdir()
+    assert read_timesteps(RunFolder(run_dir).checkpoint) == 256
+    told = str(error.value) + notes(error.value, capsys)
+    assert "That was in on_end; all 256 steps are saved. To resume: recurrent_rl.resume('" in told
+    assert f"{run_dir}', callbacks=[...])" in told

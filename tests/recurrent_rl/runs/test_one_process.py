@@ -130,6 +130,13 @@ def test_nothing_of_the_process_changes_also_while_a_run_lasts(tmp_path: Path) -
     assert_same(weights, in_new_thread(lambda: trained(settings)))
 
 
+def test_a_check_of_an_environment_changes_nothing_of_the_process() -> None:
+    recurrent_rl.check_env("CartPole-v1")  # Gymnasium's own imports
+    before, noted = of_the_process(), (of_a_thread(), handlers())
+    recurrent_rl.check_env("CartPole-v1")  # both forms
+    assert (of_the_process(), (of_a_thread(), handlers())) == (before, noted)
+
+
 def test_two_runs_at_a_time_learn_what_each_learns_alone(tmp_path: Path) -> None:
     settings = [
         config(

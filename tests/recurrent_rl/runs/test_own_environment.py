@@ -60,7 +60,7 @@ def test_a_run_on_what_can_be_imported_resumes_and_is_evaluated_without_it(
 
 def test_arguments_reach_a_class_in_training_and_evaluation(tmp_path: Path) -> None:
     settings = config(tmp_path, env=EnvConfig({"length": 5}), eval_episodes=4)
-    result = train(settings, env=Corridor, progress=False)
+    result = train(settings, Corridor, progress=False)
     policy = load_policy(result.policy_path)
     assert policy.summary["env"]["env_kwargs"] == {"length": 5}
     assert environment_of(policy, result.run_dir) == (f"{HERE}:Corridor", settings.env)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -156,3 +157,30 @@ def test_what_mlflow_refuses_is_told_with_a_way_out(
 def test_an_unknown_tracker_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"track is 'wand'.* Did you mean wandb\?"):
         config(tmp_path, track="wand")
+
+
+@pytest.mark.slow
+def test_of_several_workers_the_first_sends_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stand-in is a module on the path, so that each worker's process would find it."""
+    sent = tmp_path / "sent"
+    (tmp_path / "trackio.py").write_text(
+        "import os\n"
+        "def init(*_, **__):\n"
+        "    return Run()\n"
+        "class Run:\n"
+        "    def log(self, scalars, step):\n"
+        f"        with open({str(sent)!r}, 'a') as file:\n"
+        "            print(os.getpid(), step, file=file)\n"
+        "    def finish(self):\n"
+        "        pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        train(config(tmp_path / "runs", track="trackio", workers=2), progress=False)
+    finally:
+        sys.modules.pop("trackio", None)
+    senders, steps = zip(*map(str.split, sent.read_text().splitlines()), strict=True)
+    assert set(senders) == {str(os.getpid())}
+    assert len(set(steps)) == len(steps) >= 2

@@ -1,0 +1,82 @@
+"""A file of settings as a dictionary: JSON, or YAML where its name says so."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from recurrent_rl.agents.extras import optional
+from recurrent_rl.agents.settings import SettingError, shown
+from recurrent_rl.errors import UserError
+from recurrent_rl.fields import float_or_whole
+
+YAML_NAMES = (".yaml", ".yml")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What the file holds, by name. A mark of the byte order and any line ends may be in it.
+
+    Raises:
+        UserError: it cannot be read, is no JSON or YAML, holds a name twice, or no names.
+    """
+    if path.is_dir():
+        raise UserError(
+            f"{path} is a folder; give a file of settings, such as the config.json in a run's."
+        )
+    is_yaml = path.suffix.lower() in YAML_NAMES
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        held = _yaml(path, text) if is_yaml else _json(text)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"The settings in {path} cannot be read as JSON: {error}. JSON has no comments, and no "
+            "comma before a closing bracket; a file whose name ends in .yaml may have both."
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"The settings in {path} cannot be read: {error}") from error
+    if not isinstance(held, dict):
+        raise UserError(f"{path} holds {shown(held)}; it must hold settings by their names.")
+    return held
+
+
+def _json(text: str) -> Any:
+    return json.loads(text, parse_float=float_or_whole, object_pairs_hook=_once)
+
+
+def _once(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """The pairs as a dictionary.
+
+    Raises:
+        SettingError: two have one name; all readers of JSON and YAML would drop the first.
+    """
+    found: dict[Any, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise SettingError(f"{name} stands there twice. Leave one of them out.")
+        found[name] = value
+    return found
+
+
+def _yaml(path: Path, text: str) -> Any:
+    yaml = optional("yaml", f"A file of settings such as {path}", "write it as .json")
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc, name-defined]
+        """YAML as people write it, also where PyYAML would read text: 3e-4, 1e6 and None."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            """Each name once."""
+            _once((self.construct_object(key), None) for key, _ in node.value)
+            mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+            return mapping
+
+    exponent = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d+)[eE][-+]?\d+$")
+    Loader.add_implicit_resolver("!exponent", exponent, [*"-+.0123456789"])
+    Loader.add_constructor("!exponent", lambda _, node: float_or_whole(node.value))
+    Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("None$"), ["N"])
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
