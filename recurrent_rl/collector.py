@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 from torch import Tensor
@@ -80,6 +81,7 @@ class Collector:
     def _start(self, step: Step) -> None:
         self.state = self.agent.initial_state(len(step.reward))
         self._write_row(self.rollout.num_steps, step)
+        self.rollout.valid[-1] = torch.as_tensor(step.valid)
 
     def next_row(self) -> dict[str, Tensor]:
         """What the agent will read first in the next rollout, by name; views, `[B, ...]` each."""
@@ -101,30 +103,37 @@ class Collector:
         self._carry_over()
         rollout.chunk_states = []
         truncations: list[_Truncation] = []
+        # What no step reads of the steps before it is written at the end, all at once.
+        flags, values, log_probs = [], [], []
+        valid = rollout.valid[0].cpu().numpy()
         # That of all environments is drawn, [T, B, ...]: each has the same in any block.
         noise = agent.head.noise(
             (rollout.num_steps, self.block.total), generator(self.seed, Stream.ACTIONS, iteration)
         )[:, self.block.rows]
-        for t in range(rollout.num_steps):
+        for t, drawn in enumerate(noise):
             if t % rollout.chunk_length == 0:
                 rollout.chunk_states.append(state)
             components, episode_start, mask = rollout.row(t)
             output, state = agent.step(components, state, episode_start, mask)
-            action = output.distribution.sample(noise[t])
-            rollout.values[t] = output.value
+            action = output.distribution.sample(drawn)
+            values.append(output.value)
             rollout.actions[t] = action
-            rollout.log_probs[t] = output.distribution.log_prob(action)
+            log_probs.append(output.distribution.log_prob(action))
 
             step = self.environments.step(agent.head.to_env(action))
-            valid = rollout.valid[t].cpu().numpy()
             self.episodes.step(step, valid, self.environments.steps)
+            valid = step.valid
+            flags.append((step.terminated, step.truncated, valid))
             rollout.rewards[t] = torch.as_tensor(step.reward)
-            rollout.terminated[t] = torch.as_tensor(step.terminated)
-            rollout.truncated[t] = torch.as_tensor(step.truncated)
             self._write_row(t + 1, step, t)
             if step.final is not None:
                 truncations.append(self._truncation(t, step.final, state))
         rollout.chunk_states.append(state)
+        rollout.values[:-1] = torch.stack(values)
+        rollout.log_probs.copy_(torch.stack(log_probs))
+        rows = (rollout.terminated, rollout.truncated, rollout.valid[1:])
+        for x, of_steps in zip(rows, zip(*flags, strict=True), strict=True):
+            x.copy_(torch.as_tensor(np.stack(of_steps)))
         self.state = state
         self._value_what_followed(truncations)
         return rollout
@@ -136,7 +145,7 @@ class Collector:
             first[name].copy_(x)
 
     def _write_row(self, row: int, step: Step, t: int | None = None) -> None:
-        """Fill `row` with what a step shows, and with the action and reward of step `t` before."""
+        """Fill `row` with what the agent reads: what a step shows, and step `t` before it."""
         rollout, agent = self.rollout, self.agent
         components = {path: torch.as_tensor(x) for path, x in step.observation.items()}
         if t is not None:
@@ -144,7 +153,6 @@ class Collector:
         for path, x in components.items():
             rollout.components[path][row].copy_(x)
         rollout.episode_start[row] = torch.as_tensor(step.episode_start)
-        rollout.valid[row] = torch.as_tensor(step.valid)
         if step.action_mask is not None:
             masks = rollout.use_masks(step.action_mask.shape[1])
             masks[row] = torch.as_tensor(step.action_mask)
