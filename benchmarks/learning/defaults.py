@@ -164,6 +164,7 @@ def draw(tasks: list[Scored]) -> None:
         dots(axis, [task.name for task in tasks], series)
         axis.set_xlim(-0.5, 1.25)
         axis.set_xlabel(f"score {shown}", fontsize=8)
+    axes[1].set_yticklabels([])  # as on the left
     legend(figure, axes[0])
     save(figure, "defaults")
 
