@@ -16,7 +16,11 @@ import pytest
 import torch
 
 from recurrent_rl import load_policy
+from recurrent_rl.config import TrainConfig
+from recurrent_rl.errors import UserError
 from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.torchrun import of_launch
+from recurrent_rl.trainer import resolved
 from tests.recurrent_rl.runs.test_launch import is_gone
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
@@ -103,6 +107,20 @@ def test_a_signal_to_one_worker_saves_and_looks_like_success(tmp_path: Path, ran
     assert launcher.returncode == 0, output
     assert run_of(tmp_path / "it").state().value == "stopped"
     assert output.count("resume: recurrent-rl train --resume") == 1
+
+
+def test_a_run_goes_on_with_as_many_workers_as_torchrun_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    launch = {"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2}
+    elastic = {"TORCHELASTIC_RUN_ID": "it", "TORCHELASTIC_RESTART_COUNT": 0}
+    for name, value in (launch | elastic).items():
+        monkeypatch.setenv(name, str(value))
+    of_four = resolved(TrainConfig("CartPole-v1", num_envs=8, workers=4))
+    assert of_launch(of_four, asked=False).workers == 2
+    assert of_launch(resolved(TrainConfig("CartPole-v1", num_envs=8))).workers == 2
+    with pytest.raises(UserError, match="workers is 4, but torchrun has started 2: leave"):
+        of_launch(of_four)
 
 
 @pytest.mark.slow

@@ -98,16 +98,21 @@ def end_with_agent() -> None:
     threading.Thread(target=watch, name="torchrun watch", daemon=True).start()
 
 
-def of_launch(config: ResolvedConfig) -> ResolvedConfig:
+def of_launch(config: ResolvedConfig, asked: bool = True) -> ResolvedConfig:
     """The settings with as many workers as torchrun has started, where it has started this one.
 
+    Args:
+        config: the settings.
+        asked: their number of workers is what the user asks for now, not what a run had before.
+
     Raises:
-        UserError: they ask for another number.
+        UserError: the user asks for another number.
     """
     launch = Launch.of_this_process()
     if launch is None or launch.size == config.workers:
         return config
-    if config.workers > 1 and "workers" not in config.reasons and launch.restarts == 0:
+    asked = asked and config.workers > 1 and "workers" not in config.reasons
+    if asked and launch.restarts == 0:
         raise UserError(
             f"workers is {config.workers}, but torchrun has started {launch.size}: leave the "
             "number to torchrun (--nnodes, --nproc-per-node)."

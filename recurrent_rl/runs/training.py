@@ -226,7 +226,7 @@ def resume(
     settled = resolved(config, source)
     if workers is not None:
         settled = with_workers(settled, workers, source.found_by_name)
-    settled = of_launch(settled)
+    settled = of_launch(settled, asked=workers is not None)
     with (
         keeping_freed_memory(),
         global_generators_kept(seed_globals),
