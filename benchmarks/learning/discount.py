@@ -34,7 +34,7 @@ TASKS = {
 }
 """The memory, and the steps of training."""
 WAYS = ((0.99, 0.8), (0.9, 0.5), (0.7, 0.5), (0.5, 0.5))
-"""Gamma and lambda; the first are the defaults."""
+"""Gamma and lambda."""
 
 
 Row = dict[str, Any]
