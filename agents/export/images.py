@@ -62,6 +62,14 @@ def _at_places(
     ]
 
 
+def _folded(draft: Draft, operation: str, places: list[View]) -> View:
+    """All places in one, two by two, from the first."""
+    y, *others = places
+    for other in others:
+        y = draft.do(operation, y.shape, y.dtype, y, other)
+    return y
+
+
 def max_pool(
     draft: Draft,
     node: fx.Node,
@@ -75,10 +83,8 @@ def max_pool(
     """The largest under the kernel, place by place."""
     if ceil_mode or any(one != 1 for one in dilation or ()):
         raise ExportError("This format has plain max pooling alone.")
-    y, *others = _at_places(draft, x, kernel, stride or [], padding or [0, 0], -math.inf)
-    for other in others:
-        y = draft.do("max2", y.shape, y.dtype, y, other)
-    return [y]
+    places = _at_places(draft, x, kernel, stride or [], padding or [0, 0], -math.inf)
+    return [_folded(draft, "max2", places)]
 
 
 def average_pool(
@@ -95,7 +101,6 @@ def average_pool(
     """The mean under the kernel, place by place."""
     if ceil_mode or divisor is not None or (any(padding or ()) and not count_include_pad):
         raise ExportError("This format has plain average pooling alone.")
-    y, *others = _at_places(draft, x, kernel, stride or [], padding or [0, 0], 0.0)
-    for other in others:
-        y = draft.do("add", y.shape, y.dtype, y, other)
+    places = _at_places(draft, x, kernel, stride or [], padding or [0, 0], 0.0)
+    y = _folded(draft, "add", places)
     return draft.do("mul", y.shape, y.dtype, y, draft.number(1 / math.prod(kernel), y.dtype))
