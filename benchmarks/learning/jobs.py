@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from multiprocessing import get_context
@@ -48,14 +48,28 @@ def arguments(
     return parser
 
 
-def suite_jobs(name: str, seeds: int, episodes: int, memory: str | None = None) -> list[Job]:
+def suite_jobs(
+    name: str,
+    seeds: int,
+    episodes: int,
+    memory: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    label: str | None = None,
+) -> list[Job]:
     """The runs of `recurrent-rl benchmark NAME`, in the folder that it takes by default.
 
-    With all memories of the suite, or with one.
+    With all memories of the suite, or with one; with the defaults, or with settings so named.
     """
     suite, out = SUITES[name], ROOT / "runs" / f"benchmark-{name}"
-    memories = suite.memories if memory is None else (memory,)
-    return plan(suite, out, memories=memories, seeds=seeds, episodes=episodes, settings={})
+    return plan(
+        suite,
+        out,
+        memories=suite.memories if memory is None else (memory,),
+        seeds=seeds,
+        episodes=episodes,
+        settings=settings or {},
+        name=label,
+    )
 
 
 def do(jobs: list[Job]) -> None:

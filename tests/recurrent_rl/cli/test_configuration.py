@@ -151,10 +151,10 @@ def test_where_there_are_none_the_nearest_are_named(capsys: pytest.CaptureFixtur
 
 
 def test_every_preset_is_of_a_task_of_the_results_and_can_be() -> None:
-    tasks = {task.name for name in ("popgym", "control") for task in SUITES[name].tasks}
+    tasks = {task.env_id for suite in SUITES.values() for task in suite.tasks}
     known: dict[str, Any] = dict(settings_of(TrainConfig))
     for name, preset in PRESETS.items():
-        assert name in tasks
+        assert f"recurrent_rl/{name}-v0" in tasks
         fields = preset.fields()
         assert flat_settings(fields).keys() <= known.keys()
         text = json.loads(TrainConfig(f"recurrent_rl/{name}-v0").to_json())
