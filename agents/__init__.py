@@ -12,7 +12,7 @@ _HOMES = {
     "Actor": "actor",
     "ActorCritic": "actor_critic",
     "AgentConfig": "config",
-    "DeviceError": "policy",
+    "DeviceError": "devices",
     "Encoder": "encoders",
     "ExportError": "export.step",
     "FileWriteError": "files",

@@ -1,18 +1,21 @@
-"""How an agent acts: one step for a batch of streams, and what is carried from step to step."""
+"""How an agent acts: one step for a batch of streams, what it takes, and what is carried on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.preprocessing import read_rewards
+from recurrent_rl.agents.settings import refusal
 from recurrent_rl.agents.spaces import TOO_LARGE, ObservationError, as_array
 
 
@@ -71,3 +74,37 @@ def choose(
     else:
         action = distribution.sample(agent.head.noise((batch,), generator))
     return agent.head.to_env(action), PolicyState(memory, action)
+
+
+def is_batched(first_component: tuple[str, gym.Space[Any]], observation: Any) -> bool:
+    """Whether an observation has a batch axis: judged by its first component's dimensions.
+
+    Args:
+        first_component: path and space, as in `component_spaces`.
+        observation: one, or a batch of them.
+    """
+    path, component = first_component
+    value = observation
+    for key in path.split("/") if path else ():
+        try:
+            value = value[key] if isinstance(value, Mapping) else value[int(key)]
+        except (LookupError, TypeError, ValueError):
+            return True  # not of this space: reading the components says what is missing
+    return np.ndim(value) > len(component.shape or ())
+
+
+def read_starts(episode_start: Any, batch: int) -> Tensor:
+    """Where episodes start, bool `[B]`, from one answer for all or one for each.
+
+    Raises:
+        MemoryInputError: it is neither.
+    """
+    try:
+        start = as_array(episode_start)
+        is_allowed = start.shape in ((), (batch,)) and np.isin(start, (0, 1)).all()
+    except (TypeError, ValueError):
+        is_allowed = False
+    if not is_allowed:
+        expected = f"true or false, or one of them for each of {batch} streams"
+        raise MemoryInputError(refusal("episode_start", episode_start, expected))
+    return torch.as_tensor(start.astype(bool)).expand(batch)

@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recurrent_rl.agents.acting import PolicyState, choose, fresh_state
+from recurrent_rl.agents.acting import PolicyState, choose, fresh_state, is_batched, read_starts
 from recurrent_rl.agents.action_masks import read_masks
 from recurrent_rl.agents.actor import Actor as Actor
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import PATH, argument, check_is
 from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.devices import usable_device
 from recurrent_rl.agents.drawing import sampling_generator
-from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.files import PolicyFileError, write_atomically
 from recurrent_rl.agents.hub import POLICY as POLICY
 from recurrent_rl.agents.hub import check_repository, local_file, upload
@@ -29,18 +29,14 @@ from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.model_card import CARD, Played, Result, model_card
 from recurrent_rl.agents.named_parts import PARTS
 from recurrent_rl.agents.policy_file import library_version, read_policy, write_policy
-from recurrent_rl.agents.settings import at_least, check_choice, reader, refusal
-from recurrent_rl.agents.spaces import as_array, component_spaces, stack_observations
+from recurrent_rl.agents.settings import at_least, check_choice, reader
+from recurrent_rl.agents.spaces import component_spaces, stack_observations
 
 if TYPE_CHECKING:
     from recurrent_rl.agents.export.formats import Exported
     from recurrent_rl.agents.fast_actor import FastActor
 
 _read_streams = reader(Annotated[int | None, at_least(1)])
-
-
-class DeviceError(UserError):
-    """There is no such device on this machine, or PyTorch cannot use it."""
 
 
 class Policy:
@@ -123,7 +119,7 @@ class Policy:
             SettingError: `deterministic` is neither True nor False.
         """
         check_is("deterministic", deterministic, (bool, np.bool_), "True or False")
-        batched = self._is_batched(observation)
+        batched = is_batched(self._first_component, observation)
         if not batched:
             observation = stack_observations(self.observation_space, [observation])
         arrays = self.agent.reader.read(observation)
@@ -133,7 +129,7 @@ class Policy:
             state = self.initial_state(batch)
             start = torch.ones(batch, dtype=torch.bool, device=self.agent.device)
         elif episode_start is not None:
-            start = self._starts(episode_start, batch)
+            start = read_starts(episode_start, batch).to(self.agent.device)
         expected = "what the previous call returned, or None"
         check_is("state", state, PolicyState, expected, MemoryInputError)
         if len(state.previous_action) != batch:
@@ -173,29 +169,6 @@ class Policy:
                 what is computed from a finite observation is not finite.
         """
         return choose(self.agent, arrays, state, start, mask, reward, generator)
-
-    def _starts(self, episode_start: Any, batch: int) -> Tensor:
-        """Where episodes start, bool `[B]`."""
-        try:
-            start = as_array(episode_start)
-            is_allowed = start.shape in ((), (batch,)) and np.isin(start, (0, 1)).all()
-        except (TypeError, ValueError):
-            is_allowed = False
-        if not is_allowed:
-            expected = f"true or false, or one of them for each of {batch} streams"
-            raise MemoryInputError(refusal("episode_start", episode_start, expected))
-        return torch.as_tensor(start.astype(bool), device=self.agent.device).expand(batch)
-
-    def _is_batched(self, observation: Any) -> bool:
-        """Whether there is a batch axis: judged by the first component's number of dimensions."""
-        path, component = self._first_component
-        value = observation
-        for key in path.split("/") if path else ():
-            try:
-                value = value[key] if isinstance(value, Mapping) else value[int(key)]
-            except (LookupError, TypeError, ValueError):
-                return True  # not of this space: reading the components says what is missing
-        return np.ndim(value) > len(component.shape or ())
 
     @overload
     def actor(
@@ -393,7 +366,7 @@ def load_policy(
         SettingError: `path` is none, or a class is no such part.
     """
     check_is("path", path, *PATH)
-    _check_device(device)
+    device = usable_device(device)
     if (path := local_file(path)).is_dir():
         path = path / POLICY
         if not path.exists():
@@ -404,12 +377,3 @@ def load_policy(
         PARTS[kind].check(part)
     agent, summary = read_policy(path, parts)
     return Policy(agent.to(device).eval(), summary)
-
-
-def _check_device(device: str | torch.device) -> None:
-    check_is("device", device, (str, torch.device), "text such as cpu or cuda:0", DeviceError)
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0]
-        raise DeviceError(f"Device {str(device)!r} cannot be used ({reason}); try cpu.") from error

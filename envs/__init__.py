@@ -28,7 +28,7 @@ _CLASSES = {
     "RedBlueDoorsEnv": "red_blue_doors",
     "RepeatFirst": "repeat_first",
     "RepeatPrevious": "repeat_previous",
-    "SingleEnv": "batch",
+    "SingleEnv": "single",
     "TMaze": "tmaze",
 }
 

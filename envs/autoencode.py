@@ -19,8 +19,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import Flags, Rewards, SingleEnv
+from recurrent_rl.envs.batch import Flags, Rewards
 from recurrent_rl.envs.cards import SUIT_NAMES, SUITS, CardEnv, kinds_of
+from recurrent_rl.envs.single import SingleEnv
 
 
 class Autoencode(CardEnv):

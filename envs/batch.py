@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -12,6 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, iterate
 from numpy.typing import NDArray
 
+from recurrent_rl.envs.arguments import ActionCheck, check_count
 from recurrent_rl.envs.card import Card, Played, draw, hidden_parts, write
 from recurrent_rl.envs.drawing import Colours, entries_of, parts_of
 from recurrent_rl.envs.streams import Streams
@@ -23,18 +23,6 @@ Flags = NDArray[np.bool_]
 
 RENDERING: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
 """What Gymnasium is told of pictures: they are read, so few come in a second."""
-
-
-def check_count(name: str, value: Any, least: int, most: float = math.inf) -> None:
-    """Refuse an argument that counts something and is no whole number from `least` to `most`.
-
-    Raises:
-        ValueError: names the argument and what it may be.
-    """
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not (whole and least <= value <= most):
-        allowed = f"at least {least}" if most == math.inf else f"from {least} to {most}"
-        raise ValueError(f"{name} is {value!r}; it must be a whole number, {allowed}.")
 
 
 class BatchEnv(VectorEnv[Any, Any, Any]):
@@ -95,7 +83,7 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
             )
         self.render_mode = render_mode
         self._played = None if render_mode is None else Played(num_envs)
-        self._action_range = _integer_range(action_space)
+        self._action_check = ActionCheck(self.action_space, action_space)
         self._streams: Streams | None = None
         self._all_rows: Rows = np.arange(num_envs)
         self._all_environments: Flags = np.ones(num_envs, dtype=bool)
@@ -250,46 +238,13 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
 
     def _advanced(self, actions: Any) -> tuple[Rewards, Flags, Flags]:
         """`_advance` with these actions, once they are checked; noted where pictures tell of it."""
-        actions = self._checked(actions)
+        if self._streams is None:
+            raise gym.error.ResetNeeded("Call reset() before step().")
+        actions = self._action_check.read(actions)
         advanced = self._advance(actions)
         if self._played is not None:
             self._played.step(actions, advanced[0])
         return advanced
-
-    def _checked(self, actions: Any) -> Any:
-        """The actions as an array, of the right shape; integers in range, or finite numbers.
-
-        Numbers beyond the limits of a Box are left to the environment, as Gymnasium's leave them.
-
-        Raises:
-            ResetNeeded: no episode has begun.
-            ValueError: says what came and what was expected.
-        """
-        if self._streams is None:
-            raise gym.error.ResetNeeded("Call reset() before step().")
-        actions = np.asarray(actions)
-        if actions.shape != self.action_space.shape:
-            raise ValueError(
-                f"actions have shape {list(actions.shape)}; expected "
-                f"{list(self.action_space.shape or ())}."
-            )
-        if self._action_range is None:
-            if actions.dtype.kind not in "fiu" or not np.isfinite(actions).all():
-                raise ValueError(
-                    f"actions must be finite numbers; got type {actions.dtype}: {actions.tolist()}."
-                )
-            return actions
-        low, high = self._action_range
-        if (
-            actions.dtype.kind not in "iu"
-            or np.count_nonzero(actions < low)
-            or np.count_nonzero(actions > high)
-        ):
-            raise ValueError(
-                f"actions must be integers from {low.tolist()} to {high.tolist()}; got type "
-                f"{actions.dtype} from {actions.min(0).tolist()} to {actions.max(0).tolist()}."
-            )
-        return actions
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """The exact state of all environments and their random streams, as arrays."""
@@ -325,16 +280,6 @@ class BatchEnv(VectorEnv[Any, Any, Any]):
             setattr(self, name, state[name].copy())
 
 
-def _integer_range(space: gym.Space[Any]) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """The least and the greatest action; None where actions are not integers."""
-    if isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete):
-        size = space.n if isinstance(space, gym.spaces.Discrete) else space.nvec
-        return np.asarray(space.start), np.asarray(space.start + size - 1)
-    if isinstance(space, gym.spaces.MultiBinary):
-        return np.asarray(0), np.asarray(1)
-    return None
-
-
 def _with_masks(infos: dict[str, NDArray[Any]], present: Flags) -> dict[str, Any]:
     """Infos as SyncVectorEnv lays them out: `_name` says where they are, the rest holds zero."""
     masked: dict[str, Any] = {}
@@ -344,58 +289,3 @@ def _with_masks(infos: dict[str, NDArray[Any]], present: Flags) -> dict[str, Any
         )
         masked[f"_{name}"] = present.copy()
     return masked
-
-
-class SingleEnv(gym.Env[Any, Any]):
-    """A batch-first environment with N = 1, as a plain Gymnasium environment.
-
-    A subclass names its `batch_type`; keyword arguments go there.
-    """
-
-    batch_type: ClassVar[type[BatchEnv]]
-    metadata: dict[str, Any] = dict(RENDERING)  # noqa: RUF012
-
-    def __init__(self, render_mode: str | None = None, **kwargs: Any) -> None:
-        if render_mode is not None:  # a subclass may know of none
-            kwargs["render_mode"] = render_mode
-        self.batch = self.batch_type(num_envs=1, **kwargs)
-        self.metadata = self.metadata | {"render_fps": self.batch.metadata["render_fps"]}
-        self.observation_space = self.batch.single_observation_space
-        self.action_space = self.batch.single_action_space
-        self.max_episode_steps = self.batch.max_episode_steps
-        self.memoryless_return = self.batch.memoryless_return
-        self.best_return = self.batch.best_return
-        self.render_mode = render_mode
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Start a new episode; a seed makes it and all that follow repeatable."""
-        super().reset(seed=seed)
-        observation, infos = self.batch.reset(seed=seed, options=options)
-        self._np_random = self.batch.streams.generators[0]
-        info = {name: value[0] for name, value in infos.items() if not name.startswith("_")}
-        return self._first(observation), info
-
-    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Step; at an episode's end the observation is its last one."""
-        batch = self.batch
-        rewards, terminated, truncated = batch._advanced(np.asarray(action)[None])
-        info: dict[str, Any] = {name: value[0] for name, value in batch._infos().items()}
-        success = batch._success() if terminated[0] or truncated[0] else None
-        if success is not None:
-            info["is_success"] = bool(success[0])
-        observation = self._first(batch._observe())
-        return observation, float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
-
-    def unseen(self) -> dict[str, Any]:
-        """What is not shown now and a policy has to remember, as `BatchEnv.unseen`."""
-        return self.batch.unseen(0)
-
-    def render(self) -> Any:
-        """The card of the environment as it is, as `BatchEnv.render`."""
-        cards = self.batch.render()
-        return None if cards is None else cards[0]
-
-    def _first(self, observation: Any) -> Any:
-        return next(iter(iterate(self.batch.observation_space, observation)))

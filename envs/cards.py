@@ -8,7 +8,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from recurrent_rl.envs.batch import BatchEnv, Rows, check_count
+from recurrent_rl.envs.arguments import check_count
+from recurrent_rl.envs.batch import BatchEnv, Rows
 
 SUITS = 4
 SUIT_NAMES = ("clubs", "diamonds", "hearts", "spades")

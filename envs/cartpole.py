@@ -29,9 +29,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows
 from recurrent_rl.envs.drawing import Colours
 from recurrent_rl.envs.scenes import cart_pole
+from recurrent_rl.envs.single import SingleEnv
 
 GRAVITY = 9.8
 CART_MASS, POLE_MASS = 1.0, 0.1

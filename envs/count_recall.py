@@ -21,8 +21,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.batch import Flags, Rewards, Rows
 from recurrent_rl.envs.cards import KINDS, NAMES, CardEnv, kinds_of
+from recurrent_rl.envs.single import SingleEnv
 
 
 class CountRecall(CardEnv):

@@ -37,7 +37,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows
+from recurrent_rl.envs.single import SingleEnv
 
 STEPS = 128
 SMALLEST, LARGEST = 0.5, 1.0

@@ -18,8 +18,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import Flags, Rewards, SingleEnv
+from recurrent_rl.envs.batch import Flags, Rewards
 from recurrent_rl.envs.cards import KINDS, RANK_NAMES, CardEnv, kinds_of
+from recurrent_rl.envs.single import SingleEnv
 
 RANKS = KINDS["ranks"]
 BEST = {1: 0.528, 2: 0.516, 3: 0.512}

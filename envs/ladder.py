@@ -17,7 +17,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv, check_count
+from recurrent_rl.envs.arguments import check_count
+from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows
+from recurrent_rl.envs.single import SingleEnv
 
 
 class Ladder(BatchEnv):

@@ -16,9 +16,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows
 from recurrent_rl.envs.drawing import Colours
 from recurrent_rl.envs.scenes import mountain_car
+from recurrent_rl.envs.single import SingleEnv
 
 MIN_POSITION, MAX_POSITION, GOAL = -1.2, 0.6, 0.45
 MAX_SPEED = 0.07

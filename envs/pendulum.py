@@ -21,9 +21,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows
 from recurrent_rl.envs.drawing import Colours
 from recurrent_rl.envs.scenes import pendulum
+from recurrent_rl.envs.single import SingleEnv
 
 GRAVITY = 10.0
 MASS, LENGTH = 1.0, 1.0

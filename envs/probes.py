@@ -21,7 +21,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv
+from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows
+from recurrent_rl.envs.single import SingleEnv
 
 SCALAR = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
 IMAGE = 12  # pixels on a side

@@ -27,7 +27,7 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from recurrent_rl.envs.batch import check_count
+from recurrent_rl.envs.arguments import check_count
 
 SIZES = (11, 6, 3)
 """How many objects, colours and states there are."""

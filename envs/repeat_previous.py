@@ -18,8 +18,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import Flags, Rewards, SingleEnv, check_count
+from recurrent_rl.envs.arguments import check_count
+from recurrent_rl.envs.batch import Flags, Rewards
 from recurrent_rl.envs.cards import SUIT_NAMES, SUITS, CardEnv, kinds_of, other_suit
+from recurrent_rl.envs.single import SingleEnv
 
 
 class RepeatPrevious(CardEnv):

@@ -19,9 +19,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows, SingleEnv, check_count
+from recurrent_rl.envs.arguments import check_count
+from recurrent_rl.envs.batch import BatchEnv, Flags, Rewards, Rows
 from recurrent_rl.envs.drawing import Colours
 from recurrent_rl.envs.scenes import t_maze
+from recurrent_rl.envs.single import SingleEnv
 
 CORRIDOR, JUNCTION = 2, 3
 FORWARD, BACK, LEFT = 0, 1, 2

@@ -14,7 +14,7 @@ _HOMES = {
     "ActorCritic": "agents.actor_critic",
     "AgentConfig": "agents.config",
     "Callback": "runs.callbacks",
-    "DeviceError": "agents.policy",
+    "DeviceError": "agents.devices",
     "Evaluation": "runs.figures",
     "ExportError": "agents.export.step",
     "FaultyEnvironmentError": "checks.finding",

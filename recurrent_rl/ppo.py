@@ -139,39 +139,97 @@ def update(
     """
     block = block or Block.whole(config.num_envs)
     data = rollout.sequences(advantages, returns)
-    valid = rollout.valid[:-1]
     rows = rows_of_chunks(data.valid, config, group, block)
-    losses: list[Loss] = []
-    gradient_norms: list[Tensor] = []
-    drift = torch.zeros(2)
+    steps: list[Step] = []
     epoch = 0
     for epoch in range(1, config.update_epochs + 1):
         if config.refresh_state and epoch > 1:
             data = data._replace(state=refreshed_state(agent, rollout))
-        before = len(losses)
-        for chunks in shuffled_chunks(config, generator):
-            if not (in_all := int(rows[chunks].sum())):
-                continue
-            batch = data.select(block.own(chunks).to(agent.device))
-            loss, end_state = ppo_loss(agent, batch, config, in_all)
-            optimizer.zero_grad(set_to_none=True)
-            loss.total.backward()
-            group.add_up(p.grad for p in agent.parameters() if p.grad is not None)
-            gradient_norms.append(
-                torch.nn.utils.clip_grad_norm_(agent.parameters(), config.max_grad_norm)
-            )
-            optimizer.step()
-            losses.append(Loss(*(x.detach() for x in loss)))
-            drift = state_drift(end_state, batch.end_state)
-        if len(losses) == before:
+        latest = one_epoch(agent, optimizer, data, rows, config, generator, group, block)
+        if not latest:
             return {}
-        losses[before:] = of_all_workers(losses[before:], group)
-        check_finite("loss", torch.stack([x.total for x in losses[before:]]))
-        check_finite("gradient's norm", torch.stack(gradient_norms[before:]))
-        if config.target_kl is not None and merged(losses[before:]).approx_kl > config.target_kl:
+        steps += latest
+        approx_kl = merged([step.loss for step in latest]).approx_kl
+        if config.target_kl is not None and approx_kl > config.target_kl:
             break
+    valid = rollout.valid[:-1]
+    explained = explained_variance(rollout.values[:-1][valid], returns[valid], group)
+    return scalars_of(steps, epoch, group) | {"train/explained_variance": explained}
 
-    means = merged(losses)
+
+class Step(NamedTuple):
+    """One step of the optimiser, on one minibatch."""
+
+    loss: Loss
+    gradient_norm: Tensor
+    """Before it is clipped."""
+    drift: Tensor
+    """How far it moved the states that the memory reaches, as `state_drift`."""
+
+
+def one_epoch(
+    agent: ActorCritic,
+    optimizer: Optimizer,
+    data: Sequences,
+    rows: Tensor,
+    config: ResolvedConfig,
+    generator: torch.Generator,
+    group: Group,
+    block: Block,
+) -> list[Step]:
+    """A pass over all chunks in shuffled minibatches; the losses are those of all workers.
+
+    The arguments are those of `update`; `data` are this worker's chunks, and `rows` how many rows
+    each chunk of all workers has, `[C]`.
+
+    Raises:
+        UserError: the loss or its gradient is not finite.
+    """
+    steps = []
+    for chunks in shuffled_chunks(config, generator):
+        if in_all := int(rows[chunks].sum()):
+            batch = data.select(block.own(chunks).to(agent.device))
+            steps.append(minibatch_step(agent, optimizer, batch, config, in_all, group))
+    if not steps:
+        return []
+    losses = of_all_workers([step.loss for step in steps], group)
+    check_finite("loss", torch.stack([x.total for x in losses]))
+    check_finite("gradient's norm", torch.stack([step.gradient_norm for step in steps]))
+    return [step._replace(loss=of_all) for step, of_all in zip(steps, losses, strict=True)]
+
+
+def minibatch_step(
+    agent: ActorCritic,
+    optimizer: Optimizer,
+    batch: Sequences,
+    config: TrainConfig,
+    rows: int,
+    group: Group,
+) -> Step:
+    """Move the weights along the gradient of PPO's loss on one minibatch.
+
+    Args:
+        agent: changed in place.
+        optimizer: of its parameters.
+        batch: this worker's part of the minibatch.
+        config: the settings.
+        rows: of the whole minibatch, as in `ppo_loss`.
+        group: the workers, whose gradients add up.
+    """
+    loss, end_state = ppo_loss(agent, batch, config, rows)
+    optimizer.zero_grad(set_to_none=True)
+    loss.total.backward()
+    group.add_up(p.grad for p in agent.parameters() if p.grad is not None)
+    norm = torch.nn.utils.clip_grad_norm_(agent.parameters(), config.max_grad_norm)
+    optimizer.step()
+    drift = state_drift(end_state, batch.end_state)
+    return Step(Loss(*(x.detach() for x in loss)), norm, drift)
+
+
+def scalars_of(steps: Sequence[Step], epochs: int, group: Group) -> dict[str, float]:
+    """What to log of an update's steps, under TensorBoard tags."""
+    means = merged([step.loss for step in steps])
+    drift = steps[-1].drift
     group.add_up([drift])
     return {
         "train/loss": float(means.total),
@@ -180,13 +238,10 @@ def update(
         "train/entropy_loss": -float(means.entropy),
         "train/approx_kl": float(means.approx_kl),
         "train/clip_fraction": float(means.clip_fraction),
-        "train/explained_variance": explained_variance(
-            rollout.values[:-1][valid], returns[valid], group
-        ),
-        "train/gradient_norm": float(torch.stack(gradient_norms).mean()),
-        "train/epochs": float(epoch),
+        "train/gradient_norm": float(torch.stack([x.gradient_norm for x in steps]).mean()),
+        "train/epochs": float(epochs),
         # Before the first step of the optimiser the ratio is 1, but for rounding.
-        "memory/first_ratio_error": float(group.largest(losses[0].ratio_error)),
+        "memory/first_ratio_error": float(group.largest(steps[0].loss.ratio_error)),
         # How far the last minibatch moved the states that the memory reaches: |new - old| / |old|.
         "memory/state_drift": float(torch.sqrt(drift[0] / (drift[1] + 1e-12))),
     }

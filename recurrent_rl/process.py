@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from recurrent_rl.agents.devices import usable_device
 from recurrent_rl.agents.kernels import library
 from recurrent_rl.errors import UserError
 from recurrent_rl.seeding import Stream, number
@@ -183,19 +184,13 @@ def pick_device(name: str, place: int = 0) -> torch.device:
         place: of this worker on its machine, from 0: of several GPUs each worker takes its own.
 
     Raises:
-        UserError: there is no such device.
+        DeviceError: there is none, or PyTorch cannot use it.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and torch.cuda.device_count() > 1:
         name = f"cuda:{place % torch.cuda.device_count()}"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].split(". ")[0]
-        raise UserError(f"Device {name!r} cannot be used ({reason}); try cpu.") from error
-    return device
+    return usable_device(name)
 
 
 def seed_process(seed: int, iteration: int = 0) -> None:

@@ -66,19 +66,10 @@ class Trainer:
         check_is("config", config, TrainConfig, 'a TrainConfig: TrainConfig("CartPole-v1")')
         self.source = source = source or source_of(config, env)
         self.config = config = resolved(config, source)
-        if group.alone and config.workers > 1:
-            raise UserError(
-                f"workers is {config.workers}, and a Trainer of one's own is one process. Set "
-                "workers to 1, or call recurrent_rl.train(config), which starts them."
-            )
         self.group = group
         self.block = block = block_of(config, group.rank, group.size)
         self.device = pick_device(config.device, group.rank % group.neighbours)
-        if config.precision == "bfloat16" and self.device.type != "cpu":
-            raise UserError(
-                f"precision bfloat16 is of the CPU's kernel, and device is {str(self.device)!r}: "
-                "leave precision at float32, or set device to cpu."
-            )
+        _check_can_train(config, group, self.device)
         self.iteration = 0
         self.mid_rollout = False
         """Whether an iteration is under way or has failed. The environments are then amid a
@@ -297,6 +288,24 @@ def resolved(config: TrainConfig, source: Source | None = None) -> ResolvedConfi
         source.count,
         source.found_by_name,
     )
+
+
+def _check_can_train(config: ResolvedConfig, group: Group, device: torch.device) -> None:
+    """Refuse settings that this process or its device cannot do.
+
+    Raises:
+        UserError: names the setting and what to set it to.
+    """
+    if group.alone and config.workers > 1:
+        raise UserError(
+            f"workers is {config.workers}, and a Trainer of one's own is one process. Set "
+            "workers to 1, or call recurrent_rl.train(config), which starts them."
+        )
+    if config.precision == "bfloat16" and device.type != "cpu":
+        raise UserError(
+            f"precision bfloat16 is of the CPU's kernel, and device is {str(device)!r}: "
+            "leave precision at float32, or set device to cpu."
+        )
 
 
 def _told(error: Exception) -> str:

@@ -41,6 +41,16 @@ def test_a_figure_of_something_is_saved(figures: Any, tmp_path: Path) -> None:
     assert (tmp_path / "docs" / "some.png").exists()
 
 
+def test_the_figures_of_the_docs_are_as_they_are_saved() -> None:
+    """One of another form would be another file when it is drawn again, with nothing changed."""
+    image = pytest.importorskip("PIL.Image")
+    forms = {}
+    for path in (LEARNING.parents[1] / "docs").glob("*.png"):
+        with image.open(path) as picture:
+            forms[path.name] = picture.mode
+    assert {name for name, mode in forms.items() if mode != "P"} == set()
+
+
 @pytest.mark.parametrize("name", [*WITH_ROWS, *FINDINGS, "study"])
 def test_without_runs_the_figure_there_is_stays(
     name: str,

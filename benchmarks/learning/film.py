@@ -14,7 +14,8 @@ from jobs import ROOT
 from PIL import Image
 
 from recurrent_rl import AgentConfig, TrainConfig, load_policy, train
-from recurrent_rl.runs.filming import Moment, Stage
+from recurrent_rl.runs.filmed import Moment
+from recurrent_rl.runs.stage import Stage
 
 ENV_ID = "recurrent_rl/RepeatPrevious-Easy-v0"
 STEP = 40

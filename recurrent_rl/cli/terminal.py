@@ -6,13 +6,14 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import tyro
+from rich.console import Console
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from recurrent_rl.agents.settings import OTHER_NAMES, SettingError, suggestion
@@ -52,6 +53,12 @@ Quiet = Annotated[
     tyro.conf.arg(aliases=["-q"], help="Show no progress, and of the result one line."),
 ]
 """The flag of a long command that leaves one line of what it prints: the result."""
+
+
+def print_labelled(console: Console, lines: Iterable[tuple[str, str]]) -> None:
+    """Print where things are and the next useful commands, each after its label."""
+    for label, text in lines:
+        console.print(f"{label + ':':10} {text}", soft_wrap=True, highlight=False)
 
 
 def parse(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from recurrent_rl.cli.evaluation_table import in_a_line, print_evaluation
-from recurrent_rl.cli.terminal import in_python, parse, quoted
+from recurrent_rl.cli.terminal import in_python, parse, print_labelled, quoted
 from recurrent_rl.errors import ToldError, UserError
 from recurrent_rl.runs.progress import make_console
 
@@ -130,11 +130,11 @@ def _print_result(console: Console, result: TrainResult) -> None:
             str(result.run_dir),
         )
     best = RunFolder(result.run_dir).best_policy
-    for label, text in (
+    lines = [
         ("Policy", str(result.policy_path)),
         *([("Best", str(best))] if best.exists() else []),
         ("Watch", f"recurrent-rl monitor {quoted(config.log_dir)}"),
         ("Evaluate", f"recurrent-rl evaluate {quoted(result.run_dir)}"),
         ("Import", f"recurrent_rl.load_policy({in_python(result.policy_path)}).actor()"),
-    ):
-        console.print(f"{label + ':':10} {text}", soft_wrap=True, highlight=False)
+    ]
+    print_labelled(console, lines)

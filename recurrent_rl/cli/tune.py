@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from recurrent_rl.cli.terminal import quoted
+from recurrent_rl.cli.terminal import print_labelled, quoted
 from recurrent_rl.runs.progress import make_console
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ def _print_result(console: Console, found: TuneResult, again: str) -> None:
     elif found.best is not None:
         lines.append(("Train", f"recurrent-rl train --config {quoted(found.files.best)}"))
         lines.append(("Watch", f"recurrent-rl monitor {quoted(found.files.folder)}"))
-    for label, text in lines:
-        console.print(f"{label + ':':10} {text}", soft_wrap=True, highlight=False)
+    print_labelled(console, lines)
 
 
 def _settings(found: TuneResult) -> Table:

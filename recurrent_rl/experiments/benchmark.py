@@ -170,10 +170,11 @@ class _Runs:
             self.elsewhere.clear()
         while self.waiting and len(self.running) < self._workers and not stop:
             job = self.waiting.popleft()
-            if job.done:  # by another process, meanwhile
+            state = job.state
+            if job.is_done(state):  # by another process, meanwhile
                 self.steps[job.run_dir] = job.config.total_timesteps
                 self._finished += 1
-            elif job.state is RunState.RUNNING:
+            elif state is RunState.RUNNING:
                 self.elsewhere.append(job)
             else:
                 self.running.append(_Worker(job))

@@ -29,7 +29,10 @@ class Job:
     @property
     def done(self) -> bool:
         """Whether it has all its steps and, where it asks for episodes of one, an evaluation."""
-        state = self.state
+        return self.is_done(self.state)
+
+    def is_done(self, state: RunState) -> bool:
+        """As `done`, of a state that was read."""
         if self.config.eval_episodes:
             return state is RunState.EVALUATED
         return state in (RunState.FINISHED, RunState.EVALUATED)

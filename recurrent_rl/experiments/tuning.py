@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.extras import optional
 from recurrent_rl.agents.files import write_atomically
-from recurrent_rl.agents.settings import at_least
+from recurrent_rl.agents.settings import at_least, settle
 from recurrent_rl.blocks import block_of
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
@@ -129,15 +129,35 @@ def tune(
             when the search goes on.
     """
     check_is("config", config, TrainConfig, 'a TrainConfig: tune(TrainConfig("CartPole-v1"))')
-    trials = argument("trials", trials, Count)
-    search = argument("search", search, tuple[str, ...])
-    seeds_per_trial = argument("seeds_per_trial", seeds_per_trial, Count)
-    finalists = argument("finalists", finalists, Count)
-    processes = argument("processes", processes, Count)
-    confirm_seeds = argument("confirm_seeds", confirm_seeds, Annotated[int, at_least(0)])
-    for name, value in (("prune", prune), ("keep_trials", keep_trials), ("progress", progress)):
-        argument(name, value, bool)
+    searched: tuple[str, ...] = argument("search", search, tuple[str, ...])
+    extent = Extent(
+        trials, searched, seeds_per_trial, finalists, confirm_seeds, processes, prune, keep_trials
+    )
+    progress = argument("progress", progress, bool)
     check_is("stop", stop, (StopSignals, NoneType), "a StopSignals, or None")
+    _check_can_search()
+    source = source_of(config, env)
+    base = resolved(config, source)
+    source.check_workers(base.workers)
+    source.check_workers(extent.processes, setting="processes")
+    block_of(base, 0, base.workers)  # refuses too many
+    space = Space.around(base, extent.search, fixed_envs=source.count is not None)
+    threads = config.threads
+    if extent.processes > 1 and threads is None:
+        threads = max(1, available_cores() // (extent.processes * base.workers))
+    plan = Search(space, TuneFiles.of(_storage(storage, base)), extent, threads)
+    with noting(stop) as stop:
+        with helped(plan, base.agent, extent.processes - 1, stop, progress) as helpers:
+            result = plan.run(env, stop, progress, helpers.check)
+        return dataclasses.replace(result, lost=tuple(helpers.lost), stopped_by=stop.received)
+
+
+def _check_can_search() -> None:
+    """Refuse a search in one of torchrun's workers, or without the packages that it needs.
+
+    Raises:
+        UserError: says how to start it, or what to install.
+    """
     if Launch.of_this_process() is not None:
         raise UserError(
             "torchrun starts the workers of one training, and a search does many. Start it without "
@@ -146,30 +166,23 @@ def tune(
     optional(*OPTUNA)
     for module in ("matplotlib", "scipy"):  # before hours of training, not after
         optional(module, SEARCH, extra="tune")
-    source = source_of(config, env)
-    base = resolved(config, source)
-    source.check_workers(base.workers)
-    source.check_workers(processes, setting="processes")
-    block_of(base, 0, base.workers)  # refuses too many
-    space = Space.around(base, search, fixed_envs=source.count is not None)
-    threads = config.threads
-    if processes > 1 and threads is None:
-        threads = max(1, available_cores() // (processes * base.workers))
-    plan = Search(
-        space=space,
-        files=TuneFiles.of(_storage(storage, base)),
-        trials=trials,
-        seeds_per_trial=seeds_per_trial,
-        finalists=finalists,
-        confirm_seeds=confirm_seeds,
-        prune=prune,
-        keep_trials=keep_trials,
-        threads=threads,
-    )
-    with noting(stop) as stop:
-        with helped(plan, base.agent, processes - 1, stop, progress) as helpers:
-            result = plan.run(env, stop, progress, helpers.check)
-        return dataclasses.replace(result, lost=tuple(helpers.lost), stopped_by=stop.received)
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is searched, and with how many processes: the arguments of `tune`, read."""
+
+    trials: Count
+    search: tuple[str, ...]
+    seeds_per_trial: Count
+    finalists: Count
+    confirm_seeds: Annotated[int, at_least(0)]
+    processes: Count
+    prune: bool
+    keep_trials: bool
+
+    def __post_init__(self) -> None:
+        settle(self)
 
 
 @dataclass(frozen=True)
@@ -178,12 +191,7 @@ class Search:
 
     space: Space
     files: TuneFiles
-    trials: int
-    seeds_per_trial: int
-    finalists: int
-    confirm_seeds: int
-    prune: bool
-    keep_trials: bool
+    extent: Extent
     threads: int | None
     """Of each run; None leaves what the settings say."""
 
@@ -205,28 +213,28 @@ class Search:
         Raises:
             UserError: all trials have failed, or the storage holds something else.
         """
-        base = self.space.base
+        base, extent = self.space.base, self.extent
         with (
             quiet_optuna(),
-            TuningStudy(self.files, self.space, self.seeds_per_trial, self.prune) as study,
+            TuningStudy(self.files, self.space, extent.seeds_per_trial, extent.prune) as study,
         ):
             if progress:
                 print(self.space.text())
-            kept = None if self.keep_trials else self.finalists
+            kept = None if extent.keep_trials else extent.finalists
             tuner = Tuner(
-                study, self.trials, self.seeds_per_trial, env, kept, stop, self.threads, between
+                study, extent.trials, extent.seeds_per_trial, env, kept, stop, self.threads, between
             )
             tuner.run(progress)
             result = _found(study)
-            ranked = leaders(result.trials, self.finalists)
+            ranked = leaders(result.trials, extent.finalists)
             leading = [(one, study.config_of(one)) for one in ranked]
         fresh = partial(train_fresh, env=env, stop=stop, progress=progress, threads=self.threads)
         if len(leading) > 1 and not stop:
             result = _decided(result, leading, base.seed, fresh)
         best = result.best
-        if not stop and self.confirm_seeds and best is not None and not best.is_given:
+        if not stop and extent.confirm_seeds and best is not None and not best.is_given:
             first = base.seed + FRESH_SEEDS
-            seeds = range(first, first + self.confirm_seeds)
+            seeds = range(first, first + extent.confirm_seeds)
             result = _confirmed(result, with_sizes(base), seeds, fresh)
         return result
 

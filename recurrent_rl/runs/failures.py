@@ -29,46 +29,51 @@ def save_after_error(
         steps_before: that each environment had taken when the last iteration began.
         has_callbacks: the run was given some, which no command can give again.
     """
-    steps = trainer.collector.environments.steps
-    where = f"in iteration {trainer.iteration + 1}" if trainer.mid_rollout else "after iteration"
-    where += "" if trainer.mid_rollout else f" {trainer.iteration}"
-    told = (
-        f"The run on {trainer.config.env_id} failed {where}, "
-        f"after step {steps:,} of each environment."
-    )
-    resuming = to_resume(trainer, folder, has_callbacks)
+    told, resuming = _where(trainer), to_resume(trainer, folder, has_callbacks)
     if trainer.iteration == 0:
         return f"{told} Nothing was learnt yet, so nothing is lost. From its first step: {resuming}"
-    lost = []
-    if environment_state(trainer) is None or (trainer.mid_rollout and not is_saved):
-        lost.append("the episodes under way")
-    if trainer.mid_rollout:
-        unfinished = (steps - steps_before) * trainer.config.num_envs
-        lost.append(f"the {unfinished:,} steps of the unfinished rollout")
+    last = "From the last checkpoint" if folder.checkpoint.exists() else "From its first step"
+    lost = _lost(trainer, is_saved, steps_before)
     group = trainer.group
     if not is_saved and (group.broken or (trainer.mid_rollout and not group.alone)):
         # What the others know of their environments cannot be had, and from the last checkpoint
         # the run goes on as if nothing had happened.
         if folder.checkpoint.exists():
-            begin = f"the checkpoint after {read_timesteps(folder.checkpoint):,} steps"
-            return f"{told} From {begin}: {resuming}"
-        return f"{told} From its first step: {resuming}"
+            last = f"From the checkpoint after {read_timesteps(folder.checkpoint):,} steps"
+        return f"{told} {last}: {resuming}"
     if not is_saved:
         try:
             save(trainer, folder)
         except Exception as error:
-            kept = folder.checkpoint.exists()
-            return (
-                f"{told} Saving it failed too ({error!r}). "
-                + ("From the last checkpoint" if kept else "From its first step")
-                + f": {resuming}"
-            )
+            return f"{told} Saving it failed too ({error!r}). {last}: {resuming}"
     several = trainer.iteration > 1
     return (
         f"{told} Its {trainer.iteration:,} whole iteration{'s' * several} "
         f"({trainer.timesteps:,} steps) {'are' if several else 'is'} saved; to resume loses "
         f"{' and '.join(lost) or 'nothing'}: {resuming}"
     )
+
+
+def _where(trainer: Trainer) -> str:
+    """Where the run failed."""
+    where = f"in iteration {trainer.iteration + 1}"
+    if not trainer.mid_rollout:
+        where = f"after iteration {trainer.iteration}"
+    return (
+        f"The run on {trainer.config.env_id} failed {where}, "
+        f"after step {trainer.collector.environments.steps:,} of each environment."
+    )
+
+
+def _lost(trainer: Trainer, is_saved: bool, steps_before: int) -> list[str]:
+    """What the last whole iteration, once it is saved, does not hold."""
+    lost = []
+    if environment_state(trainer) is None or (trainer.mid_rollout and not is_saved):
+        lost.append("the episodes under way")
+    if trainer.mid_rollout:
+        unfinished = trainer.collector.environments.steps - steps_before
+        lost.append(f"the {unfinished * trainer.config.num_envs:,} steps of the unfinished rollout")
+    return lost
 
 
 def to_resume(trainer: Trainer, folder: RunFolder, has_callbacks: bool) -> str:

@@ -58,9 +58,7 @@ def run_iterations(
     """
     config, group = trainer.config, trainer.group
     began, first = time.monotonic(), trainer.timesteps
-    saved = trainer.iteration if folder.checkpoint.exists() else None
-    steps = trainer.collector.environments.steps
-    copies = Copies(group, folder)
+    kept = _Kept(trainer, folder, bool(callbacks))
     with ExitStack() as stack:
         monitor = Monitor(folder, config, first)
         stack.enter_context(closed_by(monitor.close))
@@ -70,49 +68,90 @@ def run_iterations(
             ProgressBar("Training", config.total_timesteps, "steps", first, progress)
         )
         save_due = every(config.checkpoint_interval)
-        told_of_infos = over = False
         trainer.on_rollout = partial(_tell_of_rollout, state)
+        show = _shower(state, monitor, bar)
         try:
             state.tell("on_start")
             while not trainer.done and not agreed(group, stop, state.stop_reason).ends:
-                steps = trainer.collector.environments.steps
-                scalars = state.metrics = trainer.iterate()
-                elapsed = time.monotonic() - began
-                scalars["time/fps"] = (trainer.timesteps - first) / elapsed
-                scalars["time/time_elapsed"] = elapsed
-                if trainer.iteration % config.log_interval == 0 or trainer.done:
-                    monitor.log(scalars, trainer.timesteps)
-                bar.update(trainer.timesteps, _figures(state))
-                if trainer.ended.episodes and not told_of_infos:
-                    told_of_infos = True
-                    if (silent := trainer.silent_infos()) is not None:
-                        bar.say(silent)
+                kept.begin_iteration()
+                state.metrics = trainer.iterate()
+                show()
                 state.tell("on_iteration")
                 if group.agree(save=save_due()).save:
-                    save(trainer, folder)
-                    saved = trainer.iteration
+                    kept.save()
                     group.agree()  # it is written
-                    copies.update()
-            over = True
-            save(trainer, folder)
-            saved = trainer.iteration
-            copies.update()
+                    kept.copies.update()
+            kept.over = True
+            kept.save()
+            kept.copies.update()
             group.exchange(None)  # none leaves before the last has its copy
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and stop:
                 raise  # Ctrl-C for the second time: at once
-            if over and not group.alone:  # the others no longer ask what is next, and will end
-                group.broken = True
-            if not (trainer.mid_rollout or group.broken):  # they wait to hear it
-                group.agree(failed=True, save=saved != trainer.iteration)
-            told = save_after_error(
-                trainer, folder, saved == trainer.iteration, steps, bool(callbacks)
-            )
+            told = kept.save_after_error()
             if isinstance(error, UserError):
                 raise type(error)(f"{error} {told}") from error
             note(error, told)
             raise
     return Ran(time.monotonic() - began, state.stop_reason, state.evaluation)
+
+
+class _Kept:
+    """What is saved of a run, and of which iteration.
+
+    Args:
+        trainer: at the run's first step, or where its checkpoint was written.
+        folder: of the run.
+        has_callbacks: the run was given some.
+    """
+
+    def __init__(self, trainer: Trainer, folder: RunFolder, has_callbacks: bool) -> None:
+        self.copies = Copies(trainer.group, folder)
+        self.over = False
+        """The iterations are done: the other workers save, and ask no more what is next."""
+        self._trainer, self._folder, self._has_callbacks = trainer, folder, has_callbacks
+        self._iteration = trainer.iteration if folder.checkpoint.exists() else None
+        self.begin_iteration()
+
+    def begin_iteration(self) -> None:
+        """Note how many steps each environment has taken before it."""
+        self._steps = self._trainer.collector.environments.steps
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        save(self._trainer, self._folder)
+        self._iteration = self._trainer.iteration
+
+    def save_after_error(self) -> str:
+        """As the function of this name, where all workers save; says what it says."""
+        trainer, group = self._trainer, self._trainer.group
+        is_saved = self._iteration == trainer.iteration
+        if self.over and not group.alone:  # the others no longer ask what is next, and will end
+            group.broken = True
+        if not (trainer.mid_rollout or group.broken):  # they wait to hear it
+            group.agree(failed=True, save=not is_saved)
+        return save_after_error(trainer, self._folder, is_saved, self._steps, self._has_callbacks)
+
+
+def _shower(state: TrainingState, monitor: Monitor, bar: ProgressBar) -> Callable[[], None]:
+    """A function that logs the last iteration and shows how far the run is."""
+    trainer, began, first = state.trainer, time.monotonic(), state.timesteps
+    told_of_infos = False
+
+    def show() -> None:
+        nonlocal told_of_infos
+        elapsed = time.monotonic() - began
+        state.metrics["time/fps"] = (trainer.timesteps - first) / elapsed
+        state.metrics["time/time_elapsed"] = elapsed
+        if trainer.iteration % trainer.config.log_interval == 0 or trainer.done:
+            monitor.log(state.metrics, trainer.timesteps)
+        bar.update(trainer.timesteps, _figures(state))
+        if trainer.ended.episodes and not told_of_infos:
+            told_of_infos = True
+            if (silent := trainer.silent_infos()) is not None:
+                bar.say(silent)
+
+    return show
 
 
 def follow(trainer: Trainer, stop: StopSignals) -> Path:

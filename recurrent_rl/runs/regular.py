@@ -14,9 +14,9 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.evaluation import EVALUATION_ENVIRONMENTS, evaluate
 from recurrent_rl.runs.figures import SavedEvaluation
-from recurrent_rl.runs.filming import Stage
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.monitor import write_film
+from recurrent_rl.runs.stage import Stage
 from recurrent_rl.runs.video_file import gif_of
 from recurrent_rl.seeding import Stream, number
 from recurrent_rl.vectorize import make_vector_env

@@ -16,10 +16,11 @@ from recurrent_rl.agents.acting import PolicyState
 from recurrent_rl.agents.action_masks import ActionMaskError
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.devices import DeviceError
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.memory.states import tensors_of
-from recurrent_rl.agents.policy import DeviceError, Policy, load_policy
+from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.spaces import ObservationError
 
 BOX = spaces.Box(-5, 5, (3,))

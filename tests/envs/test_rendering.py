@@ -9,7 +9,6 @@ import pytest
 from numpy.typing import NDArray
 
 import recurrent_rl.envs  # noqa: F401 (registers them)
-from recurrent_rl.envs.batch import SingleEnv
 from recurrent_rl.envs.card import HEIGHT, Card, draw, write
 from recurrent_rl.envs.drawing import LEFT, WIDTH, Part, colours, parts_of, tile_side, written
 from recurrent_rl.envs.scenes import (
@@ -22,6 +21,7 @@ from recurrent_rl.envs.scenes import (
     pendulum,
     t_maze,
 )
+from recurrent_rl.envs.single import SingleEnv
 from recurrent_rl.envs.tmaze import FORWARD, JUNCTION, TMaze
 
 IDS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from multiprocessing import get_context
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch.multiprocessing.spawn import start_processes
 
 from tests.recurrent_rl.worker_cases import CASES, first_iteration, replayed, work
 
+pytestmark = pytest.mark.xdist_group("group")  # six processes are started once
 SIZES = (2, 4)
 
 
@@ -17,8 +19,10 @@ SIZES = (2, 4)
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, Any]]:
     """What came of each case with so many workers."""
     folder = tmp_path_factory.mktemp("workers")
+    # Forked from one that has imported everything, and computed nothing.
+    get_context("forkserver").set_forkserver_preload([work.__module__])
     for size in SIZES:
-        start_processes(work, args=(size, str(folder)), nprocs=size, start_method="spawn")
+        start_processes(work, args=(size, str(folder)), nprocs=size, start_method="forkserver")
     return {size: torch.load(folder / f"found-{size}.pt", weights_only=False) for size in SIZES}
 
 

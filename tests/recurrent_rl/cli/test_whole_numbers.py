@@ -34,20 +34,29 @@ def test_whole_settings_are_found() -> None:
     assert {"total_timesteps", "seed", "num_envs", "seq_len", "hidden_size", "threads"} <= {*WHOLE}
 
 
+def given(name: str, text: str) -> Any:
+    option = f"--{name.replace('_', '-')}"
+    return settings_in(parse(TrainConfig, "train", ["X-v0", option, text]))[name]
+
+
 @pytest.mark.parametrize("name", WHOLE)
 def test_every_setting_that_is_a_whole_number_takes_1e6_and_no_fraction(name: str) -> None:
-    def given(text: str) -> Any:
-        option = f"--{name.replace('_', '-')}"
-        return settings_in(parse(TrainConfig, "train", ["X-v0", option, text]))[name]
+    number = given(name, "1.6e1")
+    assert number == 16
+    assert type(number) is int
+    with pytest.raises(UserError, match=rf"^{name} is .*; it must be a whole number\.$"):
+        given(name, "1.5")
 
-    for text, number in (("16", 16), ("1_6", 16), ("1.6e1", 16), ("16.0", 16)):
-        assert given(text) == number
-        assert type(given(text)) is int
-    for text in ("1.5", "1e-3", "15e-1", "inf", "nan"):
-        with pytest.raises(UserError, match=rf"^{name} is .*; it must be a whole number\.$"):
-            given(text)
+
+def test_a_whole_number_may_be_written_in_several_ways() -> None:
+    for text in ("16", "1_6", "16.0"):
+        assert given("num_envs", text) == 16
+        assert type(given("num_envs", text)) is int
+    for text in ("1e-3", "15e-1", "inf", "nan"):
+        with pytest.raises(UserError, match=r"^num_envs is .*; it must be a whole number\.$"):
+            given("num_envs", text)
     with pytest.raises(SystemExit, match="2"):
-        given("1M")
+        given("num_envs", "1M")
 
 
 def settings_in(config: Any) -> dict[str, Any]:

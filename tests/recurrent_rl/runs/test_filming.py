@@ -20,7 +20,8 @@ from recurrent_rl.cli import main
 from recurrent_rl.cli.showing import as_text
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.figures import WAYS
-from recurrent_rl.runs.filming import Mode, Moment, Stage
+from recurrent_rl.runs.filmed import Mode, Moment
+from recurrent_rl.runs.stage import Stage
 from recurrent_rl.runs.training import train
 from recurrent_rl.runs.video_file import gif_of, video_file
 from recurrent_rl.trainer import Trainer
