@@ -50,30 +50,34 @@ class AgentConfig:
     """What the agent is made of. Saved in every policy file."""
 
     memory: Annotated[str, Read(MEMORIES.name_of_class), OneOf(MEMORIES, OF_ONES_OWN)] = "gru-rotor"
-    """Memory cell: none, rnn, lstm, gru, lstm-peephole, gru-original, mingru, minlstm, lru, rotor,
-    gru-rotor, matrix or gru-matrix; or one of your own, registered or as module:Class; in Python
-    also the class itself."""
+    """What the agent remembers with: none, rnn, lstm, gru, lstm-peephole, gru-original, mingru,
+    minlstm, lru, rotor, gru-rotor, matrix or gru-matrix. gru-matrix is for exact recall. Or one of
+    your own, registered or as module:Class; in Python also the class itself."""
     hidden_size: Annotated[int, at_least(1), at_most(LARGEST_LAYER)] = 128
-    """Units in each layer of the memory; gru-rotor and gru-matrix have twice as many beside it."""
+    """Units in each layer of the memory. gru-rotor has twice as many in its rotor, beside its
+    GRU."""
     num_layers: Annotated[int, at_least(1), at_most(MOST_LAYERS)] = 1
-    """Layers of the memory."""
+    """Layers of the memory, one on the other."""
     horizon: Annotated[int | None, Read(none_for_zero), at_least(1)] = 1024
-    """Steps up to which, before training, gates are set to hold what they have, each unit for a
-    time of its own (chrono initialisation); None leaves their biases at zero."""
+    """Longest time, in steps, for which units are set to hold what they have before training; each
+    unit gets a time of its own up to it (chrono initialisation). None leaves the biases of gates at
+    zero."""
     separate_memory: bool = False
-    """Give the critic an encoder and a memory of its own instead of sharing the actor's."""
+    """Give the critic an encoder and a memory of its own, instead of sharing the actor's."""
     critic_memory: bool = True
-    """False, together with separate_memory: the critic has an encoder of its own and no memory."""
+    """Whether the critic has a memory. False needs separate_memory: the critic then has an encoder
+    of its own and no memory."""
     critic_keys: Keys = ()
-    """Keys of a Dict observation that the critic alone sees, such as the true state; the saved
-    policy lacks them. By default there are none."""
+    """Keys of a Dict observation that the critic alone sees, such as the true state of a simulator.
+    The saved policy does not need them."""
     actor_keys: Keys = ()
-    """Keys that the actor sees; by default all but critic_keys. A key in neither is not used."""
+    """Keys of a Dict observation that the actor sees. By default all but critic_keys; a key in
+    neither is not used."""
     encoder_size: Annotated[int, at_least(2), at_most(LARGEST_LAYER)] = 128
-    """Units in each layer of the encoder before the memory; in the last, one of them says where
-    episodes start."""
+    """Units in each layer of the encoder, which stands before the memory. One of the last layer's
+    says where episodes start."""
     encoder_layers: Annotated[int, at_least(0), at_most(MOST_LAYERS)] = 1
-    """Layers of the encoder before the memory."""
+    """Layers of the encoder, which stands before the memory."""
     actor_layers: LayerSizes = ()
     """Units of each layer between the memory and the action head; by default there is none."""
     critic_layers: LayerSizes = ()
@@ -81,31 +85,33 @@ class AgentConfig:
     layers_activation: Annotated[str, OneOf(ACTIVATIONS)] = "tanh"
     """Activation of actor_layers and critic_layers: tanh, relu, silu or elu."""
     one_hot: bool = False
-    """Show what is discrete, also the previous action, as a one-hot vector; by default each value
-    has a learnt vector of 32 numbers."""
+    """Show discrete observations and the previous action as one-hot vectors, instead of a learnt
+    vector of 32 numbers for each value."""
     image_features: Annotated[int, at_least(1), at_most(LARGEST_LAYER)] = IMAGE_FEATURES
     """Features that the convolutional network makes of each image."""
     encoder: Annotated[str | None, Read(ENCODERS.name_of_class), OneOf(ENCODERS, OF_ONES_OWN)] = (
         None
     )
-    """Encoder of your own for what the environment shows, named as a memory of your own; the layers
-    of the encoder stand on it. By default (None) the library's, by the kind of space."""
+    """Encoder of your own for observations, registered or as module:Class; the layers of
+    encoder_layers stand on it. By default (None) the library's, by the kind of space."""
     head: Annotated[str | None, Read(HEADS.name_of_class), OneOf(HEADS, OF_ONES_OWN)] = None
-    """Action head of your own, named as a memory of your own. By default (None) the library's, by
+    """Action head of your own, registered or as module:Class. By default (None) the library's, by
     the action space."""
     activation: Annotated[str, OneOf(ACTIVATIONS)] = "tanh"
     """Activation of the encoder: tanh, relu, silu or elu."""
     previous_action: bool = True
-    """Also feed the previous action to the agent."""
+    """Show the agent its previous action beside the observation."""
     previous_reward: bool = False
-    """Also feed the previous reward to the agent."""
+    """Show the agent its previous reward beside the observation. For tasks where what was paid says
+    what to do now, such as bandits."""
     action_persistence: Annotated[float, from_0_below_1()] = 0.0
-    """Share of the previous action that goes into the mean of a continuous action, 0 <= share < 1:
-    what is tried out then lasts for about 1 / (1 - share) steps."""
+    """Make exploration last: this share of the previous continuous action goes into the mean of the
+    next, 0 <= share < 1. What is tried out lasts for about 1 / (1 - share) steps."""
     normalize_observations: bool = True
-    """Scale float vector observations to zero mean and unit variance."""
+    """Scale vectors of floats to zero mean and unit variance, by what was seen of them."""
     normalize_returns: bool = True
-    """Let the critic learn returns of zero mean and unit variance (PopArt)."""
+    """Let the critic predict returns scaled to zero mean and unit variance (PopArt). The rewards
+    stay as they are."""
 
     @classmethod
     def from_file(cls, fields: Mapping[str, Any], given: Collection[str] = ()) -> AgentConfig:

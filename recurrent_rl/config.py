@@ -93,113 +93,121 @@ class TrainConfig:
     """
 
     env_id: Annotated[EnvId | None, tyro.conf.Positional, tyro.conf.arg(metavar="ENV_ID")] = None
-    """Environment to train on: a Gymnasium id, or module:name, where name is an id that the module
-    registers, or a class or function of it that makes an environment. In Python None, where it is
-    given as train(config, env=...)."""
+    """Environment to train on: a Gymnasium id such as CartPole-v1, or my_module:name. The module is
+    imported, and name is an id that it registers, or one of its classes or functions that makes an
+    environment. In Python it may be None, with train(config, env=...)."""
     name: Label | None = None
-    """Name of the experiment, part of the run folder's name; by default the memory's."""
+    """Name of this run, part of its folder's name. By default (None) the memory's."""
     seed: Annotated[int, at_least(0)] = 0
-    """Seed of the environments, the weights and the sampling."""
+    """Seed of everything random: environments, weights and actions. The same seed repeats the run
+    on the same machine."""
     log_dir: FolderPath = "runs"
-    """Folder that holds the run folders: the log directory for TensorBoard."""
+    """Folder in which the run gets a folder of its own; TensorBoard shows all runs in it."""
 
     init_from: FolderPath | None = None
-    """Run folder or policy file, or hf://OWNER/NAME, whose weights and normalisers the agent begins
-    with; the optimiser is fresh. It must be for the same spaces, and the agent's settings must be
-    the same; only hidden_size may be larger."""
+    """Begin with the weights and normalisers of this run folder or policy file, or of
+    hf://OWNER/NAME; the optimiser begins anew. The spaces and the agent's settings must be the
+    same; only hidden_size may be larger."""
 
     total_timesteps: Annotated[int, at_least(1)] = 1_000_000
-    """Environment steps to train for, all environments counted."""
+    """Steps to train for, summed over all environments."""
     num_envs: SizeOrNone = None
-    """Environments stepped side by side. By default (None) as many as make a rollout of 8,192
-    steps, or in a short run as few, down to 8, as leave it 100 rollouts to learn from."""
+    """Environments stepped side by side. By default (None) as many as give rollouts of 8,192 steps,
+    fewer in a short run so that it has 100 rollouts, and never fewer than 8."""
     num_steps: SizeOrNone = None
-    """Steps that each environment takes per rollout. By default (None) whole episodes, one or about
-    128 steps of them, where their longest length is known and 8 environments leave 100 such
-    rollouts; else 128."""
+    """Steps of each environment in a rollout, which is what is played between two updates. Make it
+    longer than what must be remembered. By default (None) whole episodes, where their longest
+    length is known and short enough; else 128."""
     seq_len: Annotated[int | None, at_least(1)] = None
-    """Length of the chunks a rollout is cut into for back-propagation through time: by default
-    the whole rollout. It must divide num_steps."""
+    """Cut a rollout into chunks of so many steps for back-propagation through time; it must divide
+    num_steps. By default (None) a rollout is one chunk. Shorter ones save RAM, and no gradient
+    crosses from one to the next."""
     refresh_state: bool = False
-    """Recompute the states stored at the starts of chunks under the newest weights before each
-    epoch. Only chunks shorter than the rollout have such states."""
+    """Before each pass over a rollout, compute anew the memory's states at the starts of chunks.
+    Matters only where seq_len is shorter than num_steps."""
 
     learning_rate: Annotated[float, Read(_no_function), above(0)] = 1e-3
-    """Step size of Adam at the start."""
+    """Learning rate of Adam when the run starts; lr_schedule says how it goes on."""
     lr_schedule: Literal["constant", "linear"] = "linear"
-    """Keep the learning rate, or let it fall to zero over the run."""
+    """linear: the learning rate falls to zero over the run; constant: it stays."""
     adam_eps: Annotated[float, above(0)] = 1e-5
-    """Adam's epsilon."""
+    """Epsilon of Adam, added to the denominator of its step."""
     gamma: Annotated[float, between(0, 1)] = 0.99
-    """Discount factor."""
+    """Discount factor: rewards up to about 1 / (1 - gamma) steps ahead count. Lower it where
+    actions are paid soon."""
     gae_lambda: Annotated[float, between(0, 1)] = 0.9
-    """Lambda of generalised advantage estimation."""
+    """Lambda of generalised advantage estimation: nearer to 1 trusts the rewards that were seen,
+    nearer to 0 the critic."""
     update_epochs: Annotated[int, at_least(1)] = 4
-    """Passes over each rollout."""
+    """Passes over each rollout, at most: target_kl may end them earlier."""
     num_minibatches: Annotated[int | None, at_least(1), at_most(LARGEST_SIZE)] = None
-    """Minibatches of whole chunks per pass. It must divide the number of chunks,
-    num_envs * num_steps / seq_len. By default (None) 4, or the most below that divide it."""
+    """Minibatches in each pass, made of whole chunks. It must divide the number of chunks, num_envs
+    * num_steps / seq_len. By default (None) 4, or the largest smaller number that divides it."""
     clip_coef: Annotated[float, Read(_no_function), above(0)] = 0.2
-    """Clip range of the probability ratio."""
+    """How far one update may move the probability of an action: PPO's clip range of the probability
+    ratio."""
     clip_value: Annotated[float | None, above(0)] = None
-    """Clip range of the value's change, in standard deviations of the return; none by default."""
+    """Clip range of the critic's change, in standard deviations of the return. By default (None) it
+    is not clipped."""
     normalize_advantages: bool = True
-    """Scale each rollout's advantages to zero mean and, at most, unit variance."""
+    """Scale each rollout's advantages to zero mean and to unit variance or less."""
     ent_coef: Annotated[float, at_least(0)] = 0.01
-    """Weight of the entropy bonus at the start."""
+    """Weight of the entropy bonus when the run starts: more makes the agent explore longer.
+    ent_schedule says how it goes on."""
     ent_schedule: Literal["constant", "linear"] = "linear"
-    """Keep the weight of the entropy bonus, or let it fall to zero over the run."""
+    """linear: the entropy bonus falls to zero over the run; constant: it stays."""
     vf_coef: Annotated[float, at_least(0)] = 0.5
-    """Weight of the value loss."""
+    """Weight of the critic's loss beside the actor's."""
     max_grad_norm: Annotated[float, above(0)] = 0.5
-    """Largest norm of the gradient; larger ones are scaled down."""
+    """Scale the gradient down to this norm where it is larger."""
     target_kl: Annotated[float | None, above(0)] = 0.02
-    """End a rollout's epochs after one whose approximate KL divergence passes this; None: never."""
+    """End the passes over a rollout early, once the policy has moved this far (approximate KL
+    divergence). None: never."""
 
     device: DeviceName = "auto"
-    """cpu, cuda, cuda:1 ...; auto takes CUDA where there is one."""
+    """Where to compute: cpu, cuda, cuda:1 ...; auto takes CUDA where there is a GPU."""
     threads: Annotated[int | None, Read(none_for_zero), at_least(1), at_most(MOST_THREADS)] = None
-    """CPU threads. By default (None) the memory's kernel takes all cores, with the same result to
-    the last bit, and PyTorch's own operations one: their many small steps gain little from more,
-    and lose much where other processes want the cores. A number is for both."""
+    """CPU threads; set 1 to run several trainings side by side. By default (None) the memory's
+    kernel takes all cores and PyTorch's own operations take one. The number changes nothing in the
+    kernel's result."""
     workers: Workers = 1
-    """Processes that train the agent together, each with its share of the environments: they learn
-    what one would, but for rounding. auto takes one for each core, or each GPU, but no more than
-    one for 16 environments."""
+    """Processes that train one agent together, each with its share of the environments. They learn
+    what one would, but for rounding. auto takes one for each core or GPU, with at least 16
+    environments each."""
     worker_timeout: Annotated[float, above(0)] = 600.0
-    """Seconds that workers wait for the slowest of them before the run ends: an environment that
-    hangs must end it, one that is slow must not."""
+    """End the run when a worker has kept the others waiting for so many seconds. Raise it where an
+    environment is slow and does not hang."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 rounds the factors of the memory's matrix products on a CPU with AMX, which makes
-    these several times faster; sums, states and all else stay float32."""
+    """bfloat16 makes the memory's matrix products several times faster on a CPU with AMX, by
+    rounding their factors; sums and states stay float32."""
     log_interval: Annotated[int, at_least(1)] = 1
-    """Rollouts between two points in TensorBoard."""
+    """Log to TensorBoard every so many rollouts."""
     memory_interval: Annotated[int | None, Read(none_for_zero), at_least(1)] = 10
-    """Rollouts between two diagnostics of the memory (the costlier memory/* tags); None: never."""
+    """Log the costlier memory/* diagnostics every so many rollouts. None: never."""
     checkpoint_interval: Annotated[float, at_least(0)] = 60.0
-    """Seconds between two checkpoints."""
+    """Save a checkpoint every so many seconds; a run that was killed resumes from the last one."""
     eval_episodes: Annotated[int, at_least(0)] = 100
-    """Episodes to evaluate the trained policy on at the end, and at each eval_interval; 0 for
-    none."""
+    """Episodes of each evaluation, at the end and at each eval_interval. 0: no evaluation."""
     eval_interval: Annotated[int | None, at_least(1)] = None
-    """Steps between two evaluations during training, on environments of their own; the best policy
-    is kept in best_policy.safetensors. None: only at the end."""
+    """Evaluate every so many steps, in separate environments, and keep the best policy as
+    best_policy.safetensors. By default (None) only at the end."""
     stop_at_return: float | None = None
-    """End the run where an evaluation's mean return reaches this; needs eval_interval."""
+    """End the run once an evaluation's mean return is at least this; needs eval_interval."""
     patience: Annotated[int | None, at_least(1)] = None
-    """End the run where for so many steps no evaluation was better; needs eval_interval."""
+    """End the run once no evaluation was better for so many steps; needs eval_interval."""
     video_interval: Annotated[int | None, at_least(1)] = None
-    """Evaluations between two at which an episode is filmed for TensorBoard (eval/episode); needs
-    eval_interval. None: none is."""
+    """Film an episode for TensorBoard (eval/episode) at every so many evaluations; needs
+    eval_interval. None: never."""
     track: Literal["wandb", "mlflow", "trackio"] | None = None
-    """Also send the figures to Weights & Biases, MLflow or Trackio, whose package must be
-    installed; its own environment variables say where to."""
+    """Also send the figures to Weights & Biases, MLflow or Trackio. Its package must be installed;
+    its own environment variables say where the figures go."""
     save_interval: Annotated[int | None, at_least(1)] = None
-    """Steps between two policies kept in the run's folder policies. None: only the last is."""
+    """Save a policy every so many steps, in the folder policies of the run's folder. By default
+    (None) only the last is saved."""
     schedules: JsonObject = field(default_factory=dict, hash=False)
     """Settings that change over the run: a dict or, on the command line, a JSON object such as
-    '{"clip_coef": [0.2, 0.1]}'. Each passes through its values at equal distances, in between on
-    straight lines. One here overrides lr_schedule and ent_schedule."""
+    '{"clip_coef": [0.2, 0.1]}': from the first value to the last in straight lines of equal length.
+    Overrides lr_schedule and ent_schedule."""
 
     agent: AgentConfig = field(default_factory=AgentConfig)
     env: EnvConfig = field(default_factory=EnvConfig)

@@ -38,10 +38,12 @@ class EnvConfig:
     """Arguments of the environment: a dict or, on the command line, a JSON object such as
     '{"length": 50}'."""
     vectorization: Literal["auto", "sync", "async"] = "auto"
-    """How environments are stepped: auto takes the environment's batched form where it has one."""
+    """How several environments are stepped: sync one after the other, async each in a process of
+    its own (for slow ones), auto by the environment's own batched form where it has one, else
+    sync."""
     observe: ObservedKeys = ()
-    """Keys of a Dict observation to see: of one key that component alone, of several a Dict; by
-    default all."""
+    """Keys of a Dict observation to see. One key gives that component alone, several a Dict of
+    them. By default all."""
     wrappers: Annotated[
         tuple[WrapperName, ...],
         tyro.conf.UseAppendAction,
@@ -54,16 +56,17 @@ class EnvConfig:
         tuple[Annotated[int, at_least(0)], ...],
         Must("without an entry twice", lambda indices: len(set(indices)) == len(indices)),
     ] = ()
-    """Entries of a vector observation to drop, for example the velocities."""
+    """Hide entries of a vector observation, by their places from 0: 1 3 hides the velocities of
+    CartPole-v1."""
     flicker: Annotated[float, from_0_below_1()] = 0.0
     """Probability with which a whole observation is replaced by zeros."""
     observation_noise: Annotated[float, at_least(0)] = 0.0
     """Standard deviation of Gaussian noise added to the observation."""
     observation_delay: Annotated[int, at_least(0), at_most(LARGEST_SIZE)] = 0
-    """Steps by which observations are delayed: fewer than an episode has."""
+    """Show each observation so many steps late; fewer than an episode has."""
     info_metrics: InfoKeys = ()
-    """Keys of numbers in the environment's infos to log: of each episode the mean over its steps
-    and the value at its last step."""
+    """Log numbers from the environment's infos, by their keys: each episode's mean and last
+    value."""
 
     def __post_init__(self) -> None:
         settle(self, UserError)

@@ -29,7 +29,7 @@ COMMANDS = [
 
 def test_the_blocks_are_found() -> None:
     assert len(PYTHON_BLOCKS) == 2
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 7
 
 
 @pytest.mark.parametrize("block", PYTHON_BLOCKS, ids=["train", "import"])

@@ -31,8 +31,8 @@ class ExportArguments:
     to: tuple[Literal["onnx", "torch", "c", "c-int8", "numpy"], ...] = ("onnx",)
     """One format or several. onnx: a model for ONNX Runtime, in Python, C++, JavaScript and
     elsewhere. torch: a program that torch.export.load reads. c: C99, header and source; c-int8:
-    its weights in 8 bits, not checked. numpy: a Python file and the weights. None needs
-    recurrent-rl any more."""
+    its weights in 8 bits, not checked. numpy: a Python file and the weights. Each runs
+    without recurrent-rl."""
     out: FolderPath | None = None
     """File or folder to write; of several formats, the folder to put them into. By default beside
     the policy or, for a policy of the Hub, in the working folder."""

@@ -30,8 +30,8 @@ Imports = Annotated[
     tyro.conf.arg(
         name="import",
         metavar="MODULE",
-        help="Module to import first, in which memories and the like are registered, or one of "
-        "them as module:Class; may be given several times.",
+        help="Import this module first: one that registers memories, encoders or action heads of "
+        "yours, or such a class as module:Class. May be given several times.",
     ),
 ]
 """The flag that names modules to import first; a command's field of this type is `imports`."""
@@ -50,7 +50,7 @@ Best = Annotated[
 Quiet = Annotated[
     bool,
     tyro.conf.FlagCreatePairsOff,
-    tyro.conf.arg(aliases=["-q"], help="Show no progress, and of the result one line."),
+    tyro.conf.arg(aliases=["-q"], help="Show no progress, and one line of the result."),
 ]
 """The flag of a long command that leaves one line of what it prints: the result."""
 

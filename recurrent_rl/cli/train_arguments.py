@@ -99,13 +99,15 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class TrainArguments:
-    """Train an agent (ENV_ID), or resume a run that was stopped (--resume RUN)."""
+    """Train an agent (ENV_ID), or resume a run that was stopped (--resume RUN).
+
+    It does not learn? docs/settings.md says what to try, in order.
+    """
 
     config: TrainConfig
     resume: Annotated[FolderPath | None, tyro.conf.arg(metavar="RUN")] = None
-    """Resume the run in this folder from its last checkpoint, with the settings it was started
-    with, instead of a new run; of the others only --total-timesteps, --device, --workers, --import
-    and --quiet go with it."""
+    """Resume the run in this folder from its last checkpoint, with its own settings. Only
+    --total-timesteps, --device, --workers, --import and --quiet can be given with it."""
     imports: Imports = ()
     config_file: Annotated[FolderPath | None, tyro.conf.arg(name="config", metavar="FILE")] = None
     """Take settings from this file: JSON or YAML, such as an earlier run's config.json. Flags
@@ -114,7 +116,7 @@ class TrainArguments:
     """Take the tuned settings for this environment that come with the library. Flags and a file
     override them."""
     print_config: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Print the settings as --config takes them, and train nothing."""
+    """Print the settings that result, as a file for --config, and train nothing."""
     quiet: Quiet = False
 
 

@@ -60,8 +60,8 @@ class TrainResult:
     """Episodes played after the last step; None without `eval_episodes`, after an early end, and
     where the run's folder had its evaluation before."""
     notes: tuple[str, ...] = ()
-    """What is not as one may think: after `resume` new episodes, or other learning rates; and
-    `info_metrics` that no environment reported."""
+    """Messages for the user, such as that a resumed run began new episodes or has other learning
+    rates, or that no environment reported one of `info_metrics`."""
     stop_reason: str | None = None
     """Why a callback has ended the run before it had all its steps; None where none has."""
 
@@ -79,9 +79,9 @@ def train(
 
     Ctrl-C, SIGTERM and SIGHUP end the run early with everything saved, and then take their usual
     course: Ctrl-C raises KeyboardInterrupt. Under torchrun, which would take that for a failure,
-    the call returns instead, and the result's `stopped_by` says so. Any other error, of an
-    environment perhaps, is raised as it is when the last whole iteration is saved; a note on it
-    says what `resume` loses, or the message of a UserError.
+    the call returns instead, and the result's `stopped_by` says so. Any other error, such as one of
+    your environment, is raised after the last whole iteration is saved. A note on it, or the
+    message of a UserError, says what `resume` loses.
 
     Args:
         config: the settings.
@@ -92,11 +92,13 @@ def train(
             with that number and makes so many; a VectorEnv is taken as it is. An environment that
             is given is left open at the end.
         progress: show a progress bar, what was chosen, and what of an observation is left out.
-        callbacks: told of what happens; a function is called after each iteration with the
+        callbacks: each a `Callback`, or a function that is called after each iteration with the
             `TrainingState`.
         seed_globals: for the time of the run seed Python's `random` and NumPy's global generator,
             from which some environments draw.
-        stop: notes the signals for a caller who sees to them; the result says which one came.
+        stop: by default the signals above take their usual course once all is saved. With a
+            `StopSignals` of yours the call returns instead, and the result's `stopped_by` has the
+            signal.
 
     Raises:
         UserError: an argument, the settings, the environment or what it returns are at fault.
@@ -197,7 +199,7 @@ def resume(
         total_timesteps: train to this many steps in all instead of the run's own number.
         device: compute there instead of on the run's own device.
         workers: processes from now on, instead of the run's own number.
-        compare: evaluate in all `figures.WAYS`, not in the first alone.
+        compare: also evaluate with stochastic actions, and with the memory reset at every step.
         progress: show a progress bar, and print the notes of the result before training.
         callbacks: as for `train`.
         seed_globals: as for `train`; seeded from the run's seed and the iteration it resumes from.

@@ -48,7 +48,7 @@ def test_the_help_breaks_lines_only_where_they_are_full(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = help_of(capsys, monkeypatch, "train", "--help")
-    assert "rollout of 8,192 steps" in text  # where the docstring has a line end
+    assert "their longest length is" in text  # where the docstring has a line end
     assert "time limit or, where" in help_of(capsys, monkeypatch, "evaluate", "--help")
 
 
@@ -78,7 +78,7 @@ def test_help_is_help(arguments: list[str], capsys: pytest.CaptureFixture[str]) 
     assert status == 0
     assert "recurrent-rl" in out
     if arguments == ["train", "--help"]:
-        for expected in ("--num-envs", "--memory", "Memory cell: none, rnn", "--hide-indices"):
+        for expected in ("--num-envs", "--memory", "remembers with: none, rnn", "--hide-indices"):
             assert expected in out
 
 
