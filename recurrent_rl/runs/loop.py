@@ -99,8 +99,9 @@ def run_iterations(
             copies.update()
             group.exchange(None)  # none leaves before the last has its copy
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and stop:
-                raise  # Ctrl-C for the second time: at once
+            if isinstance(error, KeyboardInterrupt) and stop:  # for the second time: at once
+                again = to_resume(trainer, folder, bool(callbacks))
+                raise KeyboardInterrupt(f"To go on from the last checkpoint: {again}") from error
             if over and not group.alone:  # the others no longer ask what is next, and will end
                 group.broken = True
             if not (trainer.mid_rollout or group.broken):  # they wait to hear it
