@@ -4,9 +4,13 @@ The public names are loaded on first use: importing the package, or its environm
 import PyTorch.
 """
 
-import random
+from __future__ import annotations
+
 from importlib import import_module
-from typing import Any
+
+TYPE_CHECKING = False  # here little is imported: typing and random are long to
+if TYPE_CHECKING:
+    from typing import Any
 
 _HOMES = {
     "ActionHead": "agents.heads",
@@ -61,6 +65,8 @@ def __getattr__(name: str) -> Any:
 
         return version("recurrent-rl")
     if name in _HOMES:
+        import random
+
         state = random.getstate()  # importing rich draws from it
         try:
             return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

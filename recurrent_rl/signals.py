@@ -100,6 +100,17 @@ class StopSignals:
             print(f"\nStopping at the next safe point{more}", file=sys.stderr)
 
 
+def say_stopped(error: KeyboardInterrupt) -> None:
+    """Say on standard error that Ctrl-C has ended a command, and how to go on.
+
+    Args:
+        error: it; its text and its notes say how, if it has some.
+    """
+    how = [text for text in (str(error), *getattr(error, "__notes__", ())) if text]
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        print("\nStopped.", *(how or ["To go on, give the same command again."]), file=sys.stderr)
+
+
 def _leave_dead_terminal() -> None:
     """Write no more to a terminal that has hung up, where each line would raise an error."""
     for descriptor in (1, 2):

@@ -172,7 +172,7 @@ def test_the_wheel_declares_the_command_and_the_environments(unpacked_wheel: Pat
     (distribution,) = metadata.distributions(path=[str(unpacked_wheel)])
     points = {(point.group, point.name): point.value for point in distribution.entry_points}
     assert points == {
-        ("console_scripts", "recurrent-rl"): "recurrent_rl.cli:main",
+        ("console_scripts", "recurrent-rl"): "recurrent_rl.__main__:main",
         ("gymnasium.envs", "recurrent_rl"): "recurrent_rl.envs:register_envs",
     }
 

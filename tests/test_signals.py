@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -215,6 +216,47 @@ def test_the_monitor_ends_with_the_status_of_the_signal(
     assert interrupt(command, number, group, number, 0.2) == STATUS[number]
 
 
+def test_ctrl_c_for_the_second_time_ends_training_at_once_and_says_how_to_go_on(
+    driver: Driver, tmp_path: Path
+) -> None:
+    command = driver.start([*SYNC, "--checkpoint-interval=0"], tmp_path, pause=60)
+    command.until("iteration 1\n").send(signal.SIGINT, group=False)
+    command.until("once more ends at once").send(signal.SIGINT, group=False)
+    assert command.wait() == 130
+    again = f"recurrent-rl train --resume runs/{run_folder(tmp_path).name}"
+    assert f"Stopped. To go on from the last checkpoint: {again}\n" in command.text()
+    assert "Traceback" not in command.text()
+
+
+def interrupted_after(module: str, arguments: list[str], cwd: Path) -> tuple[int, str]:
+    """Status and words of the real command, which Ctrl-C reaches when it has imported this."""
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "recurrent_rl", *arguments],
+        cwd=cwd,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.split("|")[-1].strip() == module:
+            process.send_signal(signal.SIGINT)
+            break
+    _, told = process.communicate(timeout=60)
+    words = [line for line in told.splitlines() if line and not line.startswith("import time")]
+    return process.returncode, "\n".join(words)
+
+
+@pytest.mark.parametrize("module", ["rich.text", "tyro", "numpy", "torch._C", "torch.nn"])
+def test_ctrl_c_amid_the_imports_of_a_command_ends_it_in_a_sentence(
+    tmp_path: Path, module: str
+) -> None:
+    status, words = interrupted_after(module, ["train", "CartPole-v1"], tmp_path)
+    assert words == "Stopped. To go on, give the same command again."
+    assert status == 130
+    assert not list(tmp_path.iterdir())
+
+
 def benchmark(steps: int, out: Path) -> list[str]:
     return [
         *("benchmark", "memory", "--tasks", "TMaze", "--memories", "gru", "--seeds", "1"),
@@ -380,6 +422,41 @@ def test_evaluation_and_monitor_end_on_signals_at_any_moment(
             command = driver.start(arguments, tmp_path).until("forked\n")
             status = interrupt(command, number, group, seed, 1.0)
             assert status in (STATUS[number], BY_ITSELF[number]), command.text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", ["check", "envs", "evaluate", "export", "info", "share", "tune"])
+def test_every_command_ends_in_a_sentence_at_any_moment(
+    tmp_path: Path, whole: Path, name: str, number: signal.Signals
+) -> None:
+    """From its first import on, with the start that a user's command has."""
+    tiny = [*SIZES[:-2], f"--total-timesteps={NUM_ENVS * NUM_STEPS}", "--trials=9999"]
+    arguments = {
+        "check": ["CartPole-v1"],
+        "evaluate": [str(whole), "--episodes=9999999"],
+        "export": [str(whole), "--to", "c", "numpy", "--out", str(tmp_path / "export")],
+        "share": [str(whole), "me/it", "--folder", str(tmp_path / "share")],
+        "tune": ["recurrent_rl/TMaze-v0", *tiny, "--storage", str(tmp_path / "it.journal")],
+    }.get(name, [])
+    for seed in range(8):
+        command = [sys.executable, "-X", "importtime", "-m", "recurrent_rl", name, *arguments]
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert process.stderr is not None
+        while not process.stderr.readline().rstrip().endswith("| recurrent_rl.cli.compare"):
+            assert process.poll() is None
+        # They wait for the imports' lines to be read, where the pipe is full.
+        deadline = time.monotonic() + random.Random(seed).uniform(0, 8.0)
+        while time.monotonic() < deadline and select.select([process.stderr], [], [], 0.1)[0]:
+            os.read(process.stderr.fileno(), 1 << 16)
+        process.send_signal(number)
+        printed, told = process.communicate(timeout=60)
+        assert process.returncode in (0, STATUS[number], BY_ITSELF[number]), (seed, told)
+        assert "Traceback" not in told + printed, (seed, told)
+        assert "Exception ignored" not in told, (seed, told)
 
 
 @pytest.mark.slow

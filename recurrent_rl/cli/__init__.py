@@ -23,6 +23,7 @@ from recurrent_rl.cli.train import train_command
 from recurrent_rl.cli.tune import tune_command
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.progress import make_console
+from recurrent_rl.signals import say_stopped
 
 # Each command imports what it needs when it runs: `recurrent-rl envs` needs no PyTorch.
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
@@ -74,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if error.errno not in DISK_ERRORS:
             raise
         _fail(f"The disk cannot be written to: {error}. Make room there, or choose another folder.")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        say_stopped(error)
         raise SystemExit(130) from None
     raise SystemExit(status)
 

@@ -39,26 +39,28 @@ def _train(arguments: Sequence[str]) -> int:
     if any(argument.split("=")[0] == "--resume" for argument in arguments):
         _refuse_settings(arguments)
         given = parse(ResumeArguments, "train", arguments)
-        result = resume(
-            given.resume,
-            total_timesteps=given.total_timesteps,
-            device=given.device,
-            workers=given.workers,
-            progress=not given.quiet,
-            seed_globals=True,
-            stop=stop,
-        )
     else:
         given = parse_over_files(TrainArguments, "train", arguments, GROUPS)
         if given.print_config:
             print(given.config.to_json())
             return 0
-        result = train(given.config, progress=not given.quiet, seed_globals=True, stop=stop)
-    # To torchrun a stop that was asked for is an end like any other.
-    status = stop.exit_status if result.stopped_by is not None and launch is None else 0
-    if launch is not None and launch.rank > 0:
-        return status
-    with stop:  # a result that is there is told to its end
+    with stop:  # until what there is has been told
+        if isinstance(given, ResumeArguments):
+            result = resume(
+                given.resume,
+                total_timesteps=given.total_timesteps,
+                device=given.device,
+                workers=given.workers,
+                progress=not given.quiet,
+                seed_globals=True,
+                stop=stop,
+            )
+        else:
+            result = train(given.config, progress=not given.quiet, seed_globals=True, stop=stop)
+        # To torchrun a stop that was asked for is an end like any other.
+        status = stop.exit_status if result.stopped_by is not None and launch is None else 0
+        if launch is not None and launch.rank > 0:
+            return status
         if given.quiet:
             make_console().print(_line(result), soft_wrap=True, highlight=False)
         else:

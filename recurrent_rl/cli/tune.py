@@ -25,23 +25,22 @@ def tune_command(arguments: Sequence[str]) -> int:
     from recurrent_rl.signals import StopSignals
 
     given, console = parse_over_files(TuneArguments, "tune", arguments, GROUPS), make_console()
-    stop = StopSignals()
-    found = tune(
-        given.config,
-        trials=given.trials,
-        storage=given.storage,
-        search=given.search,
-        seeds_per_trial=given.seeds_per_trial,
-        finalists=given.finalists,
-        confirm_seeds=given.confirm_seeds,
-        processes=given.processes,
-        prune=given.prune,
-        keep_trials=given.keep_trials,
-        progress=not given.quiet,
-        stop=stop,
-    )
     again = shlex.join(["recurrent-rl", "tune", *arguments])
-    with stop:  # a result that is there is told to its end
+    with StopSignals() as stop:  # until what there is has been told
+        found = tune(
+            given.config,
+            trials=given.trials,
+            storage=given.storage,
+            search=given.search,
+            seeds_per_trial=given.seeds_per_trial,
+            finalists=given.finalists,
+            confirm_seeds=given.confirm_seeds,
+            processes=given.processes,
+            prune=given.prune,
+            keep_trials=given.keep_trials,
+            progress=not given.quiet,
+            stop=stop,
+        )
         if given.quiet:
             console.print(_line(found, again), soft_wrap=True, highlight=False)
         else:

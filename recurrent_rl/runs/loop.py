@@ -86,8 +86,9 @@ def run_iterations(
             kept.copies.update()
             group.exchange(None)  # none leaves before the last has its copy
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt) and stop:
-                raise  # Ctrl-C for the second time: at once
+            if isinstance(error, KeyboardInterrupt) and stop:  # for the second time: at once
+                again = to_resume(trainer, folder, bool(callbacks))
+                raise KeyboardInterrupt(f"To go on from the last checkpoint: {again}") from error
             told = kept.save_after_error()
             if isinstance(error, UserError):
                 raise type(error)(f"{error} {told}") from error

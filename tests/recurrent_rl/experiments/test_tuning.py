@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -210,6 +211,50 @@ def test_a_search_that_a_signal_stopped_goes_on_as_if_nothing_had_been(
     assert settings_of(more)[:16] == settings_of(whole)
     other = searched(base(tmp_path / "other", seed=1), trials=3)
     assert settings_of(other)[1:] != settings_of(whole)[1:3]
+
+
+@pytest.mark.parametrize(
+    ("place", "number"),
+    [
+        ((TuningStudy, "take"), signal.SIGINT),
+        ((TuningStudy, "importances"), signal.SIGTERM),
+        *(
+            pytest.param(place, number, marks=pytest.mark.slow)
+            for number in (signal.SIGINT, signal.SIGTERM)
+            for place in (
+                *((TuningStudy, name) for name in ("__enter__", "complete", "records")),
+                *((TuningStudy, name) for name in ("config_of", "__exit__")),
+                *((tuning_trials.Tuner, name) for name in ("_tidy", "_show", "_train")),
+                *((tuning, name) for name in ("resolved", "draw_tuning")),
+            )
+        ),
+    ],
+)
+def test_a_signal_between_two_trials_ends_the_command_in_a_sentence_that_says_how_to_go_on(
+    tmp_path: Path,
+    learner: Learner,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    place: tuple[Any, str],
+    number: signal.Signals,
+) -> None:
+    usual, calls = getattr(*place), itertools.count(1)
+
+    def interrupted(*values: Any, **named: Any) -> Any:
+        if next(calls) == (2 if place[1] in ("take", "complete", "records", "_tidy") else 1):
+            signal.raise_signal(number)
+        return usual(*values, **named)
+
+    monkeypatch.setattr(*place, interrupted)
+    command = ["tune", "recurrent_rl/TMaze-v0", "--trials=4", "--finalists=1", "--confirm-seeds=0"]
+    command += ["--total-timesteps=40000", "-q", f"--log-dir={tmp_path}", "--search", "gamma"]
+    with pytest.raises(SystemExit, match=str(128 + number)):
+        main(command)
+    told = capsys.readouterr().out
+    assert told.count(f"stopped early; go on: recurrent-rl {shlex.join(command)}\n") == 1
+    with pytest.raises(SystemExit, match="0"):
+        main(command)
+    assert ": 4 trials" in capsys.readouterr().out
 
 
 def test_a_trial_whose_process_is_gone_is_tried_again_and_that_of_a_living_one_is_not(
