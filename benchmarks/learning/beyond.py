@@ -2,6 +2,7 @@
 
     python benchmarks/learning/beyond.py  # trains, plays, and prints the table
     python benchmarks/learning/beyond.py --tasks TMaze --memories gru-matrix gru
+    python benchmarks/learning/beyond.py --horizons 64 16384  # gates that start at other scales
     python benchmarks/learning/beyond.py --table  # the table of what there is
 
 A policy is trained on T-Maze and Recall with a delay of at most 200 steps, and on
@@ -15,10 +16,12 @@ from __future__ import annotations
 
 import argparse
 from contextlib import closing
+from itertools import product
 from typing import Any, NamedTuple
 
 from jobs import ROOT, commit, do, read_rows, write_rows
 
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.experiments.benchmark import plan
@@ -33,6 +36,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "beyond.jsonl"
 OUT = ROOT / "runs" / "beyond"
 SEED = 0
 OF_EVALUATION = 1_000_003
+HORIZON = AgentConfig().horizon or 0
+"""The default."""
 
 
 class Stretch(NamedTuple):
@@ -75,10 +80,22 @@ EPISODES = {200: 1_000, 2_000: 200, 20_000: 64, 200_000: 16}
 """How many are played, by the most steps of an episode."""
 
 
-def job_of(found: Stretch, memory: str) -> Job:
-    suite = Suite("beyond", (found.task,))
-    (job,) = plan(suite, OUT, memories=[memory], seeds=1, episodes=1_000, settings={})
+def job_of(found: Stretch, memory: str, horizon: int) -> Job:
+    (job,) = plan(
+        Suite("beyond", (found.task,)),
+        OUT,
+        memories=[memory],
+        seeds=1,
+        episodes=1_000,
+        settings={"agent": {"horizon": horizon}},
+        name=None if horizon == HORIZON else f"horizon-{horizon}",
+    )
     return job
+
+
+def key_of(row: dict[str, Any]) -> tuple[str, str, int]:
+    """Its task, memory and horizon."""
+    return row["task"], row["memory"], row.get("horizon", HORIZON)
 
 
 def played(found: Stretch, job: Job) -> dict[str, Any]:
@@ -95,6 +112,7 @@ def played(found: Stretch, job: Job) -> dict[str, Any]:
     return {
         "task": found.task.name,
         "memory": job.config.agent.memory,
+        "horizon": job.config.agent.horizon,
         "code": commit(),
         "steps": found.task.total_timesteps,
         "returns": returns,
@@ -108,8 +126,18 @@ def table(rows: list[dict[str, Any]]) -> str:
         for row in rows:
             if row["task"] == found.task.name:
                 shown = [f"{int(n):,}: {mean:.3f}" for n, mean in row["returns"].items()]
-                lines.append([row["task"], row["memory"], *shown, f"{found.guessing:g}"])
-    header = ("task", "memory", "trained at", "played at", "played at", "played at", "guessing")
+                horizon = f"{key_of(row)[-1]:,}"
+                lines.append([row["task"], row["memory"], horizon, *shown, f"{found.guessing:g}"])
+    header = (
+        "task",
+        "memory",
+        "horizon",
+        "trained at",
+        "played at",
+        "played at",
+        "played at",
+        "guessing",
+    )
     return markdown(header, lines)
 
 
@@ -120,15 +148,17 @@ def main() -> None:
     names = [found.task.name for found in STRETCHES]
     parser.add_argument("--tasks", nargs="+", choices=names, default=names)
     parser.add_argument("--memories", nargs="+", default=["gru-matrix", "gru-rotor", "gru"])
+    parser.add_argument("--horizons", nargs="+", type=int, default=[HORIZON])
     parser.add_argument("--table", action="store_true", help="of what there is")
     given = parser.parse_args()
-    rows = {(row["task"], row["memory"]): row for row in read_rows(RESULTS)}
+    rows = {key_of(row): row for row in read_rows(RESULTS)}
     if not given.table:
         wanted = {
-            (found.task.name, memory): (found, job_of(found, memory))
+            key: (found, job_of(found, memory, horizon))
             for found in STRETCHES
-            for memory in given.memories
-            if found.task.name in given.tasks and (found.task.name, memory) not in rows
+            for memory, horizon in product(given.memories, given.horizons)
+            if found.task.name in given.tasks
+            and (key := (found.task.name, memory, horizon)) not in rows
         }
         do([job for _, job in wanted.values()])
         for key, (found, job) in wanted.items():
