@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from torch import nn
 
 from recurrent_rl.agents.encoders import ENCODERS, IMAGE_FEATURES
-from recurrent_rl.agents.heads import HEADS
+from recurrent_rl.agents.heads import HEADS, ActionHead
 from recurrent_rl.agents.layers import ACTIVATIONS
-from recurrent_rl.agents.memory.registry import MEMORIES
+from recurrent_rl.agents.memory.contract import Memory
+from recurrent_rl.agents.memory.registry import MEMORIES, refuse_other_names
 from recurrent_rl.agents.parts import OF_ONES_OWN
 from recurrent_rl.agents.settings import (
     Must,
@@ -41,6 +44,22 @@ LayerSizes: TypeAlias = Annotated[
 ]
 """Units of each layer."""
 
+if TYPE_CHECKING:
+    from recurrent_rl.agents.parts import NameOf
+
+    MemoryName = NameOf[Memory, str]
+    EncoderName = NameOf[nn.Module, str | None]
+    HeadName = NameOf[ActionHead, str | None]
+else:  # what each holds, and how it is read
+    MemoryName = Annotated[
+        str,
+        Read(MEMORIES.name_of_class),
+        Read(refuse_other_names),
+        OneOf(MEMORIES, OF_ONES_OWN),
+    ]
+    EncoderName = Annotated[str | None, Read(ENCODERS.name_of_class), OneOf(ENCODERS, OF_ONES_OWN)]
+    HeadName = Annotated[str | None, Read(HEADS.name_of_class), OneOf(HEADS, OF_ONES_OWN)]
+
 _read_text = reader(str)
 
 
@@ -49,7 +68,7 @@ _read_text = reader(str)
 class AgentConfig:
     """What the agent is made of. Saved in every policy file."""
 
-    memory: Annotated[str, Read(MEMORIES.name_of_class), OneOf(MEMORIES, OF_ONES_OWN)] = "gru-rotor"
+    memory: MemoryName = "gru-rotor"  # type: ignore[assignment]
     """What the agent remembers with: none, rnn, lstm, gru, lstm-peephole, gru-original, mingru,
     minlstm, lru, rotor, gru-rotor, matrix or gru-matrix. gru-matrix is for exact recall. Or one of
     your own, registered or as module:Class; in Python also the class itself."""
@@ -89,12 +108,10 @@ class AgentConfig:
     vector of 32 numbers for each value."""
     image_features: Annotated[int, at_least(1), at_most(LARGEST_LAYER)] = IMAGE_FEATURES
     """Features that the convolutional network makes of each image."""
-    encoder: Annotated[str | None, Read(ENCODERS.name_of_class), OneOf(ENCODERS, OF_ONES_OWN)] = (
-        None
-    )
+    encoder: EncoderName = None  # type: ignore[assignment]
     """Encoder of your own for observations, registered or as module:Class; the layers of
     encoder_layers stand on it. By default (None) the library's, by the kind of space."""
-    head: Annotated[str | None, Read(HEADS.name_of_class), OneOf(HEADS, OF_ONES_OWN)] = None
+    head: HeadName = None  # type: ignore[assignment]
     """Action head of your own, registered or as module:Class. By default (None) the library's, by
     the action space."""
     activation: Annotated[str, OneOf(ACTIVATIONS)] = "tanh"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from torch import nn
 
@@ -19,6 +19,17 @@ from recurrent_rl.agents.settings import Must, SettingError, check_choice, refus
 
 Part = TypeVar("Part", bound=nn.Module)
 Own = TypeVar("Own", bound=type[nn.Module])
+
+if TYPE_CHECKING:
+    Base = TypeVar("Base", bound=nn.Module, covariant=True)
+    Name = TypeVar("Name", bound="str | None")
+
+    class NameOf(Generic[Base, Name]):
+        """For type checkers: a setting that is given as a name or a class, and holds the name."""
+
+        def __get__(self, instance: Any, owner: Any) -> Name: ...
+        def __set__(self, instance: Any, value: Name | type[Base]) -> None: ...
+
 
 _NAME = re.compile(r"[A-Za-z][\w.-]*")
 

@@ -9,8 +9,54 @@ from __future__ import annotations
 from importlib import import_module
 
 TYPE_CHECKING = False  # here little is imported: typing and random are long to
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what each public name is; _HOMES says it again, for use
     from typing import Any
+
+    from recurrent_rl.agents.action_masks import ActionMaskError as ActionMaskError
+    from recurrent_rl.agents.actor_critic import ActorCritic as ActorCritic
+    from recurrent_rl.agents.config import AgentConfig as AgentConfig
+    from recurrent_rl.agents.encoders import register_encoder as register_encoder
+    from recurrent_rl.agents.errors import UserError as UserError
+    from recurrent_rl.agents.devices import DeviceError as DeviceError
+    from recurrent_rl.agents.export.step import ExportError as ExportError
+    from recurrent_rl.agents.files import FileWriteError as FileWriteError
+    from recurrent_rl.agents.files import NonFiniteError as NonFiniteError
+    from recurrent_rl.agents.files import PolicyFileError as PolicyFileError
+    from recurrent_rl.agents.heads import ActionHead as ActionHead
+    from recurrent_rl.agents.heads import register_head as register_head
+    from recurrent_rl.agents.kernels.safeguards import MemoryInputError as MemoryInputError
+    from recurrent_rl.agents.kernels.safeguards import (
+        SecondDerivativeError as SecondDerivativeError,
+    )
+    from recurrent_rl.agents.memory.contract import Memory as Memory
+    from recurrent_rl.agents.memory.registry import register_memory as register_memory
+    from recurrent_rl.agents.policy import Policy as Policy
+    from recurrent_rl.agents.policy import load_policy as load_policy
+    from recurrent_rl.agents.sb3.convert import convert_sb3 as convert_sb3
+    from recurrent_rl.agents.settings import SettingError as SettingError
+    from recurrent_rl.agents.spaces import ObservationError as ObservationError
+    from recurrent_rl.agents.spaces import UnsupportedSpaceError as UnsupportedSpaceError
+    from recurrent_rl.checks.check import check_env as check_env
+    from recurrent_rl.checks.finding import FaultyEnvironmentError as FaultyEnvironmentError
+    from recurrent_rl.checks.finding import Finding as Finding
+    from recurrent_rl.config import TrainConfig as TrainConfig
+    from recurrent_rl.env_config import EnvConfig as EnvConfig
+    from recurrent_rl.errors import ToldError as ToldError
+    from recurrent_rl.experiments.tuning import tune as tune
+    from recurrent_rl.runs.callbacks import Callback as Callback
+    from recurrent_rl.runs.callbacks import TrainingState as TrainingState
+    from recurrent_rl.runs.evaluation import evaluate as evaluate
+    from recurrent_rl.runs.figures import Evaluation as Evaluation
+    from recurrent_rl.runs.filming import record_video as record_video
+    from recurrent_rl.runs.folder import RunHeldError as RunHeldError
+    from recurrent_rl.runs.imitation import RecordedEpisode as RecordedEpisode
+    from recurrent_rl.runs.imitation import imitate as imitate
+    from recurrent_rl.runs.training import resume as resume
+    from recurrent_rl.runs.training import train as train
+    from recurrent_rl.trainer import Trainer as Trainer
+    from recurrent_rl.vectorize import make_vector_env as make_vector_env
+
+    __version__: str
 
 _HOMES = {
     "ActionHead": "agents.heads",
@@ -59,20 +105,22 @@ _HOMES = {
 __all__ = ["__version__", *sorted(_HOMES)]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # else any other name would do
 
-        return version("recurrent-rl")
-    if name in _HOMES:
-        import random
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version
 
-        state = random.getstate()  # importing rich draws from it
-        try:
-            return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-        finally:
-            random.setstate(state)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return version("recurrent-rl")
+        if name in _HOMES:
+            import random
+
+            state = random.getstate()  # importing rich draws from it
+            try:
+                return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+            finally:
+                random.setstate(state)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

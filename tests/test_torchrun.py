@@ -118,9 +118,70 @@ def test_a_run_goes_on_with_as_many_workers_as_torchrun_starts(
         monkeypatch.setenv(name, str(value))
     of_four = resolved(TrainConfig("CartPole-v1", num_envs=8, workers=4))
     assert of_launch(of_four, asked=False).workers == 2
-    assert of_launch(resolved(TrainConfig("CartPole-v1", num_envs=8))).workers == 2
+    assert of_launch(resolved(TrainConfig("CartPole-v1", num_envs=8)), asked=False).workers == 2
     with pytest.raises(UserError, match="workers is 4, but torchrun has started 2: leave"):
-        of_launch(of_four)
+        of_launch(of_four, asked=True)
+    of_one = resolved(TrainConfig("CartPole-v1", num_envs=8))
+    with pytest.raises(UserError, match="workers is 1, but torchrun has started 2: leave"):
+        of_launch(of_one, asked=True)
+
+
+SPACE = """
+import gymnasium as gym
+
+class Words(gym.Env):
+    observation_space = gym.spaces.Box(0.0, 1.0, (2,))
+    action_space = gym.spaces.Text(3)
+"""
+OF_ONE_WORKER = """
+import os
+import recurrent_rl
+
+env_id = "CartPole-v1" if os.environ["RANK"] == "0" else "No-v0"
+recurrent_rl.train(recurrent_rl.TrainConfig(env_id))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["CartPole-v9"], "Unknown environment 'CartPole-v9'"),
+        (["CartPole-v1", "--nonsense"], "Unrecognized options: --nonsense"),
+        (["CartPole-v1", "--n-steps", "3"], "has no --n-steps. Here it is --num-steps"),
+        (["CartPole-v1", "--gamma", "2"], "gamma is 2.0"),
+        (["CartPole-v1", "--memory", "LSTM"], "memory is 'LSTM'; here that is 'lstm'"),
+        (["--config", "none.json"], "The settings in none.json cannot be read"),
+        (["ALE/Pong-v5"], "error: "),  # it is not installed
+        (["CartPole-v1", "--workers", "3"], "workers is 3, but torchrun has started 2"),
+        (["CartPole-v1", "--num-envs", "1"], "error: "),  # too few for two
+        (["words:Words"], "error: "),  # its actions have no head
+        (["--resume", "none"], "error: "),
+    ],
+    ids=lambda x: x[-1] if isinstance(x, list) else "",
+)
+def test_a_mistake_that_all_workers_make_is_told_once(
+    tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    (tmp_path / "words.py").write_text(SPACE)
+    launcher = launch([*TORCHRUN, "-m", "recurrent_rl", "train", *arguments], tmp_path)
+    output, _ = launcher.communicate(timeout=120)
+    assert output.count(told) == 1, output
+
+
+@pytest.mark.slow
+def test_a_mistake_that_one_worker_makes_is_told(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(OF_ONE_WORKER)
+    launcher = launch([*TORCHRUN, "script.py"], tmp_path)
+    output, _ = launcher.communicate(timeout=120)
+    assert "Unknown environment 'No-v0'" in output
+
+
+@pytest.mark.slow
+def test_the_number_of_workers_that_torchrun_has_started_is_told(tmp_path: Path) -> None:
+    command = [*TORCHRUN, *(x for x in TRAIN if x != "--quiet"), "--workers", "1"]
+    output, _ = launch([*command, "--total-timesteps", "416"], tmp_path).communicate(timeout=120)
+    assert output.count("workers 2: as many as torchrun has started\n") == 1, output
 
 
 @pytest.mark.slow

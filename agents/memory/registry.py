@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from recurrent_rl.agents.arguments import argument
 from recurrent_rl.agents.importing import class_path
@@ -20,7 +21,8 @@ from recurrent_rl.agents.settings import SettingError, at_least
 def _fault(part: type) -> str | None:
     """What a class lacks to be a memory."""
     if not issubclass(part, Memory):
-        return "it is no subclass of recurrent_rl.Memory"
+        ours = _ours(part.__name__) if part.__module__.startswith("torch.nn") else None
+        return "it is no subclass of recurrent_rl.Memory" + (f"; ours is {ours!r}" if ours else "")
     for names in (("initial_state",), ("step", "_step")):
         if all(getattr(part, name) is getattr(Memory, name) for name in names):
             return f"it defines no {names[0]}"
@@ -45,6 +47,28 @@ _BUILT_IN: dict[str, Callable[[int, int, int], Memory]] = {
 
 MEMORIES: Parts[Memory] = Parts("memory", _BUILT_IN, _fault)
 """Each is made from the sizes input_size, hidden_size and num_layers."""
+
+_OTHERS = re.compile(r"(?:.*\.)?(?:Mlp|Cnn|MultiInput)?(\w*?)(?:Policy|Cell)?")
+"""The memory in a name of PyTorch (`nn.LSTM`), or of Stable-Baselines3 (`MlpLstmPolicy`)."""
+
+
+def _ours(name: str) -> str | None:
+    """What a memory of PyTorch or Stable-Baselines3 is called here; None where it is none."""
+    if (found := _OTHERS.fullmatch(name)) is None:
+        return None
+    ours = found[1].lower() or "none"  # MlpPolicy
+    return ours if ours in _BUILT_IN else None
+
+
+def refuse_other_names(setting: str, value: Any) -> Any:
+    """Refuse another library's name of a memory; leave everything else as it is.
+
+    Raises:
+        SettingError: says what it is called here.
+    """
+    if isinstance(value, str) and value and value not in MEMORIES and (ours := _ours(value)):
+        raise SettingError(f"{setting} is {value!r}; here that is {ours!r}.")
+    return value
 
 
 def register_memory(name: str) -> Callable[[Own], Own]:

@@ -70,6 +70,7 @@ OTHER_NAMES: Mapping[str, Ours] = {
     "policy_kwargs": Ours("memory", "and what else AgentConfig has"),
     "model": Ours("memory", _MEMORY),
     "policy": Ours("memory", _MEMORY),
+    "use_lstm": Ours("memory", "lstm is one of them"),
     "lstm_hidden_size": Ours("hidden_size"),
     "lstm_cell_size": Ours("hidden_size"),
     "n_lstm_layers": Ours("num_layers"),

@@ -28,7 +28,7 @@ def train_command(arguments: Sequence[str]) -> int:
 def _train(arguments: Sequence[str]) -> int:
     from recurrent_rl.cli.configuration import parse_over_files
     from recurrent_rl.cli.train_arguments import GROUPS, ResumeArguments, TrainArguments
-    from recurrent_rl.runs.torchrun import Launch
+    from recurrent_rl.runs.torchrun import Launch, mistakes_told_once
     from recurrent_rl.runs.training import resume, train
     from recurrent_rl.signals import StopSignals
 
@@ -37,10 +37,12 @@ def _train(arguments: Sequence[str]) -> int:
     stop = StopSignals(patient=launch is not None)
     given: ResumeArguments | TrainArguments
     if any(argument.split("=")[0] == "--resume" for argument in arguments):
-        _refuse_settings(arguments)
-        given = parse(ResumeArguments, "train", arguments)
+        with mistakes_told_once():
+            _refuse_settings(arguments)
+            given = parse(ResumeArguments, "train", arguments)
     else:
-        given = parse_over_files(TrainArguments, "train", arguments, GROUPS)
+        with mistakes_told_once():
+            given = parse_over_files(TrainArguments, "train", arguments, GROUPS)
         if given.print_config:
             print(given.config.to_json())
             return 0

@@ -39,7 +39,12 @@ from recurrent_rl.runs.checkpoint import restore
 from recurrent_rl.runs.checkpoint_file import read_checkpoint
 from recurrent_rl.runs.failures import closed_by
 from recurrent_rl.runs.loop import follow
-from recurrent_rl.runs.torchrun import Launch, end_with_agent, ended_elsewhere
+from recurrent_rl.runs.torchrun import (
+    Launch,
+    end_with_agent,
+    ended_elsewhere,
+    mistakes_told_once,
+)
 from recurrent_rl.signals import (
     StopSignals,
     held_back,
@@ -87,7 +92,8 @@ def together(config: ResolvedConfig) -> Iterator[Group]:
     launch = Launch.of_this_process()
     place = 0 if launch is None else launch.place
     device = pick_device(config.device, place)
-    block_of(config, 0, config.workers)  # refuses too many before any is started
+    with mistakes_told_once():
+        block_of(config, 0, config.workers)  # refuses too many before any is started
     if launch is not None:
         end_with_agent()
         with joined(
@@ -206,7 +212,8 @@ def follow_the_first(
     ):
         if begun.seed_globals:
             seed_process(seed, saved.iteration if saved else 0)
-        trainer = Trainer(config, group, source)
+        with mistakes_told_once():
+            trainer = Trainer(config, group, source)
         with closed_by(trainer.close):
             if saved is not None:
                 restore(trainer, saved)

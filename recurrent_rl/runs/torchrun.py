@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
+import io
 import itertools
 import os
+import signal
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +34,8 @@ _MEETINGS = itertools.count(1)
 
 AGENT_SECONDS = 0.5
 """Between two looks whether torchrun is there yet."""
+OWN_MISTAKE_SECONDS = 10.0
+"""In which torchrun ends a worker whose mistake the first has made too."""
 
 
 class Launch(NamedTuple):
@@ -98,12 +105,13 @@ def end_with_agent() -> None:
     threading.Thread(target=watch, name="torchrun watch", daemon=True).start()
 
 
-def of_launch(config: ResolvedConfig, asked: bool = True) -> ResolvedConfig:
+def of_launch(config: ResolvedConfig, asked: bool) -> ResolvedConfig:
     """The settings with as many workers as torchrun has started, where it has started this one.
 
     Args:
         config: the settings.
-        asked: their number of workers is what the user asks for now, not what a run had before.
+        asked: their number of workers is what the user asks for now: neither the default, nor
+            chosen, nor what a run had before.
 
     Raises:
         UserError: the user asks for another number.
@@ -111,13 +119,36 @@ def of_launch(config: ResolvedConfig, asked: bool = True) -> ResolvedConfig:
     launch = Launch.of_this_process()
     if launch is None or launch.size == config.workers:
         return config
-    asked = asked and config.workers > 1 and "workers" not in config.reasons
     if asked and launch.restarts == 0:
         raise UserError(
             f"workers is {config.workers}, but torchrun has started {launch.size}: leave the "
             "number to torchrun (--nnodes, --nproc-per-node)."
         )
     return with_workers(config, launch.size)
+
+
+@contextlib.contextmanager
+def mistakes_told_once() -> Iterator[None]:
+    """Have the first worker of a machine tell the mistakes that all of them make.
+
+    It ends by its mistake, and then torchrun ends the others: they wait for that. One that is still
+    there after a while has made a mistake of its own, and tells it.
+    """
+    launch = Launch.of_this_process()
+    if launch is None or launch.place == 0:
+        yield
+        return
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            yield
+    except (UserError, SystemExit):
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(OWN_MISTAKE_SECONDS)
+        raise
+    finally:
+        sys.stderr.write(said.getvalue())
 
 
 def ended_elsewhere() -> UserError:

@@ -36,7 +36,7 @@ from recurrent_rl.runs.launch import Begun, follow_the_first, together
 from recurrent_rl.runs.loop import Ran, run_iterations
 from recurrent_rl.runs.monitor import Monitor
 from recurrent_rl.runs.resuming import restored, set_aside, source_to_resume
-from recurrent_rl.runs.torchrun import Launch, begun_by, of_launch
+from recurrent_rl.runs.torchrun import Launch, begun_by, mistakes_told_once, of_launch
 from recurrent_rl.runs.trackers import check_installed
 from recurrent_rl.signals import StopSignals, noting
 from recurrent_rl.sources import Environment, Source, source_of
@@ -115,9 +115,12 @@ def train(
         noting(stop, launched=Launch.of_this_process() is not None) as noted,
         ExitStack() as joined,
     ):
-        check_installed(config.track)
-        source = source_of(config, env)
-        config = of_launch(resolved(config, source))
+        with mistakes_told_once():
+            check_installed(config.track)
+            source = source_of(config, env)
+            settled = resolved(config, source)
+            asked = config.workers not in ("auto", 1)  # which is the default
+            config = of_launch(settled, asked)
         group = _join(joined, config, source)
         call = _Call(source, progress, callbacks, seed_globals, noted, joined, group)
         return call.told(_begun(call, config), aloud=stop is None)
@@ -164,7 +167,7 @@ def _begun(call: _Call, config: ResolvedConfig) -> TrainResult:
             if launch is not None:
                 folder.launch.write_text(launch.run_id)
             if call.progress:
-                for line in (*config.choices(), *_left_out(trainer)):
+                for line in (*config.choices(), *_workers(launch), *_left_out(trainer)):
                     print(line)
             ran = run_iterations(trainer, folder, call.progress, call.callbacks, call.stop)
             result = _result(trainer, folder, ran, call.stop)
@@ -218,17 +221,18 @@ def resume(
     compare = argument("compare", compare, bool)
     callbacks = as_callbacks(callbacks)
     _check_options(progress, seed_globals, stop)
-    config = folder.load_config()
-    if total_timesteps is not None:
-        config = dataclasses.replace(config, total_timesteps=total_timesteps)
-    if device is not None:
-        config = dataclasses.replace(config, device=device)
-    check_installed(config.track)
-    source = source_to_resume(folder, config, env)
-    settled = resolved(config, source)
-    if workers is not None:
-        settled = with_workers(settled, workers, source.found_by_name)
-    settled = of_launch(settled, asked=workers is not None)
+    with mistakes_told_once():
+        config = folder.load_config()
+        if total_timesteps is not None:
+            config = dataclasses.replace(config, total_timesteps=total_timesteps)
+        if device is not None:
+            config = dataclasses.replace(config, device=device)
+        check_installed(config.track)
+        source = source_to_resume(folder, config, env)
+        settled = resolved(config, source)
+        if workers is not None:
+            settled = with_workers(settled, workers, source.found_by_name)
+        settled = of_launch(settled, asked=workers not in (None, "auto"))
     with (
         keeping_freed_memory(),
         global_generators_kept(seed_globals),
@@ -302,7 +306,8 @@ def _join(joined: ExitStack, config: ResolvedConfig, source: Source) -> Group | 
     """Join the workers of torchrun until that context ends; None where it has not started this."""
     if Launch.of_this_process() is None:
         return None
-    source.check_workers(config.workers, torchrun=True)
+    with mistakes_told_once():
+        source.check_workers(config.workers, torchrun=True)
     return joined.enter_context(together(config))
 
 
@@ -331,6 +336,13 @@ def _result(trainer: Trainer, folder: RunFolder, ran: Ran, stop: StopSignals) ->
         stop_reason=ran.stop_reason,
         notes=() if silent is None else (silent,),
     )
+
+
+def _workers(launch: Launch | None) -> list[str]:
+    """What to tell of a number of workers that is torchrun's, whatever --workers says."""
+    if launch is None:
+        return []
+    return [f"workers {launch.size}: as many as torchrun has started"]
 
 
 def _left_out(trainer: Trainer) -> list[str]:

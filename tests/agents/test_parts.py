@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -85,10 +85,10 @@ def test_a_memory_is_named_by_module_and_class() -> None:
 
 def test_a_part_may_be_given_as_its_class() -> None:
     forget()
-    assert AgentConfig(memory=Window) == AgentConfig(memory=WINDOW)  # type: ignore[arg-type]
+    assert AgentConfig(memory=Window) == AgentConfig(memory=WINDOW)
     assert isinstance(make(memory=Window).agent.memories()[0], Window)
-    assert AgentConfig(memory=MEMORIES["gru"]).memory == "gru"  # type: ignore[arg-type]
-    both = AgentConfig(encoder=Frozen, head=Bins)  # type: ignore[arg-type]
+    assert AgentConfig(memory=cast(Any, MEMORIES["gru"])).memory == "gru"
+    both = AgentConfig(encoder=Frozen, head=Bins)
     assert (both.encoder, both.head) == ("tests.own_parts:Frozen", "tests.own_parts:Bins")
 
 
@@ -97,13 +97,40 @@ def test_a_class_that_no_other_process_can_import_needs_a_name() -> None:
         pass
 
     with pytest.raises(SettingError, match=r"Local, which another .*register_memory\(\"my-memory"):
-        AgentConfig(memory=Local)  # type: ignore[arg-type]
+        AgentConfig(memory=Local)
     recurrent_rl.register_memory("local")(Local)
-    assert AgentConfig(memory=Local).memory == "local"  # type: ignore[arg-type]
+    assert AgentConfig(memory=Local).memory == "local"
     with pytest.raises(SettingError, match=r"encoder is an instance of .*; give the class itself"):
         AgentConfig(encoder=nn.Linear(1, 1))  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="LSTM cannot be a part of the kind memory: it is no"):
         AgentConfig(memory=nn.LSTM)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        ("MlpLstmPolicy", "lstm"),
+        ("CnnLstmPolicy", "lstm"),
+        ("MultiInputLstmPolicy", "lstm"),
+        ("MlpGruPolicy", "gru"),
+        ("MlpPolicy", "none"),
+        ("LSTM", "lstm"),
+        ("GRU", "gru"),
+        ("nn.LSTM", "lstm"),
+        ("torch.nn.GRUCell", "gru"),
+        ("nn.RNN", "rnn"),
+    ],
+)
+def test_a_memory_of_another_library_is_answered_with_ours(name: str, ours: str) -> None:
+    with pytest.raises(SettingError, match=rf"^memory is '{name}'; here that is '{ours}'\.$"):
+        AgentConfig(memory=name)
+
+
+def test_a_class_of_pytorch_is_answered_with_ours() -> None:
+    with pytest.raises(SettingError, match=r"subclass of recurrent_rl\.Memory; ours is 'gru'\."):
+        AgentConfig(memory=nn.GRU)  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match=r"subclass of recurrent_rl\.Memory\. docs"):
+        AgentConfig(memory=nn.Linear)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,11 @@ Weights = dict[str, torch.Tensor]
 
 
 def converted(path: Path = MODEL, **changes: Any) -> Policy:
-    given = {"observation_space": OBSERVATION, "action_space": ACTION, "normaliser": NORMALISER}
+    given: dict[str, Any] = {
+        "observation_space": OBSERVATION,
+        "action_space": ACTION,
+        "normaliser": NORMALISER,
+    }
     return convert_sb3(path, **(given | changes))
 
 

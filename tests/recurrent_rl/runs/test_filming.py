@@ -212,7 +212,7 @@ def test_a_video_that_cannot_be_is_refused_before_anything_is_played(
     (tmp_path / "file").touch()
     policy = policy_for(tmp_path)
     with pytest.raises(UserError, match=what):
-        record_video(policy, TMAZE, tmp_path / name, on_episode=pytest.fail)
+        record_video(policy, TMAZE, tmp_path / name, on_episode=lambda _: pytest.fail("played"))
 
 
 def test_an_mp4_holds_its_frames(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_callback_that_fails_loses_nothing(tmp_path: Path, whole: Path) -> Non
 def test_a_run_of_two_goes_on_with_one_and_with_two(tmp_path: Path) -> None:
     half = config(tmp_path / "half", workers=2, lr_schedule="constant", ent_schedule="constant")
     short = train(half, progress=False)
-    longer = {"total_timesteps": 8 * 13 * 8, "progress": False}
+    longer: dict[str, Any] = {"total_timesteps": 8 * 13 * 8, "progress": False}
     alone = RunFolder(tmp_path / "alone")
     alone.path.mkdir()
     for file in short.run_dir.iterdir():

@@ -197,13 +197,13 @@ def test_an_evaluation_in_python_is_the_card_s_line(run: RunFolder, tmp_path: Pa
     text = (tmp_path / "README.md").read_text()
     assert "model-index" not in text
     assert "not evaluated" in text
-    of_one = recurrent_rl.Evaluation(*[np.array([1.0])] * 3)
+    of_one = recurrent_rl.Evaluation(np.array([1.0]), np.array([1]), np.array([1.0]))
     policy.save_with_card(tmp_path, "me/maze", [Result.of(of_one, "mine")])
     text = (tmp_path / "README.md").read_text()
     assert '"value": "1.00"' in text
     assert "| mine | 1 | 1 | - | 1 | 100.0% |" in text
     with pytest.raises(UserError, match=r"evaluation is .* what recurrent_rl.evaluate returned"):
-        policy.push_to_hub("me/maze", evaluation=0.9)
+        policy.push_to_hub("me/maze", evaluation=0.9)  # type: ignore[arg-type]
 
 
 def test_results_of_other_steps_are_not_the_policy_s(run: RunFolder) -> None:
