@@ -1,4 +1,4 @@
-"""Batch-first environments: one class steps N at once, and the single environment is N = 1."""
+"""Batch-first environments: one class steps N at once; `single.py` makes one of it."""
 
 from __future__ import annotations
 

@@ -246,8 +246,8 @@ class NoMemory(Memory):
 
     Args:
         input_size: features of an input.
-        hidden_size: of no meaning here, nor is `num_layers`.
-        num_layers: see there.
+        hidden_size: not used; every memory is made with it.
+        num_layers: not used either.
     """
 
     state_type = NoState

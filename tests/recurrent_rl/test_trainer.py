@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.devices import DeviceError
 from recurrent_rl.agents.files import NonFiniteError
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.env_config import EnvConfig
@@ -181,3 +182,8 @@ def test_a_trainer_of_ones_own_refuses_to_leave_workers_out() -> None:
     config = TrainConfig("recurrent_rl/Recall-v0", num_envs=4, num_steps=8, workers=2)
     with pytest.raises(UserError, match=r"workers is 2.*recurrent_rl\.train"):
         Trainer(config)
+
+
+def test_a_device_that_is_not_there_is_an_error_with_a_name_of_its_own() -> None:
+    with pytest.raises(DeviceError, match=r"'cuda:99' cannot be used \(.*\); try cpu"):
+        Trainer(TrainConfig("CartPole-v1", device="cuda:99"))
