@@ -184,7 +184,7 @@ class ActorCritic(Settled):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters live."""
+        """The device of the weights, such as cpu or cuda:0."""
         return self.head.linear.weight.device
 
     def without_critic(self) -> ActorCritic:

@@ -6,4 +6,4 @@ __all__ = ["ToldError", "UserError"]
 
 
 class ToldError(UserError):
-    """A mistake that the first of several workers tells, raised in the others."""
+    """Raised in the other workers where the first one has a mistake, which it tells."""

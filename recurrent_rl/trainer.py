@@ -113,7 +113,7 @@ class Trainer:
             yield self.iterate()
 
     def iterate(self) -> dict[str, float]:
-        """One iteration of PPO.
+        """Do one iteration of PPO: a rollout and the updates on it.
 
         Returns:
             Scalars under their TensorBoard tags.

@@ -75,8 +75,22 @@ def test_the_make_targets_are_the_pip_lines_it_stands_for() -> None:
     assert " ".join(wanted.split()) in " ".join(result.stdout.split())
 
 
+def anchors(page: Path) -> set[str]:
+    """Those of a page's headings, as GitHub and our Sphinx make them."""
+    headings = re.findall(r"^#+ (.*)$", without_code(page), re.MULTILINE)
+    words = (re.sub(r"[^\w\s-]", "", heading.lower()) for heading in headings)
+    return {re.sub(r"\s", "-", heading) for heading in words}
+
+
+def without_code(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
 def test_links_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
-        for target in re.findall(r"\]\(([^)#:]+)\)", text):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    for page in pages:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", without_code(page)):
+            to = page.parent / target if target else page
+            assert to.exists(), f"{page.name} links to {target}"
+            if anchor:
+                assert anchor in anchors(to), f"{page.name} links to {target}#{anchor}"

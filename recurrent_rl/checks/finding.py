@@ -11,7 +11,7 @@ from recurrent_rl.errors import UserError
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about an environment that its author should know."""
+    """What `check_env` found in an environment, and how to mend it."""
 
     severity: Literal["fault", "note"]
     """fault: training would be refused, or would learn from what is not so; note: it works, and

@@ -21,7 +21,7 @@ from recurrent_rl.trainer import Trainer
 
 
 class Callback:
-    """Called while a run goes on; a subclass overrides what it wants to hear of.
+    """Code of yours that a run calls: derive a class and override the moments you need.
 
     An error in one ends the run like any other: what was learnt is saved first. Of several workers
     the first calls them, and what it stops all stop; the others wait meanwhile, for at most
