@@ -15,9 +15,9 @@ if TYPE_CHECKING:  # what each public name is; _HOMES says it again, for use
     from recurrent_rl.agents.action_masks import ActionMaskError as ActionMaskError
     from recurrent_rl.agents.actor_critic import ActorCritic as ActorCritic
     from recurrent_rl.agents.config import AgentConfig as AgentConfig
+    from recurrent_rl.agents.devices import DeviceError as DeviceError
     from recurrent_rl.agents.encoders import register_encoder as register_encoder
     from recurrent_rl.agents.errors import UserError as UserError
-    from recurrent_rl.agents.devices import DeviceError as DeviceError
     from recurrent_rl.agents.export.step import ExportError as ExportError
     from recurrent_rl.agents.files import FileWriteError as FileWriteError
     from recurrent_rl.agents.files import NonFiniteError as NonFiniteError
