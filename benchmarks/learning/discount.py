@@ -32,6 +32,7 @@ TASKS = (
     (ours("MultiarmedBandit-Easy", 600 * K), "gru-rotor"),
     (ours("Ladder", 500 * K, horizon=256, bits=4), "gru-rotor"),
     (ours("Ladder", 500 * K, horizon=256, bits=4), "gru"),
+    (ours("Recall", 1_000 * K, distance=1024), "gru"),
 )
 """Tasks with their steps, and the memory."""
 KEY = ("task", "memory", "gamma", "lambda", "seed")

@@ -63,6 +63,7 @@ PRESETS: dict[str, Preset] = {
     "HigherLower-Medium": Preset(AT_ONCE, steps=3 * M),
     "HigherLower-Hard": Preset(AT_ONCE, steps=3 * M),
     "Ladder": Preset(AT_ONCE, "gru", 4 * M),
+    "Recall": Preset(AT_ONCE, "gru", M),
     "MultiarmedBandit-Easy": Preset(FAR | {"agent": {"hidden_size": 256}}, "gru", 15 * M),
     "PositionOnlyCartPole-Easy": Preset(FAR, steps=M),
     "PositionOnlyCartPole-Medium": Preset(FAR, steps=M),
