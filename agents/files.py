@@ -292,5 +292,7 @@ def _altered(path: Path) -> str:
 
 
 def _neighbours(path: Path) -> str:
-    found = sorted(x.name for x in path.parent.glob("*.safetensors"))[:3]
-    return f"; beside it lie {', '.join(found)}" if found else ""
+    """What was probably meant: files like it beside it, else folders that hold one."""
+    found = sorted(x.name for x in path.parent.glob("*.safetensors"))
+    found = found or sorted({x.parent.name for x in path.parent.glob("*/*.safetensors")})
+    return f"; beside it lie {', '.join(found[:3])}" if found else ""

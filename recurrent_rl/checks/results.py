@@ -21,12 +21,15 @@ from recurrent_rl.agents.spaces import (
     component_arrays,
     component_spaces,
     first_nonfinite,
+    stack_observations,
 )
 from recurrent_rl.checks.finding import Report
 
 CONTAINED = (
     "Return what observation_space.contains() accepts: mend what is returned, or widen the space."
 )
+FINE = 16
+"""Different values of a number that must be told apart, at least."""
 RESET = "Define it as reset(self, *, seed=None, options=None), and call super().reset(seed=seed)."
 
 
@@ -76,6 +79,32 @@ def check_observations(space: gym.Space[Any], batch: Any, where: str, report: Re
                 f"{where}: the observation{at(path)} is {given[entry]} at {list(entry[1:])}, "
                 f"outside of its bounds {bounds}.",
                 CONTAINED,
+            )
+
+
+def check_resolution(space: gym.Space[Any], observations: list[Any], report: Report) -> None:
+    """Look whether what changes from one observation to the next can be told apart.
+
+    A type of floats keeps so many digits: beside a large number that is always there, the last of
+    them are lost.
+    """
+    if "observation" in report or not observations:
+        return
+    shown = component_arrays(space, stack_observations(space, observations))
+    for path, component in component_spaces(space).items():
+        if not isinstance(component, spaces.Box) or component.dtype.kind != "f":
+            continue
+        x = shown[path].astype(component.dtype)
+        largest = np.abs(x).max(axis=0)
+        step = np.spacing(largest)
+        lost = (np.ptp(x, axis=0) < FINE * step) & (step >= 1)
+        if lost.any():
+            entry = tuple(int(i) for i in np.argwhere(lost)[0])
+            report.note(
+                "resolution",
+                f"The observation{at(path)} is near {largest[entry]:.3g} at {list(entry)}, where "
+                f"{component.dtype} tells apart only numbers that are {step[entry]:.3g} apart.",
+                "Return it less its first value, or its change since the step before.",
             )
 
 

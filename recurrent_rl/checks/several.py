@@ -17,6 +17,7 @@ from recurrent_rl.checks.finding import Report
 from recurrent_rl.checks.results import (
     allowed_action,
     check_observations,
+    check_resolution,
     check_spaces,
     same,
 )
@@ -153,6 +154,7 @@ class _VectorPlayer:
                 break
         ends += [(int(n), False, False) for n in lengths if n >= steps]
         check_time_limit(ends, limit, longest, steps, report)
+        check_resolution(self.env.single_observation_space, between, report)
         self._look_at_finals(finals, between)
 
     def _actions(self, step: Step, draw: np.random.Generator) -> NDArray[Any]:

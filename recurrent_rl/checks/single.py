@@ -17,7 +17,7 @@ from recurrent_rl.checked_env import CheckedEnv
 from recurrent_rl.checks.episodes import Played, Player, check_reset
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Report
 from recurrent_rl.checks.gymnasiums import check_by_gymnasium
-from recurrent_rl.checks.results import allowed_action, check_spaces, same
+from recurrent_rl.checks.results import allowed_action, check_resolution, check_spaces, same
 from recurrent_rl.environments import Environments
 from recurrent_rl.errors import UserError
 
@@ -103,6 +103,7 @@ def _check_episodes(
         played.append(player.play(seed + len(played), steps))
     ends = [(len(one.actions), one.terminated, one.over) for one in played]
     check_time_limit(ends, limit, longest, steps, report)
+    check_resolution(player.env.observation_space, played[0].observations, report)
     _check_determinism(player, played[0], steps)
     if "determinism" not in report:
         _check_seeds(player, played[0], steps)

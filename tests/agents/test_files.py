@@ -97,6 +97,14 @@ def test_a_missing_file_is_refused_with_its_neighbours(tmp_path: Path) -> None:
         load_tensors(tmp_path / "polcy.safetensors", "thing", 3)
 
 
+def test_a_missing_run_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    for run in "first", "second":
+        (tmp_path / run).mkdir()
+        saved(tmp_path / run / "policy.safetensors")
+    with pytest.raises(PolicyFileError, match=r"no file .*; beside it lie first, second"):
+        load_tensors(tmp_path / "third", "thing", 3)
+
+
 def test_the_text_is_read_alone_and_refused_as_with_the_tensors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

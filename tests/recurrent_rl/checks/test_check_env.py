@@ -250,6 +250,13 @@ NOTES: dict[str, tuple[Callable[..., Any], str]] = {
     "a seed that is not used": (changed(reset=one_stream), "differ from each other, but not with"),
     "nothing is random": (changed(reset=always_alike), "nothing is random"),
     "float64": (changed(seen=lambda self: self.np_random.uniform(-1, 1, 3)), "of type float64"),
+    "a clock beside what changes": (
+        changed(
+            observation_space=spaces.Box(0, 4e9, (3,), F),
+            seen=lambda self: (self.np_random.uniform(-1, 1, 3) + 1.7e9).astype(F),
+        ),
+        "near 1.7e+09 at [0], where float32 tells apart only numbers that are 128 apart",
+    ),
     "an end of 0 and 1": (with_(2, lambda e: int(e.t > 5)), "terminated is 0; it is read as False"),
     "a reward in an array": (with_(1, lambda e: np.ones(1)), "an array of shape [1]"),
     "bounds without end": (
