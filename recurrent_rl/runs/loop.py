@@ -106,6 +106,7 @@ def run_iterations(
                 group.broken = True
             if not (trainer.mid_rollout or group.broken):  # they wait to hear it
                 group.agree(failed=True, save=saved != trainer.iteration)
+                group.tell(ending(error), 0)
             told = save_after_error(
                 trainer, folder, saved == trainer.iteration, steps, bool(callbacks)
             )
@@ -128,6 +129,8 @@ def follow(trainer: Trainer, stop: StopSignals) -> Path:
 
     Raises:
         ToldError: the first worker failed.
+        KeyboardInterrupt: a callback has raised it there.
+        SystemExit: a callback has called exit there.
     """
     group = trainer.group
     copies = Copies(group, None)
@@ -141,13 +144,26 @@ def follow(trainer: Trainer, stop: StopSignals) -> Path:
             if not told.failed:
                 copies.update()
         if told.failed:
+            ends = group.tell(ending(None), 0)
             if told.save:
                 save(trainer, None)
-            raise ToldError("The first worker failed.")
+            raise ends
     save(trainer, None)
     copies.update()
     group.exchange(None)
     return copies.folder.path
+
+
+def ending(error: BaseException | None) -> BaseException:
+    """What the other workers raise where the first one ends by this error.
+
+    All leave the program alike where a callback wants that: to torchrun it is then no failure.
+    """
+    if isinstance(error, SystemExit):
+        return SystemExit(error.code if isinstance(error.code, int) else bool(error.code))
+    if isinstance(error, KeyboardInterrupt):
+        return KeyboardInterrupt()
+    return ToldError("The first worker failed.")
 
 
 def agreed(group: Group, stop: StopSignals, enough: str | None = None) -> Agreed:
