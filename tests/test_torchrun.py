@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recurrent_rl import load_policy
+from recurrent_rl import load_policy, resume
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.folder import RunFolder
@@ -235,6 +235,87 @@ def test_a_script_trains_twice_and_goes_on_after_a_signal_that_stops_it(tmp_path
         assert f"worker {worker} of seed 1 stopped by 15" in output
     states = [RunFolder(path).state().value for path in sorted(tmp_path.glob("runs/*"))]
     assert states == ["evaluated", "stopped"]
+
+
+ENDS = """
+import os, sys
+import recurrent_rl
+
+def end(state):
+    if state.iteration == 2 and how == "stop":
+        state.stop("enough for today")
+    elif state.iteration == 2 and how == "interrupt":
+        raise KeyboardInterrupt
+    elif state.iteration == 2:
+        sys.exit(int(how))
+
+how = sys.argv[1]
+config = recurrent_rl.TrainConfig(
+    "recurrent_rl/RepeatPrevious-Easy-v0", total_timesteps=416 * 5, num_envs=8, num_steps=52,
+    device="cpu", eval_episodes=0,
+)
+recurrent_rl.train(config, progress=False, callbacks=[end])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "status"), [("stop", 0), ("0", 0), ("3", 1), ("interrupt", 1)])
+def test_a_callback_that_ends_the_run_by_hand_ends_all_workers_alike(
+    tmp_path: Path, how: str, status: int
+) -> None:
+    """To torchrun it is a success where the program says so."""
+    (tmp_path / "script.py").write_text(ENDS)
+    launcher = launch([*TORCHRUN, "script.py", how], tmp_path)
+    output, _ = launcher.communicate(timeout=300)
+    assert launcher.returncode == status, output
+    assert "ToldError" not in output
+    folder = run_of(tmp_path)
+    assert folder.state().value == "stopped"
+    assert resume(folder.path, workers=1, progress=False).resumed_from == 2 * 416
+
+
+HANGS = """
+import os, sys, time
+from pathlib import Path
+import recurrent_rl
+from recurrent_rl.trainer import Trainer
+
+iterate = Trainer.iterate
+
+def hanging(trainer):
+    hangs = os.environ["RANK"] == "1" and trainer.iteration == 3 and len(sys.argv) > 1
+    if hangs and not Path("hung").exists():
+        Path("hung").touch()
+        time.sleep(10_000)
+    return iterate(trainer)
+
+Trainer.iterate = hanging
+config = recurrent_rl.TrainConfig(
+    "recurrent_rl/RepeatPrevious-Easy-v0", total_timesteps=416 * 6, num_envs=8, num_steps=52,
+    device="cpu", eval_episodes=0, checkpoint_interval=0, worker_timeout=20,
+)
+recurrent_rl.train(config, progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_after_a_hang_torchrun_starts_all_again_and_they_learn_what_the_undisturbed_do(
+    tmp_path: Path,
+) -> None:
+    outputs, weights = [], []
+    for name, arguments in (("undisturbed", []), ("hung", ["once"])):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "script.py").write_text(HANGS)
+        launcher = launch([*TORCHRUN, "--max-restarts", "1", "script.py", *arguments], folder)
+        outputs.append(launcher.communicate(timeout=400)[0])
+        assert launcher.returncode == 0, outputs[-1]
+        assert run_of(folder).state().value == "finished"
+        weights.append(load_policy(run_of(folder).policy).agent.state_dict())
+    assert (tmp_path / "hung" / "hung").exists()
+    assert "Worker 1 did not answer for 20 s" in outputs[1]
+    for name, x in weights[1].items():
+        assert torch.equal(x, weights[0][name]), name
 
 
 def ip(*arguments: str) -> None:

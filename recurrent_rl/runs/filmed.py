@@ -162,11 +162,14 @@ class Filmed(gym.Wrapper[Any, Any, Any, Any]):
         """What the environment draws; in mode human it has shown itself.
 
         Raises:
-            UserError: it is no picture, or no text.
+            UserError: it is no picture, or no text, or a package is missing.
         """
         if self.mode == "human":
             return None
-        view: Any = self.env.render()
+        try:
+            view: Any = self.env.render()
+        except gym.error.DependencyNotInstalled as error:
+            raise UserError(f"{self.env.unwrapped} cannot be drawn: {error}") from error
         is_picture = isinstance(view, np.ndarray) and view.ndim in (2, 3)
         if is_picture if self.mode == "rgb_array" else isinstance(view, str):
             return view

@@ -89,7 +89,7 @@ def run_iterations(
             if isinstance(error, KeyboardInterrupt) and stop:  # for the second time: at once
                 again = to_resume(trainer, folder, bool(callbacks))
                 raise KeyboardInterrupt(f"To go on from the last checkpoint: {again}") from error
-            told = kept.save_after_error()
+            told = kept.save_after_error(error)
             if isinstance(error, UserError):
                 raise type(error)(f"{error} {told}") from error
             note(error, told)
@@ -123,14 +123,15 @@ class _Kept:
         save(self._trainer, self._folder)
         self._iteration = self._trainer.iteration
 
-    def save_after_error(self) -> str:
-        """As the function of this name, where all workers save; says what it says."""
+    def save_after_error(self, error: BaseException) -> str:
+        """As the function of this name, where all workers save and leave; says what it says."""
         trainer, group = self._trainer, self._trainer.group
         is_saved = self._iteration == trainer.iteration
         if self.over and not group.alone:  # the others no longer ask what is next, and will end
             group.broken = True
         if not (trainer.mid_rollout or group.broken):  # they wait to hear it
             group.agree(failed=True, save=not is_saved)
+            group.tell(ending(error), 0)
         return save_after_error(trainer, self._folder, is_saved, self._steps, self._has_callbacks)
 
 
@@ -167,6 +168,8 @@ def follow(trainer: Trainer, stop: StopSignals) -> Path:
 
     Raises:
         ToldError: the first worker failed.
+        KeyboardInterrupt: a callback has raised it there.
+        SystemExit: a callback has called exit there.
     """
     group = trainer.group
     copies = Copies(group, None)
@@ -180,13 +183,26 @@ def follow(trainer: Trainer, stop: StopSignals) -> Path:
             if not told.failed:
                 copies.update()
         if told.failed:
+            ends = group.tell(ending(None), 0)
             if told.save:
                 save(trainer, None)
-            raise ToldError("The first worker failed.")
+            raise ends
     save(trainer, None)
     copies.update()
     group.exchange(None)
     return copies.folder.path
+
+
+def ending(error: BaseException | None) -> BaseException:
+    """What the other workers raise where the first one ends by this error.
+
+    All leave the program alike where a callback wants that: to torchrun it is then no failure.
+    """
+    if isinstance(error, SystemExit):
+        return SystemExit(error.code if isinstance(error.code, int) else bool(error.code))
+    if isinstance(error, KeyboardInterrupt):
+        return KeyboardInterrupt()
+    return ToldError("The first worker failed.")
 
 
 def agreed(group: Group, stop: StopSignals, enough: str | None = None) -> Agreed:

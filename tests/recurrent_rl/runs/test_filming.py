@@ -158,6 +158,15 @@ def test_a_picture_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
     assert not (tmp_path / "x.gif").exists()
 
 
+def test_a_package_that_drawing_needs_is_named(tmp_path: Path) -> None:
+    class Undrawn(Painted):
+        def render(self) -> Any:
+            raise gym.error.DependencyNotInstalled("run `pip install brushes`")
+
+    with pytest.raises(UserError, match=r"Undrawn.* cannot be drawn: run `pip install brushes`"):
+        record_video(painted_policy(tmp_path), Undrawn, tmp_path / "x.gif")
+
+
 def test_environments_that_step_together_are_refused(tmp_path: Path) -> None:
     env = make_vector_env(TMAZE, 2)
     with pytest.raises(UserError, match=r"steps its environments together.* one environment\."):

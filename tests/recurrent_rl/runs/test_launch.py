@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,13 +18,14 @@ from typing import Any, cast
 import pytest
 import torch
 
+import recurrent_rl
 from recurrent_rl import load_policy, resume, train
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.group import Group
 from recurrent_rl.runs.callbacks import TrainingState
-from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.runs.launch import Begun, follow_the_first
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import resolved
@@ -131,6 +133,71 @@ def test_a_callback_that_fails_loses_nothing(tmp_path: Path, whole: Path) -> Non
     ended = resume(folder, progress=False)
     assert ended.resumed_from == 8 * 13 * 3
     assert_alike(ended.policy_path, whole, 0.0)  # bit for bit
+
+
+class Ends(recurrent_rl.Callback):
+    """Ends the run by hand, once, at this event of the second iteration or after."""
+
+    def __init__(self, event: str, how: type[BaseException] | None) -> None:
+        setattr(self, event, self._end)
+        self.how = how
+        self.first = 0 if event in ("on_start", "on_end") else 2
+        self.over = False
+
+    def _end(self, state: TrainingState) -> None:
+        if self.over or state.iteration < self.first:
+            return
+        self.over = True
+        if self.how is None:
+            state.stop("enough for today")
+        else:
+            raise self.how
+
+
+EVENTS_AND_WAYS = [
+    (event, how)
+    for event in ("on_start", "on_iteration", "on_rollout", "on_end")
+    for how in (None, KeyboardInterrupt, SystemExit)
+]
+
+
+@pytest.mark.parametrize(
+    ("event", "how"),
+    [
+        pytest.param(
+            event,
+            how,
+            marks=[] if (event, how) == ("on_iteration", SystemExit) else pytest.mark.slow,
+        )
+        for event, how in EVENTS_AND_WAYS
+    ],
+)
+def test_a_callback_that_ends_the_run_by_hand_ends_all_workers(
+    tmp_path: Path, whole: Path, event: str, how: type[BaseException] | None
+) -> None:
+    started = config(tmp_path, workers=2, checkpoint_interval=0)
+    with nullcontext() if how is None else pytest.raises(how):
+        train(started, progress=False, callbacks=[Ends(event, how)])
+    assert not torch.distributed.is_initialized()
+    assert not multiprocessing.active_children()
+    (path,) = tmp_path.iterdir()
+    folder = RunFolder(path)
+    state = RunState.FINISHED if event == "on_end" else RunState.STOPPED
+    if event == "on_start" and how is not None:
+        state = RunState.NEW  # nothing was learnt, so nothing is saved
+    assert folder.state() is state
+    result = resume(path, progress=False)
+    steps = 8 * 13
+    assert (
+        result.resumed_from
+        == {
+            "on_start": 0,
+            "on_iteration": 2 * steps,
+            "on_rollout": 3 * steps if how is None else 2 * steps,
+            "on_end": result.timesteps,
+        }[event]
+    )
+    assert_alike(result.policy_path, whole, 0.0)
 
 
 def test_a_run_of_two_goes_on_with_one_and_with_two(tmp_path: Path) -> None:
