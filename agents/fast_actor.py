@@ -18,6 +18,7 @@ from recurrent_rl.agents.export.compiled import CompiledStep, serves
 from recurrent_rl.agents.export.listing import constants_of, to_json
 from recurrent_rl.agents.export.numpy_policy import Step
 from recurrent_rl.agents.export.record import listing_of
+from recurrent_rl.agents.export.shorter import shorter
 from recurrent_rl.agents.export.step import (
     MASK,
     START,
@@ -63,11 +64,12 @@ class FastActor(StreamActor):
         super().__init__(agent, generator, num_envs)
         listing = listing_of(agent, self._batch)
         self.runner = "compiled" if library() is not None and serves(listing) else "numpy"
-        self._step: Step | CompiledStep = (
-            Step(to_json(listing), constants_of(listing))
-            if self.runner == "numpy"
-            else CompiledStep(listing)
-        )
+        self._step: Step | CompiledStep
+        if self.runner == "numpy":
+            short = shorter(listing)
+            self._step = Step(to_json(short), constants_of(short))
+        else:
+            self._step = CompiledStep(listing)
         inputs, outputs = self._step.inputs, self._step.outputs
         state = listing.signature.state
         self._carried = [(inputs[before], outputs[after]) for before, after in state.items()]

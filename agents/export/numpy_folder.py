@@ -14,13 +14,14 @@ from recurrent_rl.agents.export.check import Arrays, Runner
 from recurrent_rl.agents.export.graph import Program
 from recurrent_rl.agents.export.listing import constants_of, to_json
 from recurrent_rl.agents.export.lowering import lower
+from recurrent_rl.agents.export.shorter import shorter
 
 CODE, WEIGHTS = "policy.py", "policy.safetensors"
 
 
 def files(program: Program) -> dict[str, bytes]:
     """The two files."""
-    listing = lower(program)
+    listing = shorter(lower(program))
     text = {
         "format": "numpy policy 1",
         "signature": program.signature.to_json(),

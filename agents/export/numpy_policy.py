@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,15 +42,16 @@ class Policy:
             constants = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         self.signature = json.loads(text["signature"])
         self.step = Step(json.loads(text["step"]), constants)
-        self._fields = {field["name"]: field for field in self.signature["inputs"]}
-        self._shapes = {name: tuple(field["shape"]) for name, field in self._fields.items()}
-        self._observed = [name for name in self._fields if name.startswith("obs")]
+        fields = self.signature["inputs"]
+        self._shapes = {field["name"]: tuple(field["shape"]) for field in fields}
+        self._observed = [name for name in self._shapes if name.startswith("obs")]
         self._batch = self.signature["batch"]
         self._carried = [
             (self.step.inputs[before], self.step.outputs[after])
             for before, after in self.signature["state"].items()
         ]
-        self._allowed = np.ones(self._shapes.get("action_mask", ()), dtype=bool)
+        self._takes_reward = "previous_reward" in self._shapes
+        self._takes_mask = "action_mask" in self._shapes
         self._first = np.ones(self._batch, dtype=bool)
 
     def reset(self, streams: Any = ...) -> None:
@@ -83,30 +85,34 @@ class Policy:
         """
         several = isinstance(observation, Mapping)
         parts = observation if several else {self._observed[0]: observation}
-        if set(parts) != set(self._observed):
+        if len(parts) != len(self._observed) or not all(map(parts.__contains__, self._observed)):
             raise ValueError(f"The observation has the parts {self._observed}, not {list(parts)}.")
         given: dict[str, Any] = dict(parts)
-        if "previous_reward" in self._fields and reward is None and self._first.all():
+        if self._takes_reward and reward is None and self._first.all():
             reward = np.zeros(self._batch)  # not read
-        if "action_mask" in self._fields and action_mask is None:
-            action_mask = self._allowed
-        for name, value in (("previous_reward", reward), ("action_mask", action_mask)):
-            if (value is not None) != (name in self._fields):
-                raise ValueError(
-                    f"This policy takes no {name}."
-                    if value is not None
-                    else f"This policy needs the {name} at every step but an episode's first."
-                )
-            if value is not None:
-                given[name] = value
+        if reward is not None:
+            given["previous_reward"] = reward
+        if self._takes_reward != (reward is not None):
+            raise ValueError(
+                "This policy needs the previous_reward at every step but an episode's first."
+                if self._takes_reward
+                else "This policy takes no previous_reward."
+            )
+        if action_mask is not None:
+            if not self._takes_mask:
+                raise ValueError("This policy takes no action_mask.")
+            given["action_mask"] = action_mask
         given |= state
-        batched = any(np.ndim(parts[name]) == len(self._shapes[name]) for name in self._observed)
         checked = {name: self._checked(name, value) for name, value in given.items()}
-        outputs = self.step(checked | {"episode_start": self._first})
+        if self._takes_mask and action_mask is None:
+            checked["action_mask"] = True
+        checked["episode_start"] = self._first
+        outputs = self.step(checked)
         for before, after in self._carried:
             before[...] = after
         self._first[...] = False
         action = outputs["action"].copy()
+        batched = any(np.ndim(parts[name]) == len(self._shapes[name]) for name in parts)
         return action if batched else action[0]
 
     def output(self, name: str) -> Array:
@@ -114,19 +120,23 @@ class Policy:
         return self.step.outputs[name].copy()
 
     def _checked(self, name: str, value: Any) -> Array:
-        if name not in self._fields:
-            raise ValueError(f"There is no input {name!r}; there are {list(self._fields)}.")
-        if value is self._allowed:
-            return value
-        shape, dtype = self._shapes[name], self._fields[name]["dtype"]
+        shape = self._shapes.get(name)
+        if shape is None:
+            raise ValueError(f"There is no input {name!r}; there are {list(self._shapes)}.")
         array = np.asarray(value)
-        if array.shape == shape[1:] and shape[0] == 1:
-            array = array[None]
         if array.shape != shape:
-            raise ValueError(f"{name} has shape {array.shape}; expected {shape}.")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            if array.shape != shape[1:] or shape[0] != 1:
+                raise ValueError(f"{name} has shape {array.shape}; expected {shape}.")
+            array = array[None]
+        if array.dtype.kind == "f" and not is_finite(array):
             raise ValueError(f"{name} holds NaN or infinity.")
-        return array if array.dtype == dtype else array.astype(dtype)
+        return array
+
+
+def is_finite(x: Array) -> bool:
+    """Whether no number is NaN or infinite: times 0 these give NaN. Sooner than to ask for each."""
+    flat = x.reshape(-1)
+    return bool(flat.dot(np.zeros_like(flat)) == 0)
 
 
 class Step:
@@ -167,8 +177,8 @@ class Step:
         """
         for name, value in inputs.items():
             self.inputs[name][...] = value
-        for function, arguments in self._calls:
-            function(*arguments)
+        for call in self._calls:
+            call()
         return self.outputs
 
     def _views(self, views: Mapping[str, Any]) -> dict[str, Array]:
@@ -181,57 +191,68 @@ class Step:
         return np.lib.stride_tricks.as_strided(array, shape, steps)
 
 
-Call = tuple[Callable[..., Any], tuple[Any, ...]]
+Call = Callable[[], Any]
 
 
 def calls(kind: str, out: Array, *operands: Array, **options: Any) -> Iterable[Call]:
-    """What NumPy is called with to carry out an operation."""
+    """What is called to carry out an operation.
+
+    Nothing is written over one of its operands: NumPy looks at such arrays for longer.
+    """
     if kind in UFUNCS:
-        yield UFUNCS[kind], (*operands, out)
+        yield partial(UFUNCS[kind], *operands, out)
+    elif kind in OF_TWO:
+        yield partial(OF_TWO[kind], *operands, out=out)
     elif kind == "copy":
-        yield copied, (out, *operands)
+        yield partial(out.__setitem__, ..., *operands)
     elif kind == "sigmoid":  # (1 + tanh(x / 2)) / 2: nothing overflows
         half = np.array(0.5, out.dtype)  # of no axis, with which ufuncs are quickest
-        yield np.multiply, (*operands, half, out)
-        yield np.tanh, (out, out)
-        yield np.multiply, (out, half, out)
-        yield np.add, (out, half, out)
+        x, y = np.empty_like(out), np.empty_like(out)
+        yield partial(np.multiply, *operands, half, x)
+        yield partial(np.tanh, x, y)
+        yield partial(np.multiply, y, half, x)
+        yield partial(np.add, x, half, out)
     elif kind == "rsqrt":
-        yield np.sqrt, (*operands, out)
-        yield np.reciprocal, (out, out)
+        root = np.empty_like(out)
+        yield partial(np.sqrt, *operands, root)
+        yield partial(np.reciprocal, root, out)
     elif kind == "erf":
-        yield from error_function(out, *operands)
+        yield from error_function(out, *operands, **options)
     elif kind == "where":
         where, x, other = operands
         if where.ndim == 0:
-            yield chosen, (out, where, x, other)
+            yield partial(chosen, out, where, x, other)
         else:
-            yield copied, (out, other)
-            yield np.copyto, (out, x, "no", where)
+            yield partial(out.__setitem__, ..., other)
+            yield partial(np.copyto, out, x, "no", where)
     elif kind == "product":
-        x, w, *bias = operands
-        if x.shape[0] == 1 and x.ndim == 2:  # a row, for which BLAS has a quicker way
-            x, out = x[0], out[0]
-            yield np.dot, (x, w, out)
-        else:
-            yield np.matmul, (x, w, out)
-        if bias:
-            yield np.add, (out, *bias, out)
+        yield from product(out, *operands)
     elif kind == "rows":
         table, index = operands
-        yield np.take, (table, index, 0, out, "clip")
+        yield partial(table.take, index, 0, out, "clip")
     elif kind == "convolution":
         yield from convolution(out, *operands, **options)
     elif kind == "sum" and operands[0].dtype == out.dtype and out.flags.c_contiguous:
         ones = np.ones(operands[0].shape[-1], out.dtype)  # a product is called sooner than a sum
-        yield np.dot, (*operands, ones, out)
+        yield partial(np.dot, *operands, ones, out)
+    elif kind == "max" and out.size == 1 and operands[0].flags.c_contiguous:
+        (row,), place = operands, np.zeros((), np.intp)
+        row = row.reshape(-1)  # to look for its place and take it is quicker than a reduction
+        yield partial(row.argmax, 0, place)
+        yield partial(row.take, place, None, out.reshape(()), "clip")
     else:
-        yield REDUCTIONS[kind], (*operands, out)
+        yield partial(REDUCTIONS[kind], *operands, out)
 
 
-def copied(out: Array, x: Array) -> None:
-    """A copy, also between types."""
-    out[...] = x
+def product(out: Array, x: Array, w: Array, *bias: Array) -> Iterable[Call]:
+    """X times w, and the bias added to it."""
+    row = x.shape[0] == 1 and x.ndim == 2  # for which BLAS has a quicker way
+    function = np.dot if row else np.matmul
+    x, out = (x[0], out[0]) if row else (x, out)
+    summed = np.empty_like(out) if bias else out
+    yield partial(function, x, w, summed)
+    if bias:
+        yield partial(np.add, summed, *bias, out)
 
 
 def chosen(out: Array, first: Array, x: Array, other: Array) -> None:
@@ -239,33 +260,23 @@ def chosen(out: Array, first: Array, x: Array, other: Array) -> None:
     out[...] = x if first else other
 
 
-def smaller(x: Array, y: Array, out: Array) -> None:
-    """The smaller of two numbers."""
-    np.minimum(x, y, out=out)
+def error_function(out: Array, x: Array, scale: float = 1.0) -> Iterable[Call]:
+    """Erf(scale * x) = tanh(x p(x^2)), where p is a polynomial fitted by least squares, to 6e-8.
 
-
-def larger(x: Array, y: Array, out: Array) -> None:
-    """The larger of two numbers."""
-    np.maximum(x, y, out=out)
-
-
-def error_function(out: Array, x: Array) -> Iterable[Call]:
-    """Erf x = tanh(x p(x^2)), where p is a polynomial fitted by least squares, to 6e-8.
-
-    Powers of x^2 in the rows of an array, so that their weighted sum is one product.
+    Powers of x^2 stand in the rows of an array, so that their weighted sum is one product.
     """
-    y, kept, powers = np.zeros(x.size), np.zeros(x.shape), np.zeros((6, x.size))
-    yield copied, (kept, x)
-    yield np.multiply, (kept, kept, powers[0].reshape(x.shape))
-    yield smaller, (powers[0], np.array(25.0), powers[0])  # tanh is 1 there
-    yield np.multiply, (powers[0], powers[0], powers[1])
-    yield np.multiply, (powers[0:2], powers[1], powers[2:4])
-    yield np.multiply, (powers[2:4], powers[1], powers[4:6])
-    yield np.dot, (ERROR[1:], powers, y)
-    yield np.add, (y, ERROR[0, ...], y)
-    yield np.multiply, (y, kept.reshape(-1), y)
-    yield np.tanh, (y, y)
-    yield copied, (out, y.reshape(x.shape))
+    factors = (ERROR * scale ** (1 + 2 * np.arange(ERROR.size))).astype(x.dtype)
+    large = np.array(25 / scale**2, x.dtype)  # tanh is 1 there
+    powers = np.ones((ERROR.size, x.size), x.dtype)
+    flat, square, y, z = (np.empty(x.size, x.dtype) for _ in range(4))
+    yield partial(flat.reshape(x.shape).__setitem__, ..., x)
+    yield partial(np.multiply, flat, flat, square)
+    yield partial(np.minimum, square, large, out=powers[1])
+    for i in range(2, ERROR.size):
+        yield partial(np.multiply, powers[i // 2], powers[i - i // 2], powers[i])
+    yield partial(np.dot, factors, powers, y)
+    yield partial(np.multiply, y, flat, z)
+    yield partial(np.tanh, z.reshape(x.shape), out)
 
 
 def convolution(
@@ -287,10 +298,10 @@ def convolution(
     gathered = np.zeros(patches.shape, x.dtype)
     of_place = gathered.reshape(*patches.shape[:3], -1)
     summed = np.zeros((*patches.shape[:3], factors.shape[1]), x.dtype)
-    yield copied, (inside, x)
-    yield copied, (gathered, patches)
-    yield np.matmul, (of_place, factors, summed)
-    yield np.add, (summed.transpose(0, 3, 1, 2), bias[:, None, None], out)
+    yield partial(inside.__setitem__, ..., x)
+    yield partial(gathered.__setitem__, ..., patches)
+    yield partial(np.matmul, of_place, factors, summed)
+    yield partial(np.add, summed.transpose(0, 3, 1, 2), bias[:, None, None], out)
 
 
 ERROR = np.array(
@@ -304,11 +315,13 @@ UFUNCS: dict[str, Callable[..., Any]] = {
     **{name: getattr(np, name) for name in ("abs", "exp", "log", "log1p", "sqrt", "sin", "cos")},
     **{name: getattr(np, name) for name in ("tanh", "floor")},
     **{"neg": np.negative, "not": np.logical_not, "add": np.add, "sub": np.subtract},
-    **{"mul": np.multiply, "div": np.divide, "min": smaller, "max2": larger},
+    **{"mul": np.multiply, "div": np.divide},
     **{"pow": np.power, "mod": np.remainder, "gt": np.greater, "ge": np.greater_equal},
     **{"lt": np.less, "le": np.less_equal, "eq": np.equal, "ne": np.not_equal},
     **{"and": np.logical_and, "or": np.logical_or},
 }
+OF_TWO: dict[str, Callable[..., Any]] = {"min": np.minimum, "max2": np.maximum}
+"""These take the output by its name alone."""
 REDUCTIONS: dict[str, Callable[..., Any]] = {
     "sum": lambda x, out: np.add.reduce(x, -1, None, out),
     "max": lambda x, out: np.maximum.reduce(x, -1, None, out),

@@ -87,15 +87,15 @@ def _power(draft: Draft, node: fx.Node, x: View, exponent: float) -> View:
 
 
 def _gelu(draft: Draft, node: fx.Node, x: View, approximate: str = "none") -> View:
-    """X / 2 * (1 + erf(x / sqrt 2))."""
+    """X / 2 * (1 + erf(x / 2 * sqrt 2))."""
     if approximate != "none":
         raise ExportError(f"This format has no gelu of the kind {approximate!r}.")
     shape, dtype = kind_of(node)
-    scaled = draft.do("mul", shape, dtype, x, draft.number(math.sqrt(0.5), dtype))
+    half = draft.do("mul", shape, dtype, x, draft.number(0.5, dtype))
+    scaled = draft.do("mul", shape, dtype, half, draft.number(math.sqrt(2), dtype))
     y = draft.do("erf", shape, dtype, scaled)
     y = draft.do("add", shape, dtype, y, draft.number(1, dtype))
-    y = draft.do("mul", shape, dtype, y, draft.number(0.5, dtype))
-    return draft.do("mul", shape, dtype, x, y)
+    return draft.do("mul", shape, dtype, half, y)
 
 
 def _elu(

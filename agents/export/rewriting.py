@@ -1,0 +1,187 @@
+"""A list of array operations while it is being shortened: where numbers stand, and who reads them.
+
+For a step of one stream, whose buffers are rows of numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recurrent_rl.agents.export.listing import (
+    ELEMENTWISE,
+    Buffer,
+    Listing,
+    Operation,
+    View,
+    merged,
+    numbers,
+    whole,
+)
+
+
+class Rewriting:
+    """Operations that change, and what must stay where it is.
+
+    Args:
+        listing: of a step of one stream.
+
+    Attributes:
+        operations: in their order.
+        pinned: buffers that are seen from outside: inputs and outputs.
+    """
+
+    def __init__(self, listing: Listing) -> None:
+        self._listing = listing
+        self.operations = [with_few_axes(one) for one in listing.operations]
+        seen = (*listing.inputs.values(), *listing.outputs.values())
+        self.pinned = {view.buffer for view in seen}
+        self._made = 0
+
+    def listing(self) -> Listing:
+        """The operations as they are now."""
+        return replace(self._listing, operations=tuple(self.operations))
+
+    def clear(self) -> None:
+        """Without the operations that nothing reads."""
+        kept: list[Operation] = []
+        for one in reversed(self.operations):
+            if one.out.buffer in self.pinned or any(_reads(later, one.out) for later in kept):
+                kept.append(one)
+        self.operations = kept[::-1]
+
+    def row(self, size: int, dtype: str) -> View:
+        """A new array to be computed."""
+        self._made += 1
+        return whole(Buffer(f"row_{self._made}", dtype, size), (size,))
+
+    def constant(self, value: NDArray[np.generic]) -> View:
+        """A new array that is not computed."""
+        self._made += 1
+        buffer = Buffer(f"fixed_{self._made}", str(value.dtype), value.size, value)
+        return whole(buffer, value.shape)
+
+    def number(self, value: float, like: View) -> View:
+        """A constant number, for all places of a view and in its type."""
+        view = self.constant(np.asarray(value, like.dtype))
+        return View(view.buffer, like.shape, (0,) * len(like.shape))
+
+    def source(self, view: View) -> Operation | None:
+        """The one operation that gives just what a view shows."""
+        writers = self.writers(view)
+        return writers[0] if len(writers) == 1 and writers[0].out == view else None
+
+    def operands(self, view: View | None, kind: str, count: int) -> tuple[View | None, ...]:
+        """Those of the operation of this kind that gives what a view shows; None: another does."""
+        source = None if view is None else self.source(view)
+        if source is None or source.kind != kind:
+            return (None,) * count
+        return source.operands
+
+    def is_free(self, view: View) -> bool:
+        """Whether it is all of an array that is computed and only seen within the step."""
+        return self.is_inner(view) and view.size == view.buffer.size and view.is_dense
+
+    def is_inner(self, view: View) -> bool:
+        """Whether it is of an array that is computed and only seen within the step."""
+        return view.buffer not in self.pinned and view.buffer.constant is None
+
+    def move(self, buffer: Buffer, change: Callable[[View], View]) -> None:
+        """Let all that reads or writes a buffer read or write elsewhere."""
+
+        def changed(view: View) -> View:
+            return change(view) if view.buffer is buffer else view
+
+        self.operations = [
+            replace(one, out=changed(one.out), operands=tuple(map(changed, one.operands)))
+            for one in self.operations
+        ]
+
+    def put(self, buffer: Buffer, into: View) -> None:
+        """Let the numbers of a buffer stand in a row `[buffer.size]` of another array."""
+        (step,) = into.strides
+
+        def changed(view: View) -> View:
+            strides = tuple(step * stride for stride in view.strides)
+            return View(into.buffer, view.shape, strides, into.offset + step * view.offset)
+
+        self.move(buffer, changed)
+
+    def writers(self, view: View) -> list[Operation]:
+        """Operations that write to what a view shows."""
+        return [one for one in self.operations if overlap(one.out, view)]
+
+    def readers(self, view: View) -> list[Operation]:
+        """Operations that read of what a view shows."""
+        return [one for one in self.operations if _reads(one, view)]
+
+    def can_move(self, first: int, to: int) -> bool:
+        """Whether the operation of one place may as well stand at another."""
+        one = self.operations[first]
+        low, high = sorted((first, to))
+        passed = self.operations[low : high + 1]
+        return not any(_depend(one, other) for other in passed if other is not one)
+
+
+def overlap(a: View, b: View) -> bool:
+    """Whether two views may show the same number."""
+    if a.buffer is not b.buffer:
+        return False
+    (low, high), (other_low, other_high) = span(a), span(b)
+    return low < other_high and other_low < high
+
+
+def span(view: View) -> tuple[int, int]:
+    """The first place of a buffer that a view shows, and the one after the last."""
+    steps = [(n - 1) * stride for n, stride in zip(view.shape, view.strides, strict=True)]
+    low = view.offset + sum(min(step, 0) for step in steps)
+    return low, view.offset + sum(max(step, 0) for step in steps) + 1
+
+
+def is_number(view: View) -> bool:
+    """Whether it is one number for all places."""
+    return not any(view.strides)
+
+
+def is_row(view: View) -> bool:
+    """Whether its numbers stand one after the other along a single axis."""
+    return len(view.shape) == 1 and view.is_dense
+
+
+def value_of(view: View) -> NDArray[np.generic] | None:
+    """The numbers of a constant."""
+    constant = view.buffer.constant
+    return None if constant is None else numbers(view, np.ascontiguousarray(constant).reshape(-1))
+
+
+def is_constant(view: View, value: float) -> bool:
+    """Whether it is this number everywhere."""
+    found = value_of(view)
+    return found is not None and bool((found == value).all())
+
+
+def _reads(one: Operation, view: View) -> bool:
+    return any(overlap(operand, view) for operand in one.operands)
+
+
+def _depend(one: Operation, other: Operation) -> bool:
+    """Whether it matters which of two operations is carried out first."""
+    return _reads(one, other.out) or _reads(other, one.out) or overlap(one.out, other.out)
+
+
+def with_few_axes(one: Operation) -> Operation:
+    """An operation number by number with as few axes as there can be."""
+    if one.kind not in ELEMENTWISE:
+        return one
+    views: Iterable[View] = (one.out, *one.operands)
+    sizes, strides = merged(one.out.shape, [view.strides for view in views])
+    if not sizes:
+        sizes, strides = [1], [(1,), *[(0,)] * len(one.operands)]
+    out, *operands = (
+        View(view.buffer, tuple(sizes), steps, view.offset)
+        for view, steps in zip((one.out, *one.operands), strides, strict=True)
+    )
+    return replace(one, out=out, operands=tuple(operands))
