@@ -92,9 +92,10 @@ def key_of(row: Row) -> tuple[Any, ...]:
 def draw(rows: list[Row]) -> None:
     """A mark for each training; the tasks that have some."""
     there = [what for what in TASKS if any(rows_of(rows, *what, way) for way in WAYS)]
-    figure, (axes,) = panels(1, max(1, len(there)), size=(7.5, 2.2))
+    height = -(-len(there) // 2)
+    figure, axes = panels(max(1, height), 2, size=(7.5, 1.6 * height + 0.6), sharey=True)
     names = [f"gamma {gamma:g}, lambda {gae_lambda:g}" for gamma, gae_lambda in WAYS]
-    for axis, (task, memory) in zip(axes, there, strict=False):
+    for axis, (task, memory) in zip(axes.flat, there, strict=False):
         found = [rows_of(rows, task, memory, way) for way in WAYS]
         parts = {"over the whole training": "over_training", "over its last tenth": "last"}
         dots(
@@ -102,9 +103,11 @@ def draw(rows: list[Row]) -> None:
             names,
             {part: [[row[name] for row in way] for way in found] for part, name in parts.items()},
         )
-        axis.set_title(f"{task.name}, {memory}", fontsize=9)
+        axis.set_title(f"{task.name} ({memory})", fontsize=9)
         axis.set_xlabel("mean return", fontsize=8)
-    legend(figure, axes[0])
+    for axis in axes.flat[len(there) :]:
+        axis.set_visible(False)
+    legend(figure, axes[0, 0])
     save(figure, "discount")
 
 

@@ -1,4 +1,4 @@
-"""How far and how much each memory remembers, and why: by horizon, by bits, the gradient by lag.
+"""How far each memory remembers, how much, and why: by horizon, by bits, the gradient by lag.
 
     python benchmarks/learning/ladder.py  # all runs, then the tables and docs/ladder.png
     python benchmarks/learning/ladder.py --memories gru-matrix gru  # some memories
@@ -6,11 +6,11 @@
     python benchmarks/learning/ladder.py --table  # those of the rows there are
 
 The runs are those of `recurrent-rl benchmark ladder` and `recurrent-rl benchmark capacity` with
-gamma and lambda of 0.5, as in the preset, since what is asked is paid at once. Left,
-the return over the horizon with four bits: 0 is guessing, 1 is every bit right. In the middle, the
-return over the number of bits, asked for after 256 steps. Right, how much of the gradient of a
-step's loss is left so many steps earlier (TensorBoard's memory/gradient_norm_lag_*), the median
-over training on the rung of four bits and 64 steps. Finished runs leave a line each in
+gamma and lambda of 0.5, as in the preset, since what is asked is paid at once. In the figure: the
+return over the horizon with four bits, where 0 is guessing and 1 is every bit right; the return
+over the number of bits, asked for after 256 steps, where there are such runs; how much of the
+gradient of a step's loss is left so many steps earlier (TensorBoard's memory/gradient_norm_lag_*),
+the median over training on the rung of four bits and 64 steps. Finished runs leave a line each in
 benchmarks/results/ladder.jsonl.
 """
 
@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from figures import panels, save
+from figures import MARKERS, legend, panels, save
 from jobs import ROOT, arguments, do, keep, row_of, run_of, suite_jobs
 
 from recurrent_rl.experiments.comparison import Comparison, task_name
@@ -51,34 +51,47 @@ def with_gradients(job: Job) -> dict[str, Any]:
 
 def draw(runs: list[Run], gradients: dict[str, list[float]]) -> None:
     """One line a memory, mean over seeds; `gradients` are those of each run's folder name."""
-    figure, (axes,) = panels(1, 3, size=(14, 3.8))
+    of_suite = {
+        suite: [
+            r for r in runs if task_name(r.config) in {task.name for task in SUITES[suite].tasks}
+        ]
+        for suite in PANELS
+    }
+    shown = [
+        suite
+        for suite, name in PANELS.items()
+        if len({argument(run, name) for run in of_suite[suite]}) > 1
+    ]
+    figure, (axes,) = panels(1, len(shown) + 1, size=(4.2 * (len(shown) + 1), 3.4))
     for number, memory in enumerate(MEMORIES):
-        own = [run for run in runs if run.config.agent.memory == memory]
-        style = {"color": f"C{number}", "marker": "o", "markersize": 4, "label": memory}
-        for axis, (suite, name) in zip(axes[:2], PANELS.items(), strict=True):
-            tasks = {task.name for task in SUITES[suite].tasks}
-            found = [run for run in own if task_name(run.config) in tasks]
-            sizes = sorted({argument(run, name) for run in found})
+        if all(run.config.agent.memory != memory for run in runs):
+            continue
+        style = {"color": f"C{number}", "marker": MARKERS[number % len(MARKERS)], "label": memory}
+        for axis, suite in zip(axes, shown, strict=False):
+            found = [run for run in of_suite[suite] if run.config.agent.memory == memory]
+            sizes = sorted({argument(run, PANELS[suite]) for run in found})
             returns = [
-                np.mean([mean_return(run) for run in found if argument(run, name) == size])
+                np.mean([mean_return(run) for run in found if argument(run, PANELS[suite]) == size])
                 for size in sizes
             ]
-            axis.plot(sizes, returns, **style)
+            axis.plot(sizes, returns, markersize=5, alpha=0.85, **style)
         shares = [
             gradients[run.path.name]
-            for run in own
+            for run in runs
             if (argument(run, "horizon"), argument(run, "bits")) == (RUNG, 4)
+            and run.config.agent.memory == memory
         ]
-        if shares:
-            axes[2].plot([1, *LAGS], [1, *np.mean(shares, axis=0)], **style)  # lag 1 is the unit
-    axes[0].set(xlabel="steps to remember four bits for", ylabel="return (1: every bit right)")
-    axes[1].set(xlabel="bits to remember for 256 steps", ylabel="return (1: every bit right)")
-    axes[2].set(xlabel="steps back", ylabel="gradient left", yscale="log")
-    titles = ("how far", "how much", f"gradient by lag, horizon {RUNG}")
-    for axis, title in zip(axes, titles, strict=True):
-        axis.set_title(title, fontsize=10)
+        if shares:  # lag 1 is the unit
+            axes[-1].plot([1, *LAGS], [1, *np.mean(shares, axis=0)], markersize=5, **style)
+    labels = {"ladder": "steps to remember four bits for", "capacity": "bits, for 256 steps"}
+    for axis, suite in zip(axes, shown, strict=False):
+        axis.set(xlabel=labels[suite], ylabel="return (1: every bit right)")
+        axis.set_title({"ladder": "how far", "capacity": "how much"}[suite], fontsize=10)
+    axes[-1].set(xlabel="steps back", ylabel="gradient left", yscale="log")
+    axes[-1].set_title(f"gradient by lag, horizon {RUNG}", fontsize=10)
+    for axis in axes:
         axis.set_xscale("log", base=2)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
+    legend(figure, axes[0])
     save(figure, "ladder")
 
 
