@@ -125,7 +125,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     for found in STRETCHES:
         for row in rows:
             if row["task"] == found.task.name:
-                shown = [f"{int(n):,}: {mean:.3f}" for n, mean in row["returns"].items()]
+                means = {length: row["returns"].get(str(length)) for length in found.lengths}
+                shown = ["" if mean is None else f"{n:,}: {mean:.3f}" for n, mean in means.items()]
                 horizon = f"{key_of(row)[-1]:,}"
                 lines.append([row["task"], row["memory"], horizon, *shown, f"{found.guessing:g}"])
     header = (
