@@ -1,6 +1,7 @@
 """Tuned settings of tasks: what `recurrent-rl train ENV_ID --preset` takes.
 
-docs/results.md has what they reach, and `benchmarks/learning/published.py` measures it.
+docs/results.md has what they reach, and `benchmarks/learning/published.py` measures it; for the
+ladder `ladder.py` beside it does, and for Recall `discount.py`.
 """
 
 from __future__ import annotations
