@@ -5,7 +5,8 @@ For a step of one stream, whose buffers are rows of numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -53,10 +54,10 @@ class Rewriting:
                 kept.append(one)
         self.operations = kept[::-1]
 
-    def row(self, size: int, dtype: str) -> View:
+    def array(self, shape: tuple[int, ...], dtype: str) -> View:
         """A new array to be computed."""
         self._made += 1
-        return whole(Buffer(f"row_{self._made}", dtype, size), (size,))
+        return whole(Buffer(f"row_{self._made}", dtype, math.prod(shape)), shape)
 
     def constant(self, value: NDArray[np.generic]) -> View:
         """A new array that is not computed."""
@@ -109,6 +110,24 @@ class Rewriting:
             return View(into.buffer, view.shape, strides, into.offset + step * view.offset)
 
         self.move(buffer, changed)
+
+    def line_up(self, arrays: Sequence[View], row: View) -> None:
+        """Let whole arrays stand one after the other in a row that is as long as all of them."""
+        begin = 0
+        for array in arrays:
+            self.put(array.buffer, View(row.buffer, (array.size,), (1,), begin))
+            begin += array.size
+
+    def remove(self, gone: Iterable[Operation]) -> None:
+        """Without these operations."""
+        names = {id(one) for one in gone}
+        self.operations = [one for one in self.operations if id(one) not in names]
+
+    def at_each(self, change: Callable[[Rewriting, int], bool]) -> None:
+        """Try a change at each place, and where it was made once more there."""
+        at = 0
+        while at < len(self.operations):
+            at += not change(self, at)
 
     def writers(self, view: View) -> list[Operation]:
         """Operations that write to what a view shows."""

@@ -89,9 +89,7 @@ LARGE = 1024
 
 def in_place(steps: Rewriting) -> None:
     """What is only copied elsewhere is written there at once."""
-    at = 0
-    while at < len(steps.operations):
-        at += not _put_in_place(steps, at)
+    steps.at_each(_put_in_place)
 
 
 def _put_in_place(steps: Rewriting, at: int) -> bool:
@@ -148,9 +146,7 @@ def _join(steps: Rewriting, i: int, j: int) -> bool:
         a, b = steps.operations[i], steps.operations[j]
         x, y = (a.out, *a.operands)[k], (b.out, *b.operands)[k]
         if _can_be_put(steps, x, y):
-            row = steps.row(size, x.dtype)
-            steps.put(x.buffer, View(row.buffer, (x.size,), (1,)))
-            steps.put(y.buffer, View(row.buffer, (y.size,), (1,), x.size))
+            steps.line_up((x, y), steps.array((size,), x.dtype))
     a, b = steps.operations[i], steps.operations[j]
     out, *operands = (
         _joined(steps, x, y)

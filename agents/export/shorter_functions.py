@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from recurrent_rl.agents.export.listing import Operation, View, dense_strides
+from recurrent_rl.agents.export.listing import Operation, View
 from recurrent_rl.agents.export.rewriting import Rewriting, is_constant, is_number, value_of
 
 
@@ -14,13 +14,9 @@ def halves(steps: Rewriting) -> None:
             found.append(one)
             continue
         half = steps.number(0.5, one.out)
-        x, (size, dtype) = one.operands[0], (one.out.size, one.out.dtype)
+        x = one.operands[0]
         for kind, operands in (("mul", (half,)), ("tanh", ()), ("mul", (half,)), ("add", (half,))):
-            last = kind == "add"
-            flat = steps.row(size, dtype)
-            out = (
-                one.out if last else View(flat.buffer, one.out.shape, dense_strides(one.out.shape))
-            )
+            out = one.out if kind == "add" else steps.array(one.out.shape, one.out.dtype)
             found.append(Operation(kind, out, (x, *operands)))
             x = out
     steps.operations = found
@@ -92,8 +88,7 @@ def _with_root(steps: Rewriting, one: Operation, x: View, sigmoid: Operation) ->
 
     def new(kind: str, *operands: View, out: View | None = None) -> View:
         if out is None:
-            flat = steps.row(x.size, x.dtype)
-            out = View(flat.buffer, one.out.shape, dense_strides(one.out.shape))
+            out = steps.array(one.out.shape, x.dtype)
         made.append(Operation(kind, out, operands))
         return out
 

@@ -64,23 +64,16 @@ def _make_one(steps: Rewriting, group: list[Operation]) -> None:
     if any(one is not None for one in biases):
         zeros = (np.zeros(one.shape[1], one.dtype) for one in matrices)
         bias = np.concatenate([z if b is None else b for b, z in zip(biases, zeros, strict=True)])
-    out = steps.row(matrix.shape[1], group[0].out.dtype)
-    row = View(out.buffer, (1, out.size), (out.size, 1))
+    row = steps.array((1, matrix.shape[1]), group[0].out.dtype)
     made = Operation("product", row, group[0].operands[:1])
     steps.operations[steps.operations.index(group[0])] = _with_weights(steps, made, matrix, bias)
-    gone = {id(one) for one in group[1:]}
-    steps.operations = [one for one in steps.operations if id(one) not in gone]
-    begin = 0
-    for one in group:
-        steps.put(one.out.buffer, View(out.buffer, (one.out.size,), (1,), begin))
-        begin += one.out.size
+    steps.remove(group[1:])
+    steps.line_up([one.out for one in group], row)
 
 
 def summed(steps: Rewriting) -> None:
     """A sum of two products is one product, of both rows in one."""
-    at = 0
-    while at < len(steps.operations):
-        at += not _sum_joined(steps, at)
+    steps.at_each(_sum_joined)
 
 
 def _sum_joined(steps: Rewriting, at: int) -> bool:
@@ -100,32 +93,26 @@ def _sum_joined(steps: Rewriting, at: int) -> bool:
         return False
     weights = [_weights(writer) for writer in found]
     biases = [bias for _, bias in weights if bias is not None]
-    both = steps.row(sum(row.size for row in rows), one.out.dtype)
+    both = steps.array((1, sum(row.size for row in rows)), one.out.dtype)
     made = _with_weights(
         steps,
         Operation(
             "product",
             View(one.out.buffer, (1, one.out.size), (one.out.size, 1), one.out.offset),
-            (View(both.buffer, (1, both.size), (both.size, 1)),),
+            (both,),
         ),
         np.concatenate([matrix for matrix, _ in weights]),
         np.sum(biases, 0) if biases else None,
     )
-    gone = {id(writer) for writer in found}
     steps.operations[at] = made
-    steps.operations = [other for other in steps.operations if id(other) not in gone]
-    begin = 0
-    for row in rows:
-        steps.put(row.buffer, View(both.buffer, (row.size,), (1,), begin))
-        begin += row.size
+    steps.remove(found)
+    steps.line_up(rows, both)
     return True
 
 
 def weights_halved(steps: Rewriting) -> None:
     """What is only read to be halved is computed by half the weights: not one bit differs."""
-    at = 0
-    while at < len(steps.operations):
-        at += not _halved(steps, at)
+    steps.at_each(_halved)
 
 
 def _halved(steps: Rewriting, at: int) -> bool:

@@ -129,16 +129,7 @@ def table(rows: list[dict[str, Any]]) -> str:
                 shown = ["" if mean is None else f"{n:,}: {mean:.3f}" for n, mean in means.items()]
                 horizon = f"{key_of(row)[-1]:,}"
                 lines.append([row["task"], row["memory"], horizon, *shown, f"{found.guessing:g}"])
-    header = (
-        "task",
-        "memory",
-        "horizon",
-        "trained at",
-        "played at",
-        "played at",
-        "played at",
-        "guessing",
-    )
+    header = ("task", "memory", "horizon", "trained at", *["played at"] * 3, "guessing")
     return markdown(header, lines)
 
 
