@@ -33,8 +33,11 @@ RESULTS = ROOT / "benchmarks" / "results" / "ladder.jsonl"
 RUNG = 64
 """The horizon whose gradients are shown; its episodes fit into a sequence."""
 LAGS = (2, 4, 8, 16, 32, 64)
-PANELS = {"ladder": "horizon", "capacity": "bits"}
-"""Suites, and what of the environment grows in them."""
+PANELS = {
+    "ladder": ("horizon", "how far", "steps to remember four bits for"),
+    "capacity": ("bits", "how much", "bits, for 256 steps"),
+}
+"""Suites: what of the environment grows in them, and how their panel is called."""
 
 
 def argument(run: Run, name: str) -> int:
@@ -51,27 +54,23 @@ def with_gradients(job: Job) -> dict[str, Any]:
 
 def draw(runs: list[Run], gradients: dict[str, list[float]]) -> None:
     """One line a memory, mean over seeds; `gradients` are those of each run's folder name."""
-    of_suite = {
-        suite: [
-            r for r in runs if task_name(r.config) in {task.name for task in SUITES[suite].tasks}
-        ]
-        for suite in PANELS
-    }
-    shown = [
-        suite
-        for suite, name in PANELS.items()
-        if len({argument(run, name) for run in of_suite[suite]}) > 1
-    ]
+    shown = []
+    for suite, (name, *titles) in PANELS.items():
+        tasks = {task.name for task in SUITES[suite].tasks}
+        of_suite = [run for run in runs if task_name(run.config) in tasks]
+        if len({argument(run, name) for run in of_suite}) > 1:
+            shown.append((of_suite, name, *titles))
     figure, (axes,) = panels(1, len(shown) + 1, size=(4.2 * (len(shown) + 1), 3.4))
     for number, memory in enumerate(MEMORIES):
-        if all(run.config.agent.memory != memory for run in runs):
+        own = {run.path.name for run in runs if run.config.agent.memory == memory}
+        if not own:
             continue
         style = {"color": f"C{number}", "marker": MARKERS[number % len(MARKERS)], "label": memory}
-        for axis, suite in zip(axes, shown, strict=False):
-            found = [run for run in of_suite[suite] if run.config.agent.memory == memory]
-            sizes = sorted({argument(run, PANELS[suite]) for run in found})
+        for axis, (of_suite, name, *_) in zip(axes, shown, strict=False):
+            found = [run for run in of_suite if run.path.name in own]
+            sizes = sorted({argument(run, name) for run in found})
             returns = [
-                np.mean([mean_return(run) for run in found if argument(run, PANELS[suite]) == size])
+                np.mean([mean_return(run) for run in found if argument(run, name) == size])
                 for size in sizes
             ]
             axis.plot(sizes, returns, markersize=5, alpha=0.85, **style)
@@ -79,14 +78,13 @@ def draw(runs: list[Run], gradients: dict[str, list[float]]) -> None:
             gradients[run.path.name]
             for run in runs
             if (argument(run, "horizon"), argument(run, "bits")) == (RUNG, 4)
-            and run.config.agent.memory == memory
+            and run.path.name in own
         ]
         if shares:  # lag 1 is the unit
             axes[-1].plot([1, *LAGS], [1, *np.mean(shares, axis=0)], markersize=5, **style)
-    labels = {"ladder": "steps to remember four bits for", "capacity": "bits, for 256 steps"}
-    for axis, suite in zip(axes, shown, strict=False):
-        axis.set(xlabel=labels[suite], ylabel="return (1: every bit right)")
-        axis.set_title({"ladder": "how far", "capacity": "how much"}[suite], fontsize=10)
+    for axis, (_, _, title, label) in zip(axes, shown, strict=False):
+        axis.set(xlabel=label, ylabel="return (1: every bit right)")
+        axis.set_title(title, fontsize=10)
     axes[-1].set(xlabel="steps back", ylabel="gradient left", yscale="log")
     axes[-1].set_title(f"gradient by lag, horizon {RUNG}", fontsize=10)
     for axis in axes:
