@@ -31,7 +31,7 @@ PACKAGES = {
     "wandb": Package("wandb", "wandb"),
     "yaml": Package("pyyaml", "yaml"),
 }
-"""By the module that is imported. Those of environments, `recurrent_rl.sources` knows."""
+"""By the module that is imported. `recurrent_rl.vector_env.sources` has those of environments."""
 
 
 def optional(

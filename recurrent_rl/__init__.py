@@ -40,7 +40,6 @@ if TYPE_CHECKING:  # what each public name is; _HOMES says it again, for use
     from recurrent_rl.checks.finding import FaultyEnvironmentError as FaultyEnvironmentError
     from recurrent_rl.checks.finding import Finding as Finding
     from recurrent_rl.config import TrainConfig as TrainConfig
-    from recurrent_rl.env_config import EnvConfig as EnvConfig
     from recurrent_rl.errors import ToldError as ToldError
     from recurrent_rl.experiments.tuning import tune as tune
     from recurrent_rl.runs.callbacks import Callback as Callback
@@ -54,7 +53,8 @@ if TYPE_CHECKING:  # what each public name is; _HOMES says it again, for use
     from recurrent_rl.runs.training import resume as resume
     from recurrent_rl.runs.training import train as train
     from recurrent_rl.trainer import Trainer as Trainer
-    from recurrent_rl.vectorize import make_vector_env as make_vector_env
+    from recurrent_rl.vector_env.config import EnvConfig as EnvConfig
+    from recurrent_rl.vector_env.vectorize import make_vector_env as make_vector_env
 
     __version__: str
 
@@ -84,7 +84,7 @@ _HOMES = {
     "TrainConfig": "config",
     "Trainer": "trainer",
     "TrainingState": "runs.callbacks",
-    "EnvConfig": "env_config",
+    "EnvConfig": "vector_env.config",
     "UnsupportedSpaceError": "agents.spaces",
     "UserError": "agents.errors",
     "check_env": "checks.check",
@@ -92,7 +92,7 @@ _HOMES = {
     "evaluate": "runs.evaluation",
     "imitate": "runs.imitation",
     "load_policy": "agents.policy",
-    "make_vector_env": "vectorize",
+    "make_vector_env": "vector_env.vectorize",
     "record_video": "runs.filming",
     "register_encoder": "agents.encoders",
     "register_head": "agents.heads",

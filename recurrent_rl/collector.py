@@ -14,11 +14,11 @@ from recurrent_rl.agents.kernels import frozen_weights
 from recurrent_rl.agents.memory.states import MemoryState, cat_states, select_state
 from recurrent_rl.agents.spaces import Components
 from recurrent_rl.blocks import Block
-from recurrent_rl.environments import Environments, Final, Step
 from recurrent_rl.episodes import EpisodeStatistics
 from recurrent_rl.group import ALONE, Group
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.seeding import Stream, generator, number
+from recurrent_rl.vector_env.environments import Environments, Final, Step
 
 
 class _Truncation(NamedTuple):

@@ -36,7 +36,6 @@ from recurrent_rl.config_json import (
     checked_resolved,
     requested_and_resolved,
 )
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import (
     LARGEST_SIZE,
@@ -50,6 +49,7 @@ from recurrent_rl.fields import (
     Workers,
 )
 from recurrent_rl.schedules import at, check_schedules
+from recurrent_rl.vector_env.config import EnvConfig
 
 MOST_THREADS = 1024
 """OpenMP keeps a record of each thread on the stack, and ends the process where the system refuses

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from recurrent_rl.environments import Step
-from recurrent_rl.infos import SUCCESS
+from recurrent_rl.vector_env.environments import Step
+from recurrent_rl.vector_env.infos import SUCCESS
 
 WINDOW = 100
 """Episodes that the means are over, as in Stable-Baselines3's `ep_rew_mean`."""

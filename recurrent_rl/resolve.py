@@ -1,4 +1,4 @@
-"""What is chosen automatically: the size of a rollout and the number of workers."""
+"""What settings leave open: the environment, the size of a rollout, the number of workers."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import torch
 
 from recurrent_rl.blocks import most_workers
 from recurrent_rl.config import ResolvedConfig, TrainConfig
+from recurrent_rl.errors import UserError
 from recurrent_rl.fields import Workers
 from recurrent_rl.process import available_cores, pick_device
+from recurrent_rl.vector_env.sources import Environment, Source, find_source
 
 STEPS = 128
 """Steps of each environment in a rollout, about, where their number is left to the default."""
@@ -27,6 +29,22 @@ MINIBATCHES = 4
 SHARE = 16
 """The fewest environments of a worker, where the number of workers is left to us: with fewer a step
 of the agent, and a message, costs more than is shared (docs/performance.md, "Several workers")."""
+
+
+def source_of(config: TrainConfig, env: Environment | None = None) -> Source:
+    """What the environments of a run are made of: `env`, or what its settings name.
+
+    Raises:
+        UserError: neither names one, both name others, or there is none of that name.
+    """
+    if env is None:
+        return find_source(config.environment)
+    source = find_source(env)
+    if config.env_id not in (None, source.name):
+        raise UserError(
+            f"env_id is {config.env_id!r}, but env is {source.name!r}. Leave one of them out."
+        )
+    return source
 
 
 def resolve(

@@ -28,11 +28,11 @@ from recurrent_rl.errors import ToldError, UserError
 from recurrent_rl.group import ALONE, Group
 from recurrent_rl.ppo import check_finite, update
 from recurrent_rl.process import computing, pick_device
-from recurrent_rl.resolve import resolve
+from recurrent_rl.resolve import resolve, source_of
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.seeding import Stream, generator, number
-from recurrent_rl.sources import Environment, Source, source_of
-from recurrent_rl.vectorize import longest_episode, make_vector_env
+from recurrent_rl.vector_env.sources import Environment, Source
+from recurrent_rl.vector_env.vectorize import longest_episode, make_vector_env
 
 
 class Trainer:

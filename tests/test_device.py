@@ -24,11 +24,11 @@ from recurrent_rl.agents.kernels.dispatch import serving
 from recurrent_rl.agents.memory.layered import LayeredMemory
 from recurrent_rl.agents.memory.registry import MEMORIES, make_memory
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.process import computing
 from recurrent_rl.runs.folder import POLICY
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vector_env.config import EnvConfig
 from tests.agents.kernels.test_kernels import SIZES, case, make, outputs_and_gradients
 from tests.recurrent_rl.worker_cases import CASES, config, first_iteration, replayed, work
 

@@ -500,7 +500,7 @@ def serve() -> None:
         "experiments.benchmark",
         "experiments.comparison",
         "runs.training",
-        "environment_processes",
+        "vector_env.processes",
     ):
         importlib.import_module(f"recurrent_rl.{name}")
     importlib.import_module("tensorboard.program")

@@ -29,7 +29,7 @@ from recurrent_rl.agents.previous_step import PREVIOUS_REWARD
 from recurrent_rl.agents.spaces import component_arrays, component_spaces
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.trained_on import environment_of, policy_of
-from recurrent_rl.vectorize import make_vector_env
+from recurrent_rl.vector_env.vectorize import make_vector_env
 
 
 class Played:

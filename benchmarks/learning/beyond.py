@@ -23,14 +23,14 @@ from jobs import ROOT, commit, do, read_rows, write_rows
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import load_policy
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.experiments.benchmark import plan
 from recurrent_rl.experiments.comparison import markdown
 from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.suites import Suite, Task
 from recurrent_rl.process import computing
 from recurrent_rl.runs.evaluation import evaluate
-from recurrent_rl.vectorize import make_vector_env
+from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.vectorize import make_vector_env
 
 RESULTS = ROOT / "benchmarks" / "results" / "beyond.jsonl"
 OUT = ROOT / "runs" / "beyond"

@@ -22,9 +22,9 @@ from jobs import ROOT, arguments, commit, curve_of, measure_all
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.experiments.comparison import markdown
 from recurrent_rl.process import available_cores
+from recurrent_rl.vector_env.config import EnvConfig
 
 RESULTS = ROOT / "benchmarks" / "results" / "findings.jsonl"
 Row = dict[str, Any]

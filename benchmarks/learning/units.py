@@ -27,10 +27,10 @@ from study import TASKS
 
 import recurrent_rl.envs  # noqa: F401 (registers them)
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.envs.repeat_previous import RepeatPrevious
 from recurrent_rl.experiments.comparison import markdown
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vector_env.config import EnvConfig
 
 RESULTS = ROOT / "benchmarks" / "results" / "units.jsonl"
 UNITS = (1e-6, 1.0, 1e6)

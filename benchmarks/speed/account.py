@@ -29,11 +29,11 @@ from torch.multiprocessing.spawn import start_processes
 
 from recurrent_rl import ppo
 from recurrent_rl.collector import Collector
-from recurrent_rl.environments import Environments
 from recurrent_rl.group import ALONE, Group, joined
 from recurrent_rl.process import available_cores, computing, keeping_freed_memory
 from recurrent_rl.rollout import Sequences
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vector_env.environments import Environments
 
 STDERR = Console(stderr=True)
 MESSAGES = "messages"

@@ -37,7 +37,7 @@ from recurrent_rl.episodes import EpisodeStatistics
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.runs.training import train
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.vectorize import make_vector_env
+from recurrent_rl.vector_env.vectorize import make_vector_env
 
 STDERR = Console(stderr=True)
 Precision = Literal["float32", "bfloat16"]

@@ -39,7 +39,6 @@ from torch.multiprocessing.spawn import start_processes
 
 from recurrent_rl.agents import AgentConfig
 from recurrent_rl.config import ResolvedConfig, TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.envs.cartpole import CartPole
 from recurrent_rl.group import ALONE, joined
 from recurrent_rl.process import available_cores, computing, keeping_freed_memory
@@ -49,6 +48,7 @@ from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.launch import Begun, follow_the_first, together
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer, resolved
+from recurrent_rl.vector_env.config import EnvConfig
 
 STDERR = Console(stderr=True)
 COST = 50e-6

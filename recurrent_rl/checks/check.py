@@ -16,12 +16,12 @@ from recurrent_rl.agents.spaces import UnsupportedSpaceError
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Finding, Report
 from recurrent_rl.checks.several import check_several
 from recurrent_rl.checks.single import check_single
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import JsonObject
-from recurrent_rl.sources import find_source
-from recurrent_rl.vectorize import make_vector_env
-from recurrent_rl.wrapping import fixed_texts, observing, without_fixed_texts, wrapped
+from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.sources import find_source
+from recurrent_rl.vector_env.vectorize import make_vector_env
+from recurrent_rl.vector_env.wrapping import fixed_texts, observing, without_fixed_texts, wrapped
 
 COUNT = 3
 """Environments of a vector environment that is made for the check."""

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from recurrent_rl.agents.action_masks import ActionMaskError, allows_nothing, flat_mask
 from recurrent_rl.agents.spaces import ObservationError, stack_observations
-from recurrent_rl.checked_env import shape_of, wrong_result
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Report
 from recurrent_rl.checks.results import (
     CONTAINED,
@@ -27,6 +26,7 @@ from recurrent_rl.checks.results import (
     check_reward,
     same,
 )
+from recurrent_rl.vector_env.checked_env import shape_of, wrong_result
 
 MASKS = "Give info['action_mask'] from reset() and every step(): true for what is allowed now."
 

@@ -22,8 +22,8 @@ from recurrent_rl.checks.results import (
     same,
 )
 from recurrent_rl.checks.single import SEEDED, STARTS, check_time_limit, longest_of, steps_of
-from recurrent_rl.environments import Environments, Step
 from recurrent_rl.errors import UserError
+from recurrent_rl.vector_env.environments import Environments, Step
 
 PROBE = 50
 """Steps in which two seeds, or two environments, have to differ."""

@@ -13,13 +13,13 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.drawing import borrowed_generator
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
-from recurrent_rl.checked_env import CheckedEnv
 from recurrent_rl.checks.episodes import Played, Player, check_reset
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Report
 from recurrent_rl.checks.gymnasiums import check_by_gymnasium
 from recurrent_rl.checks.results import allowed_action, check_resolution, check_spaces, same
-from recurrent_rl.environments import Environments
 from recurrent_rl.errors import UserError
+from recurrent_rl.vector_env.checked_env import CheckedEnv
+from recurrent_rl.vector_env.environments import Environments
 
 EPISODES = 4
 ALL_STEPS = 10_000

@@ -50,8 +50,8 @@ def convert_command(arguments: Sequence[str]) -> int:
     """Convert a model of sb3-contrib's RecurrentPPO into a policy file."""
     from recurrent_rl.agents.policy import Policy
     from recurrent_rl.agents.sb3.convert import convert_sb3
-    from recurrent_rl.env_config import EnvConfig
-    from recurrent_rl.vectorize import make_vector_env
+    from recurrent_rl.vector_env.config import EnvConfig
+    from recurrent_rl.vector_env.vectorize import make_vector_env
 
     given, console = parse(ConvertArguments, "convert", arguments), make_console()
     model = Path(given.model)

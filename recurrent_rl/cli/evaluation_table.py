@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from recurrent_rl.agents.policy import Policy
-    from recurrent_rl.env_config import EnvConfig
     from recurrent_rl.runs.figures import Evaluation
+    from recurrent_rl.vector_env.config import EnvConfig
 
 
 def print_evaluation(
@@ -36,7 +36,7 @@ def print_evaluation(
         policy: the file or run folder that played.
     """
     from recurrent_rl.runs.figures import WAYS
-    from recurrent_rl.vectorize import stated_returns
+    from recurrent_rl.vector_env.vectorize import stated_returns
 
     table = Table(title=f"{env_id}, {episodes:,} episodes")
     for column in ("", "mean return", "95 % interval", "episode length", "success"):

@@ -15,7 +15,6 @@ from rich.text import Text
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.cli.evaluate_arguments import EvaluateArguments
 from recurrent_rl.cli.evaluation_table import in_a_line
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.runs.filmed import Moment
@@ -25,6 +24,7 @@ from recurrent_rl.runs.stage import Stage
 from recurrent_rl.runs.strip import Band
 from recurrent_rl.seeding import Stream, number
 from recurrent_rl.signals import StopSignals
+from recurrent_rl.vector_env.config import EnvConfig
 
 EPISODES = 3
 """Shown where no number was given."""

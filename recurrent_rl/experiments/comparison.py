@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from recurrent_rl.agents.files import write_atomically
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.config_json import SIZES
-from recurrent_rl.env_config import NO_MATTER_OF_THE_TASK
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.curves import draw_curves
 from recurrent_rl.experiments.results import Run
@@ -36,7 +35,8 @@ from recurrent_rl.experiments.statistics import (
 )
 from recurrent_rl.runs.figures import WAYS, Figures
 from recurrent_rl.runs.monitor import flat
-from recurrent_rl.vectorize import stated_returns
+from recurrent_rl.vector_env.config import NO_MATTER_OF_THE_TASK
+from recurrent_rl.vector_env.vectorize import stated_returns
 
 # What makes no method: a label says what else differs between runs.
 _NOT_OF_A_METHOD = (

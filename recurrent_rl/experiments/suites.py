@@ -9,8 +9,8 @@ from typing import Any
 
 from recurrent_rl.agents.settings import changed
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.vector_env.config import EnvConfig
 
 
 @dataclass(frozen=True)

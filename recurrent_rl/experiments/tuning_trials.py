@@ -23,7 +23,7 @@ from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.progress import ProgressBar
 from recurrent_rl.runs.training import TrainResult, resume
 from recurrent_rl.signals import StopSignals
-from recurrent_rl.sources import Environment
+from recurrent_rl.vector_env.sources import Environment
 
 if TYPE_CHECKING:
     import optuna

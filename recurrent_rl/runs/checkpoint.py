@@ -17,7 +17,6 @@ from torch import Tensor
 from recurrent_rl.agents.files import refuse_nonfinite, save_tensors
 from recurrent_rl.agents.memory.states import tensors_of, with_tensors
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
-from recurrent_rl.env_config import NO_MATTER_OF_THE_TASK
 from recurrent_rl.episodes import Ended, Episode
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint_file import (
@@ -32,6 +31,7 @@ from recurrent_rl.runs.checkpoint_file import (
 )
 from recurrent_rl.runs.folder import CONFIG, RunFolder
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vector_env.config import NO_MATTER_OF_THE_TASK
 
 
 def save(trainer: Trainer, folder: RunFolder | None) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, load_text, read_json
 from recurrent_rl.episodes import Info
-from recurrent_rl.infos import SUCCESS
+from recurrent_rl.vector_env.infos import SUCCESS
 
 KIND = "recurrent_rl.checkpoint"
 VERSION = 4

@@ -17,8 +17,6 @@ from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.drawing import sampling_generator
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.agents.settings import at_least
-from recurrent_rl.env_config import EnvConfig
-from recurrent_rl.environments import Environments
 from recurrent_rl.episodes import EpisodeStatistics
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import Size
@@ -28,8 +26,10 @@ from recurrent_rl.runs.progress import ProgressBar
 from recurrent_rl.runs.trained_on import settings_for
 from recurrent_rl.seeding import Stream, number
 from recurrent_rl.signals import StopSignals
-from recurrent_rl.sources import Environment, Source, find_source
-from recurrent_rl.vectorize import make_vector_env, time_limit
+from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.environments import Environments
+from recurrent_rl.vector_env.sources import Environment, Source, find_source
+from recurrent_rl.vector_env.vectorize import make_vector_env, time_limit
 
 EVALUATION_ENVIRONMENTS = 64
 """Environments stepped side by side."""

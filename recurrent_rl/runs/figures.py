@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.episodes import Ended, Episode, Info
-from recurrent_rl.infos import SUCCESS
+from recurrent_rl.vector_env.infos import SUCCESS
 
 
 class InfoColumns(NamedTuple):

@@ -10,11 +10,11 @@ from typing import Annotated
 from recurrent_rl.agents.arguments import PATH, argument, check_is
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.agents.settings import between
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.runs.stage import Stage, WayName
 from recurrent_rl.runs.video_file import check_video, video_file
-from recurrent_rl.sources import Environment
+from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.sources import Environment
 
 Fps = Annotated[float, between(0.1, 100)]
 """Steps that are shown in a second."""

@@ -53,8 +53,8 @@ from recurrent_rl.signals import (
     let_through,
     when_parent_ends,
 )
-from recurrent_rl.sources import Source, find_spec
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vector_env.sources import Source, find_spec
 
 PATIENCE = 10.0
 """Seconds in which a worker has to end when it has nothing more to do, before it is killed."""

@@ -19,7 +19,7 @@ from recurrent_rl.runs.monitor import write_film
 from recurrent_rl.runs.stage import Stage
 from recurrent_rl.runs.video_file import gif_of
 from recurrent_rl.seeding import Stream, number
-from recurrent_rl.vectorize import make_vector_env
+from recurrent_rl.vector_env.vectorize import make_vector_env
 
 SCORE = "eval/mean_reward"
 """What the best policy is the best in; its file tells it."""

@@ -7,11 +7,12 @@ import dataclasses
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import bare_name, is_description
+from recurrent_rl.resolve import source_of
 from recurrent_rl.runs.checkpoint import restore
 from recurrent_rl.runs.checkpoint_file import Checkpoint
 from recurrent_rl.runs.folder import RunFolder
-from recurrent_rl.sources import Environment, Source, find_source, source_of
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vector_env.sources import Environment, Source, find_source
 
 WORDS = {"learning_rate": "the learning rate", "ent_coef": "the entropy bonus"}
 """Of the settings that have a schedule by default, for messages."""

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from recurrent_rl.agents.acting import PolicyState
 from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.policy import Policy
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.runs.figures import WAYS, Evaluation
 from recurrent_rl.runs.filmed import Filmed, Mode, OnMoment
 from recurrent_rl.runs.trained_on import settings_for
-from recurrent_rl.sources import Environment, Source, find_source
-from recurrent_rl.vectorize import make_vector_env
+from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.sources import Environment, Source, find_source
+from recurrent_rl.vector_env.vectorize import make_vector_env
 
 STEPS_PER_SECOND = 4
 """Where an environment does not say how fast it is shown: a card has to be read."""

@@ -13,11 +13,11 @@ from recurrent_rl.agents.files import PolicyFileError
 from recurrent_rl.agents.hub import local_file
 from recurrent_rl.agents.named_parts import found_parts
 from recurrent_rl.agents.policy import POLICY, Policy, load_policy
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import bare_name, is_description
 from recurrent_rl.runs.folder import RunFolder
-from recurrent_rl.wrapping import names_a_module
+from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.wrapping import names_a_module
 
 
 def environment_of(

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.settings import SettingError
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.vector_env.config import EnvConfig
 
 FEW, MANY = 60, 5000
 NUMPY = [np.int8, np.uint64, np.float16, np.float64, np.longdouble, np.bool_, np.array]

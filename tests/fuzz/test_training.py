@@ -22,11 +22,11 @@ from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
 from recurrent_rl.agents.spaces import UnsupportedSpaceError, component_spaces
-from recurrent_rl.checked_env import CheckedEnv
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vector_env.checked_env import CheckedEnv
 
 DTYPES = (np.float32, np.float64, np.uint8, np.int8, np.int32, np.int64, np.uint16, np.bool_)
 SHAPES = ((), (1,), (3,), (2, 2), (4, 5), (5, 4, 3), (3, 6, 5), (40, 40, 1), (2, 2, 2, 2))

@@ -11,9 +11,9 @@ import torch
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import ResolvedConfig, TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.resolve import resolve
+from recurrent_rl.vector_env.config import EnvConfig
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.memory.states import LSTMState, MatrixState, MemoryState, NoState
 from recurrent_rl.blocks import shuffled_chunks
 from recurrent_rl.config import ResolvedConfig, TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.ppo import (
     Loss,
     explained_variance,
@@ -26,6 +25,7 @@ from recurrent_rl.ppo import (
 )
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vector_env.config import EnvConfig
 
 CONFIG = ResolvedConfig(
     env_id="recurrent_rl/TMaze-v0",

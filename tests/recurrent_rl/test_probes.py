@@ -7,10 +7,10 @@ import torch
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.vectorize import make_vector_env
+from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.vectorize import make_vector_env
 
 GAMMA = 0.9
 

@@ -14,11 +14,11 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.devices import DeviceError
 from recurrent_rl.agents.files import NonFiniteError
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.envs.cartpole import CartPole
 from recurrent_rl.envs.repeat_previous import RepeatPrevious
 from recurrent_rl.errors import UserError
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vector_env.config import EnvConfig
 
 
 class InUnits(RepeatPrevious):

@@ -21,10 +21,10 @@ from recurrent_rl import ppo
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.group import ALONE, Group, joined
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vector_env.config import EnvConfig
 
 
 class Drawn(gym.Env[Any, Any]):

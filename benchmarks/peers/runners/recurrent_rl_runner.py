@@ -27,11 +27,11 @@ def main() -> None:
     report = common.Report(args, ["recurrent-rl"])
     from recurrent_rl.agents.config import AgentConfig
     from recurrent_rl.config import TrainConfig
-    from recurrent_rl.env_config import EnvConfig
     from recurrent_rl.process import keeping_freed_memory
     from recurrent_rl.runs.callbacks import TrainingState
     from recurrent_rl.runs.training import train
     from recurrent_rl.trainer import Trainer
+    from recurrent_rl.vector_env.config import EnvConfig
 
     workers = args.threads if "workers" in args.variant else 1
     python = args.env == "python"

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.benchmark import _Worker, plan, run_all
 from recurrent_rl.experiments.comparison import Comparison
@@ -18,7 +17,8 @@ from recurrent_rl.experiments.results import learning_curve, load_run
 from recurrent_rl.experiments.suites import SUITES, Suite, Task, find_suite
 from recurrent_rl.resolve import resolve
 from recurrent_rl.runs.folder import RunFolder, RunState
-from recurrent_rl.vectorize import make_vector_env
+from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.vectorize import make_vector_env
 from tests.recurrent_rl.runs.small_runs import held_by_another
 
 TINY = {

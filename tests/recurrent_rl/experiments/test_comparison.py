@@ -9,12 +9,12 @@ import pytest
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.experiments.comparison import Comparison, method_labels, score_range, task_name
 from recurrent_rl.experiments.curves import common_curves
 from recurrent_rl.experiments.results import Run
 from recurrent_rl.resolve import resolve
 from recurrent_rl.runs.figures import Evaluation, Figures, SavedEvaluation
+from recurrent_rl.vector_env.config import EnvConfig
 
 
 def a_run(

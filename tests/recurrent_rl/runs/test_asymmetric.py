@@ -18,7 +18,6 @@ from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.cli import main
 from recurrent_rl.collector import Collector
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.envs.cartpole import CartPole
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import TrainingState
@@ -28,6 +27,7 @@ from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.imitation import RecordedEpisode, imitate
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vector_env.config import EnvConfig
 from tests.recurrent_rl.runs.small_runs import assert_same, config, weights
 
 ENV_ID = "recurrent_rl/CartPole-NoVelocity-v0"

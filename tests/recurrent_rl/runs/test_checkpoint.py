@@ -16,7 +16,6 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint import (
     _joined,
@@ -27,6 +26,7 @@ from recurrent_rl.runs.checkpoint import (
 from recurrent_rl.runs.checkpoint_file import KIND, VERSION, read_checkpoint, read_timesteps
 from recurrent_rl.runs.folder import CHECKPOINT
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vector_env.config import EnvConfig
 
 
 def config(**changes: Any) -> TrainConfig:

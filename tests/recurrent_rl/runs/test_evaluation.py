@@ -15,13 +15,13 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import STEP_LIMIT, evaluate, evaluate_and_save
 from recurrent_rl.runs.figures import SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.signals import StopSignals
-from recurrent_rl.vectorize import make_vector_env, time_limit
+from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.vectorize import make_vector_env, time_limit
 
 
 class Lottery(gym.Env[Any, Any]):

@@ -11,7 +11,6 @@ import pytest
 from recurrent_rl.agents.files import FileWriteError
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.collector import Collector
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.checkpoint import load_checkpoint
@@ -19,6 +18,7 @@ from recurrent_rl.runs.checkpoint_file import read_timesteps
 from recurrent_rl.runs.folder import CHECKPOINT, POLICY, RunFolder
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vector_env.config import EnvConfig
 from tests.recurrent_rl.runs.small_runs import assert_same, config, fail_at, registered, weights
 
 

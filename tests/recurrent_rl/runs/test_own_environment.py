@@ -15,12 +15,12 @@ import torch
 
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.trained_on import environment_of
 from recurrent_rl.runs.training import resume, train
+from recurrent_rl.vector_env.config import EnvConfig
 from tests.recurrent_rl import corridor
 from tests.recurrent_rl.corridor import Corridor, Parts, make, make_many
 from tests.recurrent_rl.runs import small_runs

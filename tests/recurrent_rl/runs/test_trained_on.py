@@ -10,10 +10,10 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.trained_on import environment_of
+from recurrent_rl.vector_env.config import EnvConfig
 
 
 def a_policy(**summary: object) -> Policy:

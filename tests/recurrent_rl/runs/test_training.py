@@ -23,7 +23,6 @@ import torch
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.kernels import library
 from recurrent_rl.agents.policy import Policy, load_policy
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.results import learning_curve, load_run
 from recurrent_rl.runs.callbacks import AnyCallback, TrainingState
@@ -32,6 +31,7 @@ from recurrent_rl.runs.folder import CHECKPOINT, CONFIG, EVALUATION, POLICY, Run
 from recurrent_rl.runs.training import TrainResult, resume, train
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vector_env.config import EnvConfig
 from tests.recurrent_rl.runs.small_runs import (
     assert_same,
     config,

@@ -15,11 +15,12 @@ from gymnasium.wrappers import TimeLimit
 
 from recurrent_rl.agents.importing import name_of
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.sources import find_source, source_of
+from recurrent_rl.resolve import source_of
 from recurrent_rl.trainer import resolved
-from recurrent_rl.vectorize import longest_episode, make_vector_env, time_limit
+from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.sources import find_source
+from recurrent_rl.vector_env.vectorize import longest_episode, make_vector_env, time_limit
 from tests.recurrent_rl import corridor
 from tests.recurrent_rl.corridor import LIMIT, Corridor, make, make_many
 
@@ -71,7 +72,9 @@ def test_a_function_in_a_function_or_in_the_script_has_no_name_to_import(
     assert name_of(local) is None
     assert find_source(local).name == "<local>"
     script = (
-        "from recurrent_rl.sources import find_source\ndef f(): ...\nprint(find_source(f).name)"
+        "from recurrent_rl.vector_env.sources import find_source\n"
+        "def f(): ...\n"
+        "print(find_source(f).name)"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout == "<f>\n"

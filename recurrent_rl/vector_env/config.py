@@ -20,7 +20,7 @@ from recurrent_rl.agents.settings import (
 )
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import LARGEST_SIZE, InfoKeys, JsonObject, ObservedKeys, json_object
-from recurrent_rl.wrapping import wrapper_name
+from recurrent_rl.vector_env.wrapping import wrapper_name
 
 WrapperName = Annotated[str, Read(wrapper_name)]
 """A wrapper's short name, or module:function, also with arguments as JSON behind it."""

@@ -22,7 +22,7 @@ from recurrent_rl.agents.settings import SettingError, refusal
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import json_object
-from recurrent_rl.importing import did_you_mean, found
+from recurrent_rl.vector_env.importing import did_you_mean, found
 
 Env = gym.Env[Any, Any]
 

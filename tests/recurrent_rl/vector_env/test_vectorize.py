@@ -14,12 +14,12 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, Vecto
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.envs.batch import BatchEnv
 from recurrent_rl.errors import UserError
-from recurrent_rl.sources import find_source
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.vectorize import (
+from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.sources import find_source
+from recurrent_rl.vector_env.vectorize import (
     known_returns,
     longest_episode,
     make_vector_env,

@@ -17,13 +17,13 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.collector import Collector
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.env_config import EnvConfig
-from recurrent_rl.environments import Environments
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.vectorize import make_vector_env
+from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.environments import Environments
+from recurrent_rl.vector_env.vectorize import make_vector_env
 
 F = np.float32
 SMALL = AgentConfig("gru", hidden_size=8, encoder_size=8)

@@ -20,10 +20,9 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 from recurrent_rl.agents.arguments import argument
 from recurrent_rl.agents.importing import has, import_module, name_of
 from recurrent_rl.agents.settings import SettingError, close_matches, refusal, shown
-from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import EnvId, described, is_description
-from recurrent_rl.importing import did_you_mean, public_callables
+from recurrent_rl.vector_env.importing import did_you_mean, public_callables
 
 Environment: TypeAlias = (
     str
@@ -92,22 +91,6 @@ class Source:
         """Close an environment that was made of this, but not one that was given."""
         if env is not self.given:
             env.close()
-
-
-def source_of(config: TrainConfig, env: Environment | None = None) -> Source:
-    """What the environments of a run are made of: `env`, or what its settings name.
-
-    Raises:
-        UserError: neither names one, both name others, or there is none of that name.
-    """
-    if env is None:
-        return find_source(config.environment)
-    source = find_source(env)
-    if config.env_id not in (None, source.name):
-        raise UserError(
-            f"env_id is {config.env_id!r}, but env is {source.name!r}. Leave one of them out."
-        )
-    return source
 
 
 def find_source(env: Any, what: str = "env") -> Source:

@@ -24,8 +24,6 @@ from recurrent_rl.agents.policy import Policy
 from recurrent_rl.cli.evaluation_table import print_evaluation
 from recurrent_rl.collector import Collector
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.env_config import EnvConfig
-from recurrent_rl.environments import Environments
 from recurrent_rl.episodes import Info
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
@@ -33,7 +31,9 @@ from recurrent_rl.runs.figures import Evaluation, Figures
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.vectorize import make_vector_env
+from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.environments import Environments
+from recurrent_rl.vector_env.vectorize import make_vector_env
 from tests.recurrent_rl.telling_envs import HERE, Plain, Telling
 
 KEYS = ("t", "odd", "end")

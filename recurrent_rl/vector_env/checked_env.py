@@ -19,8 +19,8 @@ from recurrent_rl.agents.spaces import (
     stack_observations,
 )
 from recurrent_rl.errors import UserError
-from recurrent_rl.infos import MEND, NO_METRIC, recorded_episode
-from recurrent_rl.wrapping import fixed_texts
+from recurrent_rl.vector_env.infos import MEND, NO_METRIC, recorded_episode
+from recurrent_rl.vector_env.wrapping import fixed_texts
 
 
 class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):

@@ -28,10 +28,10 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import argument
 from recurrent_rl.agents.moments import Total
 from recurrent_rl.agents.spaces import FLOAT32_MAX, ObservationError, as_array, stack_observations
-from recurrent_rl.checked_env import shape_of, wrong_result
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import InfoKeys
-from recurrent_rl.infos import MEND, SUCCESS, recorded, reported
+from recurrent_rl.vector_env.checked_env import shape_of, wrong_result
+from recurrent_rl.vector_env.infos import MEND, SUCCESS, recorded, reported
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -11,11 +11,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from recurrent_rl import environment_processes
-from recurrent_rl.env_config import EnvConfig
-from recurrent_rl.environment_processes import EnvironmentProcesses
 from recurrent_rl.errors import UserError
-from recurrent_rl.vectorize import make_vector_env
+from recurrent_rl.vector_env import processes
+from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.processes import EnvironmentProcesses
+from recurrent_rl.vector_env.vectorize import make_vector_env
 
 
 class TwoArguments(Exception):
@@ -107,7 +107,7 @@ def test_what_goes_wrong_in_one_is_told(does: str, kind: type[Exception], messag
 
 
 def test_one_that_does_not_close_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment_processes, "CLOSE_SECONDS", 0.5)
+    monkeypatch.setattr(processes, "CLOSE_SECONDS", 0.5)
     env = make("never close")
     play(env)
     env.close()
@@ -116,8 +116,8 @@ def test_one_that_does_not_close_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
 
 PROGRAM = """
 import sys, time, gymnasium as gym, numpy as np
-from recurrent_rl.env_config import EnvConfig
-from recurrent_rl.vectorize import make_vector_env
+from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.vectorize import make_vector_env
 
 class Stuck(gym.Env):
     observation_space, action_space = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2)

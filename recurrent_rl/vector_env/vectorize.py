@@ -15,14 +15,14 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.settings import shown
-from recurrent_rl.checked_env import CheckedEnv, LentEnv, longest
-from recurrent_rl.env_config import EnvConfig
-from recurrent_rl.environment_processes import EnvironmentProcesses, make_in_processes
 from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import Size
-from recurrent_rl.sources import Environment, Source, find_source, what_to_install
-from recurrent_rl.wrapping import observing, without_fixed_texts, wrapped
+from recurrent_rl.vector_env.checked_env import CheckedEnv, LentEnv, longest
+from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.processes import EnvironmentProcesses, make_in_processes
+from recurrent_rl.vector_env.sources import Environment, Source, find_source, what_to_install
+from recurrent_rl.vector_env.wrapping import observing, without_fixed_texts, wrapped
 
 Wrapper = Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]
 
