@@ -48,8 +48,8 @@ if TYPE_CHECKING:  # what each public name is; _HOMES says it again, for use
     from recurrent_rl.runs.figures import Evaluation as Evaluation
     from recurrent_rl.runs.filming import record_video as record_video
     from recurrent_rl.runs.folder import RunHeldError as RunHeldError
-    from recurrent_rl.runs.imitation import RecordedEpisode as RecordedEpisode
     from recurrent_rl.runs.imitation import imitate as imitate
+    from recurrent_rl.runs.recorded import RecordedEpisode as RecordedEpisode
     from recurrent_rl.runs.training import resume as resume
     from recurrent_rl.runs.training import train as train
     from recurrent_rl.trainer import Trainer as Trainer
@@ -76,7 +76,7 @@ _HOMES = {
     "ObservationError": "agents.spaces",
     "Policy": "agents.policy",
     "PolicyFileError": "agents.files",
-    "RecordedEpisode": "runs.imitation",
+    "RecordedEpisode": "runs.recorded",
     "RunHeldError": "runs.folder",
     "SecondDerivativeError": "agents.kernels.safeguards",
     "SettingError": "agents.settings",

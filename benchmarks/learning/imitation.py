@@ -23,7 +23,8 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.comparison import markdown
 from recurrent_rl.process import available_cores
-from recurrent_rl.runs.imitation import RecordedEpisode, imitate
+from recurrent_rl.runs.imitation import imitate
+from recurrent_rl.runs.recorded import RecordedEpisode
 from recurrent_rl.trainer import Trainer
 
 RESULTS = ROOT / "benchmarks" / "results" / "imitation.jsonl"

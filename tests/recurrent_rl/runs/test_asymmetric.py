@@ -24,7 +24,8 @@ from recurrent_rl.runs.callbacks import TrainingState
 from recurrent_rl.runs.checkpoint_file import read_checkpoint
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.runs.folder import RunFolder
-from recurrent_rl.runs.imitation import RecordedEpisode, imitate
+from recurrent_rl.runs.imitation import imitate
+from recurrent_rl.runs.recorded import RecordedEpisode
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig

@@ -18,7 +18,8 @@ from recurrent_rl.agents.heads import make_head
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.imitation import RecordedEpisode, _side_by_side, imitate
+from recurrent_rl.runs.imitation import imitate
+from recurrent_rl.runs.recorded import RecordedEpisode, side_by_side
 
 DISCRETE = gym.spaces.Discrete(3)
 SPACES = [
@@ -76,7 +77,7 @@ def test_the_critic_learns_the_returns() -> None:
     episodes = [RecordedEpisode([0, 1, 2], [0, 1, 2], [0.0, 0.0, 10.0 * k]) for k in (1, 1, 1)]
     imitate(policy, episodes, epochs=200, learning_rate=1e-2, gamma=0.5, progress=False)
     agent = policy.agent
-    batch = _side_by_side(agent, episodes[:1], gamma=0.5)
+    batch = side_by_side(agent, episodes[:1], gamma=0.5)
     output, _ = agent.unroll(batch.components, agent.initial_state(1), batch.episode_start)
     assert output.value.flatten().tolist() == pytest.approx([2.5, 5.0, 10.0], rel=0.1)
 
@@ -88,7 +89,7 @@ def test_episodes_stand_whole_in_columns_with_their_starts() -> None:
         RecordedEpisode(np.arange(n) % 3, np.full(n, k % 3), np.arange(n) + 10.0 * k)
         for k, n in enumerate(lengths)
     ]
-    batch = _side_by_side(policy.agent, episodes, gamma=0.0)
+    batch = side_by_side(policy.agent, episodes, gamma=0.0)
     assert batch.valid.shape == (5, 3)
     assert int(batch.valid.sum()) == sum(lengths)
     assert int(batch.episode_start.sum()) == len(lengths)
@@ -108,7 +109,7 @@ def test_what_fills_a_column_up_teaches_nothing() -> None:
     short, long = delayed(1, steps=4)[0], delayed(1, steps=12)[0]
     with_room, alone = policy_of(memory="gru"), policy_of(memory="gru")
     padded = imitate(with_room, [long, short], epochs=1, num_minibatches=1, progress=False)
-    batch = _side_by_side(alone.agent, [long, short], 0.99)
+    batch = side_by_side(alone.agent, [long, short], 0.99)
     assert not batch.valid.all()
     output, _ = alone.agent.unroll(
         batch.components, alone.agent.initial_state(2), batch.episode_start
