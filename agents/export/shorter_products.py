@@ -122,38 +122,49 @@ def _halved(steps: Rewriting, at: int) -> bool:
     x, factor = one.operands
     if not (is_row(x) and is_number(factor) and is_constant(factor, 0.5)):
         return False
-    if not _halve(steps, x, one, do=False):
+    computed = _computed_by_products(steps, x, one)
+    if computed is None:
         return False
-    _halve(steps, x, one, do=True)
+    _halve(steps, computed)
     del steps.operations[at]
     steps.put(one.out.buffer, x)
     return True
 
 
-def _halve(steps: Rewriting, x: View, reader: Operation, do: bool) -> bool:
-    """Let what a view shows come out half as large, where nothing else reads it; or ask."""
+def _computed_by_products(steps: Rewriting, x: View, reader: Operation) -> list[View] | None:
+    """The columns of products of which x is made by sums; None where anything else reads or is."""
     if not steps.is_inner(x) or steps.readers(x) != [reader]:
-        return False
+        return None
     writers = steps.writers(x)
     if len(writers) != 1:
-        return False
+        return None
     (writer,) = writers
-    begin = x.offset - writer.out.offset
-    if writer.kind in ("add", "sub") and is_row(writer.out):
-        rows = all(is_row(one) for one in writer.operands)
-        parts = [replace(x, buffer=y.buffer, offset=y.offset + begin) for y in writer.operands]
-        return rows and all(_halve(steps, part, writer, do) for part in parts)
-    if not _is_linear(steps, writer):
-        return False
-    if do:
-        matrix, bias = (None if one is None else one.copy() for one in _weights(writer))
-        assert matrix is not None
-        matrix[:, begin : begin + x.size] *= 0.5
-        if bias is not None:
-            bias[begin : begin + x.size] *= 0.5
-        at = steps.operations.index(writer)
-        steps.operations[at] = _with_weights(steps, writer, matrix, bias)
-    return True
+    if _is_linear(steps, writer):
+        return [x]
+    if writer.kind not in ("add", "sub") or not all(map(is_row, (writer.out, *writer.operands))):
+        return None
+    columns: list[View] = []
+    for y in writer.operands:
+        part = replace(x, buffer=y.buffer, offset=y.offset + x.offset - writer.out.offset)
+        found = _computed_by_products(steps, part, writer)
+        if found is None:
+            return None
+        columns += found
+    return columns
+
+
+def _halve(steps: Rewriting, columns: list[View]) -> None:
+    """Let columns of products come out half as large, each once however many views show it."""
+    for at, one in enumerate(steps.operations):
+        shown = [_places(x) for x in columns if overlap(one.out, x)]
+        if shown:
+            places = np.unique(np.concatenate(shown)) - one.out.offset
+            matrix, bias = (None if part is None else part.copy() for part in _weights(one))
+            assert matrix is not None
+            matrix[:, places] *= 0.5
+            if bias is not None:
+                bias[places] *= 0.5
+            steps.operations[at] = _with_weights(steps, one, matrix, bias)
 
 
 def in_groups(steps: Rewriting) -> None:

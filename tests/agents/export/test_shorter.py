@@ -3,7 +3,9 @@
 from typing import Any
 
 import pytest
+import torch
 from gymnasium import spaces
+from torch import Tensor, nn
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
@@ -13,7 +15,7 @@ from recurrent_rl.agents.export.numpy_policy import Step
 from recurrent_rl.agents.export.record import listing_of
 from recurrent_rl.agents.export.shorter import shorter
 from recurrent_rl.agents.memory.registry import MEMORIES
-from tests.agents.export.test_export import ACTIONS, EVERYTHING, OBSERVATIONS, copies, make
+from tests.agents.export.test_export import ACTIONS, EVERYTHING, OBSERVATIONS, VECTOR, copies, make
 
 
 def passes(agent: Any) -> None:
@@ -39,6 +41,34 @@ def test_the_shorter_step_of_two_memories_of_two_layers_is_the_policys(memory: s
 def test_error_functions_side_by_side_keep_their_factor() -> None:
     """Two encoders, each with gelu: their operations are one."""
     passes(make(memory="lru", separate_memory=True, num_layers=2))
+
+
+class Twice(nn.Module):
+    """Reads some of a layer's outputs twice, in one sum."""
+
+    def __init__(self, space: spaces.Box) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+        self.output_size = 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        return torch.sigmoid(y + y)
+
+
+class Beside(Twice):
+    def __init__(self, space: spaces.Box) -> None:
+        super().__init__(space)
+        self.output_size = 3
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        return torch.sigmoid(y[:, :3] + y[:, 1:])
+
+
+@pytest.mark.parametrize("encoder", [Twice, Beside])
+def test_an_output_that_is_summed_with_itself_is_halved_once(encoder: type[Twice]) -> None:
+    passes(make(VECTOR, encoder=encoder))
 
 
 @pytest.mark.slow
