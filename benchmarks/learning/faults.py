@@ -10,6 +10,7 @@ not done again.
 
 from __future__ import annotations
 
+from functools import cache
 from operator import itemgetter
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -97,10 +98,14 @@ FAULTS: dict[str, type[Corridor]] = {
 }
 
 
+@cache
+def findings(fault: str) -> set[str]:
+    """What the check says of an environment."""
+    return {one.what for one in recurrent_rl.check_env(FAULTS[fault], raise_faults=False)}
+
+
 def measure(fault: str, seed: int) -> dict[str, Any]:
     """The row of one training."""
-    checks = (recurrent_rl.check_env(FAULTS[name], raise_faults=False) for name in (fault, "none"))
-    found, of_the_sound = ({one.what for one in findings} for findings in checks)
     with TemporaryDirectory() as folder:
         config = TrainConfig(total_timesteps=STEPS, seed=seed, log_dir=folder, threads=1)
         result = recurrent_rl.train(config, env=FAULTS[fault], progress=False)
@@ -110,7 +115,7 @@ def measure(fault: str, seed: int) -> dict[str, Any]:
         "seed": seed,
         "return": round(float(result.evaluation.mean), 4),
         "length": round(float(np.mean(result.evaluation.lengths)), 1),
-        "found": sorted(found - of_the_sound),
+        "found": sorted(findings(fault) - findings("none")),
         "code": commit(),
     }
 
