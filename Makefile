@@ -27,7 +27,7 @@ train: $(INSTALLED)  ## Train an agent on RepeatPrevious-Easy, then evaluate it 
 	$(BIN)/recurrent-rl train recurrent_rl/RepeatPrevious-Easy-v0 --seed $(SEED) --total-timesteps 500000 --eval-episodes 1000 $(ARGS)
 
 test: $(INSTALLED)  ## Run the default test suite
-	$(BIN)/pytest -n auto --dist loadgroup $(ARGS)
+	$(BIN)/pytest -n auto $(ARGS)
 
 lint: $(INSTALLED)  ## Check style, formatting and who imports whom
 	$(BIN)/ruff check .

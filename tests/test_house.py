@@ -11,6 +11,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.conftest import ONE_PROCESS
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -153,6 +155,11 @@ def test_every_public_name_resolves_and_keeps_resolving_to_the_same(package: str
         assert not isinstance(found, ModuleType), f"{name} is hidden by the module of its name"
         assert getattr(module, name) == found
     assert set(module.__all__) <= set(dir(module))
+
+
+def test_modules_that_one_process_runs_are_there() -> None:
+    """A name that is no module's any more would let each process build its fixtures."""
+    assert [name for name in ONE_PROCESS if not (ROOT / name).is_file()] == []
 
 
 def test_no_committed_file_names_a_path_or_host_of_one_machine() -> None:

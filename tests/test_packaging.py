@@ -20,7 +20,6 @@ from packaging.utils import canonicalize_name
 
 from recurrent_rl.agents import ActorCritic, AgentConfig, Policy
 
-pytestmark = pytest.mark.xdist_group("packaging")  # wheel and sdist are built once
 ROOT = Path(__file__).parents[1]
 # The compiled kernel is there if there is a compiler, and not missed if there is none.
 KERNEL = re.compile(r"recurrent_rl/agents/kernels/_sequence\.[\w.-]+")

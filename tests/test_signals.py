@@ -30,7 +30,6 @@ from recurrent_rl.runs.checkpoint_file import KIND
 from recurrent_rl.runs.folder import CHECKPOINT, RunFolder
 from recurrent_rl.runs.training import train
 
-pytestmark = pytest.mark.xdist_group("signals")  # one process imports everything once
 ROOT = Path(__file__).resolve().parents[1]
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 BY_ITSELF = {signal.SIGINT: 130, signal.SIGTERM: -15, signal.SIGHUP: -1}

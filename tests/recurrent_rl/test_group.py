@@ -11,7 +11,6 @@ from torch.multiprocessing.spawn import start_processes
 
 from tests.recurrent_rl.worker_cases import CASES, first_iteration, replayed, work
 
-pytestmark = pytest.mark.xdist_group("group")  # six processes are started once
 SIZES = (2, 4)
 
 
