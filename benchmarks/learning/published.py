@@ -1,15 +1,15 @@
 """Learning under partial observability beside the best published recurrent results.
 
-    python benchmarks/learning/published.py  # all rows, then the table
+    python benchmarks/learning/published.py  # all rows, then the tables
     python benchmarks/learning/published.py --tasks RepeatPrevious  # tasks that begin so
     python benchmarks/learning/published.py --tasks CountRecall --ways preset --seeds 3
     python benchmarks/learning/published.py --tasks CountRecall --ways gpu  # needs one
-    python benchmarks/learning/published.py --table  # the table of what there is
+    python benchmarks/learning/published.py --table  # the tables of what there is
 
 The runs are those of `recurrent-rl benchmark popgym` and `recurrent-rl benchmark control`, with one
 recipe: the defaults. Many tasks are also run with a memory, settings or steps of their own
-(`PRESETS`), and with these, or the defaults, on a GPU with many environments; the table shows all.
-Finished runs leave a line each in benchmarks/results/published.jsonl, from which the table is made,
+(`PRESETS`), and with these, or the defaults, on a GPU with many environments; the tables show all.
+Finished runs leave a line each in benchmarks/results/published.jsonl, of which the tables are made,
 and docs/published.png: learning curves of six tasks on which no published recurrent policy that we
 found comes near. What has a line there is not done again. Policies stay in runs/benchmark-popgym
 and runs/benchmark-control.
@@ -36,10 +36,9 @@ from recurrent_rl.experiments.statistics import with_interval
 from recurrent_rl.experiments.suites import SUITES
 
 RESULTS = ROOT / "benchmarks" / "results" / "published.jsonl"
-HEADER = (
-    *("task", "best published, recurrent", "ceiling", "ours", "steps", "minutes", "seeds"),
-    *("MMER", "deterministic actions", "stochastic actions", "above 0.95 after", "code"),
-)
+RETURNS = ("task", "best published, of at most", "ours", "trained for", "MMER", "final policy")
+COSTS = ("task", "ours", "stochastic actions", "minutes", "above 0.95 after", "code")
+"""The columns of the two tables."""
 
 OLDER = "87949fa"
 """The code of rows that do not say it."""
@@ -213,31 +212,46 @@ def cell(rows: list[Row], way: str) -> str:
     return with_interval([row[way] for row in rows], rows[0][f"{way}_ci95"])
 
 
-def table(rows: list[Row]) -> str:
-    """Markdown."""
-    lines = []
+def tables(rows: list[Row]) -> str:
+    """Markdown: what was reached, then what it took; six columns fit on a page."""
+    returns, costs = [], []
     for task, published in PUBLISHED.items():
         of_task = [row for row in rows if row["task"] == task]
         of_task.sort(key=lambda row: str(row["settings"]))  # the defaults first
         for method in dict.fromkeys(map(method_of, of_task)):
             found = [row for row in of_task if method_of(row) == method]
-            shown = {
-                "mmer": f"{np.mean([row['mmer'] for row in found]):.3f}",
-                "deterministic": cell(found, "deterministic"),
-                "stochastic": cell(found, "stochastic"),
-            }
-            if np.mean([row[published.way] for row in found]) > published.figure:
-                shown[published.way] = f"**{shown[published.way]}**"
-            best = f"{published.figure:g} ({published.by})" if published.by else "none found"
-            steps = f"{found[0]['steps'] / 1e6:.2g} M"
-            took = [row["seconds"] / 60 for row in found if "seconds" in row]
-            minutes = f"{np.mean(took):.2g}" if took else ""
-            firsts = [row["first"] for row in found if row.get("first")]
-            first = "; ".join(f"{s / 1e6:.2g} M, {t} s" for s, t in sorted(firsts))
-            code = ", ".join(sorted({row.get("code", OLDER) for row in found}))
-            of_run = (task, best, published.ceiling, method, steps, minutes, len(found))
-            lines.append([*of_run, *shown.values(), first, code])
-    return markdown(HEADER, lines).replace(r"\*\*", "**")  # the bold ones are ours
+            returns.append([task, *returns_of(found, published, method)])
+            costs.append([task, *costs_of(found, method)])
+    both = (markdown(RETURNS, returns), markdown(COSTS, costs))
+    return "\n\n".join(both).replace(r"\*\*", "**")  # the bold ones are ours
+
+
+def returns_of(rows: list[Row], published: Published, method: str) -> list[str]:
+    """A line of the first table, without the task; bold is above the best published."""
+    shown = {
+        "mmer": f"{np.mean([row['mmer'] for row in rows]):.3f}",
+        "deterministic": cell(rows, "deterministic"),
+    }
+    if np.mean([row[published.way] for row in rows]) > published.figure:
+        shown[published.way] = f"**{shown[published.way]}**"
+    best = f"{published.figure:g} ({published.by})" if published.by else "none found"
+    if published.ceiling:
+        best += f" of {published.ceiling}"
+    seeds = f"{len(rows)} seed{'s' * (len(rows) > 1)}"
+    return [best, method, f"{rows[0]['steps'] / 1e6:.2g} M, {seeds}", *shown.values()]
+
+
+def costs_of(rows: list[Row], method: str) -> list[str]:
+    """A line of the second table, without the task."""
+    took = [row["seconds"] / 60 for row in rows if "seconds" in row]
+    firsts = sorted(row["first"] for row in rows if row.get("first"))
+    return [
+        method,
+        cell(rows, "stochastic"),
+        f"{np.mean(took):.2g}" if took else "",
+        "; ".join(f"{steps / 1e6:.2g} M, {seconds} s" for steps, seconds in firsts),
+        ", ".join(sorted({row.get("code", OLDER) for row in rows})),
+    ]
 
 
 def draw(rows: list[Row]) -> None:
@@ -281,7 +295,7 @@ def main() -> None:
         finally:
             keep([row_of(load_run(job.run_dir)) for job in todo if job.done])
     rows = read_rows(RESULTS)
-    print(table(rows))
+    print(tables(rows))
     draw(rows)
 
 
