@@ -80,15 +80,13 @@ def figures_of(rows: list[dict[str, Any]], variant: str, what: str) -> list[floa
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: a row for each variant, the mean over seeds of each figure."""
-    whats = [*UPDATES, *STEPS]
-    cells = []
-    for variant in MATRICES:
-        found = [figures_of(rows, variant, what) for what in whats]
-        shown = [f"{np.mean(figures):.3f}" if figures else "" for figures in found]
-        if any(shown):
-            cells.append([variant, *shown])
-    return markdown(["variant", *whats], cells)
+    """Markdown: a column for each variant that has rows, the mean over seeds of each figure."""
+    variants = [one for one in MATRICES if any(row["variant"] == one for row in rows)]
+    lines = []
+    for what in (*UPDATES, *STEPS):
+        found = [figures_of(rows, variant, what) for variant in variants]
+        lines.append([what, *(f"{np.mean(figures):.3f}" if figures else "" for figures in found)])
+    return markdown(["task", *variants], lines)
 
 
 def draw(rows: list[dict[str, Any]]) -> None:

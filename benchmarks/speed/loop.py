@@ -34,6 +34,7 @@ from recurrent_rl.agents.kernels.dispatch import VARIABLE, serving
 from recurrent_rl.agents.memory.cells import GRU, LSTM, RNN
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.episodes import EpisodeStatistics
+from recurrent_rl.experiments.comparison import markdown
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.runs.training import train
 from recurrent_rl.trainer import Trainer
@@ -256,10 +257,7 @@ def precision(rounds: int) -> None:
 
 def profile() -> None:
     """Where an iteration's time goes, for each of the three cells; parts add up to the whole."""
-    print("| memory | ms an iteration | thousand steps/s | acting | environment "
-          "| rest of the rollout | kernel in the update | optimiser | rest of the update "
-          "| other |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    columns: dict[str, dict[str, str]] = {}
     for memory in ("rnn", "gru", "lstm"):
         config = TrainConfig(
             env_id=ENV_ID,
@@ -285,18 +283,23 @@ def profile() -> None:
             whole = time.perf_counter() - begin
         it.close()
         kernel = spent["kernel"] - spent.get("kernel in act", 0.0)  # that one counts as acting
-        parts = [
-            spent["act"],
-            spent["step"],
-            spent["collect"] - spent["act"] - spent["step"],
-            kernel,
-            spent["optimiser"],
-            spent["update"] - kernel - spent["optimiser"],
-            whole - spent["collect"] - spent["update"],
-        ]
-        row = " | ".join(f"{part / whole:.0%}" for part in parts)
-        print(f"| {memory} | {1e3 * whole / iterations:.0f} "
-              f"| {iterations * config.batch_size / whole / 1e3:.1f} | {row} |")  # fmt: skip
+        parts = {
+            "acting": spent["act"],
+            "environment": spent["step"],
+            "rest of the rollout": spent["collect"] - spent["act"] - spent["step"],
+            "kernel in the update": kernel,
+            "optimiser": spent["optimiser"],
+            "rest of the update": spent["update"] - kernel - spent["optimiser"],
+            "other": whole - spent["collect"] - spent["update"],
+        }
+        columns[memory] = {
+            "ms an iteration": f"{1e3 * whole / iterations:.0f}",
+            "thousand steps/s": f"{iterations * it.config.batch_size / whole / 1e3:.1f}",
+            **{name: f"{part / whole:.0%}" for name, part in parts.items()},
+        }
+    names = columns["lstm"]
+    lines = [[name, *(column[name] for column in columns.values())] for name in names]
+    print(markdown(["part", *columns], lines))
 
 
 @contextmanager
