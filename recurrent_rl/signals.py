@@ -101,7 +101,7 @@ class StopSignals:
 
 
 def say_stopped(error: KeyboardInterrupt) -> None:
-    """Say on standard error that Ctrl-C has ended a command, and how to go on.
+    """Say on standard error that a signal has ended a command, and how to go on.
 
     Args:
         error: it; its text and its notes say how, if it has some.

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,8 +33,6 @@ from recurrent_rl.runs.training import train
 
 ROOT = Path(__file__).resolve().parents[1]
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
-BY_ITSELF = {signal.SIGINT: 130, signal.SIGTERM: -15, signal.SIGHUP: -1}
-"""Before anything is to be saved, or the second time."""
 NUM_ENVS, NUM_STEPS, ITERATIONS = 4, 8, 30
 SIZES = [f"--num-envs={NUM_ENVS}", f"--num-steps={NUM_STEPS}", "--hidden-size=8"]
 SIZES += ["--encoder-size=8", "--memory=gru", "--update-epochs=1", "--eval-episodes=0"]
@@ -160,6 +159,13 @@ def interrupt(
     return command.wait()
 
 
+def allowed(text: str, number: int) -> tuple[int, ...]:
+    """Exit statuses of a command that has printed this, and was sent this signal at any moment."""
+    status = STATUS[signal.Signals(number)]
+    # Once all is told Python tidies up, and obeys as it does by itself.
+    return (0, status, -number) if "\nWatch:" in text else (status,)
+
+
 EVERY = [(number, group) for number in STATUS for group in (False, True)]
 
 
@@ -215,45 +221,84 @@ def test_the_monitor_ends_with_the_status_of_the_signal(
     assert interrupt(command, number, group, number, 0.2) == STATUS[number]
 
 
-def test_ctrl_c_for_the_second_time_ends_training_at_once_and_says_how_to_go_on(
-    driver: Driver, tmp_path: Path
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_training_at_once_and_says_how_to_go_on(
+    driver: Driver, tmp_path: Path, number: signal.Signals
 ) -> None:
     command = driver.start([*SYNC, "--checkpoint-interval=0"], tmp_path, pause=60)
-    command.until("iteration 1\n").send(signal.SIGINT, group=False)
-    command.until("once more ends at once").send(signal.SIGINT, group=False)
-    assert command.wait() == 130
+    command.until("iteration 1\n").send(number, group=False)
+    command.until("once more ends at once").send(number, group=False)
+    assert command.wait() == STATUS[number]
     again = f"recurrent-rl train --resume runs/{run_folder(tmp_path).name}"
     assert f"Stopped. To go on from the last checkpoint: {again}\n" in command.text()
     assert "Traceback" not in command.text()
-
-
-def interrupted_after(module: str, arguments: list[str], cwd: Path) -> tuple[int, str]:
-    """Status and words of the real command, which Ctrl-C reaches when it has imported this."""
-    process = subprocess.Popen(
-        [sys.executable, "-X", "importtime", "-m", "recurrent_rl", *arguments],
-        cwd=cwd,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.split("|")[-1].strip() == module:
-            process.send_signal(signal.SIGINT)
-            break
-    _, told = process.communicate(timeout=60)
-    words = [line for line in told.splitlines() if line and not line.startswith("import time")]
-    return process.returncode, "\n".join(words)
 
 
 @pytest.mark.parametrize("module", ["rich.text", "tyro", "numpy", "torch._C", "torch.nn"])
 def test_ctrl_c_amid_the_imports_of_a_command_ends_it_in_a_sentence(
     tmp_path: Path, module: str
 ) -> None:
-    status, words = interrupted_after(module, ["train", "CartPole-v1"], tmp_path)
+    assert_ends_amid_imports(tmp_path, module, signal.SIGINT)
+
+
+def test_a_terminal_that_hangs_up_amid_the_imports_ends_a_command_as_ctrl_c_does(
+    tmp_path: Path,
+) -> None:
+    assert_ends_amid_imports(tmp_path, "numpy", signal.SIGHUP)
+
+
+def assert_ends_amid_imports(tmp_path: Path, module: str, number: signal.Signals) -> None:
+    started = UserCommand(tmp_path, ["train", "CartPole-v1"], "-X", "importtime")
+    started.until_imported(module)
+    started.process.send_signal(number)
+    _, words = started.end()
     assert words == "Stopped. To go on, give the same command again."
-    assert status == 130
-    assert not list(tmp_path.iterdir())
+    assert started.process.returncode == STATUS[number]
+    assert list(tmp_path.iterdir()) == [started.temporary]
+
+
+def test_sigterm_ends_a_check_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import time\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
+        "class Slow(CartPoleEnv):\n"
+        "    def step(self, action):\n"
+        "        print('steps', flush=True)\n"
+        "        time.sleep(30)\n"
+        "        return super().step(action)\n"
+    )
+    started = UserCommand(tmp_path, ["check", "slow:Slow"])
+    assert started.process.stdout is not None
+    assert started.process.stdout.readline() == "steps\n"
+    started.process.send_signal(signal.SIGTERM)
+    _, words = started.end()
+    assert words == "Stopped. To go on, give the same command again."
+    assert started.process.returncode == 143
+
+
+def test_a_process_that_an_environment_forks_is_ended_by_sigterm_as_without_us(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "forking.py").write_text(
+        "import multiprocessing, time\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
+        "def wait(begun):\n"
+        "    begun.set()\n"
+        "    time.sleep(60)\n"
+        "class Forking(CartPoleEnv):\n"
+        "    def reset(self, **keywords):\n"
+        "        fork = multiprocessing.get_context('fork')\n"
+        "        begun = fork.Event()\n"
+        "        child = fork.Process(target=wait, args=(begun,))\n"
+        "        child.start()\n"
+        "        begun.wait()\n"
+        "        child.terminate()\n"
+        "        child.join()\n"
+        "        raise RuntimeError(f'ended with {child.exitcode}')\n"
+    )
+    printed, told = UserCommand(tmp_path, ["check", "forking:Forking"]).end()
+    assert "ended with -15" in printed + told
+    assert "KeyboardInterrupt" not in told
 
 
 def benchmark(steps: int, out: Path) -> list[str]:
@@ -391,8 +436,7 @@ def test_training_survives_signals_at_any_moment(
                 time.sleep(0.01)
         else:
             status = command.wait()
-            expected = (0, STATUS[signal.Signals(number)], BY_ITSELF[signal.Signals(number)])
-            assert status in expected, (seed, command.text())
+            assert status in allowed(command.text(), number), (seed, command.text())
             assert "Traceback" not in command.text(), (seed, command.text())
         if not (cwd / "runs").exists() or not list((cwd / "runs").glob("*/config.json")):
             early += 1
@@ -420,42 +464,99 @@ def test_evaluation_and_monitor_end_on_signals_at_any_moment(
         ):
             command = driver.start(arguments, tmp_path).until("forked\n")
             status = interrupt(command, number, group, seed, 1.0)
-            assert status in (STATUS[number], BY_ITSELF[number]), command.text()
+            assert status == STATUS[number], command.text()
+
+
+class UserCommand:
+    """A command with the start that a user's has, the leader of a process group of its own.
+
+    Args:
+        cwd: where it runs, with a folder for temporary files beside what it writes.
+        arguments: of `recurrent-rl`.
+        options: of Python.
+    """
+
+    def __init__(self, cwd: Path, arguments: list[str], *options: str) -> None:
+        self.temporary = cwd / "temporary"
+        self.temporary.mkdir(exist_ok=True)
+        self.process = subprocess.Popen(
+            [sys.executable, *options, "-m", "recurrent_rl", *arguments],
+            cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": str(ROOT),
+                "TMPDIR": str(self.temporary),
+            },
+        )  # fmt: skip
+
+    def until_imported(self, module: str) -> None:
+        """Read what it says of its imports, which `-X importtime` has it say, up to this one."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if line.split("|")[-1].strip() == module:
+                return
+        pytest.fail(f"It never imported {module}.")
+
+    def read_for(self, seconds: float) -> None:
+        """Read on: it waits for the imports' lines to be read, where the pipe is full."""
+        assert self.process.stderr is not None
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and select.select([self.process.stderr], [], [], 0.1)[0]:
+            os.read(self.process.stderr.fileno(), 1 << 16)
+
+    def end(self) -> tuple[str, str]:
+        """Wait for its end: what it printed and what it said, with nothing of it left."""
+        printed, told = self.process.communicate(timeout=60)
+        assert not is_left(self.process.pid), "processes were left behind"
+        assert not list(self.temporary.iterdir())
+        words = [line for line in told.splitlines() if line and not line.startswith("import time")]
+        return printed, "\n".join(words)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("group", [False, True], ids=["process", "group"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("name", ["check", "envs", "evaluate", "export", "info", "share", "tune"])
+@pytest.mark.parametrize(
+    "name", ["check", "envs", "evaluate", "evaluate async", "export", "info", "share", "tune"]
+)
 def test_every_command_ends_in_a_sentence_at_any_moment(
-    tmp_path: Path, whole: Path, name: str, number: signal.Signals
+    driver: Driver, tmp_path: Path, whole: Path, name: str, number: signal.Signals, group: bool
 ) -> None:
-    """From its first import on, with the start that a user's command has."""
+    """From its first import on; nothing half written, nor a process, is left."""
+    if name == "evaluate async":
+        driver.run(ASYNC, tmp_path)
+        whole = run_folder(tmp_path)
     tiny = [*SIZES[:-2], f"--total-timesteps={NUM_ENVS * NUM_STEPS}", "--trials=9999"]
+    out = tmp_path / "out"
     arguments = {
         "check": ["CartPole-v1"],
         "evaluate": [str(whole), "--episodes=9999999"],
-        "export": [str(whole), "--to", "c", "numpy", "--out", str(tmp_path / "export")],
-        "share": [str(whole), "me/it", "--folder", str(tmp_path / "share")],
-        "tune": ["recurrent_rl/TMaze-v0", *tiny, "--storage", str(tmp_path / "it.journal")],
-    }.get(name, [])
-    for seed in range(8):
-        command = [sys.executable, "-X", "importtime", "-m", "recurrent_rl", name, *arguments]
-        process = subprocess.Popen(
-            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        )  # fmt: skip
-        assert process.stderr is not None
-        while not process.stderr.readline().rstrip().endswith("| recurrent_rl.cli.compare"):
-            assert process.poll() is None
-        # They wait for the imports' lines to be read, where the pipe is full.
-        deadline = time.monotonic() + random.Random(seed).uniform(0, 8.0)
-        while time.monotonic() < deadline and select.select([process.stderr], [], [], 0.1)[0]:
-            os.read(process.stderr.fileno(), 1 << 16)
-        process.send_signal(number)
-        printed, told = process.communicate(timeout=60)
-        assert process.returncode in (0, STATUS[number], BY_ITSELF[number]), (seed, told)
+        "export": [str(whole), "--to", "c", "numpy", "--out", str(out)],
+        "share": [str(whole), "me/it", "--folder", str(out)],
+        "tune": [*SYNC[1:2], *tiny, "--processes=2", "--storage", str(tmp_path / "it.journal")],
+    }
+    command = [name.split()[0], *arguments.get(name.split()[0], [])]
+    undisturbed = None
+    if command[0] not in ("evaluate", "tune"):  # which go on for ever
+        undisturbed, _ = UserCommand(tmp_path, command).end()
+    for seed in range(4):
+        shutil.rmtree(out, ignore_errors=True)
+        started = UserCommand(tmp_path, command, "-X", "importtime")
+        started.until_imported("recurrent_rl.cli.compare")
+        started.read_for(random.Random(seed).uniform(0, 8.0))
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if group else os.kill)(started.process.pid, number)
+        printed, told = started.end()
+        status = started.process.returncode
+        if printed == undisturbed:  # all is done, and Python tidies up
+            assert status in (0, STATUS[number], -number), (seed, told)
+        else:
+            assert status == STATUS[number], (seed, printed, told)
         assert "Traceback" not in told + printed, (seed, told)
         assert "Exception ignored" not in told, (seed, told)
+        assert not list(out.glob("**/.*")), seed
 
 
 @pytest.mark.slow
@@ -479,10 +580,7 @@ def test_a_benchmark_survives_signals_at_any_moment(
                 time.sleep(0.05)
         else:
             status = command.wait()
-            if "\nWatch:" in command.text():  # all is written, and the interpreter was ending
-                assert status in (0, STATUS[number], -number), command.text()
-            else:
-                assert status in (0, STATUS[number], BY_ITSELF[number]), command.text()
+            assert status in allowed(command.text(), number), command.text()
             assert "Traceback" not in command.text(), command.text()
         driver.run(arguments, cwd)
 
@@ -555,6 +653,7 @@ def become(request: dict[str, Any]) -> None:
     import faulthandler
 
     from recurrent_rl import cli
+    from recurrent_rl.__main__ import main
     from recurrent_rl.cli.terminal import parse
     from recurrent_rl.config import TrainConfig
     from recurrent_rl.runs import evaluation
@@ -582,16 +681,22 @@ def become(request: dict[str, Any]) -> None:
         os.write(2, b"evaluation began\n")
         return play(*arguments, **keywords)
 
+    def telling_main() -> None:
+        os.write(2, b"forked\n")
+        command()
+
+    command = cli.main
+    patch.object(cli, "main", telling_main).start()
     patch.object(Trainer, "iterate", telling_iterate).start()
     patch.object(evaluation, "evaluate", telling_play).start()
-    os.write(2, b"forked\n")
     if request["call"] == "train":
         train(parse(TrainConfig, "train", request["arguments"]), progress=False)
         print("train returned")
         return
     if request["call"] == "nohup":
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    cli.main(request["arguments"])
+    sys.argv = ["recurrent-rl", *request["arguments"]]
+    main()
 
 
 if __name__ == "__main__":

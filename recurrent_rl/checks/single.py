@@ -16,6 +16,7 @@ from recurrent_rl.agents.spaces import UnsupportedSpaceError
 from recurrent_rl.checks.episodes import Played, Player, check_reset
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Report
 from recurrent_rl.checks.gymnasiums import check_by_gymnasium
+from recurrent_rl.checks.hidden_limits import MEANT, TIME_LIMIT, check_hidden_limit
 from recurrent_rl.checks.results import allowed_action, check_resolution, check_spaces, same
 from recurrent_rl.errors import UserError
 from recurrent_rl.vector_env.checked_env import CheckedEnv
@@ -28,6 +29,8 @@ STEPS = 1_000
 """Steps of an episode at most, where the environment tells of no time limit."""
 SEEDS = 10
 """Other seeds of which one has to give another episode."""
+SHORT = 10
+"""Steps of an episode that is too short to be ended by a time limit."""
 STARTS = 3
 """Different first observations that tell an episode's first from its last."""
 
@@ -38,11 +41,6 @@ SEEDED = (
 ITS_LAST = (
     "Return the episode's last observation; begin the next episode in reset() alone, which the "
     "caller calls."
-)
-TIME_LIMIT = (
-    "Return truncated=True and terminated=False where the time is over, or leave the limit to "
-    "gymnasium.register(max_episode_steps=...). Where the task itself ends at that step, register "
-    "it without max_episode_steps."
 )
 
 
@@ -108,6 +106,8 @@ def _check_episodes(
     if "determinism" not in report:
         _check_seeds(player, played[0], steps)
     _check_last_observations(player, [one for one in played if one.over])
+    if not ("time limit" in report or "determinism" in report):
+        check_hidden_limit(player.env, played, limit, report)
 
 
 def check_time_limit(
@@ -141,6 +141,9 @@ def check_time_limit(
             f"An episode went on after the time limit of {limit} steps (max_episode_steps).",
             "Return truncated=True at that step, or name no max_episode_steps.",
         )
+    elif longest is None and (length := _end_of_all(ends)) is not None:
+        what = f"All {len(ends)} episodes of random actions reported terminated at step {length}."
+        report.note("time limit", what, MEANT)
     elif ends and not any(over for *_, over in ends) and steps >= (longest or 0):
         tells = "" if longest else ", and the environment tells of no time limit"
         report.note(
@@ -149,6 +152,12 @@ def check_time_limit(
             "return is logged, and an evaluation gives it up.",
             "Name a limit: gymnasium.register(..., max_episode_steps=N), or return truncated=True.",
         )
+
+
+def _end_of_all(ends: list[tuple[int, bool, bool]]) -> int | None:
+    """The step at which all episodes terminated, where a time limit may have ended them."""
+    lengths = {length if terminated else 0 for length, terminated, _ in ends}
+    return lengths.pop() if len(ends) > 2 and len(lengths) == 1 and min(lengths) > SHORT else None
 
 
 def _check_determinism(player: Player, first: Played, steps: int) -> None:
@@ -223,12 +232,20 @@ def _check_last_observations(player: Player, ended: list[Played]) -> None:
     ended = [one for one in ended if len(one.actions) > 1]
     if len(ended) < STARTS or "determinism" in report:
         return
+
+    def begins_another(one: Played, step: int) -> bool:
+        """Whether the step gives the observation that a reset in its place would."""
+        before = _replayed(player, one, one.seed, step - 1)
+        return (
+            before is not None
+            and not before.over
+            and same(player.env.reset()[0], one.observations[step])
+        )
+
     for one in ended:
-        before = _replayed(player, one, one.seed, len(one.actions) - 1)
-        if before is None or before.over:
-            return
-        following, _ = player.env.reset()
-        if not same(following, one.observations[-1]):
+        last = len(one.actions)
+        # Where an observation is drawn as a reset draws it, each step seems to begin an episode.
+        if not begins_another(one, last) or begins_another(one, last // 2):
             return
     what = "The observation that ends an episode is the one that the next episode begins with"
     starts: list[Any] = []

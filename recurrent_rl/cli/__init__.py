@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"The disk cannot be written to: {error}. Make room there, or choose another folder.")
     except KeyboardInterrupt as error:
         say_stopped(error)
-        raise SystemExit(130) from None
+        raise SystemExit(getattr(error, "status", 130)) from None  # see recurrent_rl/__main__.py
     raise SystemExit(status)
 
 

@@ -88,7 +88,8 @@ def run_iterations(
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and stop:  # for the second time: at once
                 again = to_resume(trainer, folder, bool(callbacks))
-                raise KeyboardInterrupt(f"To go on from the last checkpoint: {again}") from error
+                error.args = (f"To go on from the last checkpoint: {again}",)
+                raise
             told = kept.save_after_error(error)
             if isinstance(error, UserError):
                 raise type(error)(f"{error} {told}") from error

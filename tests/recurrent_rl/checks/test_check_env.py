@@ -134,6 +134,42 @@ def masked(mask: Callable[[Any], Any]) -> dict[str, Any]:
     return {"info": lambda self: {"action_mask": mask(self)}}
 
 
+class Falling(Sound):
+    """Random actions end it long before its time is over, which it tells as termination."""
+
+    limit = 500
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, out_of_time, info = super().step(action)
+        return observation, reward, terminated or out_of_time, False, info
+
+
+class Countdown(gym.Wrapper[Any, Any, Any, Any]):
+    """A limit of 300 steps that terminates."""
+
+    def reset(self, **options: Any) -> Any:
+        self.left = np.int64(300)
+        return self.env.reset(**options)
+
+    def step(self, action: Any) -> Any:
+        self.left -= 1
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, reward, terminated or bool(self.left == 0), truncated, info
+
+
+class Corridor(Sound):
+    """One step further each time, to a goal that lies somewhere else in each episode."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        result = super().reset(seed=seed)
+        self.goal = int(self.np_random.integers(10, 40))
+        return result
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        return self.seen(), 1.0, self.t >= self.goal, False, {}
+
+
 FAULTS: dict[str, tuple[Callable[..., Any], str, str]] = {
     "reset takes no seed": (
         changed(reset=lambda self: (np.zeros(3, F), {})),
@@ -167,6 +203,16 @@ FAULTS: dict[str, tuple[Callable[..., Any], str, str]] = {
             with_(2, lambda e: e.t >= e.limit)(), max_episode_steps=Sound.limit
         ),
         "episodes that reached the time limit of 12 steps (max_episode_steps) reported terminated",
+        "Return truncated=True and terminated=False",
+    ),
+    "its own time limit, which no random episode reaches, as termination": (
+        lambda: gym.wrappers.TimeLimit(Falling(), max_episode_steps=500),
+        "With Falling.t set forward, the step that reaches the time limit of 500 steps",
+        "Return truncated=True and terminated=False",
+    ),
+    "the same, counted down by a wrapper": (
+        lambda: gym.wrappers.TimeLimit(Countdown(Sound()), max_episode_steps=300),
+        "With Countdown.left set forward, the step that reaches the time limit of 300 steps",
         "Return truncated=True and terminated=False",
     ),
     "it resets itself": (
@@ -240,12 +286,34 @@ def test_a_planted_fault_is_found_and_told_with_its_fix(fault: str) -> None:
     assert f"Fix: {found[0].fix}" in str(raised.value)
 
 
+def late(self: Any, action: Any) -> Any:
+    observation, reward, terminated, _, info = Sound.step(self, action)
+    return observation, reward, terminated or self.t > self.limit, False, info
+
+
+def at_thirty(self: Any, action: Any) -> Any:
+    self.t += 1
+    return self.seen(), 1.0, self.t == 30, False, {}
+
+
 class Endless(Sound):
     def step(self, action: Any) -> Any:
         return self.seen(), 0.0, False, False, {}
 
 
 NOTES: dict[str, tuple[Callable[..., Any], str]] = {
+    "a limit of its own as termination": (
+        Falling,
+        "With Falling.t set forward, the step that reaches limit (500) reports terminated",
+    ),
+    "the same one step later": (
+        changed(limit=500, step=late),
+        "With Changed.t set forward, the step that reaches limit (500) reports terminated",
+    ),
+    "all episodes of one length": (
+        changed(step=at_thirty),
+        "All 4 episodes of random actions reported terminated at step 30",
+    ),
     "an episode that never ends": (Endless, "No episode ended within 1,000 steps"),
     "a seed that is not used": (changed(reset=one_stream), "differ from each other, but not with"),
     "nothing is random": (changed(reset=always_alike), "nothing is random"),
@@ -294,7 +362,9 @@ def test_an_error_of_gymnasiums_own_checker_is_a_fault() -> None:
 def test_an_environment_with_nothing_wrong_has_no_findings_and_nothing_is_printed(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    given: list[Any] = [Sound, Sound(), lambda: Sound(), lambda: gym.wrappers.TimeLimit(Sound(), 5)]
+    given: list[Any] = [Sound, Sound(), lambda: Sound(), Corridor]
+    given += [lambda: gym.wrappers.TimeLimit(Sound(), 5)]
+    given += [lambda: gym.wrappers.TimeLimit(Corridor(), 60)]
     for env in given:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
