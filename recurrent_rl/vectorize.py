@@ -22,7 +22,7 @@ from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import Size
 from recurrent_rl.sources import Environment, Source, find_source, what_to_install
-from recurrent_rl.wrapping import observing, without_fixed_texts, wrapped
+from recurrent_rl.wrapping import OwnObservations, observing, without_fixed_texts, wrapped
 
 Wrapper = Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]
 
@@ -284,6 +284,7 @@ def hiding_wrappers(config: EnvConfig) -> list[Wrapper]:
     if config.observation_noise:
         wrappers.append(partial(ObservationNoise, std=config.observation_noise))
     if config.observation_delay:
+        wrappers.append(OwnObservations)  # which are kept for so long
         wrappers.append(partial(gym.wrappers.DelayObservation, delay=config.observation_delay))
     if config.flicker:
         wrappers.append(partial(Flicker, probability=config.flicker))
