@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from recurrent_rl.agents.layers import ACTIVATIONS, GAINS, orthogonal
 from recurrent_rl.agents.preprocessing import affine
-from recurrent_rl.agents.spaces import is_image
+from recurrent_rl.agents.spaces import channel_axis, is_image
 
 EMBEDDING = 32
 """Entries of a learnt vector."""
@@ -109,17 +109,16 @@ class OneHotFeatures(ValueFeatures):
 class ImageFeatures(ScaledFeatures):
     """A small convolutional network.
 
-    Images are `[H, W]`, `[H, W, C]` or `[C, H, W]`: the channels are the smaller one of the first
-    and last axes, the last where they are alike. Images of 36 pixels and more on both sides take
-    the layers of Mnih et al. (2015); smaller ones two layers of 3 x 3, the second with stride 2, to
-    any size from 1.
+    Images are `[H, W]`, `[H, W, C]` or `[C, H, W]`, as `channel_axis` tells. Images of 36 pixels
+    and more on both sides take the layers of Mnih et al. (2015); smaller ones two layers of 3 x 3,
+    the second with stride 2, to any size from 1.
     """
 
     def __init__(self, space: spaces.Box, scaling: str, activation: str, size: int) -> None:
         super().__init__(space, scaling)
         shape = space.shape
         self.has_channels = len(shape) == 3
-        self.channels_last = self.has_channels and shape[2] <= shape[0]
+        self.channels_last = self.has_channels and channel_axis(shape) == 2
         if not self.has_channels:
             channels, height, width = 1, *shape
         elif self.channels_last:

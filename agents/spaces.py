@@ -287,6 +287,18 @@ def is_image(space: gym.Space[Any]) -> bool:
     return len(space.shape) == 3 or (len(space.shape) == 2 and space.dtype == np.uint8)
 
 
+def channel_axis(shape: tuple[int, ...]) -> int:
+    """Which axis of an image holds its channels: 0, or 2.
+
+    Two neighbouring axes that are alike are the sides: a board of 8 x 8 may have more channels than
+    that. Else it is the smaller one of the first and last axes, the last where they are alike.
+    """
+    first, middle, last = shape
+    if (first == middle) != (middle == last):
+        return 2 if first == middle else 0
+    return 2 if last <= first else 0
+
+
 def storage_dtype(space: gym.Space[Any]) -> torch.dtype:
     """The type that keeps a component: uint8 for bits and bytes, float32, int64 for indices."""
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):

@@ -47,6 +47,7 @@ from recurrent_rl.fields import (
     SizeOrNone,
     WorkerCount,
     Workers,
+    each_once,
 )
 from recurrent_rl.schedules import at, check_schedules
 from recurrent_rl.vector_env.config import EnvConfig
@@ -253,7 +254,7 @@ class TrainConfig:
         """
         check_is("text", text, (str, bytes), "the JSON text of a run's config.json")
         try:
-            fields = json.loads(text)
+            fields = json.loads(text, object_pairs_hook=each_once)
             if not isinstance(fields, dict):
                 raise SettingError(f"it holds {shown(fields)}, not a JSON object")
             requested, resolved = requested_and_resolved(fields, vars(TrainConfig()))

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -58,20 +58,36 @@ def json_object(name: str, text: str) -> dict[str, Any]:
     A whole number may have an exponent: 1e6 is the integer 1000000, where 1.0 stays a float.
 
     Raises:
-        SettingError: it holds none.
+        SettingError: it holds none, or a name twice.
     """
     example = """Write it as '{"name": value}'."""
     try:
-        held = json.loads(text, parse_float=float_or_whole)
+        held = json.loads(text, parse_float=float_or_whole, object_pairs_hook=each_once)
     except json.JSONDecodeError as error:
         raise SettingError(f"{name} is not JSON ({error}): {shown(text)}. {example}") from None
     except RecursionError:
         raise SettingError(f"{name} is nested too deeply, or holds itself.") from None
+    except SettingError as error:
+        raise SettingError(f"In {name}: {error}") from None
     except ValueError as error:  # thousands of digits
         raise SettingError(f"{name} is {shown(text)}, which JSON cannot hold: {error}.") from None
     if not isinstance(held, dict):
         raise SettingError(f"{name} is {shown(text)}, not a JSON object. {example}")
     return held
+
+
+def each_once(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """The names and values of a JSON object as a dictionary.
+
+    Raises:
+        SettingError: two have one name; all readers of JSON and YAML would drop the first.
+    """
+    found: dict[Any, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise SettingError(f"{name} stands there twice. Leave one of them out.")
+        found[name] = value
+    return found
 
 
 def float_or_whole(text: str) -> float:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from recurrent_rl.agents.extras import optional
-from recurrent_rl.agents.settings import SettingError, shown
+from recurrent_rl.agents.settings import shown
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import float_or_whole
+from recurrent_rl.fields import each_once, float_or_whole
 
 YAML_NAMES = (".yaml", ".yml")
 
@@ -43,21 +42,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def _json(text: str) -> Any:
-    return json.loads(text, parse_float=float_or_whole, object_pairs_hook=_once)
-
-
-def _once(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """The pairs as a dictionary.
-
-    Raises:
-        SettingError: two have one name; all readers of JSON and YAML would drop the first.
-    """
-    found: dict[Any, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise SettingError(f"{name} stands there twice. Leave one of them out.")
-        found[name] = value
-    return found
+    return json.loads(text, parse_float=float_or_whole, object_pairs_hook=each_once)
 
 
 def _yaml(path: Path, text: str) -> Any:
@@ -68,7 +53,7 @@ def _yaml(path: Path, text: str) -> Any:
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             """Each name once."""
-            _once((self.construct_object(key), None) for key, _ in node.value)
+            each_once((self.construct_object(key), None) for key, _ in node.value)
             mapping: dict[Any, Any] = super().construct_mapping(node, deep)
             return mapping
 

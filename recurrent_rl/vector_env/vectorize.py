@@ -22,7 +22,7 @@ from recurrent_rl.vector_env.checked_env import CheckedEnv, LentEnv, longest
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.processes import EnvironmentProcesses, make_in_processes
 from recurrent_rl.vector_env.sources import Environment, Source, find_source, what_to_install
-from recurrent_rl.vector_env.wrapping import observing, without_fixed_texts, wrapped
+from recurrent_rl.vector_env.wrapping import OwnObservations, observing, without_fixed_texts, wrapped
 
 Wrapper = Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]
 
@@ -284,6 +284,7 @@ def hiding_wrappers(config: EnvConfig) -> list[Wrapper]:
     if config.observation_noise:
         wrappers.append(partial(ObservationNoise, std=config.observation_noise))
     if config.observation_delay:
+        wrappers.append(OwnObservations)  # which are kept for so long
         wrappers.append(partial(gym.wrappers.DelayObservation, delay=config.observation_delay))
     if config.flicker:
         wrappers.append(partial(Flicker, probability=config.flicker))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+import numpy as np
 from gymnasium import spaces
 from gymnasium.wrappers import (
     FilterObservation,
@@ -19,7 +22,7 @@ from gymnasium.wrappers import (
 )
 
 from recurrent_rl.agents.settings import SettingError, refusal
-from recurrent_rl.agents.spaces import UnsupportedSpaceError
+from recurrent_rl.agents.spaces import UnsupportedSpaceError, channel_axis, is_image
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import json_object
 from recurrent_rl.vector_env.importing import did_you_mean, found
@@ -37,9 +40,43 @@ class _Usual(NamedTuple):
     """Takes the environment and these numbers."""
 
 
+class OwnObservations(gym.ObservationWrapper[Any, Any, Any]):
+    """Hands out a copy of each observation, to be kept by what is around it.
+
+    Some environments write each observation over the one before. What stacks or delays
+    observations would hold the latest alone.
+    """
+
+    def observation(self, observation: Any) -> Any:
+        """A copy."""
+        return copy.deepcopy(observation)
+
+
+def _stacked(env: Env, frames: int) -> Env:
+    """The latest observations in a row; of images one image, with the channels of all.
+
+    Raises:
+        ValueError: the channels of such an image could not be told from its sides.
+    """
+    space, stacked = env.observation_space, FrameStackObservation(env, frames)
+    if not is_image(space) or len(space.shape or ()) != 3:
+        return stacked
+    assert isinstance(space, spaces.Box)
+    assert isinstance(stacked.observation_space, spaces.Box)
+    axis = channel_axis(space.shape)
+    join = partial(np.concatenate, axis=axis)
+    low, high = join(stacked.observation_space.low), join(stacked.observation_space.high)
+    if channel_axis(low.shape) != axis:
+        raise ValueError(
+            f"the channels of {frames} images of {space.shape} could not be told from their sides "
+            f"in {low.shape}"
+        )
+    return TransformObservation(stacked, join, spaces.Box(low, high, dtype=space.dtype.type))
+
+
 _USUAL = {
     "flatten": _Usual("flatten", "", FlattenObservation),
-    "frame-stack": _Usual("frame-stack:N", r":([1-9]\d{0,3})", FrameStackObservation),
+    "frame-stack": _Usual("frame-stack:N", r":([1-9]\d{0,3})", _stacked),
     "grayscale": _Usual("grayscale", "", GrayscaleObservation),
     "resize": _Usual(
         "resize:HEIGHTxWIDTH",
@@ -96,8 +133,9 @@ def wrapped(env: Env, wrapper: str) -> Env:
         arguments = json_object("wrapper", brace + text) if brace else {}
     else:
         wrap, numbers = _USUAL[wrapper.partition(":")[0]].wrap, re.findall(r"\d+", wrapper)
+    keeps = getattr(wrap, "__module__", "").startswith("gymnasium.") or wrap is _stacked
     try:
-        outer = wrap(env, *map(int, numbers), **arguments)
+        outer = wrap(OwnObservations(env) if keeps else env, *map(int, numbers), **arguments)
     except UserError:
         raise
     except (gym.error.Error, ImportError, TypeError, ValueError, AssertionError) as error:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from torch import nn
 
 from recurrent_rl.agents.encoders import Encoder
 from recurrent_rl.agents.layers import ACTIVATIONS
@@ -112,6 +113,23 @@ def test_one_hot_vectors_stand_one_behind_the_other() -> None:
 def test_an_image_has_as_many_features_as_are_asked_for() -> None:
     components = component_spaces(spaces.Box(0, 255, (9, 9, 3), np.uint8))
     assert Encoder(components, 8, 0, "tanh", image_features=11).output_size == 12
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"),
+    [
+        *(((84, 84, 3), 3), ((4, 84, 84), 4), ((210, 160, 3), 3), ((3, 210, 160), 3)),
+        *(((8, 8, 111), 111), ((111, 8, 8), 111), ((7, 7, 12), 12), ((12, 7, 7), 12)),
+        *(((6, 7, 2), 2), ((2, 6, 7), 2), ((5, 5, 5), 5), ((9, 1, 1), 9), ((9, 5, 3), 3)),
+    ],
+)
+def test_the_channels_of_an_image_are_told_from_its_sides(
+    shape: tuple[int, ...], channels: int
+) -> None:
+    encoder = Encoder(component_spaces(spaces.Box(0, 1, shape, np.uint8)), 8, 0, "tanh")
+    first = next(module for module in encoder.modules() if isinstance(module, nn.Conv2d))
+    assert first.in_channels == channels
+    assert encoder({"": torch.zeros(2, *shape)}).shape == (2, encoder.output_size)
 
 
 @pytest.mark.parametrize("inputs", [2, 32, 500])

@@ -71,6 +71,7 @@ def test_a_bad_setting_is_refused_by_name(setting: dict[str, Any], message: str)
     [
         ({"env_kwargs": "{length: 3}"}, "not JSON"),
         ({"env_kwargs": "[1]"}, "not a JSON object"),
+        ({"env_kwargs": '{"a": 1, "a": 2}'}, "In env_kwargs: a stands there twice"),
         ({"env_kwargs": 3}, "env_kwargs is 3, not a JSON object"),
         ({"env_kwargs": {"a": {1: 2}}}, r"env_kwargs\.a has the key 1; in JSON keys are text"),
         ({"env_kwargs": {"a": [object]}}, r"env_kwargs\.a\[0\] is <class 'object'>, which JSON"),
@@ -131,6 +132,7 @@ def test_json_holds_every_setting() -> None:
         ('"memory": "', '"memory": "x', r"agent\.memory is 'xgru-rotor'"),
         ('"gamma": 0.99', '"gamma": "0.99"', "gamma is '0.99'; it must be a finite number"),
         ('"gamma": 0.99', '"gamma": NaN', "gamma is nan; it must be a finite number"),
+        ('"gamma": 0.99', '"gamma": 0.5, "gamma": 0.99', "gamma stands there twice"),
         ('"seed": 0', '"seed": false', "seed is False; it must be a whole number"),
         ('"seed": 0', '"seed": null', "seed is None; it must be a whole number"),
         ('"env_id"', '"resolved": 3, "env_id"', "resolved.it is 3; it must hold num_envs"),

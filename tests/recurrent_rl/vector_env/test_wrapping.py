@@ -45,6 +45,63 @@ def test_wrappers_go_around_each_environment_in_order() -> None:
     assert observed(Parts, observe=["sign"], wrappers=["frame-stack:2"])[0].shape == (2, 1)
 
 
+class Clock(Corridor):
+    """Shows the step; where it `overwrites`, always in one array."""
+
+    def __init__(self, overwrites: bool = False) -> None:
+        super().__init__()
+        self.observation_space = spaces.Box(0, 100, (1,), np.float32)
+        self.overwrites, self.shown = overwrites, np.zeros(1, np.float32)
+
+    def _observe(self) -> Any:
+        self.shown = self.shown if self.overwrites else self.shown.copy()
+        self.shown[0] = 10 + self.t
+        return self.shown
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"observation_delay": 2},
+        {"wrappers": ["frame-stack:3"]},
+        {"wrappers": ['gymnasium.wrappers:FrameStackObservation{"stack_size": 3}']},
+        {"wrappers": ['gymnasium.wrappers:DelayObservation{"delay": 2}']},
+    ],
+)
+def test_observations_are_kept_as_they_were_where_one_array_holds_all(config: Any) -> None:
+    def seen(overwrites: bool) -> list[Any]:
+        settings = EnvConfig({"overwrites": overwrites}, **config)
+        made = make_vector_env(Clock, 1, settings)
+        first = made.reset(seed=0)[0].copy()
+        return [first, *(made.step(np.zeros(1, np.int64))[0].copy() for _ in range(5))]
+
+    np.testing.assert_array_equal(seen(overwrites=True), seen(overwrites=False))
+
+
+@pytest.mark.parametrize("shape", [(7, 7, 3), (3, 7, 7), (20, 16, 3), (3, 20, 16)])
+def test_stacked_images_are_one_image_with_the_channels_of_all(shape: tuple[int, ...]) -> None:
+    class Film(Clock):
+        def __init__(self) -> None:
+            super().__init__()
+            self.observation_space = spaces.Box(0, 255, shape, np.uint8)
+            self.shown = np.zeros(shape, np.uint8)
+
+        def _observe(self) -> Any:
+            return np.full(shape, 10 + self.t, np.uint8)
+
+    made = make_vector_env(Film, 2, EnvConfig(wrappers=("frame-stack:4",)))
+    axis = 0 if shape[0] == 3 else 2
+    wanted = tuple(4 * n if i == axis else n for i, n in enumerate(shape))
+    assert made.single_observation_space == spaces.Box(0, 255, wanted, np.uint8)
+    made.reset(seed=0)
+    seen = made.step(np.zeros(2, np.int64))[0][1]
+    channels = np.moveaxis(seen, axis, 0).reshape(12, -1)
+    assert (channels == np.repeat([10, 10, 10, 11], 3)[:, None]).all()
+    shape = (6, 7, 2)
+    with pytest.raises(UserError, match=r"channels of 4 images of \(6, 7, 2\) could not be told"):
+        make_vector_env(Film, 2, EnvConfig(wrappers=("frame-stack:4",)))
+
+
 def test_a_wrapper_takes_arguments() -> None:
     seen = observed(Corridor, wrappers=[f'{HERE}:brighter{{"times": 3}}'])[1]
     np.testing.assert_array_equal(seen, 3 * observed(Corridor)[1])
