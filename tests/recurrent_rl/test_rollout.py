@@ -13,7 +13,9 @@ from torch.testing import assert_close
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.collector import Collector
+from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.ppo import ppo_loss
 
 LENGTHS = (3, 5, 4)
 
@@ -100,11 +102,12 @@ def test_the_next_step_mode_marks_inserted_rows_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+@pytest.mark.parametrize("fed_back", [False, True])
 def test_values_bootstrap_from_the_final_observation_with_the_state_before_the_reset(
-    mode: AutoresetMode,
+    fed_back: bool, mode: AutoresetMode
 ) -> None:
-    collector = make_collector(mode)
-    agent = collector.agent
+    agent = make_agent(previous_action=fed_back, previous_reward=fed_back)
+    collector = Collector(make_env(mode), agent, 12, 4, seed=0)
     seen = 0
     for _ in range(4):
         rollout = collector.collect(0)
@@ -116,9 +119,10 @@ def test_values_bootstrap_from_the_final_observation_with_the_state_before_the_r
             assert_close(output.value.float(), rollout.values[t], rtol=1e-5, atol=1e-6)
             for b in torch.nonzero(rollout.truncated[t])[:, 0].tolist():
                 index, episode, _ = components[""][b].tolist()
-                final = torch.tensor([[index, episode, LENGTHS[b]]], dtype=torch.float32)
+                final = {"": torch.tensor([[index, episode, LENGTHS[b]]], dtype=torch.float32)}
+                last = rollout.actions[t, b : b + 1], rollout.rewards[t, b : b + 1]
                 own = type(state)(*(x[:, b : b + 1] for x in state))
-                value = agent.step({"": final}, own, torch.tensor([False]))[0].value
+                value = agent.step(agent.with_previous(final, *last), own)[0].value
                 assert_close(value[0].float(), rollout.next_values[t, b], rtol=1e-5, atol=1e-6)
                 seen += 1
     assert seen > 4
@@ -149,9 +153,15 @@ def test_episode_statistics_count_each_step_once(mode: AutoresetMode) -> None:
     collector = make_collector(mode)
     for _ in range(5):
         collector.collect(0)
-    for length, total in ((one.length, one.total) for one in collector.episodes.ended):
-        index = LENGTHS.index(length)
-        assert total == pytest.approx(sum(index + 0.1 * (t + 1) for t in range(length)))
+    ends: list[list[int]] = [[], [], []]
+    for one in collector.episodes.ended:
+        index = one.environment
+        assert one.length == LENGTHS[index]
+        assert one.total == pytest.approx(sum(index + 0.1 * (t + 1) for t in range(one.length)))
+        ends[index].append(one.step)
+    inserted = mode is AutoresetMode.NEXT_STEP
+    for length, steps in zip(LENGTHS, ends, strict=True):
+        assert steps == list(range(length, 61, length + inserted))
     assert 0.3 < collector.episodes.latest().means()["rollout/success_rate"] < 0.7
 
 
@@ -181,6 +191,42 @@ def test_previous_action_and_reward_are_those_of_the_step_before() -> None:
     rollout = collector.collect(0)
     assert torch.equal(rollout.components["previous_action"][1:], rollout.actions)
     assert torch.equal(rollout.components["previous_reward"][1:, :, 0], rollout.rewards)
+
+
+class Masked(Counter):
+    """Allows one action, but tells of no mask at every third step: there both are allowed."""
+
+    def _told(self) -> dict[str, Any]:
+        allowed = (self.index + self.episode + self.t) % 2
+        return {"action_mask": np.arange(2) == allowed} if self.t % 3 else {}
+
+    def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, _ = super().step(action)
+        return observation, reward, terminated, truncated, self._told()
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_a_mask_is_of_the_row_whose_action_it_limits_in_rollout_and_update(
+    mode: AutoresetMode,
+) -> None:
+    env = SyncVectorEnv([partial(Masked, i) for i in range(3)], autoreset_mode=mode)
+    collector = Collector(env, make_agent(), 12, 4, seed=0)
+    for _ in range(3):
+        rollout = collector.collect(0)
+        index, episode, t = rollout.components[""].unbind(-1)
+        free = (t % 3 == 0) | ~rollout.valid
+        allowed = (index + episode + t) % 2
+        wanted = (torch.arange(2) == allowed.unsqueeze(-1)) | free.unsqueeze(-1)
+        assert rollout.action_mask is not None
+        assert torch.equal(rollout.action_mask, wanted)
+        forced = ~free[:-1]
+        assert 0 < forced.sum() < forced.numel()
+        assert torch.equal(rollout.actions[forced], allowed[:-1][forced].long())
+        assert (rollout.log_probs[forced] == 0).all()
+        assert (rollout.log_probs[~forced] < 0).all()
+        data = rollout.sequences(rollout.rewards, rollout.rewards)
+        loss, _ = ppo_loss(collector.agent, data, TrainConfig("Masked-v0"))
+        assert float(loss.ratio_error) < 1e-5
 
 
 class Faulty(Counter):

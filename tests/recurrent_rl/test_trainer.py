@@ -1,5 +1,6 @@
 """An iteration: what it may depend on, and what is left where it fails."""
 
+import copy
 import dataclasses
 import random
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.devices import DeviceError
 from recurrent_rl.agents.files import NonFiniteError
@@ -17,6 +19,8 @@ from recurrent_rl.config import TrainConfig
 from recurrent_rl.envs.cartpole import CartPole
 from recurrent_rl.envs.repeat_previous import RepeatPrevious
 from recurrent_rl.errors import UserError
+from recurrent_rl.ppo import update
+from recurrent_rl.seeding import Stream, generator, number
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
 
@@ -107,6 +111,43 @@ def test_learning_does_not_depend_on_the_unit_of_observations(exponent: int) -> 
 def test_the_same_seed_is_the_same_training_and_another_is_not() -> None:
     assert torch.equal(trained(CONFIG), trained(CONFIG))
     assert not torch.equal(trained(CONFIG), trained(dataclasses.replace(CONFIG, seed=1)))
+
+
+def test_weights_environments_actions_and_minibatches_have_streams_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seeds: list[int | None] = []
+    shuffles: list[torch.Tensor] = []
+
+    def reset(self: InUnits, *, seed: int | None = None, options: Any = None) -> Any:
+        seeds.append(seed)
+        return RepeatPrevious.reset(self, seed=seed, options=options)
+
+    def noted(*given: Any) -> dict[str, float]:
+        shuffles.append(given[6].get_state())
+        return update(*given)
+
+    monkeypatch.setattr(InUnits, "reset", reset)
+    monkeypatch.setattr("recurrent_rl.trainer.update", noted)
+    trainer = Trainer(dataclasses.replace(CONFIG, seed=3))
+    agent, space = trainer.agent, trainer.env.single_observation_space
+    torch.manual_seed(number(3, Stream.WEIGHTS))
+    for name, x in ActorCritic(space, agent.action_space, agent.config).state_dict().items():
+        assert torch.equal(x, agent.state_dict()[name])
+    for iteration in range(3):
+        if iteration == 2:
+            trainer.collector.restart(2)
+        before = copy.deepcopy(agent)
+        trainer.iterate()
+        assert torch.equal(shuffles[-1], generator(3, Stream.MINIBATCHES, iteration).get_state())
+        rollout = trainer.collector.rollout
+        state = rollout.chunk_states[0]
+        noise = before.head.noise((32, 4), generator(3, Stream.ACTIONS, iteration))
+        for t in range(32):
+            components, start, _ = rollout.row(t)
+            output, state = before.step(components, state, start)
+            assert torch.equal(output.distribution.sample(noise[t]), rollout.actions[t])
+    assert seeds == [number(3, Stream.ENVIRONMENTS), number(3, Stream.ENVIRONMENTS, 2)]
 
 
 def test_training_leaves_the_random_numbers_of_its_caller_alone() -> None:
