@@ -22,7 +22,12 @@ from recurrent_rl.vector_env.checked_env import CheckedEnv, LentEnv, longest
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.processes import EnvironmentProcesses, make_in_processes
 from recurrent_rl.vector_env.sources import Environment, Source, find_source, what_to_install
-from recurrent_rl.vector_env.wrapping import OwnObservations, observing, without_fixed_texts, wrapped
+from recurrent_rl.vector_env.wrapping import (
+    OwnObservations,
+    observing,
+    without_fixed_texts,
+    wrapped,
+)
 
 Wrapper = Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]
 
