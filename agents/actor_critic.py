@@ -31,7 +31,6 @@ from recurrent_rl.agents.memory.states import MemoryState, PairState
 from recurrent_rl.agents.moments import Total
 from recurrent_rl.agents.named_parts import PARTS, found_parts
 from recurrent_rl.agents.normalisers import ObservationNormaliser, ReturnNormaliser
-from recurrent_rl.agents.parts import Settled, SettledList
 from recurrent_rl.agents.preprocessing import Reader, scaling_of
 from recurrent_rl.agents.previous_step import (
     PREVIOUS_ACTION,
@@ -42,6 +41,7 @@ from recurrent_rl.agents.previous_step import (
 )
 from recurrent_rl.agents.privileged import Privileged, Seen, seen_by
 from recurrent_rl.agents.settings import at_least, reader
+from recurrent_rl.agents.settled import Settled, SettledList
 from recurrent_rl.agents.spaces import Components, check_action_space
 from recurrent_rl.agents.trunk import Trunk
 

@@ -19,9 +19,9 @@ from torch import Tensor
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.encoders import Encoder
 from recurrent_rl.agents.normalisers import ObservationNormaliser
-from recurrent_rl.agents.parts import Settled
 from recurrent_rl.agents.preprocessing import Reader
 from recurrent_rl.agents.settings import SettingError, close_matches
+from recurrent_rl.agents.settled import Settled
 from recurrent_rl.agents.spaces import Components
 
 

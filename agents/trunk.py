@@ -11,8 +11,8 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.encoders import Encoder
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.registry import build_memory
-from recurrent_rl.agents.parts import Settled
 from recurrent_rl.agents.previous_step import previous_inputs
+from recurrent_rl.agents.settled import Settled
 
 
 class Trunk(Settled):
