@@ -28,11 +28,11 @@ from recurrent_rl.errors import ToldError, UserError
 from recurrent_rl.group import ALONE, Group
 from recurrent_rl.ppo import check_finite, update
 from recurrent_rl.process import computing, pick_device
-from recurrent_rl.resolve import resolve, source_of
+from recurrent_rl.resolve import resolved, source_of
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.seeding import Stream, generator, number
 from recurrent_rl.vector_env.sources import Environment, Source
-from recurrent_rl.vector_env.vectorize import longest_episode, make_vector_env
+from recurrent_rl.vector_env.vectorize import make_vector_env
 
 
 class Trainer:
@@ -89,8 +89,13 @@ class Trainer:
                 )
                 self.advantage_normaliser = AdvantageNormaliser().to(self.device)
                 self.collector = Collector(
-                    *(self.env, self.agent, config.num_steps, config.chunk_length, config.seed),
-                    *(block, group),
+                    self.env,
+                    self.agent,
+                    config.num_steps,
+                    config.chunk_length,
+                    config.seed,
+                    block,
+                    group,
                 )
         except BaseException:
             self.close()
@@ -156,8 +161,15 @@ class Trainer:
             scalars = self._memory_diagnostics(rollout, advantages, returns)
             shuffle = generator(config.seed, Stream.MINIBATCHES, self.iteration)
             scalars |= update(
-                *(agent, self.optimizer, rollout, advantages, returns),
-                *(config, shuffle, group, self.block),
+                agent,
+                self.optimizer,
+                rollout,
+                advantages,
+                returns,
+                config,
+                shuffle,
+                group,
+                self.block,
             )
             if config.agent.normalize_observations:
                 # Only now: within an iteration the agent sees the same in rollout and update.
@@ -264,30 +276,6 @@ class Trainer:
     def close(self) -> None:
         """Close the environments, but for one that was given."""
         self.source.close(self.env)
-
-
-def resolved(config: TrainConfig, source: Source | None = None) -> ResolvedConfig:
-    """The settings with what is left to the default filled in; an environment may be made for it.
-
-    Args:
-        config: the settings.
-        source: what the environments are made of; by default what the settings name. A run that is
-            new takes its name.
-
-    Raises:
-        UserError: that is no TrainConfig, the environment cannot be made, or sizes do not fit.
-    """
-    check_is("config", config, TrainConfig, 'a TrainConfig: TrainConfig("CartPole-v1")')
-    source = source or source_of(config)
-    if config.env_id is None:
-        config = dataclasses.replace(config, env_id=source.name)
-    sized = config.num_steps is not None
-    return resolve(
-        config,
-        None if sized else longest_episode(source, config.env),
-        source.count,
-        source.found_by_name,
-    )
 
 
 def _check_can_train(config: ResolvedConfig, group: Group, device: torch.device) -> None:
