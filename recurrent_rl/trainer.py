@@ -13,7 +13,7 @@ import torch
 from recurrent_rl.advantages import gae
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import check_is
-from recurrent_rl.agents.drawing import borrowed_generator
+from recurrent_rl.agents.generators import borrowed_generator
 from recurrent_rl.agents.moments import Moments
 from recurrent_rl.agents.normalisers import AdvantageNormaliser
 from recurrent_rl.agents.policy import Policy, load_policy
