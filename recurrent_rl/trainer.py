@@ -77,10 +77,7 @@ class Trainer:
         self.env = make_vector_env(source, block.count, config.env)
         try:
             with self._computing():
-                self.agent = self._fresh_agent().to(self.device)
-                if fresh and config.init_from is not None and group.rank == 0:
-                    begin_with(self.agent, load_policy(config.init_from))
-                group.take_over(self.agent.state_dict().values())
+                self.agent = self._first_agent(fresh)
                 self.optimizer = torch.optim.Adam(
                     self.agent.parameters(),
                     lr=config.learning_rate,
@@ -209,8 +206,16 @@ class Trainer:
     def _computing(self) -> AbstractContextManager[None]:
         return computing(self.config.threads, self.config.precision, self.group.neighbours)
 
-    def _fresh_agent(self) -> ActorCritic:
-        """The untrained agent; the caller's random numbers stay where they are."""
+    def _first_agent(self, fresh: bool) -> ActorCritic:
+        """What training begins with: untrained or of `init_from`, and the same at each worker."""
+        agent, policy = self._untrained_agent().to(self.device), self.config.init_from
+        if fresh and policy is not None and self.group.rank == 0:
+            begin_with(agent, load_policy(policy))
+        self.group.take_over(agent.state_dict().values())
+        return agent
+
+    def _untrained_agent(self) -> ActorCritic:
+        """An agent for the environment; the caller's random numbers stay where they are."""
         env, config = self.env, self.config
         with borrowed_generator(number(config.seed, Stream.WEIGHTS)):
             return ActorCritic(
