@@ -31,7 +31,6 @@ from recurrent_rl.agents.memory.states import MemoryState, PairState
 from recurrent_rl.agents.moments import Total
 from recurrent_rl.agents.named_parts import PARTS, found_parts
 from recurrent_rl.agents.normalisers import ObservationNormaliser, ReturnNormaliser
-from recurrent_rl.agents.parts import Settled, SettledList
 from recurrent_rl.agents.preprocessing import Reader, scaling_of
 from recurrent_rl.agents.previous_step import (
     PREVIOUS_ACTION,
@@ -42,6 +41,7 @@ from recurrent_rl.agents.previous_step import (
 )
 from recurrent_rl.agents.privileged import Privileged, Seen, seen_by
 from recurrent_rl.agents.settings import at_least, reader
+from recurrent_rl.agents.settled import Settled, SettledList
 from recurrent_rl.agents.spaces import Components, check_action_space
 from recurrent_rl.agents.trunk import Trunk
 
@@ -105,7 +105,7 @@ class ActorCritic(Settled):
         self.config = config
         self.has_critic = critic
         self.reader = Reader(seen.actor, hide_indices, scaling)
-        self.privileged = self._make_privileged(seen.critic)
+        self.privileged = None if seen.critic is None else Privileged(seen.critic, config)
         of_critic = {} if self.privileged is None else self.privileged.reader.component_spaces
         shown = self.reader.component_spaces
         check_names(config, [*shown, *of_critic])
@@ -137,18 +137,6 @@ class ActorCritic(Settled):
         """How each component is scaled that actor or critic see, and those of the step before."""
         scaling = self.reader.scaling | {name: scaling_of(x) for name, x in previous.items()}
         return scaling if self.privileged is None else scaling | self.privileged.reader.scaling
-
-    def _make_privileged(self, space: gym.spaces.Dict | None) -> Privileged | None:
-        """What reads the observation keys that the critic alone sees, of this space."""
-        if space is None:
-            return None
-        config = self.config
-        return Privileged(
-            space,
-            *(config.encoder_size, config.encoder_layers, config.activation),
-            *(config.one_hot, config.image_features),
-            encodes=not config.separate_memory,
-        )
 
     def _make_actor(self, own_head: Callable[..., ActionHead] | None) -> None:
         """The layers from the actor's memory to the distribution over actions."""

@@ -15,16 +15,10 @@ from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.features import make_features
 from recurrent_rl.agents.importing import class_path
 from recurrent_rl.agents.layers import ACTIVATIONS, dense_layers
-from recurrent_rl.agents.parts import (
-    Own,
-    Parts,
-    Settled,
-    SettledList,
-    output_size_of,
-    takes,
-)
+from recurrent_rl.agents.parts import Own, Parts, output_size_of, takes
 from recurrent_rl.agents.preprocessing import scaling_of
 from recurrent_rl.agents.settings import SettingError, at_least, check_choice
+from recurrent_rl.agents.settled import Settled, SettledList
 from recurrent_rl.agents.spaces import Components
 
 IMAGE_FEATURES = 128

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from recurrent_rl.agents.moments import Moments, Total
-from recurrent_rl.agents.parts import Settled, SettledList
 from recurrent_rl.agents.preprocessing import RUNNING
+from recurrent_rl.agents.settled import Settled, SettledList
 from recurrent_rl.agents.spaces import Components, is_image
 
 CLIP = 10.0

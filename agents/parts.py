@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from torch import nn
 
@@ -199,49 +199,3 @@ def output_size_of(part: nn.Module, kind: str) -> int:
             "whole number of at least 1, set in __init__."
         )
     return size
-
-
-class Settled(nn.Module):
-    """A module whose parts are those it was made of: what replaces one afterwards is refused.
-
-    What computes keeps its parts at hand, and a policy file says by the settings what they are. A
-    part that is put in another's place would be ignored by the one and missing from the other.
-    """
-
-    _settled = False
-
-    def settle(self) -> None:
-        """From now on the parts stay."""
-        self._settled = True
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if self._settled and (isinstance(value, nn.Module) or name in self._modules):
-            self._refuse(name)
-        super().__setattr__(name, value)
-
-    def add_module(self, name: str, module: nn.Module | None) -> None:
-        """As of any module, until `settle` was called."""
-        if self._settled:
-            self._refuse(name)
-        super().add_module(name, module)
-
-    def _refuse(self, name: str) -> NoReturn:
-        raise SettingError(
-            f"{type(self).__name__}.{name} cannot be replaced: the agent's parts are those that "
-            "its AgentConfig names, also in its file. Name your own there: AgentConfig(memory=..., "
-            "encoder=..., head=...), docs/your-parts.md."
-        )
-
-
-class SettledList(Settled, nn.ModuleList):
-    """A list of modules that stay, once `settle` was called."""
-
-    def __setitem__(self, index: Any, module: nn.Module) -> None:
-        if self._settled:
-            self._refuse(str(index))
-        super().__setitem__(index, module)
-
-    def __delitem__(self, index: Any) -> None:
-        if self._settled:
-            self._refuse(str(index))
-        super().__delitem__(index)

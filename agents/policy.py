@@ -21,8 +21,8 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import PATH, argument, check_is
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.devices import usable_device
-from recurrent_rl.agents.drawing import sampling_generator
 from recurrent_rl.agents.files import PolicyFileError, write_atomically
+from recurrent_rl.agents.generators import sampling_generator
 from recurrent_rl.agents.hub import POLICY as POLICY
 from recurrent_rl.agents.hub import check_repository, local_file, upload
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError

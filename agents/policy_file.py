@@ -22,7 +22,6 @@ from torch.overrides import TorchFunctionMode
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
-from recurrent_rl.agents.drawing import own_surroundings
 from recurrent_rl.agents.files import (
     PolicyFileError,
     load_tensors,
@@ -30,6 +29,7 @@ from recurrent_rl.agents.files import (
     refuse_nonfinite,
     save_tensors,
 )
+from recurrent_rl.agents.generators import own_surroundings
 from recurrent_rl.agents.importing import is_class_path
 from recurrent_rl.agents.named_parts import PARTS
 from recurrent_rl.agents.preprocessing import scaling_of_format_1

@@ -16,11 +16,12 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.encoders import Encoder
 from recurrent_rl.agents.normalisers import ObservationNormaliser
-from recurrent_rl.agents.parts import Settled
 from recurrent_rl.agents.preprocessing import Reader
 from recurrent_rl.agents.settings import SettingError, close_matches
+from recurrent_rl.agents.settled import Settled
 from recurrent_rl.agents.spaces import Components
 
 
@@ -88,12 +89,8 @@ class Privileged(Settled):
 
     Args:
         space: of what it alone sees.
-        size: units of each layer of its encoder.
-        num_layers: of its encoder.
-        activation: of its encoder.
-        one_hot: as `Encoder` takes it.
-        image_features: likewise.
-        encodes: whether it has one; a critic with a memory of its own reads these components there.
+        config: of the agent; its encoder is like the actor's. A critic with a memory of its own
+            needs none here, since it reads these components there.
 
     Attributes:
         reader: of the raw observation.
@@ -104,27 +101,21 @@ class Privileged(Settled):
         UnsupportedSpaceError: no encoder fits a component.
     """
 
-    def __init__(
-        self,
-        space: spaces.Dict,
-        size: int,
-        num_layers: int,
-        activation: str,
-        one_hot: bool,
-        image_features: int,
-        encodes: bool,
-    ) -> None:
+    def __init__(self, space: spaces.Dict, config: AgentConfig) -> None:
         super().__init__()
         self.reader = Reader(space)
         components, scaling = self.reader.component_spaces, self.reader.scaling
         self.normaliser = ObservationNormaliser(components, scaling)
         self.encoder: Encoder | None = None
-        if encodes:
+        if not config.separate_memory:
             self.encoder = Encoder(
-                *(components, size, num_layers, activation),
+                components,
+                config.encoder_size,
+                config.encoder_layers,
+                config.activation,
                 scaling=scaling,
-                one_hot=one_hot,
-                image_features=image_features,
+                one_hot=config.one_hot,
+                image_features=config.image_features,
             )
         self.output_size = 0 if self.encoder is None else self.encoder.output_size
         self.settle()

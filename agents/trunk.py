@@ -11,8 +11,8 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.encoders import Encoder
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.registry import build_memory
-from recurrent_rl.agents.parts import Settled
 from recurrent_rl.agents.previous_step import previous_inputs
+from recurrent_rl.agents.settled import Settled
 
 
 class Trunk(Settled):
@@ -30,18 +30,17 @@ class Trunk(Settled):
         own_sees: Collection[str],
     ) -> None:
         super().__init__()
-        silenced = frozenset(previous_inputs(config))
         self.encoder = Encoder(
             components,
             config.encoder_size,
             config.encoder_layers,
             config.activation,
-            silenced,
-            scaling,
-            parts["encoder"],
-            own_sees,
-            config.one_hot,
-            config.image_features,
+            silenced=frozenset(previous_inputs(config)),
+            scaling=scaling,
+            own=parts["encoder"],
+            own_sees=own_sees,
+            one_hot=config.one_hot,
+            image_features=config.image_features,
         )
         self.memory: Memory = build_memory(
             parts["memory"],

@@ -7,12 +7,14 @@ import math
 
 import torch
 
+from recurrent_rl.agents.arguments import check_is
 from recurrent_rl.blocks import most_workers
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import Workers
 from recurrent_rl.process import available_cores, pick_device
 from recurrent_rl.vector_env.sources import Environment, Source, find_source
+from recurrent_rl.vector_env.vectorize import longest_episode
 
 STEPS = 128
 """Steps of each environment in a rollout, about, where their number is left to the default."""
@@ -45,6 +47,30 @@ def source_of(config: TrainConfig, env: Environment | None = None) -> Source:
             f"env_id is {config.env_id!r}, but env is {source.name!r}. Leave one of them out."
         )
     return source
+
+
+def resolved(config: TrainConfig, source: Source | None = None) -> ResolvedConfig:
+    """The settings with what is left to the default filled in; an environment may be made for it.
+
+    Args:
+        config: the settings.
+        source: what the environments are made of; by default what the settings name. A run that is
+            new takes its name.
+
+    Raises:
+        UserError: that is no TrainConfig, the environment cannot be made, or sizes do not fit.
+    """
+    check_is("config", config, TrainConfig, 'a TrainConfig: TrainConfig("CartPole-v1")')
+    source = source or source_of(config)
+    if config.env_id is None:
+        config = dataclasses.replace(config, env_id=source.name)
+    sized = config.num_steps is not None
+    return resolve(
+        config,
+        None if sized else longest_episode(source, config.env),
+        source.count,
+        source.found_by_name,
+    )
 
 
 def resolve(

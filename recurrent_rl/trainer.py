@@ -13,7 +13,7 @@ import torch
 from recurrent_rl.advantages import gae
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import check_is
-from recurrent_rl.agents.drawing import borrowed_generator
+from recurrent_rl.agents.generators import borrowed_generator
 from recurrent_rl.agents.moments import Moments
 from recurrent_rl.agents.normalisers import AdvantageNormaliser
 from recurrent_rl.agents.policy import Policy, load_policy
@@ -28,11 +28,11 @@ from recurrent_rl.errors import ToldError, UserError
 from recurrent_rl.group import ALONE, Group
 from recurrent_rl.ppo import check_finite, update
 from recurrent_rl.process import computing, pick_device
-from recurrent_rl.resolve import resolve, source_of
+from recurrent_rl.resolve import resolved, source_of
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.seeding import Stream, generator, number
 from recurrent_rl.vector_env.sources import Environment, Source
-from recurrent_rl.vector_env.vectorize import longest_episode, make_vector_env
+from recurrent_rl.vector_env.vectorize import make_vector_env
 
 
 class Trainer:
@@ -77,10 +77,7 @@ class Trainer:
         self.env = make_vector_env(source, block.count, config.env)
         try:
             with self._computing():
-                self.agent = self._fresh_agent().to(self.device)
-                if fresh and config.init_from is not None and group.rank == 0:
-                    begin_with(self.agent, load_policy(config.init_from))
-                group.take_over(self.agent.state_dict().values())
+                self.agent = self._first_agent(fresh)
                 self.optimizer = torch.optim.Adam(
                     self.agent.parameters(),
                     lr=config.learning_rate,
@@ -89,8 +86,13 @@ class Trainer:
                 )
                 self.advantage_normaliser = AdvantageNormaliser().to(self.device)
                 self.collector = Collector(
-                    *(self.env, self.agent, config.num_steps, config.chunk_length, config.seed),
-                    *(block, group),
+                    self.env,
+                    self.agent,
+                    config.num_steps,
+                    config.chunk_length,
+                    config.seed,
+                    block,
+                    group,
                 )
         except BaseException:
             self.close()
@@ -156,8 +158,15 @@ class Trainer:
             scalars = self._memory_diagnostics(rollout, advantages, returns)
             shuffle = generator(config.seed, Stream.MINIBATCHES, self.iteration)
             scalars |= update(
-                *(agent, self.optimizer, rollout, advantages, returns),
-                *(config, shuffle, group, self.block),
+                agent,
+                self.optimizer,
+                rollout,
+                advantages,
+                returns,
+                config,
+                shuffle,
+                group,
+                self.block,
             )
             if config.agent.normalize_observations:
                 # Only now: within an iteration the agent sees the same in rollout and update.
@@ -197,8 +206,16 @@ class Trainer:
     def _computing(self) -> AbstractContextManager[None]:
         return computing(self.config.threads, self.config.precision, self.group.neighbours)
 
-    def _fresh_agent(self) -> ActorCritic:
-        """The untrained agent; the caller's random numbers stay where they are."""
+    def _first_agent(self, fresh: bool) -> ActorCritic:
+        """What training begins with: untrained or of `init_from`, and the same at each worker."""
+        agent, policy = self._untrained_agent().to(self.device), self.config.init_from
+        if fresh and policy is not None and self.group.rank == 0:
+            begin_with(agent, load_policy(policy))
+        self.group.take_over(agent.state_dict().values())
+        return agent
+
+    def _untrained_agent(self) -> ActorCritic:
+        """An agent for the environment; the caller's random numbers stay where they are."""
         env, config = self.env, self.config
         with borrowed_generator(number(config.seed, Stream.WEIGHTS)):
             return ActorCritic(
@@ -264,30 +281,6 @@ class Trainer:
     def close(self) -> None:
         """Close the environments, but for one that was given."""
         self.source.close(self.env)
-
-
-def resolved(config: TrainConfig, source: Source | None = None) -> ResolvedConfig:
-    """The settings with what is left to the default filled in; an environment may be made for it.
-
-    Args:
-        config: the settings.
-        source: what the environments are made of; by default what the settings name. A run that is
-            new takes its name.
-
-    Raises:
-        UserError: that is no TrainConfig, the environment cannot be made, or sizes do not fit.
-    """
-    check_is("config", config, TrainConfig, 'a TrainConfig: TrainConfig("CartPole-v1")')
-    source = source or source_of(config)
-    if config.env_id is None:
-        config = dataclasses.replace(config, env_id=source.name)
-    sized = config.num_steps is not None
-    return resolve(
-        config,
-        None if sized else longest_episode(source, config.env),
-        source.count,
-        source.found_by_name,
-    )
 
 
 def _check_can_train(config: ResolvedConfig, group: Group, device: torch.device) -> None:

@@ -18,9 +18,9 @@ import torch
 from recurrent_rl import load_policy, resume
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.resolve import resolved
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.torchrun import of_launch
-from recurrent_rl.trainer import resolved
 from tests.recurrent_rl.runs.test_launch import is_gone
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

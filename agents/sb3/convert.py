@@ -26,7 +26,7 @@ from torch.nn.functional import pad
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import PATH, check_is
-from recurrent_rl.agents.drawing import own_surroundings
+from recurrent_rl.agents.generators import own_surroundings
 from recurrent_rl.agents.heads import LOG_STD_RANGE, BoxHead
 from recurrent_rl.agents.normalisers import RunningMoments
 from recurrent_rl.agents.policy import Policy

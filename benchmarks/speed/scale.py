@@ -42,12 +42,13 @@ from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.envs.cartpole import CartPole
 from recurrent_rl.group import ALONE, joined
 from recurrent_rl.process import available_cores, computing, keeping_freed_memory
+from recurrent_rl.resolve import resolved
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.runs.copies import Copies
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.launch import Begun, follow_the_first, together
 from recurrent_rl.signals import StopSignals
-from recurrent_rl.trainer import Trainer, resolved
+from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
 
 STDERR = Console(stderr=True)

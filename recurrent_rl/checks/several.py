@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
-from recurrent_rl.agents.drawing import borrowed_generator
+from recurrent_rl.agents.generators import borrowed_generator
 from recurrent_rl.checks.episodes import MASKS
 from recurrent_rl.checks.finding import Report
 from recurrent_rl.checks.results import (

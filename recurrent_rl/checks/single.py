@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
-from recurrent_rl.agents.drawing import borrowed_generator
+from recurrent_rl.agents.generators import borrowed_generator
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
 from recurrent_rl.checks.episodes import Played, Player, check_reset
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Report

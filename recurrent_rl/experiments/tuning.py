@@ -30,10 +30,9 @@ from recurrent_rl.experiments.tuning_study import TuningStudy, quiet_optuna
 from recurrent_rl.experiments.tuning_trials import Tuner
 from recurrent_rl.fields import FolderPath, folder_part
 from recurrent_rl.process import available_cores
-from recurrent_rl.resolve import source_of
+from recurrent_rl.resolve import resolved, source_of
 from recurrent_rl.runs.torchrun import Launch
 from recurrent_rl.signals import StopSignals, noting
-from recurrent_rl.trainer import resolved
 from recurrent_rl.vector_env.sources import Environment
 
 FINAL_SEEDS = range(500, 503)

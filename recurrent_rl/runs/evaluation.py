@@ -14,7 +14,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from recurrent_rl.agents.arguments import argument, check_is
-from recurrent_rl.agents.drawing import sampling_generator
+from recurrent_rl.agents.generators import sampling_generator
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.agents.settings import at_least
 from recurrent_rl.episodes import EpisodeStatistics

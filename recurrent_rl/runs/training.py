@@ -24,7 +24,7 @@ from recurrent_rl.process import (
     keeping_freed_memory,
     seed_process,
 )
-from recurrent_rl.resolve import source_of, with_workers
+from recurrent_rl.resolve import resolved, source_of, with_workers
 from recurrent_rl.runs.callbacks import AnyCallback, Callback, as_callbacks
 from recurrent_rl.runs.checkpoint_file import Checkpoint, read_checkpoint
 from recurrent_rl.runs.copies import newest
@@ -39,7 +39,7 @@ from recurrent_rl.runs.resuming import restored, set_aside, source_to_resume
 from recurrent_rl.runs.torchrun import Launch, begun_by, mistakes_told_once, of_launch
 from recurrent_rl.runs.trackers import check_installed
 from recurrent_rl.signals import StopSignals, noting
-from recurrent_rl.trainer import Trainer, resolved
+from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.sources import Environment, Source
 from recurrent_rl.vector_env.vectorize import left_out
 

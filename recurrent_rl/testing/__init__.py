@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from recurrent_rl.agents.arguments import check_is
-from recurrent_rl.agents.drawing import borrowed_generator
+from recurrent_rl.agents.generators import borrowed_generator
 from recurrent_rl.testing.case import Case, MakeMemory
 from recurrent_rl.testing.module import check_files, check_nothing_kept, check_seed
 from recurrent_rl.testing.sequences import (

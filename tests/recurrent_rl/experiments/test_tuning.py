@@ -35,10 +35,10 @@ from recurrent_rl.experiments.tuning import TuneResult, tune
 from recurrent_rl.experiments.tuning_figure import draw_tuning
 from recurrent_rl.experiments.tuning_files import TuneFiles
 from recurrent_rl.experiments.tuning_study import TuningStudy
+from recurrent_rl.resolve import resolved
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.training import TrainResult
 from recurrent_rl.signals import StopSignals
-from recurrent_rl.trainer import resolved
 from tests.recurrent_rl.runs.small_runs import config as small
 
 pytest.importorskip("optuna", reason="the extra tune is not installed")

@@ -24,11 +24,11 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.group import Group
+from recurrent_rl.resolve import resolved
 from recurrent_rl.runs.callbacks import TrainingState
 from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.runs.launch import Begun, follow_the_first
 from recurrent_rl.signals import StopSignals
-from recurrent_rl.trainer import resolved
 
 PROGRAM = """
 import multiprocessing, os, sys, time

@@ -16,8 +16,7 @@ from gymnasium.wrappers import TimeLimit
 from recurrent_rl.agents.importing import name_of
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.resolve import source_of
-from recurrent_rl.trainer import resolved
+from recurrent_rl.resolve import resolved, source_of
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.sources import find_source
 from recurrent_rl.vector_env.vectorize import longest_episode, make_vector_env, time_limit
