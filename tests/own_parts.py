@@ -104,6 +104,57 @@ class Latch(Memory):
         return first[0], LatchState(first, torch.ones_like(there))
 
 
+class DelayState(NamedTuple):
+    """The last input and the one before, `[1, B, F]` each."""
+
+    last: Tensor
+    before: Tensor
+
+
+class Delay(Memory):
+    """Shows the input of two steps before: a tensor of its state becomes the other."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__(input_size, input_size)
+
+    def initial_state(self, batch: int) -> MemoryState:
+        return DelayState(*torch.zeros(2, 1, batch, self.input_size))
+
+    def step(
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
+    ) -> tuple[Tensor, MemoryState]:
+        last, before = self.reset(state, episode_start)
+        return before[0], DelayState(x[None], last)
+
+
+class PlaneState(NamedTuple):
+    """Complex numbers by their parts, `[1, B, F, 2]`."""
+
+    h: Tensor
+
+
+class Plane(Memory):
+    """Products and squares of complex numbers, whose parts are read alone too."""
+
+    state_type = PlaneState
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.enter = nn.Linear(input_size, 4 * hidden_size)
+
+    def initial_state(self, batch: int) -> MemoryState:
+        return PlaneState(torch.zeros(1, batch, self.output_size, 2))
+
+    def step(
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
+    ) -> tuple[Tensor, MemoryState]:
+        (h,) = self.reset(state, episode_start)
+        a, b, c, d = self.enter(x).chunk(4, -1)
+        z, w = torch.complex(a, b), torch.complex(c, d)
+        h = torch.tanh(torch.view_as_real(z * w + z * z + torch.view_as_complex(h[0])))
+        return h.sum(-1) + torch.tanh(a + b), PlaneState(h[None])
+
+
 class Frozen(nn.Module):
     """Features of a network that stays as it is, as one that was trained elsewhere."""
 

@@ -75,6 +75,9 @@ class Operation:
     - `product`: x `[..., M, K]` times w `[..., K, N]`, with a bias `[N]` as third operand where
       there is one;
     - `sum`, `max`, `argmax`: over the last axis of x, to an output without it;
+    - `complex`: the product of complex numbers `[n, 2]`, whose parts stand one after the other;
+    - `replace`: a number `[]` takes the place of those of x where a choice is what the option
+      `where` says, and x `[...]` is the output too; of choice, x and number;
     - `rows`: those of table `[R, N]` with the indices `[...]`, to `[..., N]`;
     - `convolution`: image `[B, C, H, W]`, factors `[C * R * S, O]`, bias `[O]`, to
       `[B, O, H', W']`, with the options kernel (R and S), stride and padding, `[2]` each.
@@ -95,6 +98,8 @@ ELEMENTWISE = (
 """Operations number by number: of one operand, of two, and last `where`, of three. `copy` also
 changes the type; `mod` has the sign of its second operand; `not`, `and` and `or` are of
 booleans."""
+EACH = (*ELEMENTWISE, "replace", "complex")
+"""With those that a shortened step has too."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +151,7 @@ def flat(operation: Operation) -> tuple[View, tuple[View, ...]]:
     An operand that is one number for all has none.
     """
     views = (operation.out, *operation.operands)
-    if operation.kind in ELEMENTWISE:
+    if operation.kind in EACH:
         sizes, strides = merged(operation.out.shape, [view.strides for view in views])
         shapes = [tuple(sizes) if any(steps) or i == 0 else () for i, steps in enumerate(strides)]
         views = tuple(

@@ -12,7 +12,7 @@ import safetensors.numpy
 from recurrent_rl.agents.export import numpy_policy
 from recurrent_rl.agents.export.check import Arrays, Runner
 from recurrent_rl.agents.export.graph import Program
-from recurrent_rl.agents.export.listing import constants_of, to_json
+from recurrent_rl.agents.export.listing import Listing, constants_of, to_json
 from recurrent_rl.agents.export.lowering import lower
 from recurrent_rl.agents.export.shorter import shorter
 
@@ -21,10 +21,15 @@ CODE, WEIGHTS = "policy.py", "policy.safetensors"
 
 def files(program: Program) -> dict[str, bytes]:
     """The two files."""
-    listing = shorter(lower(program))
+    return written(lower(program))
+
+
+def written(listing: Listing) -> dict[str, bytes]:
+    """The two files of a step."""
+    listing = shorter(listing)
     text = {
-        "format": "numpy policy 1",
-        "signature": program.signature.to_json(),
+        "format": "numpy policy 2",
+        "signature": listing.signature.to_json(),
         "step": json.dumps(to_json(listing)),
     }
     return {

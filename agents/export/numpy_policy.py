@@ -44,6 +44,7 @@ class Policy:
         self.step = Step(json.loads(text["step"]), constants)
         fields = self.signature["inputs"]
         self._shapes = {field["name"]: tuple(field["shape"]) for field in fields}
+        self._zeros = {name: np.zeros(x.size, x.dtype) for name, x in self.step.inputs.items()}
         self._observed = [name for name in self._shapes if name.startswith("obs")]
         self._batch = self.signature["batch"]
         self._carried = [
@@ -51,7 +52,7 @@ class Policy:
             for before, after in self.signature["state"].items()
         ]
         self._takes_reward = "previous_reward" in self._shapes
-        self._takes_mask = "action_mask" in self._shapes
+        self._takes_mask = self._masked = "action_mask" in self._shapes
         self._first = np.ones(self._batch, dtype=bool)
 
     def reset(self, streams: Any = ...) -> None:
@@ -83,40 +84,45 @@ class Policy:
             ValueError: an input does not fit, is missing, or holds NaN or infinity. The memory
                 stays as it was.
         """
-        several = isinstance(observation, Mapping)
-        parts = observation if several else {self._observed[0]: observation}
+        parts = (
+            observation if isinstance(observation, Mapping) else {self._observed[0]: observation}
+        )
         if len(parts) != len(self._observed) or not all(map(parts.__contains__, self._observed)):
             raise ValueError(f"The observation has the parts {self._observed}, not {list(parts)}.")
-        given: dict[str, Any] = dict(parts)
+        given = dict(parts)
         if self._takes_reward and reward is None and self._first.all():
             reward = np.zeros(self._batch)  # not read
-        if reward is not None:
-            given["previous_reward"] = reward
         if self._takes_reward != (reward is not None):
             raise ValueError(
                 "This policy needs the previous_reward at every step but an episode's first."
                 if self._takes_reward
                 else "This policy takes no previous_reward."
             )
+        if reward is not None:
+            given["previous_reward"] = reward
         if action_mask is not None:
             if not self._takes_mask:
                 raise ValueError("This policy takes no action_mask.")
             given["action_mask"] = action_mask
-        given |= state
-        checked = {name: self._checked(name, value) for name, value in given.items()}
-        if self._takes_mask and action_mask is None:
-            checked["action_mask"] = True
-        checked["episode_start"] = self._first
-        outputs = self.step(checked)
+        if state:
+            given |= state
+        for name, value in given.items():
+            given[name] = self._checked(name, value)
+        batched = any(given[name].ndim == len(self._shapes[name]) for name in parts)
+        if self._masked and action_mask is None:
+            given["action_mask"] = True
+        self._masked = action_mask is not None
+        given["episode_start"] = self._first
+        self.step.begin(given, self._masked)
         for before, after in self._carried:
             before[...] = after
-        self._first[...] = False
-        action = outputs["action"].copy()
-        batched = any(np.ndim(parts[name]) == len(self._shapes[name]) for name in parts)
+        self._first.fill(False)
+        action = self.step.outputs["action"].copy()
         return action if batched else action[0]
 
     def output(self, name: str) -> Array:
         """Another output of the last step, by its name in `signature`: logits, value, h_out."""
+        self.step.finish()
         return self.step.outputs[name].copy()
 
     def _checked(self, name: str, value: Any) -> Array:
@@ -124,19 +130,12 @@ class Policy:
         if shape is None:
             raise ValueError(f"There is no input {name!r}; there are {list(self._shapes)}.")
         array = np.asarray(value)
-        if array.shape != shape:
-            if array.shape != shape[1:] or shape[0] != 1:
-                raise ValueError(f"{name} has shape {array.shape}; expected {shape}.")
-            array = array[None]
-        if array.dtype.kind == "f" and not is_finite(array):
+        if array.shape != shape and (array.shape != shape[1:] or shape[0] != 1):
+            raise ValueError(f"{name} has shape {array.shape}; expected {shape}.")
+        # Times 0, NaN and infinity give NaN: sooner than to ask for each.
+        if array.dtype.kind == "f" and array.reshape(-1).dot(self._zeros[name]) != 0:
             raise ValueError(f"{name} holds NaN or infinity.")
         return array
-
-
-def is_finite(x: Array) -> bool:
-    """Whether no number is NaN or infinite: times 0 these give NaN. Sooner than to ask for each."""
-    flat = x.reshape(-1)
-    return bool(flat.dot(np.zeros_like(flat)) == 0)
 
 
 class Step:
@@ -153,18 +152,31 @@ class Step:
 
     def __init__(self, listing: Mapping[str, Any], constants: Mapping[str, Array]) -> None:
         self._arrays = [
-            np.ascontiguousarray(constants[name]).reshape(-1)
-            if name in constants
-            else np.zeros(size, dtype)
+            np.array(constants[name]).reshape(-1) if name in constants else np.zeros(size, dtype)
             for name, dtype, size in listing["buffers"]
         ]
         self.inputs = self._views(listing["inputs"])
         self.outputs = self._views(listing["outputs"])
-        self._calls = [
-            call
-            for kind, out, operands, options in listing["operations"]
-            for call in calls(kind, self._view(out), *map(self._view, operands), **options)
-        ]
+        self._start = self.inputs["episode_start"]
+        fixed = {i for i, (name, _, _) in enumerate(listing["buffers"]) if name in constants}
+        needed, names = needed_first(listing), {x[0]: name for name, x in listing["inputs"].items()}
+        self._later: list[Call] = []
+        self._first: dict[tuple[bool, bool], list[Call]] = {
+            (starts, masks): [] for starts in (False, True) for masks in (False, True)
+        }
+        for i, (kind, out, operands, options) in enumerate(listing["operations"]):
+            made = calls(kind, self._view(out), *map(self._view, operands), **options)
+            when = names[operands[0][0]] if kind == "replace" else None
+            if fixed.issuperset(x[0] for x in operands):
+                for call in made:
+                    call()
+            elif i not in needed:
+                self._later += made
+            else:
+                made = list(made)
+                for (starts, masks), found in self._first.items():
+                    if (starts or when != "episode_start") and (masks or when != "action_mask"):
+                        found += made
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Carry it out.
@@ -175,11 +187,26 @@ class Step:
         Returns:
             `outputs`.
         """
+        self.begin(inputs)
+        self.finish()
+        return self.outputs
+
+    def begin(self, inputs: Mapping[str, Array], masks: bool = True) -> None:
+        """Carry out what the action and the state need.
+
+        Args:
+            inputs: as of a whole step.
+            masks: false: `action_mask` allows everything.
+        """
         for name, value in inputs.items():
             self.inputs[name][...] = value
-        for call in self._calls:
+        for call in self._first[self._start.item(0), masks]:
             call()
-        return self.outputs
+
+    def finish(self) -> None:
+        """Carry out the rest, which other outputs need."""
+        for call in self._later:
+            call()
 
     def _views(self, views: Mapping[str, Any]) -> dict[str, Array]:
         return {name: self._view(view) for name, view in views.items()}
@@ -189,6 +216,27 @@ class Step:
         array = self._arrays[buffer][offset:]
         steps = [stride * array.itemsize for stride in strides]
         return np.lib.stride_tricks.as_strided(array, shape, steps)
+
+
+def needed_first(listing: Mapping[str, Any]) -> set[int]:
+    """The operations that the action and the state need, or that read what the next step changes.
+
+    An operation `replace` may be left out where its input is false (`episode_start`), or true
+    (`action_mask`), everywhere.
+    """
+    of_state = {name: view[0] for name, view in listing["inputs"].items()}
+    changing = {
+        buffer for name, buffer in of_state.items() if name.endswith("_in") or "start" in name
+    }
+    buffers = {x[0] for name, x in listing["outputs"].items() if name.endswith("_out")}
+    buffers.add(listing["outputs"]["action"][0])
+    found = set()
+    for i, (_, out, operands, _) in reversed([*enumerate(listing["operations"])]):
+        read = {view[0] for view in operands}
+        if out[0] in buffers or read & changing:
+            found.add(i)
+            buffers |= read
+    return found
 
 
 Call = Callable[[], Any]
@@ -225,6 +273,17 @@ def calls(kind: str, out: Array, *operands: Array, **options: Any) -> Iterable[C
         else:
             yield partial(out.__setitem__, ..., other)
             yield partial(np.copyto, out, x, "no", where)
+    elif kind == "replace":
+        choice, _, number = operands
+        if choice.ndim == 0:
+            yield partial(filled, out, choice, number, options["where"])
+        else:
+            hit = np.empty(choice.shape, bool)
+            yield partial(np.equal, choice, np.array(options["where"]), hit)
+            yield partial(np.copyto, out, number, "no", hit)
+    elif kind == "complex":
+        of_parts = np.result_type(out.dtype, np.complex64)
+        yield partial(np.multiply, *(x.view(of_parts) for x in (*operands, out)))
     elif kind == "product":
         yield from product(out, *operands)
     elif kind == "rows":
@@ -260,6 +319,12 @@ def chosen(out: Array, first: Array, x: Array, other: Array) -> None:
     out[...] = x if first else other
 
 
+def filled(out: Array, choice: Array, number: Array, where: bool) -> None:
+    """A number everywhere, if a truth value is what it is to be."""
+    if bool(choice) == where:
+        out[...] = number
+
+
 def error_function(out: Array, x: Array, scale: float = 1.0) -> Iterable[Call]:
     """Erf(scale * x) = tanh(x p(x^2)), where p is a polynomial fitted by least squares, to 6e-8.
 
@@ -269,7 +334,10 @@ def error_function(out: Array, x: Array, scale: float = 1.0) -> Iterable[Call]:
     large = np.array(25 / scale**2, x.dtype)  # tanh is 1 there
     powers = np.ones((ERROR.size, x.size), x.dtype)
     flat, square, y, z = (np.empty(x.size, x.dtype) for _ in range(4))
-    yield partial(flat.reshape(x.shape).__setitem__, ..., x)
+    if x.flags.c_contiguous:
+        flat = x.reshape(-1)
+    else:
+        yield partial(flat.reshape(x.shape).__setitem__, ..., x)
     yield partial(np.multiply, flat, flat, square)
     yield partial(np.minimum, square, large, out=powers[1])
     for i in range(2, ERROR.size):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.export.listing import (
-    ELEMENTWISE,
+    EACH,
     Buffer,
     Listing,
     Operation,
@@ -32,27 +32,46 @@ class Rewriting:
 
     Attributes:
         operations: in their order.
-        pinned: buffers that are seen from outside: inputs and outputs.
+        inputs: by name.
+        outputs: by name.
+        pinned: buffers that must stay as they are: those of inputs and outputs, until `unpin`.
     """
 
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
         self.operations = [with_few_axes(one) for one in listing.operations]
-        seen = (*listing.inputs.values(), *listing.outputs.values())
-        self.pinned = {view.buffer for view in seen}
+        self.inputs, self.outputs = dict(listing.inputs), dict(listing.outputs)
+        self.pinned = {view.buffer for view in self._seen}
         self._made = 0
+
+    @property
+    def _seen(self) -> list[View]:
+        return [*self.inputs.values(), *self.outputs.values()]
 
     def listing(self) -> Listing:
         """The operations as they are now."""
-        return replace(self._listing, operations=tuple(self.operations))
+        return replace(
+            self._listing,
+            inputs=self.inputs,
+            outputs=self.outputs,
+            operations=tuple(self.operations),
+        )
 
     def clear(self) -> None:
         """Without the operations that nothing reads."""
         kept: list[Operation] = []
         for one in reversed(self.operations):
-            if one.out.buffer in self.pinned or any(_reads(later, one.out) for later in kept):
+            if self.is_seen(one.out) or any(_reads(later, one.out) for later in kept):
                 kept.append(one)
         self.operations = kept[::-1]
+
+    def unpin(self) -> None:
+        """From here on inputs and outputs may stand within other arrays, but for truth values."""
+        self.pinned = {view.buffer for view in self.inputs.values() if view.dtype == "bool"}
+
+    def is_seen(self, view: View) -> bool:
+        """Whether a number that it shows is an input or an output."""
+        return any(overlap(view, one) for one in self._seen)
 
     def array(self, shape: tuple[int, ...], dtype: str) -> View:
         """A new array to be computed."""
@@ -65,7 +84,7 @@ class Rewriting:
         buffer = Buffer(f"fixed_{self._made}", str(value.dtype), value.size, value)
         return whole(buffer, value.shape)
 
-    def number(self, value: float, like: View) -> View:
+    def number(self, value: float | np.generic, like: View) -> View:
         """A constant number, for all places of a view and in its type."""
         view = self.constant(np.asarray(value, like.dtype))
         return View(view.buffer, like.shape, (0,) * len(like.shape))
@@ -83,11 +102,11 @@ class Rewriting:
         return source.operands
 
     def is_free(self, view: View) -> bool:
-        """Whether it is all of an array that is computed and only seen within the step."""
+        """Whether it is all of an array that may stand elsewhere."""
         return self.is_inner(view) and view.size == view.buffer.size and view.is_dense
 
     def is_inner(self, view: View) -> bool:
-        """Whether it is of an array that is computed and only seen within the step."""
+        """Whether it is of an array that is computed, and not pinned."""
         return view.buffer not in self.pinned and view.buffer.constant is None
 
     def move(self, buffer: Buffer, change: Callable[[View], View]) -> None:
@@ -100,6 +119,8 @@ class Rewriting:
             replace(one, out=changed(one.out), operands=tuple(map(changed, one.operands)))
             for one in self.operations
         ]
+        self.inputs = {name: changed(view) for name, view in self.inputs.items()}
+        self.outputs = {name: changed(view) for name, view in self.outputs.items()}
 
     def put(self, buffer: Buffer, into: View) -> None:
         """Let the numbers of a buffer stand in a row `[buffer.size]` of another array."""
@@ -137,18 +158,34 @@ class Rewriting:
         """Operations that read of what a view shows."""
         return [one for one in self.operations if _reads(one, view)]
 
-    def can_move(self, first: int, to: int) -> bool:
-        """Whether the operation of one place may as well stand at another."""
-        one = self.operations[first]
-        low, high = sorted((first, to))
-        passed = self.operations[low : high + 1]
-        return not any(_depend(one, other) for other in passed if other is not one)
+    def bring_together(self, first: int, second: int) -> int | None:
+        """Let two operations follow one another: the place of the first; None: they cannot.
+
+        The first goes back to the second, or the second forward with all that it needs.
+        """
+        first, second = sorted((first, second))
+        one, *between, other = self.operations[first : second + 1]
+        if not any(_depend(one, later) for later in between):
+            self.operations[first : second + 1] = [*between, one, other]
+            return second - 1
+        needed = [other]
+        for earlier in between[::-1]:
+            if any(_depend(earlier, later) for later in needed):
+                needed.insert(0, earlier)
+        if any(_depend(one, later) for later in needed):
+            return None
+        rest = [x for x in between if not any(x is later for later in needed)]
+        self.operations[first : second + 1] = [*needed[:-1], one, other, *rest]
+        return first + len(needed) - 1
 
 
 def overlap(a: View, b: View) -> bool:
     """Whether two views may show the same number."""
     if a.buffer is not b.buffer:
         return False
+    rows = len(a.shape) == len(b.shape) == 1 and a.strides == b.strides > (1,)
+    if rows and (a.offset - b.offset) % a.strides[0]:
+        return False  # they stand in turn
     (low, high), (other_low, other_high) = span(a), span(b)
     return low < other_high and other_low < high
 
@@ -168,6 +205,11 @@ def is_number(view: View) -> bool:
 def is_row(view: View) -> bool:
     """Whether its numbers stand one after the other along a single axis."""
     return len(view.shape) == 1 and view.is_dense
+
+
+def as_row(view: View) -> View:
+    """Numbers that stand one after the other along a single axis; others as they are."""
+    return View(view.buffer, (view.size,), (1,), view.offset) if view.is_dense else view
 
 
 def value_of(view: View) -> NDArray[np.generic] | None:
@@ -193,7 +235,7 @@ def _depend(one: Operation, other: Operation) -> bool:
 
 def with_few_axes(one: Operation) -> Operation:
     """An operation number by number with as few axes as there can be."""
-    if one.kind not in ELEMENTWISE:
+    if one.kind not in EACH:
         return one
     views: Iterable[View] = (one.out, *one.operands)
     sizes, strides = merged(one.out.shape, [view.strides for view in views])

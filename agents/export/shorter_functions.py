@@ -2,8 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from recurrent_rl.agents.export.listing import Operation, View
-from recurrent_rl.agents.export.rewriting import Rewriting, is_constant, is_number, value_of
+from recurrent_rl.agents.export.rewriting import (
+    Rewriting,
+    is_constant,
+    is_number,
+    is_row,
+    value_of,
+)
+
+
+def likeliest(steps: Rewriting) -> None:
+    """The place of the largest log-probability is that of the largest logit."""
+    for i, one in enumerate(steps.operations):
+        if one.kind != "argmax":
+            continue
+        x = _of_log_softmax(steps, one.operands[0])
+        if x is not None:
+            steps.operations[i] = replace(one, operands=(x,))
+
+
+def _of_log_softmax(steps: Rewriting, y: View) -> View | None:
+    """X in the shape of y = x - max - log(sum); or of any x from which one number is taken."""
+    writers = steps.writers(y)
+    if len(writers) != 1 or writers[0].kind != "sub" or not y.is_dense:
+        return None
+    (out, (x, number)) = writers[0].out, writers[0].operands
+    if (out.offset, out.size) != (y.offset, y.size) or not (is_row(out) and is_row(x)):
+        return None
+    if y.shape[:-1].count(1) != len(y.shape) - 1 or not is_number(number):
+        return None
+    found = View(x.buffer, y.shape, y.strides, x.offset)
+    return _of_log_softmax(steps, found) or found
 
 
 def halves(steps: Rewriting) -> None:

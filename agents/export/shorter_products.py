@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recurrent_rl.agents.export.listing import ELEMENTWISE, Operation, View, dense_strides
+from recurrent_rl.agents.export.listing import (
+    EACH,
+    Buffer,
+    Operation,
+    View,
+    dense_strides,
+)
 from recurrent_rl.agents.export.rewriting import (
     Rewriting,
     is_constant,
@@ -248,10 +254,37 @@ def _way(steps: Rewriting, view: View, depth: int = 3) -> Any:
     """What is done to numbers, and to what comes of it."""
     found = []
     for one in steps.readers(view):
-        if one.kind in ELEMENTWISE and view in one.operands and depth:
+        if one.kind in EACH and view in one.operands and depth:
             fixed = [str(value_of(x)) if is_number(x) else "" for x in one.operands]
             place = one.operands.index(view)
             found.append(str((one.kind, place, fixed, _way(steps, one.out, depth - 1))))
         else:
             found.append(one.kind)
     return str(sorted(found))
+
+
+def biases(steps: Rewriting) -> None:
+    """A bias is the weight of a 1 that stands behind the row."""
+    ones: dict[Buffer, Operation] = {}
+    for at in range(len(steps.operations)):
+        one = steps.operations[at]
+        if one.kind != "product" or len(one.operands) < 3 or not _is_linear(steps, one):
+            continue
+        x = one.operands[0]
+        end, size = x.offset + x.size, x.buffer.size
+        if not x.is_dense or not steps.is_inner(x) or end != size - (x.buffer in ones):
+            continue
+        if x.buffer not in ones:
+            row = steps.array((size + 1,), x.dtype)
+            steps.put(x.buffer, View(row.buffer, (size,), (1,), 0))
+            one_more = View(row.buffer, (1,), (1,), size)
+            made = Operation("copy", one_more, (steps.constant(np.ones(1, x.dtype)),))
+            ones[row.buffer] = made
+        one = steps.operations[at]
+        x = one.operands[0]
+        longer = View(x.buffer, (1, x.size + 1), (x.size + 1, 1), x.offset)
+        matrix, bias = _weights(one)
+        assert bias is not None
+        with_bias = steps.constant(np.concatenate([matrix, bias[None]]))
+        steps.operations[at] = replace(one, operands=(longer, with_bias))
+    steps.operations[:0] = ones.values()

@@ -69,7 +69,7 @@ ACTIONS: dict[str, gym.Space[Any]] = {
     "MultiBinary": spaces.MultiBinary(3),
     "Box": spaces.Box(np.array([-2, -np.inf], np.float32), np.array([3, np.inf], np.float32)),
 }
-OWN_MEMORIES = ("tests.own_parts:Window", "tests.own_parts:Counter", "tests.own_parts:Latch")
+OWN_MEMORIES = tuple(f"tests.own_parts:{name}" for name in ("Window", "Counter", "Latch", "Delay"))
 EVERYTHING: dict[str, Any] = {"separate_memory": True, "num_layers": 2, "previous_reward": True}
 
 
