@@ -92,7 +92,8 @@ class FastActor(StreamActor):
         if isinstance(space := agent.observation_space, gym.spaces.Box):
             (only,) = self._observed.values()
             shown = only if self._batched else only[0, ...]
-            self._only = shown if only.dtype == space.dtype else None
+            is_shown_whole = not (agent.reader.reach and agent.reader.hide_indices)
+            self._only = shown if only.dtype == space.dtype and is_shown_whole else None
         self.reset()
 
     def _choose(self, observation: Any, reward: Any, action_mask: Any) -> NDArray[Any]:
@@ -130,6 +131,7 @@ class FastActor(StreamActor):
             if array.shape == self._only.shape and array.dtype == self._only.dtype:
                 self._only[...] = array
                 if array.dtype.kind != "f" or np.isfinite(array).all():
+                    self._agent.reader.refuse_far({"": self._only})
                     return
         space = self._agent.observation_space
         arrays = component_arrays(space, self._in_batch(observation))

@@ -29,6 +29,7 @@ from recurrent_rl.agents.spaces import (
     component_arrays,
     component_spaces,
     first_nonfinite,
+    integer_limits,
     is_image,
 )
 
@@ -93,6 +94,25 @@ def _as_short(x: NDArray[np.float64]) -> Tensor:
     return torch.as_tensor(np.asarray(x.flat[0] if alike else x, dtype=np.float32))
 
 
+def _reach(space: gym.Space[Any], scaling: str) -> tuple[Any, Any] | None:
+    """The least and greatest value to take of what is scaled by its bounds; None: all there are.
+
+    That is once their width around the bounds. What lies farther off is of another unit, such as
+    bytes where the bounds are 0 and 1.
+    """
+    if scaling != "bounds":
+        return None
+    assert isinstance(space, spaces.Box)
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    width = np.where(high > low, high - low, 1.0)
+    least, most = low - width, high + width
+    held = integer_limits(space.dtype)
+    if held is not None and (least <= held[0]).all() and (most >= held[1]).all():
+        return None
+    alike = least.size and (least == least.flat[0]).all() and (most == most.flat[0]).all()
+    return (least.flat[0], most.flat[0]) if alike else (least, most)
+
+
 class Reader(nn.Module):
     """Reads raw observations: checks them, drops what is hidden, centres what is far from zero.
 
@@ -105,6 +125,8 @@ class Reader(nn.Module):
         component_spaces: the components, without hidden entries.
         scaling: of each component by path.
         kept: the entries of a vector that are not hidden; None: nothing is.
+        reach: least and greatest value to take, numbers or `[*shape]`, of each component that
+            could have others.
 
     Raises:
         UnsupportedSpaceError: a component is of another kind, or there is no such entry to hide.
@@ -134,6 +156,8 @@ class Reader(nn.Module):
             else check_choice("scaling", scaling.get(path), SCALINGS)
             for path, space in self.component_spaces.items()
         }
+        reach = {path: _reach(x, self.scaling[path]) for path, x in self.component_spaces.items()}
+        self.reach = {path: ends for path, ends in reach.items() if ends is not None}
         self.centred = [path for path, kind in self.scaling.items() if kind == "centred"]
         # By position, since a path may hold what a buffer's name may not.
         for i, path in enumerate(self.centred):
@@ -151,7 +175,7 @@ class Reader(nn.Module):
 
         Raises:
             ObservationError: it is not of the space, or holds NaN, infinity or a number beyond
-                float32.
+                float32, or one that is far outside of the bounds by which it is scaled.
         """
         return self.prepared(component_arrays(self.observation_space, observation))
 
@@ -167,7 +191,24 @@ class Reader(nn.Module):
                 f"The observation{at(path)} of environment {i} holds NaN or infinity, or a number "
                 "that float32 cannot hold; observations must be finite."
             )
+        self.refuse_far(arrays)
         return arrays
+
+    def refuse_far(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Refuse components `[..., *shape]` beyond `reach`.
+
+        Raises:
+            ObservationError: names the value, and the bounds.
+        """
+        for path, (least, most) in self.reach.items():
+            x = arrays[path]
+            if isinstance(least, np.ndarray):
+                outside = (x < least).any() or (x > most).any()
+            else:
+                outside = x.size and (x.min() < least or x.max() > most)
+            if outside:
+                space = self.component_spaces[path]
+                raise _far_outside(path, space, x, (x < least) | (x > most))
 
     def centre(self, path: str) -> Tensor | None:
         """What is subtracted from a component, float64 `[*shape]`; None: nothing."""
@@ -199,6 +240,21 @@ class Reader(nn.Module):
         if self.kept is not None:
             arrays[""] = arrays[""][:, self.kept]
         return arrays
+
+
+def _far_outside(
+    path: str, space: gym.Space[Any], x: NDArray[Any], outside: NDArray[np.bool_]
+) -> ObservationError:
+    """The error that names the first value that is."""
+    assert isinstance(space, spaces.Box)
+    place = tuple(int(i) for i in np.argwhere(outside)[0])
+    entry = place[x.ndim - len(space.shape) :]
+    whose = f" of environment {place[0]}" if len(place) > len(entry) else ""
+    return ObservationError(
+        f"The observation{at(path)}{whose} holds {x[place]} at {list(entry)}, far outside of the "
+        f"bounds [{space.low[entry]}, {space.high[entry]}] by which it is scaled. Return what the "
+        "space declares, or declare the bounds of what is returned."
+    )
 
 
 def _kept(space: gym.Space[Any], hidden: Collection[int]) -> NDArray[np.intp]:

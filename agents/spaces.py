@@ -200,12 +200,12 @@ def component_arrays(
         return {path: index}
     if isinstance(space, spaces.MultiBinary):
         _refuse(path, space, array, (array != 0) & (array != 1))
-    elif space.dtype != array.dtype and (limits := _integer_limits(space.dtype)):
+    elif space.dtype != array.dtype and (limits := integer_limits(space.dtype)):
         _refuse(path, space, array, (array < limits[0]) | (array > limits[1]))
     return {path: array}
 
 
-def _integer_limits(dtype: Any) -> tuple[int, int] | None:
+def integer_limits(dtype: Any) -> tuple[int, int] | None:
     """The least and greatest value of an integer type, bool among them; None for floats."""
     if dtype.kind == "b":
         return 0, 1

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from recurrent_rl.agents.distributions import DiagonalGaussian, Distribution
 from recurrent_rl.agents.heads.contract import ActionHead, in_a_row
+from recurrent_rl.agents.spaces import FLOAT32_MAX
 
 LOG_STD_RANGE = (-5.0, 2.0)  # standard deviations 0.007 to 7.4; -1..1 spans a bounded action
 
@@ -42,7 +43,9 @@ class BoxHead(ActionHead):
 
     Where an entry is bounded on both sides, -1..1 of the Gaussian spans the bounds and what lies
     outside is clipped, so that the first policy covers the range whatever its scale. Elsewhere
-    the Gaussian is the action, clipped to the bound where there is one. The logarithm of the
+    the Gaussian is around zero or, where zero is no action, around the bound that is nearest to it,
+    and is clipped to the bound where there is one. The largest number of the space's type is no
+    bound: many write it where they mean infinity. The logarithm of the
     standard deviation is clamped to `LOG_STD_RANGE`. Once it is outside, a gradient passes where
     descent along it leads back inside, and is zero where it leads further away.
 
@@ -62,11 +65,12 @@ class BoxHead(ActionHead):
         self.log_std = nn.Parameter(torch.full((size,), 0.5 * math.log(1 - persistence**2)))
         low = space.low.reshape(-1).astype(np.float64)
         high = space.high.reshape(-1).astype(np.float64)
-        bounded = np.isfinite(low) & np.isfinite(high)
+        most = min(float(np.finfo(str(space.dtype)).max), float(FLOAT32_MAX))
+        bounded = (low > -most) & (high < most)
         self._low, self._high = low, high
-        inner_low, inner_high = (np.where(bounded, x, y) for x, y in ((low, -1.0), (high, 1.0)))
+        inner_low, inner_high = (np.where(bounded, x, np.clip(0.0, low, high)) for x in (low, high))
         self.range_centre = (inner_low + inner_high) / 2
-        self.range_half = (inner_high - inner_low) / 2
+        self.range_half = np.where(bounded, (inner_high - inner_low) / 2, 1.0)
 
     def forward(
         self, features: Tensor, mask: Tensor | None = None, previous: Tensor | None = None
@@ -92,10 +96,9 @@ class BoxHead(ActionHead):
 
     def to_env_tensor(self, action: Tensor) -> Tensor:
         """The action in the environment's units, within its bounds as far as float32 tells."""
-        centre, half, low, high = (
-            torch.as_tensor(x.astype(np.float32))
-            for x in (self.range_centre, self.range_half, self._low, self._high)
-        )
+        ends = (self.range_centre, self.range_half, self._low, self._high)
+        with np.errstate(over="ignore"):  # of float64: infinite, and so no bound
+            centre, half, low, high = (torch.as_tensor(x.astype(np.float32)) for x in ends)
         scaled = torch.minimum(torch.maximum(centre + half * action, low), high)
         return scaled.reshape(-1, *self.space.shape)
 

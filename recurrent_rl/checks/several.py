@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.generators import borrowed_generator
+from recurrent_rl.agents.spaces import as_array
 from recurrent_rl.checks.episodes import MASKS
 from recurrent_rl.checks.finding import Report
 from recurrent_rl.checks.results import (
@@ -183,27 +184,24 @@ class _VectorPlayer:
         """In mode NEXT_STEP the step after an end only resets."""
         if not inserted.any():
             return
-        _, rewards, terminated, truncated, _ = self.env.kept
-        acted = np.asarray(rewards) != 0
-        acted = acted | np.asarray(terminated, dtype=bool) | np.asarray(truncated, dtype=bool)
-        if (acted.reshape(self.count) & inserted).any():
+        rewards = as_array(self.env.kept[1]).reshape(self.count)
+        if (rewards[inserted] != 0).any():
             self.report.fault(
                 "autoreset",
-                f"{where}: an environment whose episode ended at the step before gives a reward, "
-                "or ends again. Its autoreset_mode says NEXT_STEP, in which that step only resets, "
-                "and is left out of what is learnt from.",
+                f"{where}: an environment whose episode ended at the step before gives a reward. "
+                "Its autoreset_mode says NEXT_STEP, in which that step only resets, and is left "
+                "out of what is learnt from.",
                 "Give no reward there; or name the mode that it is: AutoresetMode.SAME_STEP.",
             )
 
     def _finals(self, rows: list[int], where: str) -> list[tuple[Any, Any]]:
         """Last observation, and the next episode's first, of environments that ended."""
         infos = self.env.kept[-1]
-        given, present = infos.get("final_obs"), infos.get("_final_obs")
+        given, present = infos["final_obs"], infos.get("_final_obs")
         lacking = [
             i
             for i in rows
-            if given is None
-            or (present is not None and not present[i])
+            if (present is not None and not present[i])
             or (not isinstance(given, dict) and given[i] is None)
         ]
         if lacking:

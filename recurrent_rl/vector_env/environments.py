@@ -157,9 +157,11 @@ class Environments:
         observation, reward, terminated, truncated, given = result
         infos = self._mapping(given)
         inserted = ~self._valid
-        terminated = self._flags("terminated", terminated) & ~inserted
-        truncated = self._flags("truncated", truncated) & ~inserted
+        terminated = self._flags("terminated", terminated)
+        truncated = self._flags("truncated", truncated)
         done = terminated | truncated
+        if done.any():
+            self._check_mode("final_obs" in infos, bool((done & inserted).any()))
         if self.same_step:
             start = done
         else:
@@ -179,6 +181,28 @@ class Environments:
             recorded=self._recorded(infos, done) if done.any() else None,
             final=self._final(infos, by_time) if self.same_step and by_time.any() else None,
         )
+
+    def _check_mode(self, has_final: bool, ends_again: bool) -> None:
+        """Refuse ends that are not those of the autoreset mode that the environment names.
+
+        Args:
+            has_final: whether the infos of a step with an end have `final_obs`.
+            ends_again: whether an environment has ended that the step had only to reset.
+        """
+        if self.same_step and not has_final:
+            raise self._fault(
+                "an end without infos['final_obs']: in autoreset mode SAME_STEP the last "
+                "observation of an episode must be given there",
+                'Give it; or name the mode NEXT_STEP in metadata["autoreset_mode"], if the next '
+                "step is the one that resets.",
+            )
+        if not self.same_step and (has_final or ends_again):
+            gave = "infos['final_obs']" if has_final else "an end in the step that only resets"
+            raise self._fault(
+                f"{gave}, which there is not in autoreset mode NEXT_STEP",
+                'Name the mode SAME_STEP in metadata["autoreset_mode"], if an episode begins in '
+                "the step that ends the one before.",
+            )
 
     def _read(
         self, observation: Any, read: Callable[[Any], Any] | None = None, what: str = ""
@@ -284,11 +308,6 @@ class Environments:
 
     def _final(self, infos: Mapping[str, Any], by_time: NDArray[np.bool_]) -> Final:
         """The last observations of these environments."""
-        if "final_obs" not in infos:
-            raise self._fault(
-                "a truncation without infos['final_obs']: in autoreset mode SAME_STEP the last "
-                "observation of an episode must be given there"
-            )
         indices, space = np.flatnonzero(by_time), self.agent.observation_space
         given = infos["final_obs"]
         if isinstance(space, gym.spaces.Dict) and isinstance(given, Mapping):  # batched

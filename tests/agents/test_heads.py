@@ -249,6 +249,29 @@ def test_a_bounded_box_is_spanned_and_clipped_and_an_unbounded_entry_left_alone(
     assert head.to_env(raw).tolist() == [[2, 7], [6, -7], [-2, 0], [6, 0.5]]
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "dtype", "drawn"),
+    [
+        (100.0, np.inf, np.float32, [100.0, 100.0, 102.0]),
+        (-np.inf, -50.0, np.float64, [-52.0, -50.0, -50.0]),
+        (-3.0, np.inf, np.float32, [-2.0, 0.0, 2.0]),
+        (0.0, np.finfo(np.float32).max, np.float32, [0.0, 0.0, 2.0]),
+        (np.finfo(np.float32).min, np.finfo(np.float32).max, np.float32, [-2.0, 0.0, 2.0]),
+        (np.finfo(np.float64).min, np.finfo(np.float64).max, np.float64, [-2.0, 0.0, 2.0]),
+        (-1e6, 1e6, np.float32, [-1e6, 0.0, 1e6]),
+    ],
+)
+def test_a_first_action_is_near_zero_or_the_bound_nearest_to_it(
+    low: float, high: float, dtype: Any, drawn: list[float]
+) -> None:
+    head = make_head(spaces.Box(low, high, (1,), dtype), 4)
+    raw = torch.tensor([[-2.0], [0.0], [2.0]])
+    assert head.to_env(raw).flatten().tolist() == drawn
+    assert head.to_env_tensor(raw).flatten().tolist() == drawn
+    inside = np.array([[x] for x in drawn], dtype)
+    np.testing.assert_allclose(head.to_env(head.from_env(inside)), inside)
+
+
 def test_actions_that_persist_begin_as_autoregressive_noise_of_unit_variance() -> None:
     torch.manual_seed(0)
     head = make_head(spaces.Box(-1, 1, (2,)), 3, persistence=0.9)

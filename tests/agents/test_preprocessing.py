@@ -127,6 +127,41 @@ def test_numbers_that_are_not_finite_are_refused_by_component_and_environment(va
         reader.read({"v": np.array([[0.0, 0.0], [0.0, value]])})
 
 
+@pytest.mark.parametrize(
+    ("space", "far"),
+    [
+        (box(0, 1, (8, 8, 3), np.float32), 255),
+        (box(0, 255, (8, 8, 3), np.float32), -300),
+        (box(0, 1, (8, 8), np.uint8), 3),
+        (box(10, 20, (2,), np.int64), 31),
+        (box(0, 1, (3,), np.int8), -2),
+        (spaces.Box(np.array([0, 5]), np.array([9, 5]), dtype=np.int64), 19),
+    ],
+    ids=str,
+)
+def test_what_is_far_outside_of_the_bounds_that_scale_it_is_refused(
+    space: spaces.Box, far: int
+) -> None:
+    policy = Policy(ActorCritic(space, spaces.Discrete(2), AgentConfig("none")))
+    near = np.minimum(2 * space.high - space.low, far - 1).astype(space.dtype)
+    if far < 0:
+        near = (2 * space.low - space.high).astype(space.dtype)
+    for actor in (policy.actor(), policy.actor(runner="fast")):
+        actor.act(near)  # outside, and of the same unit
+        for kind in (space.dtype, np.dtype(np.int64)):
+            observation = near.astype(kind)
+            observation[(0,) * near.ndim] = far
+            with pytest.raises(
+                ObservationError, match=rf"holds {far}(\.0)? at \[0.* far outside of"
+            ):
+                actor.act(observation)
+
+
+def test_what_has_no_value_outside_of_its_bounds_is_not_looked_at() -> None:
+    for space in (box(0, 255, (8, 8, 3), np.uint8), box(0, 1, (4, 4, 2), np.bool_)):
+        assert not Reader(space).reach
+
+
 def test_observations_are_read_from_lists_and_tensors_too() -> None:
     reader = Reader(box(-1, 1, (2,), np.float32))
     rows = [[0.5, -0.5], [0.0, 1.0]]

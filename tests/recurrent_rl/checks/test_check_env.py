@@ -449,7 +449,7 @@ def test_both_forms_of_an_id_are_checked_whatever_the_other_has() -> None:
     finally:
         gym.registry.pop("Forms-v0")
     assert any("the reward is None" in what for what in found)
-    assert any("without an entry of infos['final_obs']" in what for what in found)
+    assert any("an end without infos['final_obs']" in what for what in found)
 
 
 def test_a_fault_takes_the_place_of_a_note_on_the_same_topic() -> None:
@@ -530,7 +530,7 @@ class Several(VectorEnv[Any, Any, Any]):
     [
         ("mode", "autoreset_mode is AutoresetMode.DISABLED"),
         ("resets twice", "Its autoreset_mode says NEXT_STEP, in which that step only resets"),
-        ("no final", "ended without an entry of infos['final_obs']"),
+        ("no final", "an end without infos['final_obs']: in autoreset mode SAME_STEP"),
         ("next first", "infos['final_obs'] is the observation that is returned at the same step"),
         ("copies", "all 3 environments show the same"),
         ("seed", "After two resets with seed 0 and the same actions not all is the same"),

@@ -116,6 +116,35 @@ def test_an_evaluation_counts_the_same_episodes_whatever_the_form_of_their_ends(
     assert result.returns.tolist() == [4.0] * 7
 
 
+@pytest.mark.parametrize("by_time", [False, True])
+@pytest.mark.parametrize("told_final", [False, True])
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_an_environment_of_another_autoreset_mode_than_it_names_is_refused(
+    mode: AutoresetMode, told_final: bool, by_time: bool
+) -> None:
+    other = {AutoresetMode.SAME_STEP: "NEXT_STEP", AutoresetMode.NEXT_STEP: "SAME_STEP"}[mode]
+
+    class Mislabelled(Clock):
+        length = 4 if told_final else 1
+
+        def step(self, actions: Any) -> Any:
+            self.t += 4 - self.length
+            *result, infos = super().step(actions)
+            return *result, (infos if told_final else {})
+
+    env = Mislabelled(3, mode, by_time=by_time)
+    collector = Collector(env, agent_for(env), 5, 5, seed=0)
+    env.metadata = {"autoreset_mode": AutoresetMode[other]}  # which it is
+    if not told_final and mode is AutoresetMode.NEXT_STEP:
+        message = "an end in the step that only resets, which there is not in autoreset mode NEXT"
+    elif mode is AutoresetMode.NEXT_STEP:
+        message = r"infos\['final_obs'\], which there is not in autoreset mode NEXT_STEP. Name the"
+    else:
+        message = rf"an end without infos\['final_obs'\].* or name the mode {other}"
+    with pytest.raises(UserError, match=message):
+        collector.collect()
+
+
 class Spoilt(Clock):
     """Spoils the result of its second step."""
 
