@@ -2,8 +2,16 @@
 
 from recurrent_rl.agents.errors import UserError
 
-__all__ = ["ToldError", "UserError"]
+__all__ = ["ToldError", "UserError", "told_exit"]
 
 
 class ToldError(UserError):
     """Raised in the other workers where the first one has a mistake, which it tells."""
+
+
+def told_exit(error: SystemExit) -> SystemExit:
+    """What the other workers raise where a callback of the first one has called exit.
+
+    All leave the program alike: to torchrun it is then no failure.
+    """
+    return SystemExit(error.code if isinstance(error.code, int) else bool(error.code))

@@ -24,7 +24,7 @@ from recurrent_rl.command import command_of
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.diagnostics import memory_diagnostics
 from recurrent_rl.episodes import Ended, latest
-from recurrent_rl.errors import ToldError, UserError
+from recurrent_rl.errors import ToldError, UserError, told_exit
 from recurrent_rl.group import ALONE, Group
 from recurrent_rl.ppo import check_finite, update
 from recurrent_rl.process import computing, pick_device
@@ -181,20 +181,25 @@ class Trainer:
 
     def _collect(self) -> Rollout:
         """A rollout, where all workers have one; else every worker raises what one of them met."""
-        failure: Exception | None = None
+        failure: Exception | SystemExit | None = None
         try:
             rollout = self.collector.collect(self.iteration)
             check_finite("agent's value of what it sees", rollout.values)
             check_finite("agent's value of what it sees", rollout.next_values)
-            if self.on_rollout is not None:
-                self.on_rollout(rollout)
         except Exception as error:
             failure = error
+        if failure is None and self.on_rollout is not None:
+            try:
+                self.on_rollout(rollout)
+            except (Exception, SystemExit) as error:  # of an environment, exit is a fault
+                failure = error
         told = None if failure is None else _told(failure)
         reports = self.group.exchange((told, self.collector.episodes.latest()))
         if failure is not None:
             raise failure if self.group.rank == 0 else ToldError(told)
         for worker, (told, _) in enumerate(reports):
+            if isinstance(told, SystemExit):
+                raise told
             if told is not None:
                 first = block_of(self.config, worker, self.group.size).first
                 raise (UserError if self.group.rank == 0 else ToldError)(
@@ -301,8 +306,13 @@ def _check_can_train(config: ResolvedConfig, group: Group, device: torch.device)
         )
 
 
-def _told(error: Exception) -> str:
-    """What other workers are told of it: the user's mistake in a sentence, a fault in full."""
+def _told(error: Exception | SystemExit) -> str | SystemExit:
+    """What other workers are told of it: the user's mistake in a sentence, a fault in full.
+
+    Of a callback's exit, what they raise.
+    """
+    if isinstance(error, SystemExit):
+        return told_exit(error)
     return (
         str(error) if isinstance(error, UserError) else "".join(traceback.format_exception(error))
     )

@@ -49,7 +49,7 @@ def test_a_page_runs_as_written(page: str, tmp_path: Path) -> None:
 def run(command: list[str], folder: Path, environment: dict[str, str]) -> int:
     """One command that succeeded."""
     result = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600
     )
     assert result.returncode == 0, f"{command[-1]}: {result.stderr}"
     return 1

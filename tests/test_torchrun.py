@@ -241,37 +241,43 @@ ENDS = """
 import os, sys
 import recurrent_rl
 
-def end(state):
-    if state.iteration == 2 and how == "stop":
-        state.stop("enough for today")
-    elif state.iteration == 2 and how == "interrupt":
-        raise KeyboardInterrupt
-    elif state.iteration == 2:
-        sys.exit(int(how))
+class Ends(recurrent_rl.Callback):
+    def end(self, state):
+        if state.iteration != 2:
+            return
+        if how == "stop":
+            state.stop("enough for today")
+        elif how == "interrupt":
+            raise KeyboardInterrupt
+        else:
+            sys.exit(int(how))
 
-how = sys.argv[1]
+event, how = sys.argv[1:]
+setattr(Ends, event, Ends.end)
 config = recurrent_rl.TrainConfig(
     "recurrent_rl/RepeatPrevious-Easy-v0", total_timesteps=416 * 5, num_envs=8, num_steps=52,
-    device="cpu", eval_episodes=0,
+    device="cpu", eval_episodes=0, checkpoint_interval=0 if event == "on_rollout" else 60,
 )
-recurrent_rl.train(config, progress=False, callbacks=[end])
+recurrent_rl.train(config, progress=False, callbacks=[Ends()])
 """
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("event", ["on_iteration", "on_rollout"])
 @pytest.mark.parametrize(("how", "status"), [("stop", 0), ("0", 0), ("3", 1), ("interrupt", 1)])
 def test_a_callback_that_ends_the_run_by_hand_ends_all_workers_alike(
-    tmp_path: Path, how: str, status: int
+    tmp_path: Path, event: str, how: str, status: int
 ) -> None:
     """To torchrun it is a success where the program says so."""
     (tmp_path / "script.py").write_text(ENDS)
-    launcher = launch([*TORCHRUN, "script.py", how], tmp_path)
+    launcher = launch([*TORCHRUN, "script.py", event, how], tmp_path)
     output, _ = launcher.communicate(timeout=300)
     assert launcher.returncode == status, output
     assert "ToldError" not in output
     folder = run_of(tmp_path)
     assert folder.state().value == "stopped"
-    assert resume(folder.path, workers=1, progress=False).resumed_from == 2 * 416
+    done = 3 if (event, how) == ("on_rollout", "stop") else 2  # it ends after its iteration
+    assert resume(folder.path, workers=1, progress=False).resumed_from == done * 416
 
 
 HANGS = """

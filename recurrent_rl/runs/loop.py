@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from recurrent_rl.errors import ToldError, UserError
+from recurrent_rl.errors import ToldError, UserError, told_exit
 from recurrent_rl.group import Agreed, Group
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.runs.callbacks import Callback, TrainingState
@@ -195,12 +195,9 @@ def follow(trainer: Trainer, stop: StopSignals) -> Path:
 
 
 def ending(error: BaseException | None) -> BaseException:
-    """What the other workers raise where the first one ends by this error.
-
-    All leave the program alike where a callback wants that: to torchrun it is then no failure.
-    """
+    """What the other workers raise where the first one ends by this error."""
     if isinstance(error, SystemExit):
-        return SystemExit(error.code if isinstance(error.code, int) else bool(error.code))
+        return told_exit(error)
     if isinstance(error, KeyboardInterrupt):
         return KeyboardInterrupt()
     return ToldError("The first worker failed.")
