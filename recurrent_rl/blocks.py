@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -52,12 +53,8 @@ def stratum(config: ResolvedConfig) -> int:
     The fewest that do: a minibatch takes its share from each such stratum, and a worker that steps
     whole strata has its part of every minibatch.
     """
-    environments, times = config.num_envs, config.num_chunks // config.num_envs
-    return next(
-        n
-        for n in range(1, environments + 1)
-        if environments % n == 0 and n * times % config.num_minibatches == 0
-    )
+    times = config.num_chunks // config.num_envs
+    return config.num_minibatches // math.gcd(config.num_minibatches, times)
 
 
 def most_workers(config: ResolvedConfig) -> int:

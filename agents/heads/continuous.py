@@ -91,8 +91,8 @@ class BoxHead(ActionHead):
         raw = action.cpu().numpy().astype(np.float64)
         scaled = np.clip(self.range_centre + self.range_half * raw, self._low, self._high)
         shaped = scaled.reshape(*action.shape[:-1], *self.space.shape)
-        # Rounding to the space's type must not step over a bound.
-        return np.clip(shaped.astype(self.space.dtype), self.space.low, self.space.high)
+        # Bounds are numbers of the space's type, and rounding to it steps over none of them.
+        return shaped.astype(self.space.dtype)
 
     def to_env_tensor(self, action: Tensor) -> Tensor:
         """The action in the environment's units, within its bounds as far as float32 tells."""

@@ -89,6 +89,20 @@ def test_the_gaussian_is_torchs() -> None:
     )
 
 
+def test_the_deterministic_action_is_the_most_probable_one() -> None:
+    def highest(d: Any, actions: list[Tensor]) -> Tensor:
+        return torch.stack([d.log_prob(x.expand(7, -1)) for x in actions]).amax(0)
+
+    logits = randn(7, 9)
+    pairs = [torch.tensor([i, j, k]) for i in range(2) for j in range(3) for k in range(4)]
+    several = MultiCategorical(logits, [2, 3, 4])
+    assert_close(several.log_prob(several.mode()), highest(several, pairs))
+    bits = Bernoulli(logits[:, :3])
+    every = [torch.tensor([n & 1, n >> 1 & 1, n >> 2], dtype=logits.dtype) for n in range(8)]
+    assert_close(bits.log_prob(bits.mode()), highest(bits, every))
+    assert torch.equal(DiagonalGaussian(logits, logits).mode(), logits)
+
+
 def test_samples_have_the_distributions_frequencies() -> None:
     generator = torch.Generator().manual_seed(0)
     count = 20_000
@@ -283,6 +297,20 @@ def test_actions_that_persist_begin_as_autoregressive_noise_of_unit_variance() -
     settled = torch.stack(taken[100:])
     assert_close(settled.std(), torch.tensor(1.0), atol=0.03, rtol=0)
     assert_close((settled[1:] * settled[:-1]).mean(), torch.tensor(0.9), atol=0.05, rtol=0)
+
+
+def test_an_entry_without_two_bounds_is_the_gaussians_own_clipped_where_there_is_one() -> None:
+    low, high = np.array([0, -np.inf], np.float32), np.array([np.inf, 5], np.float32)
+    head = make_head(spaces.Box(low, high), 4)
+    acted = head.to_env(torch.tensor([[-3.0, 7.0], [2.0, 2.0]]))
+    assert acted.tolist() == [[0.0, 5.0], [2.0, 2.0]]
+
+
+def test_bounds_that_leave_one_value_leave_it_there_and_back() -> None:
+    head = make_head(spaces.Box(np.array([1, -3], np.float32), np.array([1, 1], np.float32)), 4)
+    acted = head.to_env(torch.tensor([[0.4, 0.5], [-9.0, -9.0]]))
+    assert acted.tolist() == [[1.0, 0.0], [1.0, -3.0]]
+    assert head.from_env(acted).tolist() == [[0.0, 0.5], [0.0, -1.0]]
 
 
 def test_only_continuous_actions_persist() -> None:

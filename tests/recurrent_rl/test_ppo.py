@@ -1,21 +1,26 @@
 """PPO's loss and update: the pure terms by hand, and what an update may and may not touch."""
 
+import copy
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
+from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.memory.states import LSTMState, MatrixState, MemoryState, NoState
 from recurrent_rl.blocks import shuffled_chunks
 from recurrent_rl.config import ResolvedConfig, TrainConfig
+from recurrent_rl.errors import UserError
 from recurrent_rl.ppo import (
     Loss,
     explained_variance,
     merged,
+    one_epoch,
     policy_gradient_loss,
     ppo_loss,
     refreshed_state,
@@ -23,7 +28,7 @@ from recurrent_rl.ppo import (
     update,
     value_loss,
 )
-from recurrent_rl.rollout import Rollout
+from recurrent_rl.rollout import Rollout, Sequences
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
 
@@ -68,7 +73,8 @@ def test_explained_variance_of_a_perfect_a_constant_and_no_critic() -> None:
 
 def collected(config: TrainConfig) -> tuple[Trainer, Rollout, torch.Tensor]:
     trainer = Trainer(config)
-    torch.nn.init.normal_(trainer.agent.critic.weight)  # an untrained critic says zero everywhere
+    # An untrained critic says zero everywhere.
+    torch.nn.init.normal_(trainer.agent.critic.weight, generator=torch.Generator().manual_seed(0))
     rollout = trainer.collector.collect(0)
     generator = torch.Generator().manual_seed(0)
     return trainer, rollout, torch.randn(rollout.rewards.shape, generator=generator)
@@ -110,16 +116,22 @@ def relative_drift(new: MemoryState, old: MemoryState) -> float:
     return math.sqrt(moved / (size + 1e-12))
 
 
-def test_the_terms_of_the_loss_are_means_over_the_rows_that_count() -> None:
+@pytest.mark.parametrize("clip_value", [None, 0.1])
+def test_the_terms_of_the_loss_are_means_over_the_rows_that_count(
+    clip_value: float | None,
+) -> None:
     config = dataclasses.replace(
-        CONFIG, vf_coef=0.7, ent_coef=0.03, clip_coef=0.1, num_minibatches=1, update_epochs=1
+        CONFIG, vf_coef=0.7, ent_coef=0.03, clip_coef=0.1, clip_value=clip_value, num_minibatches=1
     )
+    config = dataclasses.replace(config, update_epochs=1)
     trainer, rollout, advantages = collected(config)
     agent = trainer.agent
     agent.return_normaliser.std.fill_(3.0)
     rollout.valid[5, 2] = rollout.valid[17, 4] = False
     # As if the policy had moved since.
-    rollout.log_probs += 0.2 * torch.randn(24, 6, generator=torch.Generator().manual_seed(1))
+    moved = torch.randn(2, 24, 6, generator=torch.Generator().manual_seed(1))
+    rollout.log_probs += 0.2 * moved[0]
+    rollout.values[:-1] += 2 * moved[1]
     returns = rollout.values[:-1] + 2 * advantages
     data = rollout.sequences(advantages, returns)
     with torch.no_grad():
@@ -133,7 +145,13 @@ def test_the_terms_of_the_loss_are_means_over_the_rows_that_count() -> None:
     log_ratio = rows(log_prob - data.log_probs)
     ratio, a = np.exp(log_ratio), rows(data.advantages)
     policy = -np.minimum(ratio * a, np.clip(ratio, 0.9, 1.1) * a).mean()
-    value = (0.5 * (rows(output.value - data.returns) / 3) ** 2).mean()
+    error = np.abs(rows(output.value - data.returns))
+    if clip_value is not None:  # by three times 0.1, the standard deviation being 3
+        old = rows(data.values)
+        now = old + np.clip(rows(output.value) - old, -0.3, 0.3)
+        assert (np.abs(now - rows(data.returns)) > error).any()
+        error = np.maximum(error, np.abs(now - rows(data.returns)))
+    value = (0.5 * (error / 3) ** 2).mean()
     total = policy + 0.7 * value - 0.03 * rows(entropy).mean()
     clipped = (np.abs(ratio - 1) > 0.1).mean()
     assert 0.2 < clipped < 0.8
@@ -238,13 +256,73 @@ def test_refreshed_states_are_the_stored_ones_until_the_weights_change() -> None
         assert torch.equal(a[:, : CONFIG.num_envs], b[:, : CONFIG.num_envs])
 
 
-def test_refreshing_the_state_changes_only_later_epochs() -> None:
-    def loss(refresh: bool, epochs: int) -> float:
-        config = dataclasses.replace(CONFIG, refresh_state=refresh, update_epochs=epochs)
-        return Trainer(config).iterate()["train/loss"]
+def test_every_epoch_but_the_first_starts_from_states_that_its_weights_make(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = dataclasses.replace(CONFIG, update_epochs=4, learning_rate=0.01)
+    drift: dict[bool, list[float]] = {False: [], True: []}
+    for refresh, found in drift.items():
+        given = dataclasses.replace(config, refresh_state=refresh)
+        trainer, rollout, advantages = collected(given)
 
-    assert loss(True, 1) == loss(False, 1)
-    assert loss(True, 3) != loss(False, 3)
+        def noted(agent: ActorCritic, optimizer: Any, data: Sequences, *rest: Any) -> Any:
+            found.append(relative_drift(refreshed_state(agent, rollout), data.state))  # noqa: B023
+            return one_epoch(agent, optimizer, data, *rest)
+
+        monkeypatch.setattr("recurrent_rl.ppo.one_epoch", noted)
+        update(
+            *(trainer.agent, trainer.optimizer, rollout, advantages, advantages),
+            *(given, torch.Generator()),
+        )
+    assert drift[True] == pytest.approx([0.0] * 4, abs=1e-5)
+    assert drift[False][0] == pytest.approx(0.0, abs=1e-5)
+    assert min(drift[False][1:]) > 1e-3
+
+
+def test_an_update_is_steps_of_adam_along_clipped_gradients_of_shuffled_minibatches() -> None:
+    config = dataclasses.replace(CONFIG, max_grad_norm=0.4, learning_rate=0.01)
+    trainer, rollout, advantages = collected(config)
+    returns = rollout.values[:-1] + advantages
+    agent = copy.deepcopy(trainer.agent)
+    scalars = update(
+        *(trainer.agent, trainer.optimizer, rollout, advantages, returns),
+        *(config, torch.Generator().manual_seed(5)),
+    )
+    # The same by hand: Kingma & Ba (2015), algorithm 1.
+    generator, data = torch.Generator().manual_seed(5), rollout.sequences(advantages, returns)
+    weights = list(agent.parameters())
+    first, second = ([torch.zeros_like(w) for w in weights] for _ in range(2))
+    norms = []
+    for _ in range(2):
+        for chunks in shuffled_chunks(config, generator):
+            batch = data.select(chunks)
+            loss, after = ppo_loss(agent, batch, config)
+            gradient = torch.autograd.grad(loss.total, weights)
+            norm = torch.stack([g.square().sum() for g in gradient]).sum().sqrt()
+            norms.append(float(norm))
+            drift = relative_drift(after, batch.end_state)
+            for w, m, v, g in zip(weights, first, second, gradient, strict=True):
+                g = g * min(1.0, 0.4 / norms[-1])
+                m.lerp_(g, 0.1)
+                v.lerp_(g.square(), 0.001)
+                mean, var = m / (1 - 0.9 ** len(norms)), v / (1 - 0.999 ** len(norms))
+                with torch.no_grad():
+                    w.sub_(0.01 * mean / (var.sqrt() + config.adam_eps))
+    assert len(norms) == 6
+    assert min(norms) < 0.4 < max(norms)  # one is not clipped
+    for one, other in zip(trainer.agent.parameters(), weights, strict=True):
+        assert_close(one, other, rtol=1e-3, atol=1e-5)
+    assert scalars["train/gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-3)
+    assert scalars["memory/state_drift"] == pytest.approx(drift, rel=1e-2)
+
+
+def test_a_gradient_that_overflows_is_refused() -> None:
+    trainer, rollout, advantages = collected(CONFIG)
+    with pytest.raises(UserError, match="gradient's norm became inf"):
+        update(
+            *(trainer.agent, trainer.optimizer, rollout, 1e36 * advantages, advantages),
+            *(CONFIG, torch.Generator()),
+        )
 
 
 @pytest.mark.parametrize(
@@ -264,6 +342,7 @@ def test_a_minibatch_has_its_share_of_each_block_of_environments(
         for n in range(1, environments + 1)
         if environments % n == 0 and n * times % minibatches == 0
     )
+    mixed = []
     for order in orders:
         assert sorted(order.flatten().tolist()) == list(range(environments * times))
         for chunks in order:
@@ -271,6 +350,12 @@ def test_a_minibatch_has_its_share_of_each_block_of_environments(
             assert torch.bincount(from_block).tolist() == [block * times // minibatches] * (
                 environments // block
             )
+            # Which of its block's chunks is drawn says nothing of those of other blocks.
+            place = (chunks // environments) * block + chunks % environments % block
+            mixed.append(
+                len({tuple(place[from_block == b].sort()[0].tolist()) for b in from_block})
+            )
+    assert max(mixed) > 1 or block == environments
     assert not torch.equal(orders[0], orders[1])
 
 
@@ -312,6 +397,21 @@ def test_explained_variance_does_not_depend_on_the_unit() -> None:
         assert explained_variance(unit * values, unit * returns) == pytest.approx(0.99, abs=0.002)
 
 
-def test_a_target_kl_ends_the_epochs_early() -> None:
-    config = dataclasses.replace(CONFIG, update_epochs=8, learning_rate=0.01, target_kl=1e-4)
-    assert Trainer(config).iterate()["train/epochs"] < 8
+def test_a_target_kl_ends_the_epochs_with_the_first_whose_mean_exceeds_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[float] = []
+
+    def noted(*given: Any) -> Any:
+        steps = one_epoch(*given)
+        seen.append(float(merged([step.loss for step in steps]).approx_kl))
+        return steps
+
+    monkeypatch.setattr("recurrent_rl.ppo.one_epoch", noted)
+    config = dataclasses.replace(CONFIG, update_epochs=8, learning_rate=0.003, target_kl=None)
+    assert Trainer(config).iterate()["train/epochs"] == 8
+    free = seen[:]
+    epochs = next(i for i in range(3, 8) if free[i] > max(free[:i])) + 1
+    target = 0.9 * free[epochs - 1] + 0.1 * max(free[: epochs - 1])
+    config = dataclasses.replace(config, target_kl=target)
+    assert Trainer(config).iterate()["train/epochs"] == epochs

@@ -125,6 +125,11 @@ def test_values_bootstrap_from_the_final_observation_with_the_state_before_the_r
                 value = agent.step(agent.with_previous(final, *last), own)[0].value
                 assert_close(value[0].float(), rollout.next_values[t, b], rtol=1e-5, atol=1e-6)
                 seen += 1
+        # Everywhere else the next row follows, behind the last step that of the next rollout.
+        components, start, _ = rollout.row(rollout.num_steps)
+        following = [*rollout.values[1:-1], agent.step(components, state, start)[0].value]
+        others = ~rollout.truncated
+        assert_close(rollout.next_values[others], torch.stack(following)[others])
     assert seen > 4
 
 
@@ -194,27 +199,38 @@ def test_previous_action_and_reward_are_those_of_the_step_before() -> None:
 
 
 class Masked(Counter):
-    """Allows one action, but tells of no mask at every third step: there both are allowed."""
-
-    def _told(self) -> dict[str, Any]:
-        allowed = (self.index + self.episode + self.t) % 2
-        return {"action_mask": np.arange(2) == allowed} if self.t % 3 else {}
+    """Allows one action; tells of no mask at an episode's first step: there both are allowed."""
 
     def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, _ = super().step(action)
-        return observation, reward, terminated, truncated, self._told()
+        mask = np.arange(2) == (self.index + self.episode + self.t) % 2
+        return observation, reward, terminated, truncated, {"action_mask": mask}
+
+
+class Forgetful(SyncVectorEnv):
+    """At every fifth step none of its environments tells of a mask."""
+
+    steps = 0
+
+    def step(self, actions: Any) -> Any:
+        *result, infos = super().step(actions)
+        self.steps += 1
+        if self.steps % 5 == 0:
+            infos.pop("action_mask", None)
+        return *result, infos
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 def test_a_mask_is_of_the_row_whose_action_it_limits_in_rollout_and_update(
     mode: AutoresetMode,
 ) -> None:
-    env = SyncVectorEnv([partial(Masked, i) for i in range(3)], autoreset_mode=mode)
+    env = Forgetful([partial(Masked, i) for i in range(3)], autoreset_mode=mode)
     collector = Collector(env, make_agent(), 12, 4, seed=0)
-    for _ in range(3):
+    for iteration in range(4):
         rollout = collector.collect(0)
         index, episode, t = rollout.components[""].unbind(-1)
-        free = (t % 3 == 0) | ~rollout.valid
+        untold = (12 * iteration + torch.arange(13)) % 5 == 0
+        free = (t == 0) | ~rollout.valid | untold.unsqueeze(-1)
         allowed = (index + episode + t) % 2
         wanted = (torch.arange(2) == allowed.unsqueeze(-1)) | free.unsqueeze(-1)
         assert rollout.action_mask is not None

@@ -30,8 +30,9 @@ def test_a_stream_is_the_same_every_time_and_for_large_seeds_too() -> None:
     for seed in (0, 2**63 - 1, 2**64 - 1):
         draws = [torch.rand(3, generator=generator(seed, Stream.ACTIONS, 5)) for _ in range(2)]
         assert torch.equal(*draws)
-        other = torch.rand(3, generator=generator(seed, Stream.ACTIONS, 6))
-        assert not torch.equal(other, draws[0])
+        for other in ((seed, 6), ((seed + 2**32) % 2**64, 5)):
+            drawn = torch.rand(3, generator=generator(other[0], Stream.ACTIONS, other[1]))
+            assert not torch.equal(drawn, draws[0])
 
 
 def test_the_process_is_seeded_for_environments_that_draw_from_its_generators() -> None:

@@ -10,7 +10,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from torch.testing import assert_close
 
+from recurrent_rl.advantages import gae
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.devices import DeviceError
@@ -23,6 +25,7 @@ from recurrent_rl.ppo import update
 from recurrent_rl.seeding import Stream, generator, number
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
+from tests.recurrent_rl import worker_cases
 
 
 class InUnits(RepeatPrevious):
@@ -150,6 +153,94 @@ def test_weights_environments_actions_and_minibatches_have_streams_of_their_own(
     assert seeds == [number(3, Stream.ENVIRONMENTS), number(3, Stream.ENVIRONMENTS, 2)]
 
 
+def averaged(values: list[torch.Tensor]) -> torch.Tensor:
+    """The exponential moving average of rate 0.05 with bias correction."""
+    weights = 0.95 ** torch.arange(len(values) - 1, -1, -1, dtype=torch.float64)
+    return (weights * torch.stack(values)).sum() / weights.sum()
+
+
+def noting_updates(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The arguments of each update from here on, and the observations' mean meanwhile."""
+    seen: list[Any] = []
+
+    def noted(agent: ActorCritic, *rest: Any) -> dict[str, float]:
+        mean = agent.observation_normaliser.state_dict()["moments.0.mean"].clone()
+        seen.append((agent, *rest, mean))
+        return update(agent, *rest)
+
+    monkeypatch.setattr("recurrent_rl.trainer.update", noted)
+    return seen
+
+
+def advantages_of(trainer: Trainer, gamma: float, gae_lambda: float) -> torch.Tensor:
+    rollout = trainer.collector.rollout
+    ends = rollout.terminated, rollout.truncated
+    values = rollout.values[:-1], rollout.next_values
+    return gae(rollout.rewards, *values, *ends, gamma, gae_lambda)
+
+
+def test_an_iteration_learns_from_the_rows_that_count_and_then_takes_in_what_was_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    updates = noting_updates(monkeypatch)
+    config = worker_cases.config(env="DrawnNext-v0", schedules={"gae_lambda": [0.9, 0.1]})
+    trainer = Trainer(config)
+    of_advantages, means, squares, rows = [], [], [], [torch.zeros(1, 3, dtype=torch.float64)]
+    for iteration in range(3):
+        trainer.iterate()
+        rollout = trainer.collector.rollout
+        advantages = advantages_of(trainer, config.gamma, 0.9 - 0.2 * iteration)
+        _, _, _, scaled, returns, *_, mean = updates[-1]
+        valid = rollout.valid[:-1]
+        assert 0.6 < valid.float().mean() < 0.95
+        assert_close(returns, advantages + rollout.values[:-1])
+        counting = advantages[valid].double()
+        of_advantages.append(counting.var(correction=0))
+        std = torch.maximum(of_advantages[-1], averaged(of_advantages)).sqrt()
+        assert_close(scaled, ((advantages - counting.mean()) / std).float())
+        means.append(returns[valid].double().mean())
+        squares.append(returns[valid].double().square().mean())
+        normaliser = trainer.agent.return_normaliser
+        assert_close(normaliser.mean, averaged(means).float())
+        var = averaged(squares) - averaged(means).square()
+        assert_close(normaliser.std, var.sqrt().float())
+        assert_close(mean, torch.cat(rows).mean(0))  # that of the rollouts before
+        rows = [*(rows if len(means) > 1 else []), rollout.components[""][:-1][valid].double()]
+    assert of_advantages[-1] < averaged(of_advantages)  # so that these were not their own
+    after = trainer.agent.observation_normaliser.state_dict()["moments.0.mean"]
+    assert_close(after, torch.cat(rows).mean(0))
+
+
+def test_nothing_is_scaled_where_the_settings_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    updates = noting_updates(monkeypatch)
+    config = worker_cases.config(normalize_advantages=False)
+    agent = dataclasses.replace(config.agent, normalize_returns=False, normalize_observations=False)
+    trainer = Trainer(dataclasses.replace(config, agent=agent))
+    trainer.iterate()
+    assert torch.equal(updates[0][3], advantages_of(trainer, config.gamma, config.gae_lambda))
+    assert float(trainer.agent.return_normaliser.std) == 1
+    assert float(trainer.agent.return_normaliser.mean) == 0
+    assert not trainer.agent.observation_normaliser.state_dict()["moments.0.count"]
+
+
+def test_every_iteration_has_the_settings_that_are_scheduled_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    updates = noting_updates(monkeypatch)
+    schedules = {"gamma": [0.9, 0.5], "gae_lambda": [0.8, 0.4], "clip_coef": [0.4, 0.1, 0.2]}
+    config = worker_cases.config(learning_rate=0.01, ent_coef=0.1, schedules=schedules)
+    trainer = Trainer(dataclasses.replace(config, normalize_advantages=False))
+    for i, scalars in enumerate(trainer):
+        _, optimizer, _, advantages, _, settings, *_ = updates[i]
+        (group,) = optimizer.param_groups
+        assert group["lr"] == scalars["train/learning_rate"] == pytest.approx(0.01 * (1 - i / 4))
+        assert settings.ent_coef == scalars["train/ent_coef"] == pytest.approx(0.1 * (1 - i / 4))
+        assert settings.clip_coef == pytest.approx((0.4, 0.25, 0.1, 0.15)[i])
+        assert_close(advantages, advantages_of(trainer, 0.9 - 0.1 * i, 0.8 - 0.1 * i))
+    assert len(updates) == 4
+    assert trainer.timesteps == 4 * 8 * 12
+
+
 def test_training_leaves_the_random_numbers_of_its_caller_alone() -> None:
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # type: ignore[index]  # noqa: NPY002
     trained(CONFIG, 2)
@@ -162,6 +253,7 @@ def test_an_update_that_leaves_the_numbers_is_undone_and_told_with_its_iteration
     trainer = Trainer(CONFIG)
     trainer.iterate()
     before, moments = weights(trainer), trainer.agent.return_normaliser.std.clone()
+    var = trainer.advantage_normaliser.var.clone()
     slots = [x.clone() for state in trainer.optimizer.state.values() for x in state.values()]
     trainer.config = dataclasses.replace(trainer.config, learning_rate=1e30)
     with pytest.raises(
@@ -171,6 +263,7 @@ def test_an_update_that_leaves_the_numbers_is_undone_and_told_with_its_iteration
     assert trainer.iteration == 1
     assert torch.equal(weights(trainer), before)
     assert torch.equal(trainer.agent.return_normaliser.std, moments)
+    assert torch.equal(trainer.advantage_normaliser.var, var)
     again = [x for state in trainer.optimizer.state.values() for x in state.values()]
     assert all(torch.equal(a, b) for a, b in zip(slots, again, strict=True))
     trainer.config = dataclasses.replace(trainer.config, learning_rate=CONFIG.learning_rate)

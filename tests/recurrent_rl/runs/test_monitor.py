@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.diagnostics import memory_diagnostics
+from recurrent_rl.rollout import Sequences
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.monitor import Monitor
 from recurrent_rl.runs.overview import OVERVIEW, with_overview
@@ -144,11 +145,14 @@ def test_what_is_written_within_one_second_is_read_in_order(tmp_path: Path) -> N
     assert [event.value for event in events(tmp_path).Scalars("x")] == [1, 2, 3]
 
 
-def looked(trainer: Trainer) -> dict[str, float]:
+def chunks(trainer: Trainer) -> Sequences:
     rollout = trainer.collector.collect(0)
     advantages = torch.randn(rollout.rewards.shape, generator=torch.Generator().manual_seed(0))
-    data = rollout.sequences(advantages, advantages + rollout.values[:-1])
-    return memory_diagnostics(trainer.agent, data, trainer.config)
+    return rollout.sequences(advantages, advantages + rollout.values[:-1])
+
+
+def looked(trainer: Trainer) -> dict[str, float]:
+    return memory_diagnostics(trainer.agent, chunks(trainer), trainer.config)
 
 
 @pytest.mark.parametrize(
@@ -192,14 +196,57 @@ def test_diagnostics_change_nothing(tmp_path: Path) -> None:
 
 def test_gates_that_are_shut_or_open_are_counted_as_such(tmp_path: Path) -> None:
     trainer = Trainer(config(tmp_path))
-    bias = trainer.agent.memories()[0].get_parameter("torch_layer.bias_ih_l0")
+    layer = trainer.agent.memories()[0]
+    bias = layer.get_parameter("torch_layer.bias_ih_l0")
     with torch.no_grad():
-        bias[:16] = -20.0  # input
-        bias[16:32] = 20.0  # forget
+        for name in ("weight_ih_l0", "weight_hh_l0", "bias_hh_l0"):
+            layer.get_parameter(f"torch_layer.{name}").zero_()
+        shut, almost, all_but, wide = torch.tensor([0.04, 0.06, 0.94, 0.96]).logit()
+        bias[:8], bias[8:16] = shut, almost  # input
+        bias[16:24], bias[24:32] = all_but, wide  # forget
+        bias[48:] = 0.0  # output
     scalars = looked(trainer)
-    assert scalars["memory/input_gate_low"] == 1.0
-    assert scalars["memory/input_gate_high"] == 0.0
-    assert scalars["memory/forget_gate_high"] == 1.0
+    gates = {tag: x for tag, x in scalars.items() if "_gate_" in tag}
+    assert gates == {
+        **{"memory/input_gate_low": 0.5, "memory/input_gate_high": 0.0},
+        **{"memory/forget_gate_low": 0.0, "memory/forget_gate_high": 0.5},
+        **{"memory/output_gate_low": 0.0, "memory/output_gate_high": 0.0},
+    }
+
+
+def test_norms_and_gradients_are_those_of_stepping_through_the_chunks(tmp_path: Path) -> None:
+    trainer = Trainer(config(tmp_path, env_id="recurrent_rl/CartPole-NoVelocity-v0", vf_coef=0.7))
+    agent = trainer.agent
+    torch.nn.init.normal_(agent.critic.weight, generator=torch.Generator().manual_seed(0))
+    data = chunks(trainer)
+    scalars = memory_diagnostics(agent, data, trainer.config)
+    state, before, norms = data.state, [], []
+    for t in range(32):
+        before.append(state)
+        components = {path: x[t] for path, x in data.components.items()}
+        output, state = agent.step(components, state, data.episode_start[t])
+        norms.append([x.detach().norm(dim=-1).mean() for x in state])
+    h, c = torch.tensor(norms).mean(0).tolist()
+    assert scalars["memory/state_norm"] == pytest.approx(h, rel=0.1)
+    assert scalars["memory/cell_norm"] == pytest.approx(c, rel=0.1)
+    # The loss of the last step; the policy is as it was, so that no ratio is clipped.
+    log_prob = output.distribution.log_prob(data.actions[-1])
+    loss = 0.35 * (output.value - data.returns[-1]).square() - data.advantages[-1] * log_prob
+    found = {}
+    for lag in (1, 2, 4, 8, 16):
+        gradient = torch.autograd.grad(loss.sum(), before[32 - lag], retain_graph=True)
+        found[lag] = torch.cat(gradient).square().sum((0, 2)).sqrt()
+    for lag, norm in found.items():
+        reached = ~data.episode_start[32 - lag :].any(0)
+        assert lag > 8 or (reached.any() and not reached.all()) or lag < 4
+        if not reached.any():
+            assert f"memory/gradient_norm_lag_{lag:03d}" not in scalars
+            continue
+        share = float(norm[reached].mean() / found[1][reached].mean())
+        if lag == 1:
+            assert scalars["memory/gradient_norm"] == pytest.approx(float(norm[reached].mean()))
+        else:
+            assert scalars[f"memory/gradient_norm_lag_{lag:03d}"] == pytest.approx(share, rel=1e-3)
 
 
 def test_the_gradient_reaches_back_as_far_as_the_memory_holds(tmp_path: Path) -> None:
