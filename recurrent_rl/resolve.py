@@ -13,8 +13,8 @@ from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import Workers
 from recurrent_rl.process import available_cores, pick_device
+from recurrent_rl.vector_env.facts import longest_episode
 from recurrent_rl.vector_env.sources import Environment, Source, find_source
-from recurrent_rl.vector_env.vectorize import longest_episode
 
 STEPS = 128
 """Steps of each environment in a rollout, about, where their number is left to the default."""

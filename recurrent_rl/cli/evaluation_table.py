@@ -36,7 +36,7 @@ def print_evaluation(
         policy: the file or run folder that played.
     """
     from recurrent_rl.runs.figures import WAYS
-    from recurrent_rl.vector_env.vectorize import stated_returns
+    from recurrent_rl.vector_env.facts import stated_returns
 
     table = Table(title=f"{env_id}, {episodes:,} episodes")
     for column in ("", "mean return", "95 % interval", "episode length", "success"):

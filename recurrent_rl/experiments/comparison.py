@@ -36,7 +36,7 @@ from recurrent_rl.experiments.statistics import (
 from recurrent_rl.runs.figures import WAYS, Figures
 from recurrent_rl.runs.monitor import flat
 from recurrent_rl.vector_env.config import NO_MATTER_OF_THE_TASK
-from recurrent_rl.vector_env.vectorize import stated_returns
+from recurrent_rl.vector_env.facts import stated_returns
 
 # What makes no method: a label says what else differs between runs.
 _NOT_OF_A_METHOD = (

@@ -28,8 +28,9 @@ from recurrent_rl.seeding import Stream, number
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.environments import Environments
+from recurrent_rl.vector_env.facts import time_limit
 from recurrent_rl.vector_env.sources import Environment, Source, find_source
-from recurrent_rl.vector_env.vectorize import make_vector_env, time_limit
+from recurrent_rl.vector_env.vectorize import make_vector_env
 
 EVALUATION_ENVIRONMENTS = 64
 """Environments stepped side by side."""

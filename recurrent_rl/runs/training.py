@@ -40,8 +40,8 @@ from recurrent_rl.runs.torchrun import Launch, begun_by, mistakes_told_once, of_
 from recurrent_rl.runs.trackers import check_installed
 from recurrent_rl.signals import StopSignals, noting
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vector_env.facts import left_out
 from recurrent_rl.vector_env.sources import Environment, Source
-from recurrent_rl.vector_env.vectorize import left_out
 
 
 @dataclass(frozen=True)

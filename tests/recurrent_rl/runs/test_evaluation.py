@@ -21,7 +21,8 @@ from recurrent_rl.runs.figures import SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.vector_env.config import EnvConfig
-from recurrent_rl.vector_env.vectorize import make_vector_env, time_limit
+from recurrent_rl.vector_env.facts import time_limit
+from recurrent_rl.vector_env.vectorize import make_vector_env
 
 
 class Lottery(gym.Env[Any, Any]):

@@ -1,0 +1,84 @@
+"""What is known of a vector environment without a step in it: its longest episode, its returns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.vector import SyncVectorEnv, VectorEnv
+
+from recurrent_rl.vector_env.checked_env import longest
+from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.processes import EnvironmentProcesses
+from recurrent_rl.vector_env.sources import Environment, Source, find_source
+from recurrent_rl.vector_env.vectorize import BY_WRAPPERS, make_vector_env
+
+
+def left_out(env: VectorEnv) -> dict[str, str]:
+    """The texts that are left out of the observation since they never change, by key."""
+    if not isinstance(env, (SyncVectorEnv, EnvironmentProcesses)):
+        return {}
+    base: Any = env.unwrapped
+    try:
+        texts: dict[str, str] = base.get_attr("fixed_texts")[0]
+    except AttributeError:  # environments that were not made here
+        return {}
+    return texts
+
+
+def time_limit(env: VectorEnv) -> int | None:
+    """The steps after which the environment itself ends an episode; None where it does not tell."""
+    base: Any = env.unwrapped
+    limits = [getattr(base, "max_episode_steps", None)]
+    if (spec := base.spec) is not None:
+        limits.append(spec.kwargs.get("max_episode_steps", spec.max_episode_steps))
+    if isinstance(base, SyncVectorEnv):
+        limits.append(longest(base.envs[0]))
+    elif isinstance(env, EnvironmentProcesses):
+        limits.append(base.get_attr("longest_episode")[0])
+    return min((int(limit) for limit in limits if limit is not None and limit > 0), default=None)
+
+
+def longest_episode(env_id: Environment | Source, config: EnvConfig) -> int | None:
+    """The most steps that an episode can last, where the environment says so.
+
+    An environment is made for the question, unless it is registered with a time limit.
+
+    Raises:
+        UserError: the environment is unknown, or cannot be made with these settings.
+    """
+    source = env_id if isinstance(env_id, Source) else find_source(env_id, "env_id")
+    if source.spec is not None and source.many is None and not config.wrappers:
+        return source.spec.max_episode_steps
+    config = EnvConfig(config.env_kwargs, observe=config.observe, wrappers=config.wrappers)
+    env = make_vector_env(source, source.count or 1, config)
+    try:
+        return time_limit(env)
+    finally:
+        source.close(env)
+
+
+def known_returns(env: VectorEnv) -> tuple[float | None, float | None]:
+    """The return of the best memoryless policy and the best possible one, where they are known.
+
+    They hold for our own environments with nothing more hidden by wrappers.
+    """
+    base = env.unwrapped
+    return getattr(base, "memoryless_return", None), getattr(base, "best_return", None)
+
+
+def stated_returns(env_id: str, config: EnvConfig) -> tuple[float | None, float | None]:
+    """`known_returns` of an environment that is made for the question alone.
+
+    Nothing is imported for it: `module:EnvId` has known returns only once it is registered.
+    """
+    name = env_id.rpartition(":")[2]
+    if name not in gym.registry or gym.registry[name].vector_entry_point is None:
+        return None, None  # environments stepped one by one state nothing
+    if any(getattr(config, setting) for setting in BY_WRAPPERS if setting != "hide_indices"):
+        return None, None  # another task
+    env = make_vector_env(name, 1, config)
+    try:
+        return known_returns(env)
+    finally:
+        env.close()
