@@ -3,6 +3,12 @@
 
    The vector code is compiled for AVX2 and for the compiler's default, and chosen when it runs. */
 
+/* Nothing looks at floating-point exceptions. Where they count, gcc makes branches of choices between
+   floats, and no vector code of their loops. */
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC optimize("no-trapping-math")
+#endif
+
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -27,8 +27,10 @@ from recurrent_rl.agents.export.check import Arrays, Runner, check
 from recurrent_rl.agents.export.compiled import CompiledStep
 from recurrent_rl.agents.export.formats import FORMATS
 from recurrent_rl.agents.export.graph import Program, trace
+from recurrent_rl.agents.export.listing import Buffer, Listing, Operation, whole
 from recurrent_rl.agents.export.lowering import lower
 from recurrent_rl.agents.export.record import listing_of, record
+from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import ExportError
 from recurrent_rl.agents.kernels.library import library
 from recurrent_rl.agents.memory.registry import MEMORIES
@@ -39,6 +41,10 @@ from tests.agents.export.test_export import ACTIONS, EVERYTHING, OBSERVATIONS, m
 
 NEEDS_COMPILER = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
 NEEDS_KERNELS = pytest.mark.skipif(library() is None, reason="the kernels were not built")
+NUMBERS = np.concatenate(
+    [np.linspace(-1, 1, 20001) * size for size in (1e-3, 1, 5, 100)]
+    + [[0.0, 1e-40, 300.0, -300.0, 3e8]]
+)
 EXAMPLE = Path(__file__).parents[3] / "docs" / "example-c"
 
 
@@ -110,6 +116,27 @@ def test_a_step_is_the_same_on_every_instruction_set(program: Program) -> None:
         found.recurrent_limit_isa(2)
 
 
+@NEEDS_KERNELS
+@pytest.mark.parametrize("isa", [0, 2])
+def test_the_functions_of_the_kernels_are_exact_to_a_few_roundings(isa: int) -> None:
+    """The oracle is torch in double precision, also of what is infinite, tiny or no number."""
+    row = np.concatenate([NUMBERS, [np.inf, -np.inf, np.nan]]).astype(np.float32)
+    x = whole(Buffer("x", "float32", row.size), row.shape)
+    y = {kind: whole(Buffer(kind, "float32", row.size), row.shape) for kind in NAMES}
+    operations = tuple(Operation(kind, out, (x,)) for kind, out in y.items())
+    listing = Listing(Signature((), (), {}, 1), {"x": x}, y, operations)
+    found = library()
+    assert found is not None
+    found.recurrent_limit_isa(isa)
+    try:
+        outputs = CompiledStep(listing)({"x": row})
+    finally:
+        found.recurrent_limit_isa(2)
+    for kind, got in outputs.items():
+        right = getattr(torch, kind)(torch.as_tensor(row).double()).float().numpy()
+        np.testing.assert_allclose(got, right, rtol=4e-7, atol=1e-7, err_msg=kind)
+
+
 def test_a_format_without_torch_needs_a_number_of_streams(program: Program) -> None:
     dynamic = Program(
         program.exported, program.signature.__class__((), (), {}, None), program.agent
@@ -152,10 +179,7 @@ def test_the_functions_of_c_are_exact_to_a_few_roundings(tmp_path: Path) -> None
         tmp_path / "functions.c", ("-O1", "-shared", "-fPIC", "-Wno-unused"), tmp_path / "f.so"
     )
     library = ctypes.CDLL(str(tmp_path / "f.so"))
-    x = np.concatenate(
-        [np.linspace(-1, 1, 20001) * size for size in (1e-3, 1, 5, 100)]
-        + [[0.0, 1e-40, 300.0, -300.0, 3e8, np.inf, -np.inf, np.nan]]
-    ).astype(np.float32)
+    x = np.concatenate([NUMBERS, [np.inf, -np.inf, np.nan]]).astype(np.float32)
     for kind, name in NAMES.items():
         found = x.copy()
         getattr(library, f"of_{name}")(found.ctypes.data_as(ctypes.c_void_p), len(found))
