@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.settings import shown
-from recurrent_rl.checked_env import CheckedEnv, LentEnv, longest
+from recurrent_rl.checked_env import CheckedEnv, LentEnv, longest, with_masks_in_infos
 from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.environment_processes import EnvironmentProcesses, make_in_processes
 from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
@@ -202,7 +202,7 @@ def _make_environment(source: Source, config: EnvConfig, number: int) -> gym.Env
             env = observing(env, config.observe)
         for name in config.wrappers:
             env = wrapped(env, name)
-        env = without_fixed_texts(env)
+        env = with_masks_in_infos(without_fixed_texts(env))
         kind = CheckedEnv if source.given is None else LentEnv
         env = kind(env, number, source.name, config.info_metrics)
         _check_delay(config.observation_delay, env, source.name)

@@ -13,6 +13,7 @@ from gymnasium.vector import VectorEnv
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.settings import SettingError, at_least, build, refusal
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
+from recurrent_rl.checked_env import with_masks_in_infos
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Finding, Report
 from recurrent_rl.checks.several import check_several
 from recurrent_rl.checks.single import check_single
@@ -157,7 +158,7 @@ def _as_trained(
             f"The observation's {key!r} is always the text {text!r}; training leaves it out.",
             "Leave it out by observe, or make it a number where the agent is to see it.",
         )
-    return seen
+    return with_masks_in_infos(seen)
 
 
 def name_of(env: Any) -> str:
