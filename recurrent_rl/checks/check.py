@@ -18,6 +18,7 @@ from recurrent_rl.checks.several import check_several
 from recurrent_rl.checks.single import check_single
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import JsonObject
+from recurrent_rl.vector_env.checked_env import with_masks_in_infos
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.sources import find_source
 from recurrent_rl.vector_env.vectorize import make_vector_env
@@ -157,7 +158,7 @@ def _as_trained(
             f"The observation's {key!r} is always the text {text!r}; training leaves it out.",
             "Leave it out by observe, or make it a number where the agent is to see it.",
         )
-    return seen
+    return with_masks_in_infos(seen)
 
 
 def name_of(env: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -150,6 +150,44 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
             f"Environment {self.number} of {self.name} at its step {self.steps}: "
             f"{what.rstrip('.')}. {fix}"
         )
+
+
+class MasksInInfos(gym.Wrapper[Any, Any, Any, Any]):
+    """Puts what a method `action_masks` of the environment says into infos that hold no mask.
+
+    Args:
+        env: one environment.
+        masks: the method, as sb3-contrib's MaskablePPO asks it before each action.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], masks: Callable[[], Any]) -> None:
+        super().__init__(env)
+        self.masks = masks
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset, and ask."""
+        return self._with_mask("reset", self.env.reset(seed=seed, options=options))  # type: ignore[no-any-return]
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step, and ask where an action follows."""
+        result = self.env.step(action)
+        is_end = wrong_result("step", result) is None and any(map(np.any, result[2:4]))
+        return result if is_end else self._with_mask("step", result)
+
+    def _with_mask(self, method: str, result: Any) -> Any:
+        if wrong_result(method, result) or not isinstance(result[-1], Mapping):
+            return result  # which is refused
+        if result[-1].get("action_mask") is not None:
+            return result
+        return (*result[:-1], {**result[-1], "action_mask": self.masks()})
+
+
+def with_masks_in_infos(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    """The environment, with `MasksInInfos` where it or a wrapper of it has such a method."""
+    masks = env.get_wrapper_attr("action_masks") if env.has_wrapper_attr("action_masks") else None
+    return MasksInInfos(env, masks) if callable(masks) else env
 
 
 class LentEnv(CheckedEnv):

@@ -18,7 +18,7 @@ from recurrent_rl.agents.settings import shown
 from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import Size
-from recurrent_rl.vector_env.checked_env import CheckedEnv, LentEnv
+from recurrent_rl.vector_env.checked_env import CheckedEnv, LentEnv, with_masks_in_infos
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.processes import make_in_processes
 from recurrent_rl.vector_env.sources import Environment, Source, find_source, what_to_install
@@ -207,7 +207,7 @@ def _make_environment(source: Source, config: EnvConfig, number: int) -> gym.Env
             env = observing(env, config.observe)
         for name in config.wrappers:
             env = wrapped(env, name)
-        env = without_fixed_texts(env)
+        env = with_masks_in_infos(without_fixed_texts(env))
         kind = CheckedEnv if source.given is None else LentEnv
         env = kind(env, number, source.name, config.info_metrics)
         _check_delay(config.observation_delay, env, source.name)

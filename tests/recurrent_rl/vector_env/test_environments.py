@@ -15,6 +15,7 @@ from gymnasium.vector.utils import batch_space
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy
+from recurrent_rl.checks.check import check_env
 from recurrent_rl.collector import Collector
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
@@ -416,6 +417,33 @@ def test_masks_of_any_form_are_kept_to(register: Any, form: str, at_reset: bool)
     env_id = register(step, first, action=spaces.MultiDiscrete([2, 3]))
     remember_actions(env_id)
     played(env_id)
+
+
+@pytest.mark.parametrize("where", ["environment", "wrapper"])
+def test_masks_are_asked_for_where_the_environment_has_a_method_for_them(where: str) -> None:
+    class Masked(Single):
+        action_space = spaces.Discrete(4)
+
+        def step(self, action: Any) -> Any:
+            assert action == self.t % 4
+            return super().step(action)
+
+    class Masker(gym.Wrapper[Any, Any, Any, Any]):
+        """As sb3-contrib's ActionMasker."""
+
+        def action_masks(self) -> Any:
+            base: Any = self.unwrapped
+            assert base.t < 5  # an episode that is over has no actions to tell of
+            return np.arange(4) == base.t % 4
+
+    class WithMethod(Masked):
+        action_masks = Masker.action_masks
+
+    make: Any = WithMethod if where == "environment" else lambda: Masker(Masked())
+    env = make_vector_env(make, 2)
+    Collector(env, agent_for(env), 20, 20, seed=0).collect()
+    assert evaluate(Policy(agent_for(env)), make, 4, deterministic=False).unfinished == 0
+    check_env(make)  # raises where there is a fault
 
 
 def remember_actions(env_id: str) -> None:
