@@ -38,8 +38,13 @@ def import_module(name: str, whose: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
+        if name.endswith(".py"):
+            module = ".".join(part for part in name[:-3].split("/") if part.isidentifier())
+            hint = f"A module is named without .py: {module}:..., not {name}:..."
+        else:
+            hint = "Is it on the Python path?"
         raise SettingError(
-            f"Module {name!r} of {whose} cannot be imported ({error}). Is it on the Python path?"
+            f"Module {name!r} of {whose} cannot be imported ({error}). {hint}"
         ) from error
 
 

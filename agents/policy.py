@@ -370,6 +370,11 @@ def load_policy(
     if (path := local_file(path)).is_dir():
         path = path / POLICY
         if not path.exists():
+            if several := sorted(path.parent.glob(f"*/{POLICY}")):
+                raise PolicyFileError(
+                    f"{path.parent} is a folder of runs; name one of them, such as "
+                    f"{several[-1].parent}."
+                )
             raise PolicyFileError(f"The run folder {path.parent} holds no {POLICY} yet.")
     given = {"memory": memory, "encoder": encoder, "head": head}
     parts = {kind: part for kind, part in given.items() if part is not None}

@@ -166,6 +166,13 @@ class Player:
                 "info", f"{where}: the info is {shape_of(info)}.", "Return a dictionary."
             )
             return None
+        if "success" in info and "is_success" not in info:
+            self.report.note(
+                "success",
+                f"{where}: the info has 'success', which is not read.",
+                "Call it 'is_success', and tables have a success rate; or log it by "
+                "--info-metrics success.",
+            )
         return self._mask(info, where)
 
     def _mask(self, info: Mapping[str, Any], where: str) -> NDArray[np.bool_] | None:

@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import inspect
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -274,7 +276,7 @@ def find_spec(name: str) -> EnvSpec:
     try:
         return gym.spec(name)
     except gym.error.Error:
-        near = near_matches(name)
+        near = near_matches(name) or _with_a_colon(name)
         hint = (
             f" Did you mean {' or '.join(near)}?"
             if near
@@ -282,6 +284,15 @@ def find_spec(name: str) -> EnvSpec:
             f"package of yours registers it, write its module before it: my_package:{name}."
         )
         raise UserError(f"Unknown environment {name!r}.{hint}") from None
+
+
+def _with_a_colon(name: str) -> list[str]:
+    """What `module.name` was meant to be, where there is such a module."""
+    module, _, attribute = name.rpartition(".")
+    with suppress(ImportError, ValueError):
+        if module and importlib.util.find_spec(module) is not None:
+            return [f"{module}:{attribute}"]
+    return []
 
 
 def what_to_install(source: Source, error: Exception) -> str | None:

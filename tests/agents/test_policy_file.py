@@ -181,6 +181,9 @@ def test_a_policy_loads_from_the_folder_of_a_run(tmp_path: Path) -> None:
         load_policy(tmp_path)
     space = gym.spaces.Discrete(2)
     policy = Policy(ActorCritic(space, space, AgentConfig("gru", hidden_size=4)))
+    policy.save(tmp_path / "one" / "policy.safetensors")
+    with pytest.raises(PolicyFileError, match=r"a folder of runs; name one .*, such as .*/one\."):
+        load_policy(tmp_path)
     policy.save(tmp_path / "policy.safetensors")
     for loaded in (load_policy(tmp_path), load_policy(str(tmp_path / "policy.safetensors"))):
         for name, x in policy.agent.state_dict().items():

@@ -325,6 +325,10 @@ NOTES: dict[str, tuple[Callable[..., Any], str]] = {
         ),
         "near 1.7e+09 at [0], where float32 tells apart only numbers that are 128 apart",
     ),
+    "a success that is not read": (
+        changed(info=lambda self: {"success": self.t > 4}),
+        "the info has 'success', which is not read",
+    ),
     "an end of 0 and 1": (with_(2, lambda e: int(e.t > 5)), "terminated is 0; it is read as False"),
     "a reward in an array": (with_(1, lambda e: np.ones(1)), "an array of shape [1]"),
     "bounds without end": (

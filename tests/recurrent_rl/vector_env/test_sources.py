@@ -100,6 +100,8 @@ def test_a_name_is_an_id_or_an_attribute_and_a_mark_says_which(both: None) -> No
         (f"{HERE}:LIMIT", "is 12, which makes no environment"),
         (f"{HERE}:CartPol-v1", "Did you mean .*:CartPole-v1"),
         ("nowhere:make", "Module 'nowhere' of 'nowhere:make' cannot be imported"),
+        ("my/door.py:Door", r"is named without \.py: my\.door:\.\.\., not my/door\.py:"),
+        (f"{HERE}.make", f"Unknown environment .* Did you mean {HERE}:make"),
     ],
 )
 def test_a_name_that_makes_no_environment_is_refused(env_id: str, message: str) -> None:
