@@ -1,5 +1,6 @@
 """The actor-critic: one function for steps and sequences, and nothing shared that should not be."""
 
+import dataclasses
 from typing import Any
 
 import gymnasium as gym
@@ -103,6 +104,8 @@ def test_layers_stand_between_the_memory_and_what_reads_it(
         one_hot=True,
         **critic,
     )
+    agent.return_normaliser.mean.fill_(2.0)
+    agent.return_normaliser.std.fill_(3.0)
     components, start = inputs(agent)
     state = agent.initial_state(B)
     output, end = agent.unroll(components, state, start)
@@ -127,7 +130,7 @@ def test_layers_stand_between_the_memory_and_what_reads_it(
     assert_close(
         output.distribution.entropy(), torch.distributions.Categorical(None, logits).entropy()
     )
-    assert_close(output.value, linear(value, "critic").squeeze(-1))
+    assert_close(output.value, 2 + 3 * linear(value, "critic").squeeze(-1))
 
     for t in range(T):
         step, state = agent.step({path: x[t] for path, x in components.items()}, state, start[t])
@@ -192,6 +195,29 @@ def test_observations_are_normalised_inside() -> None:
         agent.unroll(far, agent.initial_state(B), start)[0].value,
         plain.unroll({**far, "v": v}, plain.initial_state(B), start)[0].value,
     )
+
+
+def test_what_is_fed_back_is_normalised_as_observations_are() -> None:
+    torque = spaces.Box(-2, 2, (2,))
+    config = AgentConfig("gru", hidden_size=6, encoder_size=5, previous_reward=True)
+    agent = ActorCritic(OBSERVATION, torque, config)
+    components, start = inputs(make())
+    generator = torch.Generator().manual_seed(2)
+    action = 5 + 3 * torch.randn(T, B, 2, generator=generator)
+    reward = 100 + 50 * torch.randn(T, B, generator=generator)
+    components = agent.with_previous(components, action, reward)
+    assert torch.equal(components["previous_action"], action)
+    assert torch.equal(components["previous_reward"], reward.unsqueeze(-1))
+    agent.take_in(components, torch.ones(T, B, dtype=torch.bool))
+    seen = agent.observation_normaliser(components)
+    for name in ("previous_action", "previous_reward", "v"):
+        assert_close(seen[name].mean((0, 1)), torch.zeros(seen[name].shape[-1]), atol=1e-4, rtol=0)
+        assert_close(seen[name].std((0, 1), correction=0), torch.ones(seen[name].shape[-1]))
+    plain = ActorCritic(
+        OBSERVATION, torque, dataclasses.replace(config, normalize_observations=False)
+    )
+    plain.load_state_dict(agent.state_dict())
+    assert torch.equal(agent.encode(components, start)[0], plain.encode(seen, start)[0])
 
 
 def test_a_key_clashes_with_an_input_of_the_agents_own_only_where_it_has_one() -> None:

@@ -13,9 +13,10 @@ from gymnasium import spaces
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.files import load_tensors, save_tensors
+from recurrent_rl.agents.moments import Moments
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.policy_file import KIND, VERSION
-from recurrent_rl.agents.preprocessing import Reader, affine, scaling_of
+from recurrent_rl.agents.preprocessing import Reader, affine, read_rewards, scaling_of
 from recurrent_rl.agents.spaces import ObservationError, UnsupportedSpaceError
 
 INF = np.inf
@@ -243,3 +244,19 @@ def test_a_file_of_format_1_keeps_the_scaling_it_was_trained_with(tmp_path: Path
 def test_an_unknown_scaling_is_refused() -> None:
     with pytest.raises(ValueError, match="scaling is 'log'; it must be one of none, bounds"):
         Reader(spaces.Discrete(2), scaling={"": "log"})
+
+
+def test_several_workers_subtract_what_is_far_from_zero_in_all_of_them() -> None:
+    space = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+    reader = Reader(space)
+    other = Moments.of(torch.tensor([[3e6, 5.0], [3e6, 5.0]]))
+    reader.centre_on(np.array([[1e6, 7.0], [1e6, 7.0]]), lambda own: [own[0] + other])
+    assert reader.read(np.array([[2e6 + 1, 6.0]]))[""].tolist() == [[1.0, 6.0]]
+
+
+def test_where_an_episode_starts_no_reward_came_before_whatever_is_given() -> None:
+    start = np.array([True, False])
+    assert read_rewards([np.nan, 2.0], start).tolist() == [0.0, 2.0]
+    assert read_rewards(5.0, start).tolist() == [0.0, 5.0]
+    with pytest.raises(ObservationError, match="finite"):
+        read_rewards([0.0, np.nan], start)

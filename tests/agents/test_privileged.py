@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.encoders import Encoder
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.settings import SettingError
 from recurrent_rl.agents.spaces import Components, ObservationError, UnsupportedSpaceError
@@ -117,6 +118,8 @@ def test_what_the_critic_alone_sees_is_normalised_too(separate: bool) -> None:
     far = components | {"state/a": 1000 * components["state/a"] + 5000}
     agent.take_in(far, torch.ones(T, B, dtype=torch.bool))
     assert agent.privileged is not None
+    # A critic with a memory of its own reads it there, and needs no encoder for it beside.
+    assert (agent.privileged.encoder is None) == separate
     seen = agent.privileged.normaliser(agent.observation_normaliser(far))
     assert_close(seen["state/a"].mean((0, 1)), torch.zeros(2), atol=1e-4, rtol=0)
     plain.load_state_dict(agent.state_dict())
@@ -124,6 +127,43 @@ def test_what_the_critic_alone_sees_is_normalised_too(separate: bool) -> None:
         agent.unroll(far, agent.initial_state(B), start)[0].value,
         plain.unroll(seen, plain.initial_state(B), start)[0].value,
     )
+
+
+def test_the_critic_reads_its_memory_and_then_an_encoder_of_the_agents_own_settings() -> None:
+    space = spaces.Dict(
+        {
+            "clue": spaces.Discrete(3),
+            "state": spaces.Dict(
+                {"a": spaces.Discrete(4), "b": spaces.Box(0, 255, (8, 8, 3), np.uint8)}
+            ),
+        }
+    )
+    settings: dict[str, Any] = {"activation": "relu", "one_hot": True, "image_features": 7}
+    config = AgentConfig(
+        "gru", encoder_size=5, encoder_layers=2, critic_keys=("state",), **settings
+    )
+    privileged = ActorCritic(space, ACTION, config).privileged
+    assert privileged is not None
+    assert privileged.encoder is not None
+    encoder = Encoder(
+        privileged.reader.component_spaces,
+        *(5, 2, "relu"),
+        scaling=privileged.reader.scaling,
+        one_hot=True,
+        image_features=7,
+    )
+    encoder.load_state_dict(privileged.encoder.state_dict())
+    generator = torch.Generator().manual_seed(0)
+    seen = {
+        "state/a": torch.randint(4, (T, B), generator=generator),
+        "state/b": torch.randint(256, (T, B, 8, 8, 3), generator=generator, dtype=torch.uint8),
+    }
+    start = torch.rand(T, B, generator=generator) < 0.5
+    features = torch.randn(T, B, 6, generator=generator)
+    found = privileged.beside(features, seen, start)
+    assert torch.equal(found[..., :6], features)
+    assert_close(found[..., 6:], encoder(seen, start))
+    assert torch.equal(found[..., -1], start.float())
 
 
 def test_what_the_critic_sees_far_from_zero_is_centred() -> None:

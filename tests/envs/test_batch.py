@@ -129,10 +129,13 @@ def test_a_saved_state_continues_bit_for_bit(env_id: str, kwargs: dict[str, Any]
     actions = draw_actions(env_id, env, 400)
     for action in actions[:37]:
         env.step(action)
-    again.load_state_dict(env.state_dict())
+    state = env.state_dict()
+    kept = {name: x.copy() for name, x in state.items()}
+    again.load_state_dict(state)
     for action in actions[37:]:
         for a, b in zip(env.step(action)[:4], again.step(action)[:4], strict=True):
             assert_equal(a, b)
+    assert_equal(state, kept)  # it can be gone back to once more
 
 
 @case

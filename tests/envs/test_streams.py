@@ -9,9 +9,10 @@ ALL = np.arange(4)
 
 def test_draws_are_those_of_the_environments_own_generator() -> None:
     streams = Streams([5, 6, 7, 8])
-    drawn = np.concatenate([streams.uniform(ALL, 3) for _ in range(BLOCK // 3)], axis=1)
-    own = np.random.Generator(np.random.PCG64(7)).random(BLOCK)
-    np.testing.assert_array_equal(drawn[2], own[: drawn.shape[1]])
+    # As many at a time as fill a block, so that none is passed over: two blocks and a half.
+    drawn = np.concatenate([streams.uniform(ALL, 4) for _ in range(5 * BLOCK // 8)], axis=1)
+    own = np.random.Generator(np.random.PCG64(7)).random(5 * BLOCK // 2)
+    np.testing.assert_array_equal(drawn[2], own)
 
 
 def test_an_environment_that_draws_more_often_does_not_disturb_the_others() -> None:

@@ -224,6 +224,18 @@ def test_the_bandit_states_its_memoryless_return_and_pays_the_one_who_learns() -
     assert total.mean() > 0.6
 
 
+def test_no_arm_of_the_bandit_has_paid_where_an_episode_starts() -> None:
+    env = MultiarmedBandit(64, max_episode_steps=3)
+    for _ in range(2):
+        assert (env.reset()[0] == 0).all()
+        for t in range(3):
+            observation, rewards, _, _, infos = env.step(np.zeros(64, np.int64))
+            last = np.stack(list(infos["final_obs"])) if t == 2 else observation
+            np.testing.assert_array_equal(last, rewards > 0)
+        assert (observation == 0).all()
+        assert (rewards > 0).any()
+
+
 def test_the_ladder_asks_for_its_bits_after_its_horizon() -> None:
     env = Ladder(64, horizon=5, bits=3)
     observation, _ = env.reset(seed=0)
@@ -235,15 +247,18 @@ def test_the_ladder_asks_for_its_bits_after_its_horizon() -> None:
         assert (observation[:, 0] == 0).all()
         assert (observation[:, 1] == (t == 5)).all()
         assert (observation[:, 2:] == 0).all()
-    _, rewards, terminated, *_ = env.step(code)
+    _, rewards, terminated, _, infos = env.step(code)
     assert terminated.all()
     assert (rewards == 1).all()
+    assert infos["final_info"]["is_success"].all()
     env.reset(seed=0)
     for _ in range(5):
         env.step(np.zeros((64, 3), np.int8))
     wrong = code.copy()
     wrong[:, 0] ^= 1
-    assert env.step(wrong)[1] == pytest.approx(np.full(64, 1 / 3))
+    _, rewards, *_, infos = env.step(wrong)
+    assert rewards == pytest.approx(np.full(64, 1 / 3))
+    assert not infos["final_info"]["is_success"].any()
     assert abs(mean_return(Ladder(4096), lambda e, o: np.zeros((4096, 1), np.int8))) < 0.05
 
 
@@ -275,6 +290,34 @@ def test_standing_still_in_the_t_maze_costs_and_is_cut_short() -> None:
         assert not terminated.any()
         assert truncated.all() == (t == 11)
     assert not infos["final_info"]["is_success"].any()
+
+
+def test_a_walk_in_the_t_maze_is_what_it_is_said_to_be() -> None:
+    env, rng = TMaze(32, length=3), np.random.default_rng(0)
+    observation, _ = env.reset(seed=0)
+    ends: list[tuple[bool, bool, bool]] = []
+    walks = [(0, sign, 0) for sign in observation.tolist()]  # place, sign and steps of each
+    for _ in range(200):
+        actions = rng.choice(4, size=32, p=[0.5, 0.2, 0.15, 0.15])
+        observation, rewards, terminated, truncated, infos = env.step(actions)
+        for i, (place, sign, t) in enumerate(walks):
+            turns = place == 3 and actions[i] >= 2
+            named = turns and actions[i] - 2 == sign
+            forward = actions[i] == 0 and place < 3
+            reward = (1 if named else -1) if turns else (0 if forward else -1 / 3)
+            place = place + 1 if forward else max(place - 1, 0) if actions[i] == 1 else place
+            late = t + 1 == 2 * 3 + 2 and not turns
+            assert rewards[i] == pytest.approx(reward)
+            assert (terminated[i], truncated[i]) == (turns, late)
+            seen = infos["final_obs"][i] if turns or late else observation[i]
+            assert seen == (3 if place == 3 else 2)
+            walks[i] = (place, sign, t + 1)
+            if turns or late:
+                assert infos["final_info"]["is_success"][i] == named
+                walks[i] = (0, observation[i], 0)
+                ends.append((turns, named, t + 1 == 8))
+    # At the limit, too, some have turned.
+    assert {(True, True, True), (True, False, False), (False, False, True)} <= set(ends)
 
 
 def test_the_sign_of_the_t_maze_is_seen_once() -> None:
@@ -400,6 +443,82 @@ def test_the_mountain_car_is_gymnasiums_without_its_velocity() -> None:
             assert terminated[i] == ended
         arrived |= terminated
     assert arrived.all()
+
+
+@pytest.mark.parametrize(
+    ("env", "theirs"),
+    [
+        (CartPole(500), "CartPole-v1"),
+        (Pendulum(500), "Pendulum-v1"),
+        (MountainCar(500), "MountainCarContinuous-v0"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_episodes_start_where_gymnasiums_do(env: BatchEnv, theirs: str) -> None:
+    env.reset(seed=0)
+    state = env.state_dict()
+    place = {Pendulum: "angle", MountainCar: "position"}.get(type(env))
+    if place is None:
+        ours = state["physics"]
+    else:
+        ours = np.stack([state[place], state["velocity"]], axis=1)
+    one: Any = gym.make(theirs).unwrapped
+    one.reset(seed=0)
+    drawn = np.array([(one.reset(), np.array(one.state))[1] for _ in range(500)])
+    for ends in (np.min, np.max):
+        np.testing.assert_allclose(ends(ours, 0), ends(drawn, 0), rtol=0.05, atol=1e-3)
+
+
+def test_a_pole_that_falls_at_the_time_limit_has_fallen() -> None:
+    env = CartPole(3, max_episode_steps=1, true_state=True)
+    env.reset(seed=0)
+    state = env.state_dict()
+    state["physics"] = np.array([[0, 0, 0.2, 3.0], [2.39, 2.0, 0, 0], [0.01, 0.02, 0.03, 0.04]])
+    env.load_state_dict(state)
+    *_, terminated, truncated, infos = env.step(np.ones(3, np.int64))
+    assert terminated.tolist() == [True, True, False]
+    assert truncated.tolist() == [False, False, True]
+    one: Any = gym.make("CartPole-v1").unwrapped
+    one.reset(seed=0)
+    one.state = (0.01, 0.02, 0.03, 0.04)
+    seen, *_ = one.step(1)
+    np.testing.assert_allclose(infos["final_obs"][2]["state"], seen, rtol=1e-5)
+    np.testing.assert_allclose(infos["final_obs"][2]["positions"], seen[[0, 2]], rtol=1e-5)
+
+
+def test_a_car_that_arrives_at_the_time_limit_has_arrived() -> None:
+    env = MountainCar(3, max_episode_steps=3)
+    env.reset(seed=0)
+    state = env.state_dict()
+    state["position"] = np.array([0.35, -0.5, 0.5])
+    state["velocity"] = np.array([0.05, 0.0, -0.01])  # the third rolls back from the goal
+    env.load_state_dict(state)
+    for t in range(3):
+        *_, terminated, truncated, infos = env.step(np.zeros((3, 1), np.float32))
+        assert terminated.tolist() == [t == 2, False, False]
+        assert truncated.tolist() == [False, t == 2, t == 2]
+    assert infos["final_info"]["is_success"].tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("env", "theirs"),
+    [(Pendulum(1), "Pendulum-v1"), (MountainCar(1), "MountainCarContinuous-v0")],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_more_force_than_there_is_is_taken_as_gymnasium_takes_it(
+    env: BatchEnv, theirs: str
+) -> None:
+    env.reset(seed=0)
+    state = env.state_dict()
+    where = "angle" if isinstance(env, Pendulum) else "position"
+    one: Any = gym.make(theirs).unwrapped
+    one.reset(seed=0)
+    one.state = np.array([state[where][0], state["velocity"][0]])
+    for _ in range(3):
+        seen, reward, *_ = one.step(np.array([5.0], np.float32))
+        observation, rewards, *_ = env.step(np.array([[5.0]], np.float32))
+        np.testing.assert_allclose(observation[0], seen[: len(observation[0])], rtol=1e-4)
+        assert rewards[0] == pytest.approx(reward, rel=1e-5)
 
 
 # --------------------------------------------------------------------------------- forecast

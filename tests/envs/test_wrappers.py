@@ -81,6 +81,34 @@ def test_what_is_hidden_is_repeated_by_the_seed(wrap: Any) -> None:
     assert (first != other).any()
 
 
+class Drawing(Counting):
+    """Observes what it draws."""
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self.np_random.standard_normal(3).astype(np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.np_random.standard_normal(3).astype(np.float32), 0.0, False, False, {}
+
+
+def test_what_is_hidden_has_nothing_to_do_with_what_the_environment_draws() -> None:
+    clean = play(Drawing(), 500)
+    noise = play(ObservationNoise(Drawing(), 1.0), 500) - clean
+    assert abs(np.corrcoef(noise.ravel(), clean.ravel())[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize("wrap", [lambda e: Flicker(e, 0.5), lambda e: ObservationNoise(e, 1.0)])
+def test_a_reset_without_a_seed_goes_on_with_the_same_draws(wrap: Any) -> None:
+    envs = [wrap(Counting()) for _ in range(2)]
+    first, second = ([play(env, 20, seed) for seed in (1, None, None)] for env in envs)
+    np.testing.assert_array_equal(first, second)
+    assert (first[0] != first[1]).any()
+    assert (first[1] != first[2]).any()
+
+
 @pytest.mark.parametrize(
     "wrap",
     [

@@ -227,14 +227,16 @@ def test_every_iteration_has_the_settings_that_are_scheduled_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     updates = noting_updates(monkeypatch)
-    schedules = {"gamma": [0.9, 0.5], "gae_lambda": [0.8, 0.4], "clip_coef": [0.4, 0.1, 0.2]}
+    # A schedule of its own counts, not the flag that lets a setting fall to zero.
+    schedules = {"gamma": [0.9, 0.5], "gae_lambda": [0.8, 0.4], "ent_coef": [0.1, 0.3]}
+    schedules["clip_coef"] = [0.4, 0.1, 0.2]
     config = worker_cases.config(learning_rate=0.01, ent_coef=0.1, schedules=schedules)
     trainer = Trainer(dataclasses.replace(config, normalize_advantages=False))
     for i, scalars in enumerate(trainer):
         _, optimizer, _, advantages, _, settings, *_ = updates[i]
         (group,) = optimizer.param_groups
         assert group["lr"] == scalars["train/learning_rate"] == pytest.approx(0.01 * (1 - i / 4))
-        assert settings.ent_coef == scalars["train/ent_coef"] == pytest.approx(0.1 * (1 - i / 4))
+        assert settings.ent_coef == scalars["train/ent_coef"] == pytest.approx(0.1 + 0.05 * i)
         assert settings.clip_coef == pytest.approx((0.4, 0.25, 0.1, 0.15)[i])
         assert_close(advantages, advantages_of(trainer, 0.9 - 0.1 * i, 0.8 - 0.1 * i))
     assert len(updates) == 4

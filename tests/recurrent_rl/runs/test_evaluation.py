@@ -16,9 +16,10 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.evaluation import STEP_LIMIT, evaluate, evaluate_and_save
+from recurrent_rl.runs.evaluation import STEP_LIMIT, evaluate, evaluate_and_save, evaluate_ways
 from recurrent_rl.runs.figures import SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.seeding import Stream, number
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.facts import time_limit
@@ -86,6 +87,57 @@ def test_fewer_episodes_than_environments_and_uneven_shares_are_played_exactly()
         result = evaluate(policy, env, episodes, seed=0, on_episode=seen.append)
         assert len(result.returns) == episodes
         assert seen[-1] == episodes
+
+
+@pytest.mark.parametrize("with_memory", [True, False])
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_a_policy_is_told_where_episodes_start_and_what_the_step_before_paid(
+    mode: AutoresetMode, with_memory: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = AgentConfig("gru", hidden_size=8, previous_reward=True)
+    policy = Policy(ActorCritic(Lottery.observation_space, Lottery.action_space, config))
+    told = []
+
+    def choose(self: Policy, arrays: Any, state: Any, start: Any, mask: Any, *rest: Any) -> Any:
+        told.append((arrays[""][:, 0].copy(), start.numpy(), rest[0].copy()))
+        return original(self, arrays, state, start, mask, *rest)
+
+    original = Policy.choose
+    monkeypatch.setattr(Policy, "choose", choose)
+    evaluate(policy, lottery(mode, 4), episodes=20, seed=0, with_memory=with_memory)
+    seen, starts, rewards = map(np.stack, zip(*told, strict=True))
+    first = seen == 0  # the step's number in its episode
+    assert 0.05 < first.mean() < 0.9
+    assert (starts == (first if with_memory else True)).all()
+    assert (rewards[~first] == 1).all()
+
+
+def test_what_a_mask_forbids_is_not_played() -> None:
+    env = make_vector_env("recurrent_rl/Probe-Mask-v0", 8)  # which refuses what is forbidden
+    policy = policy_for(env.single_observation_space, env.single_action_space)
+    policy.agent.head.linear.bias.detach()[0] = 50.0
+    played = evaluate(policy, env, episodes=100, deterministic=False, seed=0)
+    assert set(played.returns) == {0, 1}
+
+
+def test_each_way_plays_the_same_episodes_which_training_has_not_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ways = []
+
+    def noted(*given: Any, **settings: Any) -> Any:
+        asked = ("deterministic", "with_memory", "seed")
+        ways.append(tuple(settings[name] for name in asked))
+        return evaluate(*given, **settings)
+
+    monkeypatch.setattr("recurrent_rl.runs.evaluation.evaluate", noted)
+    env = lottery(AutoresetMode.SAME_STEP, 4)
+    policy = policy_for(Lottery.observation_space, Lottery.action_space)
+    played = evaluate_ways(policy, env, 8, 5, StopSignals(), progress=False)
+    seed = number(5, Stream.EVALUATION)
+    assert ways == [(True, True, seed), (False, True, seed), (True, False, seed)]
+    assert [*played] == ["deterministic", "stochastic", "memory_ablation"]
+    assert len({tuple(one.returns) for one in played.values()}) == 1
 
 
 def test_evaluation_is_repeated_by_its_seed() -> None:

@@ -245,7 +245,15 @@ def test_a_run_from_before_there_were_keys_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
-def test_an_episode_that_is_recorded_inside_has_the_return_told_there(mode: AutoresetMode) -> None:
+def test_an_episode_that_is_recorded_inside_has_the_return_told_there(
+    mode: AutoresetMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(self: Telling, action: Any) -> Any:
+        seen, reward, *rest = original(self, action)
+        return seen, 3 * reward, *rest
+
+    original = Telling.step
+    monkeypatch.setattr(Telling, "step", step)
     single = make_vector_env(f"{HERE}:Recording-v0", 3)
     halved = gym.wrappers.vector.TransformReward(
         RecordEpisodeStatistics(SyncVectorEnv([Plain] * 3, autoreset_mode=mode)),
@@ -254,11 +262,12 @@ def test_an_episode_that_is_recorded_inside_has_the_return_told_there(mode: Auto
     for env in (single, halved):
         collector = Collector(env, agent_for(env), 40, 40, seed=0)
         rollout = collector.collect(0)
-        assert rollout.rewards.max() == 0.5  # what is learnt from
+        assert rollout.rewards.max() == 1.5  # what is learnt from
         for one in collector.episodes.ended:
-            assert one.total == one.length in (2, 3, 4, 5)
+            assert one.total == 3 * one.length
+            assert one.length in (2, 3, 4, 5)
         played = evaluate(Policy(agent_for(env)), env, 10, seed=0)
-        assert (played.returns == played.lengths).all()
+        assert (played.returns == 3 * played.lengths).all()
 
 
 @pytest.mark.parametrize("told", [3, "x", {}, {"r": "one", "l": 2}, {"r": np.ones(2), "l": 2}])
