@@ -26,6 +26,7 @@ from recurrent_rl.diagnostics import memory_diagnostics
 from recurrent_rl.episodes import Ended, latest
 from recurrent_rl.errors import ToldError, UserError, told_exit
 from recurrent_rl.group import ALONE, Group
+from recurrent_rl.optimizer import Adam
 from recurrent_rl.ppo import check_finite, update
 from recurrent_rl.process import computing, pick_device
 from recurrent_rl.resolve import resolved, source_of
@@ -78,7 +79,7 @@ class Trainer:
         try:
             with self._computing():
                 self.agent = self._first_agent(fresh)
-                self.optimizer = torch.optim.Adam(
+                self.optimizer = Adam(
                     self.agent.parameters(),
                     lr=config.learning_rate,
                     eps=config.adam_eps,

@@ -30,6 +30,7 @@ from torch.multiprocessing.spawn import start_processes
 from recurrent_rl import ppo
 from recurrent_rl.collector import Collector
 from recurrent_rl.group import ALONE, Group, joined
+from recurrent_rl.optimizer import Adam
 from recurrent_rl.process import available_cores, computing, keeping_freed_memory
 from recurrent_rl.rollout import Sequences
 from recurrent_rl.trainer import Trainer
@@ -46,7 +47,7 @@ PHASES: tuple[tuple[Any, str, str], ...] = (
     (ppo, "ppo_loss", "update: forward"),
     (torch.Tensor, "backward", "update: backward"),
     (torch.nn.utils, "clip_grad_norm_", "update: clipping"),
-    (torch.optim.Adam, "step", "update: Adam"),
+    (Adam, "step", "update: Adam"),
     (Group, "add_up", MESSAGES),
     (Group, "exchange", MESSAGES),
     (Group, "largest", MESSAGES),

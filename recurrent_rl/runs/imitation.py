@@ -12,6 +12,7 @@ from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.moments import Moments
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.agents.settings import above, at_least, between
+from recurrent_rl.optimizer import Adam
 from recurrent_rl.ppo import check_finite, value_loss
 from recurrent_rl.process import computing, keeping_freed_memory
 from recurrent_rl.runs.progress import ProgressBar
@@ -82,7 +83,7 @@ def imitate(
         batch = side_by_side(agent, [*recorded_episodes(episodes)], gamma)
         policy.summary.pop("command", None)  # which would not make this policy
         _normalise(agent, batch)
-        optimizer = torch.optim.Adam(agent.parameters(), lr=learning_rate, eps=1e-5)
+        optimizer = Adam(agent.parameters(), lr=learning_rate, eps=1e-5)
         columns = batch.valid.shape[1]
         with ProgressBar("Imitating", epochs, "epochs", visible=progress) as bar:
             for epoch in range(epochs):
