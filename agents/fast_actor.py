@@ -22,6 +22,7 @@ from recurrent_rl.agents.export.shorter import shorter
 from recurrent_rl.agents.export.step import (
     MASK,
     START,
+    ExportError,
     carried_in,
     distribution_of,
     observation_names,
@@ -62,7 +63,12 @@ class FastActor(StreamActor):
         self, agent: ActorCritic, generator: torch.Generator | None, num_envs: int | None = None
     ) -> None:
         super().__init__(agent, generator, num_envs)
-        listing = listing_of(agent, self._batch)
+        try:
+            listing = listing_of(agent, self._batch)
+        except ExportError as error:
+            raise ExportError(
+                f"runner='fast' cannot play this policy, policy.actor() can. {error}"
+            ) from error
         self.runner = "compiled" if library() is not None and serves(listing) else "numpy"
         self._step: Step | CompiledStep
         if self.runner == "numpy":

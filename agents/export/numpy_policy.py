@@ -88,7 +88,10 @@ class Policy:
             observation if isinstance(observation, Mapping) else {self._observed[0]: observation}
         )
         if len(parts) != len(self._observed) or not all(map(parts.__contains__, self._observed)):
-            raise ValueError(f"The observation has the parts {self._observed}, not {list(parts)}.")
+            raise ValueError(
+                f"The observation is to have the parts {self._observed}, named as in `signature`; "
+                f"it has {list(parts)}."
+            )
         given = dict(parts)
         if self._takes_reward and reward is None and self._first.all():
             reward = np.zeros(self._batch)  # not read

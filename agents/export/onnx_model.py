@@ -103,14 +103,16 @@ def _describe(model: Any, signature: Signature) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's list of packages for images that are not installed."""
-    log = logging.getLogger("torch.onnx._internal.exporter._registration")
-    before = log.level
-    log.setLevel(logging.ERROR)
+    """Without the exporter's list of packages for images, and what it passes over by the way."""
+    names = ("torch.onnx._internal.exporter._registration", "onnx_ir")
+    before = {log: log.level for log in map(logging.getLogger, names)}
+    for log in before:
+        log.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        log.setLevel(before)
+        for log, level in before.items():
+            log.setLevel(level)
 
 
 def _package(name: str) -> Any:

@@ -70,6 +70,7 @@ def table(found: list[dict[str, Any]]) -> str:
     names = {line["run"]: (line["task"], line["memory"], line["hidden_size"]) for line in found}
     for run, (task, memory, units) in sorted(names.items(), key=lambda item: item[1]):
         texts = " | ".join(cell(cells.get((run, to))) for to in forms)
+        task = task.removeprefix("recurrent_rl/").removesuffix("-v0")
         rows.append(f"| {task} | {memory}, {units} units | {texts} |")
     versions = {name: v for line in found for name, v in line["versions"].items()}
     stated = ", ".join(f"{name} {v}" for name, v in sorted(versions.items()))

@@ -108,6 +108,8 @@ def test_what_a_format_lacks_is_refused_with_the_name_of_the_part(tmp_path: Path
     for to in ("c", "numpy"):
         with pytest.raises(ExportError, match=r"aten\.sort.*your encoder '.*:Sorted'"):
             policy.export(tmp_path / to, to)
+    with pytest.raises(ExportError, match=r"runner='fast' .*policy\.actor\(\) can.*aten\.sort"):
+        policy.actor(runner="fast")
     with pytest.raises(ExportError, match=r"your encoder '.*:Frozen'.*x\.shape\[0\]"):
         trace(agent(encoder="tests.own_parts:Frozen"), batch=None)
     assert list(tmp_path.iterdir()) == []
