@@ -117,7 +117,7 @@ class FastActor(StreamActor):
     def _drawn(self, generator: torch.Generator) -> NDArray[Any]:
         """An action that is drawn, which takes the place of the deterministic one in the state."""
         head = self._agent.head
-        tensors = {name: torch.as_tensor(x) for name, x in self._parameters.items()}
+        tensors = {name: torch.as_tensor(x, device="cpu") for name, x in self._parameters.items()}
         distribution = distribution_of(tensors, self._agent.action_space)
         action = distribution.sample(head.noise((self._batch,), generator))
         if self._previous_action is not None:

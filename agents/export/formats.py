@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import PATH, argument, check_is
+from recurrent_rl.agents.drawing import own_surroundings
 from recurrent_rl.agents.export import c_files, numpy_folder, onnx_model, torch_program
 from recurrent_rl.agents.export.check import Check, Runner, check
 from recurrent_rl.agents.export.graph import Program, trace
@@ -86,6 +87,7 @@ class Exported:
     """How far it is from the policy; None of a form that is not checked."""
 
 
+@own_surroundings()
 def export(
     agent: ActorCritic,
     path: str | Path,

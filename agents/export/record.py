@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.drawing import own_surroundings
 from recurrent_rl.agents.export.graph import Plain, trace
 from recurrent_rl.agents.export.listing import Listing
 from recurrent_rl.agents.export.lowering import lower, lower_graph
@@ -25,6 +26,7 @@ from recurrent_rl.agents.named_parts import own_parts
 aten = torch.ops.aten
 
 
+@own_surroundings()
 def listing_of(agent: ActorCritic, batch: int) -> Listing:
     """The step of an agent as plain array operations.
 

@@ -3,6 +3,7 @@
 import dataclasses
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
@@ -18,6 +19,7 @@ from recurrent_rl.env_config import EnvConfig
 from recurrent_rl.envs.cartpole import CartPole
 from recurrent_rl.envs.repeat_previous import RepeatPrevious
 from recurrent_rl.errors import UserError
+from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.trainer import Trainer
 
 
@@ -107,6 +109,49 @@ def test_learning_does_not_depend_on_the_unit_of_observations(exponent: int) -> 
 def test_the_same_seed_is_the_same_training_and_another_is_not() -> None:
     assert torch.equal(trained(CONFIG), trained(CONFIG))
     assert not torch.equal(trained(CONFIG), trained(dataclasses.replace(CONFIG, seed=1)))
+
+
+@contextmanager
+def of_type(dtype: torch.dtype) -> Iterator[None]:
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "surroundings",
+    [
+        *(torch.no_grad(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16)),
+        *(torch.device("meta"), of_type(torch.float64), of_type(torch.bfloat16)),
+    ],
+    ids=["no_grad", "inference_mode", "autocast", "device", "float64", "bfloat16"],
+)
+def test_training_and_acting_are_the_same_whatever_pytorch_does_around_them(
+    surroundings: Any,
+) -> None:
+    def played() -> tuple[torch.Tensor, list[Any]]:
+        config = dataclasses.replace(CONFIG, agent=AgentConfig("lstm", hidden_size=8))
+        trainer = Trainer(config)
+        trainer.iterate()
+        policy = trainer.policy()
+        observation = policy.observation_space.sample() * 0
+        actions: list[Any] = []
+        for actor in (
+            policy.actor(deterministic=False, seed=0),
+            policy.actor(deterministic=False, seed=0, runner="fast"),
+        ):
+            actions += [actor.act(observation) for _ in range(3)]
+        evaluate(policy, config.environment, 2, num_envs=2, max_steps=3)
+        state: Any = policy.predict(observation)[1].memory
+        return torch.cat([weights(trainer), *(x.flatten() for x in state)]), actions
+
+    expected = played()
+    with surroundings:
+        found = played()
+    assert torch.equal(found[0], expected[0])
+    assert found[1] == expected[1]
 
 
 def test_training_leaves_the_random_numbers_of_its_caller_alone() -> None:
