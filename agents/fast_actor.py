@@ -96,6 +96,17 @@ class FastActor(StreamActor):
             self._only = shown if only.dtype == space.dtype and is_shown_whole else None
         self.reset()
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse a copy, whose arrays would be this one's: both would step one stream.
+
+        Raises:
+            TypeError: says how to have another.
+        """
+        raise TypeError(
+            "A fast actor cannot be copied, pickled or sent to another process. Make another one "
+            'there: policy.actor(runner="fast"); a policy can be copied and sent.'
+        )
+
     def _choose(self, observation: Any, reward: Any, action_mask: Any) -> NDArray[Any]:
         self._read(observation)
         if self._reward is not None:

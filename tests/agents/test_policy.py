@@ -1,5 +1,7 @@
 """Policies elsewhere: the same actions as in training, from raw observations, in any form."""
 
+import copy
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -351,3 +353,19 @@ def test_an_observation_that_overflows_inside_is_refused_and_the_state_stays_as_
         actor.act(np.full(2, 1e30, np.float32))
     assert all(map(torch.equal, tensors_of(actor.state.memory), before))
     actor.act(np.ones(2, np.float32))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_policy_is_copied_whole_and_a_fast_actor_not_at_all(copied: Any) -> None:
+    space = spaces.Box(-1, 1, (3,), np.float32)
+    policy = Policy(ActorCritic(space, spaces.Box(-1, 1, (2,)), AgentConfig("gru", hidden_size=8)))
+    torch.nn.init.normal_(policy.agent.head.linear.weight)
+    other = copied(policy)
+    other = pickle.loads(other) if isinstance(other, bytes) else other
+    observation = np.ones(3, np.float32)
+    expected = policy.actor().act(observation)
+    np.testing.assert_array_equal(other.actor().act(observation), expected)
+    fast = policy.actor(runner="fast")
+    with pytest.raises(TypeError, match=r"cannot be copied.* policy\.actor\(runner=.fast"):
+        copied(fast)
+    np.testing.assert_allclose(fast.act(observation), expected, atol=1e-5)
