@@ -56,6 +56,9 @@ def choose(
 
     The arguments are those of `Policy.choose`, which says what is raised.
     """
+    if torch.is_autocast_enabled(agent.device.type):  # the caller's, of another model
+        with torch.autocast(agent.device.type, enabled=False):
+            return choose(agent, arrays, state, start, mask, reward, generator)
     batch = len(state.previous_action)
     components = {path: torch.as_tensor(x, device=agent.device) for path, x in arrays.items()}
     rewards = None
@@ -107,4 +110,4 @@ def read_starts(episode_start: Any, batch: int) -> Tensor:
     if not is_allowed:
         expected = f"true or false, or one of them for each of {batch} streams"
         raise MemoryInputError(refusal("episode_start", episode_start, expected))
-    return torch.as_tensor(start.astype(bool)).expand(batch)
+    return torch.as_tensor(start.astype(bool), device="cpu").expand(batch)

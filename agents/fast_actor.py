@@ -102,6 +102,17 @@ class FastActor(StreamActor):
             self._only = shown if only.dtype == space.dtype and is_shown_whole else None
         self.reset()
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Refuse a copy, whose arrays would be this one's: both would step one stream.
+
+        Raises:
+            TypeError: says how to have another.
+        """
+        raise TypeError(
+            "A fast actor cannot be copied, pickled or sent to another process. Make another one "
+            'there: policy.actor(runner="fast"); a policy can be copied and sent.'
+        )
+
     def _choose(self, observation: Any, reward: Any, action_mask: Any) -> NDArray[Any]:
         self._read(observation)
         if self._reward is not None:
@@ -123,7 +134,7 @@ class FastActor(StreamActor):
     def _drawn(self, generator: torch.Generator) -> NDArray[Any]:
         """An action that is drawn, which takes the place of the deterministic one in the state."""
         head = self._agent.head
-        tensors = {name: torch.as_tensor(x) for name, x in self._parameters.items()}
+        tensors = {name: torch.as_tensor(x, device="cpu") for name, x in self._parameters.items()}
         distribution = distribution_of(tensors, self._agent.action_space)
         action = distribution.sample(head.noise((self._batch,), generator))
         if self._previous_action is not None:

@@ -29,12 +29,17 @@ def borrowed_generator(seed: int | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def own_surroundings() -> Iterator[None]:
+def own_surroundings(seed: int | None = None) -> Iterator[None]:
     """Within it, float32 and the CPU are PyTorch's defaults, and random numbers are borrowed.
 
-    Afterwards the caller's defaults and random state are as they were.
+    What is made in it can be trained, though the caller may be in inference mode, and is not cast
+    where the caller's is. Afterwards the caller's defaults and random state are as they were.
+
+    Args:
+        seed: as for `borrowed_generator`.
     """
-    with borrowed_generator():
+    without_autocast = torch.autocast("cpu", enabled=False)
+    with borrowed_generator(seed), torch.inference_mode(mode=False), without_autocast:
         dtype = torch.get_default_dtype()
         torch.set_default_dtype(torch.float32)
         try:

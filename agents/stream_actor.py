@@ -10,7 +10,23 @@ from numpy.typing import NDArray
 
 from recurrent_rl.agents.action_masks import read_masks
 from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.spaces import stack_observations
+from recurrent_rl.agents.settings import SettingError, refusal
+from recurrent_rl.agents.spaces import as_array, stack_observations
+
+
+def _which(streams: Any, count: int) -> NDArray[Any]:
+    """Streams as bool `[count]`, a bool for all, or indices."""
+    given = as_array(streams)
+    if given.dtype.kind == "b" and given.shape in ((), (count,)):
+        return given
+    if given.dtype.kind in "iu" and given.ndim < 2:
+        may_be_flags = given.shape == (count,) and np.isin(given, (0, 1)).all()
+        if not may_be_flags and ((given >= -count) & (given < count)).all():
+            return given
+    expected = (
+        f"an index below {count}, a list of them, or True or False for each of {count} streams"
+    )
+    raise SettingError(refusal("streams", streams, expected))
 
 
 class StreamActor:
@@ -35,8 +51,14 @@ class StreamActor:
         """Forget: the next observation starts an episode.
 
         Args:
-            streams: which, as an index or bool `[num_envs]`; by default all.
+            streams: which, as an index, a list of indices or bool `[num_envs]`; by default all.
+
+        Raises:
+            SettingError: there is no such stream; or zeros and ones for all streams, which may be
+                flags or indices.
         """
+        if streams is not ...:
+            streams = _which(streams, len(self._start))
         self._start[streams] = True
 
     def act(self, observation: Any, reward: Any = None, action_mask: Any = None) -> Any:

@@ -91,6 +91,6 @@ def shuffled_chunks(config: ResolvedConfig, generator: torch.Generator) -> Tenso
     # [strata, times * size]
     columns = torch.arange(config.num_chunks).view(times, environments // size, size)
     strata = columns.transpose(0, 1).flatten(1)
-    order = torch.rand(strata.shape, generator=generator).argsort(dim=1)
+    order = torch.rand(strata.shape, generator=generator, dtype=torch.float32).argsort(dim=1)
     shares: Tensor = strata.gather(1, order).unflatten(1, (config.num_minibatches, -1))
     return shares.transpose(0, 1).flatten(1)

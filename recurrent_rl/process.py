@@ -12,7 +12,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,8 @@ def computing(
 ) -> Iterator[None]:
     """Compute with so many threads and in this precision; afterwards all is as it was before.
 
-    Both hold for this thread of Python alone. That float32 is float32 on a GPU holds meanwhile for
+    Gradients are taken though the caller has turned them off, and autocast is off. All this holds
+    for this thread of Python alone. That float32 is float32 on a GPU holds meanwhile for
     the whole process.
 
     Args:
@@ -75,12 +76,26 @@ def computing(
     of_kernel = library.set_num_threads(threads or max(1, available_cores() // workers))
     _set_torch_threads(threads or 1)
     try:
-        with _WITHOUT_TF32:
+        with _WITHOUT_TF32, _learning():
             yield
     finally:
         _set_torch_threads(of_torch)
         library.set_num_threads(of_kernel)
         library.set_bfloat16(bfloat16)
+
+
+@contextmanager
+def _learning() -> Iterator[None]:
+    """Gradients, the CPU as default, and no casts, whatever the caller is amid."""
+    is_default = torch.get_default_device().type == "cpu"
+    with (
+        nullcontext() if is_default else torch.device("cpu"),  # which makes each operation slower
+        torch.inference_mode(mode=False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cuda", enabled=False),
+    ):
+        yield
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from recurrent_rl.agents.export.graph import Program, trace
 from recurrent_rl.agents.export.own_parts import blaming_parts
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.files import refuse_nonfinite, write_atomically
+from recurrent_rl.agents.generators import own_surroundings
 from recurrent_rl.agents.settings import at_least, check_choice
 
 
@@ -86,6 +87,7 @@ class Exported:
     """How far it is from the policy; None of a form that is not checked."""
 
 
+@own_surroundings()
 def export(
     agent: ActorCritic,
     path: str | Path,

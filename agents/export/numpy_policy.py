@@ -60,7 +60,13 @@ class Policy:
 
         Args:
             streams: which, as an index or bool `[batch]`; by default all.
+
+        Raises:
+            ValueError: numbers for all streams, which may be flags or indices.
         """
+        of_all = streams is not ... and np.shape(streams) == self._first.shape
+        if of_all and np.asarray(streams).dtype.kind != "b":
+            raise ValueError(f"streams is {streams!r}; give True or False for each, or an index")
         self._first[streams] = True
 
     def act(

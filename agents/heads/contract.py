@@ -49,7 +49,8 @@ class ActionHead(nn.Module):
         It depends on the generator alone. A rollout's is drawn at once, `[T, B, k]`; a process that
         steps some of the environments takes their part.
         """
-        drawn = torch.empty(*shape, self.linear.out_features)
+        size = (*shape, self.linear.out_features)
+        drawn = torch.empty(size, dtype=torch.float32, device="cpu")
         return self.fill_noise(drawn, generator).to(self.linear.weight.device)
 
     def fill_noise(self, drawn: Tensor, generator: torch.Generator) -> Tensor:

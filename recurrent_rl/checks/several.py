@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
-from recurrent_rl.agents.generators import borrowed_generator
+from recurrent_rl.agents.generators import own_surroundings
 from recurrent_rl.agents.spaces import as_array
 from recurrent_rl.checks.episodes import MASKS
 from recurrent_rl.checks.finding import Report
@@ -104,7 +104,7 @@ class _VectorPlayer:
     def __init__(self, env: VectorEnv, report: Report) -> None:
         self.env = _Last(env)
         self.report = report
-        with borrowed_generator():
+        with own_surroundings():
             agent = ActorCritic(
                 env.single_observation_space, env.single_action_space, AgentConfig("none")
             )

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
-from recurrent_rl.agents.generators import borrowed_generator
+from recurrent_rl.agents.generators import own_surroundings
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
 from recurrent_rl.checks.episodes import Played, Player, check_reset
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Report
@@ -271,7 +271,7 @@ def _check_training(env: gym.Env[Any, Any], report: Report) -> None:
             [lambda: _LeftOpen(CheckedEnv(env, 0))], autoreset_mode=AutoresetMode.SAME_STEP
         )
         space, draw = env.action_space, np.random.default_rng(0)
-        with borrowed_generator():
+        with own_surroundings():
             agent = ActorCritic(env.observation_space, space, AgentConfig("none"))
         environments = Environments(vector, agent)
         step = environments.reset(0)

@@ -191,11 +191,11 @@ def _played(
     state = policy.initial_state(count)
     every = np.ones(count, dtype=bool)
     while (played < quota).any() and not (should_stop and should_stop()):
-        start = torch.as_tensor(step.episode_start if with_memory else every)
+        start = step.episode_start if with_memory else every
         action, state = policy.choose(
             step.observation,
             state,
-            start.to(policy.agent.device),
+            torch.as_tensor(start, device=policy.agent.device),
             step.action_mask,
             step.reward,
             generator,

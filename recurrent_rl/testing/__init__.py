@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from recurrent_rl.agents.arguments import check_is
-from recurrent_rl.agents.generators import borrowed_generator
+from recurrent_rl.agents.generators import own_surroundings
 from recurrent_rl.testing.case import Case, MakeMemory
 from recurrent_rl.testing.module import check_files, check_nothing_kept, check_seed
 from recurrent_rl.testing.sequences import (
@@ -58,5 +58,5 @@ def check_memory(make: MakeMemory) -> None:
     check_is("make", make, Callable, "a class of a memory, or a function that makes one")
     for num_layers in (1, 2):
         for check in CHECKS.values():
-            with borrowed_generator():
+            with own_surroundings():
                 check(Case(make, num_layers))

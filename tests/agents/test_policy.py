@@ -1,5 +1,7 @@
 """Policies elsewhere: the same actions as in training, from raw observations, in any form."""
 
+import copy
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,7 @@ from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.memory.states import tensors_of
 from recurrent_rl.agents.policy import Policy, load_policy
+from recurrent_rl.agents.settings import SettingError
 from recurrent_rl.agents.spaces import ObservationError
 
 BOX = spaces.Box(-5, 5, (3,))
@@ -351,3 +354,53 @@ def test_an_observation_that_overflows_inside_is_refused_and_the_state_stays_as_
         actor.act(np.full(2, 1e30, np.float32))
     assert all(map(torch.equal, tensors_of(actor.state.memory), before))
     actor.act(np.ones(2, np.float32))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_policy_is_copied_whole_and_a_fast_actor_not_at_all(copied: Any) -> None:
+    space = spaces.Box(-1, 1, (3,), np.float32)
+    policy = Policy(ActorCritic(space, spaces.Box(-1, 1, (2,)), AgentConfig("gru", hidden_size=8)))
+    torch.nn.init.normal_(policy.agent.head.linear.weight)
+    other = copied(policy)
+    other = pickle.loads(other) if isinstance(other, bytes) else other
+    observation = np.ones(3, np.float32)
+    expected = policy.actor().act(observation)
+    np.testing.assert_array_equal(other.actor().act(observation), expected)
+    fast = policy.actor(runner="fast")
+    with pytest.raises(TypeError, match=r"cannot be copied.* policy\.actor\(runner=.fast"):
+        copied(fast)
+    np.testing.assert_allclose(fast.act(observation), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("runner", ["exact", "fast"])
+def test_streams_are_reset_by_flags_or_indices_and_not_by_what_may_be_either(runner: Any) -> None:
+    space = spaces.Box(-1, 1, (3,), np.float32)
+    policy = Policy(ActorCritic(space, spaces.Box(-1, 1, (2,)), AgentConfig("gru", hidden_size=8)))
+    torch.nn.init.normal_(policy.agent.head.linear.weight)
+    actor = policy.actor(runner=runner, num_envs=3)
+    observation = np.ones((3, 3), np.float32)
+    first = actor.act(observation)
+    for streams, again in [
+        ([False, True, False], {1}),
+        (torch.tensor([True, False, True]), {0, 2}),
+        (2, {2}),
+        (np.array([0, 2]), {0, 2}),
+        (np.zeros(3, bool), set()),
+        (..., {0, 1, 2}),
+    ]:
+        actor.act(observation)
+        actor.reset(streams)
+        found = actor.act(observation)
+        assert {i for i in range(3) if np.array_equal(found[i], first[i])} == again
+    wrong: list[Any] = [
+        np.array([0, 0, 0]),
+        [1, 0, 1],
+        torch.tensor([0, 1, 0]),
+        3,
+        [0.0],
+        [True],
+        None,
+    ]
+    for streams in wrong:
+        with pytest.raises(SettingError, match=r"streams is .* it must be an index below 3"):
+            actor.reset(streams)

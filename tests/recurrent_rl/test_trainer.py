@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
@@ -22,6 +23,7 @@ from recurrent_rl.envs.cartpole import CartPole
 from recurrent_rl.envs.repeat_previous import RepeatPrevious
 from recurrent_rl.errors import UserError
 from recurrent_rl.ppo import update
+from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.seeding import Stream, generator, number
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
@@ -241,6 +243,49 @@ def test_every_iteration_has_the_settings_that_are_scheduled_for_it(
         assert_close(advantages, advantages_of(trainer, 0.9 - 0.1 * i, 0.8 - 0.1 * i))
     assert len(updates) == 4
     assert trainer.timesteps == 4 * 8 * 12
+
+
+@contextmanager
+def of_type(dtype: torch.dtype) -> Iterator[None]:
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize(
+    "surroundings",
+    [
+        *(torch.no_grad(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16)),
+        *(torch.device("meta"), of_type(torch.float64), of_type(torch.bfloat16)),
+    ],
+    ids=["no_grad", "inference_mode", "autocast", "device", "float64", "bfloat16"],
+)
+def test_training_and_acting_are_the_same_whatever_pytorch_does_around_them(
+    surroundings: Any,
+) -> None:
+    def played() -> tuple[torch.Tensor, list[Any]]:
+        config = dataclasses.replace(CONFIG, agent=AgentConfig("lstm", hidden_size=8))
+        trainer = Trainer(config)
+        trainer.iterate()
+        policy = trainer.policy()
+        observation = policy.observation_space.sample() * 0
+        actions: list[Any] = []
+        for actor in (
+            policy.actor(deterministic=False, seed=0),
+            policy.actor(deterministic=False, seed=0, runner="fast"),
+        ):
+            actions += [actor.act(observation) for _ in range(3)]
+        evaluate(policy, config.environment, 2, num_envs=2, max_steps=3)
+        state: Any = policy.predict(observation)[1].memory
+        return torch.cat([weights(trainer), *(x.flatten() for x in state)]), actions
+
+    expected = played()
+    with surroundings:
+        found = played()
+    assert torch.equal(found[0], expected[0])
+    assert found[1] == expected[1]
 
 
 def test_training_leaves_the_random_numbers_of_its_caller_alone() -> None:

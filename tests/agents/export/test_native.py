@@ -29,6 +29,7 @@ from recurrent_rl.agents.export.formats import FORMATS
 from recurrent_rl.agents.export.graph import Program, trace
 from recurrent_rl.agents.export.listing import Buffer, Listing, Operation, whole
 from recurrent_rl.agents.export.lowering import lower
+from recurrent_rl.agents.export.numpy_policy import Policy as NumpyPolicy
 from recurrent_rl.agents.export.record import listing_of, record
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import ExportError
@@ -597,3 +598,16 @@ def test_a_fast_actor_takes_a_single_number_and_tensors_with_a_gradient() -> Non
         assert fast.act(seen) == exact.act(seen)
     with pytest.raises(ObservationError, match="differ in shape"):
         fast.act([[0.0], [0.0, 1.0]])
+
+
+def test_an_exported_policy_is_reset_by_flags_or_an_index(tmp_path: Path) -> None:
+    policy = Policy(make(OBSERVATIONS["nested"], ACTIONS["Discrete"], memory="gru"))
+    made = policy.export(tmp_path / "robot", to="numpy", batch=2)
+    exported = NumpyPolicy(Path(made.path) / "policy.safetensors")
+    exported._first[:] = False
+    exported.reset(np.array([False, True]))
+    assert exported._first.tolist() == [False, True]
+    exported.reset(0)
+    assert exported._first.all()
+    with pytest.raises(ValueError, match="give True or False for each, or an index"):
+        exported.reset(np.array([0, 1]))
