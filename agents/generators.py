@@ -1,4 +1,4 @@
-"""Random generators of PyTorch: the global one, borrowed and given back, and one's own."""
+"""What of PyTorch is global, borrowed and given back: random generators and defaults."""
 
 from __future__ import annotations
 

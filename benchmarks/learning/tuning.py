@@ -1,6 +1,6 @@
 """What a search for settings gains over the defaults, and in how many trials: three tasks.
 
-    python benchmarks/learning/tuning.py  # all, about half an hour on one core, then the table
+    python benchmarks/learning/tuning.py  # all, some 20 minutes of one free core, then the table
     python benchmarks/learning/tuning.py --table  # of what there is
 
 Each task is searched once, around the defaults, in short runs; then the best settings and the
