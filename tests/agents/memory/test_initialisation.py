@@ -32,6 +32,22 @@ def test_gates_are_set_to_hold_from_one_step_to_the_horizon(name: str) -> None:
         assert_close(gates["input"][..., 250:], 1 - keep[..., 250:])
 
 
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "lstm-peephole", "gru-original"])
+def test_each_block_starts_orthogonal_in_the_state_and_as_xavier_says_in_the_input(
+    name: str,
+) -> None:
+    torch.manual_seed(0)
+    memory = make_memory(name, 20, 30, 2)
+    parameters = {key.rpartition(".")[2]: x.detach() for key, x in memory.named_parameters()}
+    for layer, columns in enumerate((20, 30)):
+        for block in parameters[f"weight_hh_l{layer}"].split(30):
+            assert_close(block @ block.T, torch.eye(30), rtol=0, atol=1e-5)
+        for block in parameters[f"weight_ih_l{layer}"].split(30):
+            bound = math.sqrt(6 / (30 + columns))
+            assert 0.95 * bound < float(block.abs().max()) <= bound
+    assert all((x == 0).all() for key, x in parameters.items() if "weight" not in key)
+
+
 @pytest.mark.parametrize("hidden", [1, 5])
 def test_of_an_odd_number_of_units_the_greater_half_is_slow(hidden: int) -> None:
     torch.manual_seed(0)
@@ -57,6 +73,7 @@ def test_gates_open_at_an_episodes_first_step_where_the_input_tells_of_it(name: 
     assert 40 < int(slowest.sum()) < 85  # a quarter of 250
     assert_close(opened[slowest], torch.full_like(opened[slowest], 0.88), rtol=0, atol=2e-3)
     assert float(shut[slowest].max()) < 0.01
+    assert_close(opened[~slowest], shut[~slowest], rtol=0, atol=0.1)
     # What is seen first leaves as strong a trace there as in quick units.
     x = torch.randn(64, 4)
     x[:, 3] = 1.0
