@@ -7,9 +7,10 @@ import torch
 from torch.testing import assert_close
 
 from recurrent_rl.agents.kernels.scan import linear_scan
-from recurrent_rl.agents.memory.cells import GRU
+from recurrent_rl.agents.memory.cells import GRU, LSTM
 from recurrent_rl.agents.memory.linear_cells import LRU, ComplexMemory
 from recurrent_rl.agents.memory.registry import make_memory
+from recurrent_rl.agents.memory.states import LSTMState
 
 GATED = ["lstm", "lstm-peephole", "gru", "gru-original", "mingru", "minlstm"]
 
@@ -30,6 +31,22 @@ def test_gates_are_set_to_hold_from_one_step_to_the_horizon(name: str) -> None:
     assert 95 < float(steps.max()) <= 100.01
     if "lstm" in name:
         assert_close(gates["input"][..., 250:], 1 - keep[..., 250:])
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "lstm-peephole", "gru-original"])
+def test_each_block_starts_orthogonal_in_the_state_and_as_xavier_says_in_the_input(
+    name: str,
+) -> None:
+    torch.manual_seed(0)
+    memory = make_memory(name, 20, 30, 2)
+    parameters = {key.rpartition(".")[2]: x.detach() for key, x in memory.named_parameters()}
+    for layer, columns in enumerate((20, 30)):
+        for block in parameters[f"weight_hh_l{layer}"].split(30):
+            assert_close(block @ block.T, torch.eye(30), rtol=0, atol=1e-5)
+        for block in parameters[f"weight_ih_l{layer}"].split(30):
+            bound = math.sqrt(6 / (30 + columns))
+            assert 0.95 * bound < float(block.abs().max()) <= bound
+    assert all((x == 0).all() for key, x in parameters.items() if "weight" not in key)
 
 
 @pytest.mark.parametrize("hidden", [1, 5])
@@ -57,12 +74,25 @@ def test_gates_open_at_an_episodes_first_step_where_the_input_tells_of_it(name: 
     assert 40 < int(slowest.sum()) < 85  # a quarter of 250
     assert_close(opened[slowest], torch.full_like(opened[slowest], 0.88), rtol=0, atol=2e-3)
     assert float(shut[slowest].max()) < 0.01
+    assert_close(opened[~slowest], shut[~slowest], rtol=0, atol=0.1)
     # What is seen first leaves as strong a trace there as in quick units.
     x = torch.randn(64, 4)
     x[:, 3] = 1.0
     with torch.no_grad():
         seen = memory.step(x, memory.initial_state(64))[0].abs().mean(dim=0)
     assert float(seen[250:][slowest].mean()) > 0.7 * float(seen[:250].mean())
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_no_gate_opens_for_a_unit_of_the_layer_below(name: str) -> None:
+    torch.manual_seed(0)
+    memory = make_memory(name, 4, 64, 2, horizon=1000, start_feature=3)
+    named = {key.rpartition(".")[2]: x.detach() for key, x in memory.named_parameters()}
+    first, second = (
+        named[f"{'weight' if 'min' in name else 'weight_ih'}_l{layer}"] for layer in (0, 1)
+    )
+    assert float(first.abs().max()) > 5
+    assert float(second.abs().max()) <= math.sqrt(6 / 128)  # as Xavier says
 
 
 @pytest.mark.parametrize(("name", "keep"), [("gru-rotor", "forget"), ("gru-matrix", "decay")])
@@ -72,11 +102,33 @@ def test_both_parts_of_a_composite_are_set_to_hold(name: str, keep: str) -> None
     memory = make_memory(name, 4, 64, 1, horizon=1000, start_feature=3)
     fresh = memory.initial_state(1)
     first, other = torch.tensor([[0.0, 0.0, 0.0, 1.0]]), torch.zeros(1, 4)
+    assert memory.output_size == 3 * 64
     gates = memory.gates(other, fresh)
     assert set(gates) == set(memory.gate_names) == {"reset", "update", keep}
     assert float(gates["update"].max()) > 0.99
     assert float(gates[keep].max()) > 0.99
     assert float((gates["update"] - memory.gates(first, fresh)["update"]).max()) > 0.8
+
+
+def test_what_a_rotor_sees_has_little_say_at_first_in_what_it_forgets() -> None:
+    torch.manual_seed(0)
+    rows = make_memory("rotor", 100, 200, 1).get_parameter("weight_l0").detach()
+    forget, rotate = rows[200:].chunk(2)
+    assert_close(forget.std() / rotate.std(), torch.tensor(0.1), rtol=0.05, atol=0)
+
+
+@torch.no_grad()
+def test_the_gates_of_a_layer_are_those_of_what_the_layer_below_shows() -> None:
+    torch.manual_seed(0)
+    memory = make_memory("lstm", 3, 5, 2)
+    assert isinstance(memory, LSTM)
+    x, h, c = torch.randn(4, 3), torch.randn(2, 4, 5), torch.randn(2, 4, 5)
+    below, _ = torch.lstm_cell(x, (h[0], c[0]), *memory.weights(0).of_torch())
+    w, u, b, d = memory.weights(1).of_torch()
+    i, f, _, o = torch.sigmoid(below @ w.T + b + h[1] @ u.T + d).chunk(4, -1)
+    found = memory.gates(x, LSTMState(h, c))
+    for name, gate in (("input", i), ("forget", f), ("output", o)):
+        assert_close(found[name][1], gate)
 
 
 @pytest.mark.parametrize("layer", [0, 1])

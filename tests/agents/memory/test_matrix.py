@@ -45,6 +45,26 @@ def test_reads_are_spread_as_the_values_weigh_in_them() -> None:
     assert_close(sum(found.share for found in reads.values()), torch.ones(1, len(x), B).double())
 
 
+@torch.no_grad()
+def test_what_is_shown_are_scaled_reads_waves_of_what_content_heads_read_and_the_input() -> None:
+    memory = Matrix(F, 32, 1).double()
+    weights, heads, values = memory.weights(0), memory.cell.heads, memory.values
+    generator = torch.Generator().manual_seed(0)
+    o = 5 * torch.randn(7, heads, values, generator=generator, dtype=torch.float64)
+    x = torch.randn(7, F, generator=generator, dtype=torch.float64)
+    for row, (reads, seen) in enumerate(zip(o, x, strict=True)):
+        sizes = [math.sqrt(1 + sum(v * v for v in head) / values) for head in reads.tolist()]
+        shown = [v / s for head, s in zip(reads.tolist(), sizes, strict=True) for v in head]
+        counts = [v for head in reads[2:].tolist() for v in head]
+        phases = [c * f for c, f in zip(counts, weights.frequency.tolist(), strict=True)]
+        known = [math.exp(-((p / 10) ** 2) / 2) for p in phases]
+        shown += [g * math.cos(p) for g, p in zip(known, phases, strict=True)]
+        shown += [g * math.sin(p) for g, p in zip(known, phases, strict=True)]
+        z = weights.output @ torch.tensor(shown + seen.tolist(), dtype=torch.float64)
+        gelu = z * (1 + torch.erf(z / math.sqrt(2))) / 2
+        assert_close(memory.cell.output(weights, o, x)[row], gelu)
+
+
 @pytest.mark.parametrize("kernel", ["loop", "chunked", "compiled-matrix"])
 def test_places_are_as_exact_after_a_million_steps(
     kernel: str, monkeypatch: pytest.MonkeyPatch
@@ -76,6 +96,19 @@ def test_the_share_of_a_head_that_is_not_shown_is_zero() -> None:
 
 
 @torch.no_grad()
+def test_the_share_of_a_head_that_reads_nothing_is_zero() -> None:
+    memory = Matrix(F, 16, 1)
+    weights, heads = memory.weights(0), memory.cell.heads
+    of_values = slice(2 * heads * 16 + memory.values, 2 * heads * 16 + 2 * memory.values)
+    weights.input[of_values] = 0
+    weights.bias[of_values] = 0
+    x, start = sequence(0.2, torch.float32)
+    reads = memory.reads(x, memory.initial_state(B), start)
+    assert (reads["mirrored"].share == 0).all()
+    assert (reads["relative"].share > 0).all()
+
+
+@torch.no_grad()
 def test_keys_that_turn_start_as_the_bare_place_and_decays_as_the_horizon_says() -> None:
     torch.manual_seed(0)
     memory = Matrix(F, 64, 2)
@@ -100,5 +133,8 @@ def test_keys_that_turn_start_as_the_bare_place_and_decays_as_the_horizon_says()
         for rows in weights.input[: 2 * 4 * 64].split(4 * 64):
             share = rows[: 2 * 64].std() / rows[2 * 64 :].std()
             assert_close(share, torch.tensor(0.3), rtol=0.15, atol=0)
+        # Each head that turns has angles over half a circle, so that it tells 64 places apart.
+        steps = weights.theta.sort(-1).values.diff(dim=-1)
+        assert_close(steps, torch.full((2, 31), math.pi / 32), rtol=1e-4, atol=0)
         even = math.pi * (torch.arange(16) + 0.5) / 16
         assert_close(weights.frequency, even, rtol=1e-6, atol=0)

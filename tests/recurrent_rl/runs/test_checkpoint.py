@@ -14,9 +14,10 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 
 from recurrent_rl.agents.config import AgentConfig
-from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
+from recurrent_rl.agents.files import NonFiniteError, PolicyFileError, load_tensors, save_tensors
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.group import Group
 from recurrent_rl.runs.checkpoint import (
     _joined,
     environment_state,
@@ -103,10 +104,65 @@ def test_steps_are_counted_and_stored(written: Path) -> None:
     assert read_timesteps(written) == 64
 
 
+def test_what_is_not_finite_is_not_written_over_a_good_checkpoint(tmp_path: Path) -> None:
+    trainer = Trainer(config())
+    trainer.iterate()
+    save_checkpoint(trainer, path := tmp_path / CHECKPOINT)
+    good = path.read_bytes()
+    trainer.advantage_normaliser.var.fill_(torch.nan)
+    with pytest.raises(NonFiniteError, match="advantages/var"):
+        save_checkpoint(trainer, path)
+    assert path.read_bytes() == good
+
+
+class Apart(Group):
+    """One of several workers that has none to talk to."""
+
+    def take_over(self, tensors: Any) -> None:
+        pass
+
+
+def test_each_worker_takes_the_rows_of_its_environments_and_together_they_have_all(
+    tmp_path: Path,
+) -> None:
+    settings = config(env=EnvConfig({"length": 1}))
+    whole = Trainer(settings)
+    for _ in range(3):
+        whole.iterate()
+    save_checkpoint(whole, tmp_path / CHECKPOINT)
+    all_rows, all_of_env = whole.collector.next_row(), whole.env.state_dict()  # type: ignore[attr-defined]
+    parts = []
+    for rank in (0, 1):
+        trainer = Trainer(settings, Apart(rank, 2))
+        assert load_checkpoint(trainer, tmp_path / CHECKPOINT)
+        block, collector = trainer.block, trainer.collector
+        assert (block.first, block.count) == (2 * rank, 2)
+        for name, x in collector.next_row().items():
+            assert torch.equal(x, all_rows[name][block.rows])
+        for one, other in zip(collector.state, whole.collector.state, strict=True):
+            assert torch.equal(one, other[:, block.rows])
+        for name, own in trainer.env.state_dict().items():  # type: ignore[attr-defined]
+            np.testing.assert_array_equal(own, all_of_env[name][block.rows])
+        running = whole.collector.episodes.running()
+        for name, own in collector.episodes.running().items():
+            np.testing.assert_array_equal(own, running[name][block.rows])
+        ended = [one for one in whole.ended.episodes if one.environment // 2 == rank]
+        assert 0 < len(ended) < len(whole.ended.episodes)
+        assert list(collector.episodes.ended) == ended
+        parts.append({f"next/{name}": x for name, x in collector.next_row().items()})
+        parts[-1] |= {f"memory/{i}": x for i, x in enumerate(collector.state)}
+    together = _joined(parts)
+    for name, x in all_rows.items():
+        assert torch.equal(together[f"next/{name}"], x)
+    for i, x in enumerate(whole.collector.state):
+        assert torch.equal(together[f"memory/{i}"], x)
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
         ({"num_envs": 8}, "num_envs 4, where config.json has 8"),
+        ({"seed": 1}, "seed 0, where config.json has 1"),
         ({"num_steps": 16}, "num_steps 8, where config.json has 16; seq_len 8, where .* has 16"),
         ({"seq_len": 4}, "seq_len 8, where config.json has 4"),
         (

@@ -236,17 +236,20 @@ def test_norms_and_gradients_are_those_of_stepping_through_the_chunks(tmp_path: 
     for lag in (1, 2, 4, 8, 16):
         gradient = torch.autograd.grad(loss.sum(), before[32 - lag], retain_graph=True)
         found[lag] = torch.cat(gradient).square().sum((0, 2)).sqrt()
+    numbers = []
     for lag, norm in found.items():
         reached = ~data.episode_start[32 - lag :].any(0)
-        assert lag > 8 or (reached.any() and not reached.all()) or lag < 4
-        if not reached.any():
-            assert f"memory/gradient_norm_lag_{lag:03d}" not in scalars
-            continue
-        share = float(norm[reached].mean() / found[1][reached].mean())
+        numbers.append(int(reached.sum()))
+        tag = f"memory/gradient_norm_lag_{lag:03d}"
         if lag == 1:
             assert scalars["memory/gradient_norm"] == pytest.approx(float(norm[reached].mean()))
+        elif reached.any():
+            share = float(norm[reached].mean() / found[1][reached].mean())
+            assert scalars[tag] == pytest.approx(share, rel=1e-3)
         else:
-            assert scalars[f"memory/gradient_norm_lag_{lag:03d}"] == pytest.approx(share, rel=1e-3)
+            assert tag not in scalars
+    # Not every environment's episode reaches back as far as that of another.
+    assert any(0 < n < 8 for n in numbers)
 
 
 def test_the_gradient_reaches_back_as_far_as_the_memory_holds(tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ def test_an_interrupted_and_resumed_run_equals_the_uninterrupted_one(
     assert_same(weights(whole), weights(second))
     for expected, got in zip(metrics[3:], resumed, strict=True):
         assert got == pytest.approx(expected, nan_ok=True, rel=0, abs=0)
+    assert second.ended == whole.ended  # each with the step at which it ended
+    assert second.collector.environments.steps == whole.collector.environments.steps
 
 
 def test_an_environment_without_a_state_of_its_own_resumes_with_new_episodes(
