@@ -245,6 +245,34 @@ def test_a_mask_is_of_the_row_whose_action_it_limits_in_rollout_and_update(
         assert float(loss.ratio_error) < 1e-5
 
 
+class Repeating(SyncVectorEnv):
+    """In the step that only resets, tells of the last reward and end once more."""
+
+    last: Any = None
+
+    def step(self, actions: Any) -> Any:
+        observation, *told, infos = super().step(actions)
+        if self.last is not None:
+            ended = self.last[1] | self.last[2]
+            told = [np.where(ended, old, x) for old, x in zip(self.last, told, strict=True)]
+            self.last = [np.where(ended, 0, x).astype(x.dtype) for x in told]
+        else:
+            self.last = told
+        return observation, *told, infos
+
+
+def test_what_is_told_of_a_step_that_only_resets_does_not_count() -> None:
+    rollouts = []
+    for kind in (SyncVectorEnv, Repeating):
+        env = kind([partial(Counter, i) for i in range(3)], autoreset_mode=AutoresetMode.NEXT_STEP)
+        collector = Collector(env, make_agent(), 40, 40, seed=0)
+        rollouts.append(collector.collect(0))
+        assert not rollouts[-1].valid.all()
+    plain, repeated = map(vars, rollouts)
+    for name in ("rewards", "terminated", "truncated", "valid", "episode_start", "next_values"):
+        assert torch.equal(plain[name], repeated[name])
+
+
 class Faulty(Counter):
     """Goes wrong at its seventh step."""
 
