@@ -41,17 +41,17 @@ if TYPE_CHECKING:  # what each public name is; _HOMES says it again, for use
     from recurrent_rl.checks.finding import Finding as Finding
     from recurrent_rl.config import TrainConfig as TrainConfig
     from recurrent_rl.errors import ToldError as ToldError
-    from recurrent_rl.experiments.tuning import tune as tune
+    from recurrent_rl.experiments.tuning.search import tune as tune
     from recurrent_rl.runs.callbacks import Callback as Callback
     from recurrent_rl.runs.callbacks import TrainingState as TrainingState
     from recurrent_rl.runs.evaluation import evaluate as evaluate
     from recurrent_rl.runs.figures import Evaluation as Evaluation
-    from recurrent_rl.runs.filming import record_video as record_video
     from recurrent_rl.runs.folder import RunHeldError as RunHeldError
     from recurrent_rl.runs.imitation import imitate as imitate
     from recurrent_rl.runs.recorded import RecordedEpisode as RecordedEpisode
     from recurrent_rl.runs.training import resume as resume
     from recurrent_rl.runs.training import train as train
+    from recurrent_rl.runs.watching.filming import record_video as record_video
     from recurrent_rl.trainer import Trainer as Trainer
     from recurrent_rl.vector_env.config import EnvConfig as EnvConfig
     from recurrent_rl.vector_env.vectorize import make_vector_env as make_vector_env
@@ -93,13 +93,13 @@ _HOMES = {
     "imitate": "runs.imitation",
     "load_policy": "agents.policy",
     "make_vector_env": "vector_env.vectorize",
-    "record_video": "runs.filming",
+    "record_video": "runs.watching.filming",
     "register_encoder": "agents.encoders",
     "register_head": "agents.heads",
     "register_memory": "agents.memory.registry",
     "resume": "runs.training",
     "train": "runs.training",
-    "tune": "experiments.tuning",
+    "tune": "experiments.tuning.search",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

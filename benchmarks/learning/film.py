@@ -14,8 +14,8 @@ from jobs import ROOT
 from PIL import Image
 
 from recurrent_rl import AgentConfig, TrainConfig, load_policy, train
-from recurrent_rl.runs.filmed import Moment
-from recurrent_rl.runs.stage import Stage
+from recurrent_rl.runs.watching.filmed import Moment
+from recurrent_rl.runs.watching.stage import Stage
 
 ENV_ID = "recurrent_rl/RepeatPrevious-Easy-v0"
 STEP = 40

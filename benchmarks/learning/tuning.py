@@ -19,10 +19,10 @@ import numpy as np
 from jobs import ROOT, arguments, commit, merged, read_rows, write_rows
 
 from recurrent_rl.experiments.comparison import markdown
-from recurrent_rl.experiments.confirmation import shown_mean
-from recurrent_rl.experiments.search_space import shown_value
 from recurrent_rl.experiments.suites import Task, ours
-from recurrent_rl.experiments.tuning import tune
+from recurrent_rl.experiments.tuning.confirmation import shown_mean
+from recurrent_rl.experiments.tuning.search import tune
+from recurrent_rl.experiments.tuning.space import shown_value
 
 RESULTS = ROOT / "benchmarks" / "results" / "tuning.jsonl"
 TRIALS = 20

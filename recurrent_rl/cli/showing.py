@@ -17,11 +17,11 @@ from recurrent_rl.cli.evaluate_arguments import EvaluateArguments
 from recurrent_rl.cli.evaluation_table import in_a_line
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.figures import Evaluation
-from recurrent_rl.runs.filmed import Moment
-from recurrent_rl.runs.filming import record_video
 from recurrent_rl.runs.progress import ProgressBar
-from recurrent_rl.runs.stage import Stage
-from recurrent_rl.runs.strip import Band
+from recurrent_rl.runs.watching.filmed import Moment
+from recurrent_rl.runs.watching.filming import record_video
+from recurrent_rl.runs.watching.stage import Stage
+from recurrent_rl.runs.watching.strip import Band
 from recurrent_rl.seeding import Stream, number
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.vector_env.config import EnvConfig

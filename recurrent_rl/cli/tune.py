@@ -13,15 +13,15 @@ from recurrent_rl.cli.terminal import print_labelled, quoted
 from recurrent_rl.runs.progress import make_console
 
 if TYPE_CHECKING:
-    from recurrent_rl.experiments.confirmation import Confirmation
-    from recurrent_rl.experiments.tuning import TuneResult
+    from recurrent_rl.experiments.tuning.confirmation import Confirmation
+    from recurrent_rl.experiments.tuning.search import TuneResult
 
 
 def tune_command(arguments: Sequence[str]) -> int:
     """Search for better settings, with Optuna."""
     from recurrent_rl.cli.configuration import parse_over_files
     from recurrent_rl.cli.tune_arguments import GROUPS, TuneArguments
-    from recurrent_rl.experiments.tuning import tune
+    from recurrent_rl.experiments.tuning.search import tune
     from recurrent_rl.signals import StopSignals
 
     given, console = parse_over_files(TuneArguments, "tune", arguments, GROUPS), make_console()
@@ -96,7 +96,7 @@ def _print_result(console: Console, found: TuneResult, again: str) -> None:
 
 def _settings(found: TuneResult) -> Table:
     """What was searched: as given, in the best trial, and how much it mattered."""
-    from recurrent_rl.experiments.search_space import shown_value
+    from recurrent_rl.experiments.tuning.space import shown_value
 
     assert found.best is not None
     given = next((one for one in found.trials if one.is_given), None)
@@ -123,7 +123,7 @@ def _settings(found: TuneResult) -> Table:
 
 def _finals(found: TuneResult) -> Table:
     """The leading trials, trained again."""
-    from recurrent_rl.experiments.confirmation import shown_mean
+    from recurrent_rl.experiments.tuning.confirmation import shown_mean
 
     table = Table(title=f"Finals: mean return with {len(found.finalists[0].returns)} other seeds")
     for column in ("trial", "score in the search", "finals"):
@@ -135,7 +135,7 @@ def _finals(found: TuneResult) -> Table:
 
 def _confirmed(found: TuneResult) -> Table:
     """The runs with fresh seeds."""
-    from recurrent_rl.experiments.confirmation import shown_mean
+    from recurrent_rl.experiments.tuning.confirmation import shown_mean
 
     confirmation = found.confirmation
     assert confirmation is not None
@@ -152,7 +152,7 @@ def _confirmed(found: TuneResult) -> Table:
 
 def _verdict(confirmation: Confirmation) -> str:
     """What the fresh seeds say of the best settings."""
-    from recurrent_rl.experiments.confirmation import half_interval, shown_mean
+    from recurrent_rl.experiments.tuning.confirmation import half_interval, shown_mean
 
     difference = confirmation.difference
     shown, half = shown_mean(difference), half_interval(difference)

@@ -16,8 +16,8 @@ from recurrent_rl.runs.evaluation import EVALUATION_ENVIRONMENTS, evaluate
 from recurrent_rl.runs.figures import SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.monitor import write_film
-from recurrent_rl.runs.stage import Stage
-from recurrent_rl.runs.video_file import gif_of
+from recurrent_rl.runs.watching.stage import Stage
+from recurrent_rl.runs.watching.video_file import gif_of
 from recurrent_rl.seeding import Stream, number
 from recurrent_rl.vector_env.vectorize import make_vector_env
 

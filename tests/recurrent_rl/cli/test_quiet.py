@@ -10,7 +10,7 @@ import pytest
 
 from recurrent_rl.cli import main
 
-TUNE = "recurrent_rl.experiments.tuning.tune"
+TUNE = "recurrent_rl.experiments.tuning.search.tune"
 TINY = ["--num-envs=8", "--num-steps=16", "--total-timesteps=256", "--hidden-size=8"]
 
 

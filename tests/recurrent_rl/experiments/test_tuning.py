@@ -28,13 +28,13 @@ from recurrent_rl.cli import main
 from recurrent_rl.cli.tune import _verdict
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.experiments import tuning, tuning_trials
-from recurrent_rl.experiments.confirmation import Confirmation
-from recurrent_rl.experiments.search_space import SIZES, SPACE, USUAL, Choice, Space, with_sizes
-from recurrent_rl.experiments.tuning import TuneResult, tune
-from recurrent_rl.experiments.tuning_figure import draw_tuning
-from recurrent_rl.experiments.tuning_files import TuneFiles
-from recurrent_rl.experiments.tuning_study import TuningStudy
+from recurrent_rl.experiments.tuning import search, trials
+from recurrent_rl.experiments.tuning.confirmation import Confirmation
+from recurrent_rl.experiments.tuning.figure import draw_tuning
+from recurrent_rl.experiments.tuning.files import TuneFiles
+from recurrent_rl.experiments.tuning.search import TuneResult, tune
+from recurrent_rl.experiments.tuning.space import SIZES, SPACE, USUAL, Choice, Space, with_sizes
+from recurrent_rl.experiments.tuning.study import TuningStudy
 from recurrent_rl.resolve import resolved
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.training import TrainResult
@@ -99,9 +99,9 @@ class Learner:
 @pytest.fixture
 def learner(monkeypatch: pytest.MonkeyPatch) -> Learner:
     one = Learner()
-    monkeypatch.setattr(tuning_trials, "resume", one)
+    monkeypatch.setattr(trials, "resume", one)
     monkeypatch.setattr(os, "fsync", lambda _: None)  # which takes longer than all else here
-    monkeypatch.setattr(tuning, "draw_tuning", lambda path, *_: path.touch())
+    monkeypatch.setattr(search, "draw_tuning", lambda path, *_: path.touch())
     return one
 
 
@@ -158,7 +158,7 @@ def test_of_the_leading_trials_the_best_is_the_one_that_does_best_with_other_see
         calls.append((list(seeds), folder.name))
         return {name: np.full(len(seeds), worth(one)) for name, one in settings.items()}
 
-    monkeypatch.setattr(tuning, "train_fresh", fresh)
+    monkeypatch.setattr(search, "train_fresh", fresh)
     given = base(tmp_path, seed=2)
     found = searched(given, finalists=4, confirm_seeds=2, prune=False)
     by_score = sorted(found.trials, key=lambda one: -(one.score or 0))[:4]
@@ -224,8 +224,8 @@ def test_a_search_that_a_signal_stopped_goes_on_as_if_nothing_had_been(
             for place in (
                 *((TuningStudy, name) for name in ("__enter__", "complete", "records")),
                 *((TuningStudy, name) for name in ("config_of", "__exit__")),
-                *((tuning_trials.Tuner, name) for name in ("_tidy", "_show", "_train")),
-                *((tuning, name) for name in ("resolved", "draw_tuning")),
+                *((trials.Tuner, name) for name in ("_tidy", "_show", "_train")),
+                *((search, name) for name in ("resolved", "draw_tuning")),
             )
         ),
     ],

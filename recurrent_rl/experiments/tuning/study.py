@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 from recurrent_rl.agents.extras import optional
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.experiments.search_space import OPTUNA, Space, with_sizes
-from recurrent_rl.experiments.tuning_files import TrialRecord, TuneFiles
+from recurrent_rl.experiments.tuning.files import TrialRecord, TuneFiles
+from recurrent_rl.experiments.tuning.space import OPTUNA, Space, with_sizes
 from recurrent_rl.seeding import Stream, number
 
 if TYPE_CHECKING:

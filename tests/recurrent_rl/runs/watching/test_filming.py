@@ -20,10 +20,10 @@ from recurrent_rl.cli import main
 from recurrent_rl.cli.showing import as_text
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.figures import WAYS
-from recurrent_rl.runs.filmed import Mode, Moment
-from recurrent_rl.runs.stage import Stage
 from recurrent_rl.runs.training import train
-from recurrent_rl.runs.video_file import gif_of, video_file
+from recurrent_rl.runs.watching.filmed import Mode, Moment
+from recurrent_rl.runs.watching.stage import Stage
+from recurrent_rl.runs.watching.video_file import gif_of, video_file
 from recurrent_rl.trainer import Trainer
 from tests.recurrent_rl.runs.small_runs import assert_same, config
 

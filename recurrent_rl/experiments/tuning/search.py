@@ -20,14 +20,14 @@ from recurrent_rl.agents.settings import at_least, settle
 from recurrent_rl.blocks import block_of
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.experiments.confirmation import Confirmation
-from recurrent_rl.experiments.fresh_runs import train_fresh
-from recurrent_rl.experiments.search_space import OPTUNA, SEARCH, Space, with_sizes
-from recurrent_rl.experiments.tuning_figure import draw_tuning
-from recurrent_rl.experiments.tuning_files import TrialRecord, TuneFiles, best_of, leaders
-from recurrent_rl.experiments.tuning_processes import helped
-from recurrent_rl.experiments.tuning_study import TuningStudy, quiet_optuna
-from recurrent_rl.experiments.tuning_trials import Tuner
+from recurrent_rl.experiments.tuning.confirmation import Confirmation
+from recurrent_rl.experiments.tuning.figure import draw_tuning
+from recurrent_rl.experiments.tuning.files import TrialRecord, TuneFiles, best_of, leaders
+from recurrent_rl.experiments.tuning.fresh_runs import train_fresh
+from recurrent_rl.experiments.tuning.processes import helped
+from recurrent_rl.experiments.tuning.space import OPTUNA, SEARCH, Space, with_sizes
+from recurrent_rl.experiments.tuning.study import TuningStudy, quiet_optuna
+from recurrent_rl.experiments.tuning.trials import Tuner
 from recurrent_rl.fields import FolderPath, folder_part
 from recurrent_rl.process import available_cores
 from recurrent_rl.resolve import resolved, source_of

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.results import learning_curve
-from recurrent_rl.experiments.tuning_trials import WAIT_SECONDS, late_mean
+from recurrent_rl.experiments.tuning.trials import WAIT_SECONDS, late_mean
 from recurrent_rl.runs.callbacks import TrainingState
 from recurrent_rl.runs.folder import RunHeldError
 from recurrent_rl.runs.progress import ProgressBar

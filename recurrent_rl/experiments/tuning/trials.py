@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from recurrent_rl.agents.extras import optional
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.experiments.search_space import OPTUNA
-from recurrent_rl.experiments.tuning_files import best_of, leaders
-from recurrent_rl.experiments.tuning_study import PARTS, TuningStudy
+from recurrent_rl.experiments.tuning.files import best_of, leaders
+from recurrent_rl.experiments.tuning.space import OPTUNA
+from recurrent_rl.experiments.tuning.study import PARTS, TuningStudy
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.progress import ProgressBar

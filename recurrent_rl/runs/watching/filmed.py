@@ -16,7 +16,7 @@ from recurrent_rl.envs.card import Card, draw, write
 from recurrent_rl.envs.drawing import PAPER, WIDTH, Colours, Part, parts_of
 from recurrent_rl.envs.single import SingleEnv
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.strip import MEMORY_ROWS, Strip
+from recurrent_rl.runs.watching.strip import MEMORY_ROWS, Strip
 
 HIGHEST = 400
 """Pixels of an environment's own picture in a frame; a higher one is made smaller."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from recurrent_rl.agents.memory.registry import make_memory
 from recurrent_rl.agents.memory.states import LSTMState, NoState
 from recurrent_rl.envs.drawing import WIDTH, Part, colours
-from recurrent_rl.runs.strip import COLUMNS, MEMORY_ROWS, Strip, activities
+from recurrent_rl.runs.watching.strip import COLUMNS, MEMORY_ROWS, Strip, activities
 
 
 class ClockState(NamedTuple):

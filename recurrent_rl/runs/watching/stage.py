@@ -15,8 +15,8 @@ from recurrent_rl.agents.policy import Policy
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.runs.figures import WAYS, Evaluation
-from recurrent_rl.runs.filmed import Filmed, Mode, OnMoment
 from recurrent_rl.runs.trained_on import settings_for
+from recurrent_rl.runs.watching.filmed import Filmed, Mode, OnMoment
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.sources import Environment, Source, find_source
 from recurrent_rl.vector_env.vectorize import make_vector_env

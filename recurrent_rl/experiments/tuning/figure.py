@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from recurrent_rl.agents.extras import optional
-from recurrent_rl.experiments.search_space import SEARCH
-from recurrent_rl.experiments.tuning_files import TrialRecord
+from recurrent_rl.experiments.tuning.files import TrialRecord
+from recurrent_rl.experiments.tuning.space import SEARCH
 
 
 def draw_tuning(
