@@ -494,28 +494,35 @@ def records(folder: Path) -> list[Any]:
     ]
 
 
+def await_running(folder: Path, process: subprocess.Popen[str], trials: int) -> None:
+    """Wait until so many trials of a search run at once."""
+    while [one.state for one in records(folder)].count("running") < trials:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 def test_processes_share_a_study_and_one_that_is_killed_loses_no_trial(tmp_path: Path) -> None:
-    first = started(tmp_path)
+    count = 30  # more than one process does before the next has started
+    first = started(tmp_path, f"--trials={count}")
     wait_for(tmp_path, "complete")
-    second = started(tmp_path, "-q")
+    second = started(tmp_path, f"--trials={count}", "-q")
     wait_for(tmp_path, "complete", "complete")
-    while [one.state for one in records(tmp_path)].count("running") < 2:
-        time.sleep(0.05)
+    await_running(tmp_path, second, 2)
     second.kill()
     second.communicate()
-    third = started(tmp_path, "--quiet")
+    third = started(tmp_path, f"--trials={count}", "--quiet")
     shown, errors = first.communicate(timeout=300)
     line, errors_of_third = third.communicate(timeout=300)
     assert (first.returncode, third.returncode) == (0, 0), errors + errors_of_third
     found = records(tmp_path)
-    assert len(found) == 8
+    assert len(found) == count
     assert {one.state for one in found} <= {"complete", "pruned"}
-    assert len({json.dumps(one.params) for one in found}) == 8
-    assert "8 trials" in shown
+    assert len({json.dumps(one.params) for one in found}) == count
+    assert f"{count} trials" in shown
     assert "recurrent-rl train --config study/best.json" in shown
     assert re.search(
-        r"study.journal: 8 trials.*, best -?[\d.]+ in trial \d+: study/best.json", line
+        rf"study.journal: {count} trials.*, best -?[\d.]+ in trial \d+: study/best.json", line
     )
     if "Fresh seeds" in shown:  # and not the given settings the best
         runs = {path.name for path in (tmp_path / "study" / "confirmation").iterdir()}
@@ -563,8 +570,7 @@ def test_one_command_has_several_processes_that_a_signal_ends_and_that_outlive_o
     tmp_path: Path,
 ) -> None:
     process = started(tmp_path, "--processes=3", "--trials=100")
-    while [one.state for one in records(tmp_path)].count("running") < 3:
-        time.sleep(0.05)
+    await_running(tmp_path, process, 3)
     helpers = helpers_of(process)
     assert len(helpers) == 2
     process.send_signal(signal.SIGTERM)  # to the first alone
@@ -574,11 +580,10 @@ def test_one_command_has_several_processes_that_a_signal_ends_and_that_outlive_o
     assert not any(Path(f"/proc/{one}").exists() for one in helpers)
     assert {one.state for one in records(tmp_path)} <= {"complete", "pruned"}
 
-    trials = len(records(tmp_path)) + 4
+    trials = len(records(tmp_path)) + 20  # more than one process does before the next has started
     few = ("--finalists=1", "--confirm-seeds=0", f"--trials={trials}")
     again = started(tmp_path, "--processes=2", *few)
-    while [one.state for one in records(tmp_path)].count("running") < 2:
-        time.sleep(0.05)
+    await_running(tmp_path, again, 2)
     (helper,) = helpers_of(again)
     os.kill(helper, signal.SIGKILL)
     shown, errors = again.communicate(timeout=300)
