@@ -246,22 +246,18 @@ def test_a_mask_is_of_the_row_whose_action_it_limits_in_rollout_and_update(
 
 
 class Repeating(SyncVectorEnv):
-    """In the step that only resets, tells of the last reward and end once more."""
+    """In the step that only resets, tells a reward."""
 
-    last: Any = None
+    ended: Any = False
 
     def step(self, actions: Any) -> Any:
-        observation, *told, infos = super().step(actions)
-        if self.last is not None:
-            ended = self.last[1] | self.last[2]
-            told = [np.where(ended, old, x) for old, x in zip(self.last, told, strict=True)]
-            self.last = [np.where(ended, 0, x).astype(x.dtype) for x in told]
-        else:
-            self.last = told
-        return observation, *told, infos
+        observation, reward, terminated, truncated, infos = super().step(actions)
+        reward = np.where(self.ended, 7.0, reward)
+        self.ended = terminated | truncated
+        return observation, reward, terminated, truncated, infos
 
 
-def test_what_is_told_of_a_step_that_only_resets_does_not_count() -> None:
+def test_a_reward_of_a_step_that_only_resets_does_not_count() -> None:
     rollouts = []
     for kind in (SyncVectorEnv, Repeating):
         env = kind([partial(Counter, i) for i in range(3)], autoreset_mode=AutoresetMode.NEXT_STEP)
