@@ -184,8 +184,10 @@ SIMPLER: dict[Any, Callable[..., Any]] = {
     aten.silu.default: lambda x: x * torch.sigmoid(x),
     aten.split.Tensor: _parts,
     aten.unsafe_split.Tensor: _parts,
-    # Not value - x, which is this very operation.
-    aten.rsub.Scalar: lambda x, value, alpha=1: torch.add(x * -alpha, value),
+    # Of a tensor, since value - x is this very operation.
+    aten.rsub.Scalar: lambda x, value, alpha=1: torch.sub(
+        torch.full((), value, dtype=x.dtype), x, alpha=alpha
+    ),
     aten.log_sigmoid_forward.default: _log_sigmoid,
     aten.new_zeros.default: lambda x, size, dtype=None, **_: torch.zeros(
         size, dtype=dtype or x.dtype
