@@ -220,9 +220,7 @@ BEHIND = Way(
 )
 """The second row behind the first."""
 BETWEEN = Way(
-    lambda x, y: (
-        x.buffer is y.buffer and x.strides == y.strides == (2,) and y.offset == x.offset + 1
-    ),
+    _between,
     lambda steps, x, y: x.shape == y.shape and can_be_spread(steps, x, y),
     alternate,
     lambda steps, x, y: as_row(alternating(steps, x, y)),
