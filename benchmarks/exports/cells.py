@@ -86,34 +86,31 @@ def versions_of(to: str) -> dict[str, str]:
     return {package: version(package) for package in PACKAGES.get(to, ())}
 
 
-def off_by(line: dict[str, Any]) -> str:
-    """How far an export is off: in multiples of float32's own error, and in logits or means."""
-    ratio = max(line["worst"][name] / line["own"][name] for name in line["worst"])
-    said = max(line["worst"].get(name, 0.0) for name in ("logits", "mean"))
+def off_by(*lines: dict[str, Any]) -> str:
+    """How far exports are off: in multiples of float32's own error, and in logits or means.
+
+    Of several the largest; nothing of none.
+    """
+    if not lines:
+        return ""
+    ratio = max(line["worst"][name] / line["own"][name] for line in lines for name in line["worst"])
+    said = max(line["worst"].get(name, 0.0) for line in lines for name in ("logits", "mean"))
     return f"{ratio:.1f} ({said:.0e})"
 
 
 def table(lines: dict[tuple[str, str, str], dict[str, Any]]) -> str:
-    """A Markdown table for each of the spaces, and the versions."""
-    rows = []
-    for name in SPACES:
-        forms = [to for to in FORMATS if any(key[1:] == (name, to) for key in lines)]
-        if not forms:
-            continue
-        rows += [
-            f"{name}:",
-            "",
-            f"| memory | {' | '.join(forms)} |",
-            "|---" * (len(forms) + 1) + "|",
+    """A Markdown table of the largest errors over all spaces, and the versions."""
+    forms = [to for to in FORMATS if any(key[2] == to for key in lines)]
+    rows = [f"| memory | {' | '.join(forms)} |", "|---" * (len(forms) + 1) + "|"]
+    for memory in MEMORIES:
+        of_forms = [
+            [line for key, line in lines.items() if key[0] == memory and key[2] == to]
+            for to in forms
         ]
-        for memory in MEMORIES:
-            found = [lines.get((memory, name, to)) for to in forms]
-            cells = [off_by(line) if line else "" for line in found]
-            rows.append(f"| {memory} | {' | '.join(cells)} |")
-        rows.append("")
+        rows.append(f"| {memory} | {' | '.join(off_by(*found) for found in of_forms)} |")
     versions = {package: v for line in lines.values() for package, v in line["versions"].items()}
     stated = ", ".join(f"{package} {v}" for package, v in sorted(versions.items()))
-    return "\n".join([*rows, f"Versions: {stated}."])
+    return "\n".join([*rows, "", f"Versions: {stated}."])
 
 
 def main() -> None:
