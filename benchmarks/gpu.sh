@@ -72,7 +72,7 @@ step two_workers train --workers 2 --name two --total-timesteps 60000
 step speed "$bin/python" benchmarks/speed/devices.py --device "$device" --rounds 2 --environments 64 1024
 step profile "$bin/python" benchmarks/speed/devices.py --device "$device" --profile --environments 64
 step workers "$bin/python" benchmarks/speed/scale.py \
-    --only gains --cases cheap-1024 --workers 4 16 --rounds 3 --iterations 1
+    --only gains --cases fast-1024 --workers 4 16 --rounds 3 --iterations 1
 step growth "$bin/python" benchmarks/speed/scale.py \
     --only growth --workers 16 --rounds 3 --iterations 2
 rm -rf "$out/runs"

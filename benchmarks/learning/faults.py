@@ -82,7 +82,7 @@ class Clock(Corridor):
 
 
 class LimitIsEnd(Corridor):
-    """The time limit is told as a termination."""
+    """The time limit is reported as a termination."""
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = super().step(action)
@@ -94,7 +94,7 @@ FAULTS: dict[str, type[Corridor]] = {
     "the reward compares the action with the next episode's sign": AnotherSign,
     "a reward is paid one step late, the last one never": Late,
     "a clock, 1.7 billion seconds, is added to the sign": Clock,
-    "the time limit is told as a termination": LimitIsEnd,
+    "the time limit is reported as a termination": LimitIsEnd,
 }
 
 

@@ -1,7 +1,7 @@
 """Where an iteration's time goes, by phase and worker: what workers share, and what they repeat.
 
     python benchmarks/speed/account.py  # two minutes on two cores; prints Markdown
-    python benchmarks/speed/account.py --cases cheap --workers 4 --rounds 9
+    python benchmarks/speed/account.py --cases fast --workers 4 --rounds 9
 
 Milliseconds of the processor an iteration, in each worker's main thread: what else runs on the
 machine changes them little. One process has one thread here, so that its main thread does all the
@@ -165,7 +165,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--cases", choices=CASES, nargs="+", default=["cheap", "dear"])
+    parser.add_argument("--cases", choices=CASES, nargs="+", default=["fast", "slow"])
     parser.add_argument("--workers", type=int, default=available_cores())
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()

@@ -53,14 +53,14 @@ from recurrent_rl.vector_env.config import EnvConfig
 
 STDERR = Console(stderr=True)
 COST = 50e-6
-"""Seconds of computing that a step of the dear environment takes."""
+"""Seconds of computing that a step of the slow environment takes."""
 CASES = {
-    "cheap": ("recurrent_rl/CartPole-NoVelocity-v0", "lstm", 64),
-    "dear": ("Dear-v0", "lstm", 64),
-    "dear-256": ("Dear-v0", "lstm", 256),
+    "fast": ("recurrent_rl/CartPole-NoVelocity-v0", "lstm", 64),
+    "slow": ("SlowCartPole-v0", "lstm", 64),
+    "slow-256": ("SlowCartPole-v0", "lstm", 256),
     "rotor": ("recurrent_rl/CartPole-NoVelocity-v0", "gru-rotor", 64),
-    "cheap-16": ("recurrent_rl/CartPole-NoVelocity-v0", "lstm", 16),
-    "cheap-1024": ("recurrent_rl/CartPole-NoVelocity-v0", "lstm", 1024),
+    "fast-16": ("recurrent_rl/CartPole-NoVelocity-v0", "lstm", 16),
+    "fast-1024": ("recurrent_rl/CartPole-NoVelocity-v0", "lstm", 1024),
     "rotor-1024": ("recurrent_rl/CartPole-NoVelocity-v0", "gru-rotor", 1024),
 }
 """What workers are tried on: environment, memory, environments."""
@@ -74,7 +74,7 @@ LATENCY = 30e-6
 """Seconds that a short message takes from one machine to the next, assumed."""
 
 
-class Dear(CartPole):
+class SlowCartPole(CartPole):
     """CartPole without velocities whose every step costs `COST` seconds of one core."""
 
     def step(self, actions: Any) -> Any:
@@ -84,8 +84,8 @@ class Dear(CartPole):
         return super().step(actions)
 
 
-dear: Any = lambda num_envs, **_: Dear(num_envs)  # noqa: E731
-gym.register("Dear-v0", vector_entry_point=dear)
+slow: Any = lambda num_envs, **_: SlowCartPole(num_envs)  # noqa: E731
+gym.register("SlowCartPole-v0", vector_entry_point=slow)
 
 
 def settings(
@@ -193,7 +193,7 @@ def gains(cases: list[str], workers: list[int], rounds: int, iterations: int) ->
 def growth(workers: list[int], rounds: int, iterations: int) -> None:
     """The table of how well N workers do N times as much: one core and 32 environments each."""
     print("| environment | memory | workers | time of one / time of all |\n|---|---|---|---|")
-    for env_id in ("recurrent_rl/CartPole-NoVelocity-v0", "Dear-v0"):
+    for env_id in ("recurrent_rl/CartPole-NoVelocity-v0", "SlowCartPole-v0"):
         with training(settings(env_id, "lstm", 32, 1, threads=1)) as one:
             for size in workers:
                 with training(settings(env_id, "lstm", 32 * size, size, threads=1)) as several:
@@ -262,7 +262,7 @@ def processor(rounds: int, iterations: int, cores: int) -> None:
     print("| workers | threads of the kernel | main thread, ms an iteration | all threads |")
     print("|---|---|---|---|")
     for workers, threads in ((1, 1), (1, None), (cores, None)):
-        config = settings(*CASES["cheap"], workers, threads)
+        config = settings(*CASES["fast"], workers, threads)
         found = []
         with training(config) as trainer:
             times_of(trainer, 2)
@@ -286,7 +286,7 @@ def hosts(rounds: int, iterations: int) -> None:
     print("| environment | memory | environments of a host | time of one / time of two |")
     print("|---|---|---|---|")
     with bridged() as addresses:
-        for env_id in ("recurrent_rl/CartPole-NoVelocity-v0", "Dear-v0"):
+        for env_id in ("recurrent_rl/CartPole-NoVelocity-v0", "SlowCartPole-v0"):
             with ExitStack() as stack:
 
                 def on(host: int, size: int, env_id: str = env_id) -> subprocess.Popen[str]:
