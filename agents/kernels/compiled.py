@@ -12,6 +12,7 @@ from torch import Tensor
 from recurrent_rl.agents.kernels.cell import Cell, GatedWeights, LayerState
 from recurrent_rl.agents.kernels.library import (
     Sequence,
+    address,
     built,
     can_read,
     check_weight,
@@ -167,7 +168,7 @@ class _Step:
         start = None if episode_start is None else episode_start.contiguous()
         after = tuple([torch.empty_like(field) for field in before])
         sequence.x = x.data_ptr()
-        sequence.start = None if start is None else start.data_ptr()
+        sequence.start = address(start)
         sequence.h0, sequence.y = before[0].data_ptr(), after[0].data_ptr()
         if len(after) == 2:
             sequence.c0, sequence.c_end = before[1].data_ptr(), after[1].data_ptr()
@@ -204,13 +205,12 @@ def _layout(
     steps, batch, features = given.x.shape
     units = given.h0.shape[1]
     work = steps * batch * (features + units) * units
-    sequence = Sequence(
-        *(cell, precision_of(given.x), threads_for(work), False, steps, batch, features, units),
-        *[None if tensor is None else tensor.data_ptr() for tensor in (*given, *others)],
-    )
-    sizes = _Sizes()
-    built().recurrent_sizes(ctypes.addressof(sequence), sizes)
-    return sequence, sizes
+    precision, threads, packed = precision_of(given.x), threads_for(work), False
+    sizes = (cell, precision, threads, packed, steps, batch, features, units)
+    sequence = Sequence(*sizes, *map(address, (*given, *others)))
+    answer = _Sizes()
+    built().recurrent_sizes(ctypes.addressof(sequence), answer)
+    return sequence, answer
 
 
 def _run(

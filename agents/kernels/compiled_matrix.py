@@ -19,6 +19,7 @@ from recurrent_rl.agents.kernels.library import (
     DOUBLE,
     FLOAT,
     Matrix,
+    address,
     built,
     can_read,
     check_weight,
@@ -105,11 +106,9 @@ def _run(
     shares = built().batch_shares(batch)
     scratch = given.s.new_empty(shares * built().matrix_scratch(size // 2, values))
     tensors = [*given, *outputs, scratch, *back]
-    matrix = Matrix(
-        *(precision, threads_for(work), steps, batch),
-        *(cell.relative, cell.mirrored, cell.content, size // 2, values),
-        *[None if tensor is None else tensor.data_ptr() for tensor in tensors],
-    )
+    heads_of_kinds = (cell.relative, cell.mirrored, cell.content)
+    sizes = (precision, threads_for(work), steps, batch, *heads_of_kinds, size // 2, values)
+    matrix = Matrix(*sizes, *map(address, tensors))
     built().matrix_run(ctypes.addressof(matrix), openmp_of_torch())
 
 

@@ -18,6 +18,7 @@ from recurrent_rl.agents.kernels.library import (
     DOUBLE,
     FLOAT,
     Rotor,
+    address,
     built,
     can_read,
     check_weight,
@@ -95,10 +96,8 @@ def _run(given: _Inputs, h: Tensor, *gradients: Tensor) -> None:
     steps, batch, hidden = h.shape
     precision = DOUBLE if h.dtype is torch.float64 else FLOAT
     threads = threads_for(steps * batch * hidden * FACTORS_WORK)
-    rotor = Rotor(
-        *(precision, threads, steps, batch, hidden // 2),
-        *[None if tensor is None else tensor.data_ptr() for tensor in (*given, h, *gradients)],
-    )
+    sizes = (precision, threads, steps, batch, hidden // 2)
+    rotor = Rotor(*sizes, *map(address, (*given, h, *gradients)))
     built().rotor_run(ctypes.addressof(rotor), openmp_of_torch())
 
 

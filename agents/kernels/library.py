@@ -39,62 +39,65 @@ class _Chosen(threading.local):
 _chosen = _Chosen()
 
 
+def _longs(names: str) -> list[tuple[str, Any]]:
+    """Fields of these names, integers of C's type long."""
+    return [(name, ctypes.c_long) for name in names.split()]
+
+
+def _pointers(names: str) -> list[tuple[str, Any]]:
+    """Fields of these names, addresses of arrays."""
+    return [(name, ctypes.c_void_p) for name in names.split()]
+
+
 class Sequence(ctypes.Structure):
     """`Sequence` in sequence.c, which says what each field is."""
 
-    _fields_ = (
-        *((name, ctypes.c_long) for name in ("cell", "precision", "threads", "packed")),
-        *((name, ctypes.c_long) for name in ("steps", "batch", "inputs", "units")),
-        *((name, ctypes.c_void_p) for name in ("x", "start", "h0", "c0", "w", "u", "b", "d")),
-        *((name, ctypes.c_void_p) for name in ("peephole", "y", "c_end", "saved", "shared")),
-        *((name, ctypes.c_void_p) for name in ("dy", "dc_end", "dx", "dh0", "dc0")),
-    )
+    _fields_ = [
+        *_longs("cell precision threads packed steps batch inputs units"),
+        *_pointers("x start h0 c0 w u b d peephole"),
+        *_pointers("y c_end saved shared"),
+        *_pointers("dy dc_end dx dh0 dc0"),
+    ]
 
 
 class Rotor(ctypes.Structure):
     """`Rotor` in sequence.c, which says what each field is."""
 
-    _fields_ = (
-        *((name, ctypes.c_long) for name in ("precision", "threads", "steps", "batch", "units")),
-        *((name, ctypes.c_void_p) for name in ("input", "theta", "start", "h0", "h")),
-        *((name, ctypes.c_void_p) for name in ("dh", "dinput", "dtheta", "dh0")),
-    )
+    _fields_ = [
+        *_longs("precision threads steps batch units"),
+        *_pointers("input theta start h0 h"),
+        *_pointers("dh dinput dtheta dh0"),
+    ]
 
 
 class Matrix(ctypes.Structure):
     """`Matrix` in sequence.c, which says what each field is."""
 
-    _fields_ = (
-        *((name, ctypes.c_long) for name in ("precision", "threads", "steps", "batch")),
-        *((name, ctypes.c_long) for name in ("relative", "mirrored", "content")),
-        *((name, ctypes.c_long) for name in ("units", "values")),
-        *((name, ctypes.c_void_p) for name in ("input", "theta", "start", "clock", "s0")),
-        *((name, ctypes.c_void_p) for name in ("o", "s", "scratch")),
-        *((name, ctypes.c_void_p) for name in ("dout", "ds", "dinput", "ds0")),
-    )
+    _fields_ = [
+        *_longs("precision threads steps batch relative mirrored content units values"),
+        *_pointers("input theta start clock s0"),
+        *_pointers("o s scratch"),
+        *_pointers("dout ds dinput ds0"),
+    ]
 
 
 class Array(ctypes.Structure):
     """`Array` in steps.c, which says what each field is."""
 
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("type", ctypes.c_long),
-        ("strides", ctypes.c_long * 6),
-    )
+    _fields_ = [*_pointers("data"), *_longs("type"), ("strides", ctypes.c_long * 6)]
 
 
 class Operation(ctypes.Structure):
     """`Operation` in steps.c, which says what each field is."""
 
-    _fields_ = (
-        *((name, ctypes.c_long) for name in ("kind", "operands", "axes")),
+    _fields_ = [
+        *_longs("kind operands axes"),
         ("sizes", ctypes.c_long * 6),
         ("options", ctypes.c_long * 13),
         ("out", Array),
         ("in", Array * 3),
-        ("scratch", ctypes.c_void_p),
-    )
+        *_pointers("scratch"),
+    ]
 
 
 FUNCTIONS: dict[str, tuple[list[Any], Any]] = {
@@ -290,6 +293,11 @@ def dense(tensor: Tensor) -> Tensor:
     """The tensor as C reads it: its numbers in order, none of them still to be negated."""
     tensor = tensor.contiguous()
     return tensor.resolve_neg() if tensor.is_neg() else tensor
+
+
+def address(tensor: Tensor | None) -> int | None:
+    """Where a tensor's numbers begin, as C is told it; None is C's null pointer."""
+    return None if tensor is None else tensor.data_ptr()
 
 
 def check_weight(name: str, weight: Tensor, shape: tuple[int, ...], x: Tensor) -> None:

@@ -107,11 +107,8 @@ class LSTM(TorchMemory):
     layer_type = nn.LSTM
     cell = GatedCell("lstm", lstm, lambda w, x, s: torch.lstm_cell(x, s, *w.of_torch()))
     num_blocks = 4
+    keep_block, write_block = 1, 0
     gate_names = ("input", "forget", "output")
-
-    def initialise_time_scales(self, horizon: int, start_feature: int | None = None) -> None:
-        """Chrono: in half the units forget bias log(u), u of `chrono_steps`, input bias -log(u)."""
-        self._initialise_slow_half(horizon, start_feature, keep=1, write=0)
 
 
 def gru(weights: GatedWeights, x: Tensor, state: LayerState) -> StepAndGates:
@@ -136,11 +133,8 @@ class GRU(TorchMemory):
     layer_type = nn.GRU
     cell = GatedCell("gru", gru, lambda w, x, s: (torch.gru_cell(x, s[0], *w.of_torch()),))
     num_blocks = 3
+    keep_block = 1
     gate_names = ("reset", "update")
-
-    def initialise_time_scales(self, horizon: int, start_feature: int | None = None) -> None:
-        """Chrono initialisation: in half the units update bias log(u), u of `chrono_steps`."""
-        self._initialise_slow_half(horizon, start_feature, keep=1)
 
 
 class OwnMemory(LayeredMemory):
@@ -196,13 +190,10 @@ class PeepholeLSTM(OwnMemory):
 
     state_type = LSTMState
     cell = GatedCell("lstm-peephole", lstm_peephole)
-    gate_names = ("input", "forget", "output")
     num_blocks = 4
+    keep_block, write_block = 1, 0
+    gate_names = ("input", "forget", "output")
     num_peepholes = 3
-
-    def initialise_time_scales(self, horizon: int, start_feature: int | None = None) -> None:
-        """Chrono: in half the units forget bias log(u), u of `chrono_steps`, input bias -log(u)."""
-        self._initialise_slow_half(horizon, start_feature, keep=1, write=0)
 
 
 def gru_original(weights: GatedWeights, x: Tensor, state: LayerState) -> StepAndGates:
@@ -224,9 +215,6 @@ class OriginalGRU(OwnMemory):
 
     state_type = GRUState
     cell = GatedCell("gru-original", gru_original)
-    gate_names = ("reset", "update")
     num_blocks = 3
-
-    def initialise_time_scales(self, horizon: int, start_feature: int | None = None) -> None:
-        """Chrono initialisation: in half the units update bias log(u), u of `chrono_steps`."""
-        self._initialise_slow_half(horizon, start_feature, keep=1)
+    keep_block = 1
+    gate_names = ("reset", "update")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -29,6 +29,10 @@ class LayeredMemory(Memory):
     cell: ClassVar[Cell]
     num_blocks: ClassVar[int]
     """Blocks of `hidden` rows in the weight of the input: one a gate, and one for the candidate."""
+    keep_block: ClassVar[int | None] = None
+    """Which block makes the gate that keeps the state, such as an LSTM's forget gate, if any."""
+    write_block: ClassVar[int | None] = None
+    """Which block makes the gate that writes to the state, such as an LSTM's input gate, if any."""
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
         check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
@@ -57,20 +61,25 @@ class LayeredMemory(Memory):
     def _step(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None
     ) -> tuple[Tensor, MemoryState]:
-        layers = []
-        for layer in range(self.num_layers):
-            fields = tuple([field[layer] for field in state])
-            x, fields = kernels.step(self.cell, self.weights(layer), x, fields, episode_start)
-            layers.append(fields)
-        return x, self._stack(layers)
+        return self._through_layers(kernels.step, x, state, episode_start)
 
     def _unroll(
         self, x: Tensor, state: MemoryState, episode_start: Tensor | None
     ) -> tuple[Tensor, MemoryState]:
+        return self._through_layers(kernels.unroll, x, state, episode_start)
+
+    def _through_layers(
+        self,
+        kernel: Callable[..., tuple[Tensor, LayerState]],
+        x: Tensor,
+        state: MemoryState,
+        episode_start: Tensor | None,
+    ) -> tuple[Tensor, MemoryState]:
+        """What a kernel for one layer, of a step or a sequence, makes of all of them."""
         layers = []
         for layer in range(self.num_layers):
             fields = tuple([field[layer] for field in state])
-            x, fields = kernels.unroll(self.cell, self.weights(layer), x, fields, episode_start)
+            x, fields = kernel(self.cell, self.weights(layer), x, fields, episode_start)
             layers.append(fields)
         return x, self._stack(layers)
 
@@ -101,17 +110,18 @@ class LayeredMemory(Memory):
     def _weight(self) -> Tensor | None:
         return next(iter(self._parameters.values()), None)  # sooner than by `parameters()`
 
-    def _initialise_slow_half(
-        self,
-        horizon: int,
-        start_feature: int | None,
-        keep: int | None = None,
-        write: int | None = None,
-    ) -> None:
-        """As `initialise_time_scales`; `keep` and `write` are the blocks of the gates, if any."""
+    def initialise_time_scales(self, horizon: int, start_feature: int | None = None) -> None:
+        """Chrono initialisation of half the units, where the cell has a gate that does it.
+
+        With u of `chrono_steps` the bias is log(u) in `keep_block`, and -log(u) in `write_block`.
+        """
+        if self.keep_block is None and self.write_block is None:
+            return
         for layer in range(self.num_layers):
-            gates = (self._slow_half(layer, keep), self._slow_half(layer, write))
-            set_time_scales(horizon, None if layer else start_feature, *gates)
+            keep, write = (
+                self._slow_half(layer, block) for block in (self.keep_block, self.write_block)
+            )
+            set_time_scales(horizon, None if layer else start_feature, keep, write)
 
     def _slow_half(self, layer: int, block: int | None) -> GateRows | None:
         """The second half of one block of rows."""

@@ -86,15 +86,12 @@ class MinGRU(LinearMemory):
 
     cell = LinearCell("mingru", mingru, mingru_gates)
     num_blocks = 2
+    write_block = 0
     gate_names = ("update",)
-
-    def initialise_time_scales(self, horizon: int, start_feature: int | None = None) -> None:
-        """Chrono initialisation: in half the units update bias -log(u), u of `chrono_steps`."""
-        self._initialise_slow_half(horizon, start_feature, write=0)
 
 
 def minlstm(weights: LinearWeights, x: Tensor) -> tuple[Tensor, Tensor]:
-    """F / (f + i) and i / (f + i) * (V x + d), where f, i = sigmoid(W x + b)."""
+    """Coefficients f / (f + i) and i / (f + i) * (V x + d), where f, i = sigmoid(W x + b)."""
     forget, write = minlstm_gates(weights, x)
     return forget, write * blocks(weights, x, 3)[2]
 
@@ -114,18 +111,15 @@ class MinLSTM(LinearMemory):
     """The LSTM without its dependence on h_tm1 (Feng et al. 2024, 3.2), gates adding up to one.
 
     f, i = sigmoid(W x_t + b);  h_t = f / (f + i) * h_tm1 + i / (f + i) * (V x_t + d)
+
+    With biases log(u) for f and -log(u) for i the share that is kept is u / (1 + u) at an input of
+    zero.
     """
 
     cell = LinearCell("minlstm", minlstm, minlstm_gates)
     num_blocks = 3
+    keep_block, write_block = 0, 1
     gate_names = ("forget", "input")
-
-    def initialise_time_scales(self, horizon: int, start_feature: int | None = None) -> None:
-        """Chrono: the forget gate's share is u / (1 + u) in half the units, u of `chrono_steps`.
-
-        With biases b for f and -b for i that share is sigmoid(b) at an input of zero.
-        """
-        self._initialise_slow_half(horizon, start_feature, keep=0, write=1)
 
 
 def mixed(weights: Any, h: Tensor, x: Tensor) -> Tensor:
@@ -240,7 +234,7 @@ class LRU(ComplexMemory):
 
 
 def rotor(weights: RotorWeights, x: Tensor) -> tuple[Tensor, Tensor]:
-    """K exp(i theta s) and sqrt(1 - k^2) (B x + b), complex."""
+    """Coefficients k exp(i theta s) and sqrt(1 - k^2) (B x + b), complex."""
     of_x, control = blocks(weights, x, 2)
     forget, rotate = control.chunk(2, -1)
     keep = torch.sigmoid(forget)

@@ -27,12 +27,12 @@ SPREAD = 0.1
 
 
 def scaled(o: Tensor) -> Tensor:
-    """O / sqrt(1 + mean(o^2)) for each head of `[..., H, V]`."""
+    """The reads o `[..., H, V]` as o / sqrt(1 + mean(o^2)), head by head."""
     return o * torch.rsqrt(o.square().mean(-1, keepdim=True) + 1)
 
 
 def read_out(weights: MatrixWeights, o: Tensor, x: Tensor) -> Tensor:
-    """Gelu(W [o / sqrt(1 + mean(o^2)), g cos(f c), g sin(f c), x]), c what content heads read.
+    """The output gelu(W [scaled(o), g cos(f c), g sin(f c), x]), c what content heads read.
 
     What was written often under one key adds up: its count is in the size of what is read, which
     the waves tell apart and the scaled reads do not. A wave is shown as its mean over counts that
