@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -71,18 +71,36 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     Raises:
         FileWriteError: the disk is full, or the folder cannot be written to.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
+    write_together({Path(path): data})
+
+
+def write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files as `write_atomically` does, and rename them when all are on the disk.
+
+    Where one cannot be written, none is.
+
+    Raises:
+        FileWriteError: the disk is full, or a folder cannot be written to.
+    """
+    temporary: dict[Path, Path] = {}
+    path = Path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        for path, data in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            name = f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}"
+            temporary[path] = path.with_name(name)
+            with temporary[path].open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for path, written in temporary.items():
+            os.replace(written, path)
     except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        for written in temporary.values():
+            with contextlib.suppress(OSError):
+                os.unlink(written)
         if isinstance(error, OSError):
             raise FileWriteError(_unwritable(path, error)) from error
         raise
@@ -130,6 +148,15 @@ def save_tensors(
     metadata = {**metadata, _KIND: kind, _VERSION: str(version)}
     metadata[_DIGEST] = digest(tensors, metadata)
     write_atomically(path, save(tensors, metadata))
+
+
+def kind_of(path: Path) -> str | None:
+    """The kind of a file that `save_tensors` wrote; None of any other, or where there is none."""
+    try:
+        with safe_open(str(path), "pt") as file:
+            return (file.metadata() or {}).get(_KIND)
+    except (OSError, SafetensorError):
+        return None
 
 
 def load_tensors(

@@ -28,6 +28,7 @@ from recurrent_rl.agents.spaces import component_spaces
 
 NAME = "policy"
 HEADER, SOURCE, SIGNATURE = f"{NAME}.h", f"{NAME}.c", f"{NAME}.json"
+NAMES = (HEADER, SOURCE, SIGNATURE)
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 """What the source compiles with."""
 

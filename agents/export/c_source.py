@@ -17,7 +17,7 @@ from recurrent_rl.agents.export.c_names import Names, given_names, kept_as, stru
 from recurrent_rl.agents.export.c_statements import Statements
 from recurrent_rl.agents.export.c_text import TYPES, array, loops, shortened
 from recurrent_rl.agents.export.listing import Buffer, Listing, View
-from recurrent_rl.agents.export.step import MASK, ExportError
+from recurrent_rl.agents.export.step import MASK
 from recurrent_rl.agents.previous_step import PREVIOUS_REWARD
 
 FEWEST_ROWS = 8
@@ -47,12 +47,7 @@ def written(
         limits: of the inputs that are indices.
         mask_parts: entries of an action mask for each component of an action.
         int8: keep the factors of products in 8 bits each, with a scale for each column.
-
-    Raises:
-        ExportError: the listing is of several streams.
     """
-    if listing.signature.batch != 1:
-        raise ExportError("A policy in C is of one stream: --batch 1.")
     names = Names(listing)
     short = _short(listing) if int8 else set()
     statements = Statements(listing, names, short)

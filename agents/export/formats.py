@@ -14,9 +14,15 @@ from recurrent_rl.agents.export.check import Check, Runner, check
 from recurrent_rl.agents.export.graph import Program, trace
 from recurrent_rl.agents.export.own_parts import blaming_parts
 from recurrent_rl.agents.export.signature import Signature
-from recurrent_rl.agents.files import refuse_nonfinite, write_atomically
+from recurrent_rl.agents.export.step import ExportError
+from recurrent_rl.agents.files import kind_of, refuse_nonfinite, write_together
 from recurrent_rl.agents.generators import own_surroundings
 from recurrent_rl.agents.settings import at_least, check_choice
+
+POLICY_STEM = "policy"
+"""What the names of files and folders begin with, unless the policy's file has another."""
+SINGLE = ("",)
+"""The names of the files of a form that is a single file."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +31,10 @@ class Format:
 
     file: str
     """The name of the file or folder, where only a folder to put it in is given."""
+    names: tuple[str, ...]
+    """Of its files in its folder; of a single file the name is empty."""
     files: Callable[[Program], dict[str, bytes]]
-    """What it is made of, by path in its folder; of a single file the path is empty."""
+    """What it is made of, by these names."""
     runner: Callable[[Mapping[str, bytes]], Runner]
     """Steps what `files` has made, for the check."""
     next: str
@@ -34,40 +42,89 @@ class Format:
     checked: bool = True
     """Whether it computes what the policy does; else it is near it, and its return tells how good
     it is."""
+    streams: Literal["any", "fixed", "one"] = "any"
+    """How many it steps at once: a number fixed when it is written or any, a fixed one, or one."""
 
     def beside(self, policy: Path) -> Path:
         """Where it goes by default: beside a policy's file, or into the folder of its run."""
         if policy.is_dir():
             return policy / self.file
-        return policy.with_name(self.file).with_stem(policy.stem)
+        return policy.with_name(policy.stem + self.file.removeprefix(POLICY_STEM))
+
+    def refuse_batch(self, batch: int | Literal["dynamic"]) -> None:
+        """Refuse a number of streams that it cannot step.
+
+        Raises:
+            ExportError: it cannot.
+        """
+        if self.streams == "one" and batch != 1:
+            raise ExportError("A policy in C steps one stream, with a state for each: --batch 1.")
+        if self.streams == "fixed" and batch == "dynamic":
+            raise ExportError(
+                "A policy on NumPy has arrays of fixed shapes: say for how many streams (--batch 1)"
+                ", or export it to onnx or torch."
+            )
+
+    def places(self, path: Path) -> dict[str, Path]:
+        """Where its files go, by their names.
+
+        Args:
+            path: of the file or folder; or an existing folder to put a file into.
+
+        Raises:
+            ExportError: a trained policy or a checkpoint would be overwritten.
+        """
+        if path.is_dir() and self.names == SINGLE:
+            path = path / self.file
+        found = {name: path / name if name else path for name in self.names}
+        for file in found.values():
+            if (kind := kind_of(file)) is not None:
+                raise ExportError(
+                    f"{file} is a file that recurrent-rl reads ({kind}), and an export would "
+                    "overwrite it. Name another place for the export: --out PATH."
+                )
+        return found
 
 
 FORMATS = {
     "onnx": Format(
         "policy.onnx",
+        SINGLE,
         onnx_model.files,
         onnx_model.runner,
         "session = onnxruntime.InferenceSession({path!r})",
     ),
     "torch": Format(
         "policy.pt2",
+        SINGLE,
         torch_program.files,
         torch_program.runner,
         "step = torch.export.load({path!r}).module()",
     ),
-    "c": Format("policy_c", c_files.files, c_files.runner, "cc -std=c99 -O3 -c {path}/policy.c"),
+    "c": Format(
+        "policy_c",
+        c_files.NAMES,
+        c_files.files,
+        c_files.runner,
+        "cc -std=c99 -O3 -c {path}/policy.c",
+        streams="one",
+    ),
     "c-int8": Format(
         "policy_c_int8",
+        c_files.NAMES,
         c_files.short_files,
         c_files.runner,
         "cc -std=c99 -O3 -c {path}/policy.c",
         checked=False,
+        streams="one",
     ),
     "numpy": Format(
         "policy_numpy",
+        numpy_folder.NAMES,
         numpy_folder.files,
         numpy_folder.runner,
         "sys.path.insert(0, {path!r}); from policy import Policy; policy = Policy()",
+        streams="fixed",
     ),
 }
 """By the name under which a user asks for them."""
@@ -105,7 +162,8 @@ def export(
         value: also give the value.
 
     Raises:
-        ExportError: the policy cannot be exported so, or the check failed: nothing is written then.
+        ExportError: the policy cannot be exported so, the check failed, or a trained policy would
+            be overwritten: nothing is written then.
         FileWriteError: the disk is full, or the folder cannot be written to.
         NonFiniteError: a weight is NaN or infinite.
         SettingError: an argument is of another type, or there is no such form.
@@ -116,7 +174,9 @@ def export(
     value = argument("value", value, bool)
     refuse_nonfinite(agent.state_dict())
     form = FORMATS[to]
+    form.refuse_batch(batch)
     path = Path(path)
+    places = form.places(path)
     program = trace(agent, value, streams)
     files = form.files(program)
     found = None
@@ -124,9 +184,6 @@ def export(
         fix = "Export it to another format, or compute with other operations."
         with blaming_parts(agent, f"What was exported to {to} does not run", fix):
             found = check(agent, program.signature, form.runner(files))
-    if path.is_dir() and "" in files:
-        path = path / form.file
-    for name, content in files.items():
-        file = path / name if name else path
-        write_atomically(file, content)
+    write_together({places[name]: content for name, content in files.items()})
+    path = places.get("", path)
     return Exported(path, sum(map(len, files.values())), program.signature, found)

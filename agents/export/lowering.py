@@ -20,16 +20,11 @@ from recurrent_rl.agents.export.views import expanded, is_one
 
 
 def lower(program: Program) -> Listing:
-    """A traced step as plain array operations.
+    """A traced step of a fixed number of streams as plain array operations.
 
     Raises:
-        ExportError: its number of streams is not fixed, or it has an operation that is not known
-            here.
+        ExportError: it has an operation that is not known here.
     """
-    if program.signature.batch is None:
-        raise ExportError(
-            "C and NumPy have arrays of fixed shapes: say for how many streams (--batch 1)."
-        )
     exported = program.exported
     names = {
         **exported.graph_signature.inputs_to_buffers,

@@ -16,7 +16,7 @@ from recurrent_rl.agents.export.listing import Listing, constants_of, to_json
 from recurrent_rl.agents.export.lowering import lower
 from recurrent_rl.agents.export.shorter import shorter
 
-CODE, WEIGHTS = "policy.py", "policy.safetensors"
+NAMES = CODE, WEIGHTS = "policy.py", "policy.safetensors"
 
 
 def files(program: Program) -> dict[str, bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,21 +57,48 @@ def export_command(arguments: Sequence[str]) -> int:
     given, console = parse(ExportArguments, "export", arguments), make_console()
     policy, source, file, label = chosen_policy(given.policy, given.best)
     beside = file if given.best else source
+    formats = {to: FORMATS[to] for to in given.to}
+    for form in formats.values():
+        form.refuse_batch(given.batch)
     done: dict[str, Exported] = {}
-    for to in dict.fromkeys(given.to):
-        path = _place(given, beside, FORMATS[to])
-        with nullcontext() if given.quiet else console.status(f"Exporting {label} to {to}"):
-            done[to] = exported = policy.export(path, to, given.batch, given.value)
+    for to, form in formats.items():
+        path = _place(given, beside, form)
+        try:
+            with nullcontext() if given.quiet else console.status(f"Exporting {label} to {to}"):
+                done[to] = exported = policy.export(path, to, given.batch, given.value)
+        except UserError as error:
+            _print_rest(given, done)
+            raise _with_what_stands(error, to, list(formats), done) from error
         if given.quiet:
             line = f"{exported.path}: {in_a_line(exported)}"
             console.print(line, soft_wrap=True, highlight=False)
         else:
             print(f"{exported.path}, {exported.size:,} bytes: {in_a_line(exported)}.", flush=True)
-    if not given.quiet:
-        print_signature(exported.signature)  # the same of all
-        for name, exported in done.items():
-            print(f"next: {FORMATS[name].next.format(path=str(exported.path))}")
+    _print_rest(given, done)
     return 0
+
+
+def _print_rest(given: ExportArguments, done: Mapping[str, Exported]) -> None:
+    """The signature, which is the same of all, and what to do next with each."""
+    from recurrent_rl.agents.export.formats import FORMATS
+
+    if given.quiet or not done:
+        return
+    print_signature(next(iter(done.values())).signature)
+    for name, exported in done.items():
+        print(f"next: {FORMATS[name].next.format(path=str(exported.path))}")
+
+
+def _with_what_stands(
+    error: UserError, to: str, formats: Sequence[str], done: Mapping[str, Exported]
+) -> UserError:
+    """An error of one format of several, with what was written and what was not."""
+    if len(formats) == 1:
+        return error
+    stands = ", ".join(str(exported.path) for exported in done.values()) or "nothing"
+    return UserError(
+        f"{to}: {error} Written before: {stands}. Not written: {', '.join(formats[len(done) :])}."
+    )
 
 
 def _place(given: ExportArguments, beside: Path, form: Format) -> Path:

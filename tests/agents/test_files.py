@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,16 +12,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from recurrent_rl.agents.files import (
     FileWriteError,
     PolicyFileError,
+    kind_of,
     load_tensors,
     load_text,
     remove_leftovers,
     save_tensors,
     write_atomically,
+    write_together,
 )
 
 TENSORS = {
@@ -152,6 +155,40 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [x.name for x in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "open"])
+def test_of_files_written_together_none_is_where_one_cannot_be(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "x", tmp_path / "y"
+    write_together({first: b"old", second: b"old"})
+    if call == "fsync":
+        flush, flushed = os.fsync, []
+
+        def full(file: int) -> None:
+            flushed.append(file)
+            flush(file)
+            if len(flushed) == 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("os.fsync", full)
+    else:
+        second = tmp_path  # a folder where a file is to be
+    with pytest.raises(FileWriteError, match=f"{second.name} cannot be written"):
+        write_together({first: b"new", second: b"new"})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "x": b"old",
+        "y": b"old",
+    }
+
+
+def test_a_file_that_is_none_of_ours_has_no_kind(tmp_path: Path) -> None:
+    assert kind_of(saved(tmp_path / "x")) == "thing"
+    save_file({"a": torch.zeros(1)}, tmp_path / "other")
+    (tmp_path / "text").write_text("words")
+    for name in ("other", "text", "none", "."):
+        assert kind_of(tmp_path / name) is None
 
 
 def test_a_write_beyond_the_limit_of_the_system_is_refused_and_leaves_the_old_file(

@@ -25,7 +25,6 @@ from recurrent_rl.agents.export import c_files, numpy_folder
 from recurrent_rl.agents.export.c_functions import FUNCTIONS, NAMES
 from recurrent_rl.agents.export.check import Arrays, Runner, check
 from recurrent_rl.agents.export.compiled import CompiledStep
-from recurrent_rl.agents.export.formats import FORMATS
 from recurrent_rl.agents.export.graph import Program, trace
 from recurrent_rl.agents.export.listing import Buffer, Listing, Operation, whole
 from recurrent_rl.agents.export.lowering import lower
@@ -138,13 +137,13 @@ def test_the_functions_of_the_kernels_are_exact_to_a_few_roundings(isa: int) -> 
         np.testing.assert_allclose(got, right, rtol=4e-7, atol=1e-7, err_msg=kind)
 
 
-def test_a_format_without_torch_needs_a_number_of_streams(program: Program) -> None:
-    dynamic = Program(
-        program.exported, program.signature.__class__((), (), {}, None), program.agent
-    )
-    for to in ("c", "numpy"):
-        with pytest.raises(ExportError, match="--batch 1"):
-            FORMATS[to].files(dynamic)
+def test_a_format_without_torch_needs_a_number_of_streams(tmp_path: Path) -> None:
+    policy, streams = Policy(make()), {"c": ("dynamic", 2), "numpy": ("dynamic",)}
+    for to, refused in streams.items():
+        for batch in refused:
+            with pytest.raises(ExportError, match="--batch 1"):
+                policy.export(tmp_path / "x", to, batch)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
 
 
 # ----------------------------------------------------------------------------------------- in C
