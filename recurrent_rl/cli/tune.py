@@ -122,14 +122,15 @@ def _settings(found: TuneResult) -> Table:
 
 
 def _finals(found: TuneResult) -> Table:
-    """The leading trials, trained again."""
+    """The leading trials and the given settings, trained again."""
     from recurrent_rl.experiments.tuning.confirmation import shown_mean
 
     table = Table(title=f"Finals: mean return with {len(found.finalists[0].returns)} other seeds")
     for column in ("trial", "score in the search", "finals"):
         table.add_column(column, justify="right")
     for one in found.finalists:
-        table.add_row(str(one.trial.number), f"{one.trial.score:.4g}", shown_mean(one.returns))
+        name = f"{one.trial.number}{' (as given)' * one.trial.is_given}"
+        table.add_row(name, f"{one.trial.score:.4g}", shown_mean(one.returns))
     return table
 
 

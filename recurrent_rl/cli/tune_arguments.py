@@ -56,8 +56,8 @@ class TuneArguments:
     seeds_per_trial: Annotated[int, at_least(1)] = 1
     """Runs of each trial, whose scores are averaged."""
     finalists: Annotated[int, at_least(1)] = 3
-    """Trials with the highest scores, which are trained again with three fresh seeds to find the
-    best; 1 lets the score decide."""
+    """Trials with the highest scores, which are trained again with three fresh seeds, beside the
+    given settings, to find the best; 1 lets the score decide."""
     confirm_seeds: Annotated[int, at_least(0)] = 5
     """Runs with fresh seeds of the best settings, and as many of the given ones; 0 for none."""
     processes: Annotated[int, at_least(1)] = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,18 @@ def leaders(records: Iterable[TrialRecord], count: int) -> list[TrialRecord]:
     """The complete trials with the highest scores, at most so many, the best first."""
     scores = [(one.score, -one.number, one) for one in records if one.state == "complete"]
     return [one for *_, one in sorted(scores, reverse=True)[:count]]
+
+
+def finalists_of(records: Sequence[TrialRecord], count: int) -> list[TrialRecord]:
+    """The leading trials that are trained again, and the given settings where they are complete.
+
+    One alone is decided by its score.
+    """
+    leading = leaders(records, count)
+    if count == 1:
+        return leading
+    given = [one for one in records if one.is_given and one.state == "complete"]
+    return [*leading, *(one for one in given if one not in leading)]
 
 
 @dataclass(frozen=True)

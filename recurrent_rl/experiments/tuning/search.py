@@ -22,7 +22,7 @@ from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.tuning.confirmation import Confirmation
 from recurrent_rl.experiments.tuning.figure import draw_tuning
-from recurrent_rl.experiments.tuning.files import TrialRecord, TuneFiles, best_of, leaders
+from recurrent_rl.experiments.tuning.files import TrialRecord, TuneFiles, best_of, finalists_of
 from recurrent_rl.experiments.tuning.fresh_runs import train_fresh
 from recurrent_rl.experiments.tuning.processes import helped
 from recurrent_rl.experiments.tuning.space import OPTUNA, SEARCH, Space, with_sizes
@@ -45,7 +45,7 @@ Count = Annotated[int, at_least(1)]
 
 @dataclass(frozen=True)
 class Finalist:
-    """A leading trial, and what its settings did with seeds that the search has not seen."""
+    """A leading trial or the given settings, with what they did with seeds new to the search."""
 
     trial: TrialRecord
     config: TrainConfig
@@ -98,9 +98,9 @@ def tune(
 
     The first trial is the settings as given. A trial's score is the mean of
     `rollout/ep_rew_mean` over the last quarter of its steps, averaged over its seeds; all trials
-    have the same seeds. The trials with the highest scores are then trained with three fresh seeds,
-    and the best of these is the search's best. It is confirmed by training it, and the given
-    settings beside it, with fresh seeds again.
+    have the same seeds. The trials with the highest scores and the given settings are then trained
+    with three fresh seeds, and the best of these is the search's best. Where it is none of the
+    given settings, it is confirmed by training both with fresh seeds again.
 
     A search that was stopped goes on where it was: call it again. Processes that call it with the
     same storage share its trials.
@@ -113,7 +113,8 @@ def tune(
             `log_dir/tune-ENVIRONMENT.journal`. What comes of it lies in the folder named like it.
         search: what is searched, of `search_space.SPACE`; by default `search_space.USUAL`.
         seeds_per_trial: runs of each trial, from the settings' seed on.
-        finalists: leading trials that are trained again; 1 lets the score decide.
+        finalists: leading trials that are trained again, beside the given settings; 1 lets the
+            score decide.
         confirm_seeds: runs of the best settings, and as many of the given ones; 0 for none.
         processes: that do trials side by side, each on its share of the cores. Where `stop` is not
             given, a signal to this one ends all.
@@ -226,7 +227,7 @@ class Search:
             )
             tuner.run(progress)
             result = _found(study)
-            ranked = leaders(result.trials, extent.finalists)
+            ranked = finalists_of(result.trials, extent.finalists)
             leading = [(one, study.config_of(one)) for one in ranked]
         fresh = partial(train_fresh, env=env, stop=stop, progress=progress, threads=self.threads)
         if len(leading) > 1 and not stop:
@@ -247,7 +248,9 @@ def _decided(
 ) -> TuneResult:
     """The result with the best of the leading trials, by runs with fresh seeds.
 
-    The score of a trial is of one seed or of few, so that the highest one is luck in part.
+    The score of a trial is of one seed or of few, so that the highest one is luck in part. The
+    given settings are among them: the highest of twenty scores is seldom theirs, also where no
+    others are better.
     """
     settings = {f"trial-{trial.number}": config for trial, config in leading}
     seeds = [seed + one for one in FINAL_SEEDS]
