@@ -27,6 +27,8 @@ def check_schedules(
 ) -> None:
     """Refuse a schedule of what cannot have one, or through values that the setting cannot have.
 
+    The last value may be 0 for all: the run ends before it is reached.
+
     Args:
         schedules: by setting, the values it passes through.
         check_value: raises a UserError where a setting cannot have a value.
@@ -42,7 +44,7 @@ def check_schedules(
                 f"schedules.{name} is {shown(points)}; give at least two numbers, such as "
                 f'{{"{name}": [0.2, 0.1]}}.'
             )
-        for point in points:
+        for point in points[:-1] if points[-1] == 0 else points:
             try:
                 check_value(name, float(point))
             except UserError as error:

@@ -38,7 +38,7 @@ def print_evaluation(
     from recurrent_rl.runs.figures import WAYS
     from recurrent_rl.vector_env.facts import stated_returns
 
-    table = Table(title=f"{env_id}, {episodes:,} episodes")
+    table = Table(title=f"{env_id}, {_episodes(episodes)}")
     for column in ("", "mean return", "95 % interval", "episode length", "success"):
         table.add_column(column, justify="left" if not column else "right")
     for name, result in played.items():
@@ -110,9 +110,13 @@ def in_a_line(played: dict[str, Evaluation]) -> str:
 
     first = next(iter(played.values()))
     texts = [f"{WAYS[name].label} {_known(result.mean)}" for name, result in played.items()]
-    text = f"mean return of {len(first.returns):,} episodes: {', '.join(texts)}"
+    text = f"mean return of {_episodes(len(first.returns))}: {', '.join(texts)}"
     unfinished = sum(result.unfinished for result in played.values())
     return f"{text}; {unfinished:,} did not end" if unfinished else text
+
+
+def _episodes(number: int) -> str:
+    return f"{number:,} episode{'s' * (number != 1)}"
 
 
 def _known(value: float) -> str:

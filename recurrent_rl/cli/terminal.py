@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from operator import and_
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -18,6 +19,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from recurrent_rl.agents.settings import OTHER_NAMES, SettingError, suggestion
 from recurrent_rl.cli.grouping import grouped, settings_of, ungrouped
+from recurrent_rl.errors import UserError
 from recurrent_rl.fields import json_object
 
 Arguments = TypeVar("Arguments")
@@ -78,9 +80,11 @@ def parse(
         defaults: what the settings are where no argument says otherwise, as for `grouped`.
 
     Raises:
-        UserError: a flag is another library's, or a value cannot be.
+        UserError: a flag is another library's, several runs are named where one is read, or a value
+            cannot be.
     """
     _refuse_other_names(kind, name, arguments)
+    _refuse_several_runs(kind, name, arguments)
     try:
         given: Any = tyro.cli(
             grouped(kind, groups or {}, defaults),
@@ -115,6 +119,23 @@ def _refuse_other_names(kind: type, command: str, arguments: Sequence[str]) -> N
             continue
         if hint := suggestion(name, written):
             raise SettingError(f"recurrent-rl {command} has no {flag}.{hint}")
+
+
+def _refuse_several_runs(kind: type, command: str, arguments: Sequence[str]) -> None:
+    """Refuse several run folders where one is read: what a shell makes of runs/*__name__*.
+
+    Raises:
+        UserError: names them.
+    """
+    are_runs = [(Path(one) / "config.json").is_file() for one in arguments]
+    if "runs" in settings_of(kind) or not any(map(and_, are_runs, are_runs[1:])):
+        return
+    runs = [one for one, is_run in zip(arguments, are_runs, strict=True) if is_run]
+    newest = max(runs, key=lambda one: (Path(one) / "config.json").stat().st_mtime)
+    raise UserError(
+        f"recurrent-rl {command} takes one run here, and these are {len(runs)}: {', '.join(runs)}. "
+        f"Name one; the newest is {newest}."
+    )
 
 
 @RULES.primitive_rule

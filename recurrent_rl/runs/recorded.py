@@ -14,6 +14,7 @@ from torch import Tensor
 
 from recurrent_rl.agents.action_masks import ActionMaskError, flat_mask
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.settings import shown
 from recurrent_rl.agents.spaces import Components, ObservationError, stack_observations
 from recurrent_rl.errors import UserError
 
@@ -70,7 +71,7 @@ def recorded_episodes(episodes: Any) -> Iterable[RecordedEpisode]:
         return
     if isinstance(episodes, (str, bytes, RecordedEpisode)) or not isinstance(episodes, Iterable):
         raise UserError(
-            f"episodes is {episodes!r}; give a list of RecordedEpisode, or a Minari dataset."
+            f"episodes is {shown(episodes)}; give a list of RecordedEpisode, or a Minari dataset."
         )
     for i, one in enumerate(episodes):
         if not isinstance(one, RecordedEpisode):

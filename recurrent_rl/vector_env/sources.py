@@ -256,8 +256,13 @@ _PACKAGES = {
     "gymnasium.envs.tabular": "gymnasium[jax]",
 }
 """What to install for the environments of a module."""
-_NAMESPACES = {"ALE": ("ale_py", "gymnasium[atari]")}
-"""By namespace: the module that registers its ids, and what to install for it."""
+_REGISTERED_BY = {
+    "ALE/": ("ale_py", "gymnasium[atari]"),
+    "MiniGrid-": ("minigrid", "minigrid"),
+    "BabyAI-": ("minigrid", "minigrid"),
+    "popgym-": ("popgym", "popgym"),
+}
+"""By what an id begins with: the module that registers it when imported, and what to install."""
 
 
 def find_spec(name: str) -> EnvSpec:
@@ -266,13 +271,12 @@ def find_spec(name: str) -> EnvSpec:
     Raises:
         UserError: there is none; the message names near matches, or what to install.
     """
-    namespace = name.partition("/")[0]
-    if name not in gym.registry and namespace in _NAMESPACES:
-        module, package = _NAMESPACES[namespace]
-        try:
-            import_module(module, repr(name))
-        except UserError as error:
-            raise UserError(_to_install(name, package)) from error
+    for beginning, (module, package) in _REGISTERED_BY.items():
+        if name not in gym.registry and name.startswith(beginning):
+            try:
+                import_module(module, repr(name))
+            except UserError as error:
+                raise UserError(_to_install(name, package)) from error
     try:
         return gym.spec(name)
     except gym.error.Error:

@@ -194,7 +194,7 @@ def without_fixed_texts(env: Env) -> Env:
     """The environment without texts that tell nothing, as MiniGrid's mission where it is fixed.
 
     Raises:
-        UnsupportedSpaceError: a component is text that changes.
+        UnsupportedSpaceError: a component is text that may change.
     """
     space = env.observation_space
     if not isinstance(space, spaces.Dict):
@@ -204,8 +204,8 @@ def without_fixed_texts(env: Env) -> Env:
     others = [key for key in space.spaces if key not in texts]
     if changing := [key for key in texts if key not in fixed]:
         raise UnsupportedSpaceError(
-            f"The observation's {changing[0]!r} is text that changes, {texts[changing[0]]}, which "
-            "no encoder reads. Select what the agent is to see, for example "
+            f"The observation's {changing[0]!r} is text that may change, {texts[changing[0]]}, "
+            "which no encoder reads. Select what the agent is to see, for example "
             f"--observe {' '.join(others)} (EnvConfig.observe), or turn the text into numbers by a "
             "wrapper."
         )

@@ -415,7 +415,7 @@ class Telling(Sound):
 def test_an_environment_is_checked_as_training_sees_it() -> None:
     """Texts that never change are left out, keys are selected, wrappers go around the rest."""
     (fault,) = check_env(Telling, raise_faults=False)
-    assert "'said' is text that changes" in fault.what
+    assert "'said' is text that may change" in fault.what
     assert "--observe seen" in fault.fix
     (note,) = check_env(Telling, observe=["seen", "task"])
     assert "'task' is always the text 'aa'" in note.what

@@ -1,5 +1,6 @@
 """A mistake at any command: status 2, a message that says the fix, and never a traceback."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,32 @@ def test_a_mistake_is_answered_with_the_fix_status_2_and_no_traceback(
     assert message in one_line(err + out)
     assert "Traceback" not in err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        ["evaluate"],
+        ["export"],
+        ["share"],
+        ["info"],
+        ["train", "--resume"],
+        ["train", "CartPole-v1", "--init-from"],
+    ],
+)
+def test_several_runs_where_one_is_read_are_told_with_the_newest(
+    before: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a shell gives them for runs/*__name__* once the name was used again."""
+    runs = [tmp_path / name for name in ("older", "newest", "old")]
+    for run_dir, age in zip(runs, (20, 0, 10), strict=True):
+        run_dir.mkdir()
+        (run_dir / "config.json").write_text("{}")
+        os.utime(run_dir / "config.json", (1e9 - age, 1e9 - age))
+    status, _, err = ended([*before, *map(str, runs), "--best"], capsys)
+    assert status == 2
+    assert f"{before[0]} takes one run here, and these are 3: {runs[0]}, " in one_line(err)
+    assert one_line(err).endswith(f"Name one; the newest is {runs[1]}.")
 
 
 def test_a_process_with_wrong_arguments_ends_with_status_2(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ def test_long_commands_print_one_line_where_they_are_quiet(
     line = printed(capsys, "evaluate", str(run_dir), "--episodes=5", "-q")
     others = r", stochastic actions -?[\d.]+, memory reset every step -?[\d.]+"
     assert re.fullmatch(rf"{run_dir}/policy.safetensors: {figures}{others}\n", line)
+    line = printed(capsys, "evaluate", str(run_dir), "--episodes=1", "-q", "--no-compare")
+    assert ": mean return of 1 episode: deterministic" in line
     assert printed(capsys, *train, "-q", "--eval-episodes=0").endswith(": 256 steps\n")
 
 

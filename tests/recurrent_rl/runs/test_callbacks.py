@@ -320,11 +320,23 @@ def test_a_setting_passes_through_its_schedule() -> None:
         ({"clip_coef": [0.2, "a"]}, "give at least two numbers"),
         ({"clip_coef": [0.2, True]}, "give at least two numbers"),
         ({"gamma": [0.9, 1.5]}, "In schedules: gamma is 1.5"),
+        ({"learning_rate": [1e-3, 0, 1e-3]}, "In schedules: learning_rate is 0.0; it must be gr"),
+        ({"learning_rate": [1e-3, -1e-3]}, "In schedules: learning_rate is -0.001"),
     ],
 )
 def test_a_schedule_that_cannot_be_is_refused(schedules: dict[str, Any], what: str) -> None:
     with pytest.raises(UserError, match=what):
         TrainConfig("recurrent_rl/TMaze-v0", schedules=schedules)
+
+
+def test_a_schedule_may_end_at_zero_as_the_linear_one_does(tmp_path: Path) -> None:
+    to_zero = {"learning_rate": [1e-3, 0], "clip_coef": [0.2, 0]}
+    given = config(tmp_path, schedules=to_zero, total_timesteps=256)
+    run = resolve(given, None)
+    linear = resolve(dataclasses.replace(given, schedules={}, lr_schedule="linear"), None)
+    rates = [run.scheduled(i).learning_rate for i in range(run.num_iterations)]
+    assert rates == [linear.scheduled(i).learning_rate for i in range(run.num_iterations)]
+    assert train(given, progress=False).timesteps == 256
 
 
 def test_a_run_of_before_there_were_these_settings_is_read(tmp_path: Path) -> None:

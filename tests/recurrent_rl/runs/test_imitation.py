@@ -200,6 +200,7 @@ def test_every_memory_imitates_and_the_same_seed_gives_the_same(memory: str) -> 
         ([], "no episode to imitate"),
         (3, "episodes is 3; give a list of RecordedEpisode"),
         ("text", "give a list of RecordedEpisode"),
+        (RecordedEpisode([0] * 99, [0] * 99), r"episodes is RecordedEp.{87}\.\.\.; give a list"),
         ([3], "Episode 0 is a int"),
         ([RecordedEpisode([0], [])], "Episode 0 cannot be imitated: it has no action"),
         ([RecordedEpisode([0], [3])], "action 0 is .*3.*, which is not in Discrete"),

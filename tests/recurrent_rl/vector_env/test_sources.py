@@ -264,12 +264,17 @@ def test_settings_without_an_environment_or_with_two_are_refused() -> None:
         ("LunarLander-v3", "gymnasium[box2d]"),
         ("HalfCheetah-v5", "gymnasium[mujoco]"),
         ("phys2d/CartPole-v1", "gymnasium[jax]"),
+        ("MiniGrid-MemoryS7-v0", "minigrid"),
+        ("BabyAI-OpenDoor-v0", "minigrid"),
+        ("popgym-AutoencodeEasy-v0", "popgym"),
     ],
 )
 def test_an_environment_whose_package_is_missing_says_what_to_install(
     env_id: str, package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("ale_py", "Box2D", "mujoco", "jax"):
+    if not env_id.startswith(("LunarLander", "HalfCheetah", "phys2d")):
+        monkeypatch.delitem(gym.registry, env_id, raising=False)
+    for module in ("ale_py", "Box2D", "mujoco", "jax", "minigrid", "popgym"):
         monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
     for name in list(sys.modules):
         if name.startswith(

@@ -207,6 +207,6 @@ def test_a_text_that_never_changes_is_left_out_and_told() -> None:
 
 @pytest.mark.parametrize("mission", [spaces.Text(4), MissionSpace(["red", "blue"])])
 def test_a_text_that_changes_is_refused_and_can_be_left_out(mission: spaces.Space[Any]) -> None:
-    with pytest.raises(UserError, match=r"'mission' is text that changes.*--observe end sign"):
+    with pytest.raises(UserError, match=r"'mission' is text that may change.*--observe end sign"):
         make_vector_env(lambda: Parts(mission), 2)
     assert set(observed(lambda: Parts(mission), observe=["sign", "end"])[1]) == {"sign", "end"}
