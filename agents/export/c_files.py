@@ -12,19 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.action_masks import mask_sizes
 from recurrent_rl.agents.export.c_names import struct_fields
-from recurrent_rl.agents.export.c_source import Limits, written
+from recurrent_rl.agents.export.c_source import written
 from recurrent_rl.agents.export.check import Arrays, Runner
 from recurrent_rl.agents.export.graph import Program
 from recurrent_rl.agents.export.lowering import lower
 from recurrent_rl.agents.export.own_parts import naming_parts
 from recurrent_rl.agents.export.signature import Signature
-from recurrent_rl.agents.export.step import START, ExportError, observation_names
-from recurrent_rl.agents.spaces import component_spaces
+from recurrent_rl.agents.export.step import START, ExportError, limits_of
 
 NAME = "policy"
 HEADER, SOURCE, SIGNATURE = f"{NAME}.h", f"{NAME}.c", f"{NAME}.json"
@@ -41,16 +39,9 @@ def files(program: Program, int8: bool = False) -> dict[str, bytes]:
         int8: keep the weights of products in 8 bits each.
     """
     agent = program.agent
-    names = observation_names(agent.observation_space)
-    limits: Limits = {}
-    for path, space in component_spaces(agent.observation_space).items():
-        if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
-            size = space.n if isinstance(space, spaces.Discrete) else space.nvec
-            low = np.asarray(space.start).reshape(-1)
-            limits[names[path]] = (low, low + np.asarray(size).reshape(-1) - 1)
     listing, masks = lower(program), mask_sizes(agent.action_space) or []
     with naming_parts(agent):
-        source = written(listing, NAME, limits, masks, int8)
+        source = written(listing, NAME, limits_of(agent.observation_space), masks, int8)
     return {
         HEADER: source.header.encode(),
         SOURCE: source.source.encode(),

@@ -49,7 +49,7 @@ def header(listing: Listing, name: str, stack_bytes: int) -> str:
         "enum {",
         f"    {upper}_OK = 0,",
         f"    {upper}_NOT_FINITE = 1,      /* an input is NaN or infinite */",
-        f"    {upper}_OUT_OF_RANGE = 2,    /* an integer is none of its space */",
+        f"    {upper}_OUT_OF_RANGE = 2,    /* an index or bit is none of its space */",
         f"    {upper}_NOTHING_ALLOWED = 3  /* the mask forbids every action */",
         "};  /* In all cases but the first the state is as it was. */",
         "",

@@ -33,7 +33,7 @@ class Source:
 
 
 Limits: TypeAlias = dict[str, tuple[NDArray[Any], NDArray[Any]]]
-"""Of inputs that are indices, the least and the greatest value of each entry."""
+"""Of inputs that are whole numbers, the least and the greatest value of each entry."""
 
 
 def written(
@@ -44,7 +44,7 @@ def written(
     Args:
         listing: of one stream.
         name: before every public name in it: `name_step`, `name_reset`, `name_state`.
-        limits: of the inputs that are indices.
+        limits: of the inputs that are whole numbers.
         mask_parts: entries of an action mask for each component of an action.
         int8: keep the factors of products in 8 bits each, with a scale for each column.
     """
@@ -141,15 +141,22 @@ def _checks(
 
     for given in given_names(listing):
         view = listing.inputs[given]
-        if view.dtype in ("float32", "float64"):
+        is_float = view.dtype in ("float32", "float64")
+        if is_float:
             condition = f"!isfinite({given}[i])"
             if given == PREVIOUS_REWARD:  # not read there
                 condition = f"!state->episode_start && {condition}"
             yield from loops([view.size], refused(condition, "NOT_FINITE"))
-        elif given in limits:
-            for entry, (low, high) in enumerate(zip(*limits[given], strict=True)):
-                x = f"{given}[{entry}]"
-                yield refused(f"{x} < {low} || {x} > {high}", "OUT_OF_RANGE")
+        if given in limits:
+            lowest, highest = limits[given]
+            alike = len({*zip(lowest, highest, strict=True)}) == 1
+            for i in range(1 if alike else view.size):
+                x = f"{given}[{'i' if alike else i}]"
+                condition = f"{x} < {lowest[i]} || {x} > {highest[i]}"
+                if is_float:
+                    condition += f" || {x} != floor({x})"
+                line = refused(condition, "OUT_OF_RANGE")
+                yield from loops([view.size], line) if alike else [line]
     begin = 0
     for size in mask_parts:
         allowed = " || ".join(f"{MASK}[{i}]" for i in range(begin, begin + size))

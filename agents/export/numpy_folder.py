@@ -9,27 +9,36 @@ from pathlib import Path
 
 import safetensors.numpy
 
+from recurrent_rl.agents.action_masks import mask_sizes
+from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.export import numpy_policy
 from recurrent_rl.agents.export.check import Arrays, Runner
 from recurrent_rl.agents.export.graph import Program
 from recurrent_rl.agents.export.listing import Listing, constants_of, to_json
 from recurrent_rl.agents.export.lowering import lower
 from recurrent_rl.agents.export.shorter import shorter
+from recurrent_rl.agents.export.step import limits_of
 
 NAMES = CODE, WEIGHTS = "policy.py", "policy.safetensors"
 
 
 def files(program: Program) -> dict[str, bytes]:
     """The two files."""
-    return written(lower(program))
+    return written(lower(program), program.agent)
 
 
-def written(listing: Listing) -> dict[str, bytes]:
-    """The two files of a step."""
+def written(listing: Listing, agent: ActorCritic) -> dict[str, bytes]:
+    """The two files of an agent's step."""
     listing = shorter(listing)
+    limits = {
+        name: [x.tolist() for x in ends]
+        for name, ends in limits_of(agent.observation_space).items()
+    }
     text = {
         "format": "numpy policy 2",
         "signature": listing.signature.to_json(),
+        "limits": json.dumps(limits),
+        "mask_parts": json.dumps(mask_sizes(agent.action_space) or []),
         "step": json.dumps(to_json(listing)),
     }
     return {

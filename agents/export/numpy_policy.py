@@ -42,6 +42,9 @@ class Policy:
             constants = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         self.signature = json.loads(text["signature"])
         self.step = Step(json.loads(text["step"]), constants)
+        self._limits = json.loads(text["limits"])
+        sizes = json.loads(text["mask_parts"])
+        self._parts = [sum(sizes[:i]) for i in range(len(sizes))]
         fields = self.signature["inputs"]
         self._shapes = {field["name"]: tuple(field["shape"]) for field in fields}
         self._zeros = {name: np.zeros(x.size, x.dtype) for name, x in self.step.inputs.items()}
@@ -87,8 +90,8 @@ class Policy:
             The action as the environment takes it; `[batch, ...]` if the observation had that axis.
 
         Raises:
-            ValueError: an input does not fit, is missing, or holds NaN or infinity. The memory
-                stays as it was.
+            ValueError: an input does not fit, is missing, of another type, none of its space, or
+                holds NaN or infinity; or a mask allows nothing. The memory stays as it was.
         """
         parts = (
             observation if isinstance(observation, Mapping) else {self._observed[0]: observation}
@@ -117,6 +120,10 @@ class Policy:
             given |= state
         for name, value in given.items():
             given[name] = self._checked(name, value)
+        if action_mask is not None:
+            rows = given["action_mask"].reshape(self._batch, -1)
+            if not np.logical_or.reduceat(rows, self._parts, 1).all():
+                raise ValueError("The action_mask allows nothing: one at least must be true.")
         batched = any(given[name].ndim == len(self._shapes[name]) for name in parts)
         if self._masked and action_mask is None:
             given["action_mask"] = True
@@ -141,10 +148,25 @@ class Policy:
         array = np.asarray(value)
         if array.shape != shape and (array.shape != shape[1:] or shape[0] != 1):
             raise ValueError(f"{name} has shape {array.shape}; expected {shape}.")
+        expected = self._zeros[name].dtype
+        if array.dtype != expected and not goes_into(array.dtype, expected):
+            raise ValueError(f"{name} is of type {array.dtype}; expected {expected}.")
         # Times 0, NaN and infinity give NaN: sooner than to ask for each.
         if array.dtype.kind == "f" and array.reshape(-1).dot(self._zeros[name]) != 0:
             raise ValueError(f"{name} holds NaN or infinity.")
+        if name in self._limits:
+            low, high = self._limits[name]
+            x = array.reshape(-1, len(low))
+            if ((x < low) | (x > high) | (x % 1 != 0)).any():
+                raise ValueError(
+                    f"{name} is {array.tolist()}; expected whole numbers from {low} to {high}."
+                )
         return array
+
+
+def goes_into(given: np.dtype[Any], expected: np.dtype[Any]) -> bool:
+    """Whether numbers of a type go into another without loss, but for rounding; 1 is true."""
+    return given.kind in "biuf" if expected.kind in "bf" else np.can_cast(given, expected)
 
 
 class Step:

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recurrent_rl.agents.actor_critic import ActorCritic
@@ -219,6 +220,27 @@ def observation_names(space: gym.Space[Any]) -> dict[str, str]:
         name = f"obs_{plain_name(path)}" if path else "obs"
         names[path] = f"{name}_{i}" if name in names.values() else name
     return names
+
+
+def limits_of(space: gym.Space[Any]) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """The least and greatest value of each entry, `[n]` each, by the inputs that are whole numbers.
+
+    Of Discrete, MultiDiscrete and MultiBinary; a value between them is none of the space.
+    """
+    names, found = observation_names(space), {}
+    for path, part in component_spaces(space).items():
+        if isinstance(part, spaces.MultiBinary):
+            low = np.zeros(int(np.prod(part.shape)), np.int64)
+            size = np.full_like(low, 2)
+        elif isinstance(part, (spaces.Discrete, spaces.MultiDiscrete)):
+            low = np.asarray(part.start).reshape(-1)
+            size = np.asarray(part.n if isinstance(part, spaces.Discrete) else part.nvec).reshape(
+                -1
+            )
+        else:
+            continue
+        found[names[path]] = (low, low + size - 1)
+    return found
 
 
 def parameters_of(distribution: Distribution) -> dict[str, Tensor]:

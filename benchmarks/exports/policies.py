@@ -1,9 +1,10 @@
 """Exports every trained policy to every format, each with its check of 1,000 steps.
 
-    python benchmarks/exports/policies.py runs/benchmark-popgym  # all runs in these folders
+    python benchmarks/exports/policies.py runs/benchmark-popgym runs/benchmark-control
     python benchmarks/exports/policies.py --table  # of what there is
 
-A policy is that of a run folder: a folder that is given, or one at any depth in it. All formats
+A policy is that of a run folder: a folder that is given, or one at any depth in it, of whatever
+training; the two above are where published.py leaves those of the results tables. All formats
 step one stream here. Each export leaves a line in benchmarks/results/exported_policies.jsonl, and
 is not done again for the same run. The exported files are thrown away; `--out FOLDER` keeps them.
 What is refused is said below the table.
@@ -43,7 +44,9 @@ def measure(run: RunFolder, to: str, out: Path) -> dict[str, Any]:
     }
     begin = time.perf_counter()
     try:
-        found = policy_of(run.path).export(out / run.path.name / FORMATS[to].file, to)
+        policy = policy_of(run.path)
+        line["steps"] = policy.summary.get("timesteps")
+        found = policy.export(out / run.path.name / FORMATS[to].file, to)
     except UserError as error:
         return line | {"error": str(error)}
     line |= {"bytes": found.size, "seconds": time.perf_counter() - begin}
@@ -62,16 +65,22 @@ def cell(line: dict[str, Any] | None) -> str:
     return f"{checked}, {line['bytes'] / 1000:,.0f} kB, {line['seconds']:.0f} s"
 
 
+def agent_of(line: dict[str, Any]) -> str:
+    """Its memory and units, and for how long it was trained, where the line says so."""
+    steps = f", {line['steps'] / 1e6:.2g} M steps" if line.get("steps") else ""
+    return f"{line['memory']}, {line['hidden_size']} units{steps}"
+
+
 def table(found: list[dict[str, Any]]) -> str:
     """A Markdown table, the versions, and what was refused."""
     forms = [to for to in FORMATS if any(line["to"] == to for line in found)]
     rows = [f"| task | memory | {' | '.join(forms)} |", "|---" * (len(forms) + 2) + "|"]
     cells = {(line["run"], line["to"]): line for line in found}
-    names = {line["run"]: (line["task"], line["memory"], line["hidden_size"]) for line in found}
-    for run, (task, memory, units) in sorted(names.items(), key=lambda item: item[1]):
+    names = {line["run"]: (line["task"], agent_of(line)) for line in found}
+    for run, (task, agent) in sorted(names.items(), key=lambda item: item[1]):
         texts = " | ".join(cell(cells.get((run, to))) for to in forms)
         task = task.removeprefix("recurrent_rl/").removesuffix("-v0")
-        rows.append(f"| {task} | {memory}, {units} units | {texts} |")
+        rows.append(f"| {task} | {agent} | {texts} |")
     versions = {name: v for line in found for name, v in line["versions"].items()}
     stated = ", ".join(f"{name} {v}" for name, v in sorted(versions.items()))
     refused = [f"{line['run']}, {line['to']}: {line['error']}" for line in found if "error" in line]

@@ -21,7 +21,7 @@ import recurrent_rl
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.errors import UserError
-from recurrent_rl.agents.export import c_files, numpy_folder
+from recurrent_rl.agents.export import c_files, c_source, numpy_folder
 from recurrent_rl.agents.export.c_functions import FUNCTIONS, NAMES
 from recurrent_rl.agents.export.check import Arrays, Runner, check
 from recurrent_rl.agents.export.compiled import CompiledStep
@@ -31,7 +31,7 @@ from recurrent_rl.agents.export.lowering import lower
 from recurrent_rl.agents.export.numpy_policy import Policy as NumpyPolicy
 from recurrent_rl.agents.export.record import listing_of, record
 from recurrent_rl.agents.export.signature import Signature
-from recurrent_rl.agents.export.step import ExportError
+from recurrent_rl.agents.export.step import ExportError, limits_of
 from recurrent_rl.agents.kernels.library import library
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.policy import Policy, load_policy
@@ -235,6 +235,34 @@ def test_c_refuses_bad_input_and_keeps_its_state(
     done = subprocess.run([tmp_path / "main"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "0 1 3 0 0\n"
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize(
+    ("space", "wrong"),
+    [
+        (OBSERVATIONS["Discrete"], [[1], [7]]),
+        (OBSERVATIONS["MultiDiscrete"], [[0, 0], [4, 0], [1, -3], [1, 2]]),
+        (OBSERVATIONS["MultiBinary"], [[0, 1, 1, 2], [0, -1, 1, 1], [0.5, 0, 0, 0]]),
+    ],
+)
+def test_c_refuses_what_its_space_does_not_hold(space: gym.Space[Any], wrong: list[Any]) -> None:
+    listing = listing_of(make(space, memory="none"), batch=1)
+    source = c_source.written(listing, "policy", limits_of(space), [4], int8=False)
+    texts = (source.header, source.source, listing.signature.to_json())
+    run = c_files.runner(dict(zip(c_files.NAMES, map(str.encode, texts), strict=True)))
+    given = {
+        field.name: np.zeros([int(n or 1) for n in field.shape], field.dtype)
+        for field in listing.signature.inputs
+    }
+    given["action_mask"][:] = True
+    for value, refused in [*((one, True) for one in wrong), (space.sample(), False)]:
+        given["obs"] = np.asarray(value, given["obs"].dtype).reshape(given["obs"].shape)
+        if refused:
+            with pytest.raises(ExportError, match="status 2"):
+                run(given)
+        else:
+            run(given)
 
 
 @NEEDS_COMPILER
@@ -599,10 +627,13 @@ def test_a_fast_actor_takes_a_single_number_and_tensors_with_a_gradient() -> Non
         fast.act([[0.0], [0.0, 1.0]])
 
 
-def test_an_exported_policy_is_reset_by_flags_or_an_index(tmp_path: Path) -> None:
-    policy = Policy(make(OBSERVATIONS["nested"], ACTIONS["Discrete"], memory="gru"))
-    made = policy.export(tmp_path / "robot", to="numpy", batch=2)
-    exported = NumpyPolicy(Path(made.path) / "policy.safetensors")
+def on_numpy(agent: ActorCritic, batch: int = 1) -> NumpyPolicy:
+    return numpy_folder.policy(numpy_folder.written(listing_of(agent, batch), agent))
+
+
+def test_an_exported_policy_is_reset_by_flags_or_an_index() -> None:
+    agent = make(OBSERVATIONS["nested"], ACTIONS["Discrete"], memory="gru")
+    exported = on_numpy(agent, batch=2)
     exported._first[:] = False
     exported.reset(np.array([False, True]))
     assert exported._first.tolist() == [False, True]
@@ -610,3 +641,47 @@ def test_an_exported_policy_is_reset_by_flags_or_an_index(tmp_path: Path) -> Non
     assert exported._first.all()
     with pytest.raises(ValueError, match="give True or False for each, or an index"):
         exported.reset(np.array([0, 1]))
+
+
+BYTES = spaces.Box(0, 255, (9, 8), np.uint8)
+WRONG: list[tuple[gym.Space[Any], Any, str]] = [
+    (OBSERVATIONS["Discrete"], 7, "obs is 7; expected whole numbers from .2. to .6."),
+    (OBSERVATIONS["Discrete"], 1, "obs is 1;"),
+    (OBSERVATIONS["Discrete"], 3.5, "obs is of type float64; expected int64"),
+    (OBSERVATIONS["Discrete"], "3", "obs is of type <U1"),
+    (OBSERVATIONS["Discrete"], None, "obs is of type object"),
+    (OBSERVATIONS["MultiDiscrete"], [4, -2], "obs is .4, -2.; expected"),
+    (OBSERVATIONS["MultiDiscrete"], [1, 2], "obs is .1, 2.; expected"),
+    (OBSERVATIONS["MultiBinary"], [[0, 1], [1, 2]], "obs is"),
+    (OBSERVATIONS["MultiBinary"], [[0, 1], [0.5, 1]], "obs is"),
+    (BYTES, np.full((9, 8), 300), "obs is of type int64; expected uint8"),
+    (BYTES, np.full((9, 8), 0.5), "obs is of type float64; expected uint8"),
+]
+
+
+@pytest.mark.parametrize(("space", "value", "message"), WRONG)
+def test_an_exported_policy_refuses_what_its_space_does_not_hold(
+    space: gym.Space[Any], value: Any, message: str
+) -> None:
+    """As the policy does, whose predict refuses each."""
+    agent, right = make(space, memory="gru"), space.sample()
+    with pytest.raises(ObservationError):
+        Policy(agent).predict(value, deterministic=True)
+    exported, undisturbed = on_numpy(agent), on_numpy(agent)
+    for _ in range(2):
+        assert exported.act(right) == undisturbed.act(right)
+        with pytest.raises(ValueError, match=message):
+            exported.act(value)
+    np.testing.assert_array_equal(exported.output("h_out"), undisturbed.output("h_out"))
+
+
+def test_an_exported_policy_refuses_a_mask_that_allows_nothing() -> None:
+    agent = make(action=spaces.MultiDiscrete([2, 3]))
+    exported, seen = on_numpy(agent), np.zeros(3, np.float32)
+    for mask in ([0, 0, 1, 1, 1], [1, 1, 0, 0, 0]):
+        with pytest.raises(ValueError, match="allows nothing"):
+            exported.act(seen, action_mask=mask)
+    assert exported.act(seen, action_mask=[0, 1, 0, 0, 1.0]).tolist() == [1, 2]
+    several = on_numpy(agent, batch=2)
+    with pytest.raises(ValueError, match="allows nothing"):
+        several.act(np.zeros((2, 3), np.float32), action_mask=[[1] * 5, [0, 1, 0, 0, 0]])

@@ -113,7 +113,7 @@ def test_a_step_is_no_more_calls_of_numpy(memory: str, calls: int) -> None:
 def test_a_step_of_numpy_leaves_out_only_what_is_not_needed(tmp_path: Path, memory: str) -> None:
     """Resets, masks at some steps, outputs that are asked for at some: played step after step."""
     agent = make(memory=memory, previous_reward=True)
-    (tmp_path / WEIGHTS).write_bytes(written(listing_of(agent, batch=1))[WEIGHTS])
+    (tmp_path / WEIGHTS).write_bytes(written(listing_of(agent, batch=1), agent)[WEIGHTS])
     on_numpy, exact = Policy(tmp_path / WEIGHTS), eager(agent)[1]
     given = {name: x.numpy() for name, x in PolicyStep(agent).example(1).items()}
     rng = np.random.default_rng(0)
