@@ -102,16 +102,24 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(written)
         if isinstance(error, OSError):
-            raise FileWriteError(_unwritable(path, error)) from error
+            raise unwritable(path, error) from error
         raise
 
 
-def _unwritable(path: Path, error: OSError) -> str:
+def unwritable(path: Path, error: OSError) -> FileWriteError:
+    """The error for a file that cannot be written, with the fix.
+
+    Args:
+        path: of the file.
+        error: what the system says.
+    """
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         fix = f"Make room where {path.parent} lies"
+    elif error.errno == errno.ENOENT:
+        fix = f"{path.parent} was moved or deleted meanwhile: leave it where it is"
     else:
         fix = f"See that {path.parent} is a folder that you may write to"
-    return (
+    return FileWriteError(
         f"{path} cannot be written: {error.strerror or error}. {fix}, or choose another folder. "
         "What the file held before is untouched."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 
 from rich.text import Text
 
@@ -41,7 +42,25 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "info": info_command,
     "completion": completion_command,
 }
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_OF_THE_DISK = "The disk cannot be written to: {}. Make room there, or choose another folder."
+_OF_FILES = (
+    "The system allows no more open files ({}). Allow more (ulimit -n 4096), or use fewer "
+    "environments or processes: --num-envs, --workers; --vectorization sync needs none."
+)
+_OF_PROCESSES = (
+    "The system has no room for another process ({}). Use fewer: --num-envs, --workers; "
+    "--vectorization sync needs none."
+)
+SYSTEM_ERRORS = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS), _OF_THE_DISK),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), _OF_FILES),
+    **dict.fromkeys((errno.EAGAIN, errno.ENOMEM), _OF_PROCESSES),
+}
+"""What to say of an error of the system, wherever it shows itself: the machine is at fault."""
+OUT_OF_MEMORY = (
+    "There is not enough memory ({}). Make what is trained smaller: fewer --num-envs or "
+    "--num-steps (a rollout is kept whole), a shorter --seq-len, a smaller --hidden-size."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,6 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     SIGHUP.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a path may have what a terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")
     if "" not in sys.path:  # the working directory: modules beside the reader are found
         sys.path.append("")
     if arguments[:1] == ["help"]:
@@ -70,15 +92,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         status = COMMANDS[name](rest)
     except UserError as error:  # others are bugs, and keep their traceback
         _fail("\n".join([str(error), *getattr(error, "__notes__", ())]))
-    except OSError as error:
-        # Wherever it shows itself, also in TensorBoard's writer: the disk is at fault, not us.
-        if error.errno not in DISK_ERRORS:
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (fault := _fault_of_machine(error)) is None:
             raise
-        _fail(f"The disk cannot be written to: {error}. Make room there, or choose another folder.")
+        _fail("\n".join([fault, *getattr(error, "__notes__", ())]))
     except KeyboardInterrupt as error:
         say_stopped(error)
         raise SystemExit(getattr(error, "status", 130)) from None  # see recurrent_rl/__main__.py
     raise SystemExit(status)
+
+
+def _fault_of_machine(error: OSError | MemoryError | RuntimeError) -> str | None:
+    """What to say of an error that is the machine's; None where it is a bug."""
+    if isinstance(error, OSError):
+        told = SYSTEM_ERRORS.get(error.errno or 0)
+        return told and told.format(error)
+    first = str(error).strip().partition("\n")[0]
+    # PyTorch on the CPU raises a plain RuntimeError, on a GPU torch.OutOfMemoryError.
+    if isinstance(error, MemoryError) or "allocate memory" in first or "out of memory" in first:
+        return OUT_OF_MEMORY.format(first or "MemoryError")
+    return None
 
 
 def _fail(message: str) -> None:

@@ -26,6 +26,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     """Play episodes with a policy, with its memory and with the memory switched off."""
     from recurrent_rl.process import seed_process
     from recurrent_rl.runs.evaluation import evaluate_and_save
+    from recurrent_rl.runs.figures import SavedEvaluation
     from recurrent_rl.runs.trained_on import chosen_policy, environment_of
     from recurrent_rl.signals import StopSignals
 
@@ -44,7 +45,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     if folder is not None:
         folder.check_writable()
     with StopSignals() as stop:
-        played, finer = evaluate_and_save(
+        played, _ = evaluate_and_save(
             policy,
             env_id,
             env_config,
@@ -55,19 +56,21 @@ def evaluate_command(arguments: Sequence[str]) -> int:
             compare=given.compare,
             max_steps=given.max_steps,
             progress=not given.quiet,
-            folder=folder,
         )
     if not played:
         console.print("Stopped; an evaluation cut short would favour short episodes.")
         return stop.exit_status
     if given.quiet:
         console.print(f"{label}: {in_a_line(played)}", soft_wrap=True, highlight=False)
-        return 0
-    print_policy(console, policy, source, label)
-    again = str(file if given.best else given.policy)
-    print_evaluation(console, played, episodes, env_id, env_config, again)
-    if folder is not None and finer is not None:
-        _print_not_saved(console, folder, finer)
+    else:
+        print_policy(console, policy, source, label)
+        again = str(file if given.best else given.policy)
+        print_evaluation(console, played, episodes, env_id, env_config, again)
+    if folder is not None:  # last, so that what was found is told where it cannot be saved
+        found = SavedEvaluation.of(policy, played)
+        there = folder.save_evaluation(found)
+        if there is not found and not given.quiet:
+            _print_not_saved(console, folder, there)
     return 0
 
 

@@ -35,13 +35,17 @@ from recurrent_rl.vector_env.config import NO_MATTER_OF_THE_TASK
 
 
 def save(trainer: Trainer, folder: RunFolder | None) -> None:
-    """Write the policy and the checkpoint of this moment.
+    """Write the policy and the checkpoint of this moment; the settings too where they are gone.
+
+    They are where the folder was moved or deleted: without them the run could not be resumed.
 
     Args:
         trainer: of this worker.
         folder: of the run; None in a worker that is not the first, which only tells it its part.
     """
     if folder is not None:
+        if not folder.exists():
+            folder.save_config(trainer.config)
         trainer.policy().save(folder.policy)
     save_checkpoint(trainer, None if folder is None else folder.checkpoint)
 

@@ -45,7 +45,8 @@ def save_after_error(
         try:
             save(trainer, folder)
         except Exception as error:
-            return f"{told} Saving it failed too ({error!r}). {last}: {resuming}"
+            why = f": {error}" if isinstance(error, UserError) else f" ({error!r})."
+            return f"{told} Saving it failed too{why} {last}: {resuming}"
     several = trainer.iteration > 1
     return (
         f"{told} Its {trainer.iteration:,} whole iteration{'s' * several} "

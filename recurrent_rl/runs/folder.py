@@ -321,14 +321,14 @@ class RunFolder:
         return found
 
     def check_writable(self) -> None:
-        """Refuse a folder in which no file can be made, before hours of playing are lost.
+        """Refuse a folder in which no file can be written, before hours of playing are lost.
 
         Raises:
             UserError: says why, and how to evaluate without saving.
         """
         try:
-            with tempfile.NamedTemporaryFile(dir=self.path):
-                pass
+            with tempfile.NamedTemporaryFile(dir=self.path) as file:
+                file.write(bytes(10_000))  # more than an evaluation holds: a full disk takes none
         except OSError as error:
             raise UserError(
                 f"{EVALUATION} cannot be written into {self.path}: {error}. Make the folder "

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
 from typing import Any
 
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from recurrent_rl.agents.files import unwritable
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.envs.drawing import Colours
-from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.folder import EVENTS, RunFolder
 from recurrent_rl.runs.overview import layout
 from recurrent_rl.runs.trackers import TRACKERS, Tracker
 
@@ -44,14 +48,24 @@ class Monitor:
         config: shown as text, and the most compared settings in the HParams tab.
         start_step: where a resumed run continues. Points after it, which an interrupted run may
             have written past its last checkpoint, are dropped.
+
+    Raises:
+        FileWriteError: here, when it logs or when it closes: the disk is full, or the folder is
+            gone. TensorBoard writes in a thread of its own, so that it may be told a log later.
     """
 
     def __init__(self, folder: RunFolder, config: TrainConfig, start_step: int = 0) -> None:
         _wait_for_a_later_name(folder)
-        self.writer = SummaryWriter(str(folder.path), purge_step=start_step + 1, flush_secs=10)
-        if start_step == 0:
-            self._write_hyperparameters(config)
-            self.writer.add_custom_scalars(layout())
+        self._path = folder.path / EVENTS
+        self._failures: list[OSError] = []
+        with self._writing():
+            self.writer = SummaryWriter(str(folder.path), purge_step=start_step + 1, flush_secs=10)
+            records = self.writer._get_file_writer().event_writer._async_writer._writer
+            records.write = self._noting(records.write)
+            records.flush = self._noting(records.flush)
+            if start_step == 0:
+                self._write_hyperparameters(config)
+                self.writer.add_custom_scalars(layout())
         self._tracker: Tracker | None = None
         if config.track is not None:
             settings = {name: _plain(x) for name, x in flat(dataclasses.asdict(config)).items()}
@@ -70,16 +84,45 @@ class Monitor:
     def log(self, scalars: dict[str, float], step: int) -> None:
         """Write scalars at `step` environment steps; NaN, which stands for no data, is left out."""
         known = {tag: value for tag, value in scalars.items() if not math.isnan(value)}
-        for tag, value in known.items():
-            self.writer.add_scalar(tag, value, step)
+        with self._writing():
+            for tag, value in known.items():
+                self.writer.add_scalar(tag, value, step)
         if self._tracker is not None:
             self._tracker.log(known, step)
 
     def close(self) -> None:
-        """Write what is left."""
-        self.writer.close()
+        """Write what is left; a failure that was told before is not told again."""
+        if self._failures:
+            with suppress(OSError):
+                self.writer.close()
+        else:
+            with self._writing():
+                self.writer.close()
         if self._tracker is not None:
             self._tracker.finish()
+
+    def _noting(self, write: Callable[..., None]) -> Callable[..., None]:
+        """The same, but an error is noted: TensorBoard's thread would print it and end."""
+
+        @wraps(write)
+        def noted(*record: bytes) -> None:
+            try:
+                write(*record)
+            except OSError as error:
+                self._failures.append(error)
+
+        return noted
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Say which file cannot be written where that has shown itself."""
+        try:
+            yield
+            if self._failures:
+                raise self._failures[0]
+        except OSError as error:
+            self._failures.append(error)
+            raise unwritable(self._path, error) from error
 
     def __enter__(self) -> Monitor:
         return self

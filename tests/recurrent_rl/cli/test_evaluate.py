@@ -1,5 +1,6 @@
 """`recurrent-rl evaluate`: what it prints and saves, where it plays, and what it imports."""
 
+import io
 import shutil
 import sys
 import tempfile
@@ -9,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import pytest
 
+from recurrent_rl.agents.files import FileWriteError
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.cli import main
 from recurrent_rl.runs import evaluation
@@ -185,6 +187,33 @@ def test_a_finer_evaluation_is_kept_and_the_command_says_so(
         told = "Not saved: the run's evaluation.json is finer, with 40" in capsys.readouterr().out
         assert told == kept
         assert (saved.read_text() == before) == kept
+
+
+def test_what_was_found_is_told_where_it_cannot_be_saved(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise FileWriteError("evaluation.json cannot be written: No space left on device.")
+
+    monkeypatch.setattr("recurrent_rl.runs.folder.RunFolder.save_evaluation", full)
+    status, out, err = ended(["evaluate", str(finished), "--episodes=20"], capsys)
+    assert status == 2
+    assert "deterministic actions" in out
+    assert "No space left on device" in err
+
+
+def test_a_path_that_the_terminal_cannot_show_is_no_mistake(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = tmp_path / "tr\u00e4in \u76ee"
+    shutil.copytree(finished, run_dir)
+    printed = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(printed, encoding="ascii"))
+    with pytest.raises(SystemExit) as caught:
+        main(["evaluate", str(run_dir), "--episodes=5"])
+    assert caught.value.code == 0
+    sys.stdout.flush()
+    assert b"tr\\xe4in \\u76ee" in printed.getvalue()
 
 
 def test_a_folder_that_cannot_be_written_is_told_of_before_anything_is_played(

@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from recurrent_rl.cli import _fault_of_machine
 from tests.recurrent_rl.cli.commands import TINY, ended, run
 
 
@@ -81,6 +83,41 @@ def test_a_full_disk_ends_training_with_status_2_and_the_fix(
     assert "ake room" in err
     (run_dir,) = tmp_path.iterdir()
     assert not list(run_dir.glob(".*.saving"))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "ulimit -n 4096"),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), "no room for another process"),
+        (MemoryError(), "not enough memory (MemoryError). Make what is trained smaller"),
+        (RuntimeError("CUDA out of memory. Tried"), "not enough memory (CUDA out of memory"),
+    ],
+)
+def test_what_the_machine_lacks_is_told_with_the_fix_and_how_to_resume(
+    error: Exception,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("recurrent_rl.trainer.Trainer.iterate", fail)
+    task = ["recurrent_rl/TMaze-v0", *TINY, "--log-dir", str(tmp_path)]
+    status, _, err = ended(["train", *task], capsys)
+    assert status == 2
+    assert told in err
+    assert "recurrent-rl train --resume" in err
+
+
+def test_a_real_allocation_that_fails_is_one_of_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert "not enough memory" in (_fault_of_machine(raised.value) or "")
+    assert _fault_of_machine(RuntimeError("shapes differ")) is None
+    assert _fault_of_machine(OSError(errno.EIO, "Input/output error")) is None
 
 
 def test_a_run_folder_that_cannot_be_written_to_is_told(

@@ -183,6 +183,27 @@ def test_where_the_last_save_fails_too_the_first_error_comes_out(
     assert "Closing failed too" in told
 
 
+def test_a_run_whose_folder_is_moved_is_saved_where_it_was_and_resumes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """TensorBoard's file is gone then, and only its thread knows at first."""
+    moved = tmp_path / "moved"
+
+    def move(state: TrainingState) -> None:
+        if state.iteration == 2:
+            state.run_dir.rename(moved)
+        state.writer.flush()
+
+    whole = train(config(tmp_path / "whole"), progress=False)
+    with pytest.raises(FileWriteError, match="moved or deleted meanwhile") as raised:
+        train(config(tmp_path / "runs"), progress=False, callbacks=[move])
+    assert "whole iterations" in str(raised.value)
+    assert "Traceback" not in capfd.readouterr().err
+    (run_dir,) = (tmp_path / "runs").iterdir()
+    again = resume(run_dir, progress=False)
+    assert_same(*(load_policy(x.policy_path).agent.state_dict() for x in (whole, again)))
+
+
 def test_an_error_with_a_name_of_its_own_keeps_it(tmp_path: Path) -> None:
     def full(state: TrainingState) -> None:
         raise FileWriteError("Make room.")

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -204,6 +206,21 @@ def test_a_folder_that_cannot_be_written_is_refused_with_the_way_round(
     monkeypatch.setattr(tempfile, "NamedTemporaryFile", read_only)
     with pytest.raises(UserError, match=r"Read-only file system.*saves nothing.*policy"):
         folder.check_writable()
+
+
+def test_a_folder_on_a_full_disk_is_refused_before_anything_is_played(tmp_path: Path) -> None:
+    """A full disk makes files, and takes nothing into them; so does a process at its limit."""
+    code = """
+import resource, sys
+from pathlib import Path
+from recurrent_rl.runs.folder import RunFolder
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+RunFolder(Path(sys.argv[1])).check_writable()
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "evaluation.json cannot be written" in run.stderr
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
