@@ -40,8 +40,17 @@ from recurrent_rl.vector_env.facts import stated_returns
 
 # What makes no method: a label says what else differs between runs.
 _NOT_OF_A_METHOD = (
-    *("env_id", "seed", "name", "log_dir", "total_timesteps", "threads", "device"),
-    *("log_interval", "memory_interval", "checkpoint_interval", "eval_episodes"),
+    "env_id",
+    "seed",
+    "name",
+    "log_dir",
+    "total_timesteps",
+    "threads",
+    "device",
+    "log_interval",
+    "memory_interval",
+    "checkpoint_interval",
+    "eval_episodes",
 )
 
 

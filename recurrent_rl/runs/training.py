@@ -331,7 +331,11 @@ def _result(trainer: Trainer, folder: RunFolder, ran: Ran, stop: StopSignals) ->
     """What the iterations leave behind, with the evaluation of the last one where there is one."""
     silent = trainer.silent_infos() if trainer.ended.episodes else None
     return TrainResult(
-        *(folder.path, folder.policy, trainer.timesteps, ran.seconds, stop.received),
+        run_dir=folder.path,
+        policy_path=folder.policy,
+        timesteps=trainer.timesteps,
+        seconds=ran.seconds,
+        stopped_by=stop.received,
         evaluation=ran.evaluation if folder.evaluated_timesteps() == trainer.timesteps else None,
         stop_reason=ran.stop_reason,
         notes=() if silent is None else (silent,),
