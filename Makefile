@@ -36,6 +36,7 @@ lint: $(INSTALLED)  ## Check style, formatting and who imports whom
 
 types: $(INSTALLED)  ## Check types
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks
 
 docs: $(INSTALLED)  ## Build the pages of docs/ into docs/_build/html
 	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs docs/_build/html

@@ -24,8 +24,18 @@ COMPONENT_TYPES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.Mul
 FLOAT32_MAX = np.finfo(np.float32).max
 DTYPES = frozenset(
     {
-        *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
-        *("float16", "float32", "float64"),
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "float16",
+        "float32",
+        "float64",
     }
 )
 """Types that PyTorch and a file can hold: not longdouble, nor those of the other byte order."""

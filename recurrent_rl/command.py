@@ -12,11 +12,22 @@ from recurrent_rl.config import TrainConfig
 from recurrent_rl.fields import is_description
 
 OF_A_MACHINE = frozenset(
-    (
-        *("env_id", "name", "log_dir", "track", "log_interval", "memory_interval"),
-        *("checkpoint_interval", "save_interval", "info_metrics"),
-        *("device", "threads", "workers", "worker_timeout", "vectorization"),
-    )
+    {
+        "env_id",
+        "name",
+        "log_dir",
+        "track",
+        "log_interval",
+        "memory_interval",
+        "checkpoint_interval",
+        "save_interval",
+        "info_metrics",
+        "device",
+        "threads",
+        "workers",
+        "worker_timeout",
+        "vectorization",
+    }
 )
 """Settings without a flag in the command: where a run lies, what it logs, what computes it."""
 FLAGS = {"wrappers": "wrapper"}

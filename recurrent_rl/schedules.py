@@ -9,8 +9,15 @@ from recurrent_rl.agents.settings import check_choice, shown
 from recurrent_rl.errors import UserError
 
 SCHEDULED = (
-    *("learning_rate", "gamma", "gae_lambda", "clip_coef", "clip_value", "ent_coef", "vf_coef"),
-    *("max_grad_norm", "target_kl"),
+    "learning_rate",
+    "gamma",
+    "gae_lambda",
+    "clip_coef",
+    "clip_value",
+    "ent_coef",
+    "vf_coef",
+    "max_grad_norm",
+    "target_kl",
 )
 """The settings that may change from one iteration to the next."""
 

@@ -297,7 +297,7 @@ def _check_can_train(config: ResolvedConfig, group: Group, device: torch.device)
     """
     if group.alone and config.workers > 1:
         raise UserError(
-            f"workers is {config.workers}, and a Trainer of one's own is one process. Set "
+            f"workers is {config.workers}, and a Trainer of your own is one process. Set "
             "workers to 1, or call recurrent_rl.train(config), which starts them."
         )
     if config.precision == "bfloat16" and device.type != "cpu":

@@ -87,7 +87,7 @@ def _power(draft: Draft, node: fx.Node, x: View, exponent: float) -> View:
 
 
 def _gelu(draft: Draft, node: fx.Node, x: View, approximate: str = "none") -> View:
-    """X / 2 * (1 + erf(x / 2 * sqrt 2))."""
+    """The product x / 2 * (1 + erf(x / sqrt 2))."""
     if approximate != "none":
         raise ExportError(f"This format has no gelu of the kind {approximate!r}.")
     shape, dtype = kind_of(node)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from cycler import cycler
 from jobs import ROOT
 from PIL import Image
 
@@ -16,7 +17,7 @@ from matplotlib import pyplot as plt
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#666666")
 """Told apart also by those who see no red or no green (Okabe and Ito 2008), and grey."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-mpl.rcParams["axes.prop_cycle"] = mpl.cycler(color=COLOURS)
+mpl.rcParams["axes.prop_cycle"] = cycler(color=COLOURS)
 
 
 def panels(

@@ -54,12 +54,12 @@ def with_gradients(job: Job) -> dict[str, Any]:
 
 def draw(runs: list[Run], gradients: dict[str, list[float]]) -> None:
     """One line a memory, mean over seeds; `gradients` are those of each run's folder name."""
-    shown = []
-    for suite, (name, *titles) in PANELS.items():
+    shown: list[tuple[list[Run], str, str, str]] = []
+    for suite, (name, title, label) in PANELS.items():
         tasks = {task.name for task in SUITES[suite].tasks}
         of_suite = [run for run in runs if task_name(run.config) in tasks]
         if len({argument(run, name) for run in of_suite}) > 1:
-            shown.append((of_suite, name, *titles))
+            shown.append((of_suite, name, title, label))
     figure, (axes,) = panels(1, len(shown) + 1, size=(4.2 * (len(shown) + 1), 3.4))
     for number, memory in enumerate(MEMORIES):
         own = {run.path.name for run in runs if run.config.agent.memory == memory}

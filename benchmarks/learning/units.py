@@ -83,7 +83,7 @@ def plan(seeds: int) -> list[tuple[dict[str, Any], TrainConfig]]:
 
 def main() -> None:
     given = arguments(__doc__, seeds=3, episodes=0).parse_args()
-    gym.register(ID, vector_entry_point=InUnits)
+    gym.register(ID, vector_entry_point=lambda **arguments: InUnits(**arguments))
     there = read_rows(RESULTS)
     if not given.table:
         for about, config in plan(given.seeds):

@@ -279,7 +279,7 @@ def steps_per_second(iterations: list[Row]) -> float:
     """Speed without the first iterations, which also warm up."""
     first = iterations[min(2, len(iterations) // 3)]
     last = iterations[-1]
-    return (last["steps"] - first["steps"]) / (last["seconds"] - first["seconds"])
+    return float((last["steps"] - first["steps"]) / (last["seconds"] - first["seconds"]))
 
 
 def measure(job: Job, rows: list[Row], args: argparse.Namespace) -> Row:

@@ -71,7 +71,8 @@ class FastStep:
         state = {one: x for one, x in listing.signature.state.items() if PREVIOUS_ACTION not in one}
         self._before = [inputs[name] for name in state]
         self._after = [outputs[name] for name in state.values()]
-        self._said = {name: outputs[name] for name in ("logits", "mean", "std") if name in outputs}
+        names_of_distribution: tuple[str, ...] = ("logits", "mean", "std")
+        self._said = {name: outputs[name] for name in names_of_distribution if name in outputs}
         self._value = outputs["value"]
 
     def __call__(

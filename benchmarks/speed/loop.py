@@ -48,7 +48,7 @@ PRECISION_TASKS = (
     ("recurrent_rl/Pendulum-NoVelocity-v0", "gru", 1_000_000),
 )
 ENV_ID = "recurrent_rl/RepeatPrevious-Easy-v0"
-ROLLOUT = {"num_envs": 64, "num_steps": 128}
+ROLLOUT: dict[str, Any] = {"num_envs": 64, "num_steps": 128}
 
 
 def best_of(run: Callable[[], Any], calls: int, repeats: int = 7) -> float:

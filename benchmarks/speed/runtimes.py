@@ -100,9 +100,10 @@ def steppers(memory: str, batch: int) -> dict[str, Stepper]:
     policy = Policy(agent)
     seen = observations(batch)
     found: dict[str, Stepper] = {}
-    for runner in ("exact", "fast"):
-        actor = policy.actor(runner=runner, num_envs=batch)  # type: ignore[call-overload]
-        found[f"actor, {runner}"] = lambda actor=actor: actor.act(next(seen))
+    exact = policy.actor(num_envs=batch)
+    fast = policy.actor(runner="fast", num_envs=batch)
+    found["actor, exact"] = lambda: exact.act(next(seen))
+    found["actor, fast"] = lambda: fast.act(next(seen))
     state = [policy.predict(next(seen))[1]]
 
     def predict() -> None:
@@ -179,7 +180,8 @@ def _rsl_rl_onnx(model: Any) -> dict[str, Stepper]:
     exported, written, seen = model.as_onnx().eval(), io.BytesIO(), observations(1)
     names = {"input_names": exported.input_names, "output_names": exported.output_names}
     program = torch.onnx.export(exported, exported.get_dummy_inputs(), opset_version=18, **names)
-    program.save(written)
+    assert program is not None
+    program.save(written)  # type: ignore[arg-type]  # which takes files too
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(written.getvalue(), options, ["CPUExecutionProvider"])

@@ -240,7 +240,7 @@ def sharing(rounds: int, iterations: int, cores: int) -> None:
     print("| workers | threads of each | thousand steps/s alone | beside a busy process | ratio |")
     print("|---|---|---|---|---|")
     for workers, threads in ways:
-        found: dict[bool, list[float]] = {True: [], False: []}
+        found: dict[bool, list[float]] = {False: [], True: []}
         config = settings("recurrent_rl/CartPole-NoVelocity-v0", "gru", 64, workers, threads)
         with training(config) as trainer:
             times_of(trainer, 2)
@@ -248,7 +248,7 @@ def sharing(rounds: int, iterations: int, cores: int) -> None:
                 for busy in (False, True):
                     with busy_process() if busy else noone():
                         found[busy].append(times_of(trainer, iterations).whole)
-        alone, beside = (config.batch_size / statistics.median(found[busy]) for busy in (0, 1))
+        alone, beside = (config.batch_size / statistics.median(found[busy]) for busy in found)
         ratios = [a / b for a, b in zip(found[False], found[True], strict=True)]
         name = "default" if threads is None else threads
         print(f"| {workers} | {name} | {alone:.1f} | {beside:.1f} | {spread(ratios)} |", flush=True)

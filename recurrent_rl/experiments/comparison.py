@@ -38,11 +38,20 @@ from recurrent_rl.runs.monitor import flat
 from recurrent_rl.vector_env.config import NO_MATTER_OF_THE_TASK
 from recurrent_rl.vector_env.facts import stated_returns
 
-# What makes no method: a label says what else differs between runs.
 _NOT_OF_A_METHOD = (
-    *("env_id", "seed", "name", "log_dir", "total_timesteps", "threads", "device"),
-    *("log_interval", "memory_interval", "checkpoint_interval", "eval_episodes"),
+    "env_id",
+    "seed",
+    "name",
+    "log_dir",
+    "total_timesteps",
+    "threads",
+    "device",
+    "log_interval",
+    "memory_interval",
+    "checkpoint_interval",
+    "eval_episodes",
 )
+"""Settings by which no two methods differ: a method is named by the others that its runs have."""
 
 
 @dataclass(frozen=True)
@@ -168,26 +177,29 @@ class Comparison:
             "",
             self.table(Cell.shown_mmer),
         ]
+        return "\n".join([*parts, *self._aggregates_as_lines()]) + "\n"
+
+    def _aggregates_as_lines(self) -> list[str]:
+        """The report's last part; empty where nothing can be aggregated over several tasks."""
         means, improvements = self.aggregates() if len(self.tasks) > 1 else ({}, {})
-        if means:
-            tasks, scores = self.scores
-            runs = min(len(x) for x in scores.values())
-            rivals = list(means) if len(means) > 1 else []
-            parts += [
-                "",
-                f"Over {len(tasks)} of {len(self.tasks)} tasks (those with a known range that all "
-                "methods have), scores from 0, the best memoryless policy, to 1, the best possible;"
-                f" 95 % intervals by a bootstrap over {runs} or more runs, stratified by task:",
-                "",
-                markdown(
-                    ["", "interquartile mean", *(f"P(better than {m})" for m in rivals)],
-                    [
-                        [a, mean, *("" if a == b else improvements[a, b] for b in rivals)]
-                        for a, mean in means.items()
-                    ],
-                ),
-            ]
-        return "\n".join(parts) + "\n"
+        if not means:
+            return []
+        tasks, scores = self.scores
+        runs = min(len(x) for x in scores.values())
+        rivals = list(means) if len(means) > 1 else []
+        header = ["", "interquartile mean", *(f"P(better than {method})" for method in rivals)]
+        rows = [
+            [method, mean, *("" if method == b else improvements[method, b] for b in rivals)]
+            for method, mean in means.items()
+        ]
+        return [
+            "",
+            f"Over {len(tasks)} of {len(self.tasks)} tasks (those with a known range that all "
+            "methods have), scores from 0, the best memoryless policy, to 1, the best possible;"
+            f" 95 % intervals by a bootstrap over {runs} or more runs, stratified by task:",
+            "",
+            markdown(header, rows),
+        ]
 
     def draw(
         self,

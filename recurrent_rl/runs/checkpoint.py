@@ -169,7 +169,7 @@ def _joined(parts: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     joined = {}
     for name in {name: None for part in parts for name in part}:
         like = next(part[name] for part in parts if name in part)
-        # Environments that have told of no mask so far allow all.
+        # Environments that have reported no mask so far allow everything.
         whole = [
             part[name] if name in part else like.new_ones(len(part["next/valid"]), *like.shape[1:])
             for part in parts

@@ -133,8 +133,15 @@ def evaluate(
         env_config = EnvConfig() if is_made else settings_for(policy, source.name)
     with _opened(policy, source, env_config, episodes, num_envs) as made:
         return _played(
-            *(policy, made, episodes, deterministic, with_memory, seed, max_steps),
-            *(on_episode, should_stop),
+            policy,
+            made,
+            episodes,
+            deterministic,
+            with_memory,
+            seed,
+            max_steps,
+            on_episode,
+            should_stop,
         )
 
 

@@ -141,9 +141,12 @@ class Figures:
     def of(cls, played: Evaluation) -> Figures:
         """Of the episodes played."""
         return cls(
-            *(played.mean, played.ci95, played.mean_length, played.success_rate),
-            played.unfinished,
-            {key: columns.average() for key, columns in played.infos.items()},
+            mean_return=played.mean,
+            ci95=played.ci95,
+            mean_length=played.mean_length,
+            success_rate=played.success_rate,
+            unfinished=played.unfinished,
+            infos={key: columns.average() for key, columns in played.infos.items()},
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -266,18 +266,12 @@ class RunFolder:
 
     def evaluated_timesteps(self) -> int | None:
         """The steps of the policy that the run's evaluation is of; None where none can be read."""
-        try:
-            saved = self.load_evaluation()
-        except UserError:  # to be written anew, as it says
-            return None
+        saved = self._evaluation_if_readable()
         return None if saved is None else saved.timesteps
 
     def has_evaluation(self, timesteps: int, compare: bool) -> bool:
         """Whether there is one of the policy after so many steps, with `compare` in all ways."""
-        try:
-            saved = self.load_evaluation()
-        except UserError:  # to be written anew, as it says
-            return False
+        saved = self._evaluation_if_readable()
         if saved is None or saved.timesteps != timesteps:
             return False
         return not compare or saved.stochastic is not None
@@ -300,6 +294,13 @@ class RunFolder:
                 f"recurrent-rl evaluate {self.path}"
             ) from error
 
+    def _evaluation_if_readable(self) -> SavedEvaluation | None:
+        """As `load_evaluation`; a file that cannot be read is as good as none: it is replaced."""
+        try:
+            return self.load_evaluation()
+        except UserError:
+            return None
+
     def save_evaluation(self, found: SavedEvaluation) -> SavedEvaluation:
         """Write what an evaluation found, unless that would lose what is there.
 
@@ -310,10 +311,7 @@ class RunFolder:
         Raises:
             FileWriteError: the disk is full, or the folder cannot be written to.
         """
-        try:
-            there = self.load_evaluation()
-        except UserError:  # to be written anew, as it says
-            there = None
+        there = self._evaluation_if_readable()
         if there is not None and found.would_lose(there):
             return there
         text = json.dumps(found.to_json(), indent=2, allow_nan=False)

@@ -97,8 +97,12 @@ def together(config: ResolvedConfig) -> Iterator[Group]:
     if launch is not None:
         end_with_agent()
         with joined(
-            *(launch.meeting(config.worker_timeout), launch.rank, launch.size),
-            *(device, config.worker_timeout, launch.neighbours),
+            launch.meeting(config.worker_timeout),
+            launch.rank,
+            launch.size,
+            device,
+            config.worker_timeout,
+            launch.neighbours,
             explain=ended_elsewhere,
         ) as group:
             yield group
@@ -133,7 +137,11 @@ def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
         _wait_for(others, store)
         group = stack.enter_context(
             joined(
-                *(store, 0, config.workers, device, config.worker_timeout),
+                store,
+                rank=0,
+                size=config.workers,
+                device=device,
+                timeout=config.worker_timeout,
                 explain=lambda: _why(others, store),
             )
         )

@@ -123,7 +123,7 @@ def train(
             config = of_launch(settled, asked)
         group = _join(joined, config, source)
         call = _Call(source, progress, callbacks, seed_globals, noted, joined, group)
-        return call.told(_begun(call, config), aloud=stop is None)
+        return call.announced(_begun(call, config), interrupts=stop is None)
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,9 @@ class _Call:
     group: Group | None
     """They; None where torchrun has not started this process."""
 
-    def told(self, result: TrainResult, aloud: bool) -> TrainResult:
-        """The result; aloud where its caller is raised the KeyboardInterrupt in its place."""
-        if aloud and self.progress and result.stopped_by is not None:
+    def announced(self, result: TrainResult, interrupts: bool) -> TrainResult:
+        """The result; printed where a KeyboardInterrupt is raised in its place."""
+        if interrupts and self.progress and result.stopped_by is not None:
             command = f"recurrent_rl.resume({str(result.run_dir)!r})"
             print(f"Stopped early; everything is saved. Resume: {command}")
         return result
@@ -245,7 +245,7 @@ def resume(
             newest(group, folder)
             if group.rank > 0:
                 return _followed(group, call)
-        return call.told(_resumed(call, folder, settled, compare), aloud=stop is None)
+        return call.announced(_resumed(call, folder, settled, compare), interrupts=stop is None)
 
 
 def _resumed(
@@ -331,7 +331,11 @@ def _result(trainer: Trainer, folder: RunFolder, ran: Ran, stop: StopSignals) ->
     """What the iterations leave behind, with the evaluation of the last one where there is one."""
     silent = trainer.silent_infos() if trainer.ended.episodes else None
     return TrainResult(
-        *(folder.path, folder.policy, trainer.timesteps, ran.seconds, stop.received),
+        run_dir=folder.path,
+        policy_path=folder.policy,
+        timesteps=trainer.timesteps,
+        seconds=ran.seconds,
+        stopped_by=stop.received,
         evaluation=ran.evaluation if folder.evaluated_timesteps() == trainer.timesteps else None,
         stop_reason=ran.stop_reason,
         notes=() if silent is None else (silent,),

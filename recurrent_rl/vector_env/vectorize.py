@@ -92,8 +92,12 @@ def _telling(env: VectorEnv, info_metrics: tuple[str, ...]) -> VectorEnv:
 
 
 BY_WRAPPERS = (
-    *("observe", "wrappers", "hide_indices"),
-    *("observation_noise", "observation_delay", "flicker"),
+    "observe",
+    "wrappers",
+    "hide_indices",
+    "observation_noise",
+    "observation_delay",
+    "flicker",
 )
 """The settings that are wrappers of single environments."""
 

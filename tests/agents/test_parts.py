@@ -324,31 +324,28 @@ def test_a_class_that_was_registered_may_be_named_by_its_path(tmp_path: Path) ->
     load_policy(tmp_path / "p.safetensors")
 
 
-def test_no_file_has_a_module_imported(tmp_path: Path) -> None:
+def test_no_file_has_a_module_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "mine.py").write_text(
         "from tests.own_parts import Window\nprint('imported')\nclass Mine(Window): pass\n"
     )
-    save = (
-        "from recurrent_rl.agents import *\nimport gymnasium as gym, numpy as np\n"
-        "s = gym.spaces.Box(-1, 1, (3,), np.float32)\n"
-        "agent = ActorCritic(s, s, AgentConfig(memory='mine:Mine', hidden_size=4))\n"
-        "Policy(agent).save('p.safetensors')"
-    )
-    load = "import recurrent_rl; recurrent_rl.load_policy('p.safetensors')"
+    monkeypatch.syspath_prepend(tmp_path)
+    make(memory="mine:Mine", hidden_size=4).save(tmp_path / "p.safetensors")
+    monkeypatch.delitem(sys.modules, "mine")
+    assert capsys.readouterr().out == "imported\n"
+
     root = Path(__file__).parents[2]
-    results = [
-        subprocess.run(
-            [sys.executable, "-c", f"import sys; sys.path.append({str(root)!r})\n{code}"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        for code in (save, load)
-    ]
-    assert (results[0].returncode, results[0].stdout) == (0, "imported\n"), results[0].stderr
-    assert (results[1].returncode, results[1].stdout) == (1, "")
-    assert "What a file names is not imported by itself" in results[1].stderr
+    load = "import recurrent_rl; recurrent_rl.load_policy('p.safetensors')"
+    result = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.append({str(root)!r})\n{load}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "What a file names is not imported by itself" in result.stderr
 
 
 class Sized(Window):

@@ -147,7 +147,9 @@ def test_the_critic_reads_its_memory_and_then_an_encoder_of_the_agents_own_setti
     assert privileged.encoder is not None
     encoder = Encoder(
         privileged.reader.component_spaces,
-        *(5, 2, "relu"),
+        5,
+        2,
+        "relu",
         scaling=privileged.reader.scaling,
         one_hot=True,
         image_features=7,

@@ -155,8 +155,15 @@ def replayed(config: TrainConfig, group: Group = ALONE) -> dict[str, Tensor]:
     optimizer = torch.optim.Adam(agent.parameters(), lr=1e-3)
     with patch.object(Tensor, "float", Tensor.double):  # encoders bring all to their own type
         ppo.update(
-            *(agent, optimizer, rollout, advantages[:, rows], returns[:, rows], config),
-            *(torch.Generator().manual_seed(2), group, mine.block),
+            agent,
+            optimizer,
+            rollout,
+            advantages[:, rows],
+            returns[:, rows],
+            config,
+            torch.Generator().manual_seed(2),
+            group,
+            mine.block,
         )
     whole.close()
     mine.close()

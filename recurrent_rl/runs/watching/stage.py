@@ -164,4 +164,4 @@ def _alone(source: Source, config: EnvConfig, mode: Mode, hide_by_wrapper: bool)
     except UserError as error:
         if not isinstance(error.__cause__, TypeError):
             raise
-        return made(config.env_kwargs)  # the argument is what it does not take
+        return made(config.env_kwargs)  # it takes no argument render_mode

@@ -92,7 +92,7 @@ def make_room(steps: list[Any]) -> None:
 
 
 class Strip:
-    """What is told of the last steps, at most `COLUMNS`, of one episode after the other.
+    """Rows of what is shown of the last steps, at most `COLUMNS`, of one episode after the other.
 
     Args:
         observation: components of one; their values do not matter.
@@ -195,8 +195,8 @@ class Strip:
 def activities(state: MemoryState, rows: int = MEMORY_ROWS) -> dict[str, NDArray[np.float64]]:
     """What a memory's tensors hold for the first stream, by name: at most so many rows in all.
 
-    Of an angle and a length in the complex plane the length is taken, of neighbours that share a
-    row the one farthest from 0. What has no numbers, such as a clock, is left out.
+    Of a complex number its magnitude is taken; of neighbours that share a row, the number farthest
+    from 0. Integers, such as a clock, are left out.
     """
     names = names_of(state, "")
     kept = {id(x) for x in differentiable(state)}

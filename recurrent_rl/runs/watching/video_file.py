@@ -114,7 +114,8 @@ class Mp4:
             height, width = frame.shape[:2]
             self._shape = (height + height % 2, width + width % 2, 3)
             self._writer = self._ffmpeg.write_frames(
-                *(str(self._path), self._shape[1::-1]),
+                str(self._path),
+                self._shape[1::-1],
                 fps=self._fps,
                 codec="libx264",
                 quality=7,

@@ -155,15 +155,18 @@ def test_all_complex_units_hold_from_one_step_to_the_horizon(name: str, layer: i
 
 def test_the_eigenvalues_of_an_lru_start_evenly_on_the_unit_disk() -> None:
     torch.manual_seed(0)
-    weights = LRU(2, 20_000, 1).weights(0)
+    memory = LRU(2, 200, num_layers=100)  # one layer of as many units takes gigabytes
     with torch.no_grad():
-        radius, angle = (-weights.nu.exp()).exp(), weights.theta.exp()
+        layers = [memory.weights(layer) for layer in range(100)]
+        radius = torch.cat([(-weights.nu.exp()).exp() for weights in layers])
+        angle = torch.cat([weights.theta.exp() for weights in layers])
+        gamma = torch.cat([weights.gamma.exp() for weights in layers])
     # Half of the disk's area is within 0.5 ** 0.5, and each octant holds as much as the next.
     for share in (0.1, 0.5, 0.9):
         assert float((radius < share**0.5).float().mean()) == pytest.approx(share, abs=0.02)
     shares = torch.histc(angle, 8, 0, 2 * math.pi) / len(angle)
     assert_close(shares, torch.full((8,), 1 / 8), rtol=0, atol=0.015)
-    assert_close(weights.gamma.exp().square() + radius.square(), torch.ones(10_000))
+    assert_close(gamma.square() + radius.square(), torch.ones(10_000))
 
 
 @pytest.mark.parametrize(("name", "error"), [("lru", 0.05), ("rotor", 0.3)])
