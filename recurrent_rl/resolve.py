@@ -24,9 +24,15 @@ ROLLOUTS = 100
 """Rollouts that a run is to have at least, where the size of a rollout is left to the default."""
 BATCH = 64 * STEPS
 """Steps of all environments in a rollout, where that leaves so many rollouts."""
+EPISODES = 32
+"""Whole episodes in a rollout, about, at the least: where they were 8, what had been learnt was lost
+again (docs/learning.md, "Rollouts")."""
+LARGEST = 5 * BATCH
+"""Steps of all environments in a rollout, at most, where long episodes make it larger than `BATCH`."""
 
 MINIBATCHES = 4
-"""Of a rollout, where their number is left to the default and they can be as many."""
+"""Of a rollout of `BATCH` steps or less, where their number is left to the default and they can be
+as many."""
 
 SHARE = 16
 """The fewest environments of a worker, where the number of workers is left to us: with fewer a step
@@ -116,20 +122,24 @@ def resolve(
                 reasons["num_steps"] = why
                 num_steps, seq_len = chunks * num_steps, num_steps
     if num_envs is None:
+        wanted = batch
+        if config.num_steps is None and longest_episode and num_steps % longest_episode == 0:
+            wanted = max(batch, min(EPISODES * longest_episode, LARGEST))
+        if config.num_minibatches is None:
+            parts = MINIBATCHES * 2 ** round(math.log2(wanted / batch))  # of much the same size
         # Each minibatch has as many environments.
-        num_envs = parts * max(-(-ENVIRONMENTS // parts), batch // (num_steps * parts))
+        num_envs = parts * max(-(-ENVIRONMENTS // parts), wanted // (num_steps * parts))
         reasons["num_envs"] = (
-            f"for rollouts of about {batch:,} steps, at least {ENVIRONMENTS} environments and as "
+            f"for rollouts of about {wanted:,} steps, at least {ENVIRONMENTS} environments and as "
             f"many for each of {parts} minibatches"
         )
     if config.num_minibatches is None and (
         chunks := num_envs * num_steps // (seq_len or num_steps)
     ):
-        parts = max(part for part in range(1, MINIBATCHES + 1) if chunks % part == 0)
+        most = parts
+        parts = max(part for part in range(1, most + 1) if chunks % part == 0)
         reasons["num_minibatches"] = (
-            ""
-            if parts == MINIBATCHES
-            else f"the most up to {MINIBATCHES} that divide {chunks} chunks"
+            "" if parts == most else f"the most up to {most} that divide {chunks} chunks"
         )
     chosen = {"num_steps": num_steps, "num_envs": num_envs, "seq_len": seq_len}
     chosen |= {"num_minibatches": parts}
