@@ -320,25 +320,32 @@ def test_short_runs_have_fewer_environments_unless_given(steps: int, environment
 
 
 @pytest.mark.parametrize(
-    ("episode", "total", "steps", "environments"),
+    ("episode", "total", "steps", "environments", "minibatches"),
     [
-        (1, 10**6, 128, 64),
-        (51, 10**6, 153, 52),
-        (103, 10**6, 103, 76),
-        (200, 10**6, 200, 40),
-        (200, 100_000, 128, 8),  # would leave 62 rollouts
-        (200, 200_000, 200, 8),
-        (500, 300_000, 128, 20),
-        (1026, 10**7, 1026, 8),
-        (3000, 10**7, 128, 64),
+        (1, 10**6, 128, 64, 4),
+        (51, 10**6, 153, 52, 4),
+        (103, 10**6, 103, 76, 4),
+        (103, 150_000, 103, 32, 8),
+        (200, 10**6, 200, 40, 4),
+        (200, 100_000, 128, 8, 4),  # 8 episodes would leave 62 rollouts
+        (200, 200_000, 200, 32, 16),
+        (500, 300_000, 128, 20, 4),
+        (600, 10**6, 600, 32, 8),
+        (1026, 10**7, 1026, 32, 16),
+        (2048, 10**7, 2048, 16, 16),  # no more than 40,960 steps
+        (3000, 10**7, 128, 64, 4),
     ],
 )
-def test_rollouts_hold_whole_episodes_where_these_are_not_too_long(
-    episode: int, total: int, steps: int, environments: int
+def test_rollouts_hold_32_whole_episodes_where_these_are_not_too_long(
+    episode: int, total: int, steps: int, environments: int, minibatches: int
 ) -> None:
     config = TrainConfig("CartPole-v1", total_timesteps=total)
     sized = resolve(config, episode)
-    assert (sized.num_steps, sized.num_envs) == (steps, environments)
+    assert (sized.num_steps, sized.num_envs, sized.num_minibatches) == (
+        steps,
+        environments,
+        minibatches,
+    )
     assert sized.num_envs % sized.num_minibatches == 0
     assert sized.as_requested() == config
     assert TrainConfig.from_json(sized.to_json()) == sized
@@ -346,3 +353,6 @@ def test_rollouts_hold_whole_episodes_where_these_are_not_too_long(
     assert requested.as_requested().num_steps == 32
     assert requested.num_steps == 32
     assert resolve(dataclasses.replace(config, seq_len=64), episode).num_steps == 128
+    asked = resolve(dataclasses.replace(config, num_minibatches=2), episode)
+    assert (asked.num_steps, asked.num_minibatches) == (steps, 2)
+    assert asked.num_envs in range(environments, environments + 5, 2)
