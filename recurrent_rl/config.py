@@ -114,7 +114,8 @@ class TrainConfig:
     """Steps to train for, summed over all environments."""
     num_envs: SizeOrNone = None
     """Environments stepped side by side. By default (None) as many as give rollouts of 8,192 steps,
-    fewer in a short run so that it has 100 rollouts, and never fewer than 8."""
+    fewer in a short run so that it has 100 rollouts, and never fewer than 8. Rollouts of whole
+    episodes have 32 of them at least, of up to 40,960 steps in all."""
     num_steps: SizeOrNone = None
     """Steps of each environment in a rollout, which is what is played between two updates. Make it
     longer than what must be remembered. By default (None) whole episodes, where their longest
@@ -143,7 +144,8 @@ class TrainConfig:
     """Passes over each rollout, at most: target_kl may end them earlier."""
     num_minibatches: Annotated[int | None, at_least(1), at_most(LARGEST_SIZE)] = None
     """Minibatches in each pass, made of whole chunks. It must divide the number of chunks, num_envs
-    * num_steps / seq_len. By default (None) 4, or the largest smaller number that divides it."""
+    * num_steps / seq_len. By default (None) 4, or the largest smaller number that divides it; 8 or 16
+    in rollouts that long episodes make larger."""
     clip_coef: Annotated[float, Read(_no_function), above(0)] = 0.2
     """How far one update may move the probability of an action: PPO's clip range of the probability
     ratio."""

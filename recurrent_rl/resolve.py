@@ -25,10 +25,10 @@ ROLLOUTS = 100
 BATCH = 64 * STEPS
 """Steps of all environments in a rollout, where that leaves so many rollouts."""
 EPISODES = 32
-"""Whole episodes in a rollout, about, at the least: where they were 8, what had been learnt was lost
-again (docs/learning.md, "Rollouts")."""
+"""Whole episodes in a rollout, at least: with 8 what had been learnt was lost again on some tasks
+(docs/learning.md, "Rollouts and sequences")."""
 LARGEST = 5 * BATCH
-"""Steps of all environments in a rollout, at most, where long episodes make it larger than `BATCH`."""
+"""Steps of all environments in a rollout, at most, where long episodes make it larger."""
 
 MINIBATCHES = 4
 """Of a rollout of `BATCH` steps or less, where their number is left to the default and they can be
