@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from recurrent_rl.agents.arguments import check_is
 from recurrent_rl.agents.generators import own_surroundings
+from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.testing.case import Case, MakeMemory
 from recurrent_rl.testing.module import check_files, check_nothing_kept, check_seed
 from recurrent_rl.testing.sequences import (
@@ -56,6 +57,8 @@ def check_memory(make: MakeMemory) -> None:
         AssertionError: it does not; says what was expected.
     """
     check_is("make", make, Callable, "a class of a memory, or a function that makes one")
+    if isinstance(make, type) and (fault := MEMORIES.fault(make)):
+        raise AssertionError(f"{make.__name__}: {fault}.")
     for num_layers in (1, 2):
         for check in CHECKS.values():
             with own_surroundings():

@@ -303,9 +303,36 @@ def test_a_fault_is_found_and_named(check: str, memory: Any, message: str) -> No
         check_memory(memory)
 
 
+class OfTwoSizes(Sum):
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size, 1)
+
+
+class NoMemoryAtAll:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("memory", "message"),
+    [
+        (OfTwoSizes, r"OfTwoSizes: it must be made as OfTwoSizes\(input_size, hidden_size, num_l"),
+        (NoMemoryAtAll, r"NoMemoryAtAll: it is no subclass of recurrent_rl\.Memory\.$"),
+        (nn.GRU, r"GRU: it is no subclass of recurrent_rl\.Memory; ours is 'gru'\.$"),
+    ],
+)
+def test_a_class_that_cannot_be_a_memory_is_told_why(memory: Any, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_memory(memory)
+
+
 def test_what_is_no_memory_is_refused() -> None:
-    with pytest.raises(AssertionError, match=r"GRU of 1 layers: it must be a recurrent_rl\.Memory"):
-        check_memory(nn.GRU)  # type: ignore[arg-type]
+    def make(*sizes: int) -> Any:
+        return nn.GRU(*sizes)
+
+    with pytest.raises(
+        AssertionError, match=r"make of 1 layers: it must be a recurrent_rl\.Memory"
+    ):
+        check_memory(make)
     with pytest.raises(SettingError, match="make is 'gru'; it must be a class of a memory"):
         check_memory("gru")  # type: ignore[arg-type]
 
