@@ -55,7 +55,7 @@ def sliced(x: View, axis: int = 0, begin: Any = 0, end: Any = None, step: int = 
 def selected(x: View, axis: int, index: int) -> View:
     """One entry along an axis, which goes."""
     axis %= len(x.shape)
-    part = sliced(x, axis, index % x.shape[axis], index % x.shape[axis] + 1)
+    part = sliced(x, axis, index % x.shape[axis])
     return permuted(part, [i for i in range(len(x.shape)) if i != axis])
 
 

@@ -40,7 +40,6 @@ def measure(run: RunFolder, to: str, out: Path) -> dict[str, Any]:
         "memory": config.agent.memory,
         "hidden_size": config.agent.hidden_size,
         "to": to,
-        "versions": versions_of(to),
     }
     begin = time.perf_counter()
     try:
@@ -50,6 +49,7 @@ def measure(run: RunFolder, to: str, out: Path) -> dict[str, Any]:
     except UserError as error:
         return line | {"error": str(error)}
     line |= {"bytes": found.size, "seconds": time.perf_counter() - begin}
+    line["versions"] = versions_of(to)
     if found.check is not None:
         line |= {"worst": found.check.worst, "own": found.check.own}
     return line
@@ -81,7 +81,7 @@ def table(found: list[dict[str, Any]]) -> str:
         texts = " | ".join(cell(cells.get((run, to))) for to in forms)
         task = task.removeprefix("recurrent_rl/").removesuffix("-v0")
         rows.append(f"| {task} | {agent} | {texts} |")
-    versions = {name: v for line in found for name, v in line["versions"].items()}
+    versions = {name: v for line in found for name, v in line.get("versions", {}).items()}
     stated = ", ".join(f"{name} {v}" for name, v in sorted(versions.items()))
     refused = [f"{line['run']}, {line['to']}: {line['error']}" for line in found if "error" in line]
     return "\n".join([*rows, "", f"Versions: {stated}.", *refused])

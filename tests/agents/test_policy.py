@@ -384,7 +384,11 @@ def test_streams_are_reset_by_flags_or_indices_and_not_by_what_may_be_either(run
         ([False, True, False], {1}),
         (torch.tensor([True, False, True]), {0, 2}),
         (2, {2}),
+        (0, {0}),
+        (-1, {2}),
         (np.array([0, 2]), {0, 2}),
+        ([0, 1], {0, 1}),
+        ([2, 0, 1], {0, 1, 2}),
         (np.zeros(3, bool), set()),
         (..., {0, 1, 2}),
     ]:
@@ -397,8 +401,10 @@ def test_streams_are_reset_by_flags_or_indices_and_not_by_what_may_be_either(run
         [1, 0, 1],
         torch.tensor([0, 1, 0]),
         3,
+        -4,
         [0.0],
         [True],
+        [[0, 2]],
         None,
     ]
     for streams in wrong:

@@ -26,9 +26,17 @@ from recurrent_rl.agents.export.c_functions import FUNCTIONS, NAMES
 from recurrent_rl.agents.export.check import Arrays, Runner, check
 from recurrent_rl.agents.export.compiled import CompiledStep
 from recurrent_rl.agents.export.graph import Program, trace
-from recurrent_rl.agents.export.listing import Buffer, Listing, Operation, whole
+from recurrent_rl.agents.export.listing import (
+    Buffer,
+    Listing,
+    Operation,
+    constants_of,
+    to_json,
+    whole,
+)
 from recurrent_rl.agents.export.lowering import lower
 from recurrent_rl.agents.export.numpy_policy import Policy as NumpyPolicy
+from recurrent_rl.agents.export.numpy_policy import Step
 from recurrent_rl.agents.export.record import listing_of, record
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import ExportError, limits_of
@@ -37,7 +45,7 @@ from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.spaces import ObservationError
 from recurrent_rl.envs.tmaze import TMaze
-from tests.agents.export.test_export import ACTIONS, EVERYTHING, OBSERVATIONS, make
+from tests.agents.export.test_export import ACTIONS, EVERYTHING, OBSERVATIONS, copies, make
 
 NEEDS_COMPILER = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
 NEEDS_KERNELS = pytest.mark.skipif(library() is None, reason="the kernels were not built")
@@ -499,6 +507,15 @@ def same_list(agent: ActorCritic, traced: Program) -> None:
     found, right = listing_of(agent, traced.signature.batch or 1), lower(traced)
     assert [one.kind for one in found.operations] == [one.kind for one in right.operations]
     check(agent, found.signature, CompiledStep(found), steps=40)
+
+
+@pytest.mark.parametrize("observation", ["Discrete", "MultiDiscrete"])
+def test_indices_of_several_streams_are_each_a_row_of_its_own(observation: str) -> None:
+    """As one at the place of the index, where all other numbers are zero."""
+    agent = make(OBSERVATIONS[observation], memory="none", one_hot=True)
+    listing = listing_of(agent, batch=3)
+    step = Step(to_json(listing), constants_of(listing))
+    check(agent, listing.signature, lambda inputs: copies(step(inputs)), steps=20)
 
 
 @NEEDS_KERNELS

@@ -93,6 +93,38 @@ def test_an_output_that_is_summed_with_itself_is_halved_once(encoder: type[Twice
     passes(make(VECTOR, encoder=encoder))
 
 
+class Interleaved(nn.Module):
+    """Two layers whose outputs stand in turn, where a product cannot leave its own."""
+
+    def __init__(self, space: spaces.Box) -> None:
+        super().__init__()
+        self.one, self.other = (nn.Linear(3, 4, bias=False) for _ in range(2))
+        self.output_size = 8
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([self.one(x), self.other(x * x)], -1).flatten(-2)
+
+
+class Nearest(nn.Module):
+    """The place of the greatest difference from several numbers, which the differences decide."""
+
+    def __init__(self, space: spaces.Box) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(torch.tensor([3.0, -3.0, 0.0]))
+        self.output_size = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.centres).argmax(-1)[:, None].float()
+
+
+def test_the_greatest_of_differences_is_not_taken_for_that_of_a_softmax() -> None:
+    passes(make(VECTOR, encoder=Nearest))
+
+
+def test_what_a_product_leaves_goes_to_places_apart_by_a_copy() -> None:
+    passes(make(VECTOR, encoder=Interleaved))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("observation", OBSERVATIONS)
 @pytest.mark.parametrize("action", ACTIONS)
