@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.devices import spare_threads_of_a_fork
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.preprocessing import read_rewards
@@ -59,6 +60,7 @@ def choose(
     if torch.is_autocast_enabled(agent.device.type):  # the caller's, of another model
         with torch.autocast(agent.device.type, enabled=False):
             return choose(agent, arrays, state, start, mask, reward, generator)
+    spare_threads_of_a_fork()
     batch = len(state.previous_action)
     components = {path: torch.as_tensor(x, device=agent.device) for path, x in arrays.items()}
     rewards = None

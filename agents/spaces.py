@@ -297,6 +297,15 @@ def is_image(space: gym.Space[Any]) -> bool:
     return len(space.shape) == 3 or (len(space.shape) == 2 and space.dtype == np.uint8)
 
 
+def images_in_stacks(space: gym.Space[Any]) -> dict[str, tuple[int, ...]]:
+    """The shapes, by path, of components that are read as vectors and may be stacks of images."""
+    return {
+        path: component.shape
+        for path, component in component_spaces(space).items()
+        if isinstance(component, spaces.Box) and len(component.shape) > 3
+    }
+
+
 def channel_axis(shape: tuple[int, ...]) -> int:
     """Which axis of an image holds its channels: 0, or 2.
 

@@ -318,8 +318,18 @@ class ResolvedConfig(TrainConfig):
         return TrainConfig(**fields | {name: AUTOMATIC[name] for name in self.reasons})
 
     def choices(self) -> list[str]:
-        """A line for each setting that was chosen: its value, and why."""
-        return [f"{name} {getattr(self, name)}: {why}" for name, why in self.reasons.items() if why]
+        """A line for each setting that was chosen: its value, and why; and what one overrules."""
+        lines = [
+            f"{name} {getattr(self, name)}: {why}" for name, why in self.reasons.items() if why
+        ]
+        if self.batch_size > self.total_timesteps:
+            lines.append(
+                f"total_timesteps {self.total_timesteps:,} is less than a rollout, of "
+                f"{self.batch_size:,} steps (num_envs {self.num_envs} x num_steps "
+                f"{self.num_steps}): the run is one rollout and learns from it once. Lower these "
+                "two, or raise total_timesteps."
+            )
+        return lines
 
     def scheduled(self, iteration: int) -> ResolvedConfig:
         """The settings of this iteration, counted from 0: what has a schedule follows it."""

@@ -12,7 +12,7 @@ from gymnasium.vector import VectorEnv
 
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.settings import SettingError, at_least, build, refusal
-from recurrent_rl.agents.spaces import UnsupportedSpaceError
+from recurrent_rl.agents.spaces import UnsupportedSpaceError, images_in_stacks
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Finding, Report
 from recurrent_rl.checks.several import check_several
 from recurrent_rl.checks.single import check_single
@@ -20,6 +20,7 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.fields import JsonObject
 from recurrent_rl.vector_env.checked_env import with_masks_in_infos
 from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.facts import read_as_vector
 from recurrent_rl.vector_env.sources import find_source
 from recurrent_rl.vector_env.vectorize import make_vector_env
 from recurrent_rl.vector_env.wrapping import fixed_texts, observing, without_fixed_texts, wrapped
@@ -99,6 +100,7 @@ def check_env(
             if isinstance(made, gym.Env):
                 if (seen := _as_trained(made, settings, report)) is not None:
                     check_single(seen, report, max_steps, seed)
+                    _note_vectors(seen, "observation_space", report)
             elif settings.observe or settings.wrappers:
                 raise SettingError(
                     "observe and wrappers go around single environments, and this one steps its "
@@ -106,6 +108,7 @@ def check_env(
                 )
             else:
                 check_several(made, report, max_steps, seed)
+                _note_vectors(made, "single_observation_space", report)
     findings = report.findings()
     if report.is_faulty and raise_faults:
         raise FaultyEnvironmentError(_told(env, findings), findings)
@@ -159,6 +162,13 @@ def _as_trained(
             "Leave it out by observe, or make it a number where the agent is to see it.",
         )
     return with_masks_in_infos(seen)
+
+
+def _note_vectors(env: Any, space: str, report: Report) -> None:
+    """Note what may be a stack of images, and is read as a vector."""
+    if not report.is_faulty:
+        for path, shape in images_in_stacks(getattr(env, space)).items():
+            report.note(f"axes {path}", *read_as_vector(path, shape))
 
 
 def name_of(env: Any) -> str:

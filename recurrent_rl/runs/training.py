@@ -14,6 +14,7 @@ from typing import Any, Literal
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.files import remove_leftovers
 from recurrent_rl.agents.policy import load_policy
+from recurrent_rl.agents.spaces import images_in_stacks
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath, Workers
@@ -40,7 +41,7 @@ from recurrent_rl.runs.torchrun import Launch, begun_by, mistakes_told_once, of_
 from recurrent_rl.runs.trackers import check_installed
 from recurrent_rl.signals import StopSignals, noting
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.vector_env.facts import left_out
+from recurrent_rl.vector_env.facts import left_out, read_as_vector
 from recurrent_rl.vector_env.sources import Environment, Source
 
 
@@ -91,7 +92,8 @@ def train(
             then. A subclass of VectorEnv, or a function with an argument num_envs, is called once
             with that number and makes so many; a VectorEnv is taken as it is. An environment that
             is given is left open at the end.
-        progress: show a progress bar, what was chosen, and what of an observation is left out.
+        progress: show a progress bar, what was chosen, and what of an observation is left out or
+            read as a vector.
         callbacks: each a `Callback`, or a function that is called after each iteration with the
             `TrainingState`.
         seed_globals: for the time of the run seed Python's `random` and NumPy's global generator,
@@ -167,7 +169,7 @@ def _begun(call: _Call, config: ResolvedConfig) -> TrainResult:
             if launch is not None:
                 folder.launch.write_text(launch.run_id)
             if call.progress:
-                for line in (*config.choices(), *_workers(launch), *_left_out(trainer)):
+                for line in (*config.choices(), *_workers(launch), *_of_observations(trainer)):
                     print(line)
             ran = run_iterations(trainer, folder, call.progress, call.callbacks, call.stop)
             result = _result(trainer, folder, ran, call.stop)
@@ -349,12 +351,16 @@ def _workers(launch: Launch | None) -> list[str]:
     return [f"workers {launch.size}: as many as torchrun has started"]
 
 
-def _left_out(trainer: Trainer) -> list[str]:
-    """What to tell of components that the agent does not see."""
-    return [
+def _of_observations(trainer: Trainer) -> list[str]:
+    """What to tell of components that the agent does not see, or not as may be expected."""
+    texts = [
         f"The observation's {key!r} is left out: it is always the text {text!r}."
         for key, text in left_out(trainer.env).items()
     ]
+    if trainer.config.agent.encoder is not None:
+        return texts
+    stacks = images_in_stacks(trainer.env.single_observation_space)
+    return texts + [" ".join(read_as_vector(path, shape)) for path, shape in stacks.items()]
 
 
 def _evaluated(

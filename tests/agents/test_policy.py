@@ -1,6 +1,7 @@
 """Policies elsewhere: the same actions as in training, from raw observations, in any form."""
 
 import copy
+import os
 import pickle
 import subprocess
 import sys
@@ -94,6 +95,39 @@ def test_a_loaded_policy_gives_the_same_actions(tmp_path: Path, memory: str) -> 
             tensors_of(state.memory), tensors_of(state_again.memory), strict=True
         ):
             assert torch.equal(s, s_again)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_loads_and_acts_where_its_parent_used_several_threads(
+    tmp_path: Path,
+) -> None:
+    """PyTorch alone waits there for threads that were not forked with it."""
+    policy = make(action=ACTIONS[3])
+    policy.save(tmp_path / "p.safetensors")
+    code = """
+import os, signal, sys, time, numpy as np, torch, recurrent_rl
+torch.set_num_threads(2)
+path, x = sys.argv[1], np.ones((512, 3), np.float32)
+policy = recurrent_rl.load_policy(path)
+torch.ones(2048, 512) @ torch.ones(512, 512)
+action, _ = policy.predict(x, deterministic=True)
+if (child := os.fork()) == 0:
+    again, _ = policy.predict(x, deterministic=True)
+    loaded, _ = recurrent_rl.load_policy(path).predict(x, deterministic=True)
+    torch.ones(2048, 512) @ torch.ones(512, 512)
+    alike = all(np.allclose(action, one, atol=1e-5) for one in (again, loaded))
+    os._exit(0 if alike else 1)
+end = time.monotonic() + 60
+while os.waitpid(child, os.WNOHANG) == (0, 0):
+    if time.monotonic() > end:
+        os.kill(child, signal.SIGKILL)
+        sys.exit("the forked process hangs")
+    time.sleep(0.05)
+print("acted", torch.get_num_threads())
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "p.safetensors")]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert (result.stdout, result.stderr) == ("acted 2\n", "")
 
 
 def test_a_fresh_process_computes_the_same_bits(tmp_path: Path) -> None:

@@ -191,6 +191,13 @@ def test_json_text_for_an_environments_arguments_is_read_with_a_warning() -> Non
         assert EnvConfig(text) == EnvConfig({"length": 3})
 
 
+def test_a_rollout_of_more_steps_than_the_run_is_told() -> None:
+    less = TrainConfig("CartPole-v1", num_envs=8, num_steps=128, total_timesteps=1023)
+    (told,) = resolve(less, None).choices()
+    assert told.startswith("total_timesteps 1,023 is less than a rollout, of 1,024 steps")
+    assert resolve(dataclasses.replace(less, total_timesteps=1024), None).choices() == []
+
+
 def test_what_was_chosen_is_kept_with_its_reason_and_told_from_what_was_requested() -> None:
     requested = TrainConfig("CartPole-v1", num_envs=8, total_timesteps=10**6)
     config = resolve(requested, 50)

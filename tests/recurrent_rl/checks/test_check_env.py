@@ -331,6 +331,13 @@ NOTES: dict[str, tuple[Callable[..., Any], str]] = {
     ),
     "an end of 0 and 1": (with_(2, lambda e: int(e.t > 5)), "terminated is 0; it is read as False"),
     "a reward in an array": (with_(1, lambda e: np.ones(1)), "an array of shape [1]"),
+    "a stack of images": (
+        changed(
+            observation_space=spaces.Box(0, 255, (4, 9, 9, 3), np.uint8),
+            seen=lambda self: self.np_random.integers(0, 256, (4, 9, 9, 3), np.uint8),
+        ),
+        "The observation of shape (4, 9, 9, 3) is read as a vector of 972 numbers",
+    ),
     "bounds without end": (
         changed(observation_space=spaces.Box(-np.inf, np.inf, (3,), F)),
         "Gymnasium's checker: A Box observation space minimum value is -infinity",

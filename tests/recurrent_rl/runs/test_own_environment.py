@@ -205,6 +205,32 @@ def test_a_text_that_is_left_out_is_told_once(
     assert told not in capsys.readouterr().out
 
 
+class Stacks(gym.Env[Any, Any]):
+    """Shows four images of 5 x 5, under a key."""
+
+    observation_space = gym.spaces.Dict({"last": gym.spaces.Box(0, 1, (4, 5, 5, 1))})
+    action_space = gym.spaces.Discrete(2)
+    t = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.t = 0
+        return {"last": np.zeros((4, 5, 5, 1), np.float32)}, {}
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        return {"last": np.ones((4, 5, 5, 1), np.float32)}, 0.0, self.t == 5, False, {}
+
+
+def test_what_may_be_a_stack_of_images_and_is_read_as_a_vector_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(config(tmp_path), env=Stacks)
+    told = "The observation's 'last' of shape (4, 5, 5, 1) is read as a vector of 100 numbers"
+    assert capsys.readouterr().out.count(told) == 1
+    train(config(tmp_path), env=Parts)
+    assert "as a vector" not in capsys.readouterr().out
+
+
 def test_wrappers_are_of_the_run_and_a_policy_file_imports_none(tmp_path: Path) -> None:
     env = EnvConfig(observe=("sign",), wrappers=(f"{HERE}:twice_as_bright", "frame-stack:2"))
     result = train(config(tmp_path, env=env, eval_episodes=2), env=Parts, progress=False)
