@@ -144,8 +144,8 @@ class TrainConfig:
     """Passes over each rollout, at most: target_kl may end them earlier."""
     num_minibatches: Annotated[int | None, at_least(1), at_most(LARGEST_SIZE)] = None
     """Minibatches in each pass, made of whole chunks. It must divide the number of chunks, num_envs
-    * num_steps / seq_len. By default (None) 4, or the largest smaller number that divides it; 8 or 16
-    in rollouts that long episodes make larger."""
+    * num_steps / seq_len. By default (None) 4, or the largest smaller number that divides it; 8 or
+    16 in rollouts that long episodes make larger."""
     clip_coef: Annotated[float, Read(_no_function), above(0)] = 0.2
     """How far one update may move the probability of an action: PPO's clip range of the probability
     ratio."""
