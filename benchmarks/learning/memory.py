@@ -1,22 +1,24 @@
-"""What memory is worth: four tasks without memory and with each of four, and what resetting costs.
+"""What memory is worth: tasks without memory and with each of several, and what resetting costs.
 
     python benchmarks/learning/memory.py  # all runs, then the table and docs/learning_curve.png
     python benchmarks/learning/memory.py --table  # the table and the picture of the rows there are
+    python benchmarks/learning/memory.py --suite images --seeds 1  # rooms; needs the extra minigrid
+    python benchmarks/learning/memory.py --suite images --memories none --tasks RedBlueDoors-6x6
 
-The runs are those of `recurrent-rl benchmark memory`. Finished runs leave a line each in
-benchmarks/results/memory.jsonl, with a curve thinned to 100 points: table and picture are made of
-these lines.
+The runs are those of `recurrent-rl benchmark memory`, or of the suite that is named. Finished runs
+leave a line each in benchmarks/results/memory.jsonl or images.jsonl, with a curve thinned to 100
+points: table and picture (docs/learning_curve.png, docs/images.png) are made of these lines.
 """
 
 from __future__ import annotations
 
 from jobs import ROOT, arguments, do, keep, run_of, suite_jobs
 
-from recurrent_rl.experiments.comparison import Cell, Comparison
+from recurrent_rl.experiments.comparison import Cell, Comparison, task_name
 from recurrent_rl.experiments.suites import SUITES
 
-SUITE = SUITES["memory"]
-RESULTS = ROOT / "benchmarks" / "results" / "memory.jsonl"
+PICTURES = {"memory": "learning_curve", "images": "images"}
+"""By suite, in docs."""
 
 
 def on_and_off(cell: Cell) -> str:
@@ -26,18 +28,28 @@ def on_and_off(cell: Cell) -> str:
 
 
 def main() -> None:
-    given = arguments(__doc__, SUITE.seeds, episodes=1000).parse_args()
-    jobs = suite_jobs("memory", given.seeds, given.episodes)
+    parser = arguments(__doc__, 3, episodes=1000)
+    parser.add_argument("--suite", choices=PICTURES, default="memory")
+    parser.add_argument("--tasks", nargs="+", default=[""], help="that begin so")
+    parser.add_argument("--memories", nargs="+", help="by default all of the suite")
+    given = parser.parse_args()
+    path = ROOT / "benchmarks" / "results" / f"{given.suite}.jsonl"
+    jobs = [
+        job
+        for memory in given.memories or SUITES[given.suite].memories
+        for job in suite_jobs(given.suite, given.seeds, given.episodes, memory)
+        if task_name(job.config).startswith(tuple(given.tasks))
+    ]
     try:
         if not given.table:
-            do(jobs)
+            do(sorted(jobs, key=lambda job: job.config.seed))
     finally:
-        rows = keep(jobs, RESULTS)
+        rows = keep(jobs, path)
     runs = [run_of(rows[job.run_dir.name], job) for job in jobs if job.run_dir.name in rows]
     if runs:
         comparison = Comparison(runs)
         print(comparison.table(on_and_off))
-        comparison.draw(ROOT / "docs" / "learning_curve.png")
+        comparison.draw(ROOT / "docs" / f"{PICTURES[given.suite]}.png")
 
 
 if __name__ == "__main__":

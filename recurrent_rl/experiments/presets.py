@@ -1,7 +1,7 @@
 """Tuned settings of tasks: what `recurrent-rl train ENV_ID --preset` takes.
 
 docs/results.md has what they reach, and `benchmarks/learning/published.py` measures it; for the
-ladder `ladder.py` beside it does, for Recall `discount.py`, for RedBlueDoors `images.py`.
+ladder `ladder.py` beside it does, and for Recall `discount.py`.
 """
 
 from __future__ import annotations
@@ -43,8 +43,6 @@ NEAR = {"gae_lambda": 0.8}
 FAR = {"gae_lambda": 0.95}
 # Rollouts in which the noise of the advantages averages out, in minibatches of the usual size.
 LARGE = {"num_envs": 512, "num_minibatches": 8}
-# Episodes of many hundred steps, in which nothing has to be kept for long.
-SHORT = {"num_envs": 64, "num_steps": 128}
 PRESETS: dict[str, Preset] = {
     "RepeatPrevious-Easy": Preset(NEAR, "gru-matrix", M // 2),
     "RepeatPrevious-Medium": Preset(NEAR, "gru-matrix", M),
@@ -67,8 +65,6 @@ PRESETS: dict[str, Preset] = {
     "HigherLower-Hard": Preset(AT_ONCE, steps=3 * M),
     "Ladder": Preset(AT_ONCE, "gru", 4 * M),
     "Recall": Preset(AT_ONCE, "gru", M),
-    "RedBlueDoors-6x6": Preset(SHORT, steps=M),
-    "RedBlueDoors-8x8": Preset(SHORT, steps=2 * M),
     "MultiarmedBandit-Easy": Preset(FAR | {"agent": {"hidden_size": 256}}, "gru", 15 * M),
     "PositionOnlyCartPole-Easy": Preset(FAR, steps=M),
     "PositionOnlyCartPole-Medium": Preset(FAR, steps=M),
