@@ -518,6 +518,13 @@ def test_indices_of_several_streams_are_each_a_row_of_its_own(observation: str) 
     check(agent, listing.signature, lambda inputs: copies(step(inputs)), steps=20)
 
 
+def test_numbers_that_are_not_hidden_are_each_read_from_their_place() -> None:
+    agent = make(hide_indices=(1,), memory="none")
+    listing = listing_of(agent, batch=1)
+    step = Step(to_json(listing), constants_of(listing))
+    check(agent, listing.signature, lambda inputs: copies(step(inputs)), steps=20)
+
+
 @NEEDS_KERNELS
 def test_a_recorded_step_is_the_traced_one(program: Program) -> None:
     same_list(program.agent, program)
