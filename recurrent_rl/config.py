@@ -172,7 +172,7 @@ class TrainConfig:
     threads: Annotated[int | None, Read(none_for_zero), at_least(1), at_most(MOST_THREADS)] = None
     """CPU threads; set 1 to run several trainings side by side. By default (None) the memory's
     kernel takes all cores and PyTorch's own operations take one. The number changes nothing in the
-    kernel's result."""
+    kernel's result. Each of several workers takes no more than its share of the cores."""
     workers: Workers = 1
     """Processes that train one agent together, each with its share of the environments. They learn
     what one would, but for rounding. auto takes one for each core or GPU, with at least 16

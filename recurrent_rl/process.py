@@ -63,7 +63,9 @@ def computing(
     the whole process.
 
     Args:
-        threads: of PyTorch and of the memory's kernel; None is one and all cores.
+        threads: of PyTorch and of the memory's kernel; None is one and all cores. Workers take no
+            more than their share of the cores: PyTorch's threads wait for each other busily, and
+            with others on their cores all but stand still.
         precision: of the memory's kernel, `TrainConfig.precision`. On a GPU float32 is float32:
             cuDNN would round the factors of its products to TF32 by default.
         workers: that share the cores.
@@ -73,7 +75,10 @@ def computing(
     """
     bfloat16 = library.set_bfloat16(precision == "bfloat16")
     of_torch = torch.get_num_threads()
-    of_kernel = library.set_num_threads(threads or max(1, available_cores() // workers))
+    share = max(1, available_cores() // workers)
+    if threads is not None and workers > 1:
+        threads = min(threads, share)
+    of_kernel = library.set_num_threads(threads or share)
     _set_torch_threads(threads or 1)
     try:
         with _WITHOUT_TF32, _learning():

@@ -23,7 +23,7 @@ from recurrent_rl.experiments.comparison import markdown, task_name
 from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.presets import AT_ONCE
 from recurrent_rl.experiments.results import load_run
-from recurrent_rl.experiments.suites import Suite, ours
+from recurrent_rl.experiments.suites import Suite, Task, ours
 
 RESULTS = ROOT / "benchmarks" / "results" / "episodes.jsonl"
 OUT = ROOT / "runs" / "episodes"
@@ -31,7 +31,7 @@ FIRST_SEED = 200
 KEY = ("task", "way", "seed")
 FEW, MANY = "8 to 20", "32"
 K = 1_000
-TASKS = (
+TASKS: tuple[tuple[Task, dict[str, Any]], ...] = (
     (ours("RedBlueDoors-6x6", 500 * K), {"num_steps": 720}),
     (ours("RepeatFirst-Medium", 600 * K), {"num_steps": 416}),
     (ours("RepeatFirst-Hard", 600 * K), {"num_steps": 832}),

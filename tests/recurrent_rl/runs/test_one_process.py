@@ -25,12 +25,13 @@ import pytest
 import torch
 
 import recurrent_rl
+from recurrent_rl import process
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.files import write_atomically
 from recurrent_rl.agents.memory.cells import GRU
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.process import global_generators_kept
+from recurrent_rl.process import computing, global_generators_kept
 from recurrent_rl.runs.callbacks import AnyCallback, Callback, TrainingState
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.signals import STOPPING
@@ -232,3 +233,18 @@ def test_several_workers_train_from_a_thread_and_a_second_such_run_is_refused(
 
     assert_same(alone, in_new_thread(lambda: trained(settings, [second])))
     assert refused
+
+
+@pytest.mark.parametrize(
+    ("threads", "workers", "cores", "each"),
+    [(2, 2, 2, 1), (8, 2, 4, 2), (1, 4, 2, 1), (2, 4, 16, 2), (3, 1, 2, 3), (None, 2, 4, 1)],
+)
+def test_each_of_several_workers_takes_no_more_threads_than_its_share_of_the_cores(
+    threads: int | None, workers: int, cores: int, each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch's threads that wait for one another on a core they share all but stand still."""
+    monkeypatch.setattr(process, "available_cores", lambda: cores)
+    before = torch.get_num_threads()
+    with computing(threads, workers=workers):
+        assert torch.get_num_threads() == each
+    assert torch.get_num_threads() == before
