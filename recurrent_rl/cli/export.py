@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -34,8 +35,8 @@ class ExportArguments:
     its weights in 8 bits, not checked. numpy: a Python file and the weights. Each runs
     without recurrent-rl."""
     out: FolderPath | None = None
-    """File or folder to write; of several formats, the folder to put them into. By default beside
-    the policy or, for a policy of the Hub, in the working folder."""
+    """File or folder to write; of several formats, or ending in a slash, the folder to put them
+    into. By default beside the policy or, for a policy of the Hub, in the working folder."""
     batch: Annotated[int, at_least(1)] | Literal["dynamic"] = 1
     """Streams of observations stepped at once, or dynamic for any number (onnx and torch)."""
     value: bool = True
@@ -106,7 +107,9 @@ def _place(given: ExportArguments, beside: Path, form: Format) -> Path:
     from recurrent_rl.agents.hub import SCHEME
 
     if given.out is not None:
-        return Path(given.out) / form.file if len(set(given.to)) > 1 else Path(given.out)
+        out = str(given.out)
+        is_folder = len(set(given.to)) > 1 or ("" in form.names and out.endswith(("/", os.sep)))
+        return Path(out) / form.file if is_folder else Path(out)
     # a file of the Hub lies in its cache
     return Path(form.file) if str(given.policy).startswith(SCHEME) else form.beside(beside)
 

@@ -11,6 +11,7 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.export.formats import FORMATS
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.cli import main
+from recurrent_rl.cli.export import ExportArguments, _place
 
 
 @pytest.mark.slow
@@ -95,6 +96,21 @@ def test_each_format_has_a_place_of_its_own_beside_a_policy() -> None:
         *("there/my.maze.onnx", "there/my.maze.pt2", "there/my.maze_c"),
         *("there/my.maze_c_int8", "there/my.maze_numpy"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("to", "out", "place"),
+    [
+        ("torch", "new/", "new/policy.pt2"),
+        ("torch", "new", "new"),
+        ("numpy", "new/", "new"),
+        ("torch numpy", "new", "new/policy.pt2"),
+    ],
+)
+def test_what_ends_in_a_slash_is_a_folder_to_put_a_file_into(to: str, out: str, place: str) -> None:
+    forms = to.split()
+    given = ExportArguments("maze.safetensors", to=tuple(forms), out=out)  # type: ignore[arg-type]
+    assert _place(given, Path("maze.safetensors"), FORMATS[forms[0]]) == Path(place)
 
 
 @pytest.mark.parametrize(
