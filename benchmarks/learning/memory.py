@@ -12,6 +12,7 @@ points: table and picture (docs/learning_curve.png, docs/images.png) are made of
 
 from __future__ import annotations
 
+from figures import lighten
 from jobs import ROOT, arguments, do, keep, run_of, suite_jobs
 
 from recurrent_rl.experiments.comparison import Cell, Comparison, task_name
@@ -49,7 +50,9 @@ def main() -> None:
     if runs:
         comparison = Comparison(runs)
         print(comparison.table(on_and_off))
-        comparison.draw(ROOT / "docs" / f"{PICTURES[given.suite]}.png")
+        picture = ROOT / "docs" / f"{PICTURES[given.suite]}.png"
+        comparison.draw(picture)
+        lighten(picture)
 
 
 if __name__ == "__main__":
