@@ -264,7 +264,7 @@ def test_the_command_films_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit, match="0"):
         main(["evaluate", run, "--video", str(video), "--episodes=2", "--fps=50", "--max-steps=99"])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["episode 1", "episode 2", "Video"]
+    assert [line.split(":")[0] for line in lines] == ["Policy", "episode 1", "episode 2", "Video"]
     assert lines[-1].endswith(str(video))
     assert len(frames_of(video)) > 2
     for arguments, what in (
