@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from recurrent_rl.agents.export.c_functions import FUNCTIONS
 from recurrent_rl.agents.export.c_header import header, prototype
@@ -17,7 +15,7 @@ from recurrent_rl.agents.export.c_names import Names, given_names, kept_as, stru
 from recurrent_rl.agents.export.c_statements import Statements
 from recurrent_rl.agents.export.c_text import TYPES, array, loops, shortened
 from recurrent_rl.agents.export.listing import Buffer, Listing, View
-from recurrent_rl.agents.export.step import MASK
+from recurrent_rl.agents.export.step import MASK, Limits
 from recurrent_rl.agents.previous_step import PREVIOUS_REWARD
 
 FEWEST_ROWS = 8
@@ -30,10 +28,6 @@ class Source:
 
     header: str
     source: str
-
-
-Limits: TypeAlias = dict[str, tuple[NDArray[Any], NDArray[Any]]]
-"""Of inputs that are whole numbers, the least and the greatest value of each entry."""
 
 
 def written(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -222,7 +222,11 @@ def observation_names(space: gym.Space[Any]) -> dict[str, str]:
     return names
 
 
-def limits_of(space: gym.Space[Any]) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+Limits: TypeAlias = dict[str, tuple[NDArray[Any], NDArray[Any]]]
+"""Of inputs that are whole numbers, the least and the greatest value of each entry, `[n]` each."""
+
+
+def limits_of(space: gym.Space[Any]) -> Limits:
     """The least and greatest value of each entry, `[n]` each, by the inputs that are whole numbers.
 
     Of Discrete, MultiDiscrete and MultiBinary; a value between them is none of the space.

@@ -309,8 +309,20 @@ def evaluate_and_save(
         played = evaluate_ways(policy, made, episodes, seed, stop, compare, max_steps, progress)
     if stop:
         return {}, None
-    if folder is None:
-        return played, None
+    return played, None if folder is None else save_played(folder, policy, played)
+
+
+def save_played(
+    folder: RunFolder, policy: Policy, played: dict[str, Evaluation]
+) -> SavedEvaluation | None:
+    """Save what was played as the run's evaluation, unless a finer one of the policy is there.
+
+    Returns:
+        The finer one, for whose sake this one was not saved; None where it was.
+
+    Raises:
+        FileWriteError: the disk is full, or the folder cannot be written to.
+    """
     found = SavedEvaluation.of(policy, played)
     there = folder.save_evaluation(found)
-    return played, None if there is found else there
+    return None if there is found else there
