@@ -9,8 +9,9 @@
 The runs are those of `recurrent-rl benchmark popgym` and `recurrent-rl benchmark control`, with one
 recipe: the defaults. Many tasks are also run with a memory, settings or steps of their own
 (`PRESETS`), and with these, or the defaults, on a GPU with many environments; the tables show all.
-Finished runs leave a line each in benchmarks/results/published.jsonl, of which the tables are made,
-and docs/published.png: learning curves of six tasks on which no published recurrent policy that we
+Finished runs leave a line each in benchmarks/results/published.jsonl. Of these the tables are made:
+the best of each task is printed, all are written to benchmarks/results/published.md. So is
+docs/published.png: learning curves of six tasks on which no published recurrent policy that we
 found comes near. What has a line there is not done again. Policies stay in runs/benchmark-popgym
 and runs/benchmark-control.
 """
@@ -36,12 +37,28 @@ from recurrent_rl.experiments.statistics import with_interval
 from recurrent_rl.experiments.suites import SUITES
 
 RESULTS = ROOT / "benchmarks" / "results" / "published.jsonl"
+ALL = RESULTS.with_suffix(".md")
+"""The page of all tables."""
 RETURNS = ("task", "best published, of at most", "ours", "trained for", "MMER", "final policy")
 COSTS = ("task", "ours", "stochastic actions", "minutes", "above 0.95 after", "code")
-"""The columns of the two tables."""
+"""The columns of the two tables of all rows; that of the best rows has the first."""
 
 OLDER = "87949fa"
 """The code of rows that do not say it."""
+PAGE = """\
+# Beside published results: all rows
+
+Written by `python benchmarks/learning/published.py --table`. [Results](../../docs/results.md) shows
+the best of each task, and says what the columns are.
+
+{}
+
+What each row took. *minutes* are those of one core beside another run. *above 0.95 after* has the
+steps and seconds of each seed, where the highest return is 1. *code* is the commit: rows of {older}
+used λ = 0.95 and a critic that did not start at zero.
+
+{}
+"""
 SOLVED = 0.95
 DRAWN = (
     *("RepeatPrevious-Hard", "Autoencode-Easy", "Autoencode-Medium", "Autoencode-Hard"),
@@ -212,18 +229,33 @@ def cell(rows: list[Row], way: str) -> str:
     return with_interval([row[way] for row in rows], rows[0][f"{way}_ci95"])
 
 
-def tables(rows: list[Row]) -> str:
-    """Markdown: what was reached, then what it took; six columns fit on a page."""
+def of_task_and_method(rows: list[Row], task: str) -> dict[str, list[Row]]:
+    """The rows of one task, by method, the defaults first."""
+    of_task = sorted((r for r in rows if r["task"] == task), key=lambda r: str(r["settings"]))
+    methods = dict.fromkeys(map(method_of, of_task))
+    return {name: [row for row in of_task if method_of(row) == name] for name in methods}
+
+
+def best_rows(rows: list[Row]) -> str:
+    """A Markdown table with the best of each task: the method whose final policies return most."""
+    lines = []
+    for task, published in PUBLISHED.items():
+        if found := of_task_and_method(rows, task):
+            means = {m: np.mean([r["deterministic"] for r in found[m]]) for m in found}
+            best = max(found, key=means.__getitem__)
+            lines.append([task, *returns_of(found[best], published, best)])
+    return markdown(RETURNS, lines).replace(r"\*\*", "**")  # the bold ones are ours
+
+
+def all_rows(rows: list[Row]) -> str:
+    """A Markdown page: what was reached, then what it took; six columns fit on a page."""
     returns, costs = [], []
     for task, published in PUBLISHED.items():
-        of_task = [row for row in rows if row["task"] == task]
-        of_task.sort(key=lambda row: str(row["settings"]))  # the defaults first
-        for method in dict.fromkeys(map(method_of, of_task)):
-            found = [row for row in of_task if method_of(row) == method]
+        for method, found in of_task_and_method(rows, task).items():
             returns.append([task, *returns_of(found, published, method)])
             costs.append([task, *costs_of(found, method)])
-    both = (markdown(RETURNS, returns), markdown(COSTS, costs))
-    return "\n\n".join(both).replace(r"\*\*", "**")  # the bold ones are ours
+    tables = [markdown(RETURNS, returns).replace(r"\*\*", "**"), markdown(COSTS, costs)]
+    return PAGE.format(*tables, older=OLDER)
 
 
 def returns_of(rows: list[Row], published: Published, method: str) -> list[str]:
@@ -295,7 +327,8 @@ def main() -> None:
         finally:
             keep([row_of(load_run(job.run_dir)) for job in todo if job.done])
     rows = read_rows(RESULTS)
-    print(tables(rows))
+    print(best_rows(rows))
+    ALL.write_text(all_rows(rows))
     draw(rows)
 
 
