@@ -8,28 +8,11 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from recurrent_rl.config import TrainConfig
+from recurrent_rl.config import NO_MATTER_OF_WHAT_IS_LEARNT, TrainConfig
 from recurrent_rl.fields import is_description
 
-OF_A_MACHINE = frozenset(
-    {
-        "env_id",
-        "name",
-        "log_dir",
-        "track",
-        "log_interval",
-        "memory_interval",
-        "checkpoint_interval",
-        "save_interval",
-        "info_metrics",
-        "device",
-        "threads",
-        "workers",
-        "worker_timeout",
-        "vectorization",
-    }
-)
-"""Settings without a flag in the command: where a run lies, what it logs, what computes it."""
+NOT_TOLD = NO_MATTER_OF_WHAT_IS_LEARNT | {"env_id"}
+"""Settings without a flag in the command."""
 FLAGS = {"wrappers": "wrapper"}
 """Flags that are not named as their settings."""
 REPEATED = ("wrappers",)
@@ -56,7 +39,7 @@ def _flags(settings: Any, default: Any) -> Iterator[str]:
         value, usual = getattr(settings, name), getattr(default, name)
         if dataclasses.is_dataclass(value):
             yield from _flags(value, usual)
-        elif value != usual and name not in OF_A_MACHINE:
+        elif value != usual and name not in NOT_TOLD:
             yield from _words(name, value)
 
 

@@ -15,7 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from recurrent_rl.agents.files import unwritable
-from recurrent_rl.config import TrainConfig
+from recurrent_rl.config import TrainConfig, flat
 from recurrent_rl.envs.drawing import Colours
 from recurrent_rl.runs.folder import EVENTS, RunFolder
 from recurrent_rl.runs.overview import layout
@@ -165,14 +165,3 @@ def _wait_for_a_later_name(folder: RunFolder) -> None:
 def _plain(value: Any) -> bool | int | float | str:
     """The value as the HParams tab can show it."""
     return value if isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings as one level, `agent.memory` and so on."""
-    result: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            result |= {f"{name}.{key}": inner for key, inner in flat(value).items()}
-        else:
-            result[name] = value
-    return result
