@@ -249,7 +249,7 @@ def test_a_gru_and_a_rotor_side_by_side_do_what_each_does_alone() -> None:
     x, start = torch.randn(9, 5, 3), torch.rand(9, 5) < 0.3
     y, state = both.unroll(x, both.initial_state(5), start)
     outputs, states = zip(
-        *(part.unroll(x, part.initial_state(5), start) for part in (both.gru, both.rotor)),
+        *(part.unroll(x, part.initial_state(5), start) for part in (both.gru, both.other)),
         strict=True,
     )
     assert [out.shape[-1] for out in outputs] == [8, 16]
