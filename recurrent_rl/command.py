@@ -29,16 +29,16 @@ def command_of(config: TrainConfig) -> str | None:
         return None
     words = ["recurrent-rl", "train", config.env_id]
     requested = config.as_requested()
-    return shlex.join([*words, *_flags(requested, TrainConfig())])
+    return shlex.join([*words, *flags_of(requested, TrainConfig())])
 
 
-def _flags(settings: Any, default: Any) -> Iterator[str]:
+def flags_of(settings: Any, default: Any) -> Iterator[str]:
     """The flags of the settings that are not at their default, those within them included."""
     for field in dataclasses.fields(settings):
         name = field.name
         value, usual = getattr(settings, name), getattr(default, name)
         if dataclasses.is_dataclass(value):
-            yield from _flags(value, usual)
+            yield from flags_of(value, usual)
         elif value != usual and name not in NOT_TOLD:
             yield from _words(name, value)
 
