@@ -22,7 +22,6 @@ from recurrent_rl.agents.settings import (
     at_most,
     between,
     build,
-    missing,
     none_for_zero,
     refusing_other_names,
     settle,
@@ -274,19 +273,17 @@ class TrainConfig:
         """Read what `to_json` wrote, also that of a `ResolvedConfig` or of version 0.1.
 
         Raises:
-            UserError: the text is no JSON object, or a field is unknown, missing, or cannot be.
+            UserError: the text is no JSON object, or a field is unknown or cannot be.
         """
         check_is("text", text, (str, bytes), "the JSON text of a run's config.json")
         try:
             fields = json.loads(text, object_pairs_hook=each_once)
             if not isinstance(fields, dict):
                 raise SettingError(f"it holds {shown(fields)}, not a JSON object")
-            requested, resolved = requested_and_resolved(fields, vars(TrainConfig()))
-            if lacking := missing(TrainConfig, requested):
-                raise SettingError(f"it lacks {', '.join(sorted(lacking))}")
+            requested, resolved = requested_and_resolved(fields)
             for name, read in (("agent", AgentConfig.from_file), ("env", EnvConfig.from_dict)):
                 with within(name):
-                    requested[name] = read(requested[name])
+                    requested[name] = read(requested.get(name, {}))
             if resolved is None:
                 return build(TrainConfig, requested)
             with within(RESOLVED):

@@ -27,7 +27,6 @@ What is taken for what:
 from recurrent_rl.agents.settings.building import (
     build,
     changed,
-    missing,
     refusing_other_names,
 )
 from recurrent_rl.agents.settings.other_names import OTHER_NAMES, suggestion
@@ -71,7 +70,6 @@ __all__ = [
     "check_choice",
     "close_matches",
     "from_0_below_1",
-    "missing",
     "none_for_zero",
     "reader",
     "refusal",
