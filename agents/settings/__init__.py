@@ -47,6 +47,7 @@ from recurrent_rl.agents.settings.requirements import (
     at_most,
     between,
     from_0_below_1,
+    no_repeats,
 )
 from recurrent_rl.agents.settings.values import (
     LARGEST_INT,
@@ -70,6 +71,7 @@ __all__ = [
     "check_choice",
     "close_matches",
     "from_0_below_1",
+    "no_repeats",
     "none_for_zero",
     "reader",
     "refusal",
