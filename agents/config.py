@@ -23,6 +23,7 @@ from recurrent_rl.agents.settings import (
     at_most,
     build,
     from_0_below_1,
+    no_repeats,
     none_for_zero,
     reader,
     refusing_other_names,
@@ -34,9 +35,7 @@ LARGEST_LAYER = 65_536
 MOST_LAYERS = 1000
 """Layers: more would only fill the memory."""
 
-Keys = Annotated[
-    tuple[str, ...], Must("without a key twice", lambda keys: len(set(keys)) == len(keys))
-]
+Keys = Annotated[tuple[str, ...], no_repeats("a key")]
 """Keys of a Dict observation."""
 LayerSizes: TypeAlias = Annotated[
     tuple[Annotated[int, at_least(1), at_most(LARGEST_LAYER)], ...],

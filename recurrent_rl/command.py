@@ -8,28 +8,11 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
-from recurrent_rl.config import TrainConfig
+from recurrent_rl.config import NO_MATTER_OF_WHAT_IS_LEARNT, TrainConfig
 from recurrent_rl.fields import is_description
 
-OF_A_MACHINE = frozenset(
-    {
-        "env_id",
-        "name",
-        "log_dir",
-        "track",
-        "log_interval",
-        "memory_interval",
-        "checkpoint_interval",
-        "save_interval",
-        "info_metrics",
-        "device",
-        "threads",
-        "workers",
-        "worker_timeout",
-        "vectorization",
-    }
-)
-"""Settings without a flag in the command: where a run lies, what it logs, what computes it."""
+NOT_TOLD = NO_MATTER_OF_WHAT_IS_LEARNT | {"env_id"}
+"""Settings without a flag in the command."""
 FLAGS = {"wrappers": "wrapper"}
 """Flags that are not named as their settings."""
 REPEATED = ("wrappers",)
@@ -46,17 +29,17 @@ def command_of(config: TrainConfig) -> str | None:
         return None
     words = ["recurrent-rl", "train", config.env_id]
     requested = config.as_requested()
-    return shlex.join([*words, *_flags(requested, TrainConfig())])
+    return shlex.join([*words, *flags_of(requested, TrainConfig())])
 
 
-def _flags(settings: Any, default: Any) -> Iterator[str]:
+def flags_of(settings: Any, default: Any) -> Iterator[str]:
     """The flags of the settings that are not at their default, those within them included."""
     for field in dataclasses.fields(settings):
         name = field.name
         value, usual = getattr(settings, name), getattr(default, name)
         if dataclasses.is_dataclass(value):
-            yield from _flags(value, usual)
-        elif value != usual and name not in OF_A_MACHINE:
+            yield from flags_of(value, usual)
+        elif value != usual and name not in NOT_TOLD:
             yield from _words(name, value)
 
 

@@ -22,7 +22,6 @@ from recurrent_rl.agents.settings import (
     at_most,
     between,
     build,
-    missing,
     none_for_zero,
     refusing_other_names,
     settle,
@@ -50,7 +49,18 @@ from recurrent_rl.fields import (
     each_once,
 )
 from recurrent_rl.schedules import at, check_schedules
-from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.config import NO_MATTER_OF_THE_TASK, EnvConfig
+
+NO_MATTER_OF_WHAT_IS_LEARNT = frozenset(
+    {
+        *("name", "log_dir", "track", "log_interval", "memory_interval"),
+        *("checkpoint_interval", "save_interval", "video_interval"),
+        *("device", "threads", "workers", "worker_timeout"),
+        *NO_MATTER_OF_THE_TASK,
+    }
+)
+"""Settings that change nothing in what is learnt, but for rounding: where a run lies, what it logs
+and keeps, what computes it."""
 
 MOST_THREADS = 1024
 """OpenMP keeps a record of each thread on the stack, and ends the process where the system refuses
@@ -243,6 +253,17 @@ class TrainConfig:
         """The settings as requested, before anything was chosen."""
         return self
 
+    def differences(self, other: TrainConfig) -> list[str]:
+        """The settings, as requested, by which two runs learn something else, by their names."""
+        own, others = (flat(dataclasses.asdict(one.as_requested())) for one in (self, other))
+        names = dict.fromkeys([*own, *others])  # arguments of environments may be other ones
+        return [
+            name
+            for name in names
+            if own.get(name, ...) != others.get(name, ...)
+            and name.removeprefix("env.") not in NO_MATTER_OF_WHAT_IS_LEARNT
+        ]
+
     def to_json(self) -> str:
         """As JSON text; `from_json` is its inverse."""
         return json.dumps(dataclasses.asdict(self), indent=2)
@@ -252,19 +273,17 @@ class TrainConfig:
         """Read what `to_json` wrote, also that of a `ResolvedConfig` or of version 0.1.
 
         Raises:
-            UserError: the text is no JSON object, or a field is unknown, missing, or cannot be.
+            UserError: the text is no JSON object, or a field is unknown or cannot be.
         """
         check_is("text", text, (str, bytes), "the JSON text of a run's config.json")
         try:
             fields = json.loads(text, object_pairs_hook=each_once)
             if not isinstance(fields, dict):
                 raise SettingError(f"it holds {shown(fields)}, not a JSON object")
-            requested, resolved = requested_and_resolved(fields, vars(TrainConfig()))
-            if lacking := missing(TrainConfig, requested):
-                raise SettingError(f"it lacks {', '.join(sorted(lacking))}")
+            requested, resolved = requested_and_resolved(fields)
             for name, read in (("agent", AgentConfig.from_file), ("env", EnvConfig.from_dict)):
                 with within(name):
-                    requested[name] = read(requested[name])
+                    requested[name] = read(requested.get(name, {}))
             if resolved is None:
                 return build(TrainConfig, requested)
             with within(RESOLVED):
@@ -375,6 +394,17 @@ class ResolvedConfig(TrainConfig):
         resolved = {name: getattr(self, name) for name in RESOLVED_FIELDS}
         requested = dataclasses.asdict(self.as_requested())
         return json.dumps(requested | {RESOLVED: resolved}, indent=2)
+
+
+def flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings as one level, `agent.memory` and so on."""
+    result: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            result |= {f"{name}.{key}": inner for key, inner in flat(value).items()}
+        else:
+            result[name] = value
+    return result
 
 
 def _divisors(n: int, requested: int) -> str:

@@ -5,11 +5,8 @@ The file holds the settings as requested and, under the key `RESOLVED`, what was
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
-from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.settings import SettingError, shown
 
 SIZES = ("num_envs", "num_steps")
@@ -23,41 +20,18 @@ RESOLVED = "resolved"
 RESOLVED_FIELDS = (*AUTOMATIC, "reasons")
 """What stands there."""
 
-_NEWER = (
-    *("workers", "worker_timeout", "eval_interval", "stop_at_return", "patience"),
-    *("save_interval", "schedules", "init_from", "track", "video_interval"),
-)
-"""Settings that older files lack."""
-_NEWER_OF_AGENT = (
-    *("encoder", "head", "critic_memory", "actor_layers", "critic_layers", "layers_activation"),
-    *("one_hot", "image_features", "critic_keys", "actor_keys"),
-)
-"""Settings of the agent that older files lack."""
 
-
-def requested_and_resolved(
-    fields: dict[str, Any], defaults: Mapping[str, Any]
-) -> tuple[dict[str, Any], Any]:
+def requested_and_resolved(fields: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """The fields of the settings as requested, and what was resolved, of a file of any version.
 
-    Files from before there were workers are of one; what else came later is at its default.
-    Version 0.1 wrote 0 where None stands now, and sizes that it had chosen among those requested,
-    with their names in `chosen`.
-
-    Args:
-        fields: that the file holds.
-        defaults: of the settings that older files lack.
+    What a file lacks is at its default: an older version did not know it. Version 0.1 had no
+    workers, wrote 0 where None stands now, and sizes that it had chosen among those requested, with
+    their names in `chosen`.
 
     Raises:
         SettingError: `chosen` is none.
     """
-    if isinstance(agent := fields.get("agent"), Mapping):
-        of_agent = dataclasses.asdict(AgentConfig())
-        newer = {name: of_agent[name] for name in _NEWER_OF_AGENT}
-        fields = {**fields, "agent": newer | dict(agent)}
-    requested = {name: defaults[name] for name in _NEWER} | fields
-    if isinstance(env := requested.get("env"), dict):
-        requested["env"] = {"info_metrics": [], "observe": (), "wrappers": ()} | env
+    requested = dict(fields)
     resolved = requested.pop(RESOLVED, None)
     chosen = requested.pop("chosen", None)
     for name in ("threads", "memory_interval", *SIZES):
@@ -84,7 +58,7 @@ def checked_resolved(resolved: Any, requested: dict[str, Any]) -> dict[str, Any]
         SettingError: it is none.
     """
     if isinstance(resolved, dict) and "num_minibatches" not in resolved:
-        minibatches, reasons = requested["num_minibatches"], resolved.get("reasons")
+        minibatches, reasons = requested.get("num_minibatches"), resolved.get("reasons")
         if minibatches == 4 and isinstance(reasons, dict):
             reasons = reasons | {"num_minibatches": ""}
         resolved = {"workers": 1} | resolved

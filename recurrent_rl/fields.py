@@ -19,6 +19,7 @@ from recurrent_rl.agents.settings import (
     SettingError,
     at_least,
     at_most,
+    no_repeats,
     none_for_zero,
     refusal,
     shown,
@@ -200,7 +201,7 @@ JsonObject = Annotated[dict[str, Any], Read(_plain_object)]
 
 ObservedKeys = Annotated[
     tuple[str, ...],
-    Must("without a key twice", lambda keys: len(set(keys)) == len(keys)),
+    no_repeats("a key"),
     tyro.conf.arg(metavar="KEY [KEY ...]"),
 ]
 """Keys of a Dict observation to see."""
@@ -217,7 +218,7 @@ InfoKeys = Annotated[
         ],
         ...,
     ],
-    Must("without a key twice", lambda keys: len(set(keys)) == len(keys)),
+    no_repeats("a key"),
 ]
 """Keys of numbers in infos; Gymnasium keeps `_KEY` for which environments tell of it."""
 

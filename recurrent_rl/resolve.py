@@ -107,44 +107,34 @@ def resolve(
         return config
     reasons = {}
     share = config.total_timesteps // ROLLOUTS
-    num_steps, num_envs, seq_len = config.num_steps, config.num_envs, config.seq_len
     batch = min(BATCH, max(ENVIRONMENTS * STEPS, share))
     parts = config.num_minibatches or MINIBATCHES
+    num_steps, num_envs, seq_len = config.num_steps, config.num_envs, config.seq_len
     if num_envs is None and count is not None:
         num_envs, reasons["num_envs"] = count, "as many as were given"
     if num_steps is None:
-        num_steps, reasons["num_steps"] = _steps(config, longest_episode, share)
+        num_steps, why = _steps(config, longest_episode, share)
         if count is not None and seq_len is None:
             least = parts // math.gcd(count, parts)  # chunks of each, for minibatches alike
             chunks = least * max(1, batch // (count * num_steps * least))
             if chunks > 1:
-                why = f"{chunks} chunks of {num_steps} (seq_len): {reasons['num_steps']}"
-                reasons["num_steps"] = why
+                why = f"{chunks} chunks of {num_steps} (seq_len): {why}"
                 num_steps, seq_len = chunks * num_steps, num_steps
+        reasons["num_steps"] = why
     if num_envs is None:
         wanted = batch
         if config.num_steps is None and longest_episode and num_steps % longest_episode == 0:
             wanted = max(batch, min(EPISODES * longest_episode, LARGEST))
         if config.num_minibatches is None:
             parts = MINIBATCHES * 2 ** round(math.log2(wanted / batch))  # of much the same size
-        # Each minibatch has as many environments.
-        num_envs = parts * max(-(-ENVIRONMENTS // parts), wanted // (num_steps * parts))
-        reasons["num_envs"] = (
-            f"for rollouts of about {wanted:,} steps, at least {ENVIRONMENTS} environments and as "
-            f"many for each of {parts} minibatches"
-        )
-    if config.num_minibatches is None and (
-        chunks := num_envs * num_steps // (seq_len or num_steps)
-    ):
-        most = parts
-        parts = max(part for part in range(1, most + 1) if chunks % part == 0)
-        reasons["num_minibatches"] = (
-            "" if parts == most else f"the most up to {most} that divide {chunks} chunks"
-        )
-    chosen = {"num_steps": num_steps, "num_envs": num_envs, "seq_len": seq_len}
-    chosen |= {"num_minibatches": parts}
-    resolved = ResolvedConfig(**vars(config) | chosen | {"workers": 1, "reasons": reasons})
-    return with_workers(resolved, config.workers, found_by_name)
+        num_envs, reasons["num_envs"] = _environments(num_steps, wanted, parts)
+    if config.num_minibatches is None:
+        chunks = num_envs * num_steps // (seq_len or num_steps)
+        parts, reasons["num_minibatches"] = _minibatches(chunks, parts)
+    sizes = {"num_steps": num_steps, "num_envs": num_envs, "seq_len": seq_len}
+    others = {"num_minibatches": parts, "workers": 1, "reasons": reasons}
+    chosen = ResolvedConfig(**vars(config) | sizes | others)
+    return with_workers(chosen, config.workers, found_by_name)
 
 
 def with_workers(
@@ -198,3 +188,19 @@ def _steps(config: TrainConfig, episode: int | None, share: int) -> tuple[int, s
         episode * count,
         f"{count} whole {'episode' if count == 1 else 'episodes'} of {episode:,} steps",
     )
+
+
+def _environments(num_steps: int, wanted: int, parts: int) -> tuple[int, str]:
+    """Environments for a rollout of about as many steps as wanted, and why so many."""
+    # Each minibatch has as many environments.
+    count = parts * max(-(-ENVIRONMENTS // parts), wanted // (num_steps * parts))
+    return count, (
+        f"for rollouts of about {wanted:,} steps, at least {ENVIRONMENTS} environments and as "
+        f"many for each of {parts} minibatches"
+    )
+
+
+def _minibatches(chunks: int, most: int) -> tuple[int, str]:
+    """The most minibatches of as many chunks each, and why not more."""
+    parts = max(part for part in range(1, most + 1) if chunks % part == 0)
+    return parts, "" if parts == most else f"the most up to {most} that divide {chunks} chunks"

@@ -22,19 +22,23 @@ class Composite(Memory):
     Args:
         input_size: features of an input.
         gru: the first.
+        name: of the second, in the names of the weights.
         other: the second, of as many layers; the two are not joined in between.
     """
 
     state_type = CompositeState
 
-    def __init__(self, input_size: int, gru: GRU, other: LayeredMemory) -> None:
+    def __init__(self, input_size: int, gru: GRU, name: str, other: LayeredMemory) -> None:
         super().__init__(input_size, gru.output_size + other.output_size)
         self.gru = gru
+        self.add_module(name, other)
+        self._name = name
 
     @property
     def other(self) -> LayeredMemory:
         """The memory beside the GRU."""
-        raise NotImplementedError
+        other: LayeredMemory = getattr(self, self._name)
+        return other
 
     def initialise_time_scales(self, horizon: int, start_feature: int | None = None) -> None:
         """As each of the two."""
@@ -102,13 +106,7 @@ class GRURotor(Composite):
     def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
         gru = GRU(input_size, hidden_size, num_layers)
         rotor = Rotor(input_size, 2 * hidden_size, num_layers)
-        super().__init__(input_size, gru, rotor)
-        self.rotor = rotor
-
-    @property
-    def other(self) -> LayeredMemory:
-        """The rotor."""
-        return self.rotor
+        super().__init__(input_size, gru, "rotor", rotor)
 
 
 class GRUMatrix(Composite):
@@ -125,13 +123,7 @@ class GRUMatrix(Composite):
     def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
         gru = GRU(input_size, hidden_size, num_layers)
         matrix = Matrix(input_size, hidden_size, num_layers)
-        super().__init__(input_size, gru, matrix)
-        self.matrix = matrix
-
-    @property
-    def other(self) -> LayeredMemory:
-        """The matrix memory."""
-        return self.matrix
+        super().__init__(input_size, gru, "matrix", matrix)
 
 
 def _beside(

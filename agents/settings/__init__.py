@@ -27,7 +27,6 @@ What is taken for what:
 from recurrent_rl.agents.settings.building import (
     build,
     changed,
-    missing,
     refusing_other_names,
 )
 from recurrent_rl.agents.settings.other_names import OTHER_NAMES, suggestion
@@ -48,6 +47,7 @@ from recurrent_rl.agents.settings.requirements import (
     at_most,
     between,
     from_0_below_1,
+    no_repeats,
 )
 from recurrent_rl.agents.settings.values import (
     LARGEST_INT,
@@ -71,7 +71,7 @@ __all__ = [
     "check_choice",
     "close_matches",
     "from_0_below_1",
-    "missing",
+    "no_repeats",
     "none_for_zero",
     "reader",
     "refusal",

@@ -64,17 +64,6 @@ def refusing_other_names(kind: type[Settings]) -> type[Settings]:
     return kind
 
 
-def missing(kind: type, fields: Mapping[str, Any]) -> list[str]:
-    """The fields that are not there, those of nested classes as `agent.memory`."""
-    names = []
-    for name, hint in hints_of(kind).items():
-        if name not in fields:
-            names.append(name)
-        elif is_settings_class(hint) and isinstance(fields[name], Mapping):
-            names += [f"{name}.{inner}" for inner in missing(hint, fields[name])]
-    return names
-
-
 @cache
 def hints_of(kind: type) -> dict[str, Any]:
     """The declared type of each field, by its name."""

@@ -55,6 +55,11 @@ def between(low: float, high: float) -> Must:
     return Must(f"between {low} and {high}", lambda value: low <= value <= high)
 
 
+def no_repeats(of: str) -> Must:
+    """No value of a tuple twice; `of` is what one is called: "a key"."""
+    return Must(f"without {of} twice", lambda values: len(set(values)) == len(values))
+
+
 def from_0_below_1() -> Must:
     """`0 <= value < 1`: a probability or share that must not be the whole."""
     return Must("in [0, 1)", lambda value: 0 <= value < 1)

@@ -300,12 +300,7 @@ class Beside(Composite):
     gate_names = ()
 
     def __init__(self, input_size: int, first: Memory, other: LayeredMemory) -> None:
-        super().__init__(input_size, first, other)  # type: ignore[arg-type]
-        self.second = other
-
-    @property
-    def other(self) -> LayeredMemory:
-        return self.second
+        super().__init__(input_size, first, "second", other)  # type: ignore[arg-type]
 
     def gates(self, x: Tensor, state: object) -> dict[str, Tensor]:
         return {}

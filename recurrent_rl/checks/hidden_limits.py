@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.wrappers import TimeLimit
 
 from recurrent_rl.checks.episodes import Played
 from recurrent_rl.checks.finding import Report
+from recurrent_rl.vector_env.wrapping import layers
 
 COUNTED = 20
 """Steps of an episode in which a number has to count them."""
@@ -60,7 +62,7 @@ def check_hidden_limit(
     if not episodes or (env.spec is not None and env.spec.nondeterministic):
         return
     for counter in _counters(env, episodes):
-        layer = list(_layers(env))[counter.place]
+        layer = _layers(env)[counter.place]
         shown = f"{type(layer).__name__}.{counter.name}"
         named = {} if limit else _named_limits(layer)
         if limit and _end_just_at(env, episodes, counter, limit):
@@ -82,13 +84,9 @@ def check_hidden_limit(
     env.reset(seed=episodes[0].seed)
 
 
-def _layers(env: gym.Env[Any, Any]) -> Iterator[gym.Env[Any, Any]]:
+def _layers(env: gym.Env[Any, Any]) -> list[gym.Env[Any, Any]]:
     """The environment and its wrappers, but for Gymnasium's own time limit."""
-    while isinstance(env, gym.Wrapper):
-        if not isinstance(env, gym.wrappers.TimeLimit):
-            yield env
-        env = env.env
-    yield env
+    return [layer for layer in layers(env) if not isinstance(layer, TimeLimit)]
 
 
 def _whole_numbers(layer: Any) -> dict[str, int]:
@@ -112,7 +110,7 @@ def _counters(env: gym.Env[Any, Any], episodes: Sequence[Played]) -> list[_Count
     """The attributes that count the steps of all these episodes."""
     found: list[set[_Counter]] = []
     for one in episodes:
-        layers = list(_layers(env))
+        layers = _layers(env)
         env.reset(seed=one.seed)
         seen = [list(map(_whole_numbers, layers))]
         for action in one.actions[: min(COUNTED, len(one.actions) - 1)]:
@@ -147,7 +145,7 @@ def _end(
     """How an episode's second step ends where it is counted as this one; None: by an error."""
     env.reset(seed=played.seed)
     env.step(played.actions[0])
-    layer = list(_layers(env))[counter.place]
+    layer = _layers(env)[counter.place]
     kind = type(getattr(layer, counter.name))
     setattr(layer, counter.name, kind(counter.start + counter.sign * (steps - 1)))
     try:

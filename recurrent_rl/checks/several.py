@@ -24,7 +24,7 @@ from recurrent_rl.checks.results import (
 )
 from recurrent_rl.checks.single import SEEDED, STARTS, check_time_limit, longest_of, steps_of
 from recurrent_rl.errors import UserError
-from recurrent_rl.vector_env.environments import Environments, Step
+from recurrent_rl.vector_env.environments import NEEDED_MODE, Environments, Step
 
 PROBE = 50
 """Steps in which two seeds, or two environments, have to differ."""
@@ -35,11 +35,6 @@ FAR = 10_000
 FINAL = (
     "Where an episode ends, put its last observation into infos['final_obs'], and return the next "
     "episode's first."
-)
-MODE = (
-    "recurrent-rl needs SAME_STEP or NEXT_STEP. For gymnasium.vector.SyncVectorEnv and "
-    "AsyncVectorEnv pass autoreset_mode=AutoresetMode.SAME_STEP; another vector environment names "
-    'its mode in metadata["autoreset_mode"].'
 )
 
 
@@ -77,7 +72,9 @@ def check_several(env: VectorEnv, report: Report, max_steps: int | None, seed: i
     """
     mode = env.metadata.get("autoreset_mode")
     if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
-        report.fault("autoreset", f"The vector environment's autoreset_mode is {mode}.", MODE)
+        report.fault(
+            "autoreset", f"The vector environment's autoreset_mode is {mode}.", NEEDED_MODE
+        )
         return
     if not check_spaces(env, report, "single_"):
         return

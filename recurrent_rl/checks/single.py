@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import TimeLimit
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
@@ -21,6 +22,7 @@ from recurrent_rl.checks.results import allowed_action, check_resolution, check_
 from recurrent_rl.errors import UserError
 from recurrent_rl.vector_env.checked_env import CheckedEnv
 from recurrent_rl.vector_env.environments import Environments
+from recurrent_rl.vector_env.wrapping import layers
 
 EPISODES = 4
 ALL_STEPS = 10_000
@@ -71,12 +73,8 @@ def time_limit_of(env: gym.Env[Any, Any]) -> int | None:
     """The steps of an episode as Gymnasium's registration or its TimeLimit has them."""
     if env.spec is not None and env.spec.max_episode_steps is not None:
         return env.spec.max_episode_steps
-    layer: Any = env
-    while isinstance(layer, gym.Wrapper):
-        if isinstance(layer, gym.wrappers.TimeLimit):
-            return layer._max_episode_steps
-        layer = layer.env
-    return None
+    limits = (one._max_episode_steps for one in layers(env) if isinstance(one, TimeLimit))
+    return next(limits, None)
 
 
 def longest_of(base: Any, limit: int | None) -> int | None:

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -17,9 +17,6 @@ from recurrent_rl.cli.terminal import parse
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import EnvId, FolderPath, JsonObject
 from recurrent_rl.runs.progress import make_console
-
-if TYPE_CHECKING:
-    from recurrent_rl.agents.config import AgentConfig
 
 
 @dataclass(frozen=True)
@@ -48,8 +45,10 @@ class ConvertArguments:
 
 def convert_command(arguments: Sequence[str]) -> int:
     """Convert a model of sb3-contrib's RecurrentPPO into a policy file."""
+    from recurrent_rl.agents.config import AgentConfig
     from recurrent_rl.agents.policy import Policy
     from recurrent_rl.agents.sb3.convert import convert_sb3
+    from recurrent_rl.command import flags_of
     from recurrent_rl.vector_env.config import EnvConfig
     from recurrent_rl.vector_env.vectorize import make_vector_env
 
@@ -66,25 +65,17 @@ def convert_command(arguments: Sequence[str]) -> int:
     Policy(policy.agent, policy.summary | trained_on).save(path)
     console.print(f"Saved {path}", soft_wrap=True, highlight=False)
     evaluate = ["evaluate", str(path), "--env-id", given.env_id]
-    train = ["train", given.env_id, "--init-from", str(path), *_flags(policy.config)]
+    train = [
+        "train",
+        given.env_id,
+        "--init-from",
+        str(path),
+        *flags_of(policy.config, AgentConfig()),
+    ]
     for what, command in (("Evaluate it", evaluate), ("Train it on", train)):
         line = f"{what}: {shlex.join(['recurrent-rl', *command])}"
         console.print(line, soft_wrap=True, highlight=False)
     return 0
-
-
-def _flags(config: AgentConfig) -> list[str]:
-    """The flags of `recurrent-rl train` for such an agent."""
-    defaults, flags = dataclasses.asdict(type(config)()), []
-    for name, value in dataclasses.asdict(config).items():
-        flag = name.replace("_", "-")
-        if value == defaults[name]:
-            continue
-        if isinstance(value, bool):
-            flags += [f"--{flag}" if value else f"--no-{flag}"]
-        else:
-            flags += [f"--{flag}", *map(str, value if isinstance(value, tuple) else [value])]
-    return flags
 
 
 def _statistics(path: Path) -> Any:

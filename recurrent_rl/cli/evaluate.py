@@ -25,7 +25,8 @@ EPISODES = 1000
 def evaluate_command(arguments: Sequence[str]) -> int:
     """Play episodes with a policy, with its memory and with the memory switched off."""
     from recurrent_rl.process import seed_process
-    from recurrent_rl.runs.evaluation import evaluate_and_save, save_played
+    from recurrent_rl.runs.evaluation import evaluate_ways
+    from recurrent_rl.runs.figures import SavedEvaluation
     from recurrent_rl.runs.trained_on import chosen_policy, environment_of
     from recurrent_rl.signals import StopSignals
 
@@ -44,7 +45,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     if folder is not None:
         folder.check_writable()
     with StopSignals() as stop:
-        played, _ = evaluate_and_save(
+        played = evaluate_ways(
             policy,
             env_id,
             env_config,
@@ -66,9 +67,10 @@ def evaluate_command(arguments: Sequence[str]) -> int:
         again = str(file if given.best else given.policy)
         print_evaluation(console, played, episodes, env_id, env_config, again)
     if folder is not None:  # last, so that what was found is told where it cannot be saved
-        finer = save_played(folder, policy, played)
-        if finer is not None and not given.quiet:
-            _print_not_saved(console, folder, finer)
+        found = SavedEvaluation.of(policy, played)
+        there = folder.save_evaluation(found)
+        if there is not found and not given.quiet:
+            _print_not_saved(console, folder, there)
     return 0
 
 

@@ -72,9 +72,8 @@ def settings(run: Path) -> dict[str, str]:
     Raises:
         UserError: there is no run, or its settings cannot be read.
     """
-    from recurrent_rl.config import TrainConfig
+    from recurrent_rl.config import TrainConfig, flat
     from recurrent_rl.runs.folder import RunFolder
-    from recurrent_rl.runs.monitor import flat
 
     config = RunFolder(run).load_config().as_requested()
     defaults = flat(dataclasses.asdict(TrainConfig(config.env_id)))

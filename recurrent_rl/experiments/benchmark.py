@@ -7,7 +7,6 @@ holds its folder's lock.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import time
@@ -88,17 +87,11 @@ def plan(
 
 
 def _check_same(job: Job) -> None:
-    """Refuse a folder whose run has other settings; threads and the path to it change no result."""
-    wanted = job.config
-    there = dataclasses.replace(
-        job.folder.load_config().as_requested(), threads=wanted.threads, log_dir=wanted.log_dir
-    )
-    if there != wanted:
-        old, new = (dataclasses.asdict(config) for config in (there, wanted))
-        different = ", ".join(name for name in old if old[name] != new[name])
+    """Refuse a folder whose run learns something else."""
+    if different := job.folder.load_config().differences(job.config):
         raise UserError(
-            f"{job.run_dir} holds a run with other settings ({different}). Name these settings "
-            "with --name, or take another folder with --out."
+            f"{job.run_dir} holds a run with other settings ({', '.join(different)}). Name these "
+            "settings with --name, or take another folder with --out."
         )
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.files import write_atomically
-from recurrent_rl.config import TrainConfig
+from recurrent_rl.config import NO_MATTER_OF_WHAT_IS_LEARNT, TrainConfig, flat
 from recurrent_rl.config_json import SIZES
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.curves import draw_curves
@@ -34,23 +34,12 @@ from recurrent_rl.experiments.statistics import (
     with_interval,
 )
 from recurrent_rl.runs.figures import WAYS, Figures
-from recurrent_rl.runs.monitor import flat
 from recurrent_rl.vector_env.config import NO_MATTER_OF_THE_TASK
 from recurrent_rl.vector_env.facts import stated_returns
 
-_NOT_OF_A_METHOD = (
-    "env_id",
-    "seed",
-    "name",
-    "log_dir",
-    "total_timesteps",
-    "threads",
-    "device",
-    "log_interval",
-    "memory_interval",
-    "checkpoint_interval",
-    "eval_episodes",
-)
+_NOT_OF_A_METHOD = NO_MATTER_OF_WHAT_IS_LEARNT | {
+    *("env_id", "seed", "total_timesteps", "eval_episodes", "eval_interval")
+}
 """Settings by which no two methods differ: a method is named by the others that its runs have."""
 
 

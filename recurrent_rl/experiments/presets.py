@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from recurrent_rl.runs.monitor import flat
+from recurrent_rl.config import flat
 
 
 class Preset(NamedTuple):

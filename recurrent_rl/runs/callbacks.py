@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.agents.settings import shown
 from recurrent_rl.config import ResolvedConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.rollout import Rollout
+from recurrent_rl.runs.event_file import RunWriter
 from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.monitor import Monitor
@@ -67,7 +66,7 @@ class TrainingState:
     Attributes:
         trainer: environments, agent and optimiser.
         run_dir: the run's folder.
-        writer: TensorBoard's; `log` is simpler.
+        writer: TensorBoard's SummaryWriter; `log` is simpler.
         metrics: of the last iteration, under their TensorBoard tags.
         rollout: the one that `on_rollout` is told of; None elsewhere. The next overwrites it.
         evaluation: the latest during training; None before the first.
@@ -84,7 +83,7 @@ class TrainingState:
     ) -> None:
         self.trainer = trainer
         self.run_dir: Path = folder.path
-        self.writer: SummaryWriter = monitor.writer
+        self.writer: RunWriter = monitor.writer
         self.metrics: dict[str, float] = {}
         self.rollout: Rollout | None = None
         self.evaluation: Evaluation | None = None

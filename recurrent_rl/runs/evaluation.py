@@ -20,8 +20,7 @@ from recurrent_rl.agents.settings import at_least
 from recurrent_rl.episodes import EpisodeStatistics
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import Size
-from recurrent_rl.runs.figures import WAYS, Evaluation, SavedEvaluation
-from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.figures import WAYS, Evaluation
 from recurrent_rl.runs.progress import ProgressBar
 from recurrent_rl.runs.trained_on import settings_for
 from recurrent_rl.seeding import Stream, number
@@ -221,54 +220,6 @@ def _played(
 
 def evaluate_ways(
     policy: Policy,
-    env: VectorEnv,
-    episodes: int,
-    seed: int,
-    stop: StopSignals,
-    compare: bool = True,
-    max_steps: int | None = None,
-    progress: bool = True,
-) -> dict[str, Evaluation]:
-    """Play the same episodes in each of the `WAYS`.
-
-    Args:
-        policy: plays.
-        env: vector environment as for `evaluate`.
-        episodes: to play in each way.
-        seed: training with the same seed saw other episodes.
-        stop: a signal ends the playing early; what is returned then is cut short.
-        compare: false plays only the first way. A policy without memory does not play without it.
-        max_steps: as for `evaluate`.
-        progress: show a progress bar.
-
-    Returns:
-        What was played, by the names in `WAYS`.
-    """
-    played = {}
-    at_most = {"at most": f"{step_limit(env, max_steps):,} steps each"}
-    for name, way in WAYS.items():
-        if (name != "deterministic" and not compare) or stop:
-            break
-        if policy.config.memory == "none" and not way.with_memory:
-            continue
-        label = f"Evaluating, {way.label}"
-        with ProgressBar(label, episodes, "episodes", visible=progress) as bar:
-            played[name] = evaluate(
-                policy,
-                env,
-                episodes,
-                deterministic=way.deterministic,
-                with_memory=way.with_memory,
-                seed=number(seed, Stream.EVALUATION),
-                max_steps=max_steps,
-                on_episode=partial(bar.update, figures=at_most),
-                should_stop=lambda: bool(stop),
-            )
-    return played
-
-
-def evaluate_and_save(
-    policy: Policy,
     env: Environment | Source,
     env_config: EnvConfig,
     episodes: int,
@@ -279,50 +230,48 @@ def evaluate_and_save(
     compare: bool = True,
     max_steps: int | None = None,
     progress: bool = True,
-    folder: RunFolder | None = None,
-) -> tuple[dict[str, Evaluation], SavedEvaluation | None]:
-    """Make the environment, play in it as `evaluate_ways`, and save what that comes to.
+) -> dict[str, Evaluation]:
+    """Play the same episodes in each of the `WAYS`.
 
     Args:
         policy: plays.
         env: the environment, as for `evaluate`.
         env_config: its settings.
         episodes: to play in each way.
-        seed: as for `evaluate_ways`.
-        stop: a signal ends the playing early; nothing is saved then, since an evaluation cut short
-            would favour short episodes.
+        seed: training with the same seed saw other episodes.
+        stop: a signal ends the playing early.
         num_envs: environments at most; as for `evaluate`.
-        compare: as for `evaluate_ways`.
+        compare: false plays only the first way. A policy without memory does not play without it.
         max_steps: as for `evaluate`.
         progress: show a progress bar.
-        folder: of the run whose evaluation it is; None saves nothing.
 
     Returns:
-        What was played, by the names in `WAYS`; nothing where a signal cut it short. And the run's
-        finer evaluation of this policy, where there was one, for whose sake this one was not saved.
+        What was played, by the names in `WAYS`; nothing where a signal cut it short, since that
+        would favour short episodes.
 
     Raises:
-        UserError: as `make_vector_env` and `evaluate`, or the folder cannot be written to.
+        UserError: as `make_vector_env` and `evaluate`.
     """
     source = env if isinstance(env, Source) else find_source(env)
+    played = {}
     with _opened(policy, source, env_config, episodes, num_envs) as made:
-        played = evaluate_ways(policy, made, episodes, seed, stop, compare, max_steps, progress)
-    if stop:
-        return {}, None
-    return played, None if folder is None else save_played(folder, policy, played)
-
-
-def save_played(
-    folder: RunFolder, policy: Policy, played: dict[str, Evaluation]
-) -> SavedEvaluation | None:
-    """Save what was played as the run's evaluation, unless a finer one of the policy is there.
-
-    Returns:
-        The finer one, for whose sake this one was not saved; None where it was.
-
-    Raises:
-        FileWriteError: the disk is full, or the folder cannot be written to.
-    """
-    found = SavedEvaluation.of(policy, played)
-    there = folder.save_evaluation(found)
-    return None if there is found else there
+        at_most = {"at most": f"{step_limit(made, max_steps):,} steps each"}
+        for name, way in WAYS.items():
+            if (name != "deterministic" and not compare) or stop:
+                break
+            if policy.config.memory == "none" and not way.with_memory:
+                continue
+            label = f"Evaluating, {way.label}"
+            with ProgressBar(label, episodes, "episodes", visible=progress) as bar:
+                played[name] = evaluate(
+                    policy,
+                    made,
+                    episodes,
+                    deterministic=way.deterministic,
+                    with_memory=way.with_memory,
+                    seed=number(seed, Stream.EVALUATION),
+                    max_steps=max_steps,
+                    on_episode=partial(bar.update, figures=at_most),
+                    should_stop=lambda: bool(stop),
+                )
+    return {} if stop else played

@@ -15,7 +15,6 @@ from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.evaluation import EVALUATION_ENVIRONMENTS, evaluate
 from recurrent_rl.runs.figures import SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
-from recurrent_rl.runs.monitor import write_film
 from recurrent_rl.runs.watching.stage import Stage
 from recurrent_rl.runs.watching.video_file import gif_of
 from recurrent_rl.seeding import Stream, number
@@ -169,7 +168,7 @@ class FilmRegularly(Callback):
             )
             film = gif_of(frames, stage.fps)
         if not state.interrupted():
-            write_film(state.writer, "eval/episode", film, frames[0], state.timesteps)
+            state.writer.add_film("eval/episode", film, frames[0], state.timesteps)
 
     def _stage(self, state: TrainingState) -> Stage:
         return Stage(state.policy, state.trainer.source, state.config.env)

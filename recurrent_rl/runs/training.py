@@ -29,9 +29,9 @@ from recurrent_rl.resolve import resolved, source_of, with_workers
 from recurrent_rl.runs.callbacks import AnyCallback, Callback, as_callbacks
 from recurrent_rl.runs.checkpoint_file import Checkpoint, read_checkpoint
 from recurrent_rl.runs.copies import newest
-from recurrent_rl.runs.evaluation import evaluate_and_save
+from recurrent_rl.runs.evaluation import evaluate_ways
 from recurrent_rl.runs.failures import closed_by
-from recurrent_rl.runs.figures import Evaluation
+from recurrent_rl.runs.figures import Evaluation, SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.launch import Begun, follow_the_first, together
 from recurrent_rl.runs.loop import Ran, run_iterations
@@ -372,7 +372,7 @@ def _evaluated(
         return result
     policy = load_policy(folder.policy)
     try:
-        played, _ = evaluate_and_save(
+        played = evaluate_ways(
             policy,
             call.source,
             config.env,
@@ -381,8 +381,9 @@ def _evaluated(
             call.stop,
             compare=compare,
             progress=call.progress,
-            folder=folder,
         )
+        if played:
+            folder.save_evaluation(SavedEvaluation.of(policy, played))
     except UserError as error:
         raise UserError(
             f"The run is trained and saved in {folder.path}, but could not be evaluated: {error}"

@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.wrappers import TimeLimit
 
 from recurrent_rl.agents.action_masks import ActionMaskError, flat_mask
 from recurrent_rl.agents.settings import shown
@@ -20,7 +21,7 @@ from recurrent_rl.agents.spaces import (
 )
 from recurrent_rl.errors import UserError
 from recurrent_rl.vector_env.infos import MEND, NO_METRIC, recorded_episode
-from recurrent_rl.vector_env.wrapping import fixed_texts
+from recurrent_rl.vector_env.wrapping import fixed_texts, layers
 
 
 class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
@@ -200,10 +201,7 @@ class LentEnv(CheckedEnv):
 def longest(env: gym.Env[Any, Any]) -> int | None:
     """The most steps of an episode by the time limits around an environment, or its own word."""
     limits = [getattr(env.unwrapped, "max_episode_steps", None)]
-    while isinstance(env, gym.Wrapper):
-        if isinstance(env, gym.wrappers.TimeLimit):
-            limits.append(env._max_episode_steps)
-        env = env.env
+    limits += [one._max_episode_steps for one in layers(env) if isinstance(one, TimeLimit)]
     return min((limit for limit in limits if isinstance(limit, int)), default=None)
 
 

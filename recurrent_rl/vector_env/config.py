@@ -9,12 +9,12 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from recurrent_rl.agents.settings import (
-    Must,
     Read,
     at_least,
     at_most,
     build,
     from_0_below_1,
+    no_repeats,
     refusing_other_names,
     settle,
 )
@@ -54,7 +54,7 @@ class EnvConfig:
     the command line give it once for each."""
     hide_indices: Annotated[
         tuple[Annotated[int, at_least(0)], ...],
-        Must("without an entry twice", lambda indices: len(set(indices)) == len(indices)),
+        no_repeats("an entry"),
     ] = ()
     """Hide entries of a vector observation, by their places from 0: 1 3 hides the velocities of
     CartPole-v1."""

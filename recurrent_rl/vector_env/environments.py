@@ -35,6 +35,12 @@ from recurrent_rl.vector_env.infos import MEND, SUCCESS, recorded, reported
 
 Arrays = dict[str, NDArray[Any]]
 
+NEEDED_MODE = (
+    "recurrent-rl needs SAME_STEP or NEXT_STEP. For gymnasium.vector.SyncVectorEnv and "
+    "AsyncVectorEnv pass autoreset_mode=AutoresetMode.SAME_STEP; another vector environment names "
+    'its mode in metadata["autoreset_mode"].'
+)
+
 
 class Final(NamedTuple):
     """The last observations of the episodes that were cut by time, in mode SAME_STEP."""
@@ -92,12 +98,7 @@ class Environments:
     def __init__(self, env: VectorEnv, agent: ActorCritic) -> None:
         mode = env.metadata.get("autoreset_mode")
         if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
-            raise UserError(
-                f"The environment's autoreset_mode is {mode}; recurrent-rl needs SAME_STEP or "
-                "NEXT_STEP. For gymnasium.vector.SyncVectorEnv and AsyncVectorEnv pass "
-                "autoreset_mode=AutoresetMode.SAME_STEP; another vector environment must name its "
-                'mode in metadata["autoreset_mode"].'
-            )
+            raise UserError(f"The environment's autoreset_mode is {mode}; {NEEDED_MODE}")
         self.env = env
         self.count = env.num_envs
         self.agent = agent

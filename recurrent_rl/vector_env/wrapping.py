@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -214,11 +214,15 @@ def without_fixed_texts(env: Env) -> Env:
 
 def fixed_texts(env: Env) -> dict[str, str]:
     """What `without_fixed_texts` has left out of this environment's observation, by key."""
+    return next((one.texts for one in layers(env) if isinstance(one, WithoutFixedTexts)), {})
+
+
+def layers(env: Env) -> Iterator[Env]:
+    """The wrappers around an environment, the outermost first, and then itself."""
     while isinstance(env, gym.Wrapper):
-        if isinstance(env, WithoutFixedTexts):
-            return env.texts
+        yield env
         env = env.env
-    return {}
+    yield env
 
 
 def _is_text(space: gym.Space[Any]) -> bool:

@@ -1,6 +1,5 @@
 """Each field of a settings class holds its declared type, or is refused by name."""
 
-import dataclasses
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +20,6 @@ from recurrent_rl.agents.settings import (
     between,
     build,
     changed,
-    missing,
     settle,
 )
 
@@ -186,13 +184,6 @@ def test_settings_are_built_from_all_fields_that_have_no_default() -> None:
         build(Needy, {"count": 1})
     with pytest.raises(SettingError, match=r"xyz is no setting of Needy. There are name, count"):
         build(Needy, {"name": "a", "xyz": 1})
-
-
-def test_missing_fields_are_named_with_the_class_they_belong_to() -> None:
-    fields = dataclasses.asdict(Outer())
-    assert missing(Outer, fields) == []
-    del fields["inner"]["count"], fields["text"]
-    assert missing(Outer, fields) == ["text", "inner.count"]
 
 
 def test_a_dictionary_changes_fields_of_a_nested_class() -> None:

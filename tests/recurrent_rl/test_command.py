@@ -7,7 +7,7 @@ from typing import Any
 
 from recurrent_rl.cli.terminal import parse
 from recurrent_rl.cli.train_arguments import GROUPS, TrainArguments
-from recurrent_rl.command import OF_A_MACHINE, command_of
+from recurrent_rl.command import NOT_TOLD, command_of
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 
@@ -34,7 +34,7 @@ def changed(settings: Any) -> Any:
     for field in dataclasses.fields(settings):
         before = getattr(settings, field.name)
         inner = [changed(before)] if dataclasses.is_dataclass(before) else VALUES
-        for value in () if field.name in OF_A_MACHINE else inner:
+        for value in () if field.name in NOT_TOLD else inner:
             with contextlib.suppress(UserError):
                 after = dataclasses.replace(settings, **{field.name: value})
                 if getattr(after, field.name) != before:

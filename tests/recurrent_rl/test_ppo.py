@@ -80,8 +80,13 @@ def collected(config: TrainConfig) -> tuple[Trainer, Rollout, torch.Tensor]:
     return trainer, rollout, torch.randn(rollout.rewards.shape, generator=generator)
 
 
-@pytest.mark.parametrize("memory", ["none", "rnn", "lstm", "gru", "lstm-peephole", "gru-original"])
-@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize(
+    ("memory", "separate"),
+    [
+        *((name, False) for name in ("none", "gru", "lstm", "gru-rotor", "gru-matrix")),
+        ("lstm", True),
+    ],
+)
 def test_the_ratio_is_one_before_the_first_step_of_the_optimiser(
     memory: str, separate: bool
 ) -> None:

@@ -86,7 +86,7 @@ def trained(config: TrainConfig, iterations: int = 6) -> torch.Tensor:
     return weights(trainer)
 
 
-@pytest.mark.parametrize("exponent", [-20, -10, 10, 20])
+@pytest.mark.parametrize("exponent", [-20, 20])
 def test_learning_does_not_depend_on_the_unit_of_rewards(exponent: int) -> None:
     # Powers of two round nothing, so that what is learnt must be the same to the last bit.
     expected = trained(CONFIG)

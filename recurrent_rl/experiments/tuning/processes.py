@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from typing import Protocol
 
 from torch import nn
 
@@ -31,14 +30,8 @@ PATIENCE = 30.0
 """Seconds that a process has to save what it does and end, before it is killed."""
 
 
-class Search(Protocol):
-    """What is done together; it can be pickled."""
-
-    def run(
-        self, env: None, stop: StopSignals, progress: bool, between: Callable[[], object]
-    ) -> object:
-        """Do what is not done yet, with the environment that the settings name."""
-        ...
+Search = Callable[[StopSignals], object]
+"""Does what is not done yet, until a signal comes; it can be pickled."""
 
 
 class Helpers:
@@ -130,7 +123,7 @@ def _work(
         for kind, part in parts.items():
             PARTS[kind].take(getattr(agent, kind), part)
         try:
-            search.run(None, stop, False, lambda: None)
+            search(stop)
         except Exception as error:
             with contextlib.suppress(OSError):  # nobody listens any more
                 telling.send(str(error) or type(error).__name__)

@@ -111,7 +111,7 @@ def tune(
         trials: in all, those of other processes and earlier calls counted.
         storage: the study's file, a journal of Optuna's; by default
             `log_dir/tune-ENVIRONMENT.journal`. What comes of it lies in the folder named like it.
-        search: what is searched, of `search_space.SPACE`; by default `search_space.USUAL`.
+        search: the settings to vary, of those in docs/tuning.md; by default the first eight there.
         seeds_per_trial: runs of each trial, from the settings' seed on.
         finalists: leading trials that are trained again, beside the given settings; 1 lets the
             score decide.
@@ -148,8 +148,8 @@ def tune(
         threads = max(1, available_cores() // (extent.processes * base.workers))
     plan = Search(space, TuneFiles.of(_storage(storage, base)), extent, threads)
     with noting(stop) as stop:
-        with helped(plan, base.agent, extent.processes - 1, stop, progress) as helpers:
-            result = plan.run(env, stop, progress, helpers.check)
+        with helped(plan.run, base.agent, extent.processes - 1, stop, progress) as helpers:
+            result = plan.run(stop, env, progress, helpers.check)
         return dataclasses.replace(result, lost=tuple(helpers.lost), stopped_by=stop.received)
 
 
@@ -198,16 +198,16 @@ class Search:
 
     def run(
         self,
-        env: Environment | None,
         stop: StopSignals,
-        progress: bool,
-        between: Callable[[], object],
+        env: Environment | None = None,
+        progress: bool = False,
+        between: Callable[[], object] = lambda: None,
     ) -> TuneResult:
         """Do what is not done yet, or wait until other processes have done it.
 
         Args:
-            env: what to train on, where the settings cannot name it.
             stop: notes the signals.
+            env: what to train on, where the settings cannot name it.
             progress: show a progress bar.
             between: called between trials.
 

@@ -8,7 +8,6 @@ settings are tried again.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import uuid
 from collections.abc import Iterator, Mapping
@@ -234,16 +233,10 @@ def quiet_optuna() -> Iterator[None]:
 
 
 def _description(space: Space, seeds_per_trial: int) -> dict[str, Any]:
-    """What makes two searches the same, in the types that JSON has.
-
-    Where a run computes and where its folder lies change nothing in its result.
-    """
+    """What makes two searches the same, in the types that JSON has."""
     to_json = optional(*OPTUNA).distributions.distribution_to_json
-    settings = dataclasses.replace(
-        with_sizes(space.base), log_dir="runs", device="auto", threads=None, workers=1
-    )
     return {
-        "settings": settings.to_json(),
+        "settings": with_sizes(space.base).to_json(),
         "space": {name: to_json(one) for name, one in space.distributions().items()},
         "seeds_per_trial": seeds_per_trial,
     }
@@ -251,10 +244,8 @@ def _description(space: Space, seeds_per_trial: int) -> dict[str, Any]:
 
 def _differences(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """The names of what differs between two searches."""
-    old, new = (
-        dataclasses.asdict(TrainConfig.from_json(one["settings"])) for one in (there, wanted)
-    )
-    names = [name for name in new if old[name] != new[name]]
+    old, new = (TrainConfig.from_json(one["settings"]) for one in (there, wanted))
+    names = old.differences(new)
     if there["space"] != wanted["space"] and not names:
         names.append("search")
     if there["seeds_per_trial"] != wanted["seeds_per_trial"]:

@@ -23,14 +23,10 @@ def make(name: str, layers: int = 1, dtype: torch.dtype = torch.float64) -> Memo
     return memory
 
 
-def sequence(rate: float | str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def sequence(rate: float, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(T, B, F, generator=generator, dtype=torch.float64).to(dtype)
-    if rate == "lockstep":
-        start = torch.zeros(T, B, dtype=torch.bool)
-        start[[0, 4, 5]] = True
-        return x, start
-    return x, torch.rand(T, B, generator=generator) < float(rate)
+    return x, torch.rand(T, B, generator=generator) < rate
 
 
 def some_state(memory: Memory) -> MemoryState:

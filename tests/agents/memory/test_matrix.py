@@ -85,8 +85,10 @@ def test_places_are_as_exact_after_a_million_steps(
 def test_the_share_of_a_head_that_is_not_shown_is_zero() -> None:
     memory = make("gru-matrix", 2)
     assert isinstance(memory, GRUMatrix)
+    matrix = memory.other
+    assert isinstance(matrix, Matrix)
     for layer in range(2):
-        memory.matrix.weights(layer).output.detach()[:, : memory.matrix.values] = 0
+        matrix.weights(layer).output.detach()[:, : matrix.values] = 0
     x, start = sequence(0.2)
     reads = memory.reads(x, memory.initial_state(B), start)
     assert reads["relative"].share.shape == (2, len(x), B)

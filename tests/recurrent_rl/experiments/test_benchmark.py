@@ -132,6 +132,9 @@ def test_a_folder_with_a_run_of_other_settings_is_not_taken_over(tmp_path: Path)
     planned(moved)  # the same settings, by another path
     with pytest.raises(UserError, match=r"a run with other settings \(gamma\). Name these"):
         planned(moved, settings={**TINY, "gamma": 0.9})
+    planned(moved, settings={**TINY, "log_interval": 2, "env": {"vectorization": "sync"}})
+    with pytest.raises(UserError, match=r"env_kwargs.length, env.env_kwargs.device"):
+        planned(moved, settings={**TINY, "env": {"env_kwargs": {"device": 1}}})
 
 
 def test_a_run_that_fails_is_told_and_the_others_continue(tmp_path: Path) -> None:

@@ -38,6 +38,10 @@ def test_methods_are_named_by_what_differs() -> None:
     other = dataclasses.replace(config, seed=3, gae_lambda=1.0, env_id="recurrent_rl/Recall-v0")
     assert method_labels([config, config]) == ["gru", "gru"]
     assert method_labels([config, other]) == ["gru, gae_lambda 0.9", "gru, gae_lambda 1.0"]
+    told = dataclasses.replace(
+        config, workers=2, save_interval=9, worker_timeout=9.0, eval_interval=9, track="wandb"
+    )
+    assert method_labels([config, told]) == ["gru", "gru"]
     sized = [resolve(config, 50), resolve(other, 70)]  # rollouts of 150 and 140 steps
     assert method_labels(sized) == method_labels([config, other])
     longer = resolve(dataclasses.replace(config, num_steps=256), 50)

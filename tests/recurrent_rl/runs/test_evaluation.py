@@ -16,7 +16,7 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.evaluation import STEP_LIMIT, evaluate, evaluate_and_save, evaluate_ways
+from recurrent_rl.runs.evaluation import STEP_LIMIT, evaluate, evaluate_ways
 from recurrent_rl.runs.figures import SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.seeding import Stream, number
@@ -133,7 +133,7 @@ def test_each_way_plays_the_same_episodes_which_training_has_not_seen(
     monkeypatch.setattr("recurrent_rl.runs.evaluation.evaluate", noted)
     env = lottery(AutoresetMode.SAME_STEP, 4)
     policy = policy_for(Lottery.observation_space, Lottery.action_space)
-    played = evaluate_ways(policy, env, 8, 5, StopSignals(), progress=False)
+    played = evaluate_ways(policy, env, EnvConfig(), 8, 5, StopSignals(), progress=False)
     seed = number(5, Stream.EVALUATION)
     assert ways == [(True, True, seed), (False, True, seed), (True, False, seed)]
     assert [*played] == ["deterministic", "stochastic", "memory_ablation"]
@@ -254,31 +254,17 @@ def test_a_long_episode_is_told_of_while_it_lasts() -> None:
     assert told == [0, 0, 0]
 
 
-def test_what_was_played_is_saved_unless_the_run_has_finer_or_it_was_stopped(
-    tmp_path: Path,
-) -> None:
-    folder = RunFolder(tmp_path)
-    env_id, settings = "recurrent_rl/TMaze-v0", EnvConfig({"length": 3})
-    env = make_vector_env(env_id, 1, settings)
-    policy = policy_for(env.single_observation_space, env.single_action_space)
+def test_what_a_signal_cut_short_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = StopSignals()
 
-    def saved(episodes: int, stop: StopSignals, **options: Any) -> Any:
-        return evaluate_and_save(
-            policy, env_id, settings, episodes, 0, stop, progress=False, **options
-        )
+    def stopped(*given: Any, **settings: Any) -> Any:
+        stop.received = 2
+        return evaluate(*given, **settings)
 
-    stopped = StopSignals()
-    stopped.received = 2
-    assert saved(5, stopped, folder=folder) == ({}, None)
-    assert saved(5, StopSignals())[1] is None  # in no run's folder
-    assert folder.load_evaluation() is None
-    played, finer = saved(5, StopSignals(), folder=folder)
-    assert list(played) == ["deterministic", "stochastic", "memory_ablation"]
-    there = folder.load_evaluation()
-    assert (finer, there) == (None, SavedEvaluation.of(policy, played))
-    played, finer = saved(9, StopSignals(), folder=folder, compare=False)
-    assert (list(played), finer) == (["deterministic"], there)
-    assert folder.load_evaluation() == there
+    monkeypatch.setattr("recurrent_rl.runs.evaluation.evaluate", stopped)
+    policy = policy_for(Lottery.observation_space, Lottery.action_space)
+    env = lottery(AutoresetMode.SAME_STEP, 4)
+    assert evaluate_ways(policy, env, EnvConfig(), 8, 5, stop, progress=False) == {}
 
 
 @pytest.mark.parametrize("episodes", [0, -1, 1.5, float("nan"), True, "3"])

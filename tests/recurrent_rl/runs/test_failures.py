@@ -186,7 +186,7 @@ def test_where_the_last_save_fails_too_the_first_error_comes_out(
 def test_a_run_whose_folder_is_moved_is_saved_where_it_was_and_resumes(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """TensorBoard's file is gone then, and only its thread knows at first."""
+    """TensorBoard's file is gone then, and is the first to be written."""
     moved = tmp_path / "moved"
 
     def move(state: TrainingState) -> None:

@@ -1,6 +1,7 @@
 """What TensorBoard is told, and that what it is told of the memory is true."""
 
 import dataclasses
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-from torch.utils.tensorboard import SummaryWriter
 
 from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.files import FileWriteError
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.diagnostics import memory_diagnostics
 from recurrent_rl.rollout import Sequences
@@ -134,15 +135,31 @@ def test_a_resumed_run_continues_in_the_same_curves(tmp_path: Path) -> None:
     assert steps == [256, 512, 768, 1024, 1280, 1536]
 
 
-def test_what_is_written_within_one_second_is_read_in_order(tmp_path: Path) -> None:
+def test_what_is_written_within_one_second_is_read_in_order_and_without_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.time", lambda: 1.7e9)
     settings = config(tmp_path)
-    for step in range(1, 4):
-        # Files of one second are told apart by a number that goes from 9 to 10 somewhere here.
-        for _ in range(3):
-            SummaryWriter(str(tmp_path / "others")).close()
+    for step in range(1, 13):
         with Monitor(RunFolder(tmp_path), settings, step) as monitor:
             monitor.log({"x": float(step)}, step)
-    assert [event.value for event in events(tmp_path).Scalars("x")] == [1, 2, 3]
+    monitor.writer.add_scalar("x", 13.0, 13)  # of who keeps the writer of a run that is over
+    monitor.writer.close()
+    assert [event.value for event in events(tmp_path).Scalars("x")] == list(range(1, 14))
+
+
+def test_a_full_disk_is_told_where_a_figure_is_logged_and_not_again_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor = Monitor(RunFolder(tmp_path), config(tmp_path))
+
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", no_room)
+    with pytest.raises(FileWriteError, match=r"events.*No space left on device. Make room"):
+        monitor.log({"x": 1.0}, 1)
+    monitor.close()
 
 
 def chunks(trainer: Trainer) -> Sequences:

@@ -18,7 +18,8 @@ from recurrent_rl.agents.hub import Address, local_file
 from recurrent_rl.agents.model_card import Result
 from recurrent_rl.cli import main
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.evaluation import evaluate_and_save
+from recurrent_rl.runs.evaluation import evaluate_ways
+from recurrent_rl.runs.figures import SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.sharing import results_of
 from recurrent_rl.signals import StopSignals
@@ -102,7 +103,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     stop = StopSignals()
     trainer.close()
     env = settings.environment
-    evaluate_and_save(policy, env, settings.env, 12, 0, stop, progress=False, folder=folder)
+    played = evaluate_ways(policy, env, settings.env, 12, 0, stop, progress=False)
+    folder.save_evaluation(SavedEvaluation.of(policy, played))
     return folder
 
 
@@ -174,7 +176,7 @@ def test_the_card_says_what_the_run_found(run: RunFolder, tmp_path: Path) -> Non
     assert listed["dataset"]["name"] == "recurrent_rl/TMaze-v0"
     mean, std = map(float, metric["value"].split(" +/- "))
     policy = recurrent_rl.load_policy(run.path)
-    again, _ = evaluate_and_save(
+    again = evaluate_ways(
         policy, "recurrent_rl/TMaze-v0", run.load_config().env, 12, 0, StopSignals(), progress=False
     )
     assert mean == pytest.approx(again["deterministic"].mean, abs=0.005)

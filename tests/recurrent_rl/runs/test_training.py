@@ -417,6 +417,6 @@ def test_an_evaluation_that_fails_says_that_the_run_is_saved(
     def fail(*_: Any, **__: Any) -> None:
         raise UserError("Mend the environment.")
 
-    monkeypatch.setattr("recurrent_rl.runs.evaluation.evaluate_ways", fail)
+    monkeypatch.setattr("recurrent_rl.runs.training.evaluate_ways", fail)
     with pytest.raises(UserError, match=r"is trained and saved in .*: Mend the environment\."):
         train(config(tmp_path, eval_episodes=5), progress=False)

@@ -25,6 +25,7 @@ from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.environments import Environments
 from recurrent_rl.vector_env.vectorize import make_vector_env
+from tests.envs.kinds import KINDS
 
 F = np.float32
 SMALL = AgentConfig("gru", hidden_size=8, encoder_size=8)
@@ -517,11 +518,6 @@ def test_final_observations_are_read_before_the_next_episode_writes_over_them() 
         gym.registry.pop("Reuses-v0")
 
 
-OURS = [
-    i
-    for i, spec in sorted(gym.registry.items())
-    if spec.namespace == "recurrent_rl" and spec.vector_entry_point
-]
 HIDING = {
     "nothing": EnvConfig(),
     "flicker": EnvConfig(flicker=0.3),
@@ -530,7 +526,7 @@ HIDING = {
 }
 
 
-@pytest.mark.parametrize("env_id", OURS)
+@pytest.mark.parametrize("env_id", KINDS)
 def test_an_id_is_the_same_task_however_it_is_stepped_and_hidden(env_id: str) -> None:
     batched = make_vector_env(env_id, 2)
     base: Any = batched.unwrapped
