@@ -235,9 +235,10 @@ class Environments:
         return rewards
 
     def _flags(self, name: str, given: Any) -> NDArray[np.bool_]:
+        """Truth of each environment, in an array of its own: some write the next over theirs."""
         array = as_array(given)
         if array.dtype.kind == "b" and array.shape == (self.count,):
-            return array
+            return array.copy()
         values = self._column(name, given)
         flags: NDArray[np.bool_] = values == 1
         if not (flags | (values == 0)).all():
