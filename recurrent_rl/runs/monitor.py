@@ -55,7 +55,7 @@ class Monitor:
     """
 
     def __init__(self, folder: RunFolder, config: TrainConfig, start_step: int = 0) -> None:
-        _wait_for_a_later_name(folder)
+        _let_a_later_name_follow(folder)
         self._path = folder.path / EVENTS
         self._failures: list[OSError] = []
         with self._writing():
@@ -149,17 +149,25 @@ def write_film(writer: SummaryWriter, tag: str, gif: bytes, frame: Colours, step
     writer._get_file_writer().add_summary(summary, step)
 
 
-def _wait_for_a_later_name(folder: RunFolder) -> None:
-    """Let the second pass in which the folder's newest event file was made.
+def _let_a_later_name_follow(folder: RunFolder) -> None:
+    """See that the folder's event files have names before that of a file that is made now.
 
     TensorBoard reads a folder's files in the order of their names, which begin with the second and
     end with a number that counts from 9 to 10: of two files of one second, the later may come first
-    and what it holds is never read.
+    and what it holds is never read. So the second passes first in which the newest was made. Names
+    of a clock that was ahead, perhaps another machine's, are set back.
     """
-    names = [path.name.split(".") for path in folder.events()]
-    newest = max((int(parts[3]) for parts in names if parts[3].isdecimal()), default=0)
+    seconds = {path: path.name.split(".")[3] for path in folder.events()}
+    files = sorted(path for path, second in seconds.items() if second.isdecimal())
+    newest = int(seconds[files[-1]]) if files else 0
     while newest - 2 < (now := time.time()) < newest + 1:
         time.sleep(newest + 1 - now if now > newest else 0.1)
+    following = int(now)
+    for path in reversed(files):
+        if int(seconds[path]) < following:
+            break
+        following -= 1
+        path.rename(path.with_name(path.name.replace(seconds[path], f"{following:010}", 1)))
 
 
 def _plain(value: Any) -> bool | int | float | str:
