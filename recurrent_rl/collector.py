@@ -104,7 +104,8 @@ class Collector:
         rollout.chunk_states = []
         truncations: list[_Truncation] = []
         # What no step reads of the steps before it is written at the end, all at once.
-        flags, values, log_probs = [], [], []
+        followed, values, log_probs = [], [], []
+        actions = rollout.actions.unbind()
         valid = rollout.valid[0].cpu().numpy()
         # That of all environments is drawn, [T, B, ...]: each has the same in any block.
         noise = agent.head.noise(
@@ -117,22 +118,21 @@ class Collector:
             output, state = agent.step(components, state, episode_start, mask)
             action = output.distribution.sample(drawn)
             values.append(output.value)
-            rollout.actions[t] = action
+            actions[t].copy_(action)
             log_probs.append(output.distribution.log_prob(action))
 
             step = self.environments.step(agent.head.to_env(action))
             self.episodes.step(step, valid, self.environments.steps)
             valid = step.valid
-            flags.append((step.terminated, step.truncated, valid))
-            rollout.rewards[t] = torch.as_tensor(step.reward)
-            self._write_row(t + 1, step, t)
+            followed.append((step.reward, step.terminated, step.truncated, valid))
+            self._write_row(t + 1, step, actions[t])
             if step.final is not None:
-                truncations.append(self._truncation(t, step.final, state))
+                truncations.append(self._truncation(t, step, step.final, state))
         rollout.chunk_states.append(state)
         rollout.values[:-1] = torch.stack(values)
         rollout.log_probs.copy_(torch.stack(log_probs))
-        rows = (rollout.terminated, rollout.truncated, rollout.valid[1:])
-        for x, of_steps in zip(rows, zip(*flags, strict=True), strict=True):
+        rows = (rollout.rewards, rollout.terminated, rollout.truncated, rollout.valid[1:])
+        for x, of_steps in zip(rows, zip(*followed, strict=True), strict=True):
             x.copy_(torch.as_tensor(np.stack(of_steps)))
         self.state = state
         self._value_what_followed(truncations)
@@ -144,22 +144,24 @@ class Collector:
         for name, x in self.next_row().items():
             first[name].copy_(x)
 
-    def _write_row(self, row: int, step: Step, t: int | None = None) -> None:
-        """Fill `row` with what the agent reads: what a step shows, and step `t` before it."""
-        rollout, agent = self.rollout, self.agent
+    def _write_row(self, row: int, step: Step, action: Tensor | None = None) -> None:
+        """Fill `row` with what the agent reads: what a step shows, and what was done before it."""
+        rollout = self.rollout
         components = {path: torch.as_tensor(x) for path, x in step.observation.items()}
-        if t is not None:
-            components = agent.with_previous(components, rollout.actions[t], rollout.rewards[t])
+        if action is not None:
+            reward = torch.as_tensor(step.reward)
+            components = self.agent.with_previous(components, action, reward)
+        into, episode_start, _ = rollout.row(row)
         for path, x in components.items():
-            rollout.components[path][row].copy_(x)
-        rollout.episode_start[row] = torch.as_tensor(step.episode_start)
+            into[path].copy_(x)
+        episode_start.copy_(torch.as_tensor(step.episode_start))
         if step.action_mask is not None:
             masks = rollout.use_masks(step.action_mask.shape[1])
             masks[row] = torch.as_tensor(step.action_mask)
         elif rollout.action_mask is not None:
             rollout.action_mask[row] = True
 
-    def _truncation(self, t: int, final: Final, state: MemoryState) -> _Truncation:
+    def _truncation(self, t: int, step: Step, final: Final, state: MemoryState) -> _Truncation:
         """Keep the final observations of the environments that were truncated, and their memory."""
         agent, rollout = self.agent, self.rollout
         rows = torch.as_tensor(final.indices, device=agent.device)
@@ -169,7 +171,7 @@ class Collector:
                 for path, x in final.observation.items()
             },
             rollout.actions[t, rows],
-            rollout.rewards[t, rows],
+            torch.as_tensor(step.reward[final.indices]).to(rollout.rewards),
         )
         return _Truncation(t, rows, components, select_state(state, rows))
 

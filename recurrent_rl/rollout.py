@@ -73,6 +73,12 @@ class Rollout:
         self.next_values = zeros(steps)
         # The memory's state before row 0, L, 2L, ... and after the last row.
         self.chunk_states: list[MemoryState] = []
+        # Each row's views are made once: a view takes as long as to copy what a step shows.
+        starts = self.episode_start.unbind()
+        columns = {path: x.unbind() for path, x in self.components.items()}
+        self._rows = [
+            ({path: x[t] for path, x in columns.items()}, start) for t, start in enumerate(starts)
+        ]
 
     def use_masks(self, size: int) -> Tensor:
         """The action masks `[T + 1, B, size]`; before the first mask everything is allowed."""
@@ -82,9 +88,9 @@ class Rollout:
 
     def row(self, t: int) -> tuple[Components, Tensor, Tensor | None]:
         """What the agent reads at row `t`: components `[B, ...]`, episode_start, action mask."""
-        components = {path: x[t] for path, x in self.components.items()}
+        components, episode_start = self._rows[t]
         mask = None if self.action_mask is None else self.action_mask[t]
-        return components, self.episode_start[t], mask
+        return components, episode_start, mask
 
     def inputs(self, t: int) -> dict[str, Tensor]:
         """All that row `t` holds before the agent acts, by name; views, `[B, ...]` each."""

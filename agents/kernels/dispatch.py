@@ -33,7 +33,7 @@ from recurrent_rl.agents.kernels import (
     scan,
 )
 from recurrent_rl.agents.kernels.cell import Cell, LayerState, reset
-from recurrent_rl.agents.kernels.library import keeps_steps
+from recurrent_rl.agents.kernels.library import keeps_steps, kept_steps
 
 VARIABLE = "RECURRENT_RL_KERNEL"
 
@@ -124,8 +124,17 @@ def step(
 
     A single step is worth a kernel's preparations only inside `frozen_weights`.
     """
-    if keeps_steps() and (compiled_step := STEPS.get(choose_kernel(cell, x))) is not None:
+    if keeps_steps() and (compiled_step := _kept_choice(cell, x)) is not None:
         return compiled_step(cell, weights, x, state, episode_start)
     if episode_start is not None:
         state = reset(state, episode_start)
     return cell.step(weights, x, state)
+
+
+def _kept_choice(cell: Cell, x: Tensor) -> Callable[..., tuple[Tensor, LayerState]] | None:
+    """How the best kernel takes a step, chosen once for such inputs; None: it takes none."""
+    kept, key = kept_steps(), (cell.name, x.shape, x.dtype, x.device)
+    if key not in kept:
+        kept[key] = STEPS.get(choose_kernel(cell, x))
+    chosen: Callable[..., tuple[Tensor, LayerState]] | None = kept[key]
+    return chosen

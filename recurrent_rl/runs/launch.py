@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from multiprocessing import current_process, resource_tracker
+from multiprocessing import current_process, get_start_method, resource_tracker, set_start_method
 from pathlib import Path
 from typing import NamedTuple
 
@@ -126,7 +126,7 @@ def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
         with held_back():
             others = start_processes(
                 _work,
-                args=(str(meeting), config, parts),
+                args=(str(meeting), config, parts, get_start_method(allow_none=True)),
                 nprocs=config.workers - 1,
                 join=False,
                 start_method="spawn",
@@ -171,10 +171,17 @@ def parts_to_import(config: AgentConfig) -> dict[str, type[nn.Module]]:
 
 
 def _work(
-    index: int, meeting: str, config: ResolvedConfig, parts: dict[str, type[nn.Module]]
+    index: int,
+    meeting: str,
+    config: ResolvedConfig,
+    parts: dict[str, type[nn.Module]],
+    start_method: str | None,
 ) -> None:
     """What a process that the first worker has started does."""
     when_parent_ends(lambda: os._exit(1))
+    # That of the environments' processes is as in the first worker: here it would be the one by
+    # which this process was started, and each environment import all anew.
+    set_start_method(start_method, force=True)
     for kind, part in parts.items():
         PARTS[kind].take(getattr(config.agent, kind), part)
     rank, device = index + 1, pick_device(config.device, index + 1)

@@ -161,7 +161,8 @@ class Environments:
         terminated = self._flags("terminated", terminated)
         truncated = self._flags("truncated", truncated)
         done = terminated | truncated
-        if done.any():
+        ends = bool(done.any())
+        if ends:
             self._check_mode("final_obs" in infos, bool((done & inserted).any()))
         if self.same_step:
             start = done
@@ -169,7 +170,6 @@ class Environments:
             # The row after an end still shows the old episode's last observation, its action is
             # ignored, and the new episode starts in the row behind it.
             start, self._valid = inserted, ~done
-        by_time = truncated & ~terminated
         return Step(
             observation=self._read(observation),
             episode_start=start,
@@ -179,8 +179,8 @@ class Environments:
             terminated=terminated,
             truncated=truncated,
             reported=self._reported(infos, done, inserted),
-            recorded=self._recorded(infos, done) if done.any() else None,
-            final=self._final(infos, by_time) if self.same_step and by_time.any() else None,
+            recorded=self._recorded(infos, done) if ends else None,
+            final=self._final(infos, truncated & ~terminated) if self.same_step and ends else None,
         )
 
     def _check_mode(self, has_final: bool, ends_again: bool) -> None:
@@ -226,7 +226,8 @@ class Environments:
 
     def _rewards(self, given: Any, inserted: NDArray[np.bool_]) -> NDArray[np.float64]:
         rewards = self._column("reward", given)
-        rewards[inserted] = 0.0
+        if not self.same_step:
+            rewards[inserted] = 0.0
         # NaN compares as false. Beyond float32 a reward would be infinite once stored.
         if not (finite := np.abs(rewards) <= FLOAT32_MAX).all():
             i = int(np.flatnonzero(~finite)[0])
@@ -236,9 +237,10 @@ class Environments:
         return rewards
 
     def _flags(self, name: str, given: Any) -> NDArray[np.bool_]:
+        """Truth of each environment, in an array of its own: some write the next over theirs."""
         array = as_array(given)
         if array.dtype.kind == "b" and array.shape == (self.count,):
-            return array
+            return array.copy()
         values = self._column(name, given)
         flags: NDArray[np.bool_] = values == 1
         if not (flags | (values == 0)).all():
@@ -307,8 +309,10 @@ class Environments:
         """What RecordEpisodeStatistics, around one or all, says of the episodes that ended."""
         return recorded([(infos, done), (infos.get("final_info"), done)], self.count)
 
-    def _final(self, infos: Mapping[str, Any], by_time: NDArray[np.bool_]) -> Final:
-        """The last observations of these environments."""
+    def _final(self, infos: Mapping[str, Any], by_time: NDArray[np.bool_]) -> Final | None:
+        """The last observations of these environments; None: there are none."""
+        if not by_time.any():
+            return None
         indices, space = np.flatnonzero(by_time), self.agent.observation_space
         given = infos["final_obs"]
         if isinstance(space, gym.spaces.Dict) and isinstance(given, Mapping):  # batched

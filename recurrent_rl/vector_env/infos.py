@@ -54,6 +54,8 @@ def reported(parts: Parts, keys: Sequence[str], count: int) -> dict[str, NDArray
     """
     found = {}
     for key in keys:
+        if all(isinstance(infos, Mapping) and key not in infos for infos, _ in parts):
+            continue
         numbers = np.full(count, np.nan)
         for infos, rows in parts:
             _take(key, numbers, infos, rows)

@@ -39,13 +39,20 @@ def make_in_processes(
         makers: one for each environment.
 
     Raises:
-        UserError: a process ended meanwhile, or what makes an environment cannot be sent to one.
+        UserError: a process ended meanwhile, what makes an environment cannot be sent to one, or
+            there is no shared memory.
     """
     others = set(multiprocessing.active_children())
     try:
         env = AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP, worker=_work)
     except BaseException as error:
         kill(set(multiprocessing.active_children()) - others)
+        if isinstance(error, OSError) and str(error.filename).startswith("/dev/shm"):
+            raise UserError(
+                "Environments in processes of their own hand over what they see in shared memory, "
+                f"and there is none ({error}). Have /dev/shm mounted, or leave vectorization at "
+                "auto."
+            ) from error
         if isinstance(error, (EOFError, ConnectionError)):
             raise UserError(
                 f"A process that was to make environment {env_id} ended before it had made it; "

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from functools import partial
 from typing import Any
 
@@ -45,6 +46,14 @@ class Plain(Telling):
     """Tells of nothing by leaving it out alone: Gymnasium cannot put None beside numbers."""
 
     says_none = False
+
+
+class Started(Telling):
+    """Refuses to be in a process that multiprocessing would not have started in this way."""
+
+    def __init__(self, method: str) -> None:
+        if (own := multiprocessing.get_start_method()) != method:
+            raise ValueError(f"started by {own}, not by {method}")
 
 
 def recording(**_: Any) -> gym.Env[Any, Any]:

@@ -89,6 +89,31 @@ def test_the_row_after_the_last_is_the_first_of_the_next_rollout() -> None:
     assert all(torch.equal(a, b) for a, b in zip(second.chunk_states[0], state, strict=True))
 
 
+class Overwriting(gym.vector.VectorWrapper):
+    """Returns the same arrays at each step, with other numbers in them."""
+
+    def step(self, actions: Any) -> Any:
+        *results, infos = super().step(actions)
+        if not hasattr(self, "results"):
+            self.results = results
+        for own, given in zip(self.results, results, strict=True):
+            own[:] = given
+        return *self.results, infos
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_a_vector_environment_may_write_its_results_into_the_same_arrays(
+    mode: AutoresetMode,
+) -> None:
+    expected = make_collector(mode).collect(0)
+    rollout = Collector(Overwriting(make_env(mode)), make_agent(), 12, 4, seed=0).collect(0)
+    assert expected.truncated.any()
+    assert expected.terminated.any()
+    for name, x in vars(expected).items():
+        if isinstance(x, torch.Tensor):
+            assert torch.equal(getattr(rollout, name), x), name
+
+
 def test_the_next_step_mode_marks_inserted_rows_and_nothing_else() -> None:
     collector = make_collector(AutoresetMode.NEXT_STEP)
     for _ in range(3):

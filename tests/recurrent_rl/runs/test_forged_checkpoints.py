@@ -43,6 +43,7 @@ def nested(depth: int) -> Any:
         lambda fields: fields.update(iteration=-1),
         lambda fields: fields.update(timesteps=1.5),
         lambda fields: fields.update(timesteps=10**400),
+        lambda fields: fields.update(timesteps=2**53),
         lambda fields: fields.update(total_timesteps=0),
         lambda fields: fields.update(env_state=1),
         lambda fields: fields.update(episodes=nested(500)),
@@ -55,13 +56,16 @@ def nested(depth: int) -> Any:
         lambda fields: fields["episodes"].update(told=[1]),
         lambda fields: (fields["episodes"].pop("told"), fields["episodes"].update(tells_success=1)),
         lambda fields: fields["episodes"].update(infos=[1]),
-        lambda fields: fields["episodes"].update(
-            returns=[0.0],
-            lengths=[1],
-            successes=[True],
-            steps=[1],
-            environments=[0],
-            infos=[{"speed": ["a", None]}],
+        *(
+            lambda fields, info=info: fields["episodes"].update(
+                returns=[0.0],
+                lengths=[1],
+                successes=[True],
+                steps=[1],
+                environments=[0],
+                infos=[{"speed": info}],
+            )
+            for info in (["a", None], [True, 1.0], [1.0, True])
         ),
         lambda fields: fields["episodes"].update({"running_sum/speed": [0.0]}),
         lambda fields: fields["episodes"].update(lengths=[1.5]),

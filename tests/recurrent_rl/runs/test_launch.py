@@ -29,6 +29,7 @@ from recurrent_rl.runs.callbacks import TrainingState
 from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.runs.launch import Begun, follow_the_first
 from recurrent_rl.signals import StopSignals
+from recurrent_rl.vector_env.config import EnvConfig
 
 PROGRAM = """
 import multiprocessing, os, sys, time
@@ -214,6 +215,13 @@ def test_a_run_of_two_goes_on_with_one_and_with_two(tmp_path: Path) -> None:
     assert alone.load_config().workers == 1
     assert RunFolder(short.run_dir).load_config().workers == 2
     assert_alike(short.policy_path, alone.policy, 1e-2)
+
+
+def test_the_environments_processes_start_alike_in_all_workers(tmp_path: Path) -> None:
+    env = EnvConfig({"method": multiprocessing.get_start_method()}, vectorization="async")
+    small = config(tmp_path, num_envs=4, total_timesteps=4 * 13, workers=2, env=env)
+    small = replace(small, env_id="tests.recurrent_rl.telling_envs:Started")
+    assert train(small, progress=False).timesteps == 4 * 13
 
 
 def test_more_workers_than_the_environments_allow_are_refused(tmp_path: Path) -> None:

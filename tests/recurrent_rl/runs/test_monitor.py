@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -160,6 +161,18 @@ def test_a_full_disk_is_told_where_a_figure_is_logged_and_not_again_at_the_end(
     with pytest.raises(FileWriteError, match=r"events.*No space left on device. Make room"):
         monitor.log({"x": 1.0}, 1)
     monitor.close()
+
+
+def test_what_is_written_after_the_clock_was_set_back_is_read_in_order(tmp_path: Path) -> None:
+    folder, settings = RunFolder(tmp_path), config(tmp_path)
+    for step in range(1, 5):
+        with Monitor(folder, settings, step) as monitor:
+            monitor.log({"x": float(step)}, step)
+        if step == 2:  # as if the clock had been ahead by two hours so far
+            for path in folder.events():
+                head, second, rest = re.split(r"(?<=tfevents\.)(\d+)", path.name)
+                path.rename(path.with_name(f"{head}{int(second) + 7200}{rest}"))
+    assert [event.value for event in events(tmp_path).Scalars("x")] == [1, 2, 3, 4]
 
 
 def chunks(trainer: Trainer) -> Sequences:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import heap
 from typing import Any
 
 import gymnasium as gym
@@ -104,6 +105,16 @@ def test_what_goes_wrong_in_one_is_told(does: str, kind: type[Exception], messag
     assert type(raised.value) is kind
     env.close()
     assert not any(process.is_alive() for process in env.env.processes)
+
+
+def test_where_there_is_no_shared_memory_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(path: str) -> Any:
+        raise FileNotFoundError(2, "No such file or directory", path)
+
+    monkeypatch.setattr(heap.BufferWrapper, "_heap", heap.Heap())  # which has nothing left over
+    monkeypatch.setattr(os, "statvfs", missing)
+    with pytest.raises(UserError, match=r"shared memory.*Have /dev/shm mounted, or leave vect"):
+        make_vector_env("CartPole-v1", 2, EnvConfig(vectorization="async"))
 
 
 def test_one_that_does_not_close_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
