@@ -11,6 +11,7 @@ import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
 from recurrent_rl.agents.arguments import argument, check_is
+from recurrent_rl.agents.raising import place
 from recurrent_rl.agents.settings import SettingError, at_least, build, refusal
 from recurrent_rl.agents.spaces import UnsupportedSpaceError, images_in_stacks
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Finding, Report
@@ -89,7 +90,7 @@ def check_env(
             except Exception as error:
                 report.fault(
                     "made",
-                    f"It cannot be made: {type(error).__name__}: {error}",
+                    f"It cannot be made: {type(error).__name__}: {error}{place(error)}",
                     "Mend its constructor, or give the arguments that it needs.",
                 )
                 continue

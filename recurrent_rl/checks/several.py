@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.generators import own_surroundings
+from recurrent_rl.agents.raising import place
 from recurrent_rl.agents.spaces import as_array
 from recurrent_rl.checks.episodes import MASKS
 from recurrent_rl.checks.finding import Report
@@ -92,7 +93,7 @@ def check_several(env: VectorEnv, report: Report, max_steps: int | None, seed: i
     except Exception as error:
         report.fault(
             "raises",
-            f"The vector environment raised {type(error).__name__}: {error}",
+            f"The vector environment raised {type(error).__name__}: {error}{place(error)}",
             "Mend it; every action of the action space must be taken, or be forbidden by "
             "infos['action_mask'].",
         )

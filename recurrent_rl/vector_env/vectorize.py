@@ -14,6 +14,7 @@ import gymnasium as gym
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from recurrent_rl.agents.arguments import argument, check_is
+from recurrent_rl.agents.raising import place
 from recurrent_rl.agents.settings import shown
 from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
 from recurrent_rl.errors import UserError
@@ -79,7 +80,7 @@ def make_vector_env(
         raise UserError(
             what_to_install(source, error)
             or f"Environment {source.name} could not be made with env_kwargs {config.env_kwargs}: "
-            f"{error}"
+            f"{error}{place(error)}"
         ) from error
 
 

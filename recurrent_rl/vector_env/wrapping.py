@@ -21,6 +21,7 @@ from gymnasium.wrappers import (
     TransformObservation,
 )
 
+from recurrent_rl.agents.raising import place
 from recurrent_rl.agents.settings import SettingError, refusal
 from recurrent_rl.agents.spaces import UnsupportedSpaceError, channel_axis, is_image
 from recurrent_rl.errors import UserError
@@ -139,7 +140,7 @@ def wrapped(env: Env, wrapper: str) -> Env:
     except UserError:
         raise
     except (gym.error.Error, ImportError, TypeError, ValueError, AssertionError) as error:
-        why = str(error).rstrip(".") or type(error).__name__
+        why = (str(error).rstrip(".") or type(error).__name__) + place(error)
         raise UserError(
             f"Wrapper {wrapper} cannot go around {env.unwrapped}, which observes "
             f"{env.observation_space}: {why}. Leave it out, or put another before it."
