@@ -26,6 +26,7 @@ from recurrent_rl.checks.results import (
 from recurrent_rl.checks.single import SEEDED, STARTS, check_time_limit, longest_of, steps_of
 from recurrent_rl.errors import UserError
 from recurrent_rl.vector_env.environments import Environments, Step
+from recurrent_rl.vector_env.wrapping import refuse_normalising
 
 PROBE = 50
 """Steps in which two seeds, or two environments, have to differ."""
@@ -40,7 +41,7 @@ FINAL = (
 MODE = (
     "recurrent-rl needs SAME_STEP or NEXT_STEP. For gymnasium.vector.SyncVectorEnv and "
     "AsyncVectorEnv pass autoreset_mode=AutoresetMode.SAME_STEP; another vector environment names "
-    'its mode in metadata["autoreset_mode"].'
+    'its mode in metadata["autoreset_mode"], as gymnasium.vector.AutoresetMode has it, not as text.'
 )
 
 
@@ -78,9 +79,16 @@ def check_several(env: VectorEnv, report: Report, max_steps: int | None, seed: i
     """
     mode = env.metadata.get("autoreset_mode")
     if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
-        report.fault("autoreset", f"The vector environment's autoreset_mode is {mode}.", MODE)
+        named = repr(mode) if isinstance(mode, str) else mode
+        report.fault("autoreset", f"The vector environment's autoreset_mode is {named}.", MODE)
         return
     if not check_spaces(env, report, "single_"):
+        return
+    try:
+        refuse_normalising(env, "The vector environment")
+    except UserError as error:
+        what, _, fix = str(error).partition(". ")
+        report.fault("training", f"{what}.", fix)
         return
     limit = env.spec.max_episode_steps if env.spec is not None else None
     longest = longest_of(env.unwrapped, limit)

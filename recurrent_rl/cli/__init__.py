@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
@@ -55,7 +56,9 @@ _OF_PROCESSES = (
     "The system has no room for another process ({}). Use fewer: --num-envs, --workers; "
     "--vectorization sync needs none."
 )
+_OF_NAMES = "A name is too long for the file system: {}. Give a shorter one."
 SYSTEM_ERRORS = {
+    errno.ENAMETOOLONG: _OF_NAMES,
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS), _OF_THE_DISK),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), _OF_FILES),
     **dict.fromkeys((errno.EAGAIN, errno.ENOMEM), _OF_PROCESSES),
@@ -77,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a path may have what a terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
+    arguments = [_with_home(argument) for argument in arguments]
     if "" not in sys.path:  # the working directory: modules beside the reader are found
         sys.path.append("")
     if arguments[:1] == ["help"]:
@@ -102,6 +106,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _fail("\n".join([*told.lines, *getattr(error, "__notes__", ())]), told.status)
     raise SystemExit(status)
+
+
+def _with_home(argument: str) -> str:
+    """The argument; of --flag=~/path with the home folder, which a shell leaves as it is there."""
+    flag, _, value = argument.partition("=")
+    is_path = flag.startswith("--") and value.startswith("~/")
+    return f"{flag}={os.path.expanduser(value)}" if is_path else argument
 
 
 class _Told(NamedTuple):

@@ -92,11 +92,13 @@ class Environments:
     def __init__(self, env: VectorEnv, agent: ActorCritic) -> None:
         mode = env.metadata.get("autoreset_mode")
         if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
+            named = repr(mode) if isinstance(mode, str) else mode
             raise UserError(
-                f"The environment's autoreset_mode is {mode}; recurrent-rl needs SAME_STEP or "
+                f"The environment's autoreset_mode is {named}; recurrent-rl needs SAME_STEP or "
                 "NEXT_STEP. For gymnasium.vector.SyncVectorEnv and AsyncVectorEnv pass "
                 "autoreset_mode=AutoresetMode.SAME_STEP; another vector environment must name its "
-                'mode in metadata["autoreset_mode"].'
+                'mode in metadata["autoreset_mode"], as gymnasium.vector.AutoresetMode has it and '
+                "not as text."
             )
         self.env = env
         self.count = env.num_envs

@@ -26,6 +26,7 @@ from recurrent_rl.vector_env.sources import Environment, Source, find_source, wh
 from recurrent_rl.vector_env.wrapping import (
     OwnObservations,
     observing,
+    refuse_normalising,
     without_fixed_texts,
     wrapped,
 )
@@ -71,6 +72,7 @@ def make_vector_env(
         if source.many is not None and config.vectorization == "auto" and not wrapped_by:
             env = source.many(num_envs, config.env_kwargs)
             _check_spaces(env, source.name, "single_")
+            refuse_normalising(env, source.name)
         else:
             env = _side_by_side(source, num_envs, config)
         return _telling(env, config.info_metrics)
@@ -212,6 +214,7 @@ def _make_environment(source: Source, config: EnvConfig, number: int) -> gym.Env
             env = observing(env, config.observe)
         for name in config.wrappers:
             env = wrapped(env, name)
+        refuse_normalising(env, source.name)
         env = with_masks_in_infos(without_fixed_texts(env))
         kind = CheckedEnv if source.given is None else LentEnv
         env = kind(env, number, source.name, config.info_metrics)
