@@ -40,12 +40,15 @@ from recurrent_rl.agents.previous_step import (
     previous_spaces,
 )
 from recurrent_rl.agents.privileged import Privileged, Seen, seen_by
-from recurrent_rl.agents.settings import at_least, reader
+from recurrent_rl.agents.settings import at_least, reader, refusal
 from recurrent_rl.agents.settled import Settled, SettledList
 from recurrent_rl.agents.spaces import Components, check_action_space
 from recurrent_rl.agents.trunk import Trunk
 
 _read_batch = reader(Annotated[int, at_least(0)])  # made once: acting without a state reads it
+
+
+_BOOLS = "a bool tensor, or None"
 
 
 class AgentOutput(NamedTuple):
@@ -278,7 +281,10 @@ class ActorCritic(Settled):
     ) -> tuple[AgentOutput, MemoryState]:
         check_is("components", components, dict, "tensors by component", MemoryInputError)
         for name, flags in (("episode_start", episode_start), ("action_mask", action_mask)):
-            check_is(name, flags, (Tensor, NoneType), "a bool tensor, or None", MemoryInputError)
+            check_is(name, flags, (Tensor, NoneType), _BOOLS, MemoryInputError)
+            if flags is not None and flags.dtype != torch.bool:
+                raise MemoryInputError(refusal(name, flags, _BOOLS))
+        self._check_all_there(components)
         # `forward` by name: calls through nn.Module cost a third of an acting step.
         seen = self._normalised(components)
         features, states = [], []
@@ -298,6 +304,19 @@ class ActorCritic(Settled):
         distribution = self.head.forward(of_actor, action_mask, previous)
         value = self._value(features[-1], seen, episode_start)
         return AgentOutput(distribution, value), self._join(states)
+
+    def _check_all_there(self, components: Components) -> None:
+        """Refuse an observation that lacks a component.
+
+        Raises:
+            MemoryInputError: names the first.
+        """
+        if missing := self.component_spaces.keys() - components.keys():
+            raise MemoryInputError(
+                f"components lacks {min(missing)!r}; it must hold "
+                f"{', '.join(map(repr, self.component_spaces))}: tensors of what agent.read makes "
+                "of observations, and what agent.with_previous adds."
+            )
 
     def _normalised(self, components: Components) -> Components:
         """The components as the encoders take them."""

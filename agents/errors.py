@@ -4,8 +4,9 @@
 class UserError(ValueError):
     """Says what was wrong, what was expected and the fix.
 
-    The command line prints its message and exits with status 2, without a traceback. Any other
-    error is a fault of this library or of an environment, and keeps its traceback.
+    The command line prints its message and exits with status 2, without a traceback. What the
+    user's own code raises comes out as it is; the command line says in which line, and exits with
+    status 1. Any other error is a fault of this library, and keeps its traceback.
 
     These errors have a name of their own, for those who mend them in a program. Each is made of
     its message alone, and stands in `recurrent_rl`; those of agents in `recurrent_rl.agents` too:
@@ -23,5 +24,6 @@ class UserError(ValueError):
     - `FileWriteError`: a file that cannot be written
     - `FaultyEnvironmentError`: an environment in which `check_env` has found faults
     - `RunHeldError`: a run that another process is training
+    - `RaisedError`: an error that the user's own code raised in another worker
     - `ToldError`: of several workers' mistakes one that the first worker tells, in the others
     """

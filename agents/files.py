@@ -84,6 +84,8 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
     """
     temporary: dict[Path, Path] = {}
     path = Path()
+    if impossible := [str(path) for path in contents if "\0" in str(path)]:
+        raise FileWriteError(f"{impossible[0]!r} holds a null character; give another path.")
     try:
         for path, data in contents.items():
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
+from recurrent_rl.agents.raising import place
 from recurrent_rl.agents.settings import SettingError, close_matches
 
 _MAIN = ("__main__", "__mp_main__")
@@ -41,6 +42,8 @@ def import_module(name: str, whose: str) -> Any:
         if name.endswith(".py"):
             module = ".".join(part for part in name[:-3].split("/") if part.isidentifier())
             hint = f"A module is named without .py: {module}:..., not {name}:..."
+        elif where := place(error):
+            hint = f"Mend that import{where}, or install what it needs."
         else:
             hint = "Is it on the Python path?"
         raise SettingError(

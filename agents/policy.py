@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -367,7 +368,7 @@ def load_policy(
     """
     check_is("path", path, *PATH)
     device = usable_device(device)
-    if (path := local_file(path)).is_dir():
+    if os.path.isdir(path := local_file(path)):  # which takes a name that is too long
         path = path / POLICY
         if not path.exists():
             if several := sorted(path.parent.glob(f"*/{POLICY}")):

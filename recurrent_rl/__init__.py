@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # what each public name is; _HOMES says it again, for use
     from recurrent_rl.checks.finding import FaultyEnvironmentError as FaultyEnvironmentError
     from recurrent_rl.checks.finding import Finding as Finding
     from recurrent_rl.config import TrainConfig as TrainConfig
+    from recurrent_rl.errors import RaisedError as RaisedError
     from recurrent_rl.errors import ToldError as ToldError
     from recurrent_rl.experiments.tuning.search import tune as tune
     from recurrent_rl.runs.callbacks import Callback as Callback
@@ -81,6 +82,7 @@ _HOMES = {
     "RunHeldError": "runs.folder",
     "SecondDerivativeError": "agents.kernels.safeguards",
     "SettingError": "agents.settings",
+    "RaisedError": "errors",
     "ToldError": "errors",
     "TrainConfig": "config",
     "Trainer": "trainer",

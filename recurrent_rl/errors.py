@@ -2,7 +2,11 @@
 
 from recurrent_rl.agents.errors import UserError
 
-__all__ = ["ToldError", "UserError", "told_exit"]
+__all__ = ["RaisedError", "ToldError", "UserError", "told_exit"]
+
+
+class RaisedError(UserError):
+    """Raised in the first worker where the user's own code has raised an error in another one."""
 
 
 class ToldError(UserError):

@@ -42,11 +42,13 @@ _BREAKS_A_FOLDER_NAME = re.compile(r'[/\\:*?"<>|]')
 
 
 def _path(name: str, value: Any) -> Any:
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    return os.path.expanduser(text) if isinstance(text, str) else text  # no shell has done it
 
 
 def _is_path(text: str) -> bool:
-    return bool(text) and "\0" not in text
+    parts = Path(text).parts
+    return bool(text) and "\0" not in text and all(len(os.fsencode(part)) <= 255 for part in parts)
 
 
 def _is_label(text: str) -> bool:
@@ -151,7 +153,7 @@ Workers = WorkerCount | Literal["auto"]
 FolderPath = Annotated[
     str | Path,
     Read(_path),
-    Must("the path of a folder: not empty, without null characters", _is_path),
+    Must("the path of a folder: not empty, no null characters, no name over 255 bytes", _is_path),
 ]
 """A folder, as text or path; held as text."""
 

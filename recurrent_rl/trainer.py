@@ -17,6 +17,7 @@ from recurrent_rl.agents.generators import own_surroundings
 from recurrent_rl.agents.moments import Moments
 from recurrent_rl.agents.normalisers import AdvantageNormaliser
 from recurrent_rl.agents.policy import Policy, load_policy
+from recurrent_rl.agents.raising import in_a_sentence
 from recurrent_rl.agents.warm_start import begin_with
 from recurrent_rl.blocks import block_of
 from recurrent_rl.collector import Collector
@@ -24,7 +25,7 @@ from recurrent_rl.command import command_of
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.diagnostics import memory_diagnostics
 from recurrent_rl.episodes import Ended, latest
-from recurrent_rl.errors import ToldError, UserError, told_exit
+from recurrent_rl.errors import RaisedError, ToldError, UserError, told_exit
 from recurrent_rl.group import ALONE, Group
 from recurrent_rl.optimizer import Adam
 from recurrent_rl.ppo import check_finite, update
@@ -197,13 +198,13 @@ class Trainer:
         told = None if failure is None else _told(failure)
         reports = self.group.exchange((told, self.collector.episodes.latest()))
         if failure is not None:
-            raise failure if self.group.rank == 0 else ToldError(told)
+            raise failure if self.group.rank == 0 else ToldError(str(told))
         for worker, (told, _) in enumerate(reports):
             if isinstance(told, SystemExit):
                 raise told
             if told is not None:
                 first = block_of(self.config, worker, self.group.size).first
-                raise (UserError if self.group.rank == 0 else ToldError)(
+                raise (type(told) if self.group.rank == 0 else ToldError)(
                     f"Worker {worker}, whose environment 0 is the run's environment {first}: {told}"
                 )
         self.ended = latest(ended for _, ended in reports)
@@ -307,13 +308,15 @@ def _check_can_train(config: ResolvedConfig, group: Group, device: torch.device)
         )
 
 
-def _told(error: Exception | SystemExit) -> str | SystemExit:
+def _told(error: Exception | SystemExit) -> UserError | SystemExit:
     """What other workers are told of it: the user's mistake in a sentence, a fault in full.
 
     Of a callback's exit, what they raise.
     """
     if isinstance(error, SystemExit):
         return told_exit(error)
-    return (
-        str(error) if isinstance(error, UserError) else "".join(traceback.format_exception(error))
-    )
+    if isinstance(error, UserError):
+        return UserError(str(error))
+    if (sentence := in_a_sentence(error)) is not None:
+        return RaisedError(sentence)
+    return UserError("".join(traceback.format_exception(error)))

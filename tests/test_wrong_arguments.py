@@ -263,3 +263,32 @@ def test_an_argument_of_the_wrong_type_is_refused_by_name(
             named = named.replace("_", "[_ ]")
             named += r"|\bx\b|config\.json" if value == "x" else ""
             assert re.search(named, str(refused.value), re.IGNORECASE), refused.value
+
+
+NUMBERS = torch.zeros(1, 2, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "value", "message"),
+    [
+        ("step", "components", {}, "components lacks ''; it must hold '', "),
+        ("unroll", "components", {"": NUMBERS}, "components lacks 'previous_"),
+        ("step", "episode_start", NUMBERS[0], "episode_start is .*must be a bool tensor, or None"),
+        ("unroll", "action_mask", NUMBERS, "action_mask is .*must be a bool tensor, or None"),
+        ("load_policy", "path", "x" * 300, "cannot be read: .*File name too long"),
+        ("resume", "run_dir", "x" * 300, "run_dir is .*no name over 255 bytes"),
+        ("load_run", "run_dir", "x" * 300, "run_dir is .*no name over 255 bytes"),
+        ("save", "path", "a\0b", r"'a\\x00b' holds a null character; give another path"),
+        ("convert_sb3", "path", "a\0b", "cannot be read: embedded null byte"),
+    ],
+)
+def test_what_is_of_the_right_type_and_cannot_be_is_refused(
+    functions: dict[str, tuple[Callable[..., Any], Arguments]],
+    name: str,
+    argument: str,
+    value: Any,
+    message: str,
+) -> None:
+    call, arguments = functions[name]
+    with pytest.raises(UserError, match=message):
+        call(**{name: right for name, (right, _) in arguments.items()} | {argument: value})

@@ -170,7 +170,8 @@ def export(
     """
     check_is("path", path, *PATH)
     check_choice("to", to, FORMATS)
-    streams = None if batch == "dynamic" else argument("batch", batch, Annotated[int, at_least(1)])
+    is_dynamic = isinstance(batch, str) and batch == "dynamic"
+    streams = None if is_dynamic else argument("batch", batch, Annotated[int, at_least(1)])
     value = argument("value", value, bool)
     refuse_nonfinite(agent.state_dict())
     form = FORMATS[to]

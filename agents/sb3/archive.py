@@ -41,8 +41,9 @@ def read_sb3_zip(path: Path) -> SB3Zip:
     """
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise PolicyFileError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:  # ValueError: no path, by a zero byte in it
+        why = getattr(error, "strerror", None) or error
+        raise PolicyFileError(f"{path} cannot be read: {why}.") from error
     try:
         most = _MOST_PACKED * len(content)
         members = _open(content, most)

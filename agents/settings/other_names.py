@@ -86,6 +86,11 @@ OTHER_NAMES: Mapping[str, Ours] = {
     "gym_packages": Ours("env_id", "with the module before it, as my_package:MyEnv-v0"),
     "env_config": Ours("env_kwargs"),
     "env_wrapper": Ours("wrappers"),
+    "max_episode_steps": Ours(
+        "env_kwargs",
+        """{"max_episode_steps": 500} of a registered id; of your own class or function """
+        """--wrapper 'gymnasium.wrappers:TimeLimit{"max_episode_steps": 500}'""",
+    ),
     # the run
     "exp_name": Ours("name"),
     "tb_log_name": Ours("name"),

@@ -11,8 +11,9 @@ import gymnasium as gym
 from gymnasium.vector import VectorEnv
 
 from recurrent_rl.agents.arguments import argument, check_is
+from recurrent_rl.agents.raising import place
 from recurrent_rl.agents.settings import SettingError, at_least, build, refusal
-from recurrent_rl.agents.spaces import UnsupportedSpaceError, images_in_stacks
+from recurrent_rl.agents.spaces import images_in_stacks
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Finding, Report
 from recurrent_rl.checks.several import check_several
 from recurrent_rl.checks.single import check_single
@@ -23,7 +24,13 @@ from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.facts import read_as_vector
 from recurrent_rl.vector_env.sources import find_source
 from recurrent_rl.vector_env.vectorize import make_vector_env
-from recurrent_rl.vector_env.wrapping import fixed_texts, observing, without_fixed_texts, wrapped
+from recurrent_rl.vector_env.wrapping import (
+    fixed_texts,
+    observing,
+    refuse_normalising,
+    without_fixed_texts,
+    wrapped,
+)
 
 COUNT = 3
 """Environments of a vector environment that is made for the check."""
@@ -89,7 +96,7 @@ def check_env(
             except Exception as error:
                 report.fault(
                     "made",
-                    f"It cannot be made: {type(error).__name__}: {error}",
+                    f"It cannot be made: {type(error).__name__}: {error}{place(error)}",
                     "Mend its constructor, or give the arguments that it needs.",
                 )
                 continue
@@ -138,7 +145,7 @@ def _makers(env: Any, settings: EnvConfig) -> Iterator[Maker]:
 def _as_trained(
     env: gym.Env[Any, Any], settings: EnvConfig, report: Report
 ) -> gym.Env[Any, Any] | None:
-    """The environment as training sees it; None where it holds a text that changes, a fault.
+    """The environment as training sees it; None where training refuses it, a fault.
 
     Raises:
         UserError: it lacks a key, or a wrapper cannot go around it.
@@ -150,10 +157,11 @@ def _as_trained(
     if not hasattr(env, "observation_space"):
         return env
     try:
+        refuse_normalising(env, "The environment")
         seen = without_fixed_texts(env)
-    except UnsupportedSpaceError as error:
+    except UserError as error:
         what, _, fix = str(error).partition(". ")
-        report.fault("observation space", f"{what}.", fix)
+        report.fault("training", f"{what}.", fix)
         return None
     for key, text in fixed_texts(seen).items():
         report.note(

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.action_masks import ActionMaskError, allows_nothing, flat_mask
+from recurrent_rl.agents.raising import own_frames
 from recurrent_rl.agents.spaces import ObservationError, stack_observations
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Report
 from recurrent_rl.checks.results import (
@@ -127,7 +128,7 @@ class Player:
         try:
             result = getattr(self.env, method)(*arguments, **options)
         except Exception as error:
-            frame = traceback.extract_tb(error.__traceback__)[-1]
+            frame = (own_frames(error) or traceback.extract_tb(error.__traceback__))[-1]
             took = f" with action {arguments[0]!r}" if arguments else ""
             self.report.fault(
                 "raises",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.generators import own_surroundings
+from recurrent_rl.agents.raising import place
 from recurrent_rl.agents.spaces import as_array
 from recurrent_rl.checks.episodes import MASKS
 from recurrent_rl.checks.finding import Report
@@ -25,6 +26,7 @@ from recurrent_rl.checks.results import (
 from recurrent_rl.checks.single import SEEDED, STARTS, check_time_limit, longest_of, steps_of
 from recurrent_rl.errors import UserError
 from recurrent_rl.vector_env.environments import NEEDED_MODE, Environments, Step
+from recurrent_rl.vector_env.wrapping import refuse_normalising
 
 PROBE = 50
 """Steps in which two seeds, or two environments, have to differ."""
@@ -72,11 +74,18 @@ def check_several(env: VectorEnv, report: Report, max_steps: int | None, seed: i
     """
     mode = env.metadata.get("autoreset_mode")
     if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
+        named = repr(mode) if isinstance(mode, str) else mode
         report.fault(
-            "autoreset", f"The vector environment's autoreset_mode is {mode}.", NEEDED_MODE
+            "autoreset", f"The vector environment's autoreset_mode is {named}.", NEEDED_MODE
         )
         return
     if not check_spaces(env, report, "single_"):
+        return
+    try:
+        refuse_normalising(env, "The vector environment")
+    except UserError as error:
+        what, _, fix = str(error).partition(". ")
+        report.fault("training", f"{what}.", fix)
         return
     limit = env.spec.max_episode_steps if env.spec is not None else None
     longest = longest_of(env.unwrapped, limit)
@@ -89,7 +98,7 @@ def check_several(env: VectorEnv, report: Report, max_steps: int | None, seed: i
     except Exception as error:
         report.fault(
             "raises",
-            f"The vector environment raised {type(error).__name__}: {error}",
+            f"The vector environment raised {type(error).__name__}: {error}{place(error)}",
             "Mend it; every action of the action space must be taken, or be forbidden by "
             "infos['action_mask'].",
         )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
+from typing import NamedTuple
 
 from rich.text import Text
 
+from recurrent_rl.agents.raising import in_a_sentence, own_calls
 from recurrent_rl.cli.benchmark import benchmark_command
 from recurrent_rl.cli.check import check_command
 from recurrent_rl.cli.compare import compare_command
@@ -22,7 +25,7 @@ from recurrent_rl.cli.monitor import monitor_command
 from recurrent_rl.cli.share import share_command
 from recurrent_rl.cli.train import train_command
 from recurrent_rl.cli.tune import tune_command
-from recurrent_rl.errors import UserError
+from recurrent_rl.errors import RaisedError, UserError
 from recurrent_rl.runs.progress import make_console
 from recurrent_rl.signals import say_stopped
 
@@ -42,6 +45,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "info": info_command,
     "completion": completion_command,
 }
+MISTAKE, RAISED = 2, 1
+"""Exit status after a mistake of the user's, and after an error that code of theirs raised."""
 _OF_THE_DISK = "The disk cannot be written to: {}. Make room there, or choose another folder."
 _OF_FILES = (
     "The system allows no more open files ({}). Allow more (ulimit -n 4096), or use fewer "
@@ -51,7 +56,9 @@ _OF_PROCESSES = (
     "The system has no room for another process ({}). Use fewer: --num-envs, --workers; "
     "--vectorization sync needs none."
 )
+_OF_NAMES = "A name is too long for the file system: {}. Give a shorter one."
 SYSTEM_ERRORS = {
+    errno.ENAMETOOLONG: _OF_NAMES,
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS), _OF_THE_DISK),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), _OF_FILES),
     **dict.fromkeys((errno.EAGAIN, errno.ENOMEM), _OF_PROCESSES),
@@ -66,13 +73,14 @@ OUT_OF_MEMORY = (
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; ends by `SystemExit` with the command's status.
 
-    0 is success, 2 a mistake in the arguments; 130, 143 and 129 a stop by Ctrl-C, SIGTERM and
-    SIGHUP.
+    0 is success, 2 a mistake in the arguments, 1 an error that the user's own code raised; 130, 143
+    and 129 a stop by Ctrl-C, SIGTERM and SIGHUP.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a path may have what a terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
+    arguments = [_with_home(argument) for argument in arguments]
     if "" not in sys.path:  # the working directory: modules beside the reader are found
         sys.path.append("")
     if arguments[:1] == ["help"]:
@@ -90,20 +98,45 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(f"Unknown command {name!r}; use one of {', '.join(COMMANDS)}.")
     try:
         status = COMMANDS[name](rest)
-    except UserError as error:  # others are bugs, and keep their traceback
-        _fail("\n".join([str(error), *getattr(error, "__notes__", ())]))
-    except (OSError, MemoryError, RuntimeError) as error:
-        if (fault := _fault_of_machine(error)) is None:
-            raise
-        _fail("\n".join([fault, *getattr(error, "__notes__", ())]))
     except KeyboardInterrupt as error:
         say_stopped(error)
         raise SystemExit(getattr(error, "status", 130)) from None  # see recurrent_rl/__main__.py
+    except Exception as error:
+        if (told := _told(error)) is None:  # a bug, which keeps its traceback
+            raise
+        _fail("\n".join([*told.lines, *getattr(error, "__notes__", ())]), told.status)
     raise SystemExit(status)
 
 
-def _fault_of_machine(error: OSError | MemoryError | RuntimeError) -> str | None:
-    """What to say of an error that is the machine's; None where it is a bug."""
+def _with_home(argument: str) -> str:
+    """The argument; of --flag=~/path with the home folder, which a shell leaves as it is there."""
+    flag, _, value = argument.partition("=")
+    is_path = flag.startswith("--") and value.startswith("~/")
+    return f"{flag}={os.path.expanduser(value)}" if is_path else argument
+
+
+class _Told(NamedTuple):
+    """How a command that fails ends."""
+
+    status: int
+    lines: list[str]
+
+
+def _told(error: Exception) -> _Told | None:
+    """What to say of an error; None where it is a bug."""
+    if isinstance(error, UserError):
+        return _Told(RAISED if isinstance(error, RaisedError) else MISTAKE, [str(error)])
+    if (fault := _fault_of_machine(error)) is not None:
+        return _Told(MISTAKE, [fault])
+    if (sentence := in_a_sentence(error)) is not None:
+        return _Told(RAISED, [sentence, *filter(None, [own_calls(error)])])
+    return None
+
+
+def _fault_of_machine(error: Exception) -> str | None:
+    """What to say of an error that is the machine's; None where it is not."""
+    if not isinstance(error, (OSError, MemoryError, RuntimeError)):
+        return None
     if isinstance(error, OSError):
         told = SYSTEM_ERRORS.get(error.errno or 0)
         return told and told.format(error)
@@ -114,10 +147,10 @@ def _fault_of_machine(error: OSError | MemoryError | RuntimeError) -> str | None
     return None
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, status: int = MISTAKE) -> None:
     text = Text.assemble(("error:", "bold red"), " ", message)
     make_console(stderr=True).print(text, soft_wrap=True)
-    raise SystemExit(2)
+    raise SystemExit(status)
 
 
 def _help() -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recurrent_rl.agents.settings import SettingError, close_matches, reader, suggestion
+from recurrent_rl.agents.settings import SettingError, close_matches, reader, shown, suggestion
 from recurrent_rl.cli.grouping import settings_of
 from recurrent_rl.cli.settings_file import read_settings
 from recurrent_rl.cli.terminal import Arguments, parse
@@ -93,8 +93,13 @@ def flat_settings(held: Mapping[str, Any]) -> dict[str, Any]:
     known = settings_of(TrainConfig)
     flat: dict[str, Any] = {}
     for name, value in held.items():
-        if name in PARTS and isinstance(value, Mapping):
-            found = flat_settings(value)
+        if name in PARTS and (value is None or isinstance(value, Mapping)):
+            found = flat_settings(value or {})
+        elif name == "agent":
+            raise SettingError(
+                f"agent is {shown(value)}; it must hold settings by their names: agent: {{memory: "
+                "lstm}, or memory: lstm without it."
+            )
         elif name in known:
             found = {name: reader(known[name].hint)(name, value)}
         else:

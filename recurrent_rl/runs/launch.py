@@ -24,9 +24,10 @@ from torch.multiprocessing.spawn import (
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.importing import class_path, unreachable
 from recurrent_rl.agents.named_parts import PARTS, found_parts, own_parts
+from recurrent_rl.agents.raising import in_a_sentence
 from recurrent_rl.blocks import block_of
 from recurrent_rl.config import ResolvedConfig
-from recurrent_rl.errors import UserError
+from recurrent_rl.errors import RaisedError, UserError
 from recurrent_rl.group import ALONE, Group, joined
 from recurrent_rl.process import (
     computing,
@@ -198,6 +199,10 @@ def _work(
         except UserError as error:
             store.set(f"mistake/{rank}", str(error))
             raise
+        except Exception as error:
+            if (sentence := in_a_sentence(error)) is not None:
+                store.set(f"raised/{rank}", sentence)
+            raise
 
 
 def follow_the_first(
@@ -281,8 +286,9 @@ def _why(others: ProcessContext, store: Store) -> UserError | None:
         if status != RAISED:
             return _ended_by_itself(rank, status)
     for rank in dead:
-        if store.check([mistake := f"mistake/{rank}"]):
-            return UserError(f"Worker {rank}: {store.get(mistake).decode()}")
+        for key, kind in (("mistake", UserError), ("raised", RaisedError)):
+            if store.check([f"{key}/{rank}"]):
+                return kind(f"Worker {rank}: {store.get(f'{key}/{rank}').decode()}")
     try:
         others.join(timeout=0, grace_period=GRACE)
     except ProcessRaisedException as error:

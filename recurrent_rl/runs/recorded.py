@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recurrent_rl.agents.action_masks import ActionMaskError, flat_mask
+from recurrent_rl.agents.action_masks import ActionMaskError, flat_mask, mask_sizes
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.settings import shown
 from recurrent_rl.agents.spaces import Components, ObservationError, stack_observations
@@ -69,11 +69,15 @@ def recorded_episodes(episodes: Any) -> Iterable[RecordedEpisode]:
         for one in episodes.iterate_episodes():
             yield RecordedEpisode(one.observations, one.actions, one.rewards)
         return
-    if isinstance(episodes, (str, bytes, RecordedEpisode)) or not isinstance(episodes, Iterable):
+    try:
+        listed = [] if isinstance(episodes, (str, bytes)) else list(episodes)
+    except TypeError:
+        listed = []
+    if not listed and not isinstance(episodes, (list, tuple)):
         raise UserError(
             f"episodes is {shown(episodes)}; give a list of RecordedEpisode, or a Minari dataset."
         )
-    for i, one in enumerate(episodes):
+    for i, one in enumerate(listed):
         if not isinstance(one, RecordedEpisode):
             raise UserError(f"Episode {i} is a {type(one).__name__}; give a RecordedEpisode.")
         yield one
@@ -156,16 +160,8 @@ def _read(agent: ActorCritic, episode: RecordedEpisode, gamma: float) -> _Episod
         ValueError: lengths, actions or rewards do not fit.
         ObservationError: an observation does not.
     """
-    actions = np.asarray(episode.actions)
+    actions = _actions(agent.action_space, episode.actions)
     steps = len(actions)
-    if not steps:
-        raise ValueError("it has no action")
-    if actions.shape != (steps, *(agent.action_space.shape or ())):
-        raise ValueError(f"its actions have the shape {actions.shape}")
-    for t in range(steps):
-        action = actions[t].astype(agent.action_space.dtype)
-        if not agent.action_space.contains(action):
-            raise ValueError(f"action {t} is {actions[t]!r}, which is not in {agent.action_space}")
     observations = list(_each(agent.observation_space, episode.observations))
     if len(observations) not in (steps, steps + 1):
         raise ValueError(f"it has {len(observations)} observations and {steps} actions")
@@ -179,15 +175,75 @@ def _read(agent: ActorCritic, episode: RecordedEpisode, gamma: float) -> _Episod
     components = agent.with_previous(components, _later(taken), earlier)
     mask = None
     if episode.action_masks is not None:
-        mask = torch.as_tensor(
-            np.stack([flat_mask(agent.action_space, one) for one in episode.action_masks])
-        )
-        if len(mask) != steps:
-            raise ValueError(f"it has {len(mask)} action masks and {steps} actions")
+        mask = torch.as_tensor(_masks(agent.action_space, episode.action_masks, actions, taken))
     returns = None
     if rewards is not None and agent.has_critic:
         returns = torch.as_tensor(_discounted(rewards, gamma))
     return _Episode(components, taken, returns, mask)
+
+
+def _actions(space: gym.Space[Any], given: Any) -> NDArray[Any]:
+    """The actions `[T, ...]`, as they were given.
+
+    Raises:
+        ValueError: there is none, or one is not in the space.
+    """
+    is_array = isinstance(given, np.ndarray) and given.ndim > 0
+    actions = np.asarray(given if is_array else _listed("actions", given))
+    steps = len(actions)
+    if not steps:
+        raise ValueError("it has no action")
+    if actions.shape != (steps, *(space.shape or ())):
+        raise ValueError(f"its actions have the shape {actions.shape}")
+    if actions.dtype.kind not in "biuf":
+        raise ValueError(f"its actions must be numbers; the first is {shown(given[0])}")
+    for t in range(steps):
+        with np.errstate(invalid="ignore"):  # of NaN, which differs from what it is cast to
+            action = actions[t].astype(space.dtype)
+        is_cut = action.dtype.kind in "iu" and not np.array_equal(action, actions[t])
+        if is_cut or not space.contains(action):
+            raise ValueError(f"action {t} is {actions[t]!r}, which is not in {space}")
+    return actions
+
+
+def _masks(
+    space: gym.Space[Any], given: Any, actions: NDArray[Any], taken: Tensor
+) -> NDArray[np.bool_]:
+    """The action masks `[T, n]`.
+
+    Args:
+        space: of the actions.
+        given: one mask for each action.
+        actions: as they were given, for the message.
+        taken: the same as counted from 0, `[T]` or `[T, components]`.
+
+    Raises:
+        ActionMaskError: one does not fit the space.
+        ValueError: there are more or fewer, or one forbids the action of its place.
+    """
+    steps = len(actions)
+    masks = [flat_mask(space, one) for one in _listed("action_masks", given)]
+    if len(masks) != steps:
+        raise ValueError(f"it has {len(masks)} action masks and {steps} actions")
+    stacked = np.stack(masks)
+    starts = np.cumsum([0, *(mask_sizes(space) or [])[:-1]])
+    chosen = taken.reshape(steps, -1).numpy().astype(np.int64) + starts
+    if (forbidden := ~np.take_along_axis(stacked, chosen, axis=1).all(axis=1)).any():
+        t = int(forbidden.argmax())
+        raise ValueError(f"action {t} is {actions[t]!r}, which its action mask forbids")
+    return stacked
+
+
+def _listed(name: str, given: Any) -> list[Any]:
+    """One for each step.
+
+    Raises:
+        ValueError: it holds none of several steps.
+    """
+    try:
+        return list(given)
+    except TypeError:
+        raise ValueError(f"its {name} are {shown(given)}; give one for each step") from None
 
 
 def _each(space: gym.Space[Any], observations: Any) -> Iterable[Any]:
@@ -198,11 +254,14 @@ def _each(space: gym.Space[Any], observations: Any) -> Iterable[Any]:
     if isinstance(space, gym.spaces.Tuple) and isinstance(observations, tuple):
         inner = [_each(one, x) for one, x in zip(space.spaces, observations, strict=True)]
         return list(zip(*inner, strict=True))
-    return list(observations)
+    return _listed("observations", observations)
 
 
 def _numbers(rewards: Any, steps: int) -> NDArray[np.float64]:
-    array = np.asarray(rewards, dtype=np.float64)
+    try:
+        array = np.asarray(rewards, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.empty(0)
     if array.shape != (steps,) or not np.isfinite(array).all():
         raise ValueError(f"its rewards must be {steps} finite numbers")
     return array

@@ -30,7 +30,7 @@ from recurrent_rl.runs.callbacks import AnyCallback, Callback, as_callbacks
 from recurrent_rl.runs.checkpoint_file import Checkpoint, read_checkpoint
 from recurrent_rl.runs.copies import newest
 from recurrent_rl.runs.evaluation import evaluate_ways
-from recurrent_rl.runs.failures import closed_by
+from recurrent_rl.runs.failures import closed_by, note
 from recurrent_rl.runs.figures import Evaluation, SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.launch import Begun, follow_the_first, together
@@ -388,6 +388,13 @@ def _evaluated(
         raise UserError(
             f"The run is trained and saved in {folder.path}, but could not be evaluated: {error}"
         ) from error
+    except Exception as error:
+        note(
+            error,
+            f"The run is trained and saved in {folder.path}; this was in its evaluation. Once it "
+            f"is mended: recurrent-rl evaluate {folder.path}",
+        )
+        raise
     if not played:
         return dataclasses.replace(result, stopped_by=call.stop.received)
     with Monitor(folder, config, steps) as monitor:

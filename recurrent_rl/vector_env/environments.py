@@ -38,7 +38,8 @@ Arrays = dict[str, NDArray[Any]]
 NEEDED_MODE = (
     "recurrent-rl needs SAME_STEP or NEXT_STEP. For gymnasium.vector.SyncVectorEnv and "
     "AsyncVectorEnv pass autoreset_mode=AutoresetMode.SAME_STEP; another vector environment names "
-    'its mode in metadata["autoreset_mode"].'
+    'its mode in metadata["autoreset_mode"], as gymnasium.vector.AutoresetMode has it and not as '
+    "text."
 )
 
 
@@ -98,7 +99,8 @@ class Environments:
     def __init__(self, env: VectorEnv, agent: ActorCritic) -> None:
         mode = env.metadata.get("autoreset_mode")
         if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
-            raise UserError(f"The environment's autoreset_mode is {mode}; {NEEDED_MODE}")
+            named = repr(mode) if isinstance(mode, str) else mode
+            raise UserError(f"The environment's autoreset_mode is {named}; {NEEDED_MODE}")
         self.env = env
         self.count = env.num_envs
         self.agent = agent

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import connection
 from multiprocessing.reduction import ForkingPickler
 from multiprocessing.util import Finalize
@@ -20,8 +20,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, VectorEnv, VectorWrapper
-from gymnasium.vector.async_vector_env import _async_worker
+from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
+from recurrent_rl.agents.raising import FRAMES, keep_frames
 from recurrent_rl.errors import UserError
 from recurrent_rl.signals import STOPPING, join_within, kill, when_parent_ends
 
@@ -44,7 +45,7 @@ def make_in_processes(
     """
     others = set(multiprocessing.active_children())
     try:
-        env = AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.SAME_STEP, worker=_work)
+        env = _Processes(makers, autoreset_mode=AutoresetMode.SAME_STEP, worker=_work)
     except BaseException as error:
         kill(set(multiprocessing.active_children()) - others)
         if isinstance(error, OSError) and str(error.filename).startswith("/dev/shm"):
@@ -65,6 +66,20 @@ def make_in_processes(
             ) from error
         raise
     return EnvironmentProcesses(env)
+
+
+class _Processes(AsyncVectorEnv):
+    """Raises what an environment has raised as it is, where Gymnasium's raises another of it."""
+
+    def _raise_if_errors(self, successes: Iterable[bool]) -> None:
+        sent = [self.error_queue.get() for success in successes if not success]
+        pipes: list[Any] = self.parent_pipes
+        for index, *_ in sent:
+            pipes[index].close()
+            pipes[index] = None
+        for index, _, error, trace in sent:
+            self._state = AsyncState.DEFAULT
+            raise error from ChildProcessError(f"in the process of environment {index}:\n{trace}")
 
 
 class EnvironmentProcesses(VectorWrapper[Any, Any, Any, Any, Any]):
@@ -183,13 +198,14 @@ class _OwnProcess(gym.Wrapper[Any, Any, Any, Any]):
 
 @contextlib.contextmanager
 def _errors_that_can_be_sent() -> Iterator[None]:
-    """The parent makes `type(error)(error)` of what it is sent."""
     try:
         yield
     except Exception as error:
+        keep_frames(error)
         try:
             ForkingPickler.loads(ForkingPickler.dumps((type(error), error)))  # as a queue does
-            type(error)(error)
         except Exception:
-            raise RuntimeError(f"{type(error).__qualname__}: {error}") from error
+            sent = RuntimeError(f"{type(error).__qualname__}: {error}")
+            sent.__dict__.update({FRAMES: getattr(error, FRAMES)})
+            raise sent from error
         raise

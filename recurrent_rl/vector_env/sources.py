@@ -115,6 +115,7 @@ def find_source(env: Any, what: str = "env") -> Source:
     if callable(env):
         return _made_by(env, _name_to_record(env))
     refused = refusal(what, env, "an environment's id, a class, a function or an environment")
+    refused += _of_another_library(env)
     if isinstance(env, (list, tuple)):  # as other libraries take several
         refused += (
             " Of several environments give the class or function that makes one, and their number "
@@ -214,7 +215,32 @@ def _one_made(make: Callable[..., Any], name: str, kwargs: Arguments) -> gym.Env
             f"{name} returned a vector environment. Give it an argument num_envs: it is then "
             "called once, with the number of environments, and returns so many."
         )
-    raise UserError(f"{name} returned {shown(env)}; it must return a gymnasium.Env.")
+    raise UserError(
+        f"{name} returned {shown(env)}; it must return a gymnasium.Env."
+        f"{_of_another_library(env) or ' Let its class be a subclass of that.'}"
+    )
+
+
+_OTHER_LIBRARIES = {
+    "gym": (
+        " It is of gym, which Gymnasium has replaced: import gymnasium as gym, and have step() "
+        "return (observation, reward, terminated, truncated, info)."
+    ),
+    "pettingzoo": (
+        " It is of PettingZoo, where several agents act, and one is trained here: write a "
+        "gymnasium.Env that plays one of them, with policies of yours for the others."
+    ),
+    "stable_baselines3": (
+        " It is a vector environment of Stable-Baselines3: give what makes a single one, and their "
+        "number as num_envs."
+    ),
+}
+
+
+def _of_another_library(env: Any) -> str:
+    """What to do with an environment of another library's base class; nothing if it has none."""
+    bases = {base.__module__.partition(".")[0] for base in type(env).__mro__}
+    return next((hint for name, hint in _OTHER_LIBRARIES.items() if name in bases), "")
 
 
 def _many_made(make: Callable[..., Any], name: str, num_envs: int, kwargs: Arguments) -> VectorEnv:

@@ -14,6 +14,7 @@ import gymnasium as gym
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from recurrent_rl.agents.arguments import argument, check_is
+from recurrent_rl.agents.raising import place
 from recurrent_rl.agents.settings import shown
 from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
 from recurrent_rl.errors import UserError
@@ -25,6 +26,7 @@ from recurrent_rl.vector_env.sources import Environment, Source, find_source, wh
 from recurrent_rl.vector_env.wrapping import (
     OwnObservations,
     observing,
+    refuse_normalising,
     without_fixed_texts,
     wrapped,
 )
@@ -70,6 +72,7 @@ def make_vector_env(
         if source.many is not None and config.vectorization == "auto" and not wrapped_by:
             env = source.many(num_envs, config.env_kwargs)
             _check_spaces(env, source.name, "single_")
+            refuse_normalising(env, source.name)
         else:
             env = _side_by_side(source, num_envs, config)
         return _telling(env, config.info_metrics)
@@ -79,7 +82,7 @@ def make_vector_env(
         raise UserError(
             what_to_install(source, error)
             or f"Environment {source.name} could not be made with env_kwargs {config.env_kwargs}: "
-            f"{error}"
+            f"{error}{place(error)}"
         ) from error
 
 
@@ -211,6 +214,7 @@ def _make_environment(source: Source, config: EnvConfig, number: int) -> gym.Env
             env = observing(env, config.observe)
         for name in config.wrappers:
             env = wrapped(env, name)
+        refuse_normalising(env, source.name)
         env = with_masks_in_infos(without_fixed_texts(env))
         kind = CheckedEnv if source.given is None else LentEnv
         env = kind(env, number, source.name, config.info_metrics)

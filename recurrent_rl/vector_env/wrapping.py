@@ -12,15 +12,20 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
 from gymnasium.wrappers import (
     FilterObservation,
     FlattenObservation,
     FrameStackObservation,
     GrayscaleObservation,
+    NormalizeObservation,
+    NormalizeReward,
     ResizeObservation,
     TransformObservation,
+    vector,
 )
 
+from recurrent_rl.agents.raising import place
 from recurrent_rl.agents.settings import SettingError, refusal
 from recurrent_rl.agents.spaces import UnsupportedSpaceError, channel_axis, is_image
 from recurrent_rl.errors import UserError
@@ -139,7 +144,7 @@ def wrapped(env: Env, wrapper: str) -> Env:
     except UserError:
         raise
     except (gym.error.Error, ImportError, TypeError, ValueError, AssertionError) as error:
-        why = str(error).rstrip(".") or type(error).__name__
+        why = (str(error).rstrip(".") or type(error).__name__) + place(error)
         raise UserError(
             f"Wrapper {wrapper} cannot go around {env.unwrapped}, which observes "
             f"{env.observation_space}: {why}. Leave it out, or put another before it."
@@ -174,6 +179,40 @@ def observing(env: Env, keys: Sequence[str]) -> Env:
     if len(keys) > 1:
         return FilterObservation(env, list(keys))
     return TransformObservation(env, itemgetter(keys[0]), space[keys[0]])
+
+
+_NORMALISING = {
+    **dict.fromkeys((NormalizeObservation, vector.NormalizeObservation), "normalize_observations"),
+    **dict.fromkeys((NormalizeReward, vector.NormalizeReward), "normalize_returns"),
+}
+"""Wrappers that learn statistics, and the setting that does the same."""
+
+
+def refuse_normalising(env: gym.Env[Any, Any] | VectorEnv, name: str) -> None:
+    """Refuse a wrapper whose statistics go on changing, and stay outside of the policy.
+
+    An evaluation would begin with other ones, and who loads the policy has none.
+
+    Args:
+        env: with its wrappers.
+        name: of what it is made of, for messages.
+
+    Raises:
+        UserError: names the wrapper and the setting.
+    """
+    layer: Any = env
+    while isinstance(layer, (gym.Wrapper, VectorWrapper)):
+        setting = next((one for kind, one in _NORMALISING.items() if isinstance(layer, kind)), None)
+        if setting is not None and getattr(layer, "update_running_mean", True):
+            raise UserError(
+                f"{name} is wrapped in {type(layer).__name__}, whose statistics the policy would "
+                "lack where it is evaluated or loaded. Leave the wrapper out: the policy has its "
+                f"own ({setting}). Statistics that are fixed may stay: set its "
+                "update_running_mean to False."
+            )
+        layer = layer.env
+    if isinstance(layer, SyncVectorEnv):
+        refuse_normalising(layer.envs[0], name)
 
 
 class WithoutFixedTexts(FilterObservation):

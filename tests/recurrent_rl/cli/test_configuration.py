@@ -102,6 +102,10 @@ def test_a_file_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         ("run.json", "{", "cannot be read"),
         ("run.yaml", "a: [", "cannot be read"),
         ("run.yaml", "- a\n- b", "must hold settings by their names"),
+        ("run.yaml", "# gamma: 0.9\n", "run.yaml is empty; it must hold settings by their names"),
+        ("run.yaml", "agent: lstm", "agent is 'lstm'; it must hold settings by their names: agent"),
+        ("run.yaml", "num_envs: 010", "010 in line 1 would be read as 8: YAML takes"),
+        ("run.yaml", "a: 1\nenv: {env_kwargs: {at: 1:30}}", "1:30 in line 2 would be read as 90"),
         ("run.json", f'{{"env_id": "{TASK}", "gamma": 7}}', "gamma is 7"),
         ("run.json", f'{{"env_id": "{TASK}", "gamma": "much"}}', "gamma"),
         ("run.json", f'{{"env_id": "{TASK}", "total_timesteps": "many"}}', "total_timesteps"),
@@ -113,6 +117,36 @@ def test_a_file_that_cannot_be_is_refused(
     path = tmp_path / name
     path.write_text(text)
     assert what in refused(capsys, "--config", str(path), "--print-config")
+
+
+def test_a_part_without_settings_and_a_mapping_that_takes_in_another_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run.yaml"
+    kwargs = "{base: &base {length: 12}, task: {<<: *base, dim: 0}}"
+    path.write_text(f"env_id: {TASK}\nagent:\nseed: 0\nenv:\n  env_kwargs: {kwargs}\n")
+    kept = printed(capsys, "--config", str(path)).env.env_kwargs
+    assert kept == {"base": {"length": 12}, "task": {"length": 12, "dim": 0}}
+
+
+def test_the_home_folder_is_where_a_path_begins_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No shell has put it there in a file, in Python, or after a flag's equals sign."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "run.yaml"
+    path.write_text(f"env_id: {TASK}\nlog_dir: ~/runs\n")
+    assert printed(capsys, "--config=~/run.yaml").log_dir == f"{tmp_path}/runs"
+    assert printed(capsys, TASK, "--log-dir=~/mine").log_dir == f"{tmp_path}/mine"
+    assert TrainConfig(log_dir=Path("~/runs")).log_dir == f"{tmp_path}/runs"
+
+
+def test_a_time_limit_as_a_flag_is_answered_with_the_way_to_give_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = refused(capsys, TASK, "--max-episode-steps", "5")
+    assert "has no --max-episode-steps. Here it is --env-kwargs" in told
+    assert "gymnasium.wrappers:TimeLimit" in told
 
 
 def test_a_missing_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,14 +162,17 @@ gym.register("Failing-v0", Failing)
 """
 
 
-def test_an_error_of_an_environment_keeps_its_traceback_which_ends_in_how_to_resume(
+def test_an_error_of_an_environment_is_told_with_its_line_and_how_to_resume(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "my_envs.py").write_text(FAILING)
     result = run("train", "my_envs:Failing-v0", *TINY, cwd=tmp_path)
     assert result.returncode == 1
     (run_dir,) = (tmp_path / "runs").iterdir()
-    assert "ConnectionError: simulator lost" in result.stderr
+    line = FAILING.splitlines().index('            raise ConnectionError("simulator lost")') + 1
+    where = f"(line {line} of {tmp_path / 'my_envs.py'})"
+    assert f"Your code raised ConnectionError: simulator lost {where}." in result.stderr
+    assert "Traceback" not in result.stderr
     assert f"recurrent-rl train --resume runs/{run_dir.name}" in result.stderr
     assert (run_dir / "checkpoint.safetensors").exists()
     if sys.version_info >= (3, 11):

@@ -412,11 +412,19 @@ def test_a_task_that_never_ends_is_trained_and_its_evaluation_says_so(
 
 
 def test_an_evaluation_that_fails_says_that_the_run_is_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise UserError("Mend the environment.")
+    """Where the environment's own error comes out as it is, in a note on it."""
 
+    def fail(*_: Any, **__: Any) -> None:
+        raise errors.pop()
+
+    errors: list[Exception] = [KeyError("lost"), UserError("Mend the environment.")]
     monkeypatch.setattr("recurrent_rl.runs.training.evaluate_ways", fail)
     with pytest.raises(UserError, match=r"is trained and saved in .*: Mend the environment\."):
         train(config(tmp_path, eval_episodes=5), progress=False)
+    with pytest.raises(KeyError) as raised:
+        train(config(tmp_path, eval_episodes=5), progress=False)
+    told = "".join(getattr(raised.value, "__notes__", ())) or capsys.readouterr().err
+    assert f"The run is trained and saved in {tmp_path}" in told
+    assert "Once it is mended: recurrent-rl evaluate " in told

@@ -43,7 +43,7 @@ class Odd(gym.Env[Any, Any]):
         self.t += 1
         if self.t == 3 and self.does == "raise":
             raise ConnectionError("simulator lost")
-        if self.t == 3 and self.does == "raise what cannot be made again":
+        if self.t == 3 and self.does == "raise two arguments":
             raise TwoArguments("simulator lost", 7)
         if self.t == 3 and self.does == "raise what cannot be sent":
 
@@ -93,7 +93,7 @@ def test_they_ignore_the_signals_that_end_a_run() -> None:
     ("does", "kind", "message"),
     [
         ("raise", ConnectionError, r"^simulator lost$"),
-        ("raise what cannot be made again", RuntimeError, r"TwoArguments: .*simulator lost', 7"),
+        ("raise two arguments", TwoArguments, r"simulator lost', 7"),
         ("raise what cannot be sent", RuntimeError, r"Local: simulator lost"),
         ("exit", UserError, r"process of environment \d ended .*exit status 5: "),
     ],

@@ -165,6 +165,13 @@ def test_a_subclass_of_vector_env_makes_as_many_as_are_asked_for() -> None:
     ("env", "message"),
     [
         (corridor.nothing, "nothing returned None; it must return a gymnasium.Env"),
+        (
+            type("Gyms", (), {"__module__": "gym.core"}),
+            "return a gymnasium.Env. It is of gym, which",
+        ),
+        (type("Zoo", (), {"__module__": "pettingzoo.utils"}), "It is of PettingZoo, where several"),
+        (type("Vec", (), {"__module__": "stable_baselines3.x"}), "what makes a single one, and "),
+        (type("Own", (), {}), "gymnasium.Env. Let its class be a subclass of that"),
         (corridor.many_without_asking, "returned a vector environment. Give it an argument num_en"),
         (corridor.make_too_few, "called with num_envs 2 and returned a vector environment of 1"),
         (corridor.one_where_many_are_asked_for, "must return a gymnasium.vector.VectorEnv"),
