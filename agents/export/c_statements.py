@@ -192,14 +192,12 @@ def _inlined(listing: Listing) -> set[Buffer]:
         for operation in listing.operations
         if operation.kind in ELEMENTWISE
     }
-    results = {view.buffer for view in listing.outputs.values()}
     return {
         x.buffer
         for operation in listing.operations
         if operation.kind in ELEMENTWISE
         for x in operation.operands
         if uses[x.buffer] == writers[x.buffer] == 1
-        and x.buffer not in results
         and shapes.get(x.buffer) == x.shape
         and x.is_dense
     }

@@ -3,21 +3,24 @@
     python benchmarks/learning/rows.py  # minutes on one core
     python benchmarks/exports/policies.py runs/rows
 
-Rows of a task whose agents are alike (memory, units and other settings that begin with `agent.`)
-are one run here, with the settings of the first of them. Agents of which an export is listed in
-benchmarks/results/exported_policies.jsonl are left out, unless `--all`. Runs stay in runs/rows, and
-what is done there is not done again.
+To an export, rows are alike whose tasks have the same spaces and whose agents the same memory,
+units and other settings that begin with `agent.`: these are one run here, with the settings of the
+first of them. Those of which an export is listed in benchmarks/results/exported_policies.jsonl are
+left out. Runs stay in runs/rows, and what is done there is not done again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from functools import cache
 from typing import Any
 
+import gymnasium as gym
 from jobs import ROOT, do, read_rows
 from published import RESULTS as PUBLISHED
 
+import recurrent_rl.envs  # noqa: F401
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.suites import SUITES, change
@@ -39,25 +42,38 @@ def settings_of(row: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def jobs_of(steps: int, every: bool) -> list[Job]:
+@cache
+def spaces_of(env_id: str) -> str:
+    """Of a task, as text."""
+    env = gym.make(env_id)
+    return f"{env.observation_space} {env.action_space}"
+
+
+def agent_of(row: dict[str, Any]) -> dict[str, Any]:
+    """What an agent's step depends on beside its spaces."""
+    return {"hidden_size": AgentConfig().hidden_size} | settings_of(row)["agent"]
+
+
+def jobs_of(steps: int) -> list[Job]:
     """The runs, in the order of the table."""
     tasks = {task.name: task for name in ("popgym", "control") for task in SUITES[name].tasks}
-    units = AgentConfig().hidden_size
-    lines = [] if every else read_rows(EXPORTED)
-    done = {(line["task"], json.dumps([line["memory"], line["hidden_size"]])) for line in lines}
-    jobs: dict[str, Job] = {}
+    done = [
+        (spaces_of(line["task"]), {name: line[name] for name in ("memory", "hidden_size")})
+        for line in read_rows(EXPORTED)
+    ]
+    jobs = []
     for row in read_rows(PUBLISHED):
-        settings, task = settings_of(row), tasks[row["task"]]
-        agent = {"hidden_size": units} | settings["agent"]
-        known = json.dumps([agent.pop("memory"), agent.pop("hidden_size"), *agent.items()])
-        if (task.env_id, known) in done:
+        task, agent = tasks[row["task"]], agent_of(row)
+        kind = (spaces_of(task.env_id), agent)
+        if kind in done:
             continue
+        done.append(kind)
+        settings = settings_of(row)
         label = "-".join(map(str, settings["agent"].values()))
-        settings |= {"log_dir": str(RUNS), "threads": 1, "name": label}
-        config = change(task.config(steps), settings | {"seed": 0, "eval_episodes": 0})
-        folder = f"{task.name}__{label}__0"
-        jobs.setdefault(folder, Job(RUNS / folder, config))
-    return [*jobs.values()]
+        settings |= {"log_dir": str(RUNS), "threads": 1, "name": label, "eval_episodes": 0}
+        folder = RUNS / f"{task.name}__{label}__0"
+        jobs.append(Job(folder, change(task.config(steps), settings)))
+    return jobs
 
 
 def main() -> None:
@@ -65,9 +81,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--total-timesteps", type=int, default=10_000)
-    parser.add_argument("--all", action="store_true", help="also of agents that were exported")
-    given = parser.parse_args()
-    do(jobs_of(given.total_timesteps, given.all))
+    do(jobs_of(parser.parse_args().total_timesteps))
 
 
 if __name__ == "__main__":
