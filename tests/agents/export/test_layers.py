@@ -115,6 +115,14 @@ def test_layers_of_images_are_torchs(runner: Callable[[Listing], Runner]) -> Non
     agree(runner(listing), right)
 
 
+def test_the_stack_that_is_stated_holds_what_a_convolution_gathers() -> None:
+    """An output `[1, 4, 4, 5]`, the 18 numbers under the kernel, and 4 sums: floats."""
+    listing, right = listed(LAYERS[0])
+    assert right["action"].shape == (1, 4, 4, 5)
+    header = c_source.written(listing, "policy", {}, [], int8=False).header
+    assert f"about {4 * (80 + 18 + 4)} bytes" in header
+
+
 @pytest.mark.parametrize(
     "layer",
     [
@@ -140,6 +148,7 @@ def test_a_function_that_is_not_known_is_refused(function: Function) -> None:
         listed(function)
 
 
+WEIGHT = torch.linspace(-1, 2, 24).reshape(6, 4)
 SINGLE: list[Function] = [
     lambda x: torch.remainder(x, 0.7),
     lambda x: torch.remainder(x, -0.7),
@@ -150,8 +159,14 @@ SINGLE: list[Function] = [
     lambda x: x.argmax(-1) + (x > 0.5).float().argmax(-1),
     lambda x: x.permute(0, 3, 2, 1),
     lambda x: x[0, 1:, 2],
+    lambda x: x[:, 2:],
+    lambda x: x[:, 1:].sum(-1),
     lambda x: torch.cat([x + 1, x * 2], 1) * 3,
+    lambda x: torch.cat([x + 1, x * 2], 1)[:, :3] * 3,
     lambda x: (x + 1).reshape(1, 3, 6, 7) * 2,
+    lambda x: (x[:, :, :6] + 1).permute(0, 1, 3, 2) * 2,
+    lambda x: torch.addmm(x[0, 1, 0, :4].clone(), x[0, 0], WEIGHT),
+    lambda x: torch.addmm(x[0, 1, 0, :1].clone(), x[0, 0], WEIGHT[:, :1]),
     lambda x: (x[:, :, :1] + 1) * x,
     lambda x: (x + 1).permute(0, 1, 3, 2) * 2,
     lambda x: x @ x.permute(0, 1, 3, 2),
@@ -167,6 +182,12 @@ DOUBLE: list[Function] = [
     lambda x: torch.rsqrt(x * x + 1) + torch.exp(x).float(),
     lambda x: torch.tanh(x) + torch.sin(x) * torch.cos(x),
 ]
+
+
+@pytest.mark.parametrize("function", [lambda x: x.double().sum(-1), lambda x: x.long().argmax(-1)])
+def test_a_reduction_that_c_lacks_is_refused(function: Function) -> None:
+    with pytest.raises(ExportError, match=r"A policy in C has no .* numbers, only of float32"):
+        by_c(listed(function)[0])
 
 
 def of_double(function: Function) -> Function:
@@ -192,12 +213,15 @@ def test_weights_of_8_bits_have_a_scale_for_each_column() -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             row = x.reshape(1, -1)[:, :12]
-            hidden = torch.tanh(row @ self.shared + self.shared[0])  # no factors alone: exact
+            both = row @ self.shared + (self.shared * row).sum(-1)  # no factors alone: exact
+            hidden = torch.tanh(both)
             return torch.addmm(self.bias, hidden, self.weight)
 
-    layer = Scaled()
-    listing, right = listed(layer)
-    found = by_c(listing, int8=True)(GIVEN)["action"]
+    layer, several = Scaled(), nn.Linear(12, 5)
+    listing, right = listed(layer, lambda x: several(x.reshape(1, -1)[:, :36].reshape(3, 12)))
+    outputs = by_c(listing, int8=True)(GIVEN)
+    found = outputs["action"]
+    np.testing.assert_allclose(outputs["y1"], right["y1"], rtol=2e-6, atol=2e-6)  # of several rows
     off = np.abs(found - right["action"])[0]
     largest = layer.weight.detach().abs().max(0).values.numpy()
     assert (off <= 12 * largest / 127 / 2 + 1e-6).all()
