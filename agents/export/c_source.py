@@ -12,7 +12,7 @@ from recurrent_rl.agents.export.c_functions import FUNCTIONS
 from recurrent_rl.agents.export.c_header import header, prototype
 from recurrent_rl.agents.export.c_helpers import HELPERS
 from recurrent_rl.agents.export.c_names import Names, given_names, kept_as, struct_fields
-from recurrent_rl.agents.export.c_statements import Statements
+from recurrent_rl.agents.export.c_statements import Statements, is_row
 from recurrent_rl.agents.export.c_text import TYPES, array, loops, shortened
 from recurrent_rl.agents.export.listing import Buffer, Listing, View
 from recurrent_rl.agents.export.step import MASK, Limits
@@ -99,7 +99,7 @@ def _called(text: str) -> set[str]:
 
 
 def _short(listing: Listing) -> set[Buffer]:
-    """The constants that are kept in 8 bits: those of a product with several rows."""
+    """The constants that are kept in 8 bits: those of a row's product, with several rows."""
     found: set[Buffer] = set()
     others: set[Buffer] = set()
     for operation in listing.operations:
@@ -107,7 +107,8 @@ def _short(listing: Listing) -> set[Buffer]:
             x = view.buffer
             if x.constant is None or x.constant.ndim != 2:
                 continue
-            factors = operation.kind == "product" and place == 1 and len(x.constant) >= FEWEST_ROWS
+            factors = operation.kind == "product" and place == 1 and is_row(operation)
+            factors &= len(x.constant) >= FEWEST_ROWS
             (found if factors else others).add(x)
     return found - others
 

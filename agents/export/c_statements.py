@@ -56,7 +56,7 @@ class Statements:
             text = self._expression(operation, dict(zip(map(_key, views), strides, strict=True)))
             yield from loops(sizes, f"{self._names.entry(out, strides[0])} = {text};")
         elif kind == "product":
-            yield from self._product(out, *operands)
+            yield from self._product(operation, *operands)
         elif kind == "rows":
             table, index = operands
             width = table.shape[1]
@@ -111,10 +111,13 @@ class Statements:
         }
         return patterns[operation.kind].format(*texts)
 
-    def _product(self, out: View, x: View, w: View, bias: View | None = None) -> Iterator[str]:
+    def _product(
+        self, operation: Operation, x: View, w: View, bias: View | None = None
+    ) -> Iterator[str]:
+        out = operation.out
         *lead, columns = out.shape
         rows = x.shape[-1]
-        if math.prod(lead) == 1 and w.is_dense and x.is_dense and out.dtype == "float32":
+        if is_row(operation):
             begin = "0" if bias is None else self._names.start(bias)
             arguments = f"{self._names.start(out)}, {self._names.start(x)}, {self._names.start(w)}"
             if w.buffer in self._short:
@@ -123,15 +126,14 @@ class Statements:
             else:
                 yield f"product({arguments}, {begin}, {rows}, {columns});"
             return
-        if bias is not None or w.buffer in self._short:
-            raise ExportError("A policy in C is of one stream: --batch 1.")
         # Axes of the output, and the one that is summed over, in every array.
         summed = [*out.shape, rows]
         left = [*x.strides[:-1], 0, x.strides[-1]]
         right = [*w.strides[:-2], 0, w.strides[-1], w.strides[-2]]
         target = [*out.strides, 0]
         names = "ijklmn"
-        if columns == 1 and x.strides[-1] == w.strides[-2] == 1 and out.dtype == "float32":
+        beside = bias is None and out.dtype == "float32"
+        if beside and columns == 1 and x.strides[-1] == w.strides[-2] == 1:
             text = (
                 f"{self._names.entry(out, out.strides)} = dot({self._names.start(x)} + "
                 f"{index(0, left[:-1], names)}, {self._names.start(w)} + "
@@ -140,7 +142,8 @@ class Statements:
             yield from loops(out.shape, text)
             return
         place = f"{self._names.of(out.buffer)}[{index(out.offset, target, names)}]"
-        yield from loops(out.shape, f"{place} = 0;")
+        begin = "0" if bias is None else self._names.entry(bias, [*[0] * len(lead), 1])
+        yield from loops(out.shape, f"{place} = {begin};")
         first = f"{self._names.read(x.buffer)}[{index(x.offset, left, names)}]"
         second = f"{self._names.read(w.buffer)}[{index(w.offset, right, names)}]"
         yield from loops(summed, f"{place} += {first} * {second};")
@@ -149,11 +152,9 @@ class Statements:
         width = x.shape[-1]
         lead = x.shape[:-1]
         begin = f"{self._names.start(x)} + {index(0, x.strides[:-1], 'ijklmn')}"
-        stride = x.strides[-1]
-        dtype = TYPES[x.dtype]
         name = {"sum": "sum_of", "max": "largest_of", "argmax": "place_of_largest"}[kind]
-        if (stride != 1 and width > 1) or dtype != "float":
-            raise ExportError(f"A policy in C has no {kind} of {dtype} numbers {stride} apart.")
+        if x.dtype != "float32":
+            raise ExportError(f"A policy in C has no {kind} of {x.dtype} numbers, only of float32.")
         strides = out.strides[: len(lead)]
         yield from loops(lead, f"{self._names.entry(out, strides)} = {name}({begin}, {width});")
 
@@ -176,6 +177,13 @@ class Statements:
         yield "}"
 
 
+def is_row(product: Operation) -> bool:
+    """Whether a product is of one row in single precision, for which there is a function."""
+    x, w, *_ = product.operands
+    one = math.prod(product.out.shape[:-1]) == 1 and product.out.dtype == "float32"
+    return one and x.is_dense and w.is_dense
+
+
 def _key(view: View) -> Any:
     return (view.buffer, view.offset, view.strides)
 
@@ -192,14 +200,12 @@ def _inlined(listing: Listing) -> set[Buffer]:
         for operation in listing.operations
         if operation.kind in ELEMENTWISE
     }
-    results = {view.buffer for view in listing.outputs.values()}
     return {
         x.buffer
         for operation in listing.operations
         if operation.kind in ELEMENTWISE
         for x in operation.operands
         if uses[x.buffer] == writers[x.buffer] == 1
-        and x.buffer not in results
         and shapes.get(x.buffer) == x.shape
         and x.is_dense
     }

@@ -7,7 +7,7 @@ through the export. Each step starts from the policy's own state, so that errors
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -79,18 +79,36 @@ class Check:
 def check(
     agent: ActorCritic, signature: Signature, run: Runner, steps: int = STEPS, seed: int = 0
 ) -> Check:
-    """Compare an export with its policy, step by step.
-
-    Args:
-        agent: of the policy.
-        signature: of the export.
-        run: steps the export.
-        steps: how many.
-        seed: of the observations, resets and masks.
+    """Compare an export with its policy, step by step: `checks` of a single one.
 
     Raises:
         ExportError: an output is missing, of another shape or type, another action, or farther from
             double precision than `FACTOR` times what single precision is.
+    """
+    (found,) = checks(agent, signature, [run], steps, seed)
+    if isinstance(found, ExportError):
+        raise found
+    return found
+
+
+def checks(
+    agent: ActorCritic,
+    signature: Signature,
+    runs: Sequence[Runner],
+    steps: int = STEPS,
+    seed: int = 0,
+) -> list[Check | ExportError]:
+    """Compare exports with their policy, step by step and side by side: its own steps take longest.
+
+    Args:
+        agent: of the policy.
+        signature: of the exports.
+        runs: step the exports, one each.
+        steps: how many.
+        seed: of the observations, resets and masks.
+
+    Returns:
+        What was found of each, or why it is refused.
     """
     single = copy.deepcopy(agent).cpu().eval()
     double, near = copy.deepcopy(single).double(), _nearly(single)
@@ -98,19 +116,22 @@ def check(
     draw = Draw(single, streams, seed)
     generator = torch.Generator().manual_seed(seed)
     state = carried(single, streams)
-    found = _Found(signature)
+    found = [_Found(signature, run) for run in runs]
     for step in range(steps):
         seen = draw.step(first=step == 0)
         given = seen.raw | {carried_in(name): x.numpy() for name, x in state.items()}
-        outputs = run({f.name: given[f.name].astype(f.dtype) for f in signature.inputs})
         own = _said(single, seen, state)
-        exact = _exactly(double, seen, state)
-        found.add(outputs, (own, _said(near, seen, state)), exact, seen.mask)
+        exact, around = _exactly(double, seen, state), (own, _said(near, seen, state))
+        for one in found:
+            inputs = {f.name: given[f.name].astype(f.dtype) for f in signature.inputs}  # its own
+            one.step(inputs, around, exact, seen.mask)
+        if all(one.error for one in found):
+            break
         state = {name: own.outputs[carried_out(name)] for name in state}
         if PREVIOUS_ACTION in state:  # an action that was drawn is fed back too
             noise = single.head.noise((streams,), generator)
             state[PREVIOUS_ACTION] = own.distribution.sample(noise)
-    return found.judged(steps, streams)
+    return [one.judged(steps, streams) for one in found]
 
 
 def _nearly(agent: ActorCritic) -> ActorCritic:
@@ -184,14 +205,25 @@ def _exactly(agent: ActorCritic, seen: Inputs, state: dict[str, Tensor]) -> Said
 
 
 class _Found:
-    """The largest differences so far."""
+    """The largest differences of an export so far, or the error that it is refused with."""
 
-    def __init__(self, signature: Signature) -> None:
-        self.fields = signature.outputs
+    def __init__(self, signature: Signature, run: Runner) -> None:
+        self.run, self.fields = run, signature.outputs
+        self.error: ExportError | None = None
         self.worst = {field.name: 0.0 for field in self.fields}
         self.own = {field.name: np.finfo(np.float32).tiny.item() for field in self.fields}
 
-    def add(
+    def step(
+        self, inputs: Arrays, single: tuple[Said, ...], exact: Said, mask: Tensor | None
+    ) -> None:
+        """Take a step of the export and compare it, unless it is refused already."""
+        if self.error is None:
+            try:
+                self._add(self.run(inputs), single, exact, mask)
+            except ExportError as error:
+                self.error = error
+
+    def _add(
         self, outputs: Arrays, single: tuple[Said, ...], exact: Said, mask: Tensor | None
     ) -> None:
         """Compare the outputs of a step with the policy's in single and in double precision."""
@@ -230,19 +262,21 @@ class _Found:
         own = max(float(np.abs(one - right).max()) for one in single)
         self.own[name] = max(self.own[name], own, float(rounding))
 
-    def judged(self, steps: int, streams: int) -> Check:
-        """What was found, where no difference is too large."""
+    def judged(self, steps: int, streams: int) -> Check | ExportError:
+        """What was found, or the error: that of a step, or that a difference is too large."""
+        if self.error is not None:
+            return self.error
         found = Check(steps, streams, self.worst, self.own)
         name, difference = found.largest
-        if difference > FACTOR * self.own[name]:
-            (field,) = (one for one in self.fields if one.name == name)
-            raise _wrong(
-                field,
-                f"it is off by up to {difference:.1e} from double precision, where the policy's "
-                f"own single precision is off by {self.own[name]:.1e}; at most {FACTOR:g} times "
-                "that is allowed",
-            )
-        return found
+        if difference <= FACTOR * self.own[name]:
+            return found
+        (field,) = (one for one in self.fields if one.name == name)
+        return _wrong(
+            field,
+            f"it is off by up to {difference:.1e} from double precision, where the policy's own "
+            f"single precision is off by {self.own[name]:.1e}; at most {FACTOR:g} times that is "
+            "allowed",
+        )
 
 
 def _wrong(field: Field, what: str) -> ExportError:

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import PATH, argument, check_is
+from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.export import c_files, numpy_folder, onnx_model, torch_program
-from recurrent_rl.agents.export.check import Check, Runner, check
+from recurrent_rl.agents.export.check import Arrays, Check, Runner, checks
 from recurrent_rl.agents.export.graph import Program, trace
 from recurrent_rl.agents.export.own_parts import blaming_parts
 from recurrent_rl.agents.export.signature import Signature
@@ -23,6 +24,8 @@ POLICY_STEM = "policy"
 """What the names of files and folders begin with, unless the policy's file has another."""
 SINGLE = ("",)
 """The names of the files of a form that is a single file."""
+FIX = "Export it to another format, or compute with other operations."
+"""What helps where a part of one's own does not run in a format."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,6 @@ class Exported:
     """How far it is from the policy; None of a form that is not checked."""
 
 
-@own_surroundings()
 def export(
     agent: ActorCritic,
     path: str | Path,
@@ -170,21 +172,88 @@ def export(
     """
     check_is("path", path, *PATH)
     check_choice("to", to, FORMATS)
+    found = export_each(agent, {to: Path(path)}, batch, value)[to]
+    if isinstance(found, UserError):
+        raise found
+    return found
+
+
+@own_surroundings()
+def export_each(
+    agent: ActorCritic,
+    paths: Mapping[str, Path],
+    batch: int | Literal["dynamic"] = 1,
+    value: bool = True,
+) -> dict[str, Exported | UserError]:
+    """Export to several formats, of one trace and with one check for all: these take longest.
+
+    Args:
+        agent: of the policy.
+        paths: as for `export`, by the names of the formats.
+        batch: as for `export`.
+        value: as for `export`.
+
+    Returns:
+        What was exported to each format, or why it failed: then nothing of it was written.
+
+    Raises:
+        ExportError: the policy cannot be exported to any format, or one of these cannot step so
+            many streams, or would overwrite a trained policy.
+        NonFiniteError: a weight is NaN or infinite.
+        SettingError: an argument is of another type.
+    """
     is_dynamic = isinstance(batch, str) and batch == "dynamic"
     streams = None if is_dynamic else argument("batch", batch, Annotated[int, at_least(1)])
     value = argument("value", value, bool)
     refuse_nonfinite(agent.state_dict())
-    form = FORMATS[to]
-    form.refuse_batch(batch)
-    path = Path(path)
-    places = form.places(path)
+    places = {}
+    for to, path in paths.items():
+        FORMATS[to].refuse_batch(batch)
+        places[to] = FORMATS[to].places(path)
     program = trace(agent, value, streams)
-    files = form.files(program)
-    found = None
-    if form.checked:
-        fix = "Export it to another format, or compute with other operations."
-        with blaming_parts(agent, f"What was exported to {to} does not run", fix):
-            found = check(agent, program.signature, form.runner(files))
-    write_together({places[name]: content for name, content in files.items()})
-    path = places.get("", path)
-    return Exported(path, sum(map(len, files.values())), program.signature, found)
+    files: dict[str, dict[str, bytes]] = {}
+    runs: dict[str, Runner] = {}
+    found: dict[str, Exported | UserError] = {}
+    for to in paths:
+        try:
+            files[to] = FORMATS[to].files(program)
+            if FORMATS[to].checked:
+                runs[to] = _runner(agent, to, files[to])
+        except UserError as error:
+            found[to] = error
+    with blaming_parts(agent, "The check of this policy's export does not run", FIX):
+        checked = dict(zip(runs, checks(agent, program.signature, [*runs.values()]), strict=True))
+    for to in paths:
+        if to not in found:
+            found[to] = _kept(paths[to], places[to], files[to], program.signature, checked.get(to))
+    return {to: found[to] for to in paths}
+
+
+def _runner(agent: ActorCritic, to: str, files: Mapping[str, bytes]) -> Runner:
+    """Steps what a format is made of; of parts of one's own, what fails in it is told as theirs."""
+    what = f"What was exported to {to} does not run"
+    with blaming_parts(agent, what, FIX):
+        step = FORMATS[to].runner(files)
+
+    def run(inputs: Arrays) -> Arrays:
+        with blaming_parts(agent, what, FIX):
+            return step(inputs)
+
+    return run
+
+
+def _kept(
+    path: Path,
+    places: Mapping[str, Path],
+    files: Mapping[str, bytes],
+    signature: Signature,
+    check: Check | ExportError | None,
+) -> Exported | UserError:
+    """Write the files of a format, unless its check refuses them."""
+    if isinstance(check, ExportError):
+        return check
+    try:
+        write_together({places[name]: content for name, content in files.items()})
+    except UserError as error:
+        return error
+    return Exported(places.get("", path), sum(map(len, files.values())), signature, check)

@@ -93,15 +93,40 @@ class Policy:
             ValueError: an input does not fit, is missing, of another type, none of its space, or
                 holds NaN or infinity; or a mask allows nothing. The memory stays as it was.
         """
-        parts = (
-            observation if isinstance(observation, Mapping) else {self._observed[0]: observation}
-        )
-        if len(parts) != len(self._observed) or not all(map(parts.__contains__, self._observed)):
+        given = self._named(observation, reward, action_mask)
+        given |= state
+        for name, value in given.items():
+            given[name] = self._checked(name, value)
+        if action_mask is not None:
+            rows = given["action_mask"].reshape(self._batch, -1)
+            if not np.logical_or.reduceat(rows, self._parts, 1).all():
+                raise ValueError("The action_mask allows nothing: one at least must be true.")
+        elif self._masked:
+            given["action_mask"] = True  # in place of the last one
+        self._masked = action_mask is not None
+        batched = any(given[name].ndim == len(self._shapes[name]) for name in self._observed)
+        given["episode_start"] = self._first
+        self.step.begin(given, self._masked)
+        for before, after in self._carried:
+            before[...] = after
+        self._first.fill(False)
+        action = self.step.outputs["action"].copy()
+        return action if batched else action[0]
+
+    def output(self, name: str) -> Array:
+        """Another output of the last step, by its name in `signature`: logits, value, h_out."""
+        self.step.finish()
+        return self.step.outputs[name].copy()
+
+    def _named(self, observation: Any, reward: Any, action_mask: Any) -> dict[str, Any]:
+        """What a step is given, by the names in `signature`, and no input that it lacks."""
+        several = isinstance(observation, Mapping)
+        given = dict(observation) if several else {self._observed[0]: observation}
+        if len(given) != len(self._observed) or not all(map(given.__contains__, self._observed)):
             raise ValueError(
                 f"The observation is to have the parts {self._observed}, named as in `signature`; "
-                f"it has {list(parts)}."
+                f"it has {list(given)}."
             )
-        given = dict(parts)
         if self._takes_reward and reward is None and self._first.all():
             reward = np.zeros(self._batch)  # not read
         if self._takes_reward != (reward is not None):
@@ -116,32 +141,10 @@ class Policy:
             if not self._takes_mask:
                 raise ValueError("This policy takes no action_mask.")
             given["action_mask"] = action_mask
-        if state:
-            given |= state
-        for name, value in given.items():
-            given[name] = self._checked(name, value)
-        if action_mask is not None:
-            rows = given["action_mask"].reshape(self._batch, -1)
-            if not np.logical_or.reduceat(rows, self._parts, 1).all():
-                raise ValueError("The action_mask allows nothing: one at least must be true.")
-        batched = any(given[name].ndim == len(self._shapes[name]) for name in parts)
-        if self._masked and action_mask is None:
-            given["action_mask"] = True
-        self._masked = action_mask is not None
-        given["episode_start"] = self._first
-        self.step.begin(given, self._masked)
-        for before, after in self._carried:
-            before[...] = after
-        self._first.fill(False)
-        action = self.step.outputs["action"].copy()
-        return action if batched else action[0]
-
-    def output(self, name: str) -> Array:
-        """Another output of the last step, by its name in `signature`: logits, value, h_out."""
-        self.step.finish()
-        return self.step.outputs[name].copy()
+        return given
 
     def _checked(self, name: str, value: Any) -> Array:
+        """An input as an array, which fits."""
         shape = self._shapes.get(name)
         if shape is None:
             raise ValueError(f"There is no input {name!r}; there are {list(self._shapes)}.")
@@ -279,59 +282,88 @@ def calls(kind: str, out: Array, *operands: Array, **options: Any) -> Iterable[C
     Nothing is written over one of its operands: NumPy looks at such arrays for longer.
     """
     if kind in UFUNCS:
-        yield partial(UFUNCS[kind], *operands, out)
-    elif kind in OF_TWO:
-        yield partial(OF_TWO[kind], *operands, out=out)
-    elif kind == "copy":
-        yield partial(out.__setitem__, ..., *operands)
-    elif kind == "sigmoid":  # (1 + tanh(x / 2)) / 2: nothing overflows
-        half = np.array(0.5, out.dtype)  # of no axis, with which ufuncs are quickest
-        x, y = np.empty_like(out), np.empty_like(out)
-        yield partial(np.multiply, *operands, half, x)
-        yield partial(np.tanh, x, y)
-        yield partial(np.multiply, y, half, x)
-        yield partial(np.add, x, half, out)
-    elif kind == "rsqrt":
-        root = np.empty_like(out)
-        yield partial(np.sqrt, *operands, root)
-        yield partial(np.reciprocal, root, out)
-    elif kind == "erf":
-        yield from error_function(out, *operands, **options)
-    elif kind == "where":
-        where, x, other = operands
-        if where.ndim == 0:
-            yield partial(chosen, out, where, x, other)
-        else:
-            yield partial(out.__setitem__, ..., other)
-            yield partial(np.copyto, out, x, "no", where)
-    elif kind == "replace":
-        choice, _, number = operands
-        if choice.ndim == 0:
-            yield partial(filled, out, choice, number, options["where"])
-        else:
-            hit = np.empty(choice.shape, bool)
-            yield partial(np.equal, choice, np.array(options["where"]), hit)
-            yield partial(np.copyto, out, number, "no", hit)
-    elif kind == "complex":
-        of_parts = np.result_type(out.dtype, np.complex64)
-        yield partial(np.multiply, *(x.view(of_parts) for x in (*operands, out)))
-    elif kind == "product":
-        yield from product(out, *operands)
-    elif kind == "rows":
-        table, index = operands
-        yield partial(table.take, index, 0, out, "clip")
-    elif kind == "convolution":
-        yield from convolution(out, *operands, **options)
-    elif kind == "sum" and operands[0].dtype == out.dtype and out.flags.c_contiguous:
-        ones = np.ones(operands[0].shape[-1], out.dtype)  # a product is called sooner than a sum
-        yield partial(np.dot, *operands, ones, out)
-    elif kind == "max" and out.size == 1 and operands[0].flags.c_contiguous:
-        (row,), place = operands, np.zeros((), np.intp)
-        row = row.reshape(-1)  # to look for its place and take it is quicker than a reduction
+        return [partial(UFUNCS[kind], *operands, out)]
+    return KINDS[kind](out, *operands, **options)
+
+
+def copy(out: Array, x: Array) -> Iterable[Call]:
+    """X in the output's type."""
+    yield partial(out.__setitem__, ..., x)
+
+
+def of_two(function: Callable[..., Any], out: Array, x: Array, y: Array) -> Iterable[Call]:
+    """A function that takes the output by its name alone."""
+    yield partial(function, x, y, out=out)
+
+
+def sigmoid(out: Array, x: Array) -> Iterable[Call]:
+    """(1 + tanh(x / 2)) / 2: nothing overflows."""
+    half = np.array(0.5, out.dtype)  # of no axis, with which ufuncs are quickest
+    y, z = np.empty_like(out), np.empty_like(out)
+    yield partial(np.multiply, x, half, y)
+    yield partial(np.tanh, y, z)
+    yield partial(np.multiply, z, half, y)
+    yield partial(np.add, y, half, out)
+
+
+def rsqrt(out: Array, x: Array) -> Iterable[Call]:
+    """1 / sqrt(x)."""
+    root = np.empty_like(out)
+    yield partial(np.sqrt, x, root)
+    yield partial(np.reciprocal, root, out)
+
+
+def where(out: Array, choice: Array, x: Array, other: Array) -> Iterable[Call]:
+    """X where a choice is true."""
+    if choice.ndim == 0:
+        yield partial(chosen, out, choice, x, other)
+    else:
+        yield partial(out.__setitem__, ..., other)
+        yield partial(np.copyto, out, x, "no", choice)
+
+
+def replace(out: Array, choice: Array, _: Array, number: Array, where: bool) -> Iterable[Call]:
+    """A number in the output where a choice is what `where` says."""
+    if choice.ndim == 0:
+        yield partial(filled, out, choice, number, where)
+    else:
+        hit = np.empty(choice.shape, bool)
+        yield partial(np.equal, choice, np.array(where), hit)
+        yield partial(np.copyto, out, number, "no", hit)
+
+
+def complex_product(out: Array, x: Array, y: Array) -> Iterable[Call]:
+    """Of complex numbers whose parts stand one after the other."""
+    of_parts = np.result_type(out.dtype, np.complex64)
+    yield partial(np.multiply, x.view(of_parts), y.view(of_parts), out.view(of_parts))
+
+
+def rows(out: Array, table: Array, index: Array) -> Iterable[Call]:
+    """Those of a table with these indices."""
+    yield partial(table.take, index, 0, out, "clip")
+
+
+def total(out: Array, x: Array) -> Iterable[Call]:
+    """The sum over the last axis: by a product where there can be one, which is called sooner."""
+    if x.dtype == out.dtype and out.flags.c_contiguous:
+        yield partial(np.dot, x, np.ones(x.shape[-1], out.dtype), out)
+    else:
+        yield partial(np.add.reduce, x, -1, None, out)
+
+
+def largest(out: Array, x: Array) -> Iterable[Call]:
+    """Of the last axis: to look for its place and take it is quicker than a reduction."""
+    if out.size == 1 and x.flags.c_contiguous:
+        row, place = x.reshape(-1), np.zeros((), np.intp)
         yield partial(row.argmax, 0, place)
         yield partial(row.take, place, None, out.reshape(()), "clip")
     else:
-        yield partial(REDUCTIONS[kind], *operands, out)
+        yield partial(np.maximum.reduce, x, -1, None, out)
+
+
+def place_of_largest(out: Array, x: Array) -> Iterable[Call]:
+    """On the last axis."""
+    yield partial(x.argmax, -1, out)
 
 
 def product(out: Array, x: Array, w: Array, *bias: Array) -> Iterable[Call]:
@@ -419,10 +451,11 @@ UFUNCS: dict[str, Callable[..., Any]] = {
     **{"lt": np.less, "le": np.less_equal, "eq": np.equal, "ne": np.not_equal},
     **{"and": np.logical_and, "or": np.logical_or},
 }
-OF_TWO: dict[str, Callable[..., Any]] = {"min": np.minimum, "max2": np.maximum}
-"""These take the output by its name alone."""
-REDUCTIONS: dict[str, Callable[..., Any]] = {
-    "sum": lambda x, out: np.add.reduce(x, -1, None, out),
-    "max": lambda x, out: np.maximum.reduce(x, -1, None, out),
-    "argmax": lambda x, out: x.argmax(-1, out),
+KINDS: dict[str, Callable[..., Iterable[Call]]] = {
+    **{"min": partial(of_two, np.minimum), "max2": partial(of_two, np.maximum)},
+    **{"copy": copy, "sigmoid": sigmoid, "rsqrt": rsqrt, "erf": error_function, "where": where},
+    **{"replace": replace, "complex": complex_product, "rows": rows},
+    **{"product": product, "convolution": convolution},
+    **{"sum": total, "max": largest, "argmax": place_of_largest},
 }
+"""Of operations that are no ufunc, or not one alone."""

@@ -1,13 +1,14 @@
 """Exports every trained policy to every format, each with its check of 1,000 steps.
 
     python benchmarks/exports/policies.py runs/benchmark-popgym runs/benchmark-control
+    python benchmarks/exports/policies.py runs/rows  # short trainings of learning/rows.py
     python benchmarks/exports/policies.py --table  # of what there is
 
 A policy is that of a run folder: a folder that is given, or one at any depth in it, of whatever
-training; the two above are where published.py leaves those of the results tables. All formats
+training; the first two are where published.py leaves those of the results tables. All formats
 step one stream here. Each export leaves a line in benchmarks/results/exported_policies.jsonl, and
 is not done again for the same run. The exported files are thrown away; `--out FOLDER` keeps them.
-What is refused is said below the table.
+The table has the largest errors by memory; what is refused is said below it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,67 +24,75 @@ from rich.console import Console
 from rich.progress import track
 
 from recurrent_rl.agents.errors import UserError
-from recurrent_rl.agents.export.formats import FORMATS
+from recurrent_rl.agents.export.formats import FORMATS, export_each
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.trained_on import policy_of
 
 RESULTS = Path(__file__).parents[1] / "results" / "exported_policies.jsonl"
 
 
-def measure(run: RunFolder, to: str, out: Path) -> dict[str, Any]:
-    """Export one policy to one format."""
-    config = run.load_config()
-    line = {
+def measure(run: RunFolder, forms: list[str], out: Path) -> list[dict[str, Any]]:
+    """Export one policy to these formats."""
+    config, policy = run.load_config(), policy_of(run.path)
+    facts = {
         "run": run.path.name,
         "task": config.environment,
         "memory": config.agent.memory,
         "hidden_size": config.agent.hidden_size,
-        "to": to,
+        "steps": policy.summary.get("timesteps"),
     }
-    begin = time.perf_counter()
-    try:
-        policy = policy_of(run.path)
-        line["steps"] = policy.summary.get("timesteps")
-        found = policy.export(out / run.path.name / FORMATS[to].file, to)
-    except UserError as error:
-        return line | {"error": str(error)}
-    line |= {"bytes": found.size, "seconds": time.perf_counter() - begin}
-    line["versions"] = versions_of(to)
-    if found.check is not None:
-        line |= {"worst": found.check.worst, "own": found.check.own}
-    return line
+    paths = {to: out / run.path.name / FORMATS[to].file for to in forms}
+    lines = []
+    for to, found in export_each(policy.agent, paths).items():
+        line = facts | {"to": to, "versions": versions_of(to)}
+        if isinstance(found, UserError):
+            line["error"] = str(found)
+        else:
+            line["bytes"] = found.size
+            if found.check is not None:
+                line |= {"worst": found.check.worst, "own": found.check.own}
+        lines.append(line)
+    return lines
 
 
-def cell(line: dict[str, Any] | None) -> str:
-    """The error of an export, its size and the time that it took with its check."""
-    if line is None:
+def cell(lines: list[dict[str, Any]]) -> str:
+    """The largest error of the exports to a format, and their sizes."""
+    lines = [line for line in lines if "error" not in line]
+    if not lines:
         return ""
-    if "error" in line:
-        return "refused"
-    checked = off_by(line) if "worst" in line else "not checked"
-    return f"{checked}, {line['bytes'] / 1000:,.0f} kB, {line['seconds']:.0f} s"
-
-
-def agent_of(line: dict[str, Any]) -> str:
-    """Its memory and units, and for how long it was trained, where the line says so."""
-    steps = f", {line['steps'] / 1e6:.2g} M steps" if line.get("steps") else ""
-    return f"{line['memory']}, {line['hidden_size']} units{steps}"
+    checked = [line for line in lines if "worst" in line]
+    sizes = [line["bytes"] / 1000 for line in lines]
+    of = f"{min(sizes):,.0f} to {max(sizes):,.0f} kB" if len(sizes) > 1 else f"{sizes[0]:,.0f} kB"
+    return f"{off_by(*checked) or 'not checked'}, {of}"
 
 
 def table(found: list[dict[str, Any]]) -> str:
-    """A Markdown table, the versions, and what was refused."""
+    """A Markdown table by memory and units, the versions, the largest error, what was refused."""
     forms = [to for to in FORMATS if any(line["to"] == to for line in found)]
-    rows = [f"| task | memory | {' | '.join(forms)} |", "|---" * (len(forms) + 2) + "|"]
-    cells = {(line["run"], line["to"]): line for line in found}
-    names = {line["run"]: (line["task"], agent_of(line)) for line in found}
-    for run, (task, agent) in sorted(names.items(), key=lambda item: item[1]):
-        texts = " | ".join(cell(cells.get((run, to))) for to in forms)
-        task = task.removeprefix("recurrent_rl/").removesuffix("-v0")
-        rows.append(f"| {task} | {agent} | {texts} |")
+    rows = [f"| memory | policies | {' | '.join(forms)} |", "|---" * (len(forms) + 2) + "|"]
+    agents = sorted({(line["memory"], line["hidden_size"]) for line in found})
+    for agent in agents:
+        of_agent = [line for line in found if (line["memory"], line["hidden_size"]) == agent]
+        texts = [cell([line for line in of_agent if line["to"] == to]) for to in forms]
+        count = len({line["run"] for line in of_agent})
+        rows.append(f"| {agent[0]}, {agent[1]} units | {count} | {' | '.join(texts)} |")
     versions = {name: v for line in found for name, v in line.get("versions", {}).items()}
     stated = ", ".join(f"{name} {v}" for name, v in sorted(versions.items()))
+    worst = max((line for line in found if "worst" in line), key=lambda one: float(ratio(one)))
     refused = [f"{line['run']}, {line['to']}: {line['error']}" for line in found if "error" in line]
-    return "\n".join([*rows, "", f"Versions: {stated}.", *refused])
+    return "\n".join(
+        [
+            *(*rows, "", f"Versions: {stated}."),
+            f"{len(found) - len(refused)} exports, {len(refused)} refused; largest ratio "
+            f"{ratio(worst)}: {worst['run']}, {worst['to']}.",
+            *refused,
+        ]
+    )
+
+
+def ratio(line: dict[str, Any]) -> str:
+    """The largest error of an export, in multiples of single precision's own."""
+    return off_by(line).split(" ")[0]
 
 
 def main() -> None:
@@ -100,12 +108,13 @@ def main() -> None:
     if not given.folders and not given.table:
         parser.error("name folders of runs, or --table")
     runs = [run for run in RunFolder.find(given.folders) if run.policy.exists()]
-    left = [(run, to) for run in runs for to in given.to if (run.path.name, to) not in done]
+    left = {run: [to for to in given.to if (run.path.name, to) not in done] for run in runs}
+    todo = [(run, forms) for run, forms in left.items() if forms]
     with tempfile.TemporaryDirectory() as folder:
-        for run, to in track(left, "exporting", console=Console(stderr=True)):
-            line = measure(run, to, given.out or Path(folder))
+        for run, forms in track(todo, "exporting", console=Console(stderr=True)):
+            lines = measure(run, forms, given.out or Path(folder))
             with RESULTS.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+                file.writelines(json.dumps(line) + "\n" for line in lines)
     print(table(read_lines(RESULTS)))
 
 

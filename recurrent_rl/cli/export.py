@@ -52,30 +52,26 @@ class ExportArguments:
 
 def export_command(arguments: Sequence[str]) -> int:
     """Write a policy as ONNX, C, NumPy or a program of PyTorch, checked against it."""
-    from recurrent_rl.agents.export.formats import FORMATS
+    from recurrent_rl.agents.export.formats import FORMATS, export_each
     from recurrent_rl.runs.trained_on import chosen_policy
 
     given, console = parse(ExportArguments, "export", arguments), make_console()
     policy, source, file, label = chosen_policy(given.policy, given.best)
     beside = file if given.best else source
-    formats = {to: FORMATS[to] for to in given.to}
-    for form in formats.values():
-        form.refuse_batch(given.batch)
-    done: dict[str, Exported] = {}
-    for to, form in formats.items():
-        path = _place(given, beside, form)
-        try:
-            with nullcontext() if given.quiet else console.status(f"Exporting {label} to {to}"):
-                done[to] = exported = policy.export(path, to, given.batch, given.value)
-        except UserError as error:
-            _print_rest(given, done)
-            raise _with_what_stands(error, to, list(formats), done) from error
+    paths: dict[str, Path] = {to: _place(given, beside, FORMATS[to]) for to in given.to}
+    status = console.status(f"Exporting {label} to {', '.join(paths)}")
+    with nullcontext() if given.quiet else status:
+        found = export_each(policy.agent, paths, given.batch, given.value)
+    done = {to: one for to, one in found.items() if not isinstance(one, UserError)}
+    for exported in done.values():
         if given.quiet:
             line = f"{exported.path}: {in_a_line(exported)}"
             console.print(line, soft_wrap=True, highlight=False)
         else:
             print(f"{exported.path}, {exported.size:,} bytes: {in_a_line(exported)}.", flush=True)
     _print_rest(given, done)
+    if failed := {to: one for to, one in found.items() if isinstance(one, UserError)}:
+        raise _with_what_stands(failed, done)
     return 0
 
 
@@ -90,16 +86,13 @@ def _print_rest(given: ExportArguments, done: Mapping[str, Exported]) -> None:
         print(f"next: {FORMATS[name].next.format(path=str(exported.path))}")
 
 
-def _with_what_stands(
-    error: UserError, to: str, formats: Sequence[str], done: Mapping[str, Exported]
-) -> UserError:
-    """An error of one format of several, with what was written and what was not."""
-    if len(formats) == 1:
-        return error
+def _with_what_stands(failed: Mapping[str, UserError], done: Mapping[str, Exported]) -> UserError:
+    """What failed of several formats, with what was written and what was not."""
+    if len(failed) + len(done) == 1:
+        return next(iter(failed.values()))
+    errors = " ".join(f"{to}: {error}" for to, error in failed.items())
     stands = ", ".join(str(exported.path) for exported in done.values()) or "nothing"
-    return UserError(
-        f"{to}: {error} Written before: {stands}. Not written: {', '.join(formats[len(done) :])}."
-    )
+    return UserError(f"{errors} Written: {stands}. Not written: {', '.join(failed)}.")
 
 
 def _place(given: ExportArguments, beside: Path, form: Format) -> Path:

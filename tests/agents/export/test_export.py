@@ -20,7 +20,7 @@ from torch import Tensor
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.errors import UserError
-from recurrent_rl.agents.export.check import Arrays, Runner, check
+from recurrent_rl.agents.export.check import Arrays, Runner, check, checks
 from recurrent_rl.agents.export.compiled import CompiledStep, serves
 from recurrent_rl.agents.export.formats import FORMATS
 from recurrent_rl.agents.export.graph import trace
@@ -181,6 +181,22 @@ def test_a_check_refuses_what_differs(spoil: Callable[[Arrays, Arrays], None], n
 
     with pytest.raises(ExportError, match=named):
         check(agent, signature, spoilt, steps=25)
+
+
+def test_checks_side_by_side_find_what_each_finds_alone() -> None:
+    agent = make(memory="gru", previous_reward=True)
+    signature, run = eager(agent)
+
+    def spoilt(inputs: Arrays) -> Arrays:
+        outputs = run(inputs)
+        inputs["obs"][:] = 0  # its own, which no other export sees
+        off_by("value", 1e-4)(inputs, outputs)
+        return outputs
+
+    refused, found = checks(agent, signature, [spoilt, run], steps=15)
+    assert isinstance(refused, ExportError)
+    assert "'value'" in str(refused)
+    assert found == check(agent, signature, run, steps=15)
 
 
 @pytest.mark.parametrize("name", ["episode_start", "h_in", "previous_action_in", "action_mask"])

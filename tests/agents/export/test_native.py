@@ -634,6 +634,7 @@ def test_the_numbers_of_c_are_those_of_python() -> None:
         assert ctypes.c_float(float(text)).value == single
         assert float(literal(x, "float64").strip("()")) == x
     assert literal(-math.inf, "float32") == "(-INFINITY)"
+    assert literal(-0.5, "float32") == "(-0.5f)"
     assert literal(-(2**63), "int64") == "(-9223372036854775807 - 1)"
 
 

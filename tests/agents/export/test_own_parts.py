@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.export.graph import trace
+from recurrent_rl.agents.export.own_parts import blaming_parts, naming_parts
 from recurrent_rl.agents.export.record import record
 from recurrent_rl.agents.export.step import ExportError
 from recurrent_rl.agents.policy import Policy
@@ -123,3 +125,20 @@ def test_a_number_less_an_array_is_recorded() -> None:
     x = torch.tensor([0.25, 4.0])
     found = record(Step(), (x,))(x)
     assert [one.tolist() for one in found] == [[0.75, -3.0], [3.25, 7.0]]
+
+
+def test_an_error_names_the_parts_of_ones_own_and_its_cause() -> None:
+    mine, ours = agent(encoder="tests.own_parts:Frozen"), agent()
+    named = "your encoder 'tests.own_parts:Frozen'"
+    for one, said in ((mine, f"No. The policy has {named}."), (ours, "No.")):
+        with pytest.raises(ExportError) as caught, naming_parts(one):
+            raise ExportError("No.")
+        assert str(caught.value) == said
+    deep = ValueError("deep. For more information see there\nand more")
+    with pytest.raises(ExportError) as caught, blaming_parts(mine, "It fails", "Do that."):
+        raise RuntimeError("around") from deep
+    assert str(caught.value) == f"It fails, with {named}: deep. Do that."
+    with pytest.raises(UserError, match=r"^told$"), blaming_parts(mine, "It fails", "Do that."):
+        raise UserError("told")
+    with pytest.raises(RuntimeError, match=r"^ours$"), blaming_parts(ours, "It fails", "Do that."):
+        raise RuntimeError("ours")

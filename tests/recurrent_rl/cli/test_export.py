@@ -69,7 +69,7 @@ def policy_file(folder: Path) -> Path:
     return folder / "maze.safetensors"
 
 
-def test_at_a_failure_it_is_told_what_stands_and_what_was_not_written(
+def test_at_a_failure_the_other_formats_are_written_and_it_is_told_what_was_not(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The second of three formats finds a file where its folder is to be."""
@@ -81,12 +81,14 @@ def test_at_a_failure_it_is_told_what_stands_and_what_was_not_written(
     said = capsys.readouterr()
     assert ended.value.code == 2
     assert said.out.startswith(f"{tmp_path / 'maze_numpy'}, ")
+    assert f"\n{tmp_path / 'maze_c_int8'}, " in said.out
     assert "next: sys.path.insert" in said.out
     told = " ".join(said.err.split())
     assert told.startswith(f"error: c: {tmp_path}/maze_c/policy.h cannot be written")
-    assert told.endswith(f"Written before: {tmp_path}/maze_numpy. Not written: c, c-int8.")
+    stand = f"{tmp_path}/maze_numpy, {tmp_path}/maze_c_int8"
+    assert told.endswith(f"Written: {stand}. Not written: c.")
     found = {path.name for path in tmp_path.iterdir()}
-    assert found == {"maze.safetensors", "maze_c", "maze_numpy"}
+    assert found == {"maze.safetensors", "maze_c", "maze_numpy", "maze_c_int8"}
 
 
 def test_each_format_has_a_place_of_its_own_beside_a_policy() -> None:

@@ -1,0 +1,98 @@
+"""A fast actor does what the exact one does: its types, its draws, and what it refuses."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.errors import UserError
+from recurrent_rl.agents.policy import Policy
+from tests.agents.export.test_export import ACTIONS, OBSERVATIONS, VECTOR, make
+
+
+def both(agent: ActorCritic, **options: Any) -> tuple[Any, Any]:
+    policy = Policy(agent)
+    return policy.actor(**options), policy.actor(runner="fast", **options)
+
+
+def alike(actors: tuple[Any, Any], *given: Any) -> None:
+    """Both act alike, or refuse with the same words."""
+    found: list[Any] = []
+    for actor in actors:
+        try:
+            found.append(np.asarray(actor.act(*given)))
+        except UserError as error:
+            found.append(f"{type(error).__name__}: {error}")
+    right, got = found
+    if isinstance(right, str):
+        assert got == right
+    else:
+        assert got.dtype == right.dtype
+        np.testing.assert_allclose(got, right, atol=1e-5)
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_actions_have_the_type_of_the_space_and_are_fed_back_as_drawn(
+    action: str, deterministic: bool
+) -> None:
+    actors = both(make(VECTOR, ACTIONS[action], memory="rnn"), deterministic=deterministic, seed=3)
+    for seen in np.random.default_rng(0).normal(size=(15, 3)).astype(np.float32):
+        alike(actors, seen)
+        alike(actors, seen.tolist())
+
+
+@pytest.mark.parametrize("observation", OBSERVATIONS)
+def test_every_space_is_read_as_the_exact_actor_reads_it(observation: str) -> None:
+    space = OBSERVATIONS[observation]
+    actors = both(make(space, memory="rnn"))
+    space.seed(0)
+    for _ in range(8):
+        alike(actors, space.sample())
+
+
+@pytest.mark.parametrize(
+    ("space", "hidden"),
+    [
+        (spaces.Box(10, 20, (3,), np.int64), (1,)),
+        (spaces.Box(0, 1, (3,), np.float64), ()),
+        (spaces.Box(-np.inf, np.inf, (3,), np.float64), (0,)),
+    ],
+    ids=str,
+)
+def test_what_is_far_away_is_refused_where_it_is_not_hidden(
+    space: spaces.Box, hidden: tuple[int, ...]
+) -> None:
+    actors = both(make(space, memory="rnn", hide_indices=hidden))
+    near = np.array([12, 17, 15]) / (1 if space.dtype.kind == "i" else 20)
+    for place in range(3):
+        for value in (31, -1000, np.nan):
+            seen = near.copy()
+            if np.isnan(value) and space.dtype.kind == "i":
+                continue
+            seen[place] = value
+            alike(actors, seen.astype(space.dtype))
+            alike(actors, near.astype(space.dtype))
+
+
+def test_a_mask_is_refused_where_actions_have_none() -> None:
+    actors = both(make(action=ACTIONS["Box"], memory="none"))
+    with pytest.raises(UserError, match="mask"):
+        actors[1].act(np.ones(3, np.float32), action_mask=[True])
+    alike(actors, np.ones(3, np.float32), None, [True])
+
+
+def test_a_mask_is_of_one_step() -> None:
+    actors = both(make(memory="rnn"))
+    for i, seen in enumerate(np.random.default_rng(1).normal(size=(12, 3)).astype(np.float32)):
+        alike(actors, seen, None, [j == i % 4 for j in range(4)] if i % 2 else None)
+
+
+def test_a_step_that_the_kernels_lack_is_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("recurrent_rl.agents.fast_actor.serves", lambda listing: False)
+    actors = both(make(memory="rnn"))
+    assert actors[1].runner == "numpy"
+    for seen in np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32):
+        alike(actors, seen)
