@@ -86,8 +86,22 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         ]
         if any(ends):
             observation = copy.deepcopy(observation)
+            self._check_time_limit(ends[0], ends[1], info)
         read = self._read(info) | self._metrics(info)
         return observation, self._number("reward", reward), *ends, read
+
+    def _check_time_limit(self, terminated: bool, truncated: bool, info: Any) -> None:
+        """Refuse a time limit told as in gym, and so learnt from as an end after which is nothing.
+
+        Raises:
+            UserError: an episode terminated, and its info says that a time limit cut it.
+        """
+        told = info.get("TimeLimit.truncated") if isinstance(info, Mapping) else None
+        if terminated and not truncated and isinstance(told, (bool, np.bool_)) and told:
+            raise self._fault(
+                "terminated is true, and the info says TimeLimit.truncated: a time limit",
+                "Return terminated=False and truncated=True there.",
+            )
 
     def _number(self, name: str, x: Any, allowed: tuple[int, ...] = (), fix: str = MEND) -> float:
         if type(x) in (float, bool, np.float64, np.bool_):  # as quick as can be

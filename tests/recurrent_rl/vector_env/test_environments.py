@@ -571,3 +571,40 @@ def outcomes(env: VectorEnv, actions: list[Any]) -> list[tuple[int, int, float, 
             found.append((i, t, round(float(total[i]), 6), bool(terminated[i])))
             total[i] = 0
     return found
+
+
+class OldLimit(gym.Env[Any, Any]):
+    """Tells a time limit of three steps as gym did, or as Gymnasium does."""
+
+    observation_space, action_space = spaces.Box(0, 10, (1,), F), spaces.Discrete(2)
+
+    def __init__(self, terminated: bool, truncated: bool) -> None:
+        self.ends = terminated, truncated
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        self.t = 0
+        return np.zeros(1, F), {}
+
+    def step(self, action: int) -> Any:
+        self.t += 1
+        over = self.t == 3
+        ends = (over and end for end in self.ends)
+        return np.full(1, self.t, F), 1.0, *ends, {"TimeLimit.truncated": over}
+
+
+def test_a_time_limit_told_as_in_gym_is_refused() -> None:
+    """Else it were learnt from as an end after which there is nothing."""
+    told = {}
+    for ends in ((True, False), (False, True), (True, True)):
+        env = make_vector_env(partial(OldLimit, *ends), 1)
+        environments = Environments(env, agent_for(env))
+        environments.reset(0)
+        try:
+            for _ in range(3):
+                environments.step(np.zeros(1, np.int64))
+        except UserError as error:
+            told[ends] = str(error)
+        env.close()
+    assert told.keys() == {(True, False)}
+    assert "at its step 3: terminated is true, and the info says" in told[True, False]
+    assert told[True, False].endswith("Return terminated=False and truncated=True there.")
