@@ -26,6 +26,7 @@ from rich.console import Console
 from scale import CASES, settings
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 from torch.multiprocessing.spawn import start_processes
+from torch.profiler import ProfilerActivity, profile
 
 from recurrent_rl import ppo
 from recurrent_rl.collector import Collector
@@ -161,6 +162,18 @@ def table(case: str, size: int, rounds: int) -> None:
     )
 
 
+def calls(case: str) -> float:
+    """How often a step of collecting calls PyTorch; what those calls call is not counted."""
+    with computing(1):
+        trainer = Trainer(settings(*CASES[case], 1, threads=1))
+        trainer.iterate()
+        with profile(activities=[ProfilerActivity.CPU]) as profiled:
+            trainer.collector.collect(trainer.iteration)
+        trainer.close()
+    names = [event.name for event in profiled.events() or () if event.cpu_parent is None]
+    return sum(name.startswith("aten::") for name in names) / trainer.config.num_steps
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
@@ -171,6 +184,7 @@ def main() -> None:
     given = parser.parse_args()
     for case in given.cases:
         table(case, given.workers, given.rounds)
+        print(f"A step of collecting calls PyTorch {calls(case):.0f} times.", flush=True)
 
 
 if __name__ == "__main__":

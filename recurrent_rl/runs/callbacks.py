@@ -68,7 +68,8 @@ class TrainingState:
         run_dir: the run's folder.
         writer: TensorBoard's SummaryWriter; `log` is simpler.
         metrics: of the last iteration, under their TensorBoard tags.
-        rollout: the one that `on_rollout` is told of; None elsewhere. The next overwrites it.
+        rollout: the one that `on_rollout` is told of; None elsewhere. The next overwrites it. Of
+            several workers it is the first's, with the environments of that one.
         evaluation: the latest during training; None before the first.
         stop_reason: why a callback has ended the run; None where none has.
     """

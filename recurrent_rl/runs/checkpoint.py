@@ -128,7 +128,6 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
     ended = [Episode(**dict(zip(ENDED.values(), one, strict=True))) for one in columns]
     trainer.ended = Ended(ended, frozenset(saved["told"]))
     episodes.told = set(saved["told"])
-    episodes.ended.clear()
     episodes.ended.extend(one for one in ended if block.holds(one.environment))
     if exact:
         memory = checkpoint.group("memory")

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.multiprocessing.spawn import start_processes
 
+from recurrent_rl.agents.moments import Moments
+from recurrent_rl.group import ALONE
+from tests.recurrent_rl import talking
 from tests.recurrent_rl.worker_cases import CASES, first_iteration, replayed, work
 
 SIZES = (2, 4)
+
+
+@pytest.mark.parametrize("talk", [talking.say_all, talking.miss_one, talking.lose_one])
+def test_a_message_reaches_all_or_says_why_not(talk: Any, tmp_path: Path) -> None:
+    get_context("forkserver").set_forkserver_preload([work.__module__])
+    start_processes(
+        talk, args=(str(tmp_path),), nprocs=talking.SIZE, start_method="forkserver"
+    )  # and raises what is raised in one of them
+
+
+def test_alone_a_message_is_what_was_said() -> None:
+    assert ALONE.alone
+    assert (ALONE.rank, ALONE.size, ALONE.neighbours, ALONE.waited) == (0, 1, 1, 0.0)
+    x = torch.ones(2)
+    ALONE.add_up([x])
+    ALONE.take_over([x])
+    assert x.tolist() == [1.0, 1.0]
+    moments = [Moments.of(x)]
+    assert ALONE.total(moments) is moments
+    assert ALONE.largest(x) is x
+    assert (ALONE.exchange(3), ALONE.gather(3), ALONE.tell(3, 0)) == ([3], [3], 3)
+    assert ALONE.agree(stop=2, save=True) == (2, 1, 0, 0)
 
 
 @pytest.fixture(scope="module")

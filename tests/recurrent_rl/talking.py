@@ -1,0 +1,115 @@
+"""What one of three workers says and hears in the tests of messages; an assertion ends it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.distributed import FileStore  # type: ignore[attr-defined]
+
+from recurrent_rl.agents.moments import Moments
+from recurrent_rl.errors import UserError
+from recurrent_rl.group import Agreed, Group, joined
+
+SIZE = 3
+CPU = torch.device("cpu")
+
+
+def meeting(folder: str, name: str, size: int = SIZE) -> FileStore:
+    return FileStore(str(Path(folder) / name), size)
+
+
+def say_all(rank: int, folder: str) -> None:
+    """Every kind of message, once."""
+    with joined(meeting(folder, "all"), rank, SIZE, CPU, 60.0, neighbours=2) as group:
+        assert (group.rank, group.size, group.neighbours) == (rank, SIZE, 2)
+        assert not group.alone
+        sums(group)
+        others_values(group)
+        assert not group.broken
+        waiting(group)
+        again = joined(meeting(folder, "again"), rank, SIZE, CPU, 60.0)
+        with pytest.raises(UserError, match="has a process group of torch"):
+            again.__enter__()
+        group.exchange(None)
+    assert not dist.is_initialized()
+    with joined(meeting(folder, "later"), rank, SIZE, CPU, 60.0) as group:
+        assert group.neighbours == SIZE
+        assert group.exchange(rank) == [0, 1, 2]
+
+
+def sums(group: Group) -> None:
+    one = float(group.rank + 1)
+    tensors = [
+        torch.full((2, 3), one),
+        torch.tensor(10 * one, dtype=torch.float64),
+        torch.tensor([group.rank, 1]),
+        torch.full((4,), 100 * one),
+    ]
+    group.add_up(tensors)
+    assert [x.flatten()[0].item() for x in tensors] == [6.0, 60.0, 3, 600.0]
+    assert [tuple(x.shape) for x in tensors] == [(2, 3), (), (2,), (4,)]
+    assert tensors[2].tolist() == [3, SIZE]
+    own = Moments.of(torch.tensor([one, 2 * one]))
+    (of_all,) = group.total([own])
+    assert [float(x) for x in of_all] == [6.0, 18.0, 5.0 * 14.0]
+    assert float(own.total) == 3 * one  # as it was
+
+
+def others_values(group: Group) -> None:
+    numbers = torch.tensor([group.rank, -group.rank, 7])
+    assert group.largest(numbers).tolist() == [2, 0, 7]
+    assert numbers.tolist() == [group.rank, -group.rank, 7]
+    taken = [torch.full((2,), float(group.rank + 5)), torch.tensor(group.rank)]
+    group.take_over(taken)
+    assert [x.tolist() for x in taken] == [[5.0, 5.0], 0]
+    assert group.exchange(f"of {group.rank}") == ["of 0", "of 1", "of 2"]
+    assert group.tell(f"of {group.rank}", 1) == "of 1"
+    gathered = group.gather(group.rank)
+    assert gathered == ([0, 1, 2] if group.rank == 0 else None)
+    assert group.agree() == Agreed(0, 0, 0, 0)
+    assert not group.agree(save=True).ends
+    assert not group.agree(failed=group.rank == 0).ends
+    asked = [{"stop": 15}, {"save": True}, {"enough": True}][group.rank]
+    assert group.agree(**asked) == Agreed(15, 1, 0, 1)  # type: ignore[arg-type]
+    assert group.agree(enough=group.rank == 1).ends
+    assert group.agree(stop=2 if group.rank == 1 else None).ends
+
+
+def waiting(group: Group) -> None:
+    """The seconds of a message are counted, also of one that waits for another worker."""
+    before = group.waited
+    if group.rank == 1:
+        time.sleep(1.5)
+    group.add_up([torch.ones(1)])
+    assert group.waited - before > (0.0 if group.rank == 1 else 0.3)
+
+
+def miss_one(rank: int, folder: str) -> None:
+    """The last worker does not come to the second message."""
+    with joined(meeting(folder, "late"), rank, SIZE, CPU, 2.0) as group:
+        group.exchange(None)
+        if rank == 2:
+            time.sleep(6)
+            return
+        with pytest.raises(UserError, match=r"Worker 2 did not answer for 2 s.* worker_timeout"):
+            group.add_up([torch.ones(1)])
+        assert group.broken
+
+
+def lose_one(rank: int, folder: str) -> None:
+    """The last worker leaves: the first is told why, the second has nobody to say it."""
+    why = UserError("it has gone")
+    place = meeting(folder, "lost")
+    told = why if rank == 0 else None
+    with joined(place, rank, SIZE, CPU, 60.0, explain=lambda: told) as group:
+        group.exchange(None)
+        if rank == 2:
+            return
+        with pytest.raises(UserError if rank == 0 else RuntimeError) as raised:
+            group.exchange(None)
+        assert (raised.value is why) == (rank == 0)
+        assert group.broken
