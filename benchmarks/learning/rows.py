@@ -51,7 +51,8 @@ def spaces_of(env_id: str) -> str:
 
 def agent_of(row: dict[str, Any]) -> dict[str, Any]:
     """What an agent's step depends on beside its spaces."""
-    return {"hidden_size": AgentConfig().hidden_size} | settings_of(row)["agent"]
+    agent: dict[str, Any] = settings_of(row)["agent"]
+    return {"hidden_size": AgentConfig().hidden_size} | agent
 
 
 def jobs_of(steps: int) -> list[Job]:
