@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recurrent_rl.agents.export import c_files, c_source
+from recurrent_rl.agents.export.c_text import shortened
 from recurrent_rl.agents.export.check import Arrays, Runner
 from recurrent_rl.agents.export.compiled import CompiledStep
 from recurrent_rl.agents.export.graph import Plain
@@ -106,6 +107,7 @@ LAYERS: list[Function] = [
     nn.MaxPool2d((2, 3), padding=(0, 1)),
     nn.AvgPool2d((3, 2), (2, 1), (1, 0)),
     nn.AvgPool2d((2, 3)),
+    lambda x: F.max_pool2d(x, (2, 3)) + F.avg_pool2d(x, (2, 3)),
 ]
 
 
@@ -226,6 +228,15 @@ def test_weights_of_8_bits_have_a_scale_for_each_column() -> None:
     largest = layer.weight.detach().abs().max(0).values.numpy()
     assert (off <= 12 * largest / 127 / 2 + 1e-6).all()
     assert (off[[0, 1, 3]] > 1e-3 * largest[[0, 1, 3]] / 127).all()
+
+
+def test_a_weight_of_8_bits_is_the_nearest() -> None:
+    weight = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    weight[:, 1] = 0
+    short, scale = shortened(weight)
+    assert short.dtype == np.int8
+    assert np.abs(short).max(0).tolist() == [127, 0, 127]
+    assert (np.abs(short * scale - weight) <= 0.5001 * scale).all()
 
 
 X = torch.linspace(-1, 2, 2 * 3 * 7 * 5).reshape(2, 3, 7, 5)
