@@ -239,6 +239,17 @@ def test_a_weight_of_8_bits_is_the_nearest() -> None:
     assert (np.abs(short * scale - weight) <= 0.5001 * scale).all()
 
 
+def test_a_choice_between_truth_values_is_logic() -> None:
+    """ONNX Runtime has no such choice."""
+    of_truth_values = Several(
+        lambda x: torch.where(x > 0, x > 0.5, x < -1), lambda x: torch.where(x > 0, x, 1)
+    )
+    inputs = (IMAGE, torch.ones(1, dtype=torch.bool))
+    graph = record(Plain(record(of_truth_values, inputs)), inputs).graph
+    kinds = [x.meta["val"].dtype for x in graph.nodes if x.target is aten.where.self]
+    assert kinds == [torch.float32]
+
+
 X = torch.linspace(-1, 2, 2 * 3 * 7 * 5).reshape(2, 3, 7, 5)
 CHANNELS = [torch.tensor(x) for x in ([1.0, 2, 3], [3.0, 1, -1], [0.5, 0, 2], [1e-4, 4, 9])]
 MADE: list[tuple[Any, tuple[Any, ...]]] = [
@@ -253,7 +264,9 @@ MADE: list[tuple[Any, tuple[Any, ...]]] = [
     (aten._native_batch_norm_legit_no_training.default, (X, *CHANNELS, 0.1, 1e-4)),
     (aten._native_batch_norm_legit_no_training.default, (X, None, None, *CHANNELS[2:], 0.1, 1e-4)),
     (aten.as_strided.default, (X, [2, 3, 7, 5], [105, 35, 5, 1])),
+    (aten.as_strided.default, (X, [2, 3], [105, 35])),
     (aten.as_strided.default, (X, [2, 3], [105, 35], 7)),
+    (aten.as_strided.default, (torch.arange(8.0)[:4], [4], [1], 4)),
     (aten.as_strided.default, (X, [2, 3, 7, 4], [105, 35, 5, 1], 1)),
     (aten.as_strided.default, (X, [2, 3, 5, 7], [105, 35, 1, 5])),
     (aten.leaky_relu.default, (X,)),
