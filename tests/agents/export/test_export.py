@@ -435,10 +435,19 @@ def test_a_program_of_torch_needs_torch_alone(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_ONNX, reason="the extra onnx is not installed")
-def test_an_onnx_model_says_itself_what_it_takes(tmp_path: Path) -> None:
+def test_an_onnx_model_says_itself_what_it_takes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In it, and not on the screen."""
+    import onnx
     import onnxruntime
 
     found = Policy(make()).export(tmp_path / "new" / "lstm.onnx", batch="dynamic", value=False)
+    assert capfd.readouterr() == ("", "")
+    model = onnx.load(found.path)
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", 18)]
+    meanings = [field.meaning for field in (*found.signature.inputs, *found.signature.outputs)]
+    assert [x.doc_string for x in (*model.graph.input, *model.graph.output)] == meanings
     session = onnxruntime.InferenceSession(str(found.path))
     text = session.get_modelmeta().custom_metadata_map["signature"]
     assert Signature.from_json(text) == found.signature
