@@ -77,6 +77,17 @@ def test_what_is_far_away_is_refused_where_it_is_not_hidden(
             alike(actors, near.astype(space.dtype))
 
 
+def test_bytes_are_looked_at_where_they_are_not_hidden_and_fractions_are_no_whole_numbers() -> None:
+    actors = both(make(spaces.Box(0, 100, (3,), np.uint8), memory="rnn", hide_indices=(1,)))
+    alike(actors, np.array([5, 250, 6], np.uint8))
+    with pytest.raises(UserError, match="far outside"):
+        actors[1].act(np.array([250, 5, 6], np.uint8))
+    actors = both(make(spaces.Box(10, 20, (3,), np.int64), memory="rnn"))
+    alike(actors, np.array([12, 13, 14]))
+    with pytest.raises(UserError, match="expected integers"):
+        actors[1].act(np.array([12.5, 13, 14], np.float32))
+
+
 def test_a_mask_is_refused_where_actions_have_none() -> None:
     actors = both(make(action=ACTIONS["Box"], memory="none"))
     with pytest.raises(UserError, match="mask"):
