@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
 from recurrent_rl.agents.actor_critic import ActorCritic
@@ -42,6 +44,31 @@ def test_actions_have_the_type_of_the_space_and_are_fed_back_as_drawn(
     for seen in np.random.default_rng(0).normal(size=(15, 3)).astype(np.float32):
         alike(actors, seen)
         alike(actors, seen.tolist())
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(4, dtype=np.int32),
+        spaces.MultiDiscrete([2, 3], dtype=np.int32),
+        spaces.Box(-1, 1, (2,), np.float64),
+    ],
+    ids=str,
+)
+def test_actions_of_a_type_that_is_not_the_default_have_it(space: gym.Space[Any]) -> None:
+    actors = both(make(action=space, memory="none"))
+    alike(actors, np.ones(3, np.float32))
+    assert np.asarray(actors[1].act(np.ones(3, np.float32))).dtype == space.dtype
+
+
+def test_a_value_that_is_not_finite_is_refused_though_the_logits_are() -> None:
+    agent = make(memory="none")
+    assert agent.critic is not None
+    torch.nn.init.constant_(agent.critic.bias, np.inf)
+    actors = both(agent)
+    with pytest.raises(UserError, match="too large for this policy"):
+        actors[1].act(np.ones(3, np.float32))
+    alike(actors, np.ones(3, np.float32))
 
 
 @pytest.mark.parametrize("observation", OBSERVATIONS)
