@@ -115,6 +115,14 @@ def test_bytes_are_looked_at_where_they_are_not_hidden_and_fractions_are_no_whol
         actors[1].act(np.array([12.5, 13, 14], np.float32))
 
 
+def test_one_number_is_not_taken_for_all() -> None:
+    actors = both(make(VECTOR, memory="rnn"))
+    for seen in (np.ones(1, np.float32), np.float32(1), np.ones((1, 3), np.float32)):
+        with pytest.raises(UserError):
+            actors[1].act(seen)
+        alike(actors, seen)
+
+
 def test_a_mask_is_refused_where_actions_have_none() -> None:
     actors = both(make(action=ACTIONS["Box"], memory="none"))
     with pytest.raises(UserError, match="mask"):
