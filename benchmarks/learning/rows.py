@@ -58,9 +58,11 @@ def agent_of(row: dict[str, Any]) -> dict[str, Any]:
 def jobs_of(steps: int) -> list[Job]:
     """The runs, in the order of the table."""
     tasks = {task.name: task for name in ("popgym", "control") for task in SUITES[name].tasks}
+    lines = read_rows(EXPORTED)
+    runs = {line["run"] for line in lines}
     done = [
         (spaces_of(line["task"]), {name: line[name] for name in ("memory", "hidden_size")})
-        for line in read_rows(EXPORTED)
+        for line in lines
     ]
     jobs = []
     for row in read_rows(PUBLISHED):
@@ -73,7 +75,8 @@ def jobs_of(steps: int) -> list[Job]:
         label = "-".join(map(str, settings["agent"].values()))
         settings |= {"log_dir": str(RUNS), "threads": 1, "name": label, "eval_episodes": 0}
         folder = RUNS / f"{task.name}__{label}__0"
-        jobs.append(Job(folder, change(task.config(steps), settings)))
+        if folder.name not in runs:
+            jobs.append(Job(folder, change(task.config(steps), settings)))
     return jobs
 
 

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces
 
 from recurrent_rl.agents.actor_critic import ActorCritic
@@ -44,6 +46,31 @@ def test_actions_have_the_type_of_the_space_and_are_fed_back_as_drawn(
         alike(actors, seen.tolist())
 
 
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(4, dtype=np.int32),
+        spaces.MultiDiscrete([2, 3], dtype=np.int32),
+        spaces.Box(-1, 1, (2,), np.float64),
+    ],
+    ids=str,
+)
+def test_actions_of_a_type_that_is_not_the_default_have_it(space: gym.Space[Any]) -> None:
+    actors = both(make(action=space, memory="none"))
+    alike(actors, np.ones(3, np.float32))
+    assert np.asarray(actors[1].act(np.ones(3, np.float32))).dtype == space.dtype
+
+
+def test_a_value_that_is_not_finite_is_refused_though_the_logits_are() -> None:
+    agent = make(memory="none")
+    assert agent.critic is not None
+    torch.nn.init.constant_(agent.critic.bias, np.inf)
+    actors = both(agent)
+    with pytest.raises(UserError, match="too large for this policy"):
+        actors[1].act(np.ones(3, np.float32))
+    alike(actors, np.ones(3, np.float32))
+
+
 @pytest.mark.parametrize("observation", OBSERVATIONS)
 def test_every_space_is_read_as_the_exact_actor_reads_it(observation: str) -> None:
     space = OBSERVATIONS[observation]
@@ -75,6 +102,25 @@ def test_what_is_far_away_is_refused_where_it_is_not_hidden(
             seen[place] = value
             alike(actors, seen.astype(space.dtype))
             alike(actors, near.astype(space.dtype))
+
+
+def test_bytes_are_looked_at_where_they_are_not_hidden_and_fractions_are_no_whole_numbers() -> None:
+    actors = both(make(spaces.Box(0, 100, (3,), np.uint8), memory="rnn", hide_indices=(1,)))
+    alike(actors, np.array([5, 250, 6], np.uint8))
+    with pytest.raises(UserError, match="far outside"):
+        actors[1].act(np.array([250, 5, 6], np.uint8))
+    actors = both(make(spaces.Box(10, 20, (3,), np.int64), memory="rnn"))
+    alike(actors, np.array([12, 13, 14]))
+    with pytest.raises(UserError, match="expected integers"):
+        actors[1].act(np.array([12.5, 13, 14], np.float32))
+
+
+def test_one_number_is_not_taken_for_all() -> None:
+    actors = both(make(VECTOR, memory="rnn"))
+    for seen in (np.ones(1, np.float32), np.float32(1), np.ones((1, 3), np.float32)):
+        with pytest.raises(UserError):
+            actors[1].act(seen)
+        alike(actors, seen)
 
 
 def test_a_mask_is_refused_where_actions_have_none() -> None:

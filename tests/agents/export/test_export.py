@@ -28,7 +28,7 @@ from recurrent_rl.agents.export.listing import Listing, constants_of, to_json
 from recurrent_rl.agents.export.numpy_policy import Step
 from recurrent_rl.agents.export.record import listing_of
 from recurrent_rl.agents.export.signature import Signature
-from recurrent_rl.agents.export.step import ExportError, PolicyStep
+from recurrent_rl.agents.export.step import ExportError, PolicyStep, observation_names
 from recurrent_rl.agents.kernels.library import library
 from recurrent_rl.agents.layers import ACTIVATIONS
 from recurrent_rl.agents.memory.contract import Memory
@@ -149,6 +149,19 @@ def test_a_loop_over_the_step_plays_what_predict_plays() -> None:
         carried = {name: outputs[after] for name, after in signature.state.items()}
         action, state = policy.predict(obs, state, start, deterministic=True)
         np.testing.assert_array_equal(outputs["action"], action)
+
+
+def test_names_are_what_every_runtime_takes() -> None:
+    """Letters that C and others do not know among them, and two that become one."""
+    space = spaces.Dict({"größe": VECTOR, "a.b": VECTOR, "a_b": VECTOR})
+    names = observation_names(space)
+    assert names == {"a.b": "obs_a_b", "a_b": "obs_a_b_1", "größe": "obs_gr__e"}
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+def test_a_signature_is_read_as_it_was_written(batch: int | None) -> None:
+    signature = PolicyStep(make(memory="rnn")).signature(batch)
+    assert Signature.from_json(signature.to_json()) == signature
 
 
 def off_by(name: str, much: float) -> Callable[[Arrays, Arrays], None]:
@@ -422,10 +435,19 @@ def test_a_program_of_torch_needs_torch_alone(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_ONNX, reason="the extra onnx is not installed")
-def test_an_onnx_model_says_itself_what_it_takes(tmp_path: Path) -> None:
+def test_an_onnx_model_says_itself_what_it_takes(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In it, and not on the screen."""
     import onnxruntime
 
+    onnx = pytest.importorskip("onnx")
     found = Policy(make()).export(tmp_path / "new" / "lstm.onnx", batch="dynamic", value=False)
+    assert capfd.readouterr() == ("", "")
+    model = onnx.load(found.path)
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", 18)]
+    meanings = [field.meaning for field in (*found.signature.inputs, *found.signature.outputs)]
+    assert [x.doc_string for x in (*model.graph.input, *model.graph.output)] == meanings
     session = onnxruntime.InferenceSession(str(found.path))
     text = session.get_modelmeta().custom_metadata_map["signature"]
     assert Signature.from_json(text) == found.signature

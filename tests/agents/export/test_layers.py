@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recurrent_rl.agents.export import c_files, c_source
+from recurrent_rl.agents.export.c_text import shortened
 from recurrent_rl.agents.export.check import Arrays, Runner
 from recurrent_rl.agents.export.compiled import CompiledStep
 from recurrent_rl.agents.export.graph import Plain
@@ -106,6 +107,7 @@ LAYERS: list[Function] = [
     nn.MaxPool2d((2, 3), padding=(0, 1)),
     nn.AvgPool2d((3, 2), (2, 1), (1, 0)),
     nn.AvgPool2d((2, 3)),
+    lambda x: F.max_pool2d(x, (2, 3)) + F.avg_pool2d(x, (2, 3)),
 ]
 
 
@@ -228,6 +230,26 @@ def test_weights_of_8_bits_have_a_scale_for_each_column() -> None:
     assert (off[[0, 1, 3]] > 1e-3 * largest[[0, 1, 3]] / 127).all()
 
 
+def test_a_weight_of_8_bits_is_the_nearest() -> None:
+    weight = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    weight[:, 1] = 0
+    short, scale = shortened(weight)
+    assert short.dtype == np.int8
+    assert np.abs(short).max(0).tolist() == [127, 0, 127]
+    assert (np.abs(short * scale - weight) <= 0.5001 * scale).all()
+
+
+def test_a_choice_between_truth_values_is_logic() -> None:
+    """ONNX Runtime has no such choice."""
+    of_truth_values = Several(
+        lambda x: torch.where(x > 0, x > 0.5, x < -1), lambda x: torch.where(x > 0, x, 1)
+    )
+    inputs = (IMAGE, torch.ones(1, dtype=torch.bool))
+    graph = record(Plain(record(of_truth_values, inputs)), inputs).graph
+    kinds = [x.meta["val"].dtype for x in graph.nodes if x.target is aten.where.self]
+    assert kinds == [torch.float32]
+
+
 X = torch.linspace(-1, 2, 2 * 3 * 7 * 5).reshape(2, 3, 7, 5)
 CHANNELS = [torch.tensor(x) for x in ([1.0, 2, 3], [3.0, 1, -1], [0.5, 0, 2], [1e-4, 4, 9])]
 MADE: list[tuple[Any, tuple[Any, ...]]] = [
@@ -242,7 +264,9 @@ MADE: list[tuple[Any, tuple[Any, ...]]] = [
     (aten._native_batch_norm_legit_no_training.default, (X, *CHANNELS, 0.1, 1e-4)),
     (aten._native_batch_norm_legit_no_training.default, (X, None, None, *CHANNELS[2:], 0.1, 1e-4)),
     (aten.as_strided.default, (X, [2, 3, 7, 5], [105, 35, 5, 1])),
+    (aten.as_strided.default, (X, [2, 3], [105, 35])),
     (aten.as_strided.default, (X, [2, 3], [105, 35], 7)),
+    (aten.as_strided.default, (torch.arange(8.0)[:4], [4], [1], 4)),
     (aten.as_strided.default, (X, [2, 3, 7, 4], [105, 35, 5, 1], 1)),
     (aten.as_strided.default, (X, [2, 3, 5, 7], [105, 35, 1, 5])),
     (aten.leaky_relu.default, (X,)),
