@@ -4,10 +4,11 @@
     python benchmarks/learning/memory.py --table  # the table and the picture of the rows there are
     python benchmarks/learning/memory.py --suite images --seeds 1  # rooms; needs the extra minigrid
     python benchmarks/learning/memory.py --suite images --memories none --tasks RedBlueDoors-6x6
+    python benchmarks/learning/memory.py --suite bodies --seeds 1 --tasks Hopper  # needs mujoco
 
 The runs are those of `recurrent-rl benchmark memory`, or of the suite that is named. Finished runs
-leave a line each in benchmarks/results/memory.jsonl or images.jsonl, with a curve thinned to 100
-points: table and picture (docs/learning_curve.png, docs/images.png) are made of these lines.
+leave a line each in benchmarks/results/memory.jsonl, images.jsonl or bodies.jsonl, with a curve
+thinned to 100 points: the table and the picture of a suite in docs/ are made of these lines.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from jobs import ROOT, arguments, do, keep, run_of, suite_jobs
 from recurrent_rl.experiments.comparison import Cell, Comparison, task_name
 from recurrent_rl.experiments.suites import SUITES
 
-PICTURES = {"memory": "learning_curve", "images": "images"}
+PICTURES = {"memory": "learning_curve", "images": "images", "bodies": "bodies"}
 """By suite, in docs."""
 
 
