@@ -7,8 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import recurrent_rl
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.export import formats
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.cli import main
 from recurrent_rl.runs.folder import RunFolder
@@ -37,6 +40,7 @@ def test_a_command_takes_the_best_policy_of_a_run_and_says_which_one_it_took(
     assert "--eval-interval" in told
 
     last = recurrent_rl.load_policy(path)
+    torch.nn.init.constant_(last.agent.critic.bias, 7.0)  # by which an export is told
     Policy(last.agent, last.summary | {"timesteps": 7, "eval/mean_reward": 0.5}).save(
         run.best_policy
     )
@@ -49,10 +53,13 @@ def test_a_command_takes_the_best_policy_of_a_run_and_says_which_one_it_took(
     assert "Best:" not in shown
     assert run.evaluation.read_text() == saved  # which is of the last policy
 
-    def export(policy: Policy, file: Path, *_: Any) -> Any:
-        return SimpleNamespace(path=f"{file} after {policy.summary['timesteps']}", check=None)
+    def export(agent: ActorCritic, paths: dict[str, Path], *_: Any) -> Any:
+        after = f"after {agent.critic.bias.item():.0f}"
+        return {
+            to: SimpleNamespace(path=f"{file} {after}", check=None) for to, file in paths.items()
+        }
 
-    monkeypatch.setattr(Policy, "export", export)
+    monkeypatch.setattr(formats, "export_each", export)
     shown = output_of(capsys, "export", str(path), "--best", "--to=torch", "-q")
     assert f"{path / 'best_policy.pt2'} after 7" in shown
     shown = output_of(capsys, "share", str(path), "me/it", "--best", "--private", "--folder=it")
