@@ -262,9 +262,9 @@ def _kept(space: gym.Space[Any], hidden: Collection[int]) -> NDArray[np.intp]:
     if not isinstance(space, spaces.Box) or len(space.shape) != 1:
         kind = f"{type(space).__name__}{space.shape or ''}"
         raise UnsupportedSpaceError(
-            f"hide_indices hides entries of a vector, and the observation space is a {kind}. Select "
-            "the vector among several components (observe), make one vector of them or of a matrix "
-            "(the wrapper flatten), or hide nothing."
+            f"hide_indices hides entries of a vector, and the observation space is a {kind}. "
+            "Select the vector among several components (observe), make one vector of them or of a "
+            "matrix (the wrapper flatten), or hide nothing."
         )
     size = space.shape[0]
     if bad := [index for index in hidden if not 0 <= index < size]:
