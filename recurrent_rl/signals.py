@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 from multiprocessing import connection, parent_process
 from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 STOPPING = tuple(
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -34,6 +34,9 @@ class StopSignals:
             on what reached both of them.
         silent: say nothing of it, where another process does.
     """
+
+    children_are_deaf: ClassVar[bool] = False
+    """Whether processes that are forked now take no notice of signals: see `deaf_children`."""
 
     def __init__(self, patient: bool = False, silent: bool = False) -> None:
         self.received: int | None = None
@@ -83,6 +86,8 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
+            if StopSignals.children_are_deaf:
+                return
             # A process that was forked from ours, by an environment perhaps: not ours to keep.
             signal.signal(number, self._previous[number])
             signal.raise_signal(number)
@@ -98,6 +103,20 @@ class StopSignals:
         # RuntimeError: the signal came amid another print.
         with contextlib.suppress(OSError, RuntimeError, ValueError):
             print(f"\nStopping at the next safe point{more}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def deaf_children() -> Iterator[None]:
+    """Have processes that are forked meanwhile take no notice of signals from their start on.
+
+    A signal to a whole process group reaches them before they can see to it themselves. Unlike
+    with `held_back`, it is noted in this process at once, and a second one ends it.
+    """
+    StopSignals.children_are_deaf = True
+    try:
+        yield
+    finally:
+        StopSignals.children_are_deaf = False
 
 
 def say_stopped(error: KeyboardInterrupt) -> None:

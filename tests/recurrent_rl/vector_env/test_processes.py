@@ -1,5 +1,6 @@
 """Environments in processes: deaf to signals, gone with their parent, their errors passed on."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from recurrent_rl.errors import UserError
+from recurrent_rl.signals import STOPPING, StopSignals
 from recurrent_rl.vector_env import processes
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.processes import EnvironmentProcesses
@@ -89,6 +91,24 @@ def test_they_ignore_the_signals_that_end_a_run() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium's log of a worker's error
+@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="they are not forked")
+@pytest.mark.parametrize("number", STOPPING)
+def test_they_ignore_signals_from_their_start_on(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One to the whole process group reaches them before they have seen to it themselves."""
+    work = processes._work
+
+    def hit_at_once(*arguments: Any) -> None:
+        signal.raise_signal(number)
+        work(*arguments)
+
+    monkeypatch.setattr(processes, "_work", hit_at_once)
+    with StopSignals() as stop:
+        make_vector_env("CartPole-v1", 2, EnvConfig(vectorization="async")).close()
+    assert not stop
+
+
 @pytest.mark.parametrize(
     ("does", "kind", "message"),
     [
