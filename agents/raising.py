@@ -53,6 +53,11 @@ def in_a_sentence(error: BaseException) -> str | None:
     return f"Your code raised {type(error).__name__}{said and ': '}{said}{where}."
 
 
+def in_words(error: BaseException) -> str:
+    """What an error says: of the user's own code with its line, else its message or its class."""
+    return in_a_sentence(error) or str(error) or type(error).__name__
+
+
 def own_calls(error: BaseException) -> str:
     """The calls in the user's own code that led there, as a traceback shows them; of one: none."""
     frames = own_frames(error)

@@ -160,8 +160,7 @@ def _as_trained(
         refuse_normalising(env, "The environment")
         seen = without_fixed_texts(env)
     except UserError as error:
-        what, _, fix = str(error).partition(". ")
-        report.fault("training", f"{what}.", fix)
+        report.refused("training", error)
         return None
     for key, text in fixed_texts(seen).items():
         report.note(

@@ -49,6 +49,11 @@ class Report:
         if there is None or there.severity == "note":
             self._found[topic] = Finding("fault", what, fix)
 
+    def refused(self, topic: str, error: UserError, fix: str = "") -> None:
+        """Add what training refuses: in its first sentence what, in the others the fix, if any."""
+        what, _, told = str(error).partition(". ")
+        self.fault(topic, f"{what.rstrip('.')}.", told or fix)
+
     def note(self, topic: str, what: str, fix: str) -> None:
         """Add a note, if there is nothing on this topic yet."""
         self._found.setdefault(topic, Finding("note", what, fix))

@@ -41,8 +41,7 @@ def check_spaces(env: gym.Env[Any, Any] | VectorEnv, report: Report, prefix: str
         try:
             check(space)
         except UnsupportedSpaceError as error:
-            what, _, fix = str(error).partition(". ")
-            report.fault(f"{name} space", f"{what.rstrip('.')}.", fix or "Use another space.")
+            report.refused(f"{name} space", error, "Use another space.")
             refused = True
     return not refused
 

@@ -6,7 +6,7 @@ import copy
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from gymnasium.vector import VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.actor_critic import ActorCritic
@@ -25,7 +25,7 @@ from recurrent_rl.checks.results import (
 )
 from recurrent_rl.checks.single import SEEDED, STARTS, check_time_limit, longest_of, steps_of
 from recurrent_rl.errors import UserError
-from recurrent_rl.vector_env.environments import NEEDED_MODE, Environments, Step
+from recurrent_rl.vector_env.environments import NEEDED_MODE, Environments, Step, unusable_mode
 from recurrent_rl.vector_env.wrapping import refuse_normalising
 
 PROBE = 50
@@ -72,11 +72,9 @@ def check_several(env: VectorEnv, report: Report, max_steps: int | None, seed: i
         max_steps: of an episode; by default its time limit, or as for a single environment.
         seed: of the first reset, and of the actions.
     """
-    mode = env.metadata.get("autoreset_mode")
-    if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
-        named = repr(mode) if isinstance(mode, str) else mode
+    if (mode := unusable_mode(env)) is not None:
         report.fault(
-            "autoreset", f"The vector environment's autoreset_mode is {named}.", NEEDED_MODE
+            "autoreset", f"The vector environment's autoreset_mode is {mode}.", NEEDED_MODE
         )
         return
     if not check_spaces(env, report, "single_"):
@@ -84,8 +82,7 @@ def check_several(env: VectorEnv, report: Report, max_steps: int | None, seed: i
     try:
         refuse_normalising(env, "The vector environment")
     except UserError as error:
-        what, _, fix = str(error).partition(". ")
-        report.fault("training", f"{what}.", fix)
+        report.refused("training", error)
         return
     limit = env.spec.max_episode_steps if env.spec is not None else None
     longest = longest_of(env.unwrapped, limit)

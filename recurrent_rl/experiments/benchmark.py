@@ -20,7 +20,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
-from recurrent_rl.agents.raising import in_a_sentence
+from recurrent_rl.agents.raising import in_words
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.suites import Suite, change
@@ -287,4 +287,4 @@ def _work(job: Job, telling: Connection) -> None:
             tell(RunState.RUNNING)
         except Exception as error:
             traceback.print_exc()
-            tell(in_a_sentence(error) or str(error) or type(error).__name__)
+            tell(in_words(error))

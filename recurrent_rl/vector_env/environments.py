@@ -43,6 +43,14 @@ NEEDED_MODE = (
 )
 
 
+def unusable_mode(env: VectorEnv) -> str | None:
+    """The autoreset mode of an environment, in words, where it is not one that is needed."""
+    mode = env.metadata.get("autoreset_mode")
+    if mode in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
+        return None
+    return repr(mode) if isinstance(mode, str) else str(mode)
+
+
 class Final(NamedTuple):
     """The last observations of the episodes that were cut by time, in mode SAME_STEP."""
 
@@ -97,14 +105,12 @@ class Environments:
     """
 
     def __init__(self, env: VectorEnv, agent: ActorCritic) -> None:
-        mode = env.metadata.get("autoreset_mode")
-        if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP):
-            named = repr(mode) if isinstance(mode, str) else mode
-            raise UserError(f"The environment's autoreset_mode is {named}; {NEEDED_MODE}")
+        if (mode := unusable_mode(env)) is not None:
+            raise UserError(f"The environment's autoreset_mode is {mode}; {NEEDED_MODE}")
         self.env = env
         self.count = env.num_envs
         self.agent = agent
-        self.same_step = mode is AutoresetMode.SAME_STEP
+        self.same_step = env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
         self.info_metrics: tuple[str, ...] = argument(
             "info_metrics", getattr(env.unwrapped, "info_metrics", ()), InfoKeys
         )

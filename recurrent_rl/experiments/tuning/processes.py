@@ -15,7 +15,7 @@ from torch import nn
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.named_parts import PARTS
-from recurrent_rl.agents.raising import in_a_sentence
+from recurrent_rl.agents.raising import in_words
 from recurrent_rl.runs.launch import parts_to_import
 from recurrent_rl.runs.progress import make_console
 from recurrent_rl.signals import (
@@ -127,4 +127,4 @@ def _work(
             search(stop)
         except Exception as error:
             with contextlib.suppress(OSError):  # nobody listens any more
-                telling.send(in_a_sentence(error) or str(error) or type(error).__name__)
+                telling.send(in_words(error))

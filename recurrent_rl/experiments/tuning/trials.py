@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.extras import optional
-from recurrent_rl.agents.raising import in_a_sentence
+from recurrent_rl.agents.raising import in_words
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.tuning.files import best_of, leaders
@@ -149,7 +149,7 @@ class Tuner:
         except optional(*OPTUNA).TrialPruned:
             self.study.prune(trial)
         except Exception as error:  # whatever it is, other settings may do better
-            reason = in_a_sentence(error) or str(error) or type(error).__name__
+            reason = in_words(error)
             self.study.fail(trial, reason)
             bar.say(f"Trial {trial.number} failed: {reason}")
         else:
