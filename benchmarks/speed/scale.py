@@ -105,6 +105,7 @@ def settings(
             workers=workers,
             threads=threads,
             total_timesteps=10**9,
+            target_kl=None,  # all epochs, so that all do the same work
             memory_interval=None,
             device=device,
             agent=AgentConfig(memory),

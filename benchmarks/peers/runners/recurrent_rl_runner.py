@@ -50,6 +50,8 @@ def main() -> None:
         update_epochs=common.EPOCHS,
         num_minibatches=common.MINIBATCHES,
         clip_coef=common.CLIP,
+        # The others take every pass. What a rule that ends them early is worth, a return tells.
+        target_kl=None if args.stop_at_return is None else TrainConfig.target_kl,
         ent_coef=common.ENT_COEF,
         ent_schedule="constant",
         vf_coef=common.VF_COEF,
