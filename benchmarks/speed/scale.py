@@ -283,9 +283,11 @@ def hosts(rounds: int, iterations: int) -> None:
     """The table of two hosts with twice the environments against one: a core each.
 
     Hosts are network namespaces of this machine beside one bridge; their messages go through it.
+    Two hosts of their own would not share this machine's memory. So one is timed twice: while the
+    other's core rests, and while the other trains something of its own.
     """
-    print("| environment | memory | environments of a host | time of one / time of two |")
-    print("|---|---|---|---|")
+    print("| environment | memory | environments of a host | one / two | one beside one / two |")
+    print("|---|---|---|---|---|")
     with bridged() as addresses:
         for env_id in ("recurrent_rl/CartPole-NoVelocity-v0", "SlowCartPole-v0"):
             with ExitStack() as stack:
@@ -295,13 +297,17 @@ def hosts(rounds: int, iterations: int) -> None:
                         started_on(addresses, host, size, env_id, iterations)
                     )
 
-                one, first, _ = on(0, 1), on(0, 2), on(1, 2)
-                ratios = []
+                one, neighbour, first, _ = on(0, 1), on(1, 1), on(0, 2), on(1, 2)
+                resting, busy = [], []
                 for turn in track(range(rounds + 1), "hosts", console=STDERR):
-                    alone, both = milliseconds(one), milliseconds(first)
+                    both, alone = milliseconds(first), milliseconds(one)
+                    ask(neighbour)
+                    beside = milliseconds(one)
+                    answer(neighbour)
                     if turn:  # the first warms up
-                        ratios.append(alone / both)
-            print(f"| {env_id} | lstm | 32 | {spread(ratios)} |", flush=True)
+                        resting.append(alone / both)
+                        busy.append(beside / both)
+            print(f"| {env_id} | lstm | 32 | {spread(resting)} | {spread(busy)} |", flush=True)
 
 
 @contextmanager
@@ -338,11 +344,11 @@ def started_on(
         "TORCHELASTIC_RUN_ID": "scale",
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
-        "RANK": str(host),
+        "RANK": str(host if size > 1 else 0),
         "WORLD_SIZE": str(size),
         "LOCAL_RANK": "0",
         "LOCAL_WORLD_SIZE": "1",
-        "MASTER_ADDR": addresses[0],
+        "MASTER_ADDR": addresses[0 if size > 1 else host],
         "MASTER_PORT": str(29500 + size),
     }
     command = [
@@ -379,10 +385,20 @@ def host(env_id: str, iterations: int) -> None:
 
 def milliseconds(first: subprocess.Popen[str]) -> float:
     """Of an iteration of this host and of one that follows it."""
+    ask(first)
+    return answer(first)
+
+
+def ask(first: subprocess.Popen[str]) -> None:
+    """Let this host iterate, and one that follows it."""
     assert first.stdin is not None
-    assert first.stdout is not None
     first.stdin.write("\n")
     first.stdin.flush()
+
+
+def answer(first: subprocess.Popen[str]) -> float:
+    """Milliseconds of an iteration that was asked for."""
+    assert first.stdout is not None
     return float(json.loads(first.stdout.readline()))
 
 
