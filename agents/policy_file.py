@@ -33,6 +33,8 @@ from recurrent_rl.agents.generators import own_surroundings
 from recurrent_rl.agents.importing import is_class_path
 from recurrent_rl.agents.named_parts import PARTS
 from recurrent_rl.agents.preprocessing import scaling_of_format_1
+from recurrent_rl.agents.settings import build
+from recurrent_rl.agents.settings.values import read_text
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
 from recurrent_rl.agents.spaces import component_spaces
 
@@ -146,7 +148,15 @@ def _config(path: Path, written: str, fields: Any, given: Mapping[str, Any]) -> 
                 "process. What a file names is not imported by itself. "
                 + _way_to(kind, name, written)
             )
-    return AgentConfig.from_file(fields, given)
+    if not isinstance(fields, Mapping):
+        return build(AgentConfig, fields)
+    if fields.get("horizon") == 0:  # what None was in the first files
+        fields = {**fields, "horizon": None}
+    config = build(AgentConfig, {name: x for name, x in fields.items() if name not in given})
+    for kind in given:  # its name need not be known here
+        if (name := fields.get(kind)) is not None:
+            object.__setattr__(config, kind, read_text(kind, name))
+    return config
 
 
 def _way_to(kind: str, name: str, written: str) -> str:

@@ -22,18 +22,10 @@ from recurrent_rl.agents.settings import (
     at_most,
     between,
     build,
-    none_for_zero,
     refusing_other_names,
     settle,
     shown,
     within,
-)
-from recurrent_rl.config_json import (
-    AUTOMATIC,
-    RESOLVED,
-    RESOLVED_FIELDS,
-    checked_resolved,
-    requested_and_resolved,
 )
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import (
@@ -50,6 +42,15 @@ from recurrent_rl.fields import (
 )
 from recurrent_rl.schedules import at, check_schedules
 from recurrent_rl.vector_env.config import NO_MATTER_OF_THE_TASK, EnvConfig
+
+SIZES = ("num_envs", "num_steps")
+"""The sizes of a rollout, which `resolve` chooses where they are None."""
+AUTOMATIC: dict[str, Any] = dict.fromkeys((*SIZES, "num_minibatches")) | {"workers": "auto"}
+"""All settings that `resolve` chooses, each with the value that asks for it."""
+RESOLVED = "resolved"
+"""The key of a config.json under which stands what was chosen."""
+RESOLVED_FIELDS = (*AUTOMATIC, "reasons")
+"""What stands there."""
 
 NO_MATTER_OF_WHAT_IS_LEARNT = frozenset(
     {
@@ -179,7 +180,7 @@ class TrainConfig:
 
     device: DeviceName = "auto"
     """Where to compute: cpu, cuda, cuda:1 ...; auto takes CUDA where there is a GPU."""
-    threads: Annotated[int | None, Read(none_for_zero), at_least(1), at_most(MOST_THREADS)] = None
+    threads: Annotated[int | None, at_least(1), at_most(MOST_THREADS)] = None
     """CPU threads; set 1 to run several trainings side by side. By default (None) the memory's
     kernel takes all cores and PyTorch's own operations take one. The number changes nothing in the
     kernel's result. Each of several workers takes no more than its share of the cores."""
@@ -195,7 +196,7 @@ class TrainConfig:
     rounding their factors; sums and states stay float32."""
     log_interval: Annotated[int, at_least(1)] = 1
     """Log to TensorBoard every so many rollouts."""
-    memory_interval: Annotated[int | None, Read(none_for_zero), at_least(1)] = 10
+    memory_interval: Annotated[int | None, at_least(1)] = 10
     """Log the costlier memory/* diagnostics every so many rollouts. None: never."""
     checkpoint_interval: Annotated[float, at_least(0)] = 60.0
     """Save a checkpoint every so many seconds; a run that was killed resumes from the last one."""
@@ -270,7 +271,7 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> TrainConfig:
-        """Read what `to_json` wrote, also that of a `ResolvedConfig` or of version 0.1.
+        """Read what `to_json` wrote, also that of a `ResolvedConfig`.
 
         Raises:
             UserError: the text is no JSON object, or a field is unknown or cannot be.
@@ -280,14 +281,12 @@ class TrainConfig:
             fields = json.loads(text, object_pairs_hook=each_once)
             if not isinstance(fields, dict):
                 raise SettingError(f"it holds {shown(fields)}, not a JSON object")
-            requested, resolved = requested_and_resolved(fields)
-            for name, read in (("agent", AgentConfig.from_file), ("env", EnvConfig.from_dict)):
-                with within(name):
-                    requested[name] = read(requested.get(name, {}))
+            resolved = fields.pop(RESOLVED, None)
+            requested = build(TrainConfig, fields)
             if resolved is None:
-                return build(TrainConfig, requested)
+                return requested
             with within(RESOLVED):
-                return build(ResolvedConfig, requested | checked_resolved(resolved, requested))
+                return build(ResolvedConfig, vars(requested) | _checked_resolved(resolved))
         except (ValueError, RecursionError) as error:
             raise UserError(
                 f"The run's config.json cannot be read: {str(error).rstrip('.')}. Mend it where it "
@@ -394,6 +393,17 @@ class ResolvedConfig(TrainConfig):
         resolved = {name: getattr(self, name) for name in RESOLVED_FIELDS}
         requested = dataclasses.asdict(self.as_requested())
         return json.dumps(requested | {RESOLVED: resolved}, indent=2)
+
+
+def _checked_resolved(resolved: Any) -> dict[str, Any]:
+    """What was resolved, if it is a dictionary of just that.
+
+    Raises:
+        SettingError: it is none.
+    """
+    if not isinstance(resolved, dict) or set(resolved) != set(RESOLVED_FIELDS):
+        raise SettingError(f"it is {shown(resolved)}; it must hold {', '.join(RESOLVED_FIELDS)}")
+    return resolved
 
 
 def flat(settings: dict[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,6 @@ from recurrent_rl.agents.settings.requirements import (
 from recurrent_rl.agents.settings.values import (
     LARGEST_INT,
     check_choice,
-    none_for_zero,
 )
 
 __all__ = [
@@ -72,7 +71,6 @@ __all__ = [
     "close_matches",
     "from_0_below_1",
     "no_repeats",
-    "none_for_zero",
     "reader",
     "refusal",
     "refusing_other_names",

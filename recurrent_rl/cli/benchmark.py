@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from recurrent_rl.agents.settings import Read, at_least, at_most, none_for_zero, settle
+from recurrent_rl.agents.settings import at_least, at_most, settle
 from recurrent_rl.cli.compare import compare
 from recurrent_rl.cli.terminal import Quiet, parse, quoted
 from recurrent_rl.errors import UserError
@@ -44,7 +44,7 @@ class BenchmarkArguments:
     the folder, so that settings tried one after the other stand side by side."""
     episodes: Annotated[int, at_least(1)] = 1000
     """Episodes to evaluate each policy on."""
-    jobs: Annotated[int | None, Read(none_for_zero), at_least(1), at_most(1024)] = None
+    jobs: Annotated[int | None, at_least(1), at_most(1024)] = None
     """Runs side by side; by default one on each core."""
     out: FolderPath | None = None
     """Folder of the run folders and the results; by default runs/benchmark-SUITE."""

@@ -12,8 +12,7 @@ from recurrent_rl.agents.settings import SettingError, close_matches, reader, sh
 from recurrent_rl.cli.grouping import settings_of
 from recurrent_rl.cli.settings_file import read_settings
 from recurrent_rl.cli.terminal import Arguments, parse
-from recurrent_rl.config import TrainConfig
-from recurrent_rl.config_json import RESOLVED
+from recurrent_rl.config import RESOLVED, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.presets import PRESETS
 

@@ -21,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.files import write_atomically
-from recurrent_rl.config import NO_MATTER_OF_WHAT_IS_LEARNT, TrainConfig, flat
-from recurrent_rl.config_json import SIZES
+from recurrent_rl.config import NO_MATTER_OF_WHAT_IS_LEARNT, SIZES, TrainConfig, flat
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.curves import draw_curves
 from recurrent_rl.experiments.results import Run

@@ -117,11 +117,6 @@ WAYS = {
     "memory_ablation": Way("memory reset every step", with_memory=False),
 }
 """The ways a policy is played: the first is the policy as it is used."""
-_NAMES_OF_0_1 = {
-    "greedy": "deterministic",
-    "sampled": "stochastic",
-    "without_memory": "memory_ablation",
-}
 
 
 @dataclass(frozen=True)
@@ -159,7 +154,7 @@ class Figures:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Figures:
-        """The inverse of `to_json`; what an older version did not write takes its default."""
+        """The inverse of `to_json`."""
         missing = {
             name: math.nan for name in ("mean_return", "mean_length") if fields[name] is None
         }
@@ -188,7 +183,7 @@ class SavedEvaluation:
     memory_ablation: Figures | None = None
     """With the memory reset at every step; None where that was not played."""
     max_steps: int | None = None
-    """Steps after which an episode was given up; None in files of older versions."""
+    """Steps after which an episode was given up."""
 
     @classmethod
     def of(cls, policy: Policy, played: dict[str, Evaluation]) -> SavedEvaluation:
@@ -208,12 +203,11 @@ class SavedEvaluation:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> SavedEvaluation:
-        """The inverse of `to_json`; a file of version 0.1.0 is read too.
+        """The inverse of `to_json`.
 
         Raises:
             ValueError, TypeError, LookupError, AttributeError: these fields are of no evaluation.
         """
-        fields = {_NAMES_OF_0_1.get(name, name): value for name, value in fields.items()}
         figures = {name: fields[name] and Figures.from_json(fields[name]) for name in WAYS}
         return _checked(cls(**{**fields, **figures}))
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -12,14 +11,13 @@ from recurrent_rl.agents.settings import (
     Read,
     at_least,
     at_most,
-    build,
     from_0_below_1,
     no_repeats,
     refusing_other_names,
     settle,
 )
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import LARGEST_SIZE, InfoKeys, JsonObject, ObservedKeys, json_object
+from recurrent_rl.fields import LARGEST_SIZE, InfoKeys, JsonObject, ObservedKeys
 from recurrent_rl.vector_env.wrapping import wrapper_name
 
 WrapperName = Annotated[str, Read(wrapper_name)]
@@ -70,16 +68,3 @@ class EnvConfig:
 
     def __post_init__(self) -> None:
         settle(self, UserError)
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> EnvConfig:
-        """From `dataclasses.asdict`, also after a passage through JSON.
-
-        A file of version 0.1 holds `env_kwargs` as text.
-
-        Raises:
-            UserError: a field is unknown or cannot be.
-        """
-        if isinstance(fields, Mapping) and isinstance(text := fields.get("env_kwargs"), str):
-            fields = {**fields, "env_kwargs": json_object("env_kwargs", text)}
-        return build(cls, fields)

@@ -1,7 +1,6 @@
 """A run's folder: how it is made and found, whose it is, how far it is, and what it keeps."""
 
 import dataclasses
-import math
 import subprocess
 import sys
 import tempfile
@@ -180,17 +179,6 @@ def test_an_evaluation_that_cannot_be_read_is_written_anew(tmp_path: Path) -> No
     saved = saved_of(policy, 3)
     assert folder.save_evaluation(saved) is saved
     assert folder.load_evaluation() == saved
-
-
-def test_an_evaluation_of_an_older_version_is_read(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    folder.evaluation.write_text(
-        '{"timesteps": 9, "episodes": 1, "greedy": {"mean_return": 1.0, "ci95": '
-        '[-Infinity, Infinity], "mean_length": 3.0, "success_rate": null}, "sampled": null, '
-        '"without_memory": null}'
-    )
-    figures = Figures(1.0, (-math.inf, math.inf), 3.0, None)
-    assert folder.load_evaluation() == SavedEvaluation(9, 1, figures)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_with_the_way_round(
