@@ -23,7 +23,7 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.export import c_files, c_source, numpy_folder
 from recurrent_rl.agents.export.c_functions import FUNCTIONS, NAMES
-from recurrent_rl.agents.export.check import Arrays, Runner, check
+from recurrent_rl.agents.export.check import Arrays, Runner
 from recurrent_rl.agents.export.compiled import CompiledStep
 from recurrent_rl.agents.export.graph import Program, trace
 from recurrent_rl.agents.export.listing import (
@@ -45,6 +45,7 @@ from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.spaces import ObservationError
 from recurrent_rl.envs.tmaze import TMaze
+from tests.agents.export.checking import check
 from tests.agents.export.test_export import ACTIONS, EVERYTHING, OBSERVATIONS, copies, make
 
 NEEDS_COMPILER = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
