@@ -22,8 +22,7 @@ from recurrent_rl.agents.settings import (
     at_most,
     from_0_below_1,
     no_repeats,
-    refusing_other_names,
-    settle,
+    validated,
 )
 
 LARGEST_LAYER = 65_536
@@ -56,7 +55,7 @@ else:  # what each holds, and how it is read
     HeadName = Annotated[str | None, Read(HEADS.name_of_class), OneOf(HEADS, OF_ONES_OWN)]
 
 
-@refusing_other_names
+@validated
 @dataclass(frozen=True)
 class AgentConfig:
     """What the agent is made of. Saved in every policy file."""
@@ -124,7 +123,6 @@ class AgentConfig:
     stay as they are."""
 
     def __post_init__(self) -> None:
-        settle(self)
         if self.action_persistence and not self.previous_action:
             raise SettingError("action_persistence needs previous_action: the agent must see it.")
         if self.actor_keys and not self.critic_keys:

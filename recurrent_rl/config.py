@@ -22,9 +22,8 @@ from recurrent_rl.agents.settings import (
     at_most,
     between,
     build,
-    refusing_other_names,
-    settle,
     shown,
+    validated,
     within,
 )
 from recurrent_rl.errors import UserError
@@ -96,7 +95,7 @@ DeviceName = Annotated[
 """A device as torch names it, or auto."""
 
 
-@refusing_other_names
+@validated
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of one training run. Field names follow CleanRL.
@@ -227,7 +226,6 @@ class TrainConfig:
     env: EnvConfig = field(default_factory=EnvConfig)
 
     def __post_init__(self) -> None:
-        settle(self, UserError)
         check_schedules(self.schedules, self._with_value)
 
     def _with_value(self, name: str, value: float) -> TrainConfig:
@@ -294,6 +292,7 @@ class TrainConfig:
             ) from error
 
 
+@validated
 @dataclass(frozen=True)
 class ResolvedConfig(TrainConfig):
     """Settings of which none is left to the default; `resolve` makes them."""

@@ -10,14 +10,14 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from recurrent_rl.agents.settings import at_least, at_most, settle
+from recurrent_rl.agents.settings import at_least, at_most, validated
 from recurrent_rl.cli.compare import compare
 from recurrent_rl.cli.terminal import Quiet, parse, quoted
-from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath, JsonObject, Label
 from recurrent_rl.runs.progress import make_console
 
 
+@validated
 @dataclass(frozen=True)
 class BenchmarkArguments:
     """Train and evaluate a suite of tasks with several memories and seeds, and compare them.
@@ -49,9 +49,6 @@ class BenchmarkArguments:
     out: FolderPath | None = None
     """Folder of the run folders and the results; by default runs/benchmark-SUITE."""
     quiet: Quiet = False
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)
 
 
 def benchmark_command(arguments: Sequence[str]) -> int:

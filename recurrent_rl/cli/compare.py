@@ -10,13 +10,14 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from recurrent_rl.agents.settings import settle
+from recurrent_rl.agents.settings import validated
 from recurrent_rl.cli.terminal import Imports, parse
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
 from recurrent_rl.runs.progress import make_console
 
 
+@validated
 @dataclass(frozen=True)
 class CompareArguments:
     """Compare finished runs: a table by task, aggregate scores with intervals, learning curves."""
@@ -27,9 +28,6 @@ class CompareArguments:
     out: FolderPath = "comparison"
     """Folder to write results.md and curves.png to."""
     imports: Imports = ()
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)
 
 
 def compare_command(arguments: Sequence[str]) -> int:

@@ -10,13 +10,13 @@ from typing import Annotated
 
 import tyro
 
-from recurrent_rl.agents.settings import settle
+from recurrent_rl.agents.settings import validated
 from recurrent_rl.cli.terminal import Best, Imports, parse, quoted
-from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
 from recurrent_rl.runs.progress import make_console
 
 
+@validated
 @dataclass(frozen=True)
 class ShareArguments:
     """Share a policy on the Hugging Face Hub, with a card that says what it does.
@@ -39,9 +39,6 @@ class ShareArguments:
     message: str = "A policy of recurrent-rl"
     """Message of the commit."""
     imports: Imports = ()
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)
 
 
 def share_command(arguments: Sequence[str]) -> int:

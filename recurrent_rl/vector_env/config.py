@@ -13,10 +13,8 @@ from recurrent_rl.agents.settings import (
     at_most,
     from_0_below_1,
     no_repeats,
-    refusing_other_names,
-    settle,
+    validated,
 )
-from recurrent_rl.errors import UserError
 from recurrent_rl.fields import LARGEST_SIZE, InfoKeys, JsonObject, ObservedKeys
 from recurrent_rl.vector_env.wrapping import wrapper_name
 
@@ -27,7 +25,7 @@ NO_MATTER_OF_THE_TASK = ("vectorization", "info_metrics")
 """Settings of `EnvConfig` that change nothing in what an environment does."""
 
 
-@refusing_other_names
+@validated
 @dataclass(frozen=True)
 class EnvConfig:
     """How the environment is made, and which information is hidden from the agent."""
@@ -65,6 +63,3 @@ class EnvConfig:
     info_metrics: InfoKeys = ()
     """Log numbers from the environment's infos, by their keys: each episode's mean and last
     value."""
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)

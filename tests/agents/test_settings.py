@@ -20,18 +20,17 @@ from recurrent_rl.agents.settings import (
     between,
     build,
     changed,
-    settle,
+    validated,
 )
 
 
+@validated
 @dataclass(frozen=True)
 class Inner:
     count: Annotated[int, at_least(1)] = 1
 
-    def __post_init__(self) -> None:
-        settle(self)
 
-
+@validated
 @dataclass(frozen=True)
 class Outer:
     truth: bool = True
@@ -47,9 +46,6 @@ class Outer:
     texts: tuple[str, ...] = ()
     even: Annotated[int, Must("even", lambda value: value % 2 == 0)] = 0
     inner: Inner = field(default_factory=Inner)
-
-    def __post_init__(self) -> None:
-        settle(self)
 
 
 class Name(str):
@@ -171,13 +167,11 @@ def test_a_value_whose_text_cannot_be_had_is_still_refused() -> None:
 
 
 def test_settings_are_built_from_all_fields_that_have_no_default() -> None:
+    @validated
     @dataclass(frozen=True)
     class Needy:
         name: str
         count: int = 1
-
-        def __post_init__(self) -> None:
-            settle(self)
 
     assert build(Needy, {"name": "a"}) == Needy("a")
     with pytest.raises(SettingError, match="name is missing"):
@@ -198,13 +192,19 @@ def test_a_dictionary_changes_fields_of_a_nested_class() -> None:
         changed(outer, {"wohle": 0})
 
 
-def test_the_error_is_the_one_requested() -> None:
+def test_a_class_finds_its_fields_in_their_types_when_it_is_made() -> None:
+    @validated
     @dataclass(frozen=True)
-    class Strict:
-        count: int = 1
+    class Whole:
+        count: int
+        other: int = field(default=1, kw_only=True)
 
         def __post_init__(self) -> None:
-            settle(self, ZeroDivisionError)  # type: ignore[arg-type]
+            assert (type(self.count), type(self.other)) == (int, int)
 
-    with pytest.raises(ZeroDivisionError, match="count is"):
-        Strict(0.5)  # type: ignore[arg-type]
+    assert Whole(2.0, other=3.0) == Whole(2, other=3)  # type: ignore[arg-type]
+    assert Whole(count=2.0).other == 1  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match=r"count is 0\.5; it must be a whole number"):
+        Whole(0.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="positional"):
+        Whole(2, 3)  # type: ignore[call-arg]
