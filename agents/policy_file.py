@@ -29,7 +29,7 @@ from recurrent_rl.agents.files import (
     refuse_nonfinite,
     save_tensors,
 )
-from recurrent_rl.agents.generators import own_surroundings
+from recurrent_rl.agents.generators import forked_torch_state
 from recurrent_rl.agents.importing import is_class_path
 from recurrent_rl.agents.named_parts import PARTS
 from recurrent_rl.agents.preprocessing import scaling_of_format_1
@@ -111,7 +111,10 @@ def read_policy(
             space_from_json(fields[name], most) for name in ("observation_space", "action_space")
         )
         _check_layers(config, len(tensors))
-        with own_surroundings(), _Frugal(2 * entries):  # half of it for what building needs beside
+        with (
+            forked_torch_state(),
+            _Frugal(2 * entries),
+        ):  # half of it for what building needs beside
             agent = ActorCritic(
                 *(observation_space, action_space, config),
                 **_preprocessing(text, observation_space),

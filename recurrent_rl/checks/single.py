@@ -12,7 +12,7 @@ from gymnasium.wrappers import TimeLimit
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
-from recurrent_rl.agents.generators import own_surroundings
+from recurrent_rl.agents.generators import forked_torch_state
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
 from recurrent_rl.checks.episodes import Played, Player, check_reset
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Report
@@ -269,7 +269,7 @@ def _check_training(env: gym.Env[Any, Any], report: Report) -> None:
             [lambda: _LeftOpen(CheckedEnv(env, 0))], autoreset_mode=AutoresetMode.SAME_STEP
         )
         space, draw = env.action_space, np.random.default_rng(0)
-        with own_surroundings():
+        with forked_torch_state():
             agent = ActorCritic(env.observation_space, space, AgentConfig("none"))
         environments = Environments(vector, agent)
         step = environments.reset(0)
