@@ -45,6 +45,8 @@ class Outer:
     wholes: tuple[Annotated[int, at_least(0)], ...] = ()
     texts: tuple[str, ...] = ()
     even: Annotated[int, Must("even", lambda value: value % 2 == 0)] = 0
+    workers: Annotated[int, at_least(1)] | Literal["auto"] = 1
+    shares: dict[str, float] = field(default_factory=dict)
     inner: Inner = field(default_factory=Inner)
 
 
@@ -81,6 +83,9 @@ class Name(str):
         ("wholes", range(3), (0, 1, 2)),
         ("wholes", np.arange(3), (0, 1, 2)),
         ("texts", ["a"], ("a",)),
+        ("workers", 2.0, 2),
+        ("workers", "auto", "auto"),
+        ("shares", {"a": 1}, {"a": 1.0}),
         ("inner", {"count": 2.0}, Inner(2)),
         ("inner", Inner(3), Inner(3)),
     ],
@@ -91,6 +96,8 @@ def test_what_means_the_same_is_brought_to_the_declared_type(
     got = getattr(Outer(**{name: given}), name)
     assert got == expected
     assert type(got) is type(expected)
+    if isinstance(expected, dict):
+        assert [type(x) for x in got.values()] == [type(x) for x in expected.values()]
     if isinstance(expected, tuple):
         assert [type(x) for x in got] == [type(x) for x in expected]
 
@@ -142,6 +149,10 @@ def test_what_means_the_same_is_brought_to_the_declared_type(
         ("wholes", np.zeros((1, 1), int), "wholes[0] is [0]; it must be a whole number."),
         ("texts", "a", "texts is 'a'; it must be a list or tuple."),
         ("even", 3, "even is 3; it must be even."),
+        ("workers", "all", "workers is 'all'; it must be auto, or a number."),
+        ("workers", 0, "workers is 0; it must be at least 1."),
+        ("shares", 3, "shares is 3; it must be a dict."),
+        ("shares", {"a": "1"}, "shares.a is '1'; it must be a finite number"),
         ("inner", 3, "inner is 3; it must be of Inner, or a dict of its fields."),
         ("inner", {"count": 0}, "inner.count is 0; it must be at least 1."),
         ("inner", {"cuont": 1}, "inner.cuont is no setting of Inner. Did you mean count?"),
@@ -206,5 +217,7 @@ def test_a_class_finds_its_fields_in_their_types_when_it_is_made() -> None:
     assert Whole(count=2.0).other == 1  # type: ignore[arg-type]
     with pytest.raises(SettingError, match=r"count is 0\.5; it must be a whole number"):
         Whole(0.5)  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match=r"cuont is no setting of Whole\. Did you mean count\?"):
+        Whole(cuont=2)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="positional"):
         Whole(2, 3)  # type: ignore[call-arg]
