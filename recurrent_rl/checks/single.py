@@ -16,7 +16,7 @@ from recurrent_rl.agents.generators import forked_torch_state
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
 from recurrent_rl.checks.episodes import Played, Player, check_reset
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Report
-from recurrent_rl.checks.gymnasiums import check_by_gymnasium
+from recurrent_rl.checks.gymnasium_checker import check_by_gymnasium
 from recurrent_rl.checks.hidden_limits import MEANT, TIME_LIMIT, check_hidden_limit
 from recurrent_rl.checks.results import allowed_action, check_resolution, check_spaces, same
 from recurrent_rl.errors import UserError

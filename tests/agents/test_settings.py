@@ -79,6 +79,7 @@ class Name(str):
         ("named", "lstm", "lstm"),
         ("maybe", None, None),
         ("maybe", 3.0, 3),
+        ("maybe", 2**63 - 1, 2**63 - 1),
         ("wholes", [1, 2.0], (1, 2)),
         ("wholes", range(3), (0, 1, 2)),
         ("wholes", np.arange(3), (0, 1, 2)),

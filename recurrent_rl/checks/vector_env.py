@@ -63,7 +63,7 @@ class _Row(NamedTuple):
     truncated: list[bool]
 
 
-def check_several(env: VectorEnv, report: Report, max_steps: int | None, seed: int) -> None:
+def check_vector_env(env: VectorEnv, report: Report, max_steps: int | None, seed: int) -> None:
     """Check a vector environment; it is left amid episodes.
 
     Args:
