@@ -190,6 +190,8 @@ def test_settings_are_built_from_all_fields_that_have_no_default() -> None:
         build(Needy, {"count": 1})
     with pytest.raises(SettingError, match=r"xyz is no setting of Needy. There are name, count"):
         build(Needy, {"name": "a", "xyz": 1})
+    with pytest.raises(SettingError, match=r"nmae is no setting of Needy. Did you mean name\?"):
+        build(Needy, {"nmae": "a"})  # and not that name is missing
 
 
 def test_a_dictionary_changes_fields_of_a_nested_class() -> None:
