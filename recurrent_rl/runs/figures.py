@@ -120,7 +120,7 @@ WAYS = {
 
 
 @dataclass(frozen=True)
-class Figures:
+class EvaluationSummary:
     """What an evaluation comes to: NaN, and an interval without bounds, where nothing is known."""
 
     mean_return: float
@@ -133,7 +133,7 @@ class Figures:
     """What infos said on the average of the episodes, by key."""
 
     @classmethod
-    def of(cls, played: Evaluation) -> Figures:
+    def of(cls, played: Evaluation) -> EvaluationSummary:
         """Of the episodes played."""
         return cls(
             mean_return=played.mean,
@@ -153,7 +153,7 @@ class Figures:
         return fields | {"ci95": [_known(bound) for bound in self.ci95], "infos": infos}
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Figures:
+    def from_json(cls, fields: dict[str, Any]) -> EvaluationSummary:
         """The inverse of `to_json`."""
         missing = {
             name: math.nan for name in ("mean_return", "mean_length") if fields[name] is None
@@ -176,11 +176,11 @@ class SavedEvaluation:
     """Steps that the policy was trained for."""
     episodes: int
     """Episodes that `deterministic` is of: finished ones."""
-    deterministic: Figures
+    deterministic: EvaluationSummary
     """Taking the deterministic actions."""
-    stochastic: Figures | None = None
+    stochastic: EvaluationSummary | None = None
     """Sampling the actions as in training; None where that was not played."""
-    memory_ablation: Figures | None = None
+    memory_ablation: EvaluationSummary | None = None
     """With the memory reset at every step; None where that was not played."""
     max_steps: int | None = None
     """Steps after which an episode was given up."""
@@ -193,7 +193,7 @@ class SavedEvaluation:
             timesteps=timesteps if isinstance(timesteps, int) else 0,
             episodes=len(played["deterministic"].returns),
             max_steps=played["deterministic"].max_steps,
-            **{name: Figures.of(of_way) for name, of_way in played.items()},
+            **{name: EvaluationSummary.of(of_way) for name, of_way in played.items()},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -208,7 +208,9 @@ class SavedEvaluation:
         Raises:
             ValueError, TypeError, LookupError, AttributeError: these fields are of no evaluation.
         """
-        figures = {name: fields[name] and Figures.from_json(fields[name]) for name in WAYS}
+        figures = {
+            name: fields[name] and EvaluationSummary.from_json(fields[name]) for name in WAYS
+        }
         return _checked(cls(**{**fields, **figures}))
 
     def would_lose(self, there: SavedEvaluation) -> bool:

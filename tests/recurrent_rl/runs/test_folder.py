@@ -18,7 +18,7 @@ from recurrent_rl.agents.policy import Policy
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import TrainingState
-from recurrent_rl.runs.figures import Evaluation, Figures, SavedEvaluation
+from recurrent_rl.runs.figures import Evaluation, EvaluationSummary, SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.signals import StopSignals
@@ -89,7 +89,7 @@ def test_a_folder_tells_how_far_its_run_is(tmp_path: Path) -> None:
     resume(folder.path, progress=False, callbacks=[stop_after_two], stop=stop)
     assert seen == [RunState.RUNNING, RunState.RUNNING]
     assert folder.state() is RunState.STOPPED
-    early = SavedEvaluation(64, 10, Figures(0.0, (0.0, 0.0), 1.0, None))
+    early = SavedEvaluation(64, 10, EvaluationSummary(0.0, (0.0, 0.0), 1.0, None))
     folder.save_evaluation(early)
     assert folder.state() is RunState.STOPPED
 
