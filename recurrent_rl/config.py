@@ -28,13 +28,11 @@ from recurrent_rl.agents.settings import (
 )
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import (
-    LARGEST_SIZE,
     EnvId,
     FolderPath,
     JsonObject,
     Label,
     Size,
-    SizeOrNone,
     WorkerCount,
     Workers,
     each_once,
@@ -122,11 +120,11 @@ class TrainConfig:
 
     total_timesteps: Annotated[int, at_least(1)] = 1_000_000
     """Steps to train for, summed over all environments."""
-    num_envs: SizeOrNone = None
+    num_envs: Size | None = None
     """Environments stepped side by side. By default (None) as many as give rollouts of 8,192 steps,
     fewer in a short run so that it has 100 rollouts, and never fewer than 8. Rollouts of whole
     episodes have 32 of them at least, of up to 40,960 steps in all."""
-    num_steps: SizeOrNone = None
+    num_steps: Size | None = None
     """Steps of each environment in a rollout, which is what is played between two updates. Make it
     longer than what must be remembered. By default (None) whole episodes, where their longest
     length is known and short enough; else 128."""
@@ -152,7 +150,7 @@ class TrainConfig:
     nearer to 0 the critic."""
     update_epochs: Annotated[int, at_least(1)] = 4
     """Passes over each rollout, at most: target_kl may end them earlier."""
-    num_minibatches: Annotated[int | None, at_least(1), at_most(LARGEST_SIZE)] = None
+    num_minibatches: Size | None = None
     """Minibatches in each pass, made of whole chunks. It must divide the number of chunks, num_envs
     * num_steps / seq_len. By default (None) 4, or the largest smaller number that divides it; 8 or
     16 in rollouts that long episodes make larger."""

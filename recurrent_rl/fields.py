@@ -134,8 +134,6 @@ def _plain(name: str, value: Any) -> Any:
 
 Size = Annotated[int, at_least(1), at_most(LARGEST_SIZE)]
 """A number of environments or steps."""
-SizeOrNone = Annotated[int | None, at_least(1), at_most(LARGEST_SIZE)]
-"""A `Size`, or None where `resolve` is to choose it."""
 
 WorkerCount = Annotated[int, at_least(1), at_most(MOST_WORKERS)]
 Workers = WorkerCount | Literal["auto"]
