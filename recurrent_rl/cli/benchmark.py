@@ -12,7 +12,7 @@ from rich.table import Table
 
 from recurrent_rl.agents.settings import at_least, at_most, validated
 from recurrent_rl.cli.compare import compare
-from recurrent_rl.cli.terminal import Quiet, parse, quoted
+from recurrent_rl.cli.terminal import Quiet, parse, print_labelled, quoted
 from recurrent_rl.fields import FolderPath, JsonObject, Label
 from recurrent_rl.runs.progress import make_console
 
@@ -92,7 +92,7 @@ def benchmark_command(arguments: Sequence[str]) -> int:
     if len(done) < len(jobs):
         console.print("Resume: give the same command again.")
     elif not given.quiet:
-        console.print(f"Watch:    recurrent-rl monitor {quoted(out)}", soft_wrap=True)
+        print_labelled(console, [("Watch", f"recurrent-rl monitor {quoted(out)}")])
     if outcome.stopped_by is not None:
         return 128 + outcome.stopped_by
     return 1 if outcome.failed else 0

@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from recurrent_rl.agents.settings import validated
-from recurrent_rl.cli.terminal import Imports, parse
+from recurrent_rl.cli.terminal import Imports, parse, print_labelled
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
 from recurrent_rl.runs.progress import make_console
@@ -51,8 +51,8 @@ def compare(run_dirs: Sequence[Path], out: Path, console: Console, quiet: bool =
 
     comparison = Comparison([load_run(run_dir) for run_dir in run_dirs])
     report, curves = comparison.save(out)
+    lines = [("Results", str(report))]
     if not quiet:
         console.print(Markdown(report.read_text()))
-    console.print(f"Results:  {report}", soft_wrap=True)
-    if not quiet:
-        console.print(f"Curves:   {curves}", soft_wrap=True)
+        lines.append(("Curves", str(curves)))
+    print_labelled(console, lines)

@@ -164,7 +164,7 @@ def test_two_benchmarks_of_one_folder_share_its_runs_and_end_with_the_same_table
     for benchmark in both:
         output, _ = benchmark.communicate(timeout=300)
         assert benchmark.returncode == 0, output
-        assert f"Results:  {tmp_path}/results.md\n" in output
+        assert f"Results:   {tmp_path}/results.md\n" in output
         table = output.split("With stochastic actions")[0]
         assert "TMaze, length 50" in table
         assert "RepeatPrevious-Easy" in table
