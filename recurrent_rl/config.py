@@ -41,9 +41,9 @@ from recurrent_rl.schedules import at, check_schedules
 from recurrent_rl.vector_env.config import NO_MATTER_OF_THE_TASK, EnvConfig
 
 SIZES = ("num_envs", "num_steps")
-"""The sizes of a rollout, which `resolve` chooses where they are None."""
+"""The sizes of a rollout, which `choose_sizes` chooses where they are None."""
 AUTOMATIC: dict[str, Any] = dict.fromkeys((*SIZES, "num_minibatches")) | {"workers": "auto"}
-"""All settings that `resolve` chooses, each with the value that asks for it."""
+"""All settings that `choose_sizes` chooses, each with the value that asks for it."""
 RESOLVED = "resolved"
 """The key of a config.json under which stands what was chosen."""
 RESOLVED_FIELDS = (*AUTOMATIC, "reasons")
@@ -293,7 +293,7 @@ class TrainConfig:
 @validated
 @dataclass(frozen=True)
 class ResolvedConfig(TrainConfig):
-    """Settings of which none is left to the default; `resolve` makes them."""
+    """Settings of which none is left to the default; `resolved` makes them."""
 
     env_id: EnvId = field()
     num_envs: Size = field(kw_only=True)

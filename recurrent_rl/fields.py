@@ -137,7 +137,7 @@ Size = Annotated[int, at_least(1), at_most(LARGEST_SIZE)]
 
 WorkerCount = Annotated[int, at_least(1), at_most(MOST_WORKERS)]
 Workers = WorkerCount | Literal["auto"]
-"""How many processes train together; auto: `resolve` chooses."""
+"""How many processes train together; auto: `choose_sizes` chooses."""
 
 FolderPath = Annotated[
     str | Path,

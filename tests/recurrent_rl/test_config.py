@@ -13,7 +13,7 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import json_object
-from recurrent_rl.resolve import resolve
+from recurrent_rl.resolve import choose_sizes
 from recurrent_rl.vector_env.config import EnvConfig
 
 DEEP: dict[str, Any] = {}
@@ -67,7 +67,7 @@ for _ in range(9999):
 )
 def test_a_bad_setting_is_refused_by_name(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        resolve(TrainConfig("CartPole-v1", **setting), 500)
+        choose_sizes(TrainConfig("CartPole-v1", **setting), 500)
 
 
 @pytest.mark.parametrize(
@@ -189,19 +189,19 @@ def test_an_empty_array_for_a_number_is_refused_by_name() -> None:
 
 def test_a_rollout_of_more_steps_than_the_run_is_told() -> None:
     less = TrainConfig("CartPole-v1", num_envs=8, num_steps=128, total_timesteps=1023)
-    (told,) = resolve(less, None).choices()
+    (told,) = choose_sizes(less, None).choices()
     assert told.startswith("total_timesteps 1,023 is less than a rollout, of 1,024 steps")
-    assert resolve(dataclasses.replace(less, total_timesteps=1024), None).choices() == []
+    assert choose_sizes(dataclasses.replace(less, total_timesteps=1024), None).choices() == []
 
 
 def test_what_was_chosen_is_kept_with_its_reason_and_told_from_what_was_requested() -> None:
     requested = TrainConfig("CartPole-v1", num_envs=8, total_timesteps=10**6)
-    config = resolve(requested, 50)
+    config = choose_sizes(requested, 50)
     assert (config.num_envs, config.num_steps) == (8, 150)
     assert config.reasons == {"num_steps": "3 whole episodes of 50 steps", "num_minibatches": ""}
     assert config.choices() == ["num_steps 150: 3 whole episodes of 50 steps"]
     assert config.as_requested() == requested
-    assert resolve(config, 9) == config  # what is resolved stays
+    assert choose_sizes(config, 9) == config  # what is resolved stays
     written = json.loads(config.to_json())
     assert written["num_steps"] is None
     assert written["resolved"]["num_steps"] == 150
@@ -270,11 +270,11 @@ def test_any_number_of_environments_has_minibatches_alike(
     sizes: dict[str, int], minibatches: int
 ) -> None:
     requested = TrainConfig("CartPole-v1", **sizes)  # type: ignore[arg-type]
-    config = resolve(requested, None)
+    config = choose_sizes(requested, None)
     assert config.num_minibatches == minibatches
     read = ResolvedConfig.from_json(config.to_json())
     assert read == config
-    assert resolve(read, None) == config
+    assert choose_sizes(read, None) == config
     assert json.loads(config.to_json())["num_minibatches"] == sizes.get("num_minibatches")
 
 
@@ -307,12 +307,12 @@ def test_rate_and_entropy_bonus_fall_to_zero_unless_they_are_to_stay() -> None:
     ("steps", "environments"), [(1, 8), (100_000, 8), (300_000, 20), (1_000_000, 64), (10**9, 64)]
 )
 def test_short_runs_have_fewer_environments_unless_given(steps: int, environments: int) -> None:
-    config = resolve(TrainConfig("CartPole-v1", total_timesteps=steps), None)
+    config = choose_sizes(TrainConfig("CartPole-v1", total_timesteps=steps), None)
     assert (config.num_steps, config.num_envs) == (128, environments)
     longer = dataclasses.replace(config, total_timesteps=10**9)
-    assert resolve(longer, 500) == longer  # a resumed run keeps its environments
+    assert choose_sizes(longer, 500) == longer  # a resumed run keeps its environments
     requested = TrainConfig("CartPole-v1", total_timesteps=steps, num_envs=3, num_minibatches=1)
-    assert resolve(requested, None).num_envs == 3
+    assert choose_sizes(requested, None).num_envs == 3
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_rollouts_hold_32_whole_episodes_where_these_are_not_too_long(
     episode: int, total: int, steps: int, environments: int, minibatches: int
 ) -> None:
     config = TrainConfig("CartPole-v1", total_timesteps=total)
-    sized = resolve(config, episode)
+    sized = choose_sizes(config, episode)
     assert (sized.num_steps, sized.num_envs, sized.num_minibatches) == (
         steps,
         environments,
@@ -345,10 +345,10 @@ def test_rollouts_hold_32_whole_episodes_where_these_are_not_too_long(
     assert sized.num_envs % sized.num_minibatches == 0
     assert sized.as_requested() == config
     assert TrainConfig.from_json(sized.to_json()) == sized
-    requested = resolve(dataclasses.replace(config, num_steps=32), episode)
+    requested = choose_sizes(dataclasses.replace(config, num_steps=32), episode)
     assert requested.as_requested().num_steps == 32
     assert requested.num_steps == 32
-    assert resolve(dataclasses.replace(config, seq_len=64), episode).num_steps == 128
-    asked = resolve(dataclasses.replace(config, num_minibatches=2), episode)
+    assert choose_sizes(dataclasses.replace(config, seq_len=64), episode).num_steps == 128
+    asked = choose_sizes(dataclasses.replace(config, num_minibatches=2), episode)
     assert (asked.num_steps, asked.num_minibatches) == (steps, 2)
     assert asked.num_envs in range(environments, environments + 5, 2)

@@ -12,7 +12,7 @@ from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.comparison import Comparison, method_labels, score_range, task_name
 from recurrent_rl.experiments.curves import common_curves
 from recurrent_rl.experiments.results import Run
-from recurrent_rl.resolve import resolve
+from recurrent_rl.resolve import choose_sizes
 from recurrent_rl.runs.figures import Evaluation, EvaluationSummary, SavedEvaluation
 from recurrent_rl.vector_env.config import EnvConfig
 
@@ -42,9 +42,9 @@ def test_methods_are_named_by_what_differs() -> None:
         config, workers=2, save_interval=9, worker_timeout=9.0, eval_interval=9, track="wandb"
     )
     assert method_labels([config, told]) == ["gru", "gru"]
-    sized = [resolve(config, 50), resolve(other, 70)]  # rollouts of 150 and 140 steps
+    sized = [choose_sizes(config, 50), choose_sizes(other, 70)]  # rollouts of 150 and 140 steps
     assert method_labels(sized) == method_labels([config, other])
-    longer = resolve(dataclasses.replace(config, num_steps=256), 50)
+    longer = choose_sizes(dataclasses.replace(config, num_steps=256), 50)
     assert method_labels([sized[0], longer]) == ["gru, num_steps default", "gru, num_steps 256"]
     env = EnvConfig(env_kwargs={"length": 9}, flicker=0.1)
     assert task_name(dataclasses.replace(config, env=env)) == "TMaze, length 9, flicker 0.1"
