@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from recurrent_rl.agents.arguments import check_is
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.distributions import Distribution
+from recurrent_rl.agents.fixed_parts import FixedParts, FixedPartsList
 from recurrent_rl.agents.heads import ActionHead, make_head
 from recurrent_rl.agents.kernels import MemoryInputError
 from recurrent_rl.agents.layers import dense_layers
@@ -41,7 +42,6 @@ from recurrent_rl.agents.previous_step import (
 )
 from recurrent_rl.agents.privileged import Privileged, Seen, seen_by
 from recurrent_rl.agents.settings import at_least, reader, refusal
-from recurrent_rl.agents.settled import Settled, SettledList
 from recurrent_rl.agents.spaces import Components, check_action_space
 from recurrent_rl.agents.trunk import Trunk
 
@@ -59,7 +59,7 @@ class AgentOutput(NamedTuple):
     """NaN of an agent without a critic."""
 
 
-class ActorCritic(Settled):
+class ActorCritic(FixedParts):
     """A policy and a value function that share a memory, or have one each.
 
     Its modules stay those that it was made of: to replace one raises a SettingError.
@@ -123,7 +123,7 @@ class ActorCritic(Settled):
         if critic and config.separate_memory:
             of_its_own = made_of if config.critic_memory else made_of | {"memory": NoMemory}
             trunks += [Trunk(self.component_spaces, how_scaled, config, of_its_own, shown)]
-        self.trunks = SettledList(trunks)
+        self.trunks = FixedPartsList(trunks)
         self._encoders = [trunk.encoder for trunk in trunks]
         self._memories = [trunk.memory for trunk in trunks]
         self._make_actor(made_of["head"])
@@ -133,8 +133,8 @@ class ActorCritic(Settled):
             self._make_critic()
         # The agent's own inputs are normalised where the environment's are: rewards have a scale.
         self.observation_normaliser = ObservationNormaliser(of_actor, how_scaled)
-        self.trunks.settle()
-        self.settle()
+        self.trunks.fix_parts()
+        self.fix_parts()
 
     def _scaling(self, previous: Mapping[str, gym.Space[Any]]) -> dict[str, str]:
         """How each component is scaled that actor or critic see, and those of the step before."""
@@ -163,11 +163,11 @@ class ActorCritic(Settled):
         nn.init.zeros_(self.critic.bias)
         self.return_normaliser = ReturnNormaliser()
 
-    def _layers(self, features: int, sizes: tuple[int, ...]) -> tuple[SettledList, int]:
+    def _layers(self, features: int, sizes: tuple[int, ...]) -> tuple[FixedPartsList, int]:
         """The layers that read so many features, and the number of features behind them."""
-        settled = SettledList(dense_layers(features, sizes, self.config.layers_activation))
-        settled.settle()
-        return settled, sizes[-1] if sizes else features
+        layers = FixedPartsList(dense_layers(features, sizes, self.config.layers_activation))
+        layers.fix_parts()
+        return layers, sizes[-1] if sizes else features
 
     def memories(self) -> list[Memory]:
         """The one that actor and critic share, or the actor's and the critic's."""

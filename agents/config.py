@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from torch import nn
 
@@ -21,13 +20,9 @@ from recurrent_rl.agents.settings import (
     SettingError,
     at_least,
     at_most,
-    build,
     from_0_below_1,
     no_repeats,
-    none_for_zero,
-    reader,
-    refusing_other_names,
-    settle,
+    validated,
 )
 
 LARGEST_LAYER = 65_536
@@ -59,10 +54,8 @@ else:  # what each holds, and how it is read
     EncoderName = Annotated[str | None, Read(ENCODERS.name_of_class), OneOf(ENCODERS, OF_ONES_OWN)]
     HeadName = Annotated[str | None, Read(HEADS.name_of_class), OneOf(HEADS, OF_ONES_OWN)]
 
-_read_text = reader(str)
 
-
-@refusing_other_names
+@validated
 @dataclass(frozen=True)
 class AgentConfig:
     """What the agent is made of. Saved in every policy file."""
@@ -76,7 +69,7 @@ class AgentConfig:
     GRU."""
     num_layers: Annotated[int, at_least(1), at_most(MOST_LAYERS)] = 1
     """Layers of the memory, one on the other."""
-    horizon: Annotated[int | None, Read(none_for_zero), at_least(1)] = 1024
+    horizon: Annotated[int | None, at_least(1)] = 1024
     """Longest time, in steps, for which units are set to hold what they have before training; each
     unit gets a time of its own up to it (chrono initialisation). None leaves the biases of gates at
     zero."""
@@ -129,30 +122,7 @@ class AgentConfig:
     """Let the critic predict returns scaled to zero mean and unit variance (PopArt). The rewards
     stay as they are."""
 
-    @classmethod
-    def from_file(cls, fields: Mapping[str, Any], given: Collection[str] = ()) -> AgentConfig:
-        """From the fields that a file holds; an older one says 0 where there is no horizon.
-
-        Args:
-            fields: by name.
-            given: settings that name a part whose class is given, so that the name need not be
-                known in this process.
-
-        Raises:
-            SettingError: a field is unknown or cannot be.
-        """
-        if isinstance(fields, Mapping) and fields.get("horizon") == 0:
-            fields = {**fields, "horizon": None}
-        if not isinstance(fields, Mapping) or not given:
-            return build(cls, fields)
-        config = build(cls, {name: x for name, x in fields.items() if name not in given})
-        for name in given:
-            if fields.get(name) is not None:
-                object.__setattr__(config, name, _read_text(name, fields[name]))
-        return config
-
     def __post_init__(self) -> None:
-        settle(self)
         if self.action_persistence and not self.previous_action:
             raise SettingError("action_persistence needs previous_action: the agent must see it.")
         if self.actor_keys and not self.critic_keys:

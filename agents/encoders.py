@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.features import make_features
+from recurrent_rl.agents.fixed_parts import FixedParts, FixedPartsList
 from recurrent_rl.agents.importing import class_path
 from recurrent_rl.agents.layers import ACTIVATIONS, dense_layers
 from recurrent_rl.agents.parts import Own, Parts, output_size_of, takes
 from recurrent_rl.agents.preprocessing import scaling_of
 from recurrent_rl.agents.settings import SettingError, at_least, check_choice
-from recurrent_rl.agents.settled import Settled, SettledList
 from recurrent_rl.agents.spaces import Components
 
 IMAGE_FEATURES = 128
@@ -96,7 +96,7 @@ class OwnFeatures(nn.Module):
         return y.view(*lead, self.output_size)
 
 
-class Encoder(Settled):
+class Encoder(FixedParts):
     """Features of all components side by side, then a multilayer perceptron.
 
     The last feature says where episodes start: 1 at the first step, else 0.
@@ -150,20 +150,20 @@ class Encoder(Settled):
             make_features(space, scaling[path], activation, one_hot, image_features)
             for path, space in component_spaces.items()
         ]
-        self.features = SettledList(features)
+        self.features = FixedPartsList(features)
         width = sum(module.output_size for module in features)
         width += 0 if self.own is None else self.own.output_size
         sizes = [size] * (num_layers - 1) + [size - 1] * (num_layers > 0)
         layers = dense_layers(width, sizes, activation)
         width = sizes[-1] if sizes else width
-        self.layers = SettledList(layers)
+        self.layers = FixedPartsList(layers)
         # The same as plain lists: a call through nn.Module costs as much as a small layer.
         self._features = list(zip(self.paths, features, strict=True))
         self._layers = layers
         self._own = [] if self.own is None else [self.own]
         self.output_size = width + 1
         for module in (self, self.features, self.layers):
-            module.settle()
+            module.fix_parts()
 
     def forward(self, components: Components, episode_start: Tensor | None = None) -> Tensor:
         """Encode components `[..., *shape]` to `[..., output_size]`; any leading dimensions.

@@ -17,8 +17,8 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.export.compiled import CompiledStep, serves
 from recurrent_rl.agents.export.listing import constants_of, to_json
 from recurrent_rl.agents.export.numpy_policy import Step
+from recurrent_rl.agents.export.passes.shorter import shorter
 from recurrent_rl.agents.export.record import listing_of
-from recurrent_rl.agents.export.shorter import shorter
 from recurrent_rl.agents.export.step import (
     MASK,
     START,

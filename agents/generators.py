@@ -29,7 +29,7 @@ def borrowed_generator(seed: int | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def own_surroundings(seed: int | None = None) -> Iterator[None]:
+def forked_torch_state(seed: int | None = None) -> Iterator[None]:
     """Within it, float32 and the CPU are PyTorch's defaults, and random numbers are borrowed.
 
     What is made in it can be trained, though the caller may be in inference mode, and is not cast

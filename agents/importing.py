@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+from collections.abc import Iterable
 from operator import attrgetter
 from types import ModuleType
 from typing import Any
@@ -51,25 +52,39 @@ def import_module(name: str, whose: str) -> Any:
         ) from error
 
 
-def imported_class(path: str, whose: str) -> Any:
-    """What `module:Class` names; its module is imported.
+def imported(text: str, what: str) -> Any:
+    """The function or class that `module:name` names; its module is imported.
 
     Args:
-        path: as the user wrote it.
-        whose: for the message: "memory".
+        text: `module:name`; the name may be a dotted path.
+        what: it is looked up as, for messages: "memory".
 
     Raises:
-        SettingError: it cannot be imported, or is not there.
+        SettingError: the module cannot be imported, has no such attribute, or it cannot be called.
     """
-    module, _, name = path.partition(":")
-    found = import_module(module, f"{whose} {path!r}")
-    for attribute in name.split("."):
-        if not hasattr(found, attribute):
-            near = close_matches(attribute, dir(found), most=1, cutoff=0.6)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise SettingError(f"{whose} is {path!r}, and {module} has no {attribute}.{hint}")
-        found = getattr(found, attribute)
-    return found
+    name, _, path = text.rpartition(":")
+    module = import_module(name, f"{what} {text!r}")
+    if not has(module, path):
+        hint = did_you_mean(path, public_callables(module), f"{name}:")
+        raise SettingError(f"Module {name!r} has no {what} {path!r}.{hint}")
+    thing = attrgetter(path)(module)
+    if not callable(thing):
+        raise SettingError(
+            f"{text!r} is a {type(thing).__name__}, which cannot be called; the {what} must be a "
+            "function or a class."
+        )
+    return thing
+
+
+def public_callables(module: ModuleType) -> list[str]:
+    """The names of what can be called in a module, without those that begin with an underscore."""
+    return [name for name, x in vars(module).items() if callable(x) and not name.startswith("_")]
+
+
+def did_you_mean(name: str, choices: Iterable[str], prefix: str = "") -> str:
+    """A sentence that names up to three of the choices that are like the name; else nothing."""
+    near = close_matches(name, choices, most=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(prefix + one for one in near)}?" if near else ""
 
 
 def has(module: ModuleType, path: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.encoders import ENCODERS
 from recurrent_rl.agents.heads import HEADS
-from recurrent_rl.agents.importing import class_path, import_module, imported_class
+from recurrent_rl.agents.importing import class_path, import_module, imported
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.parts import Parts
 from recurrent_rl.agents.settings import SettingError, check_choice
@@ -62,7 +62,7 @@ def import_parts(paths: Iterable[str]) -> None:
         if ":" not in path:
             import_module(path, "--import")
             continue
-        part = imported_class(path, "--import")
+        part = imported(path, "class")
         kinds = [kind for kind, parts in PARTS.items() if parts.fault(part) is None]
         if not kinds:
             faults = "; ".join(f"as {kind}, {PARTS[kind].fault(part)}" for kind in PARTS)

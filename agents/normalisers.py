@@ -8,9 +8,9 @@ import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
+from recurrent_rl.agents.fixed_parts import FixedParts, FixedPartsList
 from recurrent_rl.agents.moments import Moments, Total
 from recurrent_rl.agents.preprocessing import RUNNING
-from recurrent_rl.agents.settled import Settled, SettledList
 from recurrent_rl.agents.spaces import Components, is_image
 
 CLIP = 10.0
@@ -67,7 +67,7 @@ class RunningMoments(nn.Module):
         return torch.addcmul(self.shift, x.float(), self.scale).clamp(-CLIP, CLIP)
 
 
-class ObservationNormaliser(Settled):
+class ObservationNormaliser(FixedParts):
     """Scales components to zero mean and unit variance by what was seen of them.
 
     Each entry of a vector has statistics of its own; the pixels of an image share theirs.
@@ -85,10 +85,10 @@ class ObservationNormaliser(Settled):
         # By position, since a path may hold what a module's name may not.
         shapes = [() if is_image(space := component_spaces[p]) else space.shape for p in self.paths]
         moments = [RunningMoments(shape or ()) for shape in shapes]
-        self.moments = SettledList(moments)
+        self.moments = FixedPartsList(moments)
         self._moments = list(zip(self.paths, moments, strict=True))
-        self.moments.settle()
-        self.settle()
+        self.moments.fix_parts()
+        self.fix_parts()
 
     def update(self, components: Components, valid: Tensor, total: Total = list) -> None:
         """Take in components `[T, B, ...]` where `valid` (bool `[T, B]`) is true.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from torch import nn
 
-from recurrent_rl.agents.importing import class_path, imported_class, is_class_path, name_of
+from recurrent_rl.agents.importing import class_path, imported, is_class_path, name_of
 from recurrent_rl.agents.settings import Must, SettingError, check_choice, refusal, shown
 
 Part = TypeVar("Part", bound=nn.Module)
@@ -121,7 +121,7 @@ class Parts(dict[str, Callable[..., Part]], Generic[Part]):
         """
         check_choice(self.kind, name, self, OF_ONES_OWN)
         if (part := self.find(name)) is None:
-            self.take(name, imported_class(name, self.kind))
+            self.take(name, imported(name, self.kind))
             part = self.find(name)
             assert part is not None
         return part

@@ -29,10 +29,12 @@ from recurrent_rl.agents.files import (
     refuse_nonfinite,
     save_tensors,
 )
-from recurrent_rl.agents.generators import own_surroundings
+from recurrent_rl.agents.generators import forked_torch_state
 from recurrent_rl.agents.importing import is_class_path
 from recurrent_rl.agents.named_parts import PARTS
 from recurrent_rl.agents.preprocessing import scaling_of_format_1
+from recurrent_rl.agents.settings import build
+from recurrent_rl.agents.settings.values import read_text
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
 from recurrent_rl.agents.spaces import component_spaces
 
@@ -109,7 +111,10 @@ def read_policy(
             space_from_json(fields[name], most) for name in ("observation_space", "action_space")
         )
         _check_layers(config, len(tensors))
-        with own_surroundings(), _Frugal(2 * entries):  # half of it for what building needs beside
+        with (
+            forked_torch_state(),
+            _Frugal(2 * entries),
+        ):  # half of it for what building needs beside
             agent = ActorCritic(
                 *(observation_space, action_space, config),
                 **_preprocessing(text, observation_space),
@@ -146,7 +151,15 @@ def _config(path: Path, written: str, fields: Any, given: Mapping[str, Any]) -> 
                 "process. What a file names is not imported by itself. "
                 + _way_to(kind, name, written)
             )
-    return AgentConfig.from_file(fields, given)
+    if not isinstance(fields, Mapping):
+        return build(AgentConfig, fields)
+    if fields.get("horizon") == 0:  # what None was in the first files
+        fields = {**fields, "horizon": None}
+    config = build(AgentConfig, {name: x for name, x in fields.items() if name not in given})
+    for kind in given:  # its name need not be known here
+        if (name := fields.get(kind)) is not None:
+            object.__setattr__(config, kind, read_text(kind, name))
+    return config
 
 
 def _way_to(kind: str, name: str, written: str) -> str:

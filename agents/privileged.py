@@ -18,10 +18,10 @@ from torch import Tensor
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.encoders import Encoder
+from recurrent_rl.agents.fixed_parts import FixedParts
 from recurrent_rl.agents.normalisers import ObservationNormaliser
 from recurrent_rl.agents.preprocessing import Reader
 from recurrent_rl.agents.settings import SettingError, close_matches
-from recurrent_rl.agents.settled import Settled
 from recurrent_rl.agents.spaces import Components
 
 
@@ -84,7 +84,7 @@ def _part(space: spaces.Dict, keys: Collection[str]) -> spaces.Dict:
     return spaces.Dict([(key, inner) for key, inner in space.spaces.items() if key in keys])
 
 
-class Privileged(Settled):
+class Privileged(FixedParts):
     """Reads, normalises and encodes what the critic alone sees.
 
     Args:
@@ -118,7 +118,7 @@ class Privileged(Settled):
                 image_features=config.image_features,
             )
         self.output_size = 0 if self.encoder is None else self.encoder.output_size
-        self.settle()
+        self.fix_parts()
 
     def beside(self, features: Tensor, seen: Components, episode_start: Tensor | None) -> Tensor:
         """The critic's features `[..., F]`, and beside them what it alone sees, encoded.

@@ -9,13 +9,13 @@ import gymnasium as gym
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.encoders import Encoder
+from recurrent_rl.agents.fixed_parts import FixedParts
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.registry import build_memory
 from recurrent_rl.agents.previous_step import previous_inputs
-from recurrent_rl.agents.settled import Settled
 
 
-class Trunk(Settled):
+class Trunk(FixedParts):
     """Encoder and memory: from observation components to the features that the heads read.
 
     Of several trunks each has its components. An encoder of one's own encodes those of `own_sees`.
@@ -50,4 +50,4 @@ class Trunk(Settled):
             config.horizon or 0,
             start_feature=self.encoder.output_size - 1,
         )
-        self.settle()
+        self.fix_parts()

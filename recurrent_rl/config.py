@@ -22,34 +22,32 @@ from recurrent_rl.agents.settings import (
     at_most,
     between,
     build,
-    none_for_zero,
-    refusing_other_names,
-    settle,
     shown,
+    validated,
     within,
-)
-from recurrent_rl.config_json import (
-    AUTOMATIC,
-    RESOLVED,
-    RESOLVED_FIELDS,
-    checked_resolved,
-    requested_and_resolved,
 )
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import (
-    LARGEST_SIZE,
     EnvId,
     FolderPath,
     JsonObject,
     Label,
     Size,
-    SizeOrNone,
     WorkerCount,
     Workers,
     each_once,
 )
 from recurrent_rl.schedules import at, check_schedules
 from recurrent_rl.vector_env.config import NO_MATTER_OF_THE_TASK, EnvConfig
+
+SIZES = ("num_envs", "num_steps")
+"""The sizes of a rollout, which `choose_sizes` chooses where they are None."""
+AUTOMATIC: dict[str, Any] = dict.fromkeys((*SIZES, "num_minibatches")) | {"workers": "auto"}
+"""All settings that `choose_sizes` chooses, each with the value that asks for it."""
+RESOLVED = "resolved"
+"""The key of a config.json under which stands what was chosen."""
+RESOLVED_FIELDS = (*AUTOMATIC, "reasons")
+"""What stands there."""
 
 NO_MATTER_OF_WHAT_IS_LEARNT = frozenset(
     {
@@ -95,7 +93,7 @@ DeviceName = Annotated[
 """A device as torch names it, or auto."""
 
 
-@refusing_other_names
+@validated
 @dataclass(frozen=True)
 class TrainConfig:
     """Settings of one training run. Field names follow CleanRL.
@@ -122,11 +120,11 @@ class TrainConfig:
 
     total_timesteps: Annotated[int, at_least(1)] = 1_000_000
     """Steps to train for, summed over all environments."""
-    num_envs: SizeOrNone = None
+    num_envs: Size | None = None
     """Environments stepped side by side. By default (None) as many as give rollouts of 8,192 steps,
     fewer in a short run so that it has 100 rollouts, and never fewer than 8. Rollouts of whole
     episodes have 32 of them at least, of up to 40,960 steps in all."""
-    num_steps: SizeOrNone = None
+    num_steps: Size | None = None
     """Steps of each environment in a rollout, which is what is played between two updates. Make it
     longer than what must be remembered. By default (None) whole episodes, where their longest
     length is known and short enough; else 128."""
@@ -152,7 +150,7 @@ class TrainConfig:
     nearer to 0 the critic."""
     update_epochs: Annotated[int, at_least(1)] = 4
     """Passes over each rollout, at most: target_kl may end them earlier."""
-    num_minibatches: Annotated[int | None, at_least(1), at_most(LARGEST_SIZE)] = None
+    num_minibatches: Size | None = None
     """Minibatches in each pass, made of whole chunks. It must divide the number of chunks, num_envs
     * num_steps / seq_len. By default (None) 4, or the largest smaller number that divides it; 8 or
     16 in rollouts that long episodes make larger."""
@@ -179,7 +177,7 @@ class TrainConfig:
 
     device: DeviceName = "auto"
     """Where to compute: cpu, cuda, cuda:1 ...; auto takes CUDA where there is a GPU."""
-    threads: Annotated[int | None, Read(none_for_zero), at_least(1), at_most(MOST_THREADS)] = None
+    threads: Annotated[int | None, at_least(1), at_most(MOST_THREADS)] = None
     """CPU threads; set 1 to run several trainings side by side. By default (None) the memory's
     kernel takes all cores and PyTorch's own operations take one. The number changes nothing in the
     kernel's result. Each of several workers takes no more than its share of the cores."""
@@ -195,7 +193,7 @@ class TrainConfig:
     rounding their factors; sums and states stay float32."""
     log_interval: Annotated[int, at_least(1)] = 1
     """Log to TensorBoard every so many rollouts."""
-    memory_interval: Annotated[int | None, Read(none_for_zero), at_least(1)] = 10
+    memory_interval: Annotated[int | None, at_least(1)] = 10
     """Log the costlier memory/* diagnostics every so many rollouts. None: never."""
     checkpoint_interval: Annotated[float, at_least(0)] = 60.0
     """Save a checkpoint every so many seconds; a run that was killed resumes from the last one."""
@@ -226,7 +224,6 @@ class TrainConfig:
     env: EnvConfig = field(default_factory=EnvConfig)
 
     def __post_init__(self) -> None:
-        settle(self, UserError)
         check_schedules(self.schedules, self._with_value)
 
     def _with_value(self, name: str, value: float) -> TrainConfig:
@@ -270,7 +267,7 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> TrainConfig:
-        """Read what `to_json` wrote, also that of a `ResolvedConfig` or of version 0.1.
+        """Read what `to_json` wrote, also that of a `ResolvedConfig`.
 
         Raises:
             UserError: the text is no JSON object, or a field is unknown or cannot be.
@@ -280,14 +277,12 @@ class TrainConfig:
             fields = json.loads(text, object_pairs_hook=each_once)
             if not isinstance(fields, dict):
                 raise SettingError(f"it holds {shown(fields)}, not a JSON object")
-            requested, resolved = requested_and_resolved(fields)
-            for name, read in (("agent", AgentConfig.from_file), ("env", EnvConfig.from_dict)):
-                with within(name):
-                    requested[name] = read(requested.get(name, {}))
+            resolved = fields.pop(RESOLVED, None)
+            requested = build(TrainConfig, fields)
             if resolved is None:
-                return build(TrainConfig, requested)
+                return requested
             with within(RESOLVED):
-                return build(ResolvedConfig, requested | checked_resolved(resolved, requested))
+                return build(ResolvedConfig, vars(requested) | _checked_resolved(resolved))
         except (ValueError, RecursionError) as error:
             raise UserError(
                 f"The run's config.json cannot be read: {str(error).rstrip('.')}. Mend it where it "
@@ -295,9 +290,10 @@ class TrainConfig:
             ) from error
 
 
+@validated
 @dataclass(frozen=True)
 class ResolvedConfig(TrainConfig):
-    """Settings of which none is left to the default; `resolve` makes them."""
+    """Settings of which none is left to the default; `resolved` makes them."""
 
     env_id: EnvId = field()
     num_envs: Size = field(kw_only=True)
@@ -394,6 +390,17 @@ class ResolvedConfig(TrainConfig):
         resolved = {name: getattr(self, name) for name in RESOLVED_FIELDS}
         requested = dataclasses.asdict(self.as_requested())
         return json.dumps(requested | {RESOLVED: resolved}, indent=2)
+
+
+def _checked_resolved(resolved: Any) -> dict[str, Any]:
+    """What was resolved, if it is a dictionary of just that.
+
+    Raises:
+        SettingError: it is none.
+    """
+    if not isinstance(resolved, dict) or set(resolved) != set(RESOLVED_FIELDS):
+        raise SettingError(f"it is {shown(resolved)}; it must hold {', '.join(RESOLVED_FIELDS)}")
+    return resolved
 
 
 def flat(settings: dict[str, Any]) -> dict[str, Any]:

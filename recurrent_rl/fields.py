@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +19,6 @@ from recurrent_rl.agents.settings import (
     at_least,
     at_most,
     no_repeats,
-    none_for_zero,
     refusal,
     shown,
 )
@@ -102,13 +100,6 @@ def float_or_whole(text: str) -> float:
 
 def _plain_object(name: str, value: Any) -> Any:
     """A dictionary in the types that JSON has."""
-    if isinstance(value, str):
-        value = json_object(name, value)
-        warnings.warn(
-            f"{name} is JSON text; give a dict. The next version will refuse text.",
-            FutureWarning,
-            stacklevel=2,
-        )
     if not isinstance(value, Mapping):
         raise SettingError(f"{name} is {shown(value)}, not a JSON object. Give a dict.")
     try:
@@ -143,12 +134,10 @@ def _plain(name: str, value: Any) -> Any:
 
 Size = Annotated[int, at_least(1), at_most(LARGEST_SIZE)]
 """A number of environments or steps."""
-SizeOrNone = Annotated[int | None, Read(none_for_zero), at_least(1), at_most(LARGEST_SIZE)]
-"""A `Size`, or None where `resolve` is to choose it."""
 
 WorkerCount = Annotated[int, at_least(1), at_most(MOST_WORKERS)]
 Workers = WorkerCount | Literal["auto"]
-"""How many processes train together; auto: `resolve` chooses."""
+"""How many processes train together; auto: `choose_sizes` chooses."""
 
 FolderPath = Annotated[
     str | Path,

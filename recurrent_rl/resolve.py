@@ -71,7 +71,7 @@ def resolved(config: TrainConfig, source: Source | None = None) -> ResolvedConfi
     if config.env_id is None:
         config = dataclasses.replace(config, env_id=source.name)
     sized = config.num_steps is not None
-    return resolve(
+    return choose_sizes(
         config,
         None if sized else longest_episode(source, config.env),
         source.count,
@@ -79,7 +79,7 @@ def resolved(config: TrainConfig, source: Source | None = None) -> ResolvedConfi
     )
 
 
-def resolve(
+def choose_sizes(
     config: TrainConfig,
     longest_episode: int | None,
     count: int | None = None,

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from multiprocessing import connection, parent_process
+from multiprocessing import connection, parent_process, resource_tracker
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, ClassVar
@@ -165,6 +165,7 @@ def held_back() -> Iterator[None]:
 
     They wait too in a process that is started in it, until that calls `let_through`.
     """
+    resource_tracker.ensure_running()  # else the start does it, and lets signals through
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield

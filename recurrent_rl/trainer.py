@@ -13,7 +13,7 @@ import torch
 from recurrent_rl.advantages import gae
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import check_is
-from recurrent_rl.agents.generators import own_surroundings
+from recurrent_rl.agents.generators import forked_torch_state
 from recurrent_rl.agents.moments import Moments
 from recurrent_rl.agents.normalisers import AdvantageNormaliser
 from recurrent_rl.agents.policy import Policy, load_policy
@@ -224,7 +224,7 @@ class Trainer:
     def _untrained_agent(self) -> ActorCritic:
         """An agent for the environment; the caller's random numbers stay where they are."""
         env, config = self.env, self.config
-        with own_surroundings(number(config.seed, Stream.WEIGHTS)):
+        with forked_torch_state(number(config.seed, Stream.WEIGHTS)):
             return ActorCritic(
                 env.single_observation_space,
                 env.single_action_space,

@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 from recurrent_rl import cli
 from recurrent_rl.collector import Collector
-from recurrent_rl.runs import evaluation, regular
+from recurrent_rl.runs import evaluation, periodic
 from recurrent_rl.runs.callbacks import TrainingState
 from recurrent_rl.trainer import Trainer
 
@@ -43,7 +43,7 @@ PHASES = {
     "start of the other": Phase(1, Trainer, "__init__"),
     "rollout of the other": Phase(1, Collector, "collect", 3),
     **{event: Phase(0, TrainingState, "tell", 1, event) for event in EVENTS},
-    "evaluation": Phase(0, regular, "evaluate"),
+    "evaluation": Phase(0, periodic, "evaluate"),
     "checkpoint": Phase(0, os, "replace", 3, "checkpoint.safetensors"),
     "last policy": Phase(0, os, "replace", ITERATIONS + 1, "policy.safetensors"),
     "last checkpoint": Phase(0, os, "replace", ITERATIONS + 1, "checkpoint.safetensors"),

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.action_masks import mask_sizes
-from recurrent_rl.agents.export.c_names import struct_fields
-from recurrent_rl.agents.export.c_source import written
+from recurrent_rl.agents.export.c.names import struct_fields
+from recurrent_rl.agents.export.c.source import written
 from recurrent_rl.agents.export.check import Arrays, Runner
 from recurrent_rl.agents.export.graph import Program
 from recurrent_rl.agents.export.lowering import lower

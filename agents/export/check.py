@@ -76,21 +76,6 @@ class Check:
         return name, self.worst[name]
 
 
-def check(
-    agent: ActorCritic, signature: Signature, run: Runner, steps: int = STEPS, seed: int = 0
-) -> Check:
-    """Compare an export with its policy, step by step: `checks` of a single one.
-
-    Raises:
-        ExportError: an output is missing, of another shape or type, another action, or farther from
-            double precision than `FACTOR` times what single precision is.
-    """
-    (found,) = checks(agent, signature, [run], steps, seed)
-    if isinstance(found, ExportError):
-        raise found
-    return found
-
-
 def checks(
     agent: ActorCritic,
     signature: Signature,
@@ -99,6 +84,9 @@ def checks(
     seed: int = 0,
 ) -> list[Check | ExportError]:
     """Compare exports with their policy, step by step and side by side: its own steps take longest.
+
+    An export is refused where an output is missing, of another shape or type, another action, or
+    farther from double precision than `FACTOR` times what single precision is.
 
     Args:
         agent: of the policy.

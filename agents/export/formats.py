@@ -17,7 +17,7 @@ from recurrent_rl.agents.export.own_parts import blaming_parts
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import ExportError
 from recurrent_rl.agents.files import kind_of, refuse_nonfinite, write_together
-from recurrent_rl.agents.generators import own_surroundings
+from recurrent_rl.agents.generators import forked_torch_state
 from recurrent_rl.agents.settings import at_least, check_choice
 
 POLICY_STEM = "policy"
@@ -178,7 +178,7 @@ def export(
     return found
 
 
-@own_surroundings()
+@forked_torch_state()
 def export_each(
     agent: ActorCritic,
     paths: Mapping[str, Path],

@@ -16,7 +16,7 @@ from recurrent_rl.agents.export.check import Arrays, Runner
 from recurrent_rl.agents.export.graph import Program
 from recurrent_rl.agents.export.listing import Listing, constants_of, to_json
 from recurrent_rl.agents.export.lowering import lower
-from recurrent_rl.agents.export.shorter import shorter
+from recurrent_rl.agents.export.passes.shorter import shorter
 from recurrent_rl.agents.export.step import limits_of
 
 NAMES = CODE, WEIGHTS = "policy.py", "policy.safetensors"

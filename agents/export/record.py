@@ -20,13 +20,13 @@ from recurrent_rl.agents.export.graph import Plain, trace
 from recurrent_rl.agents.export.listing import Listing
 from recurrent_rl.agents.export.lowering import lower, lower_graph
 from recurrent_rl.agents.export.step import ExportError, PolicyStep
-from recurrent_rl.agents.generators import own_surroundings
+from recurrent_rl.agents.generators import forked_torch_state
 from recurrent_rl.agents.named_parts import own_parts
 
 aten = torch.ops.aten
 
 
-@own_surroundings()
+@forked_torch_state()
 def listing_of(agent: ActorCritic, batch: int) -> Listing:
     """The step of an agent as plain array operations.
 

@@ -26,7 +26,7 @@ from torch.nn.functional import pad
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import PATH, check_is
-from recurrent_rl.agents.generators import own_surroundings
+from recurrent_rl.agents.generators import forked_torch_state
 from recurrent_rl.agents.heads import LOG_STD_RANGE, BoxHead
 from recurrent_rl.agents.normalisers import RunningMoments
 from recurrent_rl.agents.policy import Policy
@@ -84,7 +84,7 @@ def convert_sb3(
         )
     statistics = statistics_of(normaliser, components)
     model = SB3Model(saved, components)
-    with own_surroundings():
+    with forked_torch_state():
         agent = ActorCritic(
             observation_space,
             action_space,

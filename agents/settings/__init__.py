@@ -1,17 +1,15 @@
 """How settings are declared and checked: a frozen dataclass, each field with its type and bounds.
 
+    @validated
     @dataclass(frozen=True)
     class Settings:
         units: Annotated[int, at_least(1)] = 128
         schedule: Literal["constant", "linear"] = "linear"
 
-        def __post_init__(self) -> None:
-            settle(self)
-
-Wherever the values come from (Python, JSON, the command line), `settle` brings each to its declared
-type, or refuses it by name. A field holds `bool`, `int`, `float`, `str`, a choice (`Literal`), a
-tuple of these, a dictionary by text, another settings class, or None or a choice beside one of
-them.
+Wherever the values come from (Python, JSON, the command line), `validated` brings each to its
+declared type, or refuses it by name. A field holds `bool`, `int`, `float`, `str`, a choice
+(`Literal`), a tuple of these, a dictionary by text, another settings class, or None or a choice
+beside one of them.
 
 What is taken for what:
 
@@ -27,10 +25,9 @@ What is taken for what:
 from recurrent_rl.agents.settings.building import (
     build,
     changed,
-    refusing_other_names,
 )
 from recurrent_rl.agents.settings.other_names import OTHER_NAMES, suggestion
-from recurrent_rl.agents.settings.reading import reader, settle
+from recurrent_rl.agents.settings.reading import reader, validated
 from recurrent_rl.agents.settings.refusals import (
     SettingError,
     close_matches,
@@ -52,7 +49,6 @@ from recurrent_rl.agents.settings.requirements import (
 from recurrent_rl.agents.settings.values import (
     LARGEST_INT,
     check_choice,
-    none_for_zero,
 )
 
 __all__ = [
@@ -72,12 +68,10 @@ __all__ = [
     "close_matches",
     "from_0_below_1",
     "no_repeats",
-    "none_for_zero",
     "reader",
     "refusal",
-    "refusing_other_names",
-    "settle",
     "shown",
     "suggestion",
+    "validated",
     "within",
 ]

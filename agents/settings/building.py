@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import cache, wraps
+from functools import cache
 from typing import Any, TypeGuard, TypeVar, get_type_hints
 
 from recurrent_rl.agents.settings.other_names import suggestion
@@ -24,7 +24,7 @@ def build(kind: type[Settings], fields: Mapping[str, Any]) -> Settings:
         raise SettingError(
             f"{kind.__name__} is made of {shown(fields)}; it must be a dictionary of its settings."
         )
-    _check_names(kind, fields)
+    check_names(kind, fields)
     for field in dataclasses.fields(kind):  # type: ignore[arg-type]
         has_default = (field.default, field.default_factory) != (dataclasses.MISSING,) * 2
         if not has_default and field.name not in fields:
@@ -38,7 +38,7 @@ def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     Raises:
         ValueError: as `build`.
     """
-    _check_names(type(settings), changes)
+    check_names(type(settings), changes)
     new = dict(changes)
     for name, value in changes.items():
         now = getattr(settings, name)
@@ -46,22 +46,6 @@ def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
             with within(name):
                 new[name] = changed(now, value)
     return dataclasses.replace(settings, **new)  # type: ignore[type-var]
-
-
-def refusing_other_names(kind: type[Settings]) -> type[Settings]:
-    """A decorator of a settings class: an argument that is none of its settings is a SettingError.
-
-    Python's own TypeError does not say what the setting is called here.
-    """
-    made = kind.__init__
-
-    @wraps(made)
-    def init(self: Any, *values: Any, **fields: Any) -> None:
-        _check_names(kind, fields)
-        made(self, *values, **fields)
-
-    kind.__init__ = init  # type: ignore[method-assign]
-    return kind
 
 
 @cache
@@ -76,7 +60,8 @@ def is_settings_class(hint: Any) -> TypeGuard[type]:
     return isinstance(hint, type) and dataclasses.is_dataclass(hint)
 
 
-def _check_names(kind: type, fields: Mapping[str, Any]) -> None:
+def check_names(kind: type, fields: Mapping[str, Any]) -> None:
+    """Refuse a name that is no setting of the class, with what it is called here."""
     known = hints_of(kind)
     for name in fields:
         if name not in known:

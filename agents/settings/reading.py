@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from functools import cache, partial
+from functools import cache, partial, wraps
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 import numpy as np
 
-from recurrent_rl.agents.settings.building import build, hints_of, is_settings_class
+from recurrent_rl.agents.settings.building import (
+    Settings,
+    build,
+    check_names,
+    hints_of,
+    is_settings_class,
+)
 from recurrent_rl.agents.settings.refusals import SettingError, refusal, within
 from recurrent_rl.agents.settings.requirements import Must, OneOf, Read, Reader
 from recurrent_rl.agents.settings.values import (
@@ -22,25 +29,27 @@ from recurrent_rl.agents.settings.values import (
 )
 
 
-def settle(settings: Any, error: type[ValueError] = SettingError) -> None:
-    """Bring each field of a frozen dataclass to its declared type; call it in `__post_init__`.
+def validated(kind: type[Settings]) -> type[Settings]:
+    """A decorator of a frozen dataclass: each argument is of its field's declared type, or refused.
 
-    Args:
-        settings: the new instance; changed in place.
-        error: raised for a value that cannot be.
-
-    Raises:
-        error: names the field, what came and what was expected, and for a wrong choice the nearest.
+    The class raises a `SettingError`, which names the field, what came and what was expected, and
+    for a wrong choice the nearest; also where there is no such field, and Python would not say what
+    it is called here. Defaults are taken as they are. `__post_init__` finds the fields in their
+    types.
     """
-    try:
-        kind: type = type(settings)
-        for name, read in _readers(kind).items():
-            given = getattr(settings, name)
-            value = read(name, given)
-            if value is not given:
-                object.__setattr__(settings, name, value)
-    except SettingError as refused:
-        raise error(str(refused)) from None
+    made, any_kind = kind.__init__, cast(type, kind)
+    positional = [field.name for field in dataclasses.fields(kind) if not field.kw_only]  # type: ignore[arg-type]
+
+    @wraps(made)
+    def init(self: Any, *values: Any, **named: Any) -> None:
+        check_names(kind, named)
+        readers = _readers(any_kind)
+        first = [readers[name](name, x) for name, x in zip(positional, values, strict=False)]
+        read = {name: readers[name](name, x) for name, x in named.items()}
+        made(self, *first, *values[len(positional) :], **read)  # too many are Python's to refuse
+
+    kind.__init__ = init  # type: ignore[method-assign]
+    return kind
 
 
 @cache

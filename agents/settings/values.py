@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Collection
 from numbers import Real
 from typing import Any
@@ -76,19 +75,6 @@ def check_choice(
     expected = [f"one of {', '.join(choices)}"] if choices else []
     expected += [beside.be] if beside else []
     raise SettingError(refusal(name, value, ", or ".join(expected)) + nearest(value, choices))
-
-
-def none_for_zero(name: str, value: Any) -> Any:
-    """None where 0 stood for "by default" or "never" in version 0.1, with a warning."""
-    number = _scalar(value)
-    if not _is_number(number) or number != 0:
-        return value
-    warnings.warn(
-        f"{name} is 0; write None for that. The next version will refuse 0.",
-        FutureWarning,
-        stacklevel=2,
-    )
-    return None
 
 
 def _is_number(value: Any) -> bool:

@@ -15,8 +15,8 @@ from recurrent_rl.agents.raising import place
 from recurrent_rl.agents.settings import SettingError, at_least, build, refusal
 from recurrent_rl.agents.spaces import images_in_stacks
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Finding, Report
-from recurrent_rl.checks.several import check_several
 from recurrent_rl.checks.single import check_single
+from recurrent_rl.checks.vector_env import check_vector_env
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import JsonObject
 from recurrent_rl.vector_env.checked_env import with_masks_in_infos
@@ -114,7 +114,7 @@ def check_env(
                     "own together. Leave them out."
                 )
             else:
-                check_several(made, report, max_steps, seed)
+                check_vector_env(made, report, max_steps, seed)
                 _note_vectors(made, "single_observation_space", report)
     findings = report.findings()
     if report.is_faulty and raise_faults:

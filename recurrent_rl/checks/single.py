@@ -12,11 +12,11 @@ from gymnasium.wrappers import TimeLimit
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
-from recurrent_rl.agents.generators import own_surroundings
+from recurrent_rl.agents.generators import forked_torch_state
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
 from recurrent_rl.checks.episodes import Played, Player, check_reset
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Report
-from recurrent_rl.checks.gymnasiums import check_by_gymnasium
+from recurrent_rl.checks.gymnasium_checker import check_by_gymnasium
 from recurrent_rl.checks.hidden_limits import MEANT, TIME_LIMIT, check_hidden_limit
 from recurrent_rl.checks.results import allowed_action, check_resolution, check_spaces, same
 from recurrent_rl.errors import UserError
@@ -269,7 +269,7 @@ def _check_training(env: gym.Env[Any, Any], report: Report) -> None:
             [lambda: _LeftOpen(CheckedEnv(env, 0))], autoreset_mode=AutoresetMode.SAME_STEP
         )
         space, draw = env.action_space, np.random.default_rng(0)
-        with own_surroundings():
+        with forked_torch_state():
             agent = ActorCritic(env.observation_space, space, AgentConfig("none"))
         environments = Environments(vector, agent)
         step = environments.reset(0)

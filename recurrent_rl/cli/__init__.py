@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
@@ -80,7 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a path may have what a terminal's encoding lacks
             stream.reconfigure(errors="backslashreplace")
-    arguments = [_with_home(argument) for argument in arguments]
     if "" not in sys.path:  # the working directory: modules beside the reader are found
         sys.path.append("")
     if arguments[:1] == ["help"]:
@@ -106,13 +104,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _fail("\n".join([*told.lines, *getattr(error, "__notes__", ())]), told.status)
     raise SystemExit(status)
-
-
-def _with_home(argument: str) -> str:
-    """The argument; of --flag=~/path with the home folder, which a shell leaves as it is there."""
-    flag, _, value = argument.partition("=")
-    is_path = flag.startswith("--") and value.startswith("~/")
-    return f"{flag}={os.path.expanduser(value)}" if is_path else argument
 
 
 class _Told(NamedTuple):

@@ -10,14 +10,14 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from recurrent_rl.agents.settings import Read, at_least, at_most, none_for_zero, settle
+from recurrent_rl.agents.settings import at_least, at_most, validated
 from recurrent_rl.cli.compare import compare
-from recurrent_rl.cli.terminal import Quiet, parse, quoted
-from recurrent_rl.errors import UserError
+from recurrent_rl.cli.terminal import Quiet, parse, print_labelled, quoted
 from recurrent_rl.fields import FolderPath, JsonObject, Label
 from recurrent_rl.runs.progress import make_console
 
 
+@validated
 @dataclass(frozen=True)
 class BenchmarkArguments:
     """Train and evaluate a suite of tasks with several memories and seeds, and compare them.
@@ -44,14 +44,11 @@ class BenchmarkArguments:
     the folder, so that settings tried one after the other stand side by side."""
     episodes: Annotated[int, at_least(1)] = 1000
     """Episodes to evaluate each policy on."""
-    jobs: Annotated[int | None, Read(none_for_zero), at_least(1), at_most(1024)] = None
+    jobs: Annotated[int | None, at_least(1), at_most(1024)] = None
     """Runs side by side; by default one on each core."""
     out: FolderPath | None = None
     """Folder of the run folders and the results; by default runs/benchmark-SUITE."""
     quiet: Quiet = False
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)
 
 
 def benchmark_command(arguments: Sequence[str]) -> int:
@@ -95,7 +92,7 @@ def benchmark_command(arguments: Sequence[str]) -> int:
     if len(done) < len(jobs):
         console.print("Resume: give the same command again.")
     elif not given.quiet:
-        console.print(f"Watch:    recurrent-rl monitor {quoted(out)}", soft_wrap=True)
+        print_labelled(console, [("Watch", f"recurrent-rl monitor {quoted(out)}")])
     if outcome.stopped_by is not None:
         return 128 + outcome.stopped_by
     return 1 if outcome.failed else 0

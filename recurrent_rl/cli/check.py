@@ -8,13 +8,13 @@ from typing import Annotated
 
 import tyro
 
-from recurrent_rl.agents.settings import at_least, settle
+from recurrent_rl.agents.settings import at_least, validated
 from recurrent_rl.cli.terminal import parse
-from recurrent_rl.errors import UserError
 from recurrent_rl.fields import EnvId, JsonObject, ObservedKeys
 from recurrent_rl.runs.progress import make_console
 
 
+@validated
 @dataclass(frozen=True)
 class CheckArguments:
     """Check an environment by Gymnasium's rules and by what recurrent training needs.
@@ -41,9 +41,6 @@ class CheckArguments:
     where it tells of none, 1,000."""
     seed: Annotated[int, at_least(0)] = 0
     """Seed of the first episode and its actions."""
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)
 
 
 def check_command(arguments: Sequence[str]) -> int:

@@ -10,13 +10,14 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from recurrent_rl.agents.settings import settle
-from recurrent_rl.cli.terminal import Imports, parse
+from recurrent_rl.agents.settings import validated
+from recurrent_rl.cli.terminal import Imports, parse, print_labelled
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
 from recurrent_rl.runs.progress import make_console
 
 
+@validated
 @dataclass(frozen=True)
 class CompareArguments:
     """Compare finished runs: a table by task, aggregate scores with intervals, learning curves."""
@@ -27,9 +28,6 @@ class CompareArguments:
     out: FolderPath = "comparison"
     """Folder to write results.md and curves.png to."""
     imports: Imports = ()
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)
 
 
 def compare_command(arguments: Sequence[str]) -> int:
@@ -53,8 +51,8 @@ def compare(run_dirs: Sequence[Path], out: Path, console: Console, quiet: bool =
 
     comparison = Comparison([load_run(run_dir) for run_dir in run_dirs])
     report, curves = comparison.save(out)
+    lines = [("Results", str(report))]
     if not quiet:
         console.print(Markdown(report.read_text()))
-    console.print(f"Results:  {report}", soft_wrap=True)
-    if not quiet:
-        console.print(f"Curves:   {curves}", soft_wrap=True)
+        lines.append(("Curves", str(curves)))
+    print_labelled(console, lines)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 
-from recurrent_rl.agents.settings import OneOf, settle
+from recurrent_rl.agents.settings import OneOf, validated
 from recurrent_rl.cli.benchmark import BenchmarkArguments
 from recurrent_rl.cli.check import CheckArguments
 from recurrent_rl.cli.compare import CompareArguments
@@ -27,7 +27,6 @@ from recurrent_rl.cli.info import InfoArguments
 from recurrent_rl.cli.monitor import MonitorArguments
 from recurrent_rl.cli.share import ShareArguments
 from recurrent_rl.cli.terminal import RULES, TYRO_OPTIONS, parse
-from recurrent_rl.errors import UserError
 
 # Tyro's scripts complete no positional argument, so none of `recurrent-rl evaluate RUN`. Here is
 # what stands in them, and what takes its place.
@@ -48,6 +47,7 @@ COMPLETE_FILES = {
 _SPECIFICATION = re.compile("^(COMPLETION_SPEC = )(.*)$", re.MULTILINE)
 
 
+@validated
 @dataclass(frozen=True)
 class CompletionArguments:
     """Print the script with which a shell completes commands and options.
@@ -63,9 +63,6 @@ class CompletionArguments:
 
     shell: Annotated[Literal["bash", "zsh", "fish"], tyro.conf.Positional]
     """Shell to print the script for."""
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)
 
 
 def completion_command(arguments: Sequence[str]) -> int:

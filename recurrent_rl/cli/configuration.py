@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recurrent_rl.agents.arguments import argument
 from recurrent_rl.agents.settings import SettingError, close_matches, reader, shown, suggestion
 from recurrent_rl.cli.grouping import settings_of
 from recurrent_rl.cli.settings_file import read_settings
 from recurrent_rl.cli.terminal import Arguments, parse
-from recurrent_rl.config import TrainConfig
-from recurrent_rl.config_json import RESOLVED
+from recurrent_rl.config import RESOLVED, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.presets import PRESETS
+from recurrent_rl.fields import FolderPath
 
 PARTS = ("agent", "env")
 """Settings that are classes of settings; a file may nest them, as a run's config.json does."""
@@ -24,11 +25,11 @@ PARTS = ("agent", "env")
 def option(arguments: Sequence[str], name: str) -> str | None:
     """The value of `--name VALUE` or `--name=VALUE` among a command's arguments, the last given."""
     found = None
-    for i, argument in enumerate(arguments):
-        if argument == name and i + 1 < len(arguments):
+    for i, word in enumerate(arguments):
+        if word == name and i + 1 < len(arguments):
             found = arguments[i + 1]
-        elif argument.startswith(f"{name}="):
-            found = argument.partition("=")[2]
+        elif word.startswith(f"{name}="):
+            found = word.partition("=")[2]
     return found
 
 
@@ -44,7 +45,7 @@ def parse_over_files(
         groups: as for `parse`.
     """
     file = option(arguments, "--config")
-    of_file = {} if file is None else settings_of_file(Path(file))
+    of_file = {} if file is None else settings_of_file(Path(argument("--config", file, FolderPath)))
     given: Any = parse(kind, name, arguments, groups, of_file)
     if given.preset:
         defaults = preset_of(given.config.environment) | of_file

@@ -12,13 +12,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from recurrent_rl.agents.settings import settle
+from recurrent_rl.agents.settings import validated
 from recurrent_rl.cli.terminal import parse
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import EnvId, FolderPath, JsonObject
 from recurrent_rl.runs.progress import make_console
 
 
+@validated
 @dataclass(frozen=True)
 class ConvertArguments:
     """Convert a model of sb3-contrib's RecurrentPPO into a policy file.
@@ -38,9 +39,6 @@ class ConvertArguments:
     docs/migrating.md shows how to write it."""
     out: Annotated[FolderPath | None, tyro.conf.arg(metavar="FILE")] = None
     """Policy file to write; by default beside the model, with .safetensors in its name."""
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)
 
 
 def convert_command(arguments: Sequence[str]) -> int:

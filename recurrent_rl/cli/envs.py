@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from recurrent_rl.agents.settings import close_matches, settle
+from recurrent_rl.agents.settings import close_matches, validated
 from recurrent_rl.cli.terminal import parse
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.progress import make_console
@@ -24,6 +24,7 @@ WIDTH = 80
 LEVEL = re.compile(r"-(Easy|Medium|Hard)(?=-v\d+$)")
 
 
+@validated
 @dataclass(frozen=True)
 class EnvsArguments:
     """List the environments of this library, or tell all about one of them."""
@@ -33,9 +34,6 @@ class EnvsArguments:
     all are listed."""
     probes: bool = False
     """Also list the tiny environments that test a training loop."""
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)
 
 
 def envs_command(arguments: Sequence[str]) -> int:

@@ -7,12 +7,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from recurrent_rl.agents.settings import at_least, at_most, between, settle
+from recurrent_rl.agents.settings import at_least, at_most, between, validated
 from recurrent_rl.cli.terminal import Best, Imports, Quiet
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import LARGEST_SIZE, EnvId, FolderPath, JsonObject
 
 
+@validated
 @dataclass(frozen=True)
 class EvaluateArguments:
     """Play episodes with a trained policy, with its memory and without."""
@@ -50,7 +51,6 @@ class EvaluateArguments:
     quiet: Quiet = False
 
     def __post_init__(self) -> None:
-        settle(self, UserError)
         if self.video is not None and self.watch:
             raise UserError("--video and --watch show episodes; give one of them.")
         if self.video is None and not self.watch:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from recurrent_rl.cli.terminal import print_labelled
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -62,7 +64,7 @@ def print_evaluation(
             console.print(f"{WAYS[name].label}: {_unfinished(result, episodes)}", soft_wrap=True)
     if any(result.unfinished for result in played.values()):
         again = shlex.join(["recurrent-rl", "evaluate", policy])
-        console.print(f"Longer:    {again} --max-steps N", soft_wrap=True, highlight=False)
+        print_labelled(console, [("Longer", f"{again} --max-steps N")])
 
 
 def print_policy(console: Console, policy: Policy, source: Path, label: str) -> None:
@@ -78,11 +80,11 @@ def print_policy(console: Console, policy: Policy, source: Path, label: str) -> 
 
     steps = policy.summary.get("timesteps")
     after = f", after {steps:,} steps" if isinstance(steps, int) else ""
-    console.print(f"Policy:    {label}{after}", soft_wrap=True, highlight=False)
+    lines = [("Policy", f"{label}{after}")]
     best = RunFolder(source).best_policy
     if source.is_dir() and best.exists() and label != str(best):
-        again = shlex.join(["recurrent-rl", "evaluate", str(source), "--best"])
-        console.print(f"Best:      {again}", soft_wrap=True, highlight=False)
+        lines.append(("Best", shlex.join(["recurrent-rl", "evaluate", str(source), "--best"])))
+    print_labelled(console, lines)
 
 
 def _print_infos(console: Console, played: dict[str, Evaluation]) -> None:

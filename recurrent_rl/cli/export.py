@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from recurrent_rl.agents.settings import at_least, settle
+from recurrent_rl.agents.settings import at_least, validated
 from recurrent_rl.cli.terminal import Best, Imports, Quiet, parse
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from recurrent_rl.agents.export.signature import Field, Signature
 
 
+@validated
 @dataclass(frozen=True)
 class ExportArguments:
     """Write a policy's step for another runtime, checked against the policy."""
@@ -45,7 +46,6 @@ class ExportArguments:
     quiet: Quiet = False
 
     def __post_init__(self) -> None:
-        settle(self, UserError)
         if not self.to:
             raise UserError("to is empty. Give one format or more, such as --to onnx c.")
 

@@ -13,14 +13,14 @@ from typing import Annotated
 
 import tyro
 
-from recurrent_rl.agents.settings import settle
+from recurrent_rl.agents.settings import validated
 from recurrent_rl.cli.terminal import Imports, parse
-from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
 
 PACKAGES = ("torch", "numpy", "gymnasium", "tensorboard", "safetensors", "tyro")
 
 
+@validated
 @dataclass(frozen=True)
 class InfoArguments:
     """Versions, kernels, cores and device; and the settings of a run."""
@@ -28,9 +28,6 @@ class InfoArguments:
     run: Annotated[FolderPath | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
     """A run folder, whose settings are added where they are not the defaults."""
     imports: Imports = ()
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)
 
 
 def info_command(arguments: Sequence[str]) -> int:

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from recurrent_rl.agents.settings import between, settle
+from recurrent_rl.agents.settings import between, validated
 from recurrent_rl.cli.terminal import parse
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
 from recurrent_rl.runs.progress import make_console
 
 
+@validated
 @dataclass(frozen=True)
 class MonitorArguments:
     """Serve TensorBoard over the run folders, until Ctrl-C."""
@@ -26,9 +27,6 @@ class MonitorArguments:
     """Port to listen on; 0 picks a free one."""
     host: str = "localhost"
     """Address to listen on."""
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)
 
 
 def monitor_command(arguments: Sequence[str]) -> int:

@@ -10,13 +10,13 @@ from typing import Annotated
 
 import tyro
 
-from recurrent_rl.agents.settings import settle
-from recurrent_rl.cli.terminal import Best, Imports, parse, quoted
-from recurrent_rl.errors import UserError
+from recurrent_rl.agents.settings import validated
+from recurrent_rl.cli.terminal import Best, Imports, parse, print_labelled, quoted
 from recurrent_rl.fields import FolderPath
 from recurrent_rl.runs.progress import make_console
 
 
+@validated
 @dataclass(frozen=True)
 class ShareArguments:
     """Share a policy on the Hugging Face Hub, with a card that says what it does.
@@ -40,9 +40,6 @@ class ShareArguments:
     """Message of the commit."""
     imports: Imports = ()
 
-    def __post_init__(self) -> None:
-        settle(self, UserError)
-
 
 def share_command(arguments: Sequence[str]) -> int:
     """Share a policy on the Hugging Face Hub, or write what would be shared into a folder."""
@@ -63,9 +60,8 @@ def share_command(arguments: Sequence[str]) -> int:
         folder = Path(given.folder)
         policy.save_with_card(folder, given.repo, results)
         again = shlex.join(["recurrent-rl", "share", *_without_folder(arguments)])
-        console.print(f"Written:   {folder}", soft_wrap=True, highlight=False)
-        console.print(f"Try:       recurrent-rl evaluate {quoted(folder)}", soft_wrap=True)
-        console.print(f"Share:     {again}", soft_wrap=True, highlight=False)
+        tried = f"recurrent-rl evaluate {quoted(folder)}"
+        print_labelled(console, [("Written", str(folder)), ("Try", tried), ("Share", again)])
         return 0
     page = policy.push_to_hub(
         given.repo,
@@ -75,10 +71,8 @@ def share_command(arguments: Sequence[str]) -> int:
         message=given.message,
     )
     at = f"@{given.revision}" if given.revision else ""
-    console.print(f"Shared:    {page}", soft_wrap=True, highlight=False)
-    console.print(
-        f"Play:      recurrent-rl evaluate hf://{given.repo}{at}", soft_wrap=True, highlight=False
-    )
+    played = f"recurrent-rl evaluate hf://{given.repo}{at}"
+    print_labelled(console, [("Shared", page), ("Play", played)])
     return 0
 
 

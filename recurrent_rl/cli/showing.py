@@ -15,6 +15,7 @@ from rich.text import Text
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.cli.evaluate_arguments import EvaluateArguments
 from recurrent_rl.cli.evaluation_table import in_a_line
+from recurrent_rl.cli.terminal import print_labelled
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.runs.progress import ProgressBar
@@ -72,7 +73,7 @@ class Show:
             return self.stop.exit_status
         self._print_played(played)
         if not given.quiet:
-            console.print(f"Video:     {path}", soft_wrap=True, highlight=False)
+            print_labelled(console, [("Video", str(path))])
         return 0
 
     def watch(self) -> int:
@@ -139,7 +140,7 @@ class Show:
             line = f"{self.label}: {in_a_line({given.way: played})}"
             console.print(line, soft_wrap=True, highlight=False)
             return
-        console.print(f"Policy:    {self.label}", soft_wrap=True, highlight=False)
+        print_labelled(console, [("Policy", self.label)])
         every = zip(played.returns, played.lengths, strict=True)
         for i, (total, steps) in enumerate(every, start=1):
             console.print(f"episode {i}: return {total:.4g}, {steps:,} steps", highlight=False)

@@ -117,9 +117,8 @@ def _print_result(console: Console, result: TrainResult) -> None:
         )
     if result.stopped_by is not None:
         console.print(f"Stopped early; everything is saved in {result.run_dir}", soft_wrap=True)
-        console.print(
-            f"Resume:    recurrent-rl train --resume {quoted(result.run_dir)}", soft_wrap=True
-        )
+        again = f"recurrent-rl train --resume {quoted(result.run_dir)}"
+        print_labelled(console, [("Resume", again)])
         return
     if result.stop_reason is not None:
         console.print(f"Stopped early: {result.stop_reason}.", soft_wrap=True)

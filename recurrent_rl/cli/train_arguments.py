@@ -7,10 +7,9 @@ from typing import Annotated
 
 import tyro
 
-from recurrent_rl.agents.settings import at_least, settle
+from recurrent_rl.agents.settings import at_least, validated
 from recurrent_rl.cli.terminal import Imports, Quiet
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath, Workers
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -120,6 +119,7 @@ class TrainArguments:
     quiet: Quiet = False
 
 
+@validated
 @dataclass(frozen=True)
 class ResumeArguments:
     """Resume a run from its last checkpoint, with the settings it was started with."""
@@ -134,6 +134,3 @@ class ResumeArguments:
     """Processes that train together from now on; by default the run's own number."""
     imports: Imports = ()
     quiet: Quiet = False
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)

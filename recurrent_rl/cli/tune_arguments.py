@@ -7,11 +7,10 @@ from typing import Annotated
 
 import tyro
 
-from recurrent_rl.agents.settings import at_least, settle
+from recurrent_rl.agents.settings import at_least, validated
 from recurrent_rl.cli.terminal import Imports, Quiet
 from recurrent_rl.cli.train_arguments import GROUPS as GROUPS_OF_TRAIN
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -31,6 +30,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """The search's own options first, then the settings that it begins with."""
 
 
+@validated
 @dataclass(frozen=True)
 class TuneArguments:
     """Search for settings that learn better than the given ones, then train both with fresh seeds.
@@ -74,6 +74,3 @@ class TuneArguments:
     """Take the tuned settings for this environment that come with the library. Flags and a file
     override them."""
     quiet: Quiet = False
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)

@@ -14,7 +14,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -215,7 +215,6 @@ class _Worker:
         context = get_context("spawn")
         self._told, telling = context.Pipe(duplex=False)
         self.process: SpawnProcess = context.Process(target=_work, args=(job, telling))
-        resource_tracker.ensure_running()  # else the start does it, and lets signals through
         with held_back():
             self.process.start()
         telling.close()

@@ -21,8 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.files import write_atomically
-from recurrent_rl.config import NO_MATTER_OF_WHAT_IS_LEARNT, TrainConfig, flat
-from recurrent_rl.config_json import SIZES
+from recurrent_rl.config import NO_MATTER_OF_WHAT_IS_LEARNT, SIZES, TrainConfig, flat
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.curves import draw_curves
 from recurrent_rl.experiments.results import Run
@@ -33,7 +32,7 @@ from recurrent_rl.experiments.statistics import (
     probability_of_improvement,
     with_interval,
 )
-from recurrent_rl.runs.figures import WAYS, Figures
+from recurrent_rl.runs.figures import WAYS, EvaluationSummary
 from recurrent_rl.vector_env.config import NO_MATTER_OF_THE_TASK
 from recurrent_rl.vector_env.facts import stated_returns
 
@@ -49,7 +48,7 @@ class Cell:
 
     runs: tuple[Run, ...]
 
-    def of(self, way: str) -> list[Figures]:
+    def of(self, way: str) -> list[EvaluationSummary]:
         """What the runs' evaluations of this name in `WAYS` found; empty where one lacks it."""
         found = [getattr(run.evaluation, way) for run in self.runs]
         return [] if None in found else found

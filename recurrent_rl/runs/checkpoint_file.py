@@ -12,14 +12,9 @@ from torch import Tensor
 
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, load_text, read_json
 from recurrent_rl.episodes import Info
-from recurrent_rl.vector_env.infos import SUCCESS
 
 KIND = "recurrent_rl.checkpoint"
 VERSION = 4
-BEFORE_PAIRS = 2
-BEFORE_COMPOSITES = 3
-"""Older formats that are read; the memory's state has changed since."""
-_VERSIONS = {str(version): version for version in (BEFORE_PAIRS, BEFORE_COMPOSITES, VERSION)}
 SPACES = ("observation_space", "action_space")
 _NEEDED = ("env_id", "num_envs", "num_steps", "seq_len", *SPACES)
 _UNFIT = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
@@ -62,18 +57,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
         PolicyFileError: the file is missing, damaged or of another version.
     """
     tensors, text = load_tensors(path, KIND, VERSION)
-    version = _VERSIONS.get(text.get("format_version", ""))
-    if version is None:
+    if text["format_version"] != str(VERSION):
         raise PolicyFileError(
-            f"{path} was written by an older version of recurrent-rl; its random numbers were "
-            "drawn otherwise. Train anew, or install the version that wrote it. The run's policy "
-            "can still be loaded and evaluated."
+            f"{path} was written by an older version of recurrent-rl. Train anew, or install the "
+            "version that wrote it. The run's policy can still be loaded and evaluated."
         )
     try:
         fields = read_json(text["state"])
         needs = dict(fields["needs"])
-        if needs.get("agent.horizon") == 0:  # what None was in version 0.1
-            needs["agent.horizon"] = None
         if missing := [name for name in _NEEDED if name not in needs]:
             raise ValueError(f"without {', '.join(missing)}")
         if type(fields["env_state"]) is not bool:
@@ -84,8 +75,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
             path=path,
             needs=needs,
             env_state=fields["env_state"],
-            episodes=_episodes(fields, _count(needs["num_envs"])),
-            tensors=_with_state_of_today(tensors, needs, version),
+            episodes=_episodes(fields["episodes"], _count(needs["num_envs"])),
+            tensors=tensors,
             **{
                 name: _count(fields[name])
                 for name in ("total_timesteps", "iteration", "timesteps", "steps_taken")
@@ -106,25 +97,6 @@ def read_timesteps(path: Path) -> int:
         return _count(read_json(text["state"])["timesteps"])
     except _UNFIT as error:
         raise forged(path, reprlib.repr(str(error))) from error
-
-
-def _with_state_of_today(
-    tensors: dict[str, Tensor], needs: dict[str, Any], version: int
-) -> dict[str, Tensor]:
-    """Bring the memory's state of a file in an older format to today's form."""
-    count = sum(name.startswith("memory/") for name in tensors)
-    fields = [tensors[f"memory/{i}"] for i in range(count)]
-    if any(field.dim() < 2 for field in fields):
-        raise ValueError("a memory's state without environments")
-    if version == BEFORE_PAIRS and needs.get("agent.separate_memory") is True:
-        # The critic's layers stood behind the actor's.
-        halves = [field.chunk(2) for field in fields]
-        fields = [half[part] for part in (0, 1) for half in halves]
-    if version <= BEFORE_COMPOSITES and needs.get("agent.memory") == "gru-rotor":
-        # The rotor's units stood behind the GRU's.
-        units = _count(needs["agent.hidden_size"])
-        fields = [part for field in fields for part in field.tensor_split([units], -1)]
-    return tensors | {f"memory/{i}": field for i, field in enumerate(fields)}
 
 
 def _count(value: Any) -> int:
@@ -156,22 +128,11 @@ _COLUMNS: dict[str, type] = {
 }
 
 
-def _episodes(whole: Any, num_envs: int) -> dict[str, Any]:
+def _episodes(fields: dict[str, Any], num_envs: int) -> dict[str, Any]:
     """The episodes' statistics, of the right types and lengths."""
-    fields = dict(whole["episodes"])
-    if "told" not in fields:  # older files tell of success alone
-        if type(fields["tells_success"]) is not bool:
-            raise TypeError("tells_success is neither true nor false")
-        fields["told"] = [SUCCESS] * fields["tells_success"]
     if not (isinstance(fields["told"], list) and all(type(x) is str for x in fields["told"])):
         raise TypeError("told is no list of text")
     ended = len(fields["returns"])
-    # Older files do not say which environments ended them, and when, and nothing of infos.
-    fields = {
-        "steps": [whole["steps_taken"]] * ended,
-        "environments": [0] * ended,
-        "infos": [{} for _ in range(ended)],
-    } | fields
     if any(len(fields[name]) != ended for name in ENDED):
         raise ValueError("columns of episodes of different lengths")
     found: dict[str, Any] = {"told": fields["told"], "infos": [*map(_infos, fields["infos"])]}

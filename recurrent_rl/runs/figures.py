@@ -117,15 +117,10 @@ WAYS = {
     "memory_ablation": Way("memory reset every step", with_memory=False),
 }
 """The ways a policy is played: the first is the policy as it is used."""
-_NAMES_OF_0_1 = {
-    "greedy": "deterministic",
-    "sampled": "stochastic",
-    "without_memory": "memory_ablation",
-}
 
 
 @dataclass(frozen=True)
-class Figures:
+class EvaluationSummary:
     """What an evaluation comes to: NaN, and an interval without bounds, where nothing is known."""
 
     mean_return: float
@@ -138,7 +133,7 @@ class Figures:
     """What infos said on the average of the episodes, by key."""
 
     @classmethod
-    def of(cls, played: Evaluation) -> Figures:
+    def of(cls, played: Evaluation) -> EvaluationSummary:
         """Of the episodes played."""
         return cls(
             mean_return=played.mean,
@@ -158,8 +153,8 @@ class Figures:
         return fields | {"ci95": [_known(bound) for bound in self.ci95], "infos": infos}
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Figures:
-        """The inverse of `to_json`; what an older version did not write takes its default."""
+    def from_json(cls, fields: dict[str, Any]) -> EvaluationSummary:
+        """The inverse of `to_json`."""
         missing = {
             name: math.nan for name in ("mean_return", "mean_length") if fields[name] is None
         }
@@ -181,14 +176,14 @@ class SavedEvaluation:
     """Steps that the policy was trained for."""
     episodes: int
     """Episodes that `deterministic` is of: finished ones."""
-    deterministic: Figures
+    deterministic: EvaluationSummary
     """Taking the deterministic actions."""
-    stochastic: Figures | None = None
+    stochastic: EvaluationSummary | None = None
     """Sampling the actions as in training; None where that was not played."""
-    memory_ablation: Figures | None = None
+    memory_ablation: EvaluationSummary | None = None
     """With the memory reset at every step; None where that was not played."""
     max_steps: int | None = None
-    """Steps after which an episode was given up; None in files of older versions."""
+    """Steps after which an episode was given up."""
 
     @classmethod
     def of(cls, policy: Policy, played: dict[str, Evaluation]) -> SavedEvaluation:
@@ -198,7 +193,7 @@ class SavedEvaluation:
             timesteps=timesteps if isinstance(timesteps, int) else 0,
             episodes=len(played["deterministic"].returns),
             max_steps=played["deterministic"].max_steps,
-            **{name: Figures.of(of_way) for name, of_way in played.items()},
+            **{name: EvaluationSummary.of(of_way) for name, of_way in played.items()},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -208,13 +203,14 @@ class SavedEvaluation:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> SavedEvaluation:
-        """The inverse of `to_json`; a file of version 0.1.0 is read too.
+        """The inverse of `to_json`.
 
         Raises:
             ValueError, TypeError, LookupError, AttributeError: these fields are of no evaluation.
         """
-        fields = {_NAMES_OF_0_1.get(name, name): value for name, value in fields.items()}
-        figures = {name: fields[name] and Figures.from_json(fields[name]) for name in WAYS}
+        figures = {
+            name: fields[name] and EvaluationSummary.from_json(fields[name]) for name in WAYS
+        }
         return _checked(cls(**{**fields, **figures}))
 
     def would_lose(self, there: SavedEvaluation) -> bool:

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from multiprocessing import current_process, get_start_method, resource_tracker, set_start_method
+from multiprocessing import current_process, get_start_method, set_start_method
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,7 +123,6 @@ def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
     parts = parts_to_import(config.agent)
     with ExitStack() as stack:
         meeting = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "workers"
-        resource_tracker.ensure_running()  # else the start does it, and lets signals through
         with held_back():
             others = start_processes(
                 _work,

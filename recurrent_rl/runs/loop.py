@@ -19,13 +19,13 @@ from recurrent_rl.runs.failures import closed_by, note, save_after_error, tellin
 from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.monitor import Monitor
+from recurrent_rl.runs.periodic import of_settings
 from recurrent_rl.runs.progress import ProgressBar
-from recurrent_rl.runs.regular import of_settings
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer
 
 
-class Ran(NamedTuple):
+class LoopResult(NamedTuple):
     """What came of the iterations."""
 
     seconds: float
@@ -42,7 +42,7 @@ def run_iterations(
     progress: bool,
     callbacks: Sequence[Callback],
     stop: StopSignals,
-) -> Ran:
+) -> LoopResult:
     """Iterate until the run is done or is asked to stop, and leave everything saved.
 
     Args:
@@ -95,7 +95,7 @@ def run_iterations(
                 raise type(error)(f"{error} {told}") from error
             note(error, told)
             raise
-    return Ran(time.monotonic() - began, state.stop_reason, state.evaluation)
+    return LoopResult(time.monotonic() - began, state.stop_reason, state.evaluation)
 
 
 class _Kept:

@@ -7,7 +7,7 @@ from pathlib import Path
 from recurrent_rl.agents.model_card import Result
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.command import command_of
-from recurrent_rl.runs.figures import WAYS, Figures, SavedEvaluation
+from recurrent_rl.runs.figures import WAYS, EvaluationSummary, SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 
 
@@ -33,7 +33,7 @@ def results_of(policy: Policy, source: Path) -> list[Result]:
     return [_result(label, figures, saved) for label, figures in played if figures is not None]
 
 
-def _result(label: str, figures: Figures, saved: SavedEvaluation) -> Result:
+def _result(label: str, figures: EvaluationSummary, saved: SavedEvaluation) -> Result:
     """One line. The interval that is saved is that of a mean: std = half of it x sqrt(n) / 1.96."""
     low, high = figures.ci95
     return Result(

@@ -13,8 +13,9 @@ from recurrent_rl.agents.files import PolicyFileError
 from recurrent_rl.agents.hub import local_file
 from recurrent_rl.agents.named_parts import found_parts
 from recurrent_rl.agents.policy import POLICY, Policy, load_policy
+from recurrent_rl.agents.settings import build
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import bare_name, is_description
+from recurrent_rl.fields import bare_name, is_description, json_object
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.wrapping import names_a_module
@@ -110,7 +111,10 @@ def environment_settings(policy: Policy) -> EnvConfig:
             file may come from anyone.
     """
     try:
-        config = EnvConfig.from_dict(policy.summary["env"])
+        fields = dict(policy.summary["env"])
+        if isinstance(text := fields.get("env_kwargs"), str):  # as the first policy files have it
+            fields["env_kwargs"] = json_object("env_kwargs", text)
+        config = build(EnvConfig, fields)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"The policy file's settings of its environment cannot be read ({error!r}). Evaluate "

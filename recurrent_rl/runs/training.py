@@ -34,7 +34,7 @@ from recurrent_rl.runs.failures import closed_by, note
 from recurrent_rl.runs.figures import Evaluation, SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.launch import Begun, follow_the_first, together
-from recurrent_rl.runs.loop import Ran, run_iterations
+from recurrent_rl.runs.loop import LoopResult, run_iterations
 from recurrent_rl.runs.monitor import Monitor
 from recurrent_rl.runs.resuming import restored, set_aside, source_to_resume
 from recurrent_rl.runs.torchrun import Launch, begun_by, mistakes_told_once, of_launch
@@ -262,7 +262,7 @@ def _resumed(
         has_all = checkpoint is not None and checkpoint.iteration >= config.num_iterations
         with _trainer(call, config, checkpoint, alone=has_all) as trainer:
             notes = restored(trainer, checkpoint) if checkpoint else set_aside(folder)
-            first, ran = trainer.timesteps, Ran(0.0, None, None)
+            first, ran = trainer.timesteps, LoopResult(0.0, None, None)
             if not trainer.done:
                 if call.progress:
                     print(*notes, sep="\n", end="\n" if notes else "")
@@ -329,7 +329,7 @@ def _check_options(progress: Any, seed_globals: Any, stop: Any) -> None:
     check_is("stop", stop, (StopSignals, NoneType), "a StopSignals, or None")
 
 
-def _result(trainer: Trainer, folder: RunFolder, ran: Ran, stop: StopSignals) -> TrainResult:
+def _result(trainer: Trainer, folder: RunFolder, ran: LoopResult, stop: StopSignals) -> TrainResult:
     """What the iterations leave behind, with the evaluation of the last one where there is one."""
     silent = trainer.silent_infos() if trainer.ended.episodes else None
     return TrainResult(

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from recurrent_rl.agents.arguments import check_is
-from recurrent_rl.agents.generators import own_surroundings
+from recurrent_rl.agents.generators import forked_torch_state
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.testing.case import Case, MakeMemory
 from recurrent_rl.testing.module import check_files, check_nothing_kept, check_seed
@@ -61,5 +61,5 @@ def check_memory(make: MakeMemory) -> None:
         raise AssertionError(f"{make.__name__}: {fault}.")
     for num_layers in (1, 2):
         for check in CHECKS.values():
-            with own_surroundings():
+            with forked_torch_state():
                 check(Case(make, num_layers))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -12,14 +11,11 @@ from recurrent_rl.agents.settings import (
     Read,
     at_least,
     at_most,
-    build,
     from_0_below_1,
     no_repeats,
-    refusing_other_names,
-    settle,
+    validated,
 )
-from recurrent_rl.errors import UserError
-from recurrent_rl.fields import LARGEST_SIZE, InfoKeys, JsonObject, ObservedKeys, json_object
+from recurrent_rl.fields import LARGEST_SIZE, InfoKeys, JsonObject, ObservedKeys
 from recurrent_rl.vector_env.wrapping import wrapper_name
 
 WrapperName = Annotated[str, Read(wrapper_name)]
@@ -29,7 +25,7 @@ NO_MATTER_OF_THE_TASK = ("vectorization", "info_metrics")
 """Settings of `EnvConfig` that change nothing in what an environment does."""
 
 
-@refusing_other_names
+@validated
 @dataclass(frozen=True)
 class EnvConfig:
     """How the environment is made, and which information is hidden from the agent."""
@@ -67,19 +63,3 @@ class EnvConfig:
     info_metrics: InfoKeys = ()
     """Log numbers from the environment's infos, by their keys: each episode's mean and last
     value."""
-
-    def __post_init__(self) -> None:
-        settle(self, UserError)
-
-    @classmethod
-    def from_dict(cls, fields: dict[str, Any]) -> EnvConfig:
-        """From `dataclasses.asdict`, also after a passage through JSON.
-
-        A file of version 0.1 holds `env_kwargs` as text.
-
-        Raises:
-            UserError: a field is unknown or cannot be.
-        """
-        if isinstance(fields, Mapping) and isinstance(text := fields.get("env_kwargs"), str):
-            fields = {**fields, "env_kwargs": json_object("env_kwargs", text)}
-        return build(cls, fields)

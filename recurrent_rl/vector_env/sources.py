@@ -20,11 +20,16 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from recurrent_rl.agents.arguments import argument
-from recurrent_rl.agents.importing import has, import_module, name_of
+from recurrent_rl.agents.importing import (
+    did_you_mean,
+    has,
+    import_module,
+    name_of,
+    public_callables,
+)
 from recurrent_rl.agents.settings import SettingError, close_matches, refusal, shown
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import EnvId, described, is_description
-from recurrent_rl.vector_env.importing import did_you_mean, public_callables
 
 Environment: TypeAlias = (
     str

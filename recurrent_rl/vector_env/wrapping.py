@@ -25,12 +25,12 @@ from gymnasium.wrappers import (
     vector,
 )
 
+from recurrent_rl.agents.importing import did_you_mean, imported
 from recurrent_rl.agents.raising import place
 from recurrent_rl.agents.settings import SettingError, refusal
 from recurrent_rl.agents.spaces import UnsupportedSpaceError, channel_axis, is_image
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import json_object
-from recurrent_rl.vector_env.importing import did_you_mean, found
 
 Env = gym.Env[Any, Any]
 
@@ -134,7 +134,7 @@ def wrapped(env: Env, wrapper: str) -> Env:
     arguments: dict[str, Any] = {}
     if names_a_module(wrapper):
         path, brace, text = wrapper.partition("{")
-        wrap = found(path, "wrapper")
+        wrap = imported(path, "wrapper")
         arguments = json_object("wrapper", brace + text) if brace else {}
     else:
         wrap, numbers = _USUAL[wrapper.partition(":")[0]].wrap, re.findall(r"\d+", wrapper)

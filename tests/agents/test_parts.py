@@ -247,7 +247,10 @@ def test_features_of_another_size_than_was_said_are_refused() -> None:
     ("name", "message"),
     [
         ("nowhere:Window", "Module 'nowhere' of memory 'nowhere:Window' cannot be imported"),
-        ("tests.own_parts:Windo", "tests.own_parts has no Windo. Did you mean Window"),
+        (
+            "tests.own_parts:Windo",
+            "no memory 'Windo'. Did you mean tests.own_parts:Window",
+        ),
         ("tests.own_parts:Frozen", "Frozen cannot be .* memory: it is no subclass"),
     ],
 )

@@ -61,6 +61,10 @@ def forge(path: Path, tensors: dict[str, Any] | None = None, **text: Any) -> Pat
     return path
 
 
+def seen(hidden: Any) -> dict[str, Any]:
+    return {"hide_indices": hidden, "scaling": {"": "none"}}
+
+
 def changed_agent(**changes: Any) -> dict[str, Any]:
     return {**dataclasses.asdict(make(memory="gru").config), **changes}
 
@@ -136,6 +140,10 @@ def test_a_policy_without_memory_may_have_any_number_of_layers(tmp_path: Path) -
         ("action_space", {"type": "Discrete", "n": 10**9, "start": 0}, "has 1,000,000,000 actions"),
         ("action_space", {"type": "Dict", "spaces": []}, "is not supported"),
         ("action_space", 7, "no space is described"),
+        ("preprocessing", seen(["0"]), r"hide_indices is \['0'\], not a list of integers"),
+        ("preprocessing", seen("01"), "hide_indices is '01', not a list of integers"),
+        ("preprocessing", seen([True]), r"hide_indices is \[True\], not a list of integers"),
+        ("preprocessing", {"hide_indices": [], "scaling": {}}, "not of the observation's compo"),
         ("agent", [], r"AgentConfig is made of .*; it must be a dictionary"),
         ("training", [1], "the training summary is no JSON object"),
         ("training", "no JSON", "cannot build"),

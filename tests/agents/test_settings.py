@@ -20,18 +20,17 @@ from recurrent_rl.agents.settings import (
     between,
     build,
     changed,
-    settle,
+    validated,
 )
 
 
+@validated
 @dataclass(frozen=True)
 class Inner:
     count: Annotated[int, at_least(1)] = 1
 
-    def __post_init__(self) -> None:
-        settle(self)
 
-
+@validated
 @dataclass(frozen=True)
 class Outer:
     truth: bool = True
@@ -46,10 +45,9 @@ class Outer:
     wholes: tuple[Annotated[int, at_least(0)], ...] = ()
     texts: tuple[str, ...] = ()
     even: Annotated[int, Must("even", lambda value: value % 2 == 0)] = 0
+    workers: Annotated[int, at_least(1)] | Literal["auto"] = 1
+    shares: dict[str, float] = field(default_factory=dict)
     inner: Inner = field(default_factory=Inner)
-
-    def __post_init__(self) -> None:
-        settle(self)
 
 
 class Name(str):
@@ -81,10 +79,14 @@ class Name(str):
         ("named", "lstm", "lstm"),
         ("maybe", None, None),
         ("maybe", 3.0, 3),
+        ("maybe", 2**63 - 1, 2**63 - 1),
         ("wholes", [1, 2.0], (1, 2)),
         ("wholes", range(3), (0, 1, 2)),
         ("wholes", np.arange(3), (0, 1, 2)),
         ("texts", ["a"], ("a",)),
+        ("workers", 2.0, 2),
+        ("workers", "auto", "auto"),
+        ("shares", {"a": 1}, {"a": 1.0}),
         ("inner", {"count": 2.0}, Inner(2)),
         ("inner", Inner(3), Inner(3)),
     ],
@@ -95,6 +97,8 @@ def test_what_means_the_same_is_brought_to_the_declared_type(
     got = getattr(Outer(**{name: given}), name)
     assert got == expected
     assert type(got) is type(expected)
+    if isinstance(expected, dict):
+        assert [type(x) for x in got.values()] == [type(x) for x in expected.values()]
     if isinstance(expected, tuple):
         assert [type(x) for x in got] == [type(x) for x in expected]
 
@@ -146,6 +150,10 @@ def test_what_means_the_same_is_brought_to_the_declared_type(
         ("wholes", np.zeros((1, 1), int), "wholes[0] is [0]; it must be a whole number."),
         ("texts", "a", "texts is 'a'; it must be a list or tuple."),
         ("even", 3, "even is 3; it must be even."),
+        ("workers", "all", "workers is 'all'; it must be auto, or a number."),
+        ("workers", 0, "workers is 0; it must be at least 1."),
+        ("shares", 3, "shares is 3; it must be a dict."),
+        ("shares", {"a": "1"}, "shares.a is '1'; it must be a finite number"),
         ("inner", 3, "inner is 3; it must be of Inner, or a dict of its fields."),
         ("inner", {"count": 0}, "inner.count is 0; it must be at least 1."),
         ("inner", {"cuont": 1}, "inner.cuont is no setting of Inner. Did you mean count?"),
@@ -171,19 +179,19 @@ def test_a_value_whose_text_cannot_be_had_is_still_refused() -> None:
 
 
 def test_settings_are_built_from_all_fields_that_have_no_default() -> None:
+    @validated
     @dataclass(frozen=True)
     class Needy:
         name: str
         count: int = 1
-
-        def __post_init__(self) -> None:
-            settle(self)
 
     assert build(Needy, {"name": "a"}) == Needy("a")
     with pytest.raises(SettingError, match="name is missing"):
         build(Needy, {"count": 1})
     with pytest.raises(SettingError, match=r"xyz is no setting of Needy. There are name, count"):
         build(Needy, {"name": "a", "xyz": 1})
+    with pytest.raises(SettingError, match=r"nmae is no setting of Needy. Did you mean name\?"):
+        build(Needy, {"nmae": "a"})  # and not that name is missing
 
 
 def test_a_dictionary_changes_fields_of_a_nested_class() -> None:
@@ -198,13 +206,21 @@ def test_a_dictionary_changes_fields_of_a_nested_class() -> None:
         changed(outer, {"wohle": 0})
 
 
-def test_the_error_is_the_one_requested() -> None:
+def test_a_class_finds_its_fields_in_their_types_when_it_is_made() -> None:
+    @validated
     @dataclass(frozen=True)
-    class Strict:
-        count: int = 1
+    class Whole:
+        count: int
+        other: int = field(default=1, kw_only=True)
 
         def __post_init__(self) -> None:
-            settle(self, ZeroDivisionError)  # type: ignore[arg-type]
+            assert (type(self.count), type(self.other)) == (int, int)
 
-    with pytest.raises(ZeroDivisionError, match="count is"):
-        Strict(0.5)  # type: ignore[arg-type]
+    assert Whole(2.0, other=3.0) == Whole(2, other=3)  # type: ignore[arg-type]
+    assert Whole(count=2.0).other == 1  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match=r"count is 0\.5; it must be a whole number"):
+        Whole(0.5)  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match=r"cuont is no setting of Whole\. Did you mean count\?"):
+        Whole(cuont=2)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="positional"):
+        Whole(2, 3)  # type: ignore[call-arg]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import types
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -212,10 +211,8 @@ def run(examples: int, derandomize: bool) -> dict[str, Counter[str]]:
         drawn = data.draw(fields(kind, json_values))
         check_json(kind, drawn, counts["JSON"])
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", category=FutureWarning)  # forms of version 0.1
-        from_python()
-        from_json()
+    from_python()
+    from_json()
     return counts
 
 

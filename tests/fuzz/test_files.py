@@ -24,7 +24,7 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint import load_checkpoint, save
 from recurrent_rl.runs.checkpoint_file import KIND as CHECKPOINT_KIND
 from recurrent_rl.runs.checkpoint_file import VERSION as CHECKPOINT_VERSION
-from recurrent_rl.runs.figures import Figures, SavedEvaluation
+from recurrent_rl.runs.figures import EvaluationSummary, SavedEvaluation
 from recurrent_rl.runs.folder import CHECKPOINT, CONFIG, EVALUATION, POLICY, RunFolder
 from recurrent_rl.trainer import Trainer
 
@@ -40,7 +40,7 @@ RUN = TrainConfig(
     total_timesteps=80,
     agent=AgentConfig("gru", hidden_size=4, encoder_size=4, num_layers=2),
 )
-FIGURES = Figures(1.5, (1.0, 2.0), 20.0, 0.5)
+FIGURES = EvaluationSummary(1.5, (1.0, 2.0), 20.0, 0.5)
 
 
 def searched(examples: int) -> Callable[[Any], Any]:

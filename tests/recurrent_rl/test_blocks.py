@@ -10,12 +10,12 @@ import torch
 from recurrent_rl.blocks import Block, block_of, most_workers, shuffled_chunks
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.resolve import resolve, with_workers
+from recurrent_rl.resolve import choose_sizes, with_workers
 
 
 def config(num_envs: int, num_minibatches: int, seq_len: int | None = None) -> ResolvedConfig:
     settings = {"num_envs": num_envs, "num_minibatches": num_minibatches, "seq_len": seq_len}
-    return resolve(TrainConfig("CartPole-v1", num_steps=12, **settings), None)  # type: ignore[arg-type]
+    return choose_sizes(TrainConfig("CartPole-v1", num_steps=12, **settings), None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
@@ -52,7 +52,6 @@ class Helpers:
         parts = parts_to_import(agent) if count else {}
         context = get_context("spawn")
         self._there: dict[SpawnProcess, Connection] = {}
-        resource_tracker.ensure_running()  # else the start does it, and lets signals through
         for _ in range(count):
             told, telling = context.Pipe(duplex=False)
             process = context.Process(target=_work, args=(search, parts, agent, telling))

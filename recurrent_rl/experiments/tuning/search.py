@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.extras import optional
 from recurrent_rl.agents.files import write_atomically
-from recurrent_rl.agents.settings import at_least, settle
+from recurrent_rl.agents.settings import at_least, validated
 from recurrent_rl.blocks import block_of
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
@@ -169,6 +169,7 @@ def _check_can_search() -> None:
         optional(module, SEARCH, extra="tune")
 
 
+@validated
 @dataclass(frozen=True)
 class Extent:
     """How much is searched, and with how many processes: the arguments of `tune`, read."""
@@ -181,9 +182,6 @@ class Extent:
     processes: Count
     prune: bool
     keep_trials: bool
-
-    def __post_init__(self) -> None:
-        settle(self)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch import Tensor
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.errors import UserError
-from recurrent_rl.agents.export.check import Arrays, Runner, check, checks
+from recurrent_rl.agents.export.check import Arrays, Runner, checks
 from recurrent_rl.agents.export.compiled import CompiledStep, serves
 from recurrent_rl.agents.export.formats import FORMATS
 from recurrent_rl.agents.export.graph import trace
@@ -35,6 +35,7 @@ from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.memory.states import LinearState, MemoryState
 from recurrent_rl.agents.policy import Policy
+from tests.agents.export.checking import check
 from tests.own_parts import Bins, Window
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))

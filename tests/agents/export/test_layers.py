@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recurrent_rl.agents.export import c_files, c_source
-from recurrent_rl.agents.export.c_text import shortened
+from recurrent_rl.agents.export import c_files
+from recurrent_rl.agents.export.c import source as c_source
+from recurrent_rl.agents.export.c.text import shortened
 from recurrent_rl.agents.export.check import Arrays, Runner
 from recurrent_rl.agents.export.compiled import CompiledStep
 from recurrent_rl.agents.export.graph import Plain

@@ -21,9 +21,10 @@ import recurrent_rl
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.errors import UserError
-from recurrent_rl.agents.export import c_files, c_source, numpy_folder
-from recurrent_rl.agents.export.c_functions import FUNCTIONS, NAMES
-from recurrent_rl.agents.export.check import Arrays, Runner, check
+from recurrent_rl.agents.export import c_files, numpy_folder
+from recurrent_rl.agents.export.c import source as c_source
+from recurrent_rl.agents.export.c.functions import FUNCTIONS, NAMES
+from recurrent_rl.agents.export.check import Arrays, Runner
 from recurrent_rl.agents.export.compiled import CompiledStep
 from recurrent_rl.agents.export.graph import Program, trace
 from recurrent_rl.agents.export.listing import (
@@ -45,6 +46,7 @@ from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.spaces import ObservationError
 from recurrent_rl.envs.tmaze import TMaze
+from tests.agents.export.checking import check
 from tests.agents.export.test_export import ACTIONS, EVERYTHING, OBSERVATIONS, copies, make
 
 NEEDS_COMPILER = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
@@ -626,7 +628,7 @@ def test_a_fast_actor_says_what_is_missing() -> None:
 
 
 def test_the_numbers_of_c_are_those_of_python() -> None:
-    from recurrent_rl.agents.export.c_text import literal
+    from recurrent_rl.agents.export.c.text import literal
 
     for x in (0.1, -1e-30, 3.4e38, 1.0, -0.0, 123456789.0):
         single = np.float32(x)

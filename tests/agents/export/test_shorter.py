@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
-from recurrent_rl.agents.export.check import check
 from recurrent_rl.agents.export.listing import Listing, constants_of, to_json
 from recurrent_rl.agents.export.numpy_folder import WEIGHTS, written
 from recurrent_rl.agents.export.numpy_policy import Policy, Step
+from recurrent_rl.agents.export.passes.shorter import shorter
 from recurrent_rl.agents.export.record import listing_of
-from recurrent_rl.agents.export.shorter import shorter
 from recurrent_rl.agents.export.step import PolicyStep
 from recurrent_rl.agents.memory.registry import MEMORIES
+from tests.agents.export.checking import check
 from tests.agents.export.test_export import (
     ACTIONS,
     EVERYTHING,

@@ -17,7 +17,7 @@ from recurrent_rl.cli.tune_arguments import TuneArguments
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.presets import PRESETS
 from recurrent_rl.experiments.suites import SUITES
-from recurrent_rl.resolve import resolve
+from recurrent_rl.resolve import choose_sizes
 
 TASK = "recurrent_rl/TMaze-v0"
 
@@ -74,7 +74,7 @@ def test_the_settings_of_a_run_are_a_file_whose_choices_are_made_again(
 ) -> None:
     config = TrainConfig(TASK, seed=4, total_timesteps=20_000)
     path = tmp_path / "config.json"
-    path.write_text(resolve(config, 22).to_json())
+    path.write_text(choose_sizes(config, 22).to_json())
     assert printed(capsys, "--config", str(path)) == config
 
 

@@ -37,8 +37,8 @@ def test_a_folder_of_any_name_is_printed_as_it_is(
     assert ended(["evaluate", str(run_dir), "--episodes=5"], capsys)[0] == 0
     status, out, _ = ended(["compare", ODD, "--out", f"{ODD}/out"], capsys)
     assert status == 0
-    assert f"Results:  {ODD}/out/results.md\n" in out
-    assert f"Curves:   {ODD}/out/curves.png\n" in out
+    assert f"Results:   {ODD}/out/results.md\n" in out
+    assert f"Curves:    {ODD}/out/curves.png\n" in out
 
 
 @pytest.mark.filterwarnings("ignore:html5lib's sanitizer:DeprecationWarning")  # TensorBoard's

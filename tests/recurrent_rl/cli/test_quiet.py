@@ -48,7 +48,7 @@ def test_a_quiet_benchmark_prints_where_its_results_are(
     monkeypatch.chdir(tmp_path)
     arguments = ["benchmark", "memory", "--tasks=TMaze", "--memories=gru", "--seeds=1", "--jobs=1"]
     arguments += ["--total-timesteps=256", "--episodes=5", "-q"]
-    assert printed(capsys, *arguments) == "Results:  runs/benchmark-memory/results.md\n"
+    assert printed(capsys, *arguments) == "Results:   runs/benchmark-memory/results.md\n"
     assert Path("runs/benchmark-memory/curves.png").exists()
 
 

@@ -15,7 +15,7 @@ from recurrent_rl.experiments.comparison import Comparison
 from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.results import learning_curve, load_run
 from recurrent_rl.experiments.suites import SUITES, Suite, Task, find_suite
-from recurrent_rl.resolve import resolve
+from recurrent_rl.resolve import choose_sizes
 from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.vectorize import make_vector_env
@@ -120,7 +120,7 @@ def test_a_benchmark_runs_compares_and_does_nothing_twice(tmp_path: Path) -> Non
 
 def test_a_run_is_taken_up_again_whose_rollouts_were_left_to_the_default(tmp_path: Path) -> None:
     (job, _) = planned(tmp_path, settings={})
-    job.folder.save_config(resolve(job.config, 9))
+    job.folder.save_config(choose_sizes(job.config, 9))
     assert planned(tmp_path, settings={})[0] == job
 
 
@@ -164,7 +164,7 @@ def test_two_benchmarks_of_one_folder_share_its_runs_and_end_with_the_same_table
     for benchmark in both:
         output, _ = benchmark.communicate(timeout=300)
         assert benchmark.returncode == 0, output
-        assert f"Results:  {tmp_path}/results.md\n" in output
+        assert f"Results:   {tmp_path}/results.md\n" in output
         table = output.split("With stochastic actions")[0]
         assert "TMaze, length 50" in table
         assert "RepeatPrevious-Easy" in table

@@ -12,8 +12,8 @@ from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.comparison import Comparison, method_labels, score_range, task_name
 from recurrent_rl.experiments.curves import common_curves
 from recurrent_rl.experiments.results import Run
-from recurrent_rl.resolve import resolve
-from recurrent_rl.runs.figures import Evaluation, Figures, SavedEvaluation
+from recurrent_rl.resolve import choose_sizes
+from recurrent_rl.runs.figures import Evaluation, EvaluationSummary, SavedEvaluation
 from recurrent_rl.vector_env.config import EnvConfig
 
 
@@ -24,7 +24,7 @@ def a_run(
     config = dataclasses.replace(base, agent=dataclasses.replace(base.agent, memory=memory))
     played = Evaluation(np.full(4, mean), np.full(4, 7), np.zeros(0))
     steps = 40_000 * np.arange(1, len(returns) + 1)
-    evaluation = SavedEvaluation(100_000, 4, Figures.of(played))
+    evaluation = SavedEvaluation(100_000, 4, EvaluationSummary.of(played))
     return Run(Path(f"{memory}{seed}"), config, evaluation, steps, np.array(returns))
 
 
@@ -42,9 +42,9 @@ def test_methods_are_named_by_what_differs() -> None:
         config, workers=2, save_interval=9, worker_timeout=9.0, eval_interval=9, track="wandb"
     )
     assert method_labels([config, told]) == ["gru", "gru"]
-    sized = [resolve(config, 50), resolve(other, 70)]  # rollouts of 150 and 140 steps
+    sized = [choose_sizes(config, 50), choose_sizes(other, 70)]  # rollouts of 150 and 140 steps
     assert method_labels(sized) == method_labels([config, other])
-    longer = resolve(dataclasses.replace(config, num_steps=256), 50)
+    longer = choose_sizes(dataclasses.replace(config, num_steps=256), 50)
     assert method_labels([sized[0], longer]) == ["gru, num_steps default", "gru, num_steps 256"]
     env = EnvConfig(env_kwargs={"length": 9}, flicker=0.1)
     assert task_name(dataclasses.replace(config, env=env)) == "TMaze, length 9, flicker 0.1"
@@ -97,7 +97,7 @@ def test_the_interval_of_a_mean_is_students() -> None:
 def test_episodes_that_did_not_end_are_told_of_and_a_way_without_any_that_did_is_a_dash() -> None:
     run = a_run("TMaze", "gru", 0, 0.5, [1.0])
     some = dataclasses.replace(run.evaluation.deterministic, unfinished=3)
-    none = Figures(np.nan, (-np.inf, np.inf), np.nan, None, unfinished=64)
+    none = EvaluationSummary(np.nan, (-np.inf, np.inf), np.nan, None, unfinished=64)
     evaluation = dataclasses.replace(run.evaluation, deterministic=some, stochastic=none)
     comparison = Comparison([dataclasses.replace(run, evaluation=evaluation)])
     (cell,) = comparison.cells.values()

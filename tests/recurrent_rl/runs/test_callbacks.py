@@ -17,7 +17,7 @@ from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.cli import main
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.resolve import resolve
+from recurrent_rl.resolve import choose_sizes
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.runs.training import TrainResult, resume, train
@@ -299,7 +299,7 @@ def test_a_setting_passes_through_its_schedule() -> None:
         lr_schedule="constant",
         schedules={"clip_coef": [0.4, 0.2], "ent_coef": [0, 1, 0], "target_kl": [0.1, 0.1]},
     )
-    run = resolve(settings, None)
+    run = choose_sizes(settings, None)
     assert [run.scheduled(i).clip_coef for i in (0, 4, 8)] == pytest.approx([0.4, 0.3, 0.2])
     assert [run.scheduled(i).ent_coef for i in range(0, 9, 2)] == [0, 0.5, 1, 0.5, 0]
     assert run.scheduled(3).learning_rate == run.learning_rate
@@ -332,15 +332,15 @@ def test_a_schedule_that_cannot_be_is_refused(schedules: dict[str, Any], what: s
 def test_a_schedule_may_end_at_zero_as_the_linear_one_does(tmp_path: Path) -> None:
     to_zero = {"learning_rate": [1e-3, 0], "clip_coef": [0.2, 0]}
     given = config(tmp_path, schedules=to_zero, total_timesteps=256)
-    run = resolve(given, None)
-    linear = resolve(dataclasses.replace(given, schedules={}, lr_schedule="linear"), None)
+    run = choose_sizes(given, None)
+    linear = choose_sizes(dataclasses.replace(given, schedules={}, lr_schedule="linear"), None)
     rates = [run.scheduled(i).learning_rate for i in range(run.num_iterations)]
     assert rates == [linear.scheduled(i).learning_rate for i in range(run.num_iterations)]
     assert train(given, progress=False).timesteps == 256
 
 
 def test_a_run_of_before_there_were_these_settings_is_read(tmp_path: Path) -> None:
-    settings = resolve(config(tmp_path), None)
+    settings = choose_sizes(config(tmp_path), None)
     text = settings.to_json()
     for name in ("eval_interval", "stop_at_return", "patience", "save_interval"):
         text = text.replace(f'  "{name}": null,\n', "")

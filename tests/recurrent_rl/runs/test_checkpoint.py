@@ -1,6 +1,5 @@
 """Checkpoints: what they hold, and refused with the reason where they do not fit."""
 
-import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from recurrent_rl.runs.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from recurrent_rl.runs.checkpoint_file import read_checkpoint, read_timesteps
+from recurrent_rl.runs.checkpoint_file import VERSION, read_checkpoint, read_timesteps
 from recurrent_rl.runs.folder import CHECKPOINT
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
@@ -160,38 +159,9 @@ def test_an_environment_whose_settings_or_spaces_have_changed_is_named(
 def test_a_checkpoint_of_the_older_format_is_refused_with_what_can_be_done(
     written: Path, tmp_path: Path
 ) -> None:
-    path = rewrite(written, tmp_path / CHECKPOINT, version=1)
+    path = rewrite(written, tmp_path / CHECKPOINT, version=VERSION - 1)
     with pytest.raises(PolicyFileError, match=r"older version of recurrent-rl.* Train anew"):
         load_checkpoint(Trainer(config()), path)
-
-
-@pytest.mark.parametrize("separate", [False, True])
-def test_a_checkpoint_with_the_state_of_a_gru_and_a_rotor_in_one_tensor_is_read(
-    separate: bool, tmp_path: Path
-) -> None:
-    changed = config(agent=AgentConfig(hidden_size=4, encoder_size=4, separate_memory=separate))
-    trainer = Trainer(changed)
-    trainer.iterate()
-    save_checkpoint(trainer, tmp_path / "today")
-
-    def as_in_format_3(tensors: dict[str, torch.Tensor]) -> None:
-        fields = [tensors.pop(f"memory/{i}") for i in range(4 if separate else 2)]
-        for i in range(len(fields) // 2):
-            tensors[f"memory/{i}"] = torch.cat(fields[2 * i : 2 * i + 2], -1)
-
-    path = tmp_path / CHECKPOINT
-    rewrite(tmp_path / "today", path, change_tensors=as_in_format_3, version=3)
-    again = Trainer(changed)
-    assert load_checkpoint(again, path)
-    assert everything(again) == everything(trainer)
-    rewrite(
-        tmp_path / "today",
-        path,
-        change_tensors=lambda tensors: tensors.update({"memory/0": torch.zeros(())}),
-        version=3,
-    )
-    with pytest.raises(PolicyFileError, match="no checkpoint that this version"):
-        load_checkpoint(again, path)
 
 
 def test_a_truncated_checkpoint_is_refused(written: Path, tmp_path: Path) -> None:
@@ -221,15 +191,6 @@ def test_masks_that_the_checkpoint_has_no_word_of_allow_all(written: Path) -> No
     trainer.collector.rollout.use_masks(4).fill_(False)
     assert load_checkpoint(trainer, written)
     assert trainer.collector.next_row()["action_mask"].all()
-
-
-def test_a_horizon_of_zero_is_what_none_is_today(written: Path, tmp_path: Path) -> None:
-    def of_then(fields: dict[str, Any]) -> None:
-        fields["needs"]["agent.horizon"] = 0
-
-    path = rewrite(written, tmp_path / CHECKPOINT, of_then)
-    agent = dataclasses.replace(config().agent, horizon=None)
-    assert load_checkpoint(Trainer(config(agent=agent)), path)
 
 
 @pytest.mark.parametrize("change", [{"t": None}, {"more": torch.zeros(1)}])

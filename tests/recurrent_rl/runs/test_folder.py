@@ -1,7 +1,6 @@
 """A run's folder: how it is made and found, whose it is, how far it is, and what it keeps."""
 
 import dataclasses
-import math
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from recurrent_rl.agents.policy import Policy
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import TrainingState
-from recurrent_rl.runs.figures import Evaluation, Figures, SavedEvaluation
+from recurrent_rl.runs.figures import Evaluation, EvaluationSummary, SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.signals import StopSignals
@@ -90,7 +89,7 @@ def test_a_folder_tells_how_far_its_run_is(tmp_path: Path) -> None:
     resume(folder.path, progress=False, callbacks=[stop_after_two], stop=stop)
     assert seen == [RunState.RUNNING, RunState.RUNNING]
     assert folder.state() is RunState.STOPPED
-    early = SavedEvaluation(64, 10, Figures(0.0, (0.0, 0.0), 1.0, None))
+    early = SavedEvaluation(64, 10, EvaluationSummary(0.0, (0.0, 0.0), 1.0, None))
     folder.save_evaluation(early)
     assert folder.state() is RunState.STOPPED
 
@@ -180,17 +179,6 @@ def test_an_evaluation_that_cannot_be_read_is_written_anew(tmp_path: Path) -> No
     saved = saved_of(policy, 3)
     assert folder.save_evaluation(saved) is saved
     assert folder.load_evaluation() == saved
-
-
-def test_an_evaluation_of_an_older_version_is_read(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    folder.evaluation.write_text(
-        '{"timesteps": 9, "episodes": 1, "greedy": {"mean_return": 1.0, "ci95": '
-        '[-Infinity, Infinity], "mean_length": 3.0, "success_rate": null}, "sampled": null, '
-        '"without_memory": null}'
-    )
-    figures = Figures(1.0, (-math.inf, math.inf), 3.0, None)
-    assert folder.load_evaluation() == SavedEvaluation(9, 1, figures)
 
 
 def test_a_folder_that_cannot_be_written_is_refused_with_the_way_round(

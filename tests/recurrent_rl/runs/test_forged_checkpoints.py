@@ -54,7 +54,10 @@ def nested(depth: int) -> Any:
         lambda fields: fields["episodes"].update(returns={}),
         lambda fields: fields["episodes"].update(told=1),
         lambda fields: fields["episodes"].update(told=[1]),
-        lambda fields: (fields["episodes"].pop("told"), fields["episodes"].update(tells_success=1)),
+        *(
+            lambda fields, name=name: fields["episodes"].pop(name)
+            for name in ("told", "steps", "environments", "infos")
+        ),
         lambda fields: fields["episodes"].update(infos=[1]),
         *(
             lambda fields, info=info: fields["episodes"].update(

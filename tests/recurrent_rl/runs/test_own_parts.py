@@ -288,7 +288,7 @@ def test_the_command_line_imports_the_module_that_registers_a_memory(
     ("arguments", "message"),
     [
         (["--memory", "nowhere:Mine"], "Module 'nowhere' of memory 'nowhere:Mine' cannot"),
-        (["--memory", "tests.own_parts:Mine"], "tests.own_parts has no Mine"),
+        (["--memory", "tests.own_parts:Mine"], "Module 'tests.own_parts' has no memory 'Mine'"),
         (["--import", "nowhere"], "Module 'nowhere' of --import cannot be imported"),
         (["--encoder", "gru"], "encoder is 'gru'; it must be one of your own"),
     ],

@@ -27,7 +27,7 @@ from recurrent_rl.config import TrainConfig
 from recurrent_rl.episodes import Info
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
-from recurrent_rl.runs.figures import Evaluation, Figures
+from recurrent_rl.runs.figures import Evaluation, EvaluationSummary
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
@@ -95,10 +95,10 @@ def test_an_evaluation_has_them_and_its_json_and_its_table_too(way: str) -> None
     scalars = played.scalars()
     assert scalars["eval/info_t_final"] == played.mean_length
     assert scalars["eval/info_end_mean"] == 10 * played.mean_length
-    figures = Figures.of(played)
+    figures = EvaluationSummary.of(played)
     text = json.dumps(figures.to_json(), allow_nan=False)
     assert json.loads(text)["infos"]["t"]["final"] == played.mean_length
-    assert Figures.from_json(json.loads(text)) == figures
+    assert EvaluationSummary.from_json(json.loads(text)) == figures
     console = Console(record=True, width=120)
     print_evaluation(console, {"deterministic": played}, 20, env_id, config, "run")
     assert f"t, final │ {played.mean_length:21.4g}".replace(" ", "") in (
@@ -111,9 +111,9 @@ def test_an_evaluation_without_them_has_no_second_table_and_an_old_file_is_read(
     console = Console(record=True, width=120)
     print_evaluation(console, {"deterministic": played}, 2, "X-v0", EnvConfig(), "run")
     assert "infos" not in console.export_text()
-    fields = Figures.of(played).to_json()
+    fields = EvaluationSummary.of(played).to_json()
     del fields["infos"]
-    assert Figures.from_json(fields).infos == {}
+    assert EvaluationSummary.from_json(fields).infos == {}
 
 
 @pytest.mark.parametrize(

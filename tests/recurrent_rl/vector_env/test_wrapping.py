@@ -152,7 +152,7 @@ def test_a_wrapper_that_cannot_be_is_refused_with_the_settings(wrapper: Any, mes
 @pytest.mark.parametrize(
     ("wrapper", "message"),
     [
-        ("nowhere:wrap", "Module 'nowhere' of 'nowhere:wrap' cannot be imported"),
+        ("nowhere:wrap", "Module 'nowhere' of wrapper 'nowhere:wrap' cannot be imported"),
         (f"{HERE}:twice_as_brigth", rf"has no wrapper .* Did you mean {HERE}:twice_as_bright"),
         (f"{HERE}:LIMIT", "is a int, which cannot be called"),
         (f"{HERE}:no_wrapper", "no_wrapper returned a int; it must return the environment"),

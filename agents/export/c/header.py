@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from recurrent_rl.agents.export.c_names import given_names, kept_as, struct_fields
-from recurrent_rl.agents.export.c_text import comment, declared, member
+from recurrent_rl.agents.export.c.names import given_names, kept_as, struct_fields
+from recurrent_rl.agents.export.c.text import comment, declared, member
 from recurrent_rl.agents.export.listing import Listing
 
 

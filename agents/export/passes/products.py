@@ -15,7 +15,7 @@ from recurrent_rl.agents.export.listing import (
     View,
     dense_strides,
 )
-from recurrent_rl.agents.export.rewriting import (
+from recurrent_rl.agents.export.passes.rewriting import (
     Rewriting,
     is_constant,
     is_number,

@@ -1,4 +1,4 @@
-"""Core ATen operations as plain array operations: what `lowering` looks each of a graph's up in."""
+"""Core ATen operations as plain array operations: what `lower` looks each of a graph's up in."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from torch import fx
 
-from recurrent_rl.agents.export import images, reductions
-from recurrent_rl.agents.export.draft import Draft, kind_of
 from recurrent_rl.agents.export.listing import View, filled, whole
-from recurrent_rl.agents.export.step import ExportError
-from recurrent_rl.agents.export.views import (
+from recurrent_rl.agents.export.lowering import images, reductions
+from recurrent_rl.agents.export.lowering.draft import Draft, kind_of
+from recurrent_rl.agents.export.lowering.views import (
     expanded,
     permuted,
     reshaped,
@@ -24,6 +23,7 @@ from recurrent_rl.agents.export.views import (
     squeezed,
     with_axis,
 )
+from recurrent_rl.agents.export.step import ExportError
 
 aten = torch.ops.aten
 Value: TypeAlias = Any

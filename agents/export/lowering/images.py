@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from recurrent_rl.agents.export.draft import Draft, kind_of
 from recurrent_rl.agents.export.listing import View, filled, whole
+from recurrent_rl.agents.export.lowering.draft import Draft, kind_of
+from recurrent_rl.agents.export.lowering.views import permuted, sliced
 from recurrent_rl.agents.export.step import ExportError
-from recurrent_rl.agents.export.views import permuted, sliced
 
 
 def convolution(

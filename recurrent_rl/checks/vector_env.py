@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
-from recurrent_rl.agents.generators import own_surroundings
+from recurrent_rl.agents.generators import forked_torch_state
 from recurrent_rl.agents.raising import place
 from recurrent_rl.agents.spaces import as_array
 from recurrent_rl.checks.episodes import MASKS
@@ -63,7 +63,7 @@ class _Row(NamedTuple):
     truncated: list[bool]
 
 
-def check_several(env: VectorEnv, report: Report, max_steps: int | None, seed: int) -> None:
+def check_vector_env(env: VectorEnv, report: Report, max_steps: int | None, seed: int) -> None:
     """Check a vector environment; it is left amid episodes.
 
     Args:
@@ -107,7 +107,7 @@ class _VectorPlayer:
     def __init__(self, env: VectorEnv, report: Report) -> None:
         self.env = _Last(env)
         self.report = report
-        with own_surroundings():
+        with forked_torch_state():
             agent = ActorCritic(
                 env.single_observation_space, env.single_action_space, AgentConfig("none")
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from recurrent_rl.agents.export.c_text import index
+from recurrent_rl.agents.export.c.text import index
 from recurrent_rl.agents.export.listing import Buffer, Listing, View
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import START

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from recurrent_rl.agents.export.c_functions import NAMES
-from recurrent_rl.agents.export.c_names import Names
-from recurrent_rl.agents.export.c_text import TYPES, cast, index, literal, loops
+from recurrent_rl.agents.export.c.functions import NAMES
+from recurrent_rl.agents.export.c.names import Names
+from recurrent_rl.agents.export.c.text import TYPES, cast, index, literal, loops
 from recurrent_rl.agents.export.listing import (
     ELEMENTWISE,
     Buffer,

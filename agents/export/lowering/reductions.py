@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import fx
 
-from recurrent_rl.agents.export.draft import Draft, kind_of
 from recurrent_rl.agents.export.listing import View, whole
+from recurrent_rl.agents.export.lowering.draft import Draft, kind_of
+from recurrent_rl.agents.export.lowering.views import with_axis
 from recurrent_rl.agents.export.step import ExportError
-from recurrent_rl.agents.export.views import with_axis
 
 
 def argmax(

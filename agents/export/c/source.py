@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recurrent_rl.agents.export.c_functions import FUNCTIONS
-from recurrent_rl.agents.export.c_header import header, prototype
-from recurrent_rl.agents.export.c_helpers import HELPERS
-from recurrent_rl.agents.export.c_names import Names, given_names, kept_as, struct_fields
-from recurrent_rl.agents.export.c_statements import Statements, is_row
-from recurrent_rl.agents.export.c_text import TYPES, array, loops, shortened
+from recurrent_rl.agents.export.c.array_functions import HELPERS
+from recurrent_rl.agents.export.c.functions import FUNCTIONS
+from recurrent_rl.agents.export.c.header import header, prototype
+from recurrent_rl.agents.export.c.names import Names, given_names, kept_as, struct_fields
+from recurrent_rl.agents.export.c.statements import Statements, is_row
+from recurrent_rl.agents.export.c.text import TYPES, array, loops, shortened
 from recurrent_rl.agents.export.listing import Buffer, Listing, View
 from recurrent_rl.agents.export.step import MASK, Limits
 from recurrent_rl.agents.previous_step import PREVIOUS_REWARD

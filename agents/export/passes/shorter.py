@@ -3,12 +3,12 @@
 No pass knows a memory. Each looks for operations that can be one, or none:
 
 - `identities`: sums with 0, and choices by what is not true;
-- `likeliest`, `roots`, `scaled_errors`, `halves` (shorter_functions.py): functions by such as cost
+- `likeliest`, `roots`, `scaled_errors`, `halves` (functions.py): functions by such as cost
   fewer calls;
-- `summed`, `same_input`, `weights_halved`, `in_groups`, `biases` (shorter_products.py): products of
+- `summed`, `same_input`, `weights_halved`, `in_groups`, `biases` (products.py): products of
   one row that become one, and what is done to their weights instead of to what they give;
-- `complex_products` (shorter_complex.py): six operations on the parts of complex numbers;
-- `at_times`, `in_place` (shorter_outside.py): resets and masks of steps that have none, and copies;
+- `complex_products` (complex.py): six operations on the parts of complex numbers;
+- `at_times`, `in_place` (outside.py): resets and masks of steps that have none, and copies;
 - `side_by_side`: the same operation on neighbouring numbers, or on such as stand in turn.
 """
 
@@ -20,7 +20,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from recurrent_rl.agents.export.listing import ELEMENTWISE, Listing, Operation, View
-from recurrent_rl.agents.export.rewriting import (
+from recurrent_rl.agents.export.passes.complex import (
+    alternate,
+    alternating,
+    can_be_spread,
+    complex_products,
+    parts_in_turn,
+)
+from recurrent_rl.agents.export.passes.functions import halves, likeliest, roots, scaled_errors
+from recurrent_rl.agents.export.passes.outside import at_times, in_place
+from recurrent_rl.agents.export.passes.products import (
+    biases,
+    in_groups,
+    same_input,
+    summed,
+    weights_halved,
+)
+from recurrent_rl.agents.export.passes.rewriting import (
     Rewriting,
     as_row,
     is_constant,
@@ -28,22 +44,6 @@ from recurrent_rl.agents.export.rewriting import (
     is_row,
     value_of,
     with_few_axes,
-)
-from recurrent_rl.agents.export.shorter_complex import (
-    alternate,
-    alternating,
-    can_be_spread,
-    complex_products,
-    parts_in_turn,
-)
-from recurrent_rl.agents.export.shorter_functions import halves, likeliest, roots, scaled_errors
-from recurrent_rl.agents.export.shorter_outside import at_times, in_place
-from recurrent_rl.agents.export.shorter_products import (
-    biases,
-    in_groups,
-    same_input,
-    summed,
-    weights_halved,
 )
 
 

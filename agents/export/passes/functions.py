@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from recurrent_rl.agents.export.listing import Operation, View
-from recurrent_rl.agents.export.rewriting import (
+from recurrent_rl.agents.export.passes.rewriting import (
     Rewriting,
     is_constant,
     is_number,

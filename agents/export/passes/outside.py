@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from recurrent_rl.agents.export.listing import EACH, Operation, View
-from recurrent_rl.agents.export.rewriting import Rewriting, is_number, is_row, overlap, value_of
+from recurrent_rl.agents.export.passes.rewriting import (
+    Rewriting,
+    is_number,
+    is_row,
+    overlap,
+    value_of,
+)
 from recurrent_rl.agents.export.step import MASK, START
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from recurrent_rl.agents.export.listing import EACH, Operation, View, dense_strides
-from recurrent_rl.agents.export.rewriting import (
+from recurrent_rl.agents.export.passes.rewriting import (
     Rewriting,
     as_row,
     is_number,

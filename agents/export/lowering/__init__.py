@@ -9,14 +9,20 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from recurrent_rl.agents.export.draft import Draft, kind_of
 from recurrent_rl.agents.export.graph import Program
 from recurrent_rl.agents.export.listing import Buffer, Listing, View, filled, whole
-from recurrent_rl.agents.export.operations import COMPARISONS, OPERATIONS, SAME_SHAPE, VIEWS, Value
+from recurrent_rl.agents.export.lowering.draft import Draft, kind_of
+from recurrent_rl.agents.export.lowering.operations import (
+    COMPARISONS,
+    OPERATIONS,
+    SAME_SHAPE,
+    VIEWS,
+    Value,
+)
+from recurrent_rl.agents.export.lowering.views import expanded, is_one
 from recurrent_rl.agents.export.own_parts import naming_parts
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import ExportError
-from recurrent_rl.agents.export.views import expanded, is_one
 
 
 def lower(program: Program) -> Listing:

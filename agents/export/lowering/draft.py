@@ -20,7 +20,7 @@ from recurrent_rl.agents.export.listing import (
     numbers,
     whole,
 )
-from recurrent_rl.agents.export.views import expanded, permuted
+from recurrent_rl.agents.export.lowering.views import expanded, permuted
 
 
 def kind_of(node: fx.Node) -> tuple[tuple[int, ...], str]:

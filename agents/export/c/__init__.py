@@ -1,0 +1,1 @@
+"""A policy's step as C99: one header and one source."""
