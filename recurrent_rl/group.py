@@ -215,11 +215,12 @@ def _interrupt_nobody() -> None:
     For the threads of Gloo. One of them waits for sockets; when it is woken while another holds the
     lock of its socket, it asks for the lock without pause. On the core of the other it keeps the
     other from going on, and a message of 0.3 ms takes 5 (Linux 6.18, one core for each worker;
-    `python benchmarks/speed/scale.py --only messages`).
+    `python benchmarks/speed/scale.py --only messages`). A policy that the user has set stays.
     """
     if sys.platform == "linux":
         with suppress(OSError):  # a container that forbids it
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            if os.sched_getscheduler(0) == os.SCHED_OTHER:
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 ALONE = Group()

@@ -31,6 +31,7 @@ from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.runs.launch import Begun, follow_the_first
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.vector_env.config import EnvConfig
+from tests.recurrent_rl.telling_envs import scheduling_policy
 
 PROGRAM = """
 import multiprocessing, os, sys, time
@@ -221,7 +222,8 @@ def test_a_run_of_two_goes_on_with_one_and_with_two(tmp_path: Path) -> None:
 
 
 def test_the_environments_processes_start_alike_in_all_workers(tmp_path: Path) -> None:
-    env = EnvConfig({"method": multiprocessing.get_start_method()}, vectorization="async")
+    told = {"method": multiprocessing.get_start_method(), "policy": scheduling_policy()}
+    env = EnvConfig(told, vectorization="async")
     small = config(tmp_path, num_envs=4, total_timesteps=4 * 13, workers=2, env=env)
     small = replace(small, env_id="tests.recurrent_rl.telling_envs:Started")
     assert train(small, progress=False).timesteps == 4 * 13
