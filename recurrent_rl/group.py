@@ -186,9 +186,11 @@ class Group:
         self._meeting.set(f"waited/{self.rank}", "")
         time.sleep(LATE_SECONDS)  # the others find out by and by
         late = [str(i) for i in range(self.size) if not self._meeting.check([f"waited/{i}"])]
+        elsewhere = self.neighbours < self.size
+        machine = " If its machine cannot be reached, mend that." if elsewhere else ""
         return UserError(
             f"Worker {', '.join(late) or '?'} did not answer for {self._timeout:g} s: an "
-            "environment of its hangs, or is slow. Mend it, or raise worker_timeout."
+            f"environment of its hangs, or is slow. Mend it, or raise worker_timeout.{machine}"
         )
 
 
