@@ -20,7 +20,7 @@ class UserError(ValueError):
     - `DeviceError`: a device that is not there
     - `PolicyFileError`: a policy or checkpoint that is missing, damaged, newer or of another kind
     - `ExportError`: a policy that cannot be exported like this, or an export that differs from it
-    - `NonFiniteError`: weights that hold NaN or infinity, and are not saved
+    - `NonFiniteError`: NaN or infinity in weights, which are not saved, or in an update
     - `FileWriteError`: a file that cannot be written
     - `FaultyEnvironmentError`: an environment in which `check_env` has found faults
     - `RunHeldError`: a run that another process is training

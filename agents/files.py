@@ -41,7 +41,7 @@ class PolicyFileError(UserError):
 
 
 class NonFiniteError(UserError):
-    """What was to be saved holds NaN or infinity."""
+    """What was to be saved, or what an update has computed, holds NaN or infinity."""
 
 
 def refuse_nonfinite(tensors: Mapping[str, Tensor]) -> None:

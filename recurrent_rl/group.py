@@ -186,9 +186,11 @@ class Group:
         self._meeting.set(f"waited/{self.rank}", "")
         time.sleep(LATE_SECONDS)  # the others find out by and by
         late = [str(i) for i in range(self.size) if not self._meeting.check([f"waited/{i}"])]
+        elsewhere = self.neighbours < self.size
+        machine = " If its machine cannot be reached, mend that." if elsewhere else ""
         return UserError(
             f"Worker {', '.join(late) or '?'} did not answer for {self._timeout:g} s: an "
-            "environment of its hangs, or is slow. Mend it, or raise worker_timeout."
+            f"environment of its hangs, or is slow. Mend it, or raise worker_timeout.{machine}"
         )
 
 
@@ -215,11 +217,12 @@ def _interrupt_nobody() -> None:
     For the threads of Gloo. One of them waits for sockets; when it is woken while another holds the
     lock of its socket, it asks for the lock without pause. On the core of the other it keeps the
     other from going on, and a message of 0.3 ms takes 5 (Linux 6.18, one core for each worker;
-    `python benchmarks/speed/scale.py --only messages`).
+    `python benchmarks/speed/scale.py --only messages`). A policy that the user has set stays.
     """
     if sys.platform == "linux":
         with suppress(OSError):  # a container that forbids it
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+            if os.sched_getscheduler(0) == os.SCHED_OTHER:
+                os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 ALONE = Group()

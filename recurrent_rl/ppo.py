@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.files import NonFiniteError
 from recurrent_rl.agents.memory.states import MemoryState, cat_states, differentiable
 from recurrent_rl.agents.moments import Moments
 from recurrent_rl.blocks import Block, shuffled_chunks
 from recurrent_rl.config import ResolvedConfig, TrainConfig
-from recurrent_rl.errors import UserError
 from recurrent_rl.group import ALONE, Group
 from recurrent_rl.rollout import Rollout, Sequences
 
@@ -135,7 +135,7 @@ def update(
         Scalars under their TensorBoard tags, over all workers.
 
     Raises:
-        UserError: the loss or its gradient is not finite. The agent is spoilt then.
+        NonFiniteError: the loss or its gradient is not finite. The agent is spoilt then.
     """
     block = block or Block.whole(config.num_envs)
     data = rollout.sequences(advantages, returns)
@@ -183,7 +183,7 @@ def one_epoch(
     each chunk of all workers has, `[C]`.
 
     Raises:
-        UserError: the loss or its gradient is not finite.
+        NonFiniteError: the loss or its gradient is not finite.
     """
     steps = []
     for chunks in shuffled_chunks(config, generator):
@@ -288,10 +288,10 @@ def check_finite(what: str, x: Tensor) -> None:
     """Refuse a quantity that is not finite everywhere.
 
     Raises:
-        UserError: names it, and the settings to try.
+        NonFiniteError: names it, and the settings to try.
     """
     if not (finite := torch.isfinite(x)).all():
-        raise UserError(
+        raise NonFiniteError(
             f"The {what} became {float(x[~finite].flatten()[0].detach())}. Try a lower "
             "learning_rate, fewer update_epochs or a smaller max_grad_norm; keep "
             "normalize_observations and normalize_returns on; with precision bfloat16 try float32."

@@ -13,6 +13,7 @@ import torch
 from recurrent_rl.advantages import gae
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import check_is
+from recurrent_rl.agents.files import NonFiniteError
 from recurrent_rl.agents.generators import forked_torch_state
 from recurrent_rl.agents.moments import Moments
 from recurrent_rl.agents.normalisers import AdvantageNormaliser
@@ -76,6 +77,8 @@ class Trainer:
         self.mid_rollout = False
         """Whether an iteration is under way or has failed. The environments are then amid a
         rollout; all else is as after the last whole iteration."""
+        self.failed_alike = False
+        """Whether the last iteration failed at the same place in all workers."""
         self.env = make_vector_env(source, block.count, config.env)
         try:
             with self._computing():
@@ -111,6 +114,12 @@ class Trainer:
         """Whether the run has all its steps."""
         return self.iteration >= self.config.num_iterations
 
+    @property
+    def can_save(self) -> bool:
+        """Whether all workers are where they can tell their parts of a checkpoint."""
+        same_place = self.group.alone or not self.mid_rollout or self.failed_alike
+        return same_place and not self.group.broken
+
     def __iter__(self) -> Iterator[dict[str, float]]:
         """The scalars of one iteration after the other, until the run has all its steps."""
         while not self.done:
@@ -122,7 +131,7 @@ class Trainer:
         Returns:
             Scalars under their TensorBoard tags.
         """
-        self.mid_rollout = True
+        self.mid_rollout, self.failed_alike = True, False
         began, waited = time.perf_counter(), self.group.waited
         with self._computing():
             scalars = self._iterate()
@@ -197,6 +206,7 @@ class Trainer:
                 failure = error
         told = None if failure is None else _told(failure)
         reports = self.group.exchange((told, self.collector.episodes.latest()))
+        self.failed_alike = any(told is not None for told, _ in reports)
         if failure is not None:
             raise failure if self.group.rank == 0 else ToldError(str(told))
         for worker, (told, _) in enumerate(reports):
@@ -242,6 +252,7 @@ class Trainer:
         try:
             yield
         except BaseException as error:
+            self.failed_alike = isinstance(error, NonFiniteError)  # sums of all workers
             with torch.no_grad():
                 for x, old in zip(learnt + slots, before, strict=True):
                     x.copy_(old)

@@ -107,8 +107,9 @@ def _print_result(console: Console, result: TrainResult) -> None:
     """The result, and the next useful commands."""
     from recurrent_rl.runs.folder import RunFolder
 
-    if result.timesteps > result.resumed_from:
-        console.print(f"Trained for {result.timesteps:,} steps in {result.seconds:.0f} s.")
+    if taken := result.timesteps - result.resumed_from:
+        in_all = f", {result.timesteps:,} in all" if result.resumed_from else ""
+        console.print(f"Trained for {taken:,} steps in {result.seconds:.0f} s{in_all}.")
     else:
         console.print(
             f"{result.run_dir} has all its {result.timesteps:,} steps already; "

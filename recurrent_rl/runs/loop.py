@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -130,9 +130,10 @@ class _Kept:
         is_saved = self._iteration == trainer.iteration
         if self.over and not group.alone:  # the others no longer ask what is next, and will end
             group.broken = True
-        if not (trainer.mid_rollout or group.broken):  # they wait to hear it
-            group.agree(failed=True, save=not is_saved)
-            group.tell(ending(error), 0)
+        if trainer.can_save:  # they wait to hear it; one that has ended breaks the group
+            with suppress(UserError, RuntimeError):
+                group.agree(failed=True, save=not is_saved and trainer.iteration > 0)
+                group.tell(ending(error), 0)
         return save_after_error(trainer, self._folder, is_saved, self._steps, self._has_callbacks)
 
 
@@ -174,9 +175,15 @@ def follow(trainer: Trainer, stop: StopSignals) -> Path:
     """
     group = trainer.group
     copies = Copies(group, None)
+    failure: BaseException | None = None
     while not trainer.done and not (told := agreed(group, stop)).ends:
         if not told.failed:
-            trainer.iterate()
+            try:
+                trainer.iterate()
+            except BaseException as error:
+                if not trainer.failed_alike:
+                    raise
+                failure = error  # the first has one too, and says so
             told = group.agree()
         if told.save and not told.failed:
             save(trainer, None)
@@ -187,7 +194,7 @@ def follow(trainer: Trainer, stop: StopSignals) -> Path:
             ends = group.tell(ending(None), 0)
             if told.save:
                 save(trainer, None)
-            raise ends
+            raise ends from failure
     save(trainer, None)
     copies.update()
     group.exchange(None)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -88,15 +91,42 @@ def waiting(group: Group) -> None:
     assert group.waited - before > (0.0 if group.rank == 1 else 0.3)
 
 
+def keep_policies(rank: int, folder: str) -> None:
+    """The threads of messages are of the policy BATCH; where the user has set one, they keep it."""
+    if rank == 1:
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    before = policies()
+    own = before[str(os.getpid())]
+    with joined(meeting(folder, "policies"), rank, SIZE, CPU, 60.0) as group:
+        group.exchange(None)
+        group.add_up([torch.ones(1)])
+        now = policies()
+        of_messages = {now.pop(thread) for thread in now.keys() - before.keys()}
+        assert of_messages == {os.SCHED_BATCH if own == os.SCHED_OTHER else own}
+        assert now == before
+        tell = "import os; print(os.sched_getscheduler(0))"
+        assert int(subprocess.check_output([sys.executable, "-c", tell])) == own
+        group.exchange(None)
+    assert policies() == before
+
+
+def policies() -> dict[str, int]:
+    """By which each thread of this process is given a core."""
+    return {thread: os.sched_getscheduler(int(thread)) for thread in os.listdir("/proc/self/task")}
+
+
 def miss_one(rank: int, folder: str) -> None:
     """The last worker does not come to the second message."""
-    with joined(meeting(folder, "late"), rank, SIZE, CPU, 2.0) as group:
+    neighbours = 2 if rank == 0 else None  # as the first has it, the last is on another machine
+    with joined(meeting(folder, "late"), rank, SIZE, CPU, 2.0, neighbours) as group:
         group.exchange(None)
         if rank == 2:
             time.sleep(6)
             return
-        with pytest.raises(UserError, match=r"Worker 2 did not answer for 2 s.* worker_timeout"):
+        told = r"Worker 2 did not answer for 2 s.* worker_timeout"
+        with pytest.raises(UserError, match=told) as raised:
             group.add_up([torch.ones(1)])
+        assert ("machine cannot be reached" in str(raised.value)) == (rank == 0)
         assert group.broken
 
 

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import sys
 from functools import partial
 from typing import Any
 
@@ -49,11 +51,16 @@ class Plain(Telling):
 
 
 class Started(Telling):
-    """Refuses to be in a process that multiprocessing would not have started in this way."""
+    """Refuses to be in a process that was not started in this way, or has another policy."""
 
-    def __init__(self, method: str) -> None:
-        if (own := multiprocessing.get_start_method()) != method:
-            raise ValueError(f"started by {own}, not by {method}")
+    def __init__(self, method: str, policy: int | None) -> None:
+        if (own := (multiprocessing.get_start_method(), scheduling_policy())) != (method, policy):
+            raise ValueError(f"started by {own}, not by {method, policy}")
+
+
+def scheduling_policy() -> int | None:
+    """By which this thread is given a core; None where the system has none."""
+    return os.sched_getscheduler(0) if sys.platform == "linux" else None
 
 
 def recording(**_: Any) -> gym.Env[Any, Any]:

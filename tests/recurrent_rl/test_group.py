@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ def test_a_message_reaches_all_or_says_why_not(talk: Any, tmp_path: Path) -> Non
     start_processes(
         talk, args=(str(tmp_path),), nprocs=talking.SIZE, start_method="forkserver"
     )  # and raises what is raised in one of them
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="policies of threads are Linux's")
+def test_only_the_threads_of_messages_wait_for_a_core_to_be_free(tmp_path: Path) -> None:
+    test_a_message_reaches_all_or_says_why_not(talking.keep_policies, tmp_path)
 
 
 def test_alone_a_message_is_what_was_said() -> None:

@@ -26,10 +26,12 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.group import Group
 from recurrent_rl.resolve import resolved
 from recurrent_rl.runs.callbacks import TrainingState
+from recurrent_rl.runs.checkpoint_file import read_timesteps
 from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.runs.launch import Begun, follow_the_first
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.vector_env.config import EnvConfig
+from tests.recurrent_rl.telling_envs import scheduling_policy
 
 PROGRAM = """
 import multiprocessing, os, sys, time
@@ -53,8 +55,8 @@ class Faulty(gym.Env):
     def step(self, action):
         self.steps += 1
         Path("worker").write_text(str(os.getpid())) if multiprocessing.parent_process() else None
-        if multiprocessing.parent_process() and self.steps == 30:
-            what = sys.argv[1]
+        what = sys.argv[1] if multiprocessing.parent_process() else "nothing"
+        if self.steps == 30:
             if what == "raises":
                 raise ValueError("no fuel left")
             if what == "nan":
@@ -63,6 +65,8 @@ class Faulty(gym.Env):
                 os._exit(7)
             if what == "hangs":
                 time.sleep(1000)
+        if what == "overflows" and self.steps >= 30:
+            return np.ones(2, np.float32), 3e38, False, False, {}
         time.sleep(float(sys.argv[2]))
         return np.ones(2, np.float32), 1.0, self.steps % 9 == 0, False, {}
 
@@ -73,7 +77,7 @@ if __name__ == "__main__":
     config = recurrent_rl.TrainConfig(
         "Faulty-v0", num_envs=4, num_steps=8, num_minibatches=2, total_timesteps=int(sys.argv[3]),
         workers=2, threads=1, device="cpu", eval_episodes=0, worker_timeout=float(sys.argv[4]),
-        name="it", checkpoint_interval=0,
+        name="it", checkpoint_interval=float(sys.argv[5]),
     )
     try:
         recurrent_rl.train(config, progress=False)
@@ -218,7 +222,8 @@ def test_a_run_of_two_goes_on_with_one_and_with_two(tmp_path: Path) -> None:
 
 
 def test_the_environments_processes_start_alike_in_all_workers(tmp_path: Path) -> None:
-    env = EnvConfig({"method": multiprocessing.get_start_method()}, vectorization="async")
+    told = {"method": multiprocessing.get_start_method(), "policy": scheduling_policy()}
+    env = EnvConfig(told, vectorization="async")
     small = config(tmp_path, num_envs=4, total_timesteps=4 * 13, workers=2, env=env)
     small = replace(small, env_id="tests.recurrent_rl.telling_envs:Started")
     assert train(small, progress=False).timesteps == 4 * 13
@@ -233,11 +238,16 @@ def test_more_workers_than_the_environments_allow_are_refused(tmp_path: Path) ->
 
 
 def start(
-    folder: Path, what: str, pause: float = 0.0, steps: int = 1920, timeout: float = 10.0
+    folder: Path,
+    what: str,
+    pause: float = 0.0,
+    steps: int = 1920,
+    timeout: float = 10.0,
+    interval: float = 0.0,
 ) -> subprocess.Popen[str]:
     (folder / "program.py").write_text(PROGRAM)
     return subprocess.Popen(
-        [sys.executable, "program.py", what, str(pause), str(steps), str(timeout)],
+        [sys.executable, "program.py", what, *map(str, (pause, steps, timeout, interval))],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -263,6 +273,27 @@ def test_what_goes_wrong_in_a_worker_is_told_once_and_nothing_saved_is_lost(
     assert "3 whole iterations (96 steps) are saved" in output
     (folder,) = (tmp_path / "runs").iterdir()
     assert RunFolder(folder).state().value == "stopped"
+    assert is_gone(int((tmp_path / "worker").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("raises", "no fuel left"),
+        ("overflows", "In iteration 4: The return became nan"),
+    ],
+)
+def test_what_goes_wrong_at_all_workers_alike_costs_no_whole_iteration(
+    tmp_path: Path, what: str, told: str
+) -> None:
+    """Though no checkpoint was due before; only the episodes under way are lost, as with one."""
+    output, _ = start(tmp_path, what, interval=3600).communicate(timeout=120)
+    assert told in output
+    lost = r"the episodes under way and the \d+ steps of the unfinished rollout"
+    assert re.search(rf"3 whole iterations \(96 steps\) are saved; to resume loses {lost}", output)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert read_timesteps(RunFolder(folder).checkpoint) == 96
+    assert load_policy(RunFolder(folder).policy).summary["timesteps"] == 96
     assert is_gone(int((tmp_path / "worker").read_text()))
 
 
