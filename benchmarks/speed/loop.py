@@ -48,7 +48,8 @@ PRECISION_TASKS = (
     ("recurrent_rl/Pendulum-NoVelocity-v0", "gru", 1_000_000),
 )
 ENV_ID = "recurrent_rl/RepeatPrevious-Easy-v0"
-ROLLOUT: dict[str, Any] = {"num_envs": 64, "num_steps": 128}
+ROLLOUT: dict[str, Any] = {"num_envs": 64, "num_steps": 128, "target_kl": None}
+"""No pass ends early, so that all do the same work."""
 
 
 def best_of(run: Callable[[], Any], calls: int, repeats: int = 7) -> float:
@@ -210,7 +211,13 @@ def memories(rounds: int) -> None:
     names = ("gru-rotor", "gru-matrix")
     for task in ("RepeatPrevious-Easy", "RepeatPrevious-Hard", "Autoencode-Hard"):
         its = {
-            name: Trainer(TrainConfig(f"recurrent_rl/{task}-v0", agent=AgentConfig(memory=name)))
+            name: Trainer(
+                TrainConfig(
+                    f"recurrent_rl/{task}-v0",
+                    target_kl=None,  # all epochs, so that both do the same work
+                    agent=AgentConfig(memory=name),
+                )
+            )
             for name in names
         }
         speeds: dict[str, list[float]] = {name: [] for name in names}

@@ -71,6 +71,7 @@ def params(args: Any) -> dict[str, Any]:
     """The settings as in rl_games' YAML files."""
     return {
         "seed": args.seed or 2**31 - 1,  # 0 would mean none
+        "torch_threads": args.threads,  # it would set a number of its own
         "algo": {"name": "a2c_discrete"},
         "model": {"name": "discrete_a2c"},
         "network": {
@@ -124,7 +125,6 @@ def params(args: Any) -> dict[str, Any]:
 def main() -> None:
     args = common.parse_args(__doc__, VARIANTS)
     report = common.Report(args, ["rl-games"])
-    torch.set_num_threads(args.threads)
     env = common.make_env(args.env, args.num_envs)
     vecenv.register("PEER", lambda name, num_actors, **kwargs: Adapter(env, args.seed))
     env_configurations.register("peer", {"vecenv_type": "PEER"})
