@@ -47,3 +47,33 @@ def test_a_speed_run_makes_every_pass(runner: Any, variant: str) -> None:
     """The others do; this library would end passes early by the KL divergence."""
     assert config_of(runner, "--variant", variant).target_kl is None
     assert config_of(runner, "--stop-at-return", "450").target_kl == TrainConfig.target_kl
+
+
+@pytest.fixture
+def peers(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The benchmark itself."""
+    monkeypatch.setattr(sys, "path", [str(RUNNERS.parent), *sys.path])
+    monkeypatch.delitem(sys.modules, "peers", raising=False)
+    return importlib.import_module("peers")
+
+
+def row(kind: str, contender: str, seed: int, **more: Any) -> dict[str, Any]:
+    return {
+        **{"kind": kind, "contender": contender, "group": "64", "env": "batch", "seed": seed},
+        **{"threads": 1, "peak_memory_mb": 1.0, "learning_rate": 1e-3},
+        **more,
+    }
+
+
+def test_the_table_says_what_is_missing(peers: Any) -> None:
+    """A round that failed, and the limit within which a return was not reached."""
+    speeds = [
+        row("speed", name, seed, steps_per_second=100.0)
+        for name, seeds in (("recurrent-rl", 3), ("skrl", 2))
+        for seed in range(seeds)
+    ]
+    late = row("return", "skrl", 0, reached=False, seconds=57.4)
+    table = peers.table([*speeds, late], "batch")
+    assert "| 64 | recurrent-rl | 1 | 100 | 1.00" in table
+    assert "| 64 | skrl | 1 | 100 (2 of 3 rounds) | 1.00" in table
+    assert "not reached in 57 s" in table
