@@ -4,8 +4,9 @@
     python benchmarks/learning/untuned.py --table  # the table of the runs there are
 
 Acrobot-v1 and LunarLander-v3 without velocities, the same number of steps, everyone's defaults;
-needs `pip install -e ".[box2d,plot]"`. Ours are the runs of `recurrent-rl benchmark untuned`; the
-others' are lines of benchmarks/results/untuned.jsonl. What is there is not run again.
+needs `pip install -e ".[box2d,plot]"`. Ours are the runs of `recurrent-rl benchmark untuned`, which
+leave a line each in benchmarks/results/untuned_ours.jsonl; the others' lines are in untuned.jsonl.
+What is there is not run again.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import numpy as np
-from jobs import ROOT, arguments, do, read_rows, suite_jobs
+from jobs import ROOT, arguments, do, keep, read_rows, run_of, suite_jobs
 
 from recurrent_rl.experiments.comparison import Cell, markdown
-from recurrent_rl.experiments.results import load_run
 from recurrent_rl.experiments.statistics import (
     bootstrapped,
     probability_of_improvement,
@@ -36,6 +36,7 @@ sys.path.append(str(ROOT / "benchmarks" / "peers"))
 from peers import RUNNERS, python_of, set_up  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "untuned.jsonl"
+OURS = RESULTS.with_stem("untuned_ours")
 
 Row = dict[str, Any]
 
@@ -59,10 +60,12 @@ def table(memory: str, seeds: int, episodes: int) -> str:
     """Markdown: mean return over seeds ± half of its 95 % interval, and who is better."""
     lines = []
     rows = read_rows(RESULTS)
-    jobs = [job for job in suite_jobs("untuned", seeds, episodes, memory) if job.done]
+    jobs = suite_jobs("untuned", seeds, episodes, memory)
+    kept = keep(jobs, OURS)
+    there = [job for job in jobs if job.run_dir.name in kept]
     for task in SUITE.tasks:
-        own = [job.run_dir for job in jobs if job.config.env_id == task.env_id]
-        cell = Cell(tuple(load_run(run_dir) for run_dir in own))
+        own = [job for job in there if job.config.env_id == task.env_id]
+        cell = Cell(tuple(run_of(kept[job.run_dir.name], job) for job in own))
         for way in ("deterministic", "stochastic"):
             mine = np.array([figures.mean_return for figures in cell.of(way)])
             theirs = np.array([row[way] for row in rows if row["task"] == task.name])
@@ -83,7 +86,9 @@ def main() -> None:
     given = parser.parse_args()
     if not given.table:
         set_up("sb3_contrib")
-        do(suite_jobs("untuned", given.seeds, given.episodes, given.memory))
+        kept = {row["run"] for row in read_rows(OURS)}
+        jobs = suite_jobs("untuned", given.seeds, given.episodes, given.memory)
+        do([job for job in jobs if job.run_dir.name not in kept])
         there = {(row["task"], row["seed"]) for row in read_rows(RESULTS)}
         missing = [
             (task, seed)

@@ -1,4 +1,4 @@
-"""Six contracts that recurrent reinforcement learning libraries break, checked in each.
+"""Six contracts of recurrent reinforcement learning libraries, checked in six of them.
 
     python benchmarks/peers/conformance.py  # what is not there yet, then the table
     python benchmarks/peers/conformance.py --table  # the table of the rows there are

@@ -395,12 +395,17 @@ def time_to_target(rows: list[Row]) -> str:
         if seconds:
             scored.append((-len(seconds) / len(runs), statistics.median(seconds), rate))
     if not scored:
-        return "not reached" if rows else ""
+        return f"not reached in {max(row['seconds'] for row in rows):.0f} s" if rows else ""
     _, _, rate = min(scored)
     runs = by_rate[rate]
     seconds = [row["seconds"] for row in runs if row["reached"]]
     told = f"{spread(seconds, lambda x: f'{x:.3g}')} at {rate:g}"
     return told if len(seconds) == len(runs) else f"{told}, {len(seconds)} of {len(runs)} runs"
+
+
+def told_of(count: int, rounds: int) -> str:
+    """That some rounds failed, where some did."""
+    return "" if count == rounds else f" ({count} of {rounds} rounds)"
 
 
 def table(rows: list[Row], env: str) -> str:
@@ -420,6 +425,7 @@ def table(rows: list[Row], env: str) -> str:
         of_group = [row for row in of_env if row["group"] == group]
         speeds = [row for row in of_group if row["kind"] == "speed"]
         base = {row["seed"]: row["steps_per_second"] for row in speeds if row["contender"] in ours}
+        rounds = len({row["seed"] for row in speeds})
         for contender in CONTENDERS:
             own = [row for row in speeds if row["contender"] == contender.name]
             returns = [
@@ -438,7 +444,7 @@ def table(rows: list[Row], env: str) -> str:
                 f"{environments} (own best)" if group == BEST else environments,
                 contender.name,
                 "/".join(sorted({str(row["threads"]) for row in own})),
-                f"{statistics.median(fast):,.0f}" if fast else "",
+                f"{statistics.median(fast):,.0f}{told_of(len(fast), rounds)}" if fast else "",
                 spread(ratios, lambda x: f"{x:.2f}") if ratios else "",
                 time_to_target(returns),
                 f"{statistics.median(row['peak_memory_mb'] for row in own):.0f}" if own else "",

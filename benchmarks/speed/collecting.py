@@ -123,6 +123,7 @@ def measured(task: str, memory: str, environments: int, rounds: int) -> str:
         num_envs=environments,
         num_steps=STEPS,
         total_timesteps=10**7,
+        target_kl=None,  # a whole iteration has all epochs
         threads=1,
         agent=AgentConfig(memory=memory),
     )

@@ -2,9 +2,11 @@
 
     python benchmarks/speed/devices.py  # prints Markdown; about two minutes with a GPU
     python benchmarks/speed/devices.py --environments 64 --memories lstm
+    python benchmarks/speed/devices.py --threads 16  # the CPU's, of PyTorch too: by default one
     python benchmarks/speed/devices.py --profile --environments 64  # by operation instead
 
-Rollouts of 128 steps of CartPole without velocities, all else at its default. Both devices iterate
+Rollouts of 128 steps of CartPole without velocities, all else at its default but for `target_kl`:
+every pass is made. Both devices iterate
 in turn, and ratios are taken within a round.
 """
 
@@ -18,11 +20,11 @@ from torch.profiler import ProfilerActivity, profile
 ENV_ID = "recurrent_rl/CartPole-NoVelocity-v0"
 
 
-def compare(memory: str, num_envs: int, device: str, rounds: int) -> None:
+def compare(memory: str, num_envs: int, device: str, rounds: int, threads: int | None) -> None:
     """A row: steps per second of both, their ratio, and the parts of an iteration."""
     found: list[tuple[Times, Times]] = []
     with (
-        training(settings(ENV_ID, memory, num_envs)) as here,
+        training(settings(ENV_ID, memory, num_envs, threads=threads)) as here,
         training(settings(ENV_ID, memory, num_envs, device=device)) as there,
     ):
         for trainer in (here, there):
@@ -61,6 +63,7 @@ def main() -> None:
     parser.add_argument("--memories", nargs="+", default=["lstm", "gru", "gru-rotor", "gru-matrix"])
     parser.add_argument("--environments", nargs="+", type=int, default=[64, 512, 2048])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, help="of the CPU's; by default as in a run")
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
     if not args.profile:
@@ -74,7 +77,7 @@ def main() -> None:
             if args.profile:
                 by_operation(memory, num_envs, args.device)
             else:
-                compare(memory, num_envs, args.device, args.rounds)
+                compare(memory, num_envs, args.device, args.rounds, args.threads)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,21 @@
 The variants with workers take `--threads` as a number of processes, of one thread each where there
 are several; their peak memory is the first one's.
 
-With `--env python` the velocities are hidden by the library's own option; the environments are
-stepped through SyncVectorEnv. Observations and returns are normalised, as is the library's default.
+With `--env python` the velocities are hidden by the library's own option. `vectorization="sync"`
+then steps single environments through SyncVectorEnv, as all others do: by default the library would
+take the batched form that Gymnasium has of CartPole. Observations and returns are normalised, as is
+the library's default.
 """
 
 from __future__ import annotations
 
+import argparse
+from typing import TYPE_CHECKING
+
 import common
+
+if TYPE_CHECKING:
+    from recurrent_rl.config import TrainConfig
 
 SHORT = 32  # the fastest of 8, 16, 32 and 128 at 256 environments
 VARIANTS = {
@@ -22,20 +30,15 @@ VARIANTS = {
 }
 
 
-def main() -> None:
-    args = common.parse_args(__doc__, VARIANTS)
-    report = common.Report(args, ["recurrent-rl"])
+def config_of(args: argparse.Namespace) -> TrainConfig:
+    """The settings of a run."""
     from recurrent_rl.agents.config import AgentConfig
     from recurrent_rl.config import TrainConfig
-    from recurrent_rl.process import keeping_freed_memory
-    from recurrent_rl.runs.callbacks import TrainingState
-    from recurrent_rl.runs.training import train
-    from recurrent_rl.trainer import Trainer
     from recurrent_rl.vector_env.config import EnvConfig
 
     workers = args.threads if "workers" in args.variant else 1
     python = args.env == "python"
-    config = TrainConfig(
+    return TrainConfig(
         "CartPole-v1" if python else f"recurrent_rl.envs:{common.BATCH_ID}",
         seed=args.seed,
         total_timesteps=args.steps,
@@ -70,11 +73,22 @@ def main() -> None:
             activation="tanh",
             previous_action=False,
         ),
-        env=EnvConfig(hide_indices=(1, 3)) if python else EnvConfig(),
+        env=EnvConfig(hide_indices=(1, 3), vectorization="sync") if python else EnvConfig(),
     )
+
+
+def main() -> None:
+    args = common.parse_args(__doc__, VARIANTS)
+    report = common.Report(args, ["recurrent-rl"])
+    from recurrent_rl.process import keeping_freed_memory
+    from recurrent_rl.runs.callbacks import TrainingState
+    from recurrent_rl.runs.training import train
+    from recurrent_rl.trainer import Trainer
+
+    config = config_of(args)
     # Of the last 100 episodes, as the other runners count it.
     mean_return = "rollout/ep_rew_mean"
-    if workers > 1:
+    if config.workers > 1:
 
         def tell(state: TrainingState) -> None:
             try:

@@ -44,6 +44,7 @@ class RLGames(Library):
             num_envs=ENVIRONMENTS,
             learning_rate=task.learning_rate,
             variant="default",
+            threads=1,
         )
         env = contracts.make_env(task)
         vecenv.register(

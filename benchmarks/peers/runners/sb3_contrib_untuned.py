@@ -60,10 +60,10 @@ def main() -> None:
     model.learn(given.steps)
     seconds = time.monotonic() - began
     found = {"steps": model.num_timesteps, "seconds": round(seconds, 1)}
-    for kind in ("greedy", "sampled"):
+    for kind in ("deterministic", "stochastic"):
         environments = make(10_000_000 + given.seed)
         mean, _ = evaluate_policy(
-            model, environments, given.episodes, deterministic=kind == "greedy"
+            model, environments, given.episodes, deterministic=kind == "deterministic"
         )
         found[kind] = float(mean)
     print(json.dumps(found), flush=True)
