@@ -27,6 +27,9 @@ from recurrent_rl.errors import UserError
 LATE_SECONDS = 3.0
 """How far apart the workers notice that one of them does not answer."""
 
+MOMENT = 0.2
+"""Seconds in which a worker that gives up has told the others."""
+
 T = TypeVar("T")
 Explain = Callable[[], UserError | None]
 
@@ -39,7 +42,7 @@ class Agreed(NamedTuple):
     save: int
     """1: write a checkpoint."""
     failed: int
-    """1: the first worker failed between two iterations. All end."""
+    """1: the first worker failed between two iterations, or all in one. All end."""
     enough: int
     """1: a callback asks for the end."""
 
@@ -173,12 +176,21 @@ class Group:
             yield
         except RuntimeError as error:
             self.broken = True
-            why = self._late() if "imed out" in str(error) else self._explain()
+            late = "imed out" in str(error) or self._another_gave_up()
+            why = self._late() if late else self._explain()
             if why is None:
                 raise
             raise why from error
         finally:
             self.waited += time.perf_counter() - began
+
+    def _another_gave_up(self) -> bool:
+        """Whether another worker has waited for long enough, and closed what it had with this."""
+        assert self._meeting is not None
+        time.sleep(MOMENT)  # it tells so after it has closed that
+        with suppress(RuntimeError):  # the meeting may be lost too
+            return any(self._meeting.check([f"waited/{i}"]) for i in range(self.size))
+        return False
 
     def _late(self) -> UserError:
         """Which workers did not come, after those that did have waited for long enough."""
@@ -197,18 +209,34 @@ class Group:
 def _interruptibly(talk: Callable[[], None]) -> None:
     """Do it in a thread of its own: in a call into torch this one would be deaf to signals."""
     failure: list[Exception] = []
+    done = threading.Event()  # a thread whose join() is interrupted counts as ended (Python 3.11)
 
     def run() -> None:
         try:
             talk()
         except Exception as error:
             failure.append(error)
+        finally:
+            done.set()
 
     thread = threading.Thread(target=run, name="message to workers", daemon=True)
     thread.start()
-    thread.join()
+    try:
+        done.wait()
+    except BaseException:
+        _INTERRUPTED.append(done)
+        raise
     if failure:
         raise failure[0]
+
+
+def _end_interrupted() -> None:
+    """Wait for messages that Ctrl-C has cut short: Python aborts where one is amid C++ at its end.
+
+    They end when the other workers have.
+    """
+    while _INTERRUPTED:
+        _INTERRUPTED.pop().wait(LATE_SECONDS)
 
 
 def _interrupt_nobody() -> None:
@@ -225,6 +253,8 @@ def _interrupt_nobody() -> None:
                 os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
+_INTERRUPTED: list[threading.Event] = []
+"""The ends of messages that nobody waits for any more."""
 ALONE = Group()
 """The only worker of a run."""
 _JOINED = threading.Lock()
@@ -283,4 +313,5 @@ def joined(
                 raise
             raise why from error
         stack.callback(dist.destroy_process_group)
+        stack.callback(_end_interrupted)
         yield Group(rank, size, neighbours, meeting, timeout, explain)

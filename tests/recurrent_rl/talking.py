@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -121,13 +123,35 @@ def miss_one(rank: int, folder: str) -> None:
     with joined(meeting(folder, "late"), rank, SIZE, CPU, 2.0, neighbours) as group:
         group.exchange(None)
         if rank == 2:
-            time.sleep(6)
+            time.sleep(8)
             return
+        # The second gives up first, and closes what it has with the first by that.
+        time.sleep(1 if rank == 0 else 0)
         told = r"Worker 2 did not answer for 2 s.* worker_timeout"
         with pytest.raises(UserError, match=told) as raised:
             group.add_up([torch.ones(1)])
         assert ("machine cannot be reached" in str(raised.value)) == (rank == 0)
         assert group.broken
+
+
+def interrupt_one(rank: int, folder: str) -> None:
+    """Ctrl-C cuts a message short: its thread has ended when the group is left, as others have."""
+    with joined(meeting(folder, "interrupted"), rank, SIZE, CPU, 60.0) as group:
+        group.exchange(None)
+        if rank:
+            time.sleep(2.5)
+            os._exit(0)  # as when it is killed
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            group.exchange(None)
+        assert are_talking()
+    time.sleep(0.5)
+    assert not are_talking()
+
+
+def are_talking() -> bool:
+    """Whether a message is under way."""
+    return any(thread.name == "message to workers" for thread in threading.enumerate())
 
 
 def lose_one(rank: int, folder: str) -> None:

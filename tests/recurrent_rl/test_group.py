@@ -19,7 +19,9 @@ from tests.recurrent_rl.worker_cases import CASES, first_iteration, replayed, wo
 SIZES = (2, 4)
 
 
-@pytest.mark.parametrize("talk", [talking.say_all, talking.miss_one, talking.lose_one])
+@pytest.mark.parametrize(
+    "talk", [talking.say_all, talking.miss_one, talking.lose_one, talking.interrupt_one]
+)
 def test_a_message_reaches_all_or_says_why_not(talk: Any, tmp_path: Path) -> None:
     get_context("forkserver").set_forkserver_preload([work.__module__])
     start_processes(
