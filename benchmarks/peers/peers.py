@@ -69,11 +69,11 @@ class Contender:
 # The numbers of environments of the own best were the fastest of 64, 256 and 512, or near it.
 CONTENDERS = (
     Contender("recurrent-rl", OURS, "default", {"16": 16, "64": 64}),
-    Contender("recurrent-rl, best", OURS, "best", {BEST: 256}),
+    Contender("recurrent-rl, best", OURS, "best", {BEST: 512}),
     Contender("recurrent-rl, bfloat16", OURS, "bfloat16", {"64": 64}),
-    Contender("recurrent-rl, best, bfloat16", OURS, "best-bfloat16", {BEST: 256}),
+    Contender("recurrent-rl, best, bfloat16", OURS, "best-bfloat16", {BEST: 512}),
     Contender("recurrent-rl, workers", OURS, "workers", {"64": 64}),
-    Contender("recurrent-rl, best, workers", OURS, "best-workers", {BEST: 256}),
+    Contender("recurrent-rl, best, workers", OURS, "best-workers", {BEST: 512}),
     Contender("sb3-contrib, default", "sb3_contrib", "default", {"16": 16}),
     Contender("sb3-contrib, one LSTM", "sb3_contrib", "best", {"16": 16, "64": 64, BEST: 256}),
     Contender("rl_games", "rl_games", "default", {"16": 16, "64": 64}),
