@@ -111,10 +111,8 @@ def read_policy(
             space_from_json(fields[name], most) for name in ("observation_space", "action_space")
         )
         _check_layers(config, len(tensors))
-        with (
-            forked_torch_state(),
-            _Frugal(2 * entries),
-        ):  # half of it for what building needs beside
+        # Half of the entries that are allowed are for what building needs beside.
+        with forked_torch_state(), _Frugal(2 * entries):
             agent = ActorCritic(
                 *(observation_space, action_space, config),
                 **_preprocessing(text, observation_space),

@@ -6,8 +6,7 @@
     python benchmarks/speed/devices.py --profile --environments 64  # by operation instead
 
 Rollouts of 128 steps of CartPole without velocities, all else at its default but for `target_kl`:
-every pass is made. Both devices iterate
-in turn, and ratios are taken within a round.
+every pass is made. Both devices iterate in turn, and ratios are taken within a round.
 """
 
 from __future__ import annotations
