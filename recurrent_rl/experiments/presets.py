@@ -43,6 +43,9 @@ NEAR = {"gae_lambda": 0.8}
 FAR = {"gae_lambda": 0.95}
 # Rollouts in which the noise of the advantages averages out, in minibatches of the usual size.
 LARGE = {"num_envs": 512, "num_minibatches": 8}
+# Many cards are seen at once, and each may be turned: what lies where must pass the encoder. The
+# card that was turned is seen anyway.
+WIDE = {"agent": {"encoder_size": 512, "one_hot": True, "previous_action": False}}
 PRESETS: dict[str, Preset] = {
     "RepeatPrevious-Easy": Preset(NEAR, "gru-matrix", M // 2),
     "RepeatPrevious-Medium": Preset(NEAR, "gru-matrix", M),
@@ -57,9 +60,9 @@ PRESETS: dict[str, Preset] = {
     "CountRecall-Easy": Preset(AT_ONCE | LARGE, "gru-matrix", 15 * M),
     "CountRecall-Medium": Preset(AT_ONCE | LARGE, "gru-matrix", 15 * M),
     "CountRecall-Hard": Preset(AT_ONCE, "gru-matrix", 10 * M),
-    "Concentration-Easy": Preset(SOON, "gru-matrix", 3 * M),
-    "Concentration-Medium": Preset(SOON, "gru-matrix", 5 * M),
-    "Concentration-Hard": Preset(SOON, "gru-matrix", 3 * M),
+    "Concentration-Easy": Preset(SOON | LARGE | WIDE, steps=5 * M),
+    "Concentration-Medium": Preset(SOON | LARGE | WIDE, steps=12 * M),
+    "Concentration-Hard": Preset(SOON | LARGE | WIDE, steps=5 * M),
     "HigherLower-Easy": Preset(AT_ONCE, steps=3 * M),
     "HigherLower-Medium": Preset(AT_ONCE, steps=3 * M),
     "HigherLower-Hard": Preset(AT_ONCE, steps=3 * M),
