@@ -38,18 +38,15 @@ LARGE: Settings = {"num_envs": 8192, "update_epochs": 8, "num_minibatches": 8}
 NO_ACTION: Settings = {"previous_action": False}
 # Held for 256 steps, bits are for slow units; half of them are, where time scales end at 65,536.
 SLOW: Settings = {"horizon": 65_536}
+DIRECT = {"encoder_layers": 0}  # bits go into the memory as they are
 EPISODES = 50_000
 WAYS: dict[str, tuple[int, int, Settings, Settings]] = {
     "256 episodes, 4 passes": (8, EPISODES, SMALL, {}),
     "256 episodes, 4 passes, no previous action": (8, EPISODES, SMALL, NO_ACTION),
     "8,192 episodes, 8 passes": (8, EPISODES, LARGE, {}),
     "8,192 episodes, 8 passes, no previous action": (8, EPISODES, LARGE, NO_ACTION),
-    "8,192 episodes, 8 passes, no previous action, slow units": (
-        256,
-        73_000,
-        LARGE,
-        NO_ACTION | SLOW,
-    ),
+    "the same, no encoder": (8, EPISODES, LARGE, NO_ACTION | DIRECT),
+    "the same, no encoder, slow units": (256, 73_000, LARGE, NO_ACTION | DIRECT | SLOW),
 }
 """By what a rollout is: steps to hold the bits for, episodes of training, settings, the agent's."""
 
@@ -63,6 +60,7 @@ def measure(way: str, seed: int) -> dict[str, Any]:
             seed=seed,
             log_dir=folder,
             threads=1,
+            num_steps=horizon + 1,
             total_timesteps=episodes * (horizon + 1),
             target_kl=None,
             memory_interval=None,
