@@ -163,6 +163,9 @@ class Reader(nn.Module):
         for i, path in enumerate(self.centred):
             shape = self.component_spaces[path].shape or ()
             self.register_buffer(f"centre_{i}", torch.zeros(shape, dtype=torch.float64))
+        self.is_centred = False
+        """Whether the centre is that of weights and statistics which were learnt with it, and so
+        stays."""
 
     def read(self, observation: Any) -> dict[str, NDArray[Any]]:
         """A batch of raw observations by components.
@@ -221,6 +224,8 @@ class Reader(nn.Module):
     def centre_on(self, observation: Any, total: Total = list) -> None:
         """Subtract what is far from zero in this first batch from it and from all that follow.
 
+        Does nothing where the reader `is_centred`.
+
         float32 holds seven digits: what changes in the last digits of a Unix time, or of a large
         id, would be lost in it.
 
@@ -228,6 +233,8 @@ class Reader(nn.Module):
             observation: a batch of raw observations, as for `read`.
             total: to the first batch of all workers.
         """
+        if self.is_centred:
+            return
         arrays = self._visible(component_arrays(self.observation_space, observation))
         firsts = [torch.as_tensor(arrays[path].astype(np.float64)) for path in self.centred]
         for i, moments in enumerate(total(list(map(Moments.of, firsts)))):

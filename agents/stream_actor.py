@@ -17,11 +17,17 @@ from recurrent_rl.agents.spaces import as_array, stack_observations
 def _which(streams: Any, count: int) -> NDArray[Any]:
     """Streams as bool `[count]`, a bool for all, or indices."""
     given = as_array(streams)
+    if given.shape == (0,):
+        return np.empty(0, dtype=np.intp)  # NumPy makes floats of an empty list
     if given.dtype.kind == "b" and given.shape in ((), (count,)):
         return given
     if given.dtype.kind in "iu" and given.ndim < 2:
-        may_be_flags = given.shape == (count,) and np.isin(given, (0, 1)).all()
-        if not may_be_flags and ((given >= -count) & (given < count)).all():
+        if given.shape == (count,) and np.isin(given, (0, 1)).all():
+            raise SettingError(
+                f"streams is {streams!r}, which may be indices, or 0 and 1 for each of {count} "
+                "streams. Give True and False for each, or leave streams out to reset all."
+            )
+        if ((given >= -count) & (given < count)).all():
             return given
     expected = (
         f"an index below {count}, a list of them, or True or False for each of {count} streams"

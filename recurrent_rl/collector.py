@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
 from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.kernels import frozen_weights
+from recurrent_rl.agents.kernels import changing_weights, frozen_weights
 from recurrent_rl.agents.memory.states import MemoryState, cat_states, select_state
 from recurrent_rl.agents.spaces import Components
 from recurrent_rl.blocks import Block
@@ -121,7 +122,7 @@ class Collector:
             actions[t].copy_(action)
             log_probs.append(output.distribution.log_prob(action))
 
-            step = self.environments.step(agent.head.to_env(action))
+            step = self._step(agent.head.to_env(action))
             self.episodes.step(step, valid, self.environments.steps)
             valid = step.valid
             followed.append((step.reward, step.terminated, step.truncated, valid))
@@ -137,6 +138,15 @@ class Collector:
         self.state = state
         self._value_what_followed(truncations)
         return rollout
+
+    def _step(self, actions: NDArray[Any]) -> Step:
+        """Step the environments, whose code may have models of its own, and train or replace them.
+
+        Args:
+            actions: `[B, ...]`.
+        """
+        with torch.enable_grad(), changing_weights():
+            return self.environments.step(actions)
 
     def _carry_over(self) -> None:
         """The row after the last step becomes the first row."""

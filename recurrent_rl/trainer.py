@@ -226,8 +226,10 @@ class Trainer:
     def _first_agent(self, fresh: bool) -> ActorCritic:
         """What training begins with: untrained or of `init_from`, and the same at each worker."""
         agent, policy = self._untrained_agent().to(self.device), self.config.init_from
-        if fresh and policy is not None and self.group.rank == 0:
-            begin_with(agent, load_policy(policy))
+        if fresh and policy is not None:
+            if self.group.rank == 0:
+                begin_with(agent, load_policy(policy))
+            agent.reader.is_centred = True  # in all workers, which else would add up their firsts
         self.group.take_over(agent.state_dict().values())
         return agent
 

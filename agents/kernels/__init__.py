@@ -7,7 +7,7 @@ kernels there are and which one is taken.
 from recurrent_rl.agents.kernels.cell import Cell, GatedCell, LayerState, LinearCell, MatrixCell
 from recurrent_rl.agents.kernels.chunked import attention
 from recurrent_rl.agents.kernels.dispatch import step, unroll
-from recurrent_rl.agents.kernels.library import frozen_weights
+from recurrent_rl.agents.kernels.library import changing_weights, frozen_weights
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError, SecondDerivativeError
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "MemoryInputError",
     "SecondDerivativeError",
     "attention",
+    "changing_weights",
     "frozen_weights",
     "step",
     "unroll",

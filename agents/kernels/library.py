@@ -272,6 +272,19 @@ def frozen_weights() -> Iterator[None]:
         _kept.steps = before
 
 
+@contextmanager
+def changing_weights() -> Iterator[None]:
+    """Inside `frozen_weights`, take it that weights may change after all.
+
+    So an environment may have a policy of its own to play against, and replace it.
+    """
+    before, _kept.steps = _kept.steps, None
+    try:
+        yield
+    finally:
+        _kept.steps = before
+
+
 def keeps_steps() -> bool:
     """Whether a single step is worth a kernel: inside `frozen_weights`, without gradients.
 

@@ -112,7 +112,8 @@ class _KeptToMasks(gym.Wrapper[Any, Any, Any, Any]):
         if self.mask is not None:
             mask = flat_mask(self.action_space, self.mask)
             # Of what was given alone, that the same action is the same again.
-            draw = np.random.default_rng(np.ravel(action).astype(np.int64).tolist())
+            given = np.ravel(action).astype(np.int64).view(np.uint64)  # which may be negative
+            draw = np.random.default_rng(given.tolist())
             action = allowed_action(self.action_space, mask, draw)
         result = self.env.step(action)
         self.mask = result[4].get("action_mask")

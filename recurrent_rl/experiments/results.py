@@ -37,9 +37,10 @@ class Run:
     def mmer(self) -> float:
         """Maximum over training of the mean episode return: the score of POPGym's tables.
 
-        Points are averaged over stretches of 65,536 steps before the maximum is taken.
+        Points are averaged over stretches of 65,536 steps before the maximum is taken. A point
+        tells of the steps up to its own, so that the last one of a stretch stands at its end.
         """
-        stretch = self.steps // MMER_STEPS
+        stretch = (self.steps - 1) // MMER_STEPS
         return float(max(self.returns[stretch == s].mean() for s in np.unique(stretch)))
 
 

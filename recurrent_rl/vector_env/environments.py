@@ -8,13 +8,14 @@ autoreset inserted.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.action_masks import (
@@ -87,6 +88,17 @@ class Step(NamedTuple):
     """Where mode SAME_STEP has already begun the next episode."""
 
 
+_turn = itertools.count()
+_turns: dict[int, int] = {}
+"""Of environments, by the identity of what they are, whose turn it is: who reset them last."""
+
+
+def _innermost(env: VectorEnv) -> object:
+    """What two vector environments share that step the same environments."""
+    base = env.unwrapped
+    return base.envs[0].unwrapped if isinstance(base, SyncVectorEnv) else base
+
+
 class Environments:
     """The environments of a vector environment, as an agent sees them.
 
@@ -116,6 +128,7 @@ class Environments:
         )
         self.steps = 0
         self._valid = np.ones(self.count, dtype=bool)
+        self._identity, self._turn = id(_innermost(env)), -1
 
     def reset(self, seed: int | None, centre: Total | None = None) -> Step:
         """Start new episodes in all environments.
@@ -128,6 +141,7 @@ class Environments:
         Raises:
             UserError: what the environment returned is not what its spaces declare.
         """
+        self._turn = _turns[self._identity] = next(_turn)
         result = self.env.reset(seed=seed)
         if wrong := wrong_result("reset", result):
             raise self._fault(wrong)
@@ -157,8 +171,16 @@ class Environments:
 
         Raises:
             UserError: what the environment returned is not what its spaces declare, or no finite
-                number; the message names the environment, its number and the step.
+                number; the message names the environment, its number and the step. Or others have
+                reset these environments meanwhile.
         """
+        if _turns.get(self._identity) != self._turn:
+            raise UserError(
+                f"{self._name()} was reset by others after step {self.steps}, such as by "
+                "evaluate(policy, env) amid a training on that env: its episodes were lost. Give "
+                "evaluate environments of its own: the id, the class or the function that makes "
+                "them."
+            )
         result = self.env.step(actions)
         self.steps += 1
         if wrong := wrong_result("step", result):
@@ -336,6 +358,10 @@ class Environments:
 
     def _fault(self, what: str, fix: str = MEND) -> UserError:
         """The error that says what the environment gave, and where."""
+        return UserError(
+            f"{self._name()} gave at step {self.steps}: {what.rstrip('.')}. {fix}".rstrip()
+        )
+
+    def _name(self) -> str:
         spec = self.env.spec
-        name = f"Environment {spec.id}" if spec is not None else "The environment"
-        return UserError(f"{name} gave at step {self.steps}: {what.rstrip('.')}. {fix}".rstrip())
+        return f"Environment {spec.id}" if spec is not None else "The environment"

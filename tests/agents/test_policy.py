@@ -424,23 +424,19 @@ def test_streams_are_reset_by_flags_or_indices_and_not_by_what_may_be_either(run
         ([0, 1], {0, 1}),
         ([2, 0, 1], {0, 1, 2}),
         (np.zeros(3, bool), set()),
+        ([], set()),
+        (np.flatnonzero(np.zeros(3)), set()),
         (..., {0, 1, 2}),
     ]:
         actor.act(observation)
         actor.reset(streams)
         found = actor.act(observation)
         assert {i for i in range(3) if np.array_equal(found[i], first[i])} == again
-    wrong: list[Any] = [
-        np.array([0, 0, 0]),
-        [1, 0, 1],
-        torch.tensor([0, 1, 0]),
-        3,
-        -4,
-        [0.0],
-        [True],
-        [[0, 2]],
-        None,
-    ]
+    either: list[Any] = [np.array([0, 0, 0]), [1, 0, 1], torch.tensor([0, 1, 0])]
+    for streams in either:
+        with pytest.raises(SettingError, match=r"may be indices, or .* Give True and False"):
+            actor.reset(streams)
+    wrong: list[Any] = [3, -4, [0.0], [True], [[0, 2]], None]
     for streams in wrong:
         with pytest.raises(SettingError, match=r"streams is .* it must be an index below 3"):
             actor.reset(streams)

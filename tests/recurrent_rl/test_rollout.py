@@ -1,5 +1,6 @@
 """What the collector stores: resets, ends, both autoreset modes, memory across calls."""
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.testing import assert_close
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.policy import Policy
 from recurrent_rl.collector import Collector
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
@@ -324,6 +326,41 @@ def test_a_reward_that_is_nan_is_refused_by_environment_and_step() -> None:
     collector = Collector(env, make_agent(), 12, 12, seed=0)
     with pytest.raises(UserError, match=r"at step 7: reward nan in environment 1"):
         collector.collect(0)
+
+
+class Opponent(Counter):
+    """Has a policy of its own, which it changes at each step: by a gradient, or all at once."""
+
+    def __init__(self, memory: str, trains: bool) -> None:
+        super().__init__(2)
+        space = gym.spaces.Box(-1, 1, (2,), np.float32)
+        agent = ActorCritic(space, space, AgentConfig(memory, hidden_size=16, encoder_size=8))
+        torch.nn.init.normal_(agent.head.linear.weight)
+        self.policy = Policy(agent)
+        self.trains = trains
+        self.found: list[bool] = []
+
+    def step(self, action: int) -> tuple[np.ndarray[Any, Any], float, bool, bool, dict[str, Any]]:
+        observation, state = np.ones(2, np.float32), None
+        for weights in self.policy.agent.memories()[0].parameters():
+            change = 0.5 * weights.detach()
+            if self.trains:
+                (change,) = torch.autograd.grad(0.25 * weights.square().sum(), weights)
+            with torch.no_grad():
+                weights.sub_(change)
+        acted, _ = self.policy.predict(observation, state, deterministic=True)
+        fresh, _ = copy.deepcopy(self.policy).predict(observation, state, deterministic=True)
+        self.found.append(np.allclose(acted, fresh, atol=1e-5))
+        return super().step(action)
+
+
+@pytest.mark.parametrize("trains", [False, True])
+@pytest.mark.parametrize("memory", ["gru", "lstm", "gru-rotor", "gru-matrix"])
+def test_an_environment_may_act_by_weights_that_it_changes(memory: str, trains: bool) -> None:
+    env = Opponent(memory, trains)
+    vector_env = SyncVectorEnv([lambda: env], autoreset_mode=AutoresetMode.SAME_STEP)
+    Collector(vector_env, make_agent(memory), 6, 6, seed=0).collect()
+    assert env.found == 6 * [True]
 
 
 def test_the_disabled_autoreset_mode_is_refused_with_the_fix() -> None:

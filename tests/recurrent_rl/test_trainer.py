@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch.testing import assert_close
 
 from recurrent_rl.advantages import gae
@@ -357,6 +358,26 @@ def test_hidden_entries_are_hidden_by_the_policy_itself() -> None:
     assert policy.observation_space == gym.make("CartPole-v1").observation_space
     one, _ = policy.predict(np.array([0.1, 9.0, 0.2, -9.0], np.float32), deterministic=True)
     assert one in (0, 1)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_an_evaluation_amid_a_training_on_the_same_environment_is_not_learnt_from(
+    many: bool,
+) -> None:
+    def make() -> gym.Env[Any, Any]:
+        return gym.make("CartPole-v1")
+
+    env = SyncVectorEnv(2 * [make], autoreset_mode=AutoresetMode.SAME_STEP) if many else make()
+    config = TrainConfig(total_timesteps=10_000, num_steps=16, num_minibatches=1)
+    trainer = Trainer(config, env=env)
+    trainer.iterate()
+    evaluate(trainer.policy(), make, 2, max_steps=5)
+    trainer.iterate()
+    evaluate(trainer.policy(), env, 2, max_steps=5)
+    with pytest.raises(UserError, match=r"reset by others after step 32.* of its own"):
+        trainer.iterate()
+    trainer.collector.restart(2)
+    trainer.iterate()
 
 
 def test_a_trainer_of_ones_own_refuses_to_leave_workers_out() -> None:

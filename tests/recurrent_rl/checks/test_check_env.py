@@ -376,6 +376,8 @@ def test_an_environment_with_nothing_wrong_has_no_findings_and_nothing_is_printe
     given: list[Any] = [Sound, Sound(), lambda: Sound(), Corridor]
     given += [lambda: gym.wrappers.TimeLimit(Sound(), 5)]
     given += [lambda: gym.wrappers.TimeLimit(Corridor(), 60)]
+    below_zero = spaces.Discrete(3, start=-3)
+    given += [changed(action_space=below_zero, **masked(lambda e: np.array([1, 0, 1], np.int8)))]
     for env in given:
         with warnings.catch_warnings():
             warnings.simplefilter("error")

@@ -33,6 +33,12 @@ def test_mmer_is_the_maximum_of_means_over_65536_steps() -> None:
     assert a_run("TMaze", "gru", 0, 0.0, [0.1, 0.9, 0.3, 0.5]).mmer == pytest.approx(0.6)
 
 
+def test_mmer_counts_a_point_at_the_end_of_a_stretch_to_it() -> None:
+    run = a_run("TMaze", "gru", 0, 0.0, [0.1, 0.5, 0.3, 0.9])
+    steps = np.array([32_768, 65_536, 98_304, 131_072])
+    assert dataclasses.replace(run, steps=steps).mmer == pytest.approx(0.6)
+
+
 def test_methods_are_named_by_what_differs() -> None:
     config = TrainConfig("recurrent_rl/TMaze-v0", agent=AgentConfig("gru"))
     other = dataclasses.replace(config, seed=3, gae_lambda=1.0, env_id="recurrent_rl/Recall-v0")

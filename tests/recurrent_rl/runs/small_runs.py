@@ -19,7 +19,9 @@ from recurrent_rl.runs.callbacks import AnyCallback, TrainingState
 from recurrent_rl.trainer import Trainer
 
 
-def config(tmp_path: Path, env_id: str = "recurrent_rl/TMaze-v0", **changes: Any) -> TrainConfig:
+def config(
+    tmp_path: Path, env_id: str | None = "recurrent_rl/TMaze-v0", **changes: Any
+) -> TrainConfig:
     return dataclasses.replace(
         TrainConfig(
             env_id,

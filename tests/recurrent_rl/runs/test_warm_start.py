@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +21,7 @@ from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
+from tests.agents.test_sb3 import ACTION, converted
 from tests.recurrent_rl.runs.small_runs import assert_same, config, weights
 
 
@@ -35,6 +39,64 @@ def test_a_run_begins_with_weights_and_normalisers_of_another(
     trainer = Trainer(settings)
     assert_same(weights(trainer), load_policy(trained).agent.state_dict())
     assert not trainer.optimizer.state
+    trainer.close()
+
+
+class Clock(gym.Env[Any, Any]):
+    """Shows the time since 1970, from a start that its episodes have in common."""
+
+    action_space = gym.spaces.Discrete(2)
+    observation_space = gym.spaces.Box(0, np.inf, (1,), np.float64)
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.time = 0
+        return np.array([self.start]), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.time += 1
+        return np.array([self.start + self.time]), float(action), self.time == 4, False, {}
+
+
+def test_what_a_policy_subtracts_from_observations_stays_where_they_begin_elsewhere(
+    tmp_path: Path,
+) -> None:
+    before = Trainer(config(tmp_path, None), env=partial(Clock, 1.7e9))
+    before.iterate()
+    before.policy().save(path := tmp_path / "policy.safetensors")
+    begun = Trainer(config(tmp_path, None, init_from=str(path)), env=partial(Clock, 1.7e9 + 50))
+    assert_same(begun.agent.state_dict(), load_policy(path).agent.state_dict())
+    assert begun.collector.rollout.components[""][-1].unique().tolist() == [50.0]
+
+
+class Wandering(gym.Env[Any, Any]):
+    """Shows doubles, as MuJoCo's environments do."""
+
+    action_space = ACTION
+    observation_space = gym.spaces.Dict(
+        {"place": gym.spaces.Box(-50, 50, (2,), np.float64), "sign": gym.spaces.Discrete(3)}
+    )
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        return {"place": np.ones(2), "sign": 0}, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return self.reset()[0], 0.0, True, False, {}
+
+
+def test_training_begins_with_what_a_converted_policy_does(tmp_path: Path) -> None:
+    policy = converted(observation_space=Wandering.observation_space)
+    policy.save(path := tmp_path / "converted.safetensors")
+    settings = config(tmp_path, None, agent=policy.config, init_from=str(path))
+    trainer = Trainer(settings, env=Wandering)
+    seen = {"place": np.array([15.0, -2.0]), "sign": 1}
+    found, expected = (
+        one.predict(seen, deterministic=True)[0] for one in (trainer.policy(), policy)
+    )
+    assert np.array_equal(found, expected)
     trainer.close()
 
 
