@@ -48,8 +48,9 @@ PRECISION_TASKS = (
     ("recurrent_rl/Pendulum-NoVelocity-v0", "gru", 1_000_000),
 )
 ENV_ID = "recurrent_rl/RepeatPrevious-Easy-v0"
-ROLLOUT: dict[str, Any] = {"num_envs": 64, "num_steps": 128, "target_kl": None}
-"""No pass ends early, so that all do the same work."""
+EVERY_PASS: dict[str, Any] = {"target_kl": None}
+"""No pass over a rollout is left out, so that all that is compared does the same work."""
+ROLLOUT: dict[str, Any] = {"num_envs": 64, "num_steps": 128, **EVERY_PASS}
 
 
 def best_of(run: Callable[[], Any], calls: int, repeats: int = 7) -> float:
@@ -214,8 +215,8 @@ def memories(rounds: int) -> None:
             name: Trainer(
                 TrainConfig(
                     f"recurrent_rl/{task}-v0",
-                    target_kl=None,  # all epochs, so that both do the same work
                     agent=AgentConfig(memory=name),
+                    **EVERY_PASS,
                 )
             )
             for name in names

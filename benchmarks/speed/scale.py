@@ -31,7 +31,7 @@ from unittest.mock import patch
 
 import gymnasium as gym
 import torch
-from loop import busy_process, noone
+from loop import EVERY_PASS, busy_process, noone
 from rich.console import Console
 from rich.progress import track
 from torch.distributed import FileStore  # type: ignore[attr-defined]
@@ -105,11 +105,11 @@ def settings(
             workers=workers,
             threads=threads,
             total_timesteps=10**9,
-            target_kl=None,  # all epochs, so that all do the same work
             memory_interval=None,
             device=device,
             agent=AgentConfig(memory),
             env=env or EnvConfig(),
+            **EVERY_PASS,
         )
     )
 

@@ -22,7 +22,7 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.fields import Size
 from recurrent_rl.runs.figures import WAYS, Evaluation
 from recurrent_rl.runs.progress import ProgressBar
-from recurrent_rl.runs.trained_on import settings_for
+from recurrent_rl.runs.trained_on import settings_for, shown_to
 from recurrent_rl.seeding import Stream, number
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.vector_env.config import EnvConfig
@@ -161,8 +161,7 @@ def _opened(
         count = num_envs or source.count
     else:
         count = max(1, min(num_envs or EVALUATION_ENVIRONMENTS, episodes))
-    hide = not policy.agent.reader.hide_indices
-    env = make_vector_env(source, count, config, hide_by_wrapper=hide)
+    env = make_vector_env(source, count, shown_to(policy, config))
     try:
         yield env
     finally:
