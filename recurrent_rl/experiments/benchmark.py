@@ -128,7 +128,7 @@ def run_all(jobs: list[Job], workers: int, progress: bool = True) -> Outcome:
                 if stop:
                     runs.end()
                 runs.look(stop)
-                bar.update(sum(runs.steps.values()), runs.figures())
+                bar.update(sum(runs.steps.values()), runs.metrics())
                 time.sleep(POLL_SECONDS)
         finally:
             for worker in runs.running:  # a second Ctrl-C
@@ -195,16 +195,16 @@ class _Runs:
             if reason is not None and not stop:
                 self.failed[worker.job.run_dir] = reason
 
-    def figures(self) -> dict[str, str]:
+    def metrics(self) -> dict[str, str]:
         """What the progress bar tells beside the steps."""
-        figures = {"runs": f"{self._finished}/{self._count}"}
+        metrics = {"runs": f"{self._finished}/{self._count}"}
         if evaluating := sum(worker.evaluates for worker in self.running):
-            figures["evaluating"] = str(evaluating)
+            metrics["evaluating"] = str(evaluating)
         if self.elsewhere:
-            figures["elsewhere"] = str(len(self.elsewhere))
+            metrics["elsewhere"] = str(len(self.elsewhere))
         if self.failed:
-            figures["failed"] = str(len(self.failed))
-        return figures
+            metrics["failed"] = str(len(self.failed))
+        return metrics
 
 
 class _Worker:

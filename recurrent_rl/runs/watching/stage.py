@@ -14,7 +14,7 @@ from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
-from recurrent_rl.runs.figures import WAYS, Evaluation
+from recurrent_rl.runs.evaluation_result import WAYS, Evaluation
 from recurrent_rl.runs.trained_on import settings_for, shown_to
 from recurrent_rl.runs.watching.filmed import Filmed, Mode, OnMoment
 from recurrent_rl.vector_env.config import EnvConfig

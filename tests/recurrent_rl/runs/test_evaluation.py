@@ -18,12 +18,12 @@ from recurrent_rl.agents.policy import Policy
 from recurrent_rl.envs.wrappers import HideIndices
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import STEP_LIMIT, evaluate, evaluate_ways
-from recurrent_rl.runs.figures import SavedEvaluation
+from recurrent_rl.runs.evaluation_result import SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.seeding import Stream, number
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.vector_env.config import EnvConfig
-from recurrent_rl.vector_env.facts import time_limit
+from recurrent_rl.vector_env.properties import time_limit
 from recurrent_rl.vector_env.vectorize import make_vector_env
 
 

@@ -18,7 +18,7 @@ from recurrent_rl.envs.batch import BatchEnv
 from recurrent_rl.errors import UserError
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
-from recurrent_rl.vector_env.facts import known_returns, longest_episode, stated_returns
+from recurrent_rl.vector_env.properties import known_returns, longest_episode, stated_returns
 from recurrent_rl.vector_env.sources import find_source
 from recurrent_rl.vector_env.vectorize import make_vector_env
 
