@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal, get_args
 from unittest.mock import patch
@@ -153,7 +153,7 @@ def sharing(rounds: int) -> None:
     for _ in track(range(rounds), "sharing", console=STDERR, transient=True):
         for threads in (None, 1, 2):
             for busy in (False, True):
-                with busy_process() if busy else noone():
+                with busy_process() if busy else nullcontext():
                     speeds.setdefault((threads, busy), []).append(training_speed(threads))
     for threads in (None, 1, 2):
         alone, beside = (median(speeds[threads, busy]) / 1e3 for busy in (False, True))
@@ -368,11 +368,6 @@ def busy_process() -> Iterator[None]:
     yield
     process.kill()
     process.join()
-
-
-@contextmanager
-def noone() -> Iterator[None]:
-    yield
 
 
 def main() -> None:
