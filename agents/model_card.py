@@ -171,9 +171,9 @@ def _results(results: Sequence[Result], summary: dict[str, Any]) -> Sequence[str
 
 
 def _row(result: Result) -> str:
-    figures = map(_known, (result.mean_return, result.std_return, result.mean_length))
+    statistics = map(_known, (result.mean_return, result.std_return, result.mean_length))
     success = "" if result.success_rate is None else f"{result.success_rate:.1%}"
-    return f"| {' | '.join([result.way, f'{result.episodes:,}', *figures, success])} |"
+    return f"| {' | '.join([result.way, f'{result.episodes:,}', *statistics, success])} |"
 
 
 def _known(value: float) -> str:

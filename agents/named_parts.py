@@ -62,7 +62,10 @@ def import_parts(paths: Iterable[str]) -> None:
         if ":" not in path:
             import_module(path, "--import")
             continue
-        part = imported(path, "class")
+        try:
+            part = imported(path, "class")
+        except SettingError as error:
+            raise SettingError(f"--import {path}: {error}") from error
         kinds = [kind for kind, parts in PARTS.items() if parts.fault(part) is None]
         if not kinds:
             faults = "; ".join(f"as {kind}, {PARTS[kind].fault(part)}" for kind in PARTS)

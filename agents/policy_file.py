@@ -34,7 +34,7 @@ from recurrent_rl.agents.importing import is_class_path
 from recurrent_rl.agents.named_parts import PARTS
 from recurrent_rl.agents.preprocessing import scaling_of_format_1
 from recurrent_rl.agents.settings import build
-from recurrent_rl.agents.settings.values import read_text
+from recurrent_rl.agents.settings.values import read_str
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
 from recurrent_rl.agents.spaces import component_spaces
 
@@ -156,7 +156,7 @@ def _config(path: Path, written: str, fields: Any, given: Mapping[str, Any]) -> 
     config = build(AgentConfig, {name: x for name, x in fields.items() if name not in given})
     for kind in given:  # its name need not be known here
         if (name := fields.get(kind)) is not None:
-            object.__setattr__(config, kind, read_text(kind, name))
+            object.__setattr__(config, kind, read_str(kind, name))
     return config
 
 

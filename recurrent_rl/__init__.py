@@ -46,7 +46,7 @@ if TYPE_CHECKING:  # what each public name is; _HOMES says it again, for use
     from recurrent_rl.runs.callbacks import Callback as Callback
     from recurrent_rl.runs.callbacks import TrainingState as TrainingState
     from recurrent_rl.runs.evaluation import evaluate as evaluate
-    from recurrent_rl.runs.figures import Evaluation as Evaluation
+    from recurrent_rl.runs.evaluation_result import Evaluation as Evaluation
     from recurrent_rl.runs.folder import RunHeldError as RunHeldError
     from recurrent_rl.runs.imitation import imitate as imitate
     from recurrent_rl.runs.recorded import RecordedEpisode as RecordedEpisode
@@ -67,7 +67,7 @@ _HOMES = {
     "Callback": "runs.callbacks",
     "DeviceError": "agents.devices",
     "EnvConfig": "vector_env.config",
-    "Evaluation": "runs.figures",
+    "Evaluation": "runs.evaluation_result",
     "ExportError": "agents.export.step",
     "FaultyEnvironmentError": "checks.finding",
     "FileWriteError": "agents.files",

@@ -53,6 +53,11 @@ def _is_label(text: str) -> bool:
     return ".." not in re.split(r"[/\\]", text) and not _CONTROL.search(text)
 
 
+def _is_info_key(key: str) -> bool:
+    is_private = key.startswith("_") or key in GYMNASIUMS_INFOS
+    return bool(key) and not is_private and not _CONTROL.search(key)
+
+
 def json_object(name: str, text: str) -> dict[str, Any]:
     """The JSON object that a text holds, for example one of the command line.
 
@@ -204,7 +209,7 @@ InfoKeys = Annotated[
             Must(
                 "a key of infos: not empty, without an underscore at its start, and not "
                 f"{', '.join(GYMNASIUMS_INFOS)}",
-                lambda key: _is_info_key(key),
+                _is_info_key,
             ),
         ],
         ...,
@@ -212,10 +217,6 @@ InfoKeys = Annotated[
     no_repeats("a key"),
 ]
 """Keys of numbers in infos; Gymnasium keeps `_KEY` for which environments tell of it."""
-
-
-def _is_info_key(key: str) -> bool:
-    return not (not key or key[0] == "_" or key in GYMNASIUMS_INFOS or _CONTROL.search(key))
 
 
 def folder_part(text: str) -> str:

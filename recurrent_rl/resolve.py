@@ -13,7 +13,7 @@ from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import Workers
 from recurrent_rl.process import available_cores, pick_device
-from recurrent_rl.vector_env.facts import longest_episode
+from recurrent_rl.vector_env.properties import longest_episode
 from recurrent_rl.vector_env.sources import Environment, Source, find_source
 
 STEPS = 128

@@ -35,8 +35,8 @@ class StopSignals:
         silent: say nothing of it, where another process does.
     """
 
-    children_are_deaf: ClassVar[bool] = False
-    """Whether processes that are forked now take no notice of signals: see `deaf_children`."""
+    children_ignore_signals: ClassVar[bool] = False
+    """Whether processes that are forked now take no notice of the signals of `STOPPING`."""
 
     def __init__(self, patient: bool = False, silent: bool = False) -> None:
         self.received: int | None = None
@@ -86,7 +86,7 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
-            if StopSignals.children_are_deaf:
+            if StopSignals.children_ignore_signals:
                 return
             # A process that was forked from ours, by an environment perhaps: not ours to keep.
             signal.signal(number, self._previous[number])
@@ -106,17 +106,17 @@ class StopSignals:
 
 
 @contextlib.contextmanager
-def deaf_children() -> Iterator[None]:
+def children_ignoring_signals() -> Iterator[None]:
     """Have processes that are forked meanwhile take no notice of signals from their start on.
 
     A signal to a whole process group reaches them before they can see to it themselves. Unlike
     with `held_back`, it is noted in this process at once, and a second one ends it.
     """
-    StopSignals.children_are_deaf = True
+    StopSignals.children_ignore_signals = True
     try:
         yield
     finally:
-        StopSignals.children_are_deaf = False
+        StopSignals.children_ignore_signals = False
 
 
 def say_stopped(error: KeyboardInterrupt) -> None:

@@ -115,7 +115,6 @@ def functions(
                     "env_id": (tmaze, ""),
                     "num_envs": (2, "3"),
                     "config": (None, "None"),
-                    "hide_by_wrapper": (False, ""),
                 },
             ),
             "load_run": (load_run, {"run_dir": (run.run_dir, "")}),

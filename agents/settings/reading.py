@@ -22,10 +22,10 @@ from recurrent_rl.agents.settings.refusals import SettingError, refusal, within
 from recurrent_rl.agents.settings.requirements import Must, OneOf, Read, Reader
 from recurrent_rl.agents.settings.values import (
     check_choice,
-    read_number,
-    read_text,
-    read_truth,
-    read_whole,
+    read_bool,
+    read_float,
+    read_int,
+    read_str,
 )
 
 
@@ -75,10 +75,10 @@ def reader(hint: Any) -> Reader:
     if is_settings_class(hint):
         return partial(_read_nested, hint)
     return {
-        bool: read_truth,
-        int: read_whole,
-        float: read_number,
-        str: read_text,
+        bool: read_bool,
+        int: read_int,
+        float: read_float,
+        str: read_str,
         Any: _as_it_is,
     }[hint]
 
@@ -136,7 +136,7 @@ def _read_tuple(read: Reader, name: str, given: Any) -> tuple[Any, ...]:
 def _read_dict(read: Reader, name: str, given: Any) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise SettingError(refusal(name, given, "a dict"))
-    return {read_text(name, key): read(f"{name}.{key}", value) for key, value in given.items()}
+    return {read_str(name, key): read(f"{name}.{key}", value) for key, value in given.items()}
 
 
 def _as_it_is(name: str, value: Any) -> Any:

@@ -19,7 +19,7 @@ LARGEST_FLOAT = float(np.finfo(np.float32).max)
 """What float32, in which agents compute, can hold."""
 
 
-def read_truth(name: str, given: Any) -> bool:
+def read_bool(name: str, given: Any) -> bool:
     """True or False, NumPy's too."""
     value = _scalar(given)
     if not isinstance(value, bool):
@@ -27,7 +27,7 @@ def read_truth(name: str, given: Any) -> bool:
     return value
 
 
-def read_whole(name: str, given: Any) -> int:
+def read_int(name: str, given: Any) -> int:
     """A whole number of 64 bits."""
     value = _scalar(given)
     if not _is_number(value) or value % 1 != 0:
@@ -38,7 +38,7 @@ def read_whole(name: str, given: Any) -> int:
     return number
 
 
-def read_number(name: str, given: Any) -> float:
+def read_float(name: str, given: Any) -> float:
     """A finite number that float32 can hold."""
     value = _scalar(given)
     if _is_number(value):
@@ -51,7 +51,7 @@ def read_number(name: str, given: Any) -> float:
     raise SettingError(refusal(name, given, "a finite number that float32 can hold"))
 
 
-def read_text(name: str, value: Any) -> str:
+def read_str(name: str, value: Any) -> str:
     """Text that UTF-8 can hold, as a plain `str`."""
     if not isinstance(value, str):
         raise SettingError(refusal(name, value, "text"))
@@ -71,7 +71,7 @@ def check_choice(
         SettingError: names the choices, and the nearest.
     """
     if isinstance(value, str) and (value in choices or (beside and beside.holds(value))):
-        return read_text(name, value)
+        return read_str(name, value)
     expected = [f"one of {', '.join(choices)}"] if choices else []
     expected += [beside.be] if beside else []
     raise SettingError(refusal(name, value, ", or ".join(expected)) + nearest(value, choices))

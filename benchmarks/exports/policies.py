@@ -34,7 +34,7 @@ RESULTS = Path(__file__).parents[1] / "results" / "exported_policies.jsonl"
 def measure(run: RunFolder, forms: list[str], out: Path) -> list[dict[str, Any]]:
     """Export one policy to these formats."""
     config, policy = run.load_config(), policy_of(run.path)
-    facts = {
+    fields = {
         "run": run.path.name,
         "task": config.environment,
         "memory": config.agent.memory,
@@ -44,7 +44,7 @@ def measure(run: RunFolder, forms: list[str], out: Path) -> list[dict[str, Any]]
     paths = {to: out / run.path.name / FORMATS[to].file for to in forms}
     lines = []
     for to, found in export_each(policy.agent, paths).items():
-        line = facts | {"to": to, "versions": versions_of(to)}
+        line = fields | {"to": to, "versions": versions_of(to)}
         if isinstance(found, UserError):
             line["error"] = str(found)
         else:

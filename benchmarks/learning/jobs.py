@@ -24,7 +24,7 @@ from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.results import Run, learning_curve, load_run
 from recurrent_rl.experiments.suites import SUITES
 from recurrent_rl.process import available_cores
-from recurrent_rl.runs.figures import SavedEvaluation
+from recurrent_rl.runs.evaluation_result import SavedEvaluation
 from recurrent_rl.runs.training import train
 
 ROOT = Path(__file__).resolve().parents[2]

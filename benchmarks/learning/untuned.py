@@ -28,7 +28,7 @@ from recurrent_rl.experiments.statistics import (
 )
 from recurrent_rl.experiments.suites import SUITES, Task
 from recurrent_rl.process import available_cores
-from recurrent_rl.runs.figures import WAYS
+from recurrent_rl.runs.evaluation_result import WAYS
 
 SUITE = SUITES["untuned"]
 PEER = "sb3-contrib RecurrentPPO"
@@ -67,7 +67,7 @@ def table(memory: str, seeds: int, episodes: int) -> str:
         own = [job for job in there if job.config.env_id == task.env_id]
         cell = Cell(tuple(run_of(kept[job.run_dir.name], job) for job in own))
         for way in ("deterministic", "stochastic"):
-            mine = np.array([figures.mean_return for figures in cell.of(way)])
+            mine = np.array([result.mean_return for result in cell.of(way)])
             theirs = np.array([row[way] for row in rows if row["task"] == task.name])
             if min(len(mine), len(theirs)) < 2:
                 continue

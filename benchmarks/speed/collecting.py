@@ -26,6 +26,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from loop import EVERY_PASS
 from torch import Tensor
 
 from recurrent_rl import process
@@ -123,9 +124,9 @@ def measured(task: str, memory: str, environments: int, rounds: int) -> str:
         num_envs=environments,
         num_steps=STEPS,
         total_timesteps=10**7,
-        target_kl=None,  # a whole iteration has all epochs
         threads=1,
         agent=AgentConfig(memory=memory),
+        **EVERY_PASS,
     )
     trainer = Trainer(config)
     for _ in range(2):

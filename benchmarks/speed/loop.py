@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal, get_args
 from unittest.mock import patch
@@ -48,8 +48,9 @@ PRECISION_TASKS = (
     ("recurrent_rl/Pendulum-NoVelocity-v0", "gru", 1_000_000),
 )
 ENV_ID = "recurrent_rl/RepeatPrevious-Easy-v0"
-ROLLOUT: dict[str, Any] = {"num_envs": 64, "num_steps": 128, "target_kl": None}
-"""No pass ends early, so that all do the same work."""
+EVERY_PASS: dict[str, Any] = {"target_kl": None}
+"""No pass over a rollout is left out, so that all that is compared does the same work."""
+ROLLOUT: dict[str, Any] = {"num_envs": 64, "num_steps": 128, **EVERY_PASS}
 
 
 def best_of(run: Callable[[], Any], calls: int, repeats: int = 7) -> float:
@@ -152,7 +153,7 @@ def sharing(rounds: int) -> None:
     for _ in track(range(rounds), "sharing", console=STDERR, transient=True):
         for threads in (None, 1, 2):
             for busy in (False, True):
-                with busy_process() if busy else noone():
+                with busy_process() if busy else nullcontext():
                     speeds.setdefault((threads, busy), []).append(training_speed(threads))
     for threads in (None, 1, 2):
         alone, beside = (median(speeds[threads, busy]) / 1e3 for busy in (False, True))
@@ -214,8 +215,8 @@ def memories(rounds: int) -> None:
             name: Trainer(
                 TrainConfig(
                     f"recurrent_rl/{task}-v0",
-                    target_kl=None,  # all epochs, so that both do the same work
                     agent=AgentConfig(memory=name),
+                    **EVERY_PASS,
                 )
             )
             for name in names
@@ -367,11 +368,6 @@ def busy_process() -> Iterator[None]:
     yield
     process.kill()
     process.join()
-
-
-@contextmanager
-def noone() -> Iterator[None]:
-    yield
 
 
 def main() -> None:

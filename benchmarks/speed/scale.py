@@ -24,14 +24,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import gymnasium as gym
 import torch
-from loop import busy_process, noone
+from loop import EVERY_PASS, busy_process
 from rich.console import Console
 from rich.progress import track
 from torch.distributed import FileStore  # type: ignore[attr-defined]
@@ -105,11 +105,11 @@ def settings(
             workers=workers,
             threads=threads,
             total_timesteps=10**9,
-            target_kl=None,  # all epochs, so that all do the same work
             memory_interval=None,
             device=device,
             agent=AgentConfig(memory),
             env=env or EnvConfig(),
+            **EVERY_PASS,
         )
     )
 
@@ -247,7 +247,7 @@ def sharing(rounds: int, iterations: int, cores: int) -> None:
             times_of(trainer, 2)
             for _ in track(range(rounds), f"sharing, {workers}", console=STDERR):
                 for busy in (False, True):
-                    with busy_process() if busy else noone():
+                    with busy_process() if busy else nullcontext():
                         found[busy].append(times_of(trainer, iterations).whole)
         alone, beside = (config.batch_size / statistics.median(found[busy]) for busy in found)
         ratios = [a / b for a, b in zip(found[False], found[True], strict=True)]

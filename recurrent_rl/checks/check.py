@@ -21,7 +21,7 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.fields import JsonObject
 from recurrent_rl.vector_env.checked_env import with_masks_in_infos
 from recurrent_rl.vector_env.config import EnvConfig
-from recurrent_rl.vector_env.facts import read_as_vector
+from recurrent_rl.vector_env.properties import read_as_vector
 from recurrent_rl.vector_env.sources import find_source
 from recurrent_rl.vector_env.vectorize import make_vector_env
 from recurrent_rl.vector_env.wrapping import (

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import reduce
 from io import StringIO
 from operator import or_
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -44,7 +42,6 @@ COMPLETE_FILES = {
         "set -l current (count $words)\n    set words $words (commandline -ct)"
     ),
 }
-_SPECIFICATION = re.compile("^(COMPLETION_SPEC = )(.*)$", re.MULTILINE)
 
 
 @validated
@@ -74,7 +71,7 @@ def completion_command(arguments: Sequence[str]) -> int:
 def script(shell: str) -> str:
     """The script, tyro's but for one thing: where it knows no answer, files and folders are one."""
     commands: list[Any] = [
-        Annotated[grouped(kind, {}), tyro.conf.subcommand(name)]
+        Annotated[_with_choices(grouped(kind, {})), tyro.conf.subcommand(name)]
         for name, kind in arguments_of_commands().items()
     ]
     any_command: Any = reduce(or_, commands)
@@ -89,37 +86,21 @@ def script(shell: str) -> str:
     text = written.getvalue()
     for theirs, ours in COMPLETE_FILES.items():
         text = text.replace(theirs, ours)
-
-    def named(found: re.Match[str]) -> str:
-        if shell != "fish":
-            return f"{found[1]}{_with_names(found[2])!r}"
-        # Within double quotes, where fish has a backslash before these.
-        plain = re.sub(r'\\(["\\$])', r"\1", found[2])
-        return found[1] + re.sub(r'(["\\$])', r"\\\1", repr(_with_names(plain)))
-
-    return _SPECIFICATION.sub(named, text)
+    return text
 
 
-def _with_names(text: str) -> dict[str, Any]:
-    """What tyro's script completes, with the names of memories and the like as choices.
+def _with_choices(kind: type) -> type:
+    """The class, with the names of memories and the like as choices.
 
-    To tyro these options take any text, since `module:Class` is one too.
+    They are no `Literal` where arguments are read, since `module:Class` is taken too.
     """
-    from recurrent_rl.agents.config import AgentConfig
-
-    names = {
-        f"--{name.replace('_', '-')}": [*rule.names]
-        for name, hint in get_type_hints(AgentConfig, include_extras=True).items()
-        for rule in getattr(hint, "__metadata__", ())
-        if isinstance(rule, OneOf) and rule.names
-    }
-    specification: dict[str, Any] = ast.literal_eval(text)
-    for command in specification["subcommands"].values():
-        for option in command["options"]:
-            for flag in option["flags"]:
-                if flag in names:
-                    option.update(type="choice", choices=names[flag])
-    return specification
+    choice: Any = Literal
+    for name, hint in kind.__annotations__.items():
+        for note in getattr(hint, "__metadata__", ()):
+            if isinstance(note, OneOf) and note.names:
+                kept = (choice[tuple(note.names)], *hint.__metadata__)
+                kind.__annotations__[name] = Annotated[kept]
+    return kind
 
 
 def arguments_of_commands() -> dict[str, type[Any]]:

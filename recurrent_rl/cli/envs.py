@@ -118,12 +118,12 @@ def _rows(group: dict[str, list[str]]) -> Table:
     table.add_column("best", justify="right", min_width=5)
     for family, (env_id, *_) in group.items():
         try:
-            facts = _facts(env_id)
+            known = _properties(env_id)
         except UserError:  # its page says what to install
             table.add_row(family, "(not installed)")
             continue
         to_remember: str = _class_of(env_id).to_remember
-        table.add_row(family, to_remember, facts["memoryless return"], facts["best return"])
+        table.add_row(family, to_remember, known["memoryless return"], known["best return"])
     return table
 
 
@@ -139,8 +139,8 @@ def _table(*columns: str, show_header: bool = True) -> Table:
 
 
 def _print_page(console: Console, ids: list[str]) -> None:
-    """What the docstring tells, and the figures of each level beside each other."""
-    kind, facts = _class_of(ids[0]), [_facts(env_id) for env_id in ids]
+    """What the docstring tells, and the properties of each level beside each other."""
+    kind, properties = _class_of(ids[0]), [_properties(env_id) for env_id in ids]
     console.print("\n".join(ids), style="bold", highlight=False)
     for block in _task(kind).split("\n\n"):
         as_it_is = block.startswith((" ", "|"))  # a formula, a table
@@ -150,8 +150,8 @@ def _print_page(console: Console, ids: list[str]) -> None:
 
     levels = [match[1] if (match := LEVEL.search(env_id)) else "" for env_id in ids]
     table = _table("", *levels, show_header=len(ids) > 1)
-    for label in facts[0]:
-        table.add_row(label, *(of_level[label] for of_level in facts))
+    for label in properties[0]:
+        table.add_row(label, *(of_level[label] for of_level in properties))
     console.print("", table, "", highlight=False)
 
     commands = [f"Train:   recurrent-rl train {ids[0]}"]
@@ -179,7 +179,7 @@ def _class_of(env_id: str) -> Any:
     return load_env_creator(place) if isinstance(place, str) else place
 
 
-def _facts(env_id: str) -> dict[str, str]:
+def _properties(env_id: str) -> dict[str, str]:
     """What can be said in a word, by its name.
 
     Raises:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from recurrent_rl.runs.figures import SavedEvaluation
+    from recurrent_rl.runs.evaluation_result import SavedEvaluation
     from recurrent_rl.runs.folder import RunFolder
 
 EPISODES = 1000
@@ -26,7 +26,7 @@ def evaluate_command(arguments: Sequence[str]) -> int:
     """Play episodes with a policy, with its memory and with the memory switched off."""
     from recurrent_rl.process import seed_process
     from recurrent_rl.runs.evaluation import evaluate_ways
-    from recurrent_rl.runs.figures import SavedEvaluation
+    from recurrent_rl.runs.evaluation_result import SavedEvaluation
     from recurrent_rl.runs.trained_on import chosen_policy, environment_of
     from recurrent_rl.signals import StopSignals
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from recurrent_rl.agents.policy import Policy
-    from recurrent_rl.runs.figures import Evaluation
+    from recurrent_rl.runs.evaluation_result import Evaluation
     from recurrent_rl.vector_env.config import EnvConfig
 
 
@@ -37,8 +37,8 @@ def print_evaluation(
         env_config: its settings.
         policy: the file or run folder that played.
     """
-    from recurrent_rl.runs.figures import WAYS
-    from recurrent_rl.vector_env.facts import stated_returns
+    from recurrent_rl.runs.evaluation_result import WAYS
+    from recurrent_rl.vector_env.properties import stated_returns
 
     table = Table(title=f"{env_id}, {_episodes(episodes)}")
     for column in ("", "mean return", "95 % interval", "episode length", "success"):
@@ -89,7 +89,7 @@ def print_policy(console: Console, policy: Policy, source: Path, label: str) -> 
 
 def _print_infos(console: Console, played: dict[str, Evaluation]) -> None:
     """What infos said, where `info_metrics` names some: a row for each, a column for each way."""
-    from recurrent_rl.runs.figures import WAYS
+    from recurrent_rl.runs.evaluation_result import WAYS
 
     keys = next(iter(played.values())).infos
     if not keys:
@@ -108,7 +108,7 @@ def _print_infos(console: Console, played: dict[str, Evaluation]) -> None:
 
 def in_a_line(played: dict[str, Evaluation]) -> str:
     """The mean return of each way of playing, and what did not end."""
-    from recurrent_rl.runs.figures import WAYS
+    from recurrent_rl.runs.evaluation_result import WAYS
 
     first = next(iter(played.values()))
     texts = [f"{WAYS[name].label} {_known(result.mean)}" for name, result in played.items()]

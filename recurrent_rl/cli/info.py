@@ -33,10 +33,10 @@ class InfoArguments:
 def info_command(arguments: Sequence[str]) -> int:
     """What to put into a report of a fault: versions, kernels, device, settings."""
     given = parse(InfoArguments, "info", arguments)
-    facts = installed()
+    details = installed()
     if given.run is not None:
-        facts |= settings(Path(given.run))
-    for name, value in facts.items():
+        details |= settings(Path(given.run))
+    for name, value in details.items():
         print(f"{name:24} {value}")
     return 0
 

@@ -17,7 +17,7 @@ from recurrent_rl.cli.evaluate_arguments import EvaluateArguments
 from recurrent_rl.cli.evaluation_table import in_a_line
 from recurrent_rl.cli.terminal import print_labelled
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.figures import Evaluation
+from recurrent_rl.runs.evaluation_result import Evaluation
 from recurrent_rl.runs.progress import ProgressBar
 from recurrent_rl.runs.watching.filmed import Moment
 from recurrent_rl.runs.watching.filming import record_video

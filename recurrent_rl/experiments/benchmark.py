@@ -6,22 +6,18 @@ holds its folder's lock.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import time
 import traceback
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from recurrent_rl.agents.raising import in_words
 from recurrent_rl.errors import UserError
+from recurrent_rl.experiments.child import Child, Tell
 from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.suites import Suite, change
 from recurrent_rl.fields import folder_part
@@ -29,7 +25,7 @@ from recurrent_rl.runs.folder import RunHeldError, RunState
 from recurrent_rl.runs.loop import every
 from recurrent_rl.runs.progress import ProgressBar
 from recurrent_rl.runs.training import resume
-from recurrent_rl.signals import StopSignals, held_back, let_through, when_parent_ends
+from recurrent_rl.signals import StopSignals
 
 POLL_SECONDS = 0.2
 ELSEWHERE_SECONDS = 5.0
@@ -128,7 +124,7 @@ def run_all(jobs: list[Job], workers: int, progress: bool = True) -> Outcome:
                 if stop:
                     runs.end()
                 runs.look(stop)
-                bar.update(sum(runs.steps.values()), runs.figures())
+                bar.update(sum(runs.steps.values()), runs.metrics())
                 time.sleep(POLL_SECONDS)
         finally:
             for worker in runs.running:  # a second Ctrl-C
@@ -195,29 +191,24 @@ class _Runs:
             if reason is not None and not stop:
                 self.failed[worker.job.run_dir] = reason
 
-    def figures(self) -> dict[str, str]:
+    def metrics(self) -> dict[str, str]:
         """What the progress bar tells beside the steps."""
-        figures = {"runs": f"{self._finished}/{self._count}"}
+        metrics = {"runs": f"{self._finished}/{self._count}"}
         if evaluating := sum(worker.evaluates for worker in self.running):
-            figures["evaluating"] = str(evaluating)
+            metrics["evaluating"] = str(evaluating)
         if self.elsewhere:
-            figures["elsewhere"] = str(len(self.elsewhere))
+            metrics["elsewhere"] = str(len(self.elsewhere))
         if self.failed:
-            figures["failed"] = str(len(self.failed))
-        return figures
+            metrics["failed"] = str(len(self.failed))
+        return metrics
 
 
-class _Worker:
-    """A process that does one job, and tells of each iteration through a pipe."""
+class _Worker(Child):
+    """A process that does one job, and tells of each iteration."""
 
     def __init__(self, job: Job) -> None:
+        super().__init__(partial(_train, job))
         self.job = job
-        context = get_context("spawn")
-        self._told, telling = context.Pipe(duplex=False)
-        self.process: SpawnProcess = context.Process(target=_work, args=(job, telling))
-        with held_back():
-            self.process.start()
-        telling.close()
         self.held_elsewhere = False
         """Whether it found that another process holds the run."""
         self._steps = 0
@@ -225,17 +216,13 @@ class _Worker:
 
     def steps(self) -> int:
         """Steps taken, as last told."""
-        try:
-            while self._told.poll():
-                told = self._told.recv()
-                if isinstance(told, int):
-                    self._steps = told
-                elif told is RunState.RUNNING:
-                    self.held_elsewhere = True
-                else:
-                    self._failure = told
-        except (EOFError, OSError):  # OSError: it was killed amid telling
-            pass
+        for told in self.told():
+            if isinstance(told, int):
+                self._steps = told
+            elif told is RunState.RUNNING:
+                self.held_elsewhere = True
+            else:
+                self._failure = told
         return self._steps
 
     @property
@@ -250,40 +237,28 @@ class _Worker:
         """
         self.process.join()
         self.steps()
-        self._told.close()
         if self._failure is None and not self.held_elsewhere and not self.job.done:
             return f"the process ended with status {self.process.exitcode}"
         return self._failure
 
 
-def _work(job: Job, telling: Connection) -> None:
-    """Train and evaluate, in a process of its own.
-
-    It saves and ends on a signal, and when the benchmark's process is gone.
-    """
-    with StopSignals(patient=True) as stop:
-        let_through()
-        when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
-        job.run_dir.mkdir(parents=True, exist_ok=True)
-        with job.folder.log.open("a") as log:
-            for descriptor in (1, 2):
-                os.dup2(log.fileno(), descriptor)
-
-        def tell(what: int | str | RunState) -> None:
-            with contextlib.suppress(OSError):  # nobody listens any more
-                telling.send(what)
-
-        try:
-            job.folder.begin(job.config)
-            resume(
-                job.run_dir,
-                compare=True,
-                callbacks=[lambda state: tell(state.timesteps)],
-                seed_globals=True,
-                stop=stop,
-            )
-        except RunHeldError:
-            tell(RunState.RUNNING)
-        except Exception as error:
-            traceback.print_exc()
-            tell(in_words(error))
+def _train(job: Job, stop: StopSignals, tell: Tell) -> None:
+    """Train and evaluate; what is printed goes to the log of the run's folder."""
+    job.run_dir.mkdir(parents=True, exist_ok=True)
+    with job.folder.log.open("a") as log:
+        for descriptor in (1, 2):
+            os.dup2(log.fileno(), descriptor)
+    try:
+        job.folder.begin(job.config)
+        resume(
+            job.run_dir,
+            compare=True,
+            callbacks=[lambda state: tell(state.timesteps)],
+            seed_globals=True,
+            stop=stop,
+        )
+    except RunHeldError:
+        tell(RunState.RUNNING)
+    except Exception:
+        traceback.print_exc()
+        raise

@@ -32,9 +32,9 @@ from recurrent_rl.experiments.statistics import (
     probability_of_improvement,
     with_interval,
 )
-from recurrent_rl.runs.figures import WAYS, EvaluationSummary
+from recurrent_rl.runs.evaluation_result import WAYS, EvaluationSummary
 from recurrent_rl.vector_env.config import NO_MATTER_OF_THE_TASK
-from recurrent_rl.vector_env.facts import stated_returns
+from recurrent_rl.vector_env.properties import stated_returns
 
 _NOT_OF_A_METHOD = NO_MATTER_OF_WHAT_IS_LEARNT | {
     *("env_id", "seed", "total_timesteps", "eval_episodes", "eval_interval")
@@ -56,7 +56,7 @@ class Cell:
     @property
     def returns(self) -> NDArray[np.float64]:
         """Mean return of each run's evaluation, taking the deterministic actions."""
-        return np.array([figures.mean_return for figures in self.of("deterministic")])
+        return np.array([result.mean_return for result in self.of("deterministic")])
 
     def shown(self, way: str) -> str:
         """Mean return as `with_interval`; empty where not all runs were evaluated in this way.
@@ -66,9 +66,9 @@ class Cell:
         found = self.of(way)
         if not found:
             return ""
-        returns = [figures.mean_return for figures in found]
+        returns = [result.mean_return for result in found]
         shown = "-" if np.isnan(returns).any() else with_interval(returns, found[0].ci95)
-        unfinished = sum(figures.unfinished for figures in found)
+        unfinished = sum(result.unfinished for result in found)
         return f"{shown} ({unfinished} unfinished)" if unfinished else shown
 
     def shown_mmer(self) -> str:

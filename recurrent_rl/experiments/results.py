@@ -14,7 +14,7 @@ from recurrent_rl.agents.arguments import argument
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
-from recurrent_rl.runs.figures import SavedEvaluation
+from recurrent_rl.runs.evaluation_result import SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 
 MMER_STEPS = 65_536

@@ -11,8 +11,8 @@ from recurrent_rl.agents.settings import shown
 from recurrent_rl.config import ResolvedConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.rollout import Rollout
+from recurrent_rl.runs.evaluation_result import Evaluation
 from recurrent_rl.runs.event_file import RunWriter
-from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.monitor import Monitor
 from recurrent_rl.signals import StopSignals

@@ -20,14 +20,14 @@ from recurrent_rl.agents.settings import at_least
 from recurrent_rl.episodes import EpisodeStatistics
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import Size
-from recurrent_rl.runs.figures import WAYS, Evaluation
+from recurrent_rl.runs.evaluation_result import WAYS, Evaluation
 from recurrent_rl.runs.progress import ProgressBar
-from recurrent_rl.runs.trained_on import settings_for
+from recurrent_rl.runs.trained_on import settings_for, shown_to
 from recurrent_rl.seeding import Stream, number
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.environments import Environments
-from recurrent_rl.vector_env.facts import time_limit
+from recurrent_rl.vector_env.properties import time_limit
 from recurrent_rl.vector_env.sources import Environment, Source, find_source
 from recurrent_rl.vector_env.vectorize import make_vector_env
 
@@ -161,8 +161,7 @@ def _opened(
         count = num_envs or source.count
     else:
         count = max(1, min(num_envs or EVALUATION_ENVIRONMENTS, episodes))
-    hide = not policy.agent.reader.hide_indices
-    env = make_vector_env(source, count, config, hide_by_wrapper=hide)
+    env = make_vector_env(source, count, shown_to(policy, config))
     try:
         yield env
     finally:
@@ -271,7 +270,7 @@ def evaluate_ways(
                     with_memory=way.with_memory,
                     seed=number(seed, Stream.EVALUATION),
                     max_steps=max_steps,
-                    on_episode=partial(bar.update, figures=at_most),
+                    on_episode=partial(bar.update, metrics=at_most),
                     should_stop=lambda: bool(stop),
                 )
     return {} if stop else played

@@ -19,7 +19,7 @@ from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import folder_part
 from recurrent_rl.runs.checkpoint_file import read_timesteps
-from recurrent_rl.runs.figures import SavedEvaluation
+from recurrent_rl.runs.evaluation_result import SavedEvaluation
 
 CONFIG = "config.json"
 CHECKPOINT = "checkpoint.safetensors"

@@ -15,8 +15,8 @@ from recurrent_rl.rollout import Rollout
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.checkpoint import save
 from recurrent_rl.runs.copies import Copies
+from recurrent_rl.runs.evaluation_result import Evaluation
 from recurrent_rl.runs.failures import closed_by, note, save_after_error, telling, to_resume
-from recurrent_rl.runs.figures import Evaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.monitor import Monitor
 from recurrent_rl.runs.periodic import of_settings

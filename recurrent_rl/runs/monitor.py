@@ -15,7 +15,7 @@ from recurrent_rl.runs.overview import layout
 from recurrent_rl.runs.trackers import TRACKERS, Tracker
 
 RESULTS = ("eval/mean_reward", "rollout/ep_rew_mean", "rollout/ep_len_mean")
-"""The figures of the HParams tab: of a finished run the return of its evaluation, first."""
+"""The metrics of the HParams tab: of a finished run the return of its evaluation, first."""
 HYPERPARAMETERS = (
     "env_id",
     "name",

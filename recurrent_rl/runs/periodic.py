@@ -13,7 +13,7 @@ from recurrent_rl.envs.drawing import Colours
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.evaluation import EVALUATION_ENVIRONMENTS, evaluate
-from recurrent_rl.runs.figures import SavedEvaluation
+from recurrent_rl.runs.evaluation_result import SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.watching.stage import Stage
 from recurrent_rl.runs.watching.video_file import gif_of
@@ -51,7 +51,7 @@ class EvaluateRegularly(Callback):
     """Evaluates the policy at intervals and when the run ends, and keeps the best there was.
 
     The episodes are played in environments of their own with the deterministic actions, and are
-    the same each time; training goes on as if nothing had been. The figures go to TensorBoard
+    the same each time; training goes on as if nothing had been. The metrics go to TensorBoard
     (`eval/*`) and to the run's evaluation, the best policy so far to `best_policy.safetensors`.
 
     Args:

@@ -22,7 +22,7 @@ REDRAW_SECONDS = 0.2
 
 
 class ProgressBar:
-    """Shows how far a command is, with a few figures beside it.
+    """Shows how far a command is, with a few metrics beside it.
 
     Args:
         label: what is under way.
@@ -49,7 +49,7 @@ class ProgressBar:
             TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}", markup=False),
+            TextColumn("{task.fields[metrics]}", markup=False),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -57,15 +57,15 @@ class ProgressBar:
             disable=not (visible and self.console.is_terminal),
             transient=False,
         )
-        self._task = self._bar.add_task(label, total=total, completed=start, figures="")
+        self._task = self._bar.add_task(label, total=total, completed=start, metrics="")
 
-    def update(self, done: int, figures: dict[str, str] | None = None) -> None:
-        """Say that `done` units are complete, with `figures` to show beside them."""
+    def update(self, done: int, metrics: dict[str, str] | None = None) -> None:
+        """Say that `done` units are complete, with `metrics` to show beside them."""
         elapsed = time.monotonic() - self._began
         speed = (done - self.start) / max(elapsed, 1e-9)
-        shown = {**(figures or {}), f"{self.unit}/s": f"{speed:,.0f}"}
+        shown = {**(metrics or {}), f"{self.unit}/s": f"{speed:,.0f}"}
         text = "  ".join(f"{name} {value}" for name, value in shown.items())
-        self._bar.update(self._task, completed=min(done, self.total), figures=text)
+        self._bar.update(self._task, completed=min(done, self.total), metrics=text)
         seconds = REDRAW_SECONDS if self.console.is_jupyter else LOG_SECONDS
         complete = self._last_done < self.total <= done  # its line comes at once, and once
         self._last_done = done

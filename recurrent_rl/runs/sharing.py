@@ -7,7 +7,7 @@ from pathlib import Path
 from recurrent_rl.agents.model_card import Result
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.command import command_of
-from recurrent_rl.runs.figures import WAYS, EvaluationSummary, SavedEvaluation
+from recurrent_rl.runs.evaluation_result import WAYS, EvaluationSummary, SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 
 
@@ -30,19 +30,19 @@ def results_of(policy: Policy, source: Path) -> list[Result]:
     if saved is None or saved.timesteps != policy.summary.get("timesteps"):
         return []
     played = [(WAYS[name].label, getattr(saved, name)) for name in WAYS]
-    return [_result(label, figures, saved) for label, figures in played if figures is not None]
+    return [_result(label, summary, saved) for label, summary in played if summary is not None]
 
 
-def _result(label: str, figures: EvaluationSummary, saved: SavedEvaluation) -> Result:
+def _result(label: str, summary: EvaluationSummary, saved: SavedEvaluation) -> Result:
     """One line. The interval that is saved is that of a mean: std = half of it x sqrt(n) / 1.96."""
-    low, high = figures.ci95
+    low, high = summary.ci95
     return Result(
         label,
         saved.episodes,
-        figures.mean_return,
+        summary.mean_return,
         (high - low) / 2 / 1.96 * saved.episodes**0.5,
-        figures.mean_length,
-        figures.success_rate,
+        summary.mean_length,
+        summary.success_rate,
     )
 
 

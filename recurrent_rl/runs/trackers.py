@@ -1,4 +1,4 @@
-"""Experiment trackers: services that keep a run's figures beside TensorBoard's files."""
+"""Experiment trackers: services that keep a run's metrics beside TensorBoard's files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PROJECT = "recurrent-rl"
 """What runs are grouped under, where the tracker's own variable in the environment names nothing
 else."""
 STEPS = "timesteps"
-"""The axis of all figures."""
+"""The axis of all metrics."""
 
 
 class Tracker(Protocol):
-    """Where the figures of one run go. A run that is resumed opens it again by the same name."""
+    """Where the metrics of one run go. A run that is resumed opens it again by the same name."""
 
     def log(self, scalars: dict[str, float], step: int) -> None:
-        """Keep these figures at `step` environment steps."""
+        """Keep these metrics at `step` environment steps."""
         ...
 
     def finish(self) -> None:
@@ -49,7 +49,7 @@ class WeightsAndBiases:
         self.run.define_metric("*", step_metric=STEPS)
 
     def log(self, scalars: dict[str, float], step: int) -> None:
-        """Keep these figures."""
+        """Keep these metrics."""
         self.run.log({STEPS: step, **scalars})
 
     def finish(self) -> None:
@@ -90,7 +90,7 @@ class MLflow:
         return str(made.info.run_id)
 
     def log(self, scalars: dict[str, float], step: int) -> None:
-        """Keep these figures."""
+        """Keep these metrics."""
         now = int(time.time() * 1000)
         metrics = [self.entities.Metric(k, float(x), now, step) for k, x in scalars.items()]
         self.client.log_batch(self.run_id, metrics=metrics)
@@ -108,7 +108,7 @@ class Trackio:
         self.run = trackio.init(PROJECT, name=run_dir.name, config=settings, resume="allow")
 
     def log(self, scalars: dict[str, float], step: int) -> None:
-        """Keep these figures."""
+        """Keep these metrics."""
         self.run.log(scalars, step=step)
 
     def finish(self) -> None:

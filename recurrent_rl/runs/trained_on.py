@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -101,6 +102,18 @@ def settings_for(policy: Policy, env_id: str) -> EnvConfig:
     own_id = policy.summary.get("env_id")
     is_own = isinstance(own_id, str) and own_id.rpartition(":")[2] == env_id.rpartition(":")[2]
     return environment_settings(policy) if is_own and "env" in policy.summary else EnvConfig()
+
+
+def shown_to(policy: Policy, config: EnvConfig) -> EnvConfig:
+    """The settings of environments that show a policy what it reads.
+
+    A policy hides the entries of `hide_indices` itself. One in a file of format 1 does not: for it
+    a wrapper does.
+    """
+    if policy.agent.reader.hide_indices or not config.hide_indices:
+        return config
+    hiding = "recurrent_rl.envs:HideIndices" + json.dumps({"indices": config.hide_indices})
+    return dataclasses.replace(config, hide_indices=(), wrappers=(*config.wrappers, hiding))
 
 
 def environment_settings(policy: Policy) -> EnvConfig:

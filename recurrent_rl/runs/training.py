@@ -30,8 +30,8 @@ from recurrent_rl.runs.callbacks import AnyCallback, Callback, as_callbacks
 from recurrent_rl.runs.checkpoint_file import Checkpoint, read_checkpoint
 from recurrent_rl.runs.copies import newest
 from recurrent_rl.runs.evaluation import evaluate_ways
+from recurrent_rl.runs.evaluation_result import Evaluation, SavedEvaluation
 from recurrent_rl.runs.failures import closed_by, note
-from recurrent_rl.runs.figures import Evaluation, SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.launch import Begun, follow_the_first, together
 from recurrent_rl.runs.loop import LoopResult, run_iterations
@@ -41,7 +41,7 @@ from recurrent_rl.runs.torchrun import Launch, begun_by, mistakes_told_once, of_
 from recurrent_rl.runs.trackers import check_installed
 from recurrent_rl.signals import StopSignals, noting
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.vector_env.facts import left_out, read_as_vector
+from recurrent_rl.vector_env.properties import left_out, read_as_vector
 from recurrent_rl.vector_env.sources import Environment, Source
 
 
@@ -120,9 +120,8 @@ def train(
         with mistakes_told_once():
             check_installed(config.track)
             source = source_of(config, env)
-            settled = resolved(config, source)
             asked = config.workers not in ("auto", 1)  # which is the default
-            config = of_launch(settled, asked)
+            config = of_launch(resolved(config, source), asked)
         group = _join(joined, config, source)
         call = _Call(source, progress, callbacks, seed_globals, noted, joined, group)
         return call.announced(_begun(call, config), interrupts=stop is None)
@@ -231,23 +230,23 @@ def resume(
             config = dataclasses.replace(config, device=device)
         check_installed(config.track)
         source = source_to_resume(folder, config, env)
-        settled = resolved(config, source)
+        run_config = resolved(config, source)
         if workers is not None:
-            settled = with_workers(settled, workers, source.found_by_name)
-        settled = of_launch(settled, asked=workers not in (None, "auto"))
+            run_config = with_workers(run_config, workers, source.found_by_name)
+        run_config = of_launch(run_config, asked=workers not in (None, "auto"))
     with (
         keeping_freed_memory(),
         global_generators_kept(seed_globals),
         noting(stop, launched=Launch.of_this_process() is not None) as noted,
         ExitStack() as joined,
     ):
-        group = _join(joined, settled, source)
+        group = _join(joined, run_config, source)
         call = _Call(source, progress, callbacks, seed_globals, noted, joined, group)
         if group is not None:
             newest(group, folder)
             if group.rank > 0:
                 return _followed(group, call)
-        return call.announced(_resumed(call, folder, settled, compare), interrupts=stop is None)
+        return call.announced(_resumed(call, folder, run_config, compare), interrupts=stop is None)
 
 
 def _resumed(

@@ -24,7 +24,13 @@ from gymnasium.vector.async_vector_env import AsyncState, _async_worker
 
 from recurrent_rl.agents.raising import FRAMES, keep_frames
 from recurrent_rl.errors import UserError
-from recurrent_rl.signals import STOPPING, deaf_children, join_within, kill, when_parent_ends
+from recurrent_rl.signals import (
+    STOPPING,
+    children_ignoring_signals,
+    join_within,
+    kill,
+    when_parent_ends,
+)
 
 CLOSE_SECONDS = 10.0
 """How long an environment may take to close before its process is killed."""
@@ -45,7 +51,7 @@ def make_in_processes(
     """
     others = set(multiprocessing.active_children())
     try:
-        with deaf_children():
+        with children_ignoring_signals():
             env = _Processes(makers, autoreset_mode=AutoresetMode.SAME_STEP, worker=_work)
     except BaseException as error:
         kill(set(multiprocessing.active_children()) - others)

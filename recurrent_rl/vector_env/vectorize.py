@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -16,7 +15,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.raising import place
 from recurrent_rl.agents.settings import shown
-from recurrent_rl.envs.wrappers import Flicker, HideIndices, ObservationNoise
+from recurrent_rl.envs.wrappers import Flicker, ObservationNoise
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import Size
 from recurrent_rl.vector_env.checked_env import CheckedEnv, LentEnv, with_masks_in_infos
@@ -38,8 +37,6 @@ def make_vector_env(
     env_id: Environment | Source,
     num_envs: int,
     config: EnvConfig | None = None,
-    *,
-    hide_by_wrapper: bool = False,
 ) -> VectorEnv:
     """Make a vector environment of `num_envs` environments.
 
@@ -51,9 +48,8 @@ def make_vector_env(
         env_id: a Gymnasium id, `module:name`, a class or function that makes an environment, or an
             environment, as for `train`.
         num_envs: number of environments.
-        config: arguments, vectorisation, wrappers and what to hide.
-        hide_by_wrapper: leave out the entries of `hide_indices`, for a policy in a file of format
-            1. Other policies hide these entries themselves, and take raw observations.
+        config: arguments, vectorisation, wrappers and what to hide; `hide_indices` are left in, for
+            the policy hides these entries itself.
 
     Raises:
         UserError: the environment is unknown, or cannot be made with these settings.
@@ -62,10 +58,7 @@ def make_vector_env(
     source = env_id if isinstance(env_id, Source) else find_source(env_id, "env_id")
     num_envs = argument("num_envs", num_envs, Size)
     check_is("config", config, (EnvConfig, NoneType), "an EnvConfig, or None")
-    hide_by_wrapper = argument("hide_by_wrapper", hide_by_wrapper, bool)
     config = config or EnvConfig()
-    if not hide_by_wrapper:
-        config = dataclasses.replace(config, hide_indices=())
     wrapped_by = [name for name in BY_WRAPPERS if getattr(config, name)]
     _check_settings(source, num_envs, config, wrapped_by)
     try:
@@ -97,7 +90,6 @@ def _telling(env: VectorEnv, info_metrics: tuple[str, ...]) -> VectorEnv:
 BY_WRAPPERS = (
     "observe",
     "wrappers",
-    "hide_indices",
     "observation_noise",
     "observation_delay",
     "flicker",
@@ -245,11 +237,9 @@ def _check_delay(delay: int, env: CheckedEnv, name: str) -> None:
 def hiding_wrappers(config: EnvConfig) -> list[Wrapper]:
     """The wrappers that hide what `config` says to hide, in the order in which they apply.
 
-    Entries of `hide_indices` are among them only for a policy that does not hide them itself.
+    `hide_indices` are hidden by the policy itself.
     """
     wrappers: list[Wrapper] = []
-    if config.hide_indices:
-        wrappers.append(partial(HideIndices, indices=config.hide_indices))
     if config.observation_noise:
         wrappers.append(partial(ObservationNoise, std=config.observation_noise))
     if config.observation_delay:

@@ -518,6 +518,8 @@ def test_a_state_is_reset_to_what_a_memory_begins_with() -> None:
     ("path", "message"),
     [
         ("nowhere", "Module 'nowhere' of --import cannot be imported"),
+        ("math:Foo", "--import math:Foo: Module 'math' has no class 'Foo'"),
+        ("nowhere:X", "--import nowhere:X: Module 'nowhere' of class 'nowhere:X' cannot be"),
         ("tests.own_parts:WindowState", "no part of an agent: as memory, it is no subclass"),
     ],
 )

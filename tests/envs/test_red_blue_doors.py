@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import check_env
 import recurrent_rl.envs
 from recurrent_rl.errors import UserError
 from recurrent_rl.vector_env.config import EnvConfig
-from recurrent_rl.vector_env.facts import longest_episode
+from recurrent_rl.vector_env.properties import longest_episode
 from recurrent_rl.vector_env.vectorize import make_vector_env
 
 IDS = ("recurrent_rl/RedBlueDoors-6x6-v0", "recurrent_rl/RedBlueDoors-8x8-v0")

@@ -24,7 +24,7 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint import load_checkpoint, save
 from recurrent_rl.runs.checkpoint_file import KIND as CHECKPOINT_KIND
 from recurrent_rl.runs.checkpoint_file import VERSION as CHECKPOINT_VERSION
-from recurrent_rl.runs.figures import EvaluationSummary, SavedEvaluation
+from recurrent_rl.runs.evaluation_result import EvaluationSummary, SavedEvaluation
 from recurrent_rl.runs.folder import CHECKPOINT, CONFIG, EVALUATION, POLICY, RunFolder
 from recurrent_rl.trainer import Trainer
 

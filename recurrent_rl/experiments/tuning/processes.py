@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from functools import partial
 
 from torch import nn
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.named_parts import PARTS
-from recurrent_rl.agents.raising import in_words
+from recurrent_rl.experiments.child import Child, Tell
 from recurrent_rl.runs.launch import parts_to_import
 from recurrent_rl.runs.progress import make_console
-from recurrent_rl.signals import (
-    StopSignals,
-    held_back,
-    join_within,
-    kill,
-    let_through,
-    when_parent_ends,
-)
+from recurrent_rl.signals import StopSignals, join_within, kill
 
 PATIENCE = 30.0
 """Seconds that a process has to save what it does and end, before it is killed."""
@@ -50,29 +38,21 @@ class Helpers:
         """Why processes ended early, one sentence each."""
         self._tell = tell
         parts = parts_to_import(agent) if count else {}
-        context = get_context("spawn")
-        self._there: dict[SpawnProcess, Connection] = {}
-        for _ in range(count):
-            told, telling = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(search, parts, agent, telling))
-            with held_back():
-                process.start()
-            telling.close()
-            self._there[process] = told
+        work = partial(_search, search, parts, agent)
+        self._there = [Child(work, silent=True) for _ in range(count)]
 
     def check(self) -> None:
         """Note those that have ended; of one that failed, why, and its trial is tried again."""
-        for process in [one for one in self._there if not one.is_alive()]:
-            told = self._there.pop(process)
-            with contextlib.suppress(EOFError, OSError):  # it ended without a word
-                self._lose(told.recv())
-                continue
-            if process.exitcode:
-                self._lose(f"it was killed or crashed, with exit status {process.exitcode}")
+        for child in [one for one in self._there if not one.process.is_alive()]:
+            self._there.remove(child)
+            status = child.process.exitcode
+            killed = f"it was killed or crashed, with exit status {status}" if status else None
+            if (reason := next(child.told(), killed)) is not None:
+                self._lose(reason)
 
     def end(self, in_haste: bool) -> None:
         """Wait until all have ended; where a signal came or the search failed, tell them to."""
-        processes = list(self._there)
+        processes = [child.process for child in self._there]
         if in_haste:
             for process in processes:
                 process.terminate()  # SIGTERM: it gives its trial back and ends
@@ -110,20 +90,14 @@ def helped(
         helpers.end(in_haste=failed or bool(stop))
 
 
-def _work(
+def _search(
     search: Search,
     parts: Mapping[str, type[nn.Module]],
     agent: AgentConfig,
-    telling: Connection,
+    stop: StopSignals,
+    tell: Tell,
 ) -> None:
-    """Search beside the process that has started this one, and end when it is gone."""
-    with StopSignals(patient=True, silent=True) as stop:
-        let_through()
-        when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
-        for kind, part in parts.items():
-            PARTS[kind].take(getattr(agent, kind), part)
-        try:
-            search(stop)
-        except Exception as error:
-            with contextlib.suppress(OSError):  # nobody listens any more
-                telling.send(in_words(error))
+    """Search beside the process that has started this one."""
+    for kind, part in parts.items():
+        PARTS[kind].take(getattr(agent, kind), part)
+    search(stop)

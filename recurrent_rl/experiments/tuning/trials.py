@@ -235,10 +235,10 @@ class Tuner:
             steps: of the run under way.
         """
         ended = [one for one in self._records if one.state != "running"]
-        figures = {"trials": f"{len(ended)}/{self.trials}"}
+        metrics = {"trials": f"{len(ended)}/{self.trials}"}
         for state in ("pruned", "failed"):
             if count := sum(one.state == state for one in ended):
-                figures[state] = str(count)
+                metrics[state] = str(count)
         if (best := best_of(ended)) is not None:
-            figures["best"] = f"{best.score:.4g}"
-        bar.update(self._steps_done() + before + steps, figures)
+            metrics["best"] = f"{best.score:.4g}"
+        bar.update(self._steps_done() + before + steps, metrics)

@@ -10,7 +10,7 @@ from typing import Annotated
 from recurrent_rl.agents.arguments import PATH, argument, check_is
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.agents.settings import between
-from recurrent_rl.runs.figures import Evaluation
+from recurrent_rl.runs.evaluation_result import Evaluation
 from recurrent_rl.runs.watching.stage import Stage, WayName
 from recurrent_rl.runs.watching.video_file import check_video, video_file
 from recurrent_rl.vector_env.config import EnvConfig

@@ -14,8 +14,8 @@ from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
-from recurrent_rl.runs.figures import WAYS, Evaluation
-from recurrent_rl.runs.trained_on import settings_for
+from recurrent_rl.runs.evaluation_result import WAYS, Evaluation
+from recurrent_rl.runs.trained_on import settings_for, shown_to
 from recurrent_rl.runs.watching.filmed import Filmed, Mode, OnMoment
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.sources import Environment, Source, find_source
@@ -76,11 +76,9 @@ class Stage:
             )
         if config is None:
             config = settings_for(policy, self._source.name)
-        hide = policy.agent.reader.hide_indices
-        env = _alone(self._source, config, mode, hide_by_wrapper=not hide)
-        self._env = env
+        self._env = env = _alone(self._source, shown_to(policy, config), mode)
         # Outermost: it sees what the policy sees.
-        self._filmed = env.envs[0] = Filmed(env.envs[0], mode, hide)
+        self._filmed = env.envs[0] = Filmed(env.envs[0], mode, policy.agent.reader.hide_indices)
         self._policy = _Watched(policy, self._filmed.read)
 
     @property
@@ -144,12 +142,12 @@ class Stage:
         self.close()
 
 
-def _alone(source: Source, config: EnvConfig, mode: Mode, hide_by_wrapper: bool) -> SyncVectorEnv:
+def _alone(source: Source, config: EnvConfig, mode: Mode) -> SyncVectorEnv:
     """One environment, which draws itself in this mode where it can."""
 
     def made(kwargs: dict[str, Any]) -> SyncVectorEnv:
         changed = dataclasses.replace(config, env_kwargs=kwargs, vectorization="sync")
-        env = make_vector_env(source, 1, changed, hide_by_wrapper=hide_by_wrapper)
+        env = make_vector_env(source, 1, changed)
         assert isinstance(env, SyncVectorEnv)
         return env
 

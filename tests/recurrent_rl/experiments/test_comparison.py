@@ -13,7 +13,7 @@ from recurrent_rl.experiments.comparison import Comparison, method_labels, score
 from recurrent_rl.experiments.curves import common_curves
 from recurrent_rl.experiments.results import Run
 from recurrent_rl.resolve import choose_sizes
-from recurrent_rl.runs.figures import Evaluation, EvaluationSummary, SavedEvaluation
+from recurrent_rl.runs.evaluation_result import Evaluation, EvaluationSummary, SavedEvaluation
 from recurrent_rl.vector_env.config import EnvConfig
 
 

@@ -15,14 +15,15 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy
+from recurrent_rl.envs.wrappers import HideIndices
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import STEP_LIMIT, evaluate, evaluate_ways
-from recurrent_rl.runs.figures import SavedEvaluation
+from recurrent_rl.runs.evaluation_result import SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.seeding import Stream, number
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.vector_env.config import EnvConfig
-from recurrent_rl.vector_env.facts import time_limit
+from recurrent_rl.vector_env.properties import time_limit
 from recurrent_rl.vector_env.vectorize import make_vector_env
 
 
@@ -154,6 +155,15 @@ def test_a_stop_is_heard() -> None:
     policy = policy_for(Lottery.observation_space, Lottery.action_space)
     env = lottery(AutoresetMode.SAME_STEP, 2)
     assert len(evaluate(policy, env, 100, seed=0, should_stop=lambda: True).returns) == 0
+
+
+def test_what_a_policy_does_not_hide_itself_a_wrapper_hides() -> None:
+    seen = HideIndices(gym.make("CartPole-v1"), [1, 3]).observation_space
+    policy = policy_for(seen, spaces.Discrete(2))  # as one in a file of format 1
+    with pytest.raises(UserError, match="The policy was trained for the observation space"):
+        evaluate(policy, "CartPole-v1", 1, env_config=EnvConfig())
+    hidden = EnvConfig(hide_indices=(1, 3))
+    assert evaluate(policy, "CartPole-v1", 2, env_config=hidden).lengths.min() > 0
 
 
 def test_a_policy_for_other_spaces_is_refused_with_both() -> None:

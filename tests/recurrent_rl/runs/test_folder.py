@@ -18,7 +18,7 @@ from recurrent_rl.agents.policy import Policy
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import TrainingState
-from recurrent_rl.runs.figures import Evaluation, EvaluationSummary, SavedEvaluation
+from recurrent_rl.runs.evaluation_result import Evaluation, EvaluationSummary, SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.signals import StopSignals

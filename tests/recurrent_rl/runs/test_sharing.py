@@ -19,7 +19,7 @@ from recurrent_rl.agents.model_card import Result
 from recurrent_rl.cli import main
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate_ways
-from recurrent_rl.runs.figures import SavedEvaluation
+from recurrent_rl.runs.evaluation_result import SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.sharing import results_of
 from recurrent_rl.signals import StopSignals

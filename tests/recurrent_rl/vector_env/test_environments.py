@@ -20,7 +20,7 @@ from recurrent_rl.collector import Collector
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
-from recurrent_rl.runs.figures import Evaluation
+from recurrent_rl.runs.evaluation_result import Evaluation
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.environments import Environments

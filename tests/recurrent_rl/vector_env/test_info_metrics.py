@@ -27,7 +27,7 @@ from recurrent_rl.config import TrainConfig
 from recurrent_rl.episodes import Info
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
-from recurrent_rl.runs.figures import Evaluation, EvaluationSummary
+from recurrent_rl.runs.evaluation_result import Evaluation, EvaluationSummary
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer

@@ -18,7 +18,7 @@ from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.resolve import resolved, source_of
 from recurrent_rl.vector_env.config import EnvConfig
-from recurrent_rl.vector_env.facts import longest_episode, time_limit
+from recurrent_rl.vector_env.properties import longest_episode, time_limit
 from recurrent_rl.vector_env.sources import find_source
 from recurrent_rl.vector_env.vectorize import make_vector_env
 from tests.recurrent_rl import corridor

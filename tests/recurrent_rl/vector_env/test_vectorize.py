@@ -18,7 +18,7 @@ from recurrent_rl.envs.batch import BatchEnv
 from recurrent_rl.errors import UserError
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
-from recurrent_rl.vector_env.facts import known_returns, longest_episode, stated_returns
+from recurrent_rl.vector_env.properties import known_returns, longest_episode, stated_returns
 from recurrent_rl.vector_env.sources import find_source
 from recurrent_rl.vector_env.vectorize import make_vector_env
 
@@ -55,8 +55,6 @@ def test_information_is_hidden_as_requested() -> None:
     config = EnvConfig(hide_indices=(1, 3), vectorization="sync")
     raw = make_vector_env("CartPole-v1", 2, config)  # the policy hides them itself
     np.testing.assert_array_equal(raw.reset(seed=0)[0], full.reset(seed=0)[0])
-    env = make_vector_env("CartPole-v1", 2, config, hide_by_wrapper=True)
-    np.testing.assert_array_equal(env.reset(seed=0)[0], full.reset(seed=0)[0][:, [0, 2]])
     delayed = make_vector_env("CartPole-v1", 2, EnvConfig(observation_delay=2))
     assert (delayed.reset(seed=0)[0] == 0).all()
     noisy = make_vector_env("CartPole-v1", 2, EnvConfig(observation_noise=0.5))

@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from recurrent_rl.errors import UserError
 from recurrent_rl.vector_env.config import EnvConfig
-from recurrent_rl.vector_env.facts import left_out
+from recurrent_rl.vector_env.properties import left_out
 from recurrent_rl.vector_env.vectorize import make_vector_env
 from tests.recurrent_rl.corridor import Corridor, Parts, Picture
 

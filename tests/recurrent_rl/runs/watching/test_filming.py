@@ -19,7 +19,7 @@ from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.cli import main
 from recurrent_rl.cli.showing import as_text
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.figures import WAYS
+from recurrent_rl.runs.evaluation_result import WAYS
 from recurrent_rl.runs.training import train
 from recurrent_rl.runs.watching.filmed import Mode, Moment
 from recurrent_rl.runs.watching.stage import Stage

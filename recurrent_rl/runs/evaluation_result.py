@@ -1,4 +1,4 @@
-"""What is known of a policy that has played: its episodes, their figures, and what is kept."""
+"""What is known of a policy that has played: its episodes, their statistics, and what is kept."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Evaluation:
     successes: NDArray[np.float64]
     """1 or 0 for each episode; empty where the environment tells of none."""
     unfinished: int = 0
-    """Episodes that were given up after `max_steps` steps; none of the figures counts them."""
+    """Episodes that were given up after `max_steps` steps; none of the statistics counts them."""
     max_steps: int | None = None
     infos: dict[str, InfoColumns] = field(default_factory=dict, hash=False)
     """What infos said, by key of the environment's `info_metrics`."""
@@ -208,10 +208,10 @@ class SavedEvaluation:
         Raises:
             ValueError, TypeError, LookupError, AttributeError: these fields are of no evaluation.
         """
-        figures = {
+        summaries = {
             name: fields[name] and EvaluationSummary.from_json(fields[name]) for name in WAYS
         }
-        return _checked(cls(**{**fields, **figures}))
+        return _checked(cls(**{**fields, **summaries}))
 
     def would_lose(self, there: SavedEvaluation) -> bool:
         """Whether that one is finer: of the same policy and of more episodes, or of more ways."""
@@ -229,16 +229,16 @@ def _checked(saved: SavedEvaluation) -> SavedEvaluation:
         if type(getattr(saved, name)) is not int:
             raise TypeError(f"{name} is {reprlib.repr(getattr(saved, name))}, not an integer")
     for way in WAYS:
-        figures = getattr(saved, way)
-        if figures is None and way != "deterministic":
+        summary = getattr(saved, way)
+        if summary is None and way != "deterministic":
             continue
-        rate = figures.success_rate
-        numbers = [figures.mean_return, figures.mean_length, *figures.ci95]
-        may_lack = [rate, *(x for info in figures.infos.values() for x in info)]
+        rate = summary.success_rate
+        numbers = [summary.mean_return, summary.mean_length, *summary.ci95]
+        may_lack = [rate, *(x for info in summary.infos.values() for x in info)]
         if len(numbers) != 4 or any(
             type(x) not in (int, float) for x in [*numbers, *(x for x in may_lack if x is not None)]
         ):
-            raise TypeError(f"{way} is {reprlib.repr(figures)}, not figures")
+            raise TypeError(f"{way} is {reprlib.repr(summary)}, not figures")
     return saved
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from recurrent_rl.runs.figures import Evaluation, confidence_interval
+from recurrent_rl.runs.evaluation_result import Evaluation, confidence_interval
 
 
 def test_the_interval_of_a_mean_covers_it_as_often_as_it_says() -> None:

@@ -92,7 +92,7 @@ def stated_returns(env_id: str, config: EnvConfig) -> tuple[float | None, float 
     name = env_id.rpartition(":")[2]
     if name not in gym.registry or gym.registry[name].vector_entry_point is None:
         return None, None  # environments stepped one by one state nothing
-    if any(getattr(config, setting) for setting in BY_WRAPPERS if setting != "hide_indices"):
+    if any(getattr(config, setting) for setting in BY_WRAPPERS):
         return None, None  # another task
     env = make_vector_env(name, 1, config)
     try:
