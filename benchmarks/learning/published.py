@@ -62,7 +62,7 @@ used λ = 0.95 and a critic that did not start at zero.
 SOLVED = 0.95
 DRAWN = (
     *("RepeatPrevious-Hard", "Autoencode-Easy", "Autoencode-Medium", "Autoencode-Hard"),
-    *("CountRecall-Medium", "Concentration-Easy"),
+    *("CountRecall-Medium", "CountRecall-Hard"),
 )
 
 Row = dict[str, Any]
