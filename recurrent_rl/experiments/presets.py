@@ -60,7 +60,7 @@ PRESETS: dict[str, Preset] = {
     "CountRecall-Easy": Preset(AT_ONCE | LARGE, "gru-matrix", 15 * M),
     "CountRecall-Medium": Preset(AT_ONCE | LARGE, "gru-matrix", 15 * M),
     "CountRecall-Hard": Preset(AT_ONCE, "gru-matrix", 10 * M),
-    "Concentration-Easy": Preset(SOON | LARGE | WIDE, steps=5 * M),
+    "Concentration-Easy": Preset(SOON, "gru-matrix", 3 * M),
     "Concentration-Medium": Preset(SOON | LARGE | WIDE, steps=12 * M),
     "Concentration-Hard": Preset(SOON | LARGE | WIDE, steps=5 * M),
     "HigherLower-Easy": Preset(AT_ONCE, steps=3 * M),
