@@ -17,6 +17,7 @@ from itertools import product
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
 import torch
 from jobs import ROOT, arguments, commit, measure_all, thinned
 
@@ -38,7 +39,7 @@ LARGE: Settings = {"num_envs": 8192, "update_epochs": 8, "num_minibatches": 8}
 NO_ACTION: Settings = {"previous_action": False}
 # Held for 256 steps, bits are for slow units; half of them are, where time scales end at 65,536.
 SLOW: Settings = {"horizon": 65_536}
-DIRECT = {"encoder_layers": 0}  # bits go into the memory as they are
+DIRECT: Settings = {"encoder_layers": 0}  # bits go into the memory as they are
 EPISODES = 50_000
 WAYS: dict[str, tuple[int, int, Settings, Settings]] = {
     "256 episodes, 4 passes": (8, EPISODES, SMALL, {}),
@@ -89,10 +90,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     for way, (horizon, *_) in WAYS.items():
         if found := [row for row in rows if row["way"] == way]:
             ends = [row["deterministic"] for row in found]
-            mean, minutes = (
-                sum(x) / len(found) for x in (ends, [r["seconds"] / 60 for r in found])
-            )
-            cell = f"{mean:.3f} ({min(ends):.3f} to {max(ends):.3f})"
+            minutes = np.mean([row["seconds"] for row in found]) / 60
+            cell = f"{np.mean(ends):.3f} ({min(ends):.3f} to {max(ends):.3f})"
             episodes = f"{found[0]['episodes']:,}"
             lines.append([str(horizon), way, episodes, cell, str(len(found)), f"{minutes:.0f}"])
     return markdown(["steps", "rollouts of", "episodes", "return", "seeds", "minutes"], lines)

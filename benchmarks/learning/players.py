@@ -11,7 +11,9 @@ errors.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
+import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,41 +21,45 @@ from recurrent_rl.envs.concentration import Concentration
 from recurrent_rl.experiments.comparison import markdown
 
 GAMES = 1000
-LEVELS = {
-    "Concentration-Easy": (1, "colours"),
-    "Concentration-Medium": (2, "colours"),
-    "Concentration-Hard": (1, "ranks"),
-}
-Table = NDArray[np.int64]
+LEVELS = ("Concentration-Easy", "Concentration-Medium", "Concentration-Hard")
 
 
-Flags = NDArray[np.bool_]
-Player = Callable[[Flags, Table, int, np.random.Generator], int]
+class Table(NamedTuple):
+    """What a player may know of one game; the first three of each card."""
+
+    down: NDArray[np.bool_]
+    """It is seen face down."""
+    turning: NDArray[np.bool_]
+    """It is seen, but turns back before the next action: the last turn's, without a match."""
+    known: NDArray[np.int64]
+    """Its kind, once seen; else -1."""
+    first: int
+    """The first card of the present turn, -1 before it."""
 
 
-def forgetful(down: Flags, known: Table, first: int, rng: np.random.Generator) -> int:
-    """A card that lies face down."""
-    return int(rng.choice(np.flatnonzero(down)))
+def forgetful(table: Table, rng: np.random.Generator) -> int:
+    """A card that is seen face down."""
+    return int(rng.choice(np.flatnonzero(table.down)))
 
 
-def remembering(down: Flags, known: Table, first: int, rng: np.random.Generator) -> int:
-    """A card of a pair that is known, else one not seen before, else any that lies face down."""
-    seen = down & (known >= 0)
-    if first >= 0:
-        partners = np.flatnonzero(seen & (known == known[first]))
+def remembering(table: Table, rng: np.random.Generator) -> int:
+    """A card of a pair that is known, else one not seen before, else any that may be turned."""
+    down = table.down | table.turning
+    seen = down & (table.known >= 0)
+    if table.first >= 0:
+        partners = np.flatnonzero(seen & (table.known == table.known[table.first]))
     else:
-        kinds, counts = np.unique(known[seen], return_counts=True)
-        partners = np.flatnonzero(seen & np.isin(known, kinds[counts > 1]))
+        kinds, counts = np.unique(table.known[seen], return_counts=True)
+        partners = np.flatnonzero(seen & np.isin(table.known, kinds[counts > 1]))
     for choice in (partners, np.flatnonzero(down & ~seen)):
         if choice.size:
             return int(rng.choice(choice))
-    return forgetful(down, known, first, rng)
+    return int(rng.choice(np.flatnonzero(down)))
 
 
-def returns(level: str, player: Player) -> NDArray[np.float64]:
+def returns(level: str, player: Callable[[Table, np.random.Generator], int]) -> NDArray[np.float64]:
     """The return of each game, `[GAMES]`."""
-    decks, kind = LEVELS[level]
-    games = Concentration(GAMES, decks, kind)
+    games = Concentration(GAMES, **gym.spec(f"recurrent_rl/{level}-v0").kwargs)
     observation, _ = games.reset(seed=0)
     rng = np.random.default_rng(0)
     known = np.full(observation.shape, -1)
@@ -61,13 +67,11 @@ def returns(level: str, player: Player) -> NDArray[np.float64]:
     while going.any():
         down = observation == games.face_down
         known = np.where(down, known, observation)
-        if (
-            player is remembering
-        ):  # also that what lies open after a turn without a match turns back
-            down = ~games.up & (np.arange(games.num_cards) != games.first[:, None])
+        is_first = np.arange(games.num_cards) == games.first[:, None]
+        turning = ~down & ~games.up & ~is_first
         actions = np.zeros(GAMES, dtype=np.int64)
         for i in np.flatnonzero(going):
-            actions[i] = player(down[i], known[i], int(games.first[i]), rng)
+            actions[i] = player(Table(down[i], turning[i], known[i], int(games.first[i])), rng)
         observation, rewards, terminated, truncated, _ = games.step(actions)
         total += rewards * going
         going &= ~(terminated | truncated)
