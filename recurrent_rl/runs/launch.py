@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from multiprocessing import current_process, get_start_method, set_start_method
 from pathlib import Path
@@ -63,7 +63,7 @@ GRACE = 1.0
 """Seconds in which the others have to end when one of them has failed, before they are killed."""
 RAISED = 1
 """Exit status of a worker in which an error was raised."""
-DEATH_SECONDS = 3.0
+DEATH_SECONDS = 10.0
 """Seconds to wait for the end of a worker that sends no more."""
 
 
@@ -271,9 +271,11 @@ def _wait_for(others: ProcessContext, store: Store) -> None:
 
 
 def _why(others: ProcessContext, store: Store) -> UserError | None:
-    """Why a message to these workers failed, if one of them has ended."""
+    """Why a message to these workers failed, if one of them has said so or has ended."""
     deadline = time.monotonic() + DEATH_SECONDS
     while time.monotonic() < deadline and all(process.is_alive() for process in others.processes):
+        if why := _told(range(1, 1 + len(others.processes)), store):
+            return why
         time.sleep(0.05)
     dead = {
         rank: process.exitcode
@@ -284,16 +286,23 @@ def _why(others: ProcessContext, store: Store) -> UserError | None:
     for rank, status in dead.items():
         if status != RAISED:
             return _ended_by_itself(rank, status)
-    for rank in dead:
-        for key, kind in (("mistake", UserError), ("raised", RaisedError)):
-            if store.check([f"{key}/{rank}"]):
-                return kind(f"Worker {rank}: {store.get(f'{key}/{rank}').decode()}")
+    if why := _told(dead, store):
+        return why
     try:
         others.join(timeout=0, grace_period=GRACE)
     except ProcessRaisedException as error:
         return UserError(f"Worker {error.error_index + 1} failed. {str(error).strip()}")
     except ProcessExitedException as error:
         return _ended_by_itself(error.error_index + 1, error.exit_code)
+    return None
+
+
+def _told(ranks: Iterable[int], store: Store) -> UserError | None:
+    """What one of these workers has said of its end."""
+    for rank in ranks:
+        for key, kind in (("mistake", UserError), ("raised", RaisedError)):
+            if store.check([f"{key}/{rank}"]):
+                return kind(f"Worker {rank}: {store.get(f'{key}/{rank}').decode()}")
     return None
 
 

@@ -10,7 +10,7 @@ from tests.recurrent_rl.cli.commands import TINY, ended, one_line, run
 
 SMALL = [flag for flag in TINY if not flag.startswith("--encoder")]
 MODULE = """
-import multiprocessing
+import multiprocessing.util, time
 import gymnasium as gym, numpy as np, torch
 from torch import nn
 
@@ -20,7 +20,9 @@ class Env(gym.Env):
 
     def __init__(self, fails=None):
         self.fails, self.steps = fails, 0
-        if fails == "make":
+        if fails == "slow end":  # of the process
+            multiprocessing.util.Finalize(None, time.sleep, args=(15,), exitpriority=0)
+        if fails in ("make", "slow end"):
             {}["level"]  # fault: make
 
     def reset(self, *, seed=None, options=None):
@@ -150,6 +152,7 @@ def test_an_environment_in_a_process_of_its_own_tells_the_line_too(
     ("fault", "who"),
     [
         ("make", "Worker 1: "),
+        ("slow end", "Worker 1: "),
         ("step", "Worker 1, whose environment 0 is the run's environment 4: "),
     ],
 )
@@ -161,7 +164,10 @@ def test_what_own_code_raises_in_another_worker_is_told_with_its_line(
     result = run("train", f"{module}:Second", *arguments, cwd=Path.cwd())
     assert result.returncode == 1
     assert result.stderr.startswith(f"error: {who}Your code raised ")
-    assert f"(line {line_of(fault)} of {Path.cwd() / module}.py)." in result.stderr
+    assert (
+        f"(line {line_of('step' if fault == 'step' else 'make')} of {Path.cwd() / module}.py)."
+        in result.stderr
+    )
     assert "Traceback" not in result.stderr
 
 
