@@ -7,10 +7,11 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import torch
 
-from recurrent_rl.advantages import gae
+from recurrent_rl.advantages import affordable_lambda, gae
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import check_is
 from recurrent_rl.agents.files import NonFiniteError
@@ -147,16 +148,22 @@ class Trainer:
             parameters["lr"] = config.learning_rate
         rollout = self._collect()
         with self._undone_if_it_fails():
-            advantages = gae(
+            valid = rollout.valid[:-1]
+            estimate = partial(
+                gae,
                 rollout.rewards,
                 rollout.values[:-1],
                 rollout.next_values,
                 rollout.terminated,
                 rollout.truncated,
                 config.gamma,
-                config.gae_lambda,
             )
-            valid = rollout.valid[:-1]
+            gae_lambda = config.gae_lambda
+            if config.adaptive_lambda:
+                gae_lambda = affordable_lambda(
+                    estimate, valid, config.gamma, gae_lambda, group.total
+                )
+            advantages = estimate(gae_lambda)
             returns = advantages + rollout.values[:-1]
             of_returns, of_advantages = group.total(
                 [Moments.of(returns[valid]), Moments.of(advantages[valid])]
@@ -187,7 +194,11 @@ class Trainer:
                 check_finite(f"parameter {name}", parameter)
         self.iteration += 1
         self.timesteps += self.config.batch_size
-        scalars |= {"train/learning_rate": config.learning_rate, "train/ent_coef": config.ent_coef}
+        scalars |= {
+            "train/learning_rate": config.learning_rate,
+            "train/ent_coef": config.ent_coef,
+            "train/gae_lambda": gae_lambda,
+        }
         return scalars | self.ended.means()
 
     def _collect(self) -> Rollout:

@@ -47,7 +47,7 @@ WAYS: dict[str, tuple[int, int, Settings, Settings]] = {
     "8,192 episodes, 8 passes": (8, EPISODES, LARGE, {}),
     "8,192 episodes, 8 passes, no previous action": (8, EPISODES, LARGE, NO_ACTION),
     "the same, no encoder": (8, EPISODES, LARGE, NO_ACTION | DIRECT),
-    "the same, no encoder, slow units": (256, 73_000, LARGE, NO_ACTION | DIRECT | SLOW),
+    "the same, no encoder, slow units": (256, 120_000, LARGE, NO_ACTION | DIRECT | SLOW),
 }
 """By what a rollout is: steps to hold the bits for, episodes of training, settings, the agent's."""
 

@@ -1,9 +1,13 @@
 """GAE against cases worked out by hand."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 
-from recurrent_rl.advantages import gae
+from recurrent_rl.advantages import affordable_lambda, gae, levels_above
+from recurrent_rl.agents.moments import Moments
 
 GAMMA, LAMBDA = 0.9, 0.8
 
@@ -108,3 +112,100 @@ def test_unlike_shapes_are_refused() -> None:
     cube = torch.zeros(4, 2, 1)
     with pytest.raises(ValueError, match=r"one shape \[T, B\]"):
         gae(cube, cube, cube, cube.bool(), cube.bool(), GAMMA, LAMBDA)
+
+
+def test_several_lambdas_are_each_alone() -> None:
+    generator = torch.Generator().manual_seed(1)
+    case = [torch.randn(7, 3, generator=generator, dtype=torch.float64) for _ in range(3)]
+    ends = [torch.rand(7, 3, generator=generator) < 0.2 for _ in range(2)]
+    lambdas = torch.tensor([0.0, 0.8, 1.0], dtype=torch.float64)
+    together = gae(*case, *ends, GAMMA, lambdas)
+    assert together.shape == (7, 3, 3)
+    for i, gae_lambda in enumerate(lambdas.tolist()):
+        torch.testing.assert_close(together[:, i], gae(*case, *ends, GAMMA, gae_lambda))
+
+
+Estimate = Callable[[float | torch.Tensor], torch.Tensor]
+STEPS, ENVS = 1000, 32
+
+
+def noise(seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(STEPS, ENVS, generator=generator, dtype=torch.float64)
+
+
+def estimate_of(rewards: torch.Tensor, values: torch.Tensor) -> Estimate:
+    none = torch.zeros(STEPS, ENVS, dtype=torch.bool)
+    following = torch.cat([values[1:], torch.zeros(1, ENVS, dtype=torch.float64)])
+    return partial(gae, rewards, values, following, none, none, GAMMA)
+
+
+EVERY = torch.ones(STEPS, ENVS, dtype=torch.bool)
+
+
+@pytest.mark.parametrize("least", [0.0, 0.5, 0.9])
+def test_an_exact_critic_whose_errors_are_chance_leaves_lambda_where_it_is(least: float) -> None:
+    estimate = estimate_of(noise(0), torch.zeros(STEPS, ENVS, dtype=torch.float64))
+    assert affordable_lambda(estimate, EVERY, GAMMA, least) == pytest.approx(least, abs=0.02)
+
+
+def test_errors_of_the_critic_cancel_so_that_lambda_can_be_one() -> None:
+    estimate = estimate_of(torch.zeros(STEPS, ENVS, dtype=torch.float64), noise(0))
+    assert affordable_lambda(estimate, EVERY, GAMMA, 0.8) == 1
+
+
+def test_errors_that_add_up_leave_lambda_at_the_least() -> None:
+    rewards = noise(0)
+    rewards[1:] += rewards[:-1].clone()
+    estimate = estimate_of(rewards, torch.zeros(STEPS, ENVS, dtype=torch.float64))
+    assert affordable_lambda(estimate, EVERY, GAMMA, 0.8) == 0.8
+
+
+def test_lambda_is_raised_until_the_variance_is_spent() -> None:
+    estimate = estimate_of(0.7 * noise(0), noise(1))
+    gae_lambda = affordable_lambda(estimate, EVERY, GAMMA, 0.5)
+    assert 0.55 < gae_lambda < 0.99
+    # The variance of independent rewards (0.49) and values (1), worked out from the two sums.
+    budget = (0.49 + 1 + GAMMA**2) / (1 - (GAMMA * 0.5) ** 2)
+    decay = GAMMA * gae_lambda
+    of_values = 1 + (GAMMA * (1 - gae_lambda)) ** 2 / (1 - decay**2)
+    assert 0.49 / (1 - decay**2) + of_values == pytest.approx(budget, rel=0.05)
+
+
+def test_only_steps_that_count_decide_on_lambda() -> None:
+    values = noise(0)
+    values[:, 16:] = 0
+    rewards = noise(1)
+    rewards[:, :16] = 0
+    estimate = estimate_of(rewards, values)
+    counting = torch.arange(ENVS).lt(16).expand(STEPS, ENVS)
+    assert affordable_lambda(estimate, counting, GAMMA, 0.8) == 1
+    assert affordable_lambda(estimate, ~counting, GAMMA, 0.8) == pytest.approx(0.8, abs=0.02)
+
+
+def test_workers_decide_on_lambda_by_what_all_of_them_saw() -> None:
+    estimate = estimate_of(0.7 * noise(0), noise(1))
+    alone = affordable_lambda(estimate, EVERY, GAMMA, 0.5)
+    parts = [slice(0, 8), slice(8, ENVS)]
+    lambdas = torch.tensor([0.0, *levels_above(0.5)], dtype=torch.float64)
+    moments = [
+        Moments.of(estimate(lambdas)[..., part].transpose(1, 2).flatten(0, 1)) for part in parts
+    ]
+
+    def total(of_one: list[Moments]) -> list[Moments]:
+        torch.testing.assert_close(of_one[0].squares, moments[0].squares)
+        return [moments[0] + moments[1]]
+
+    def of_first(lambdas: float | torch.Tensor) -> torch.Tensor:
+        return estimate(lambdas)[..., parts[0]]
+
+    got = affordable_lambda(of_first, EVERY[:, parts[0]], GAMMA, 0.5, total)
+    assert got == pytest.approx(alone, abs=1e-12)
+
+
+@pytest.mark.parametrize("least", [0.0, 0.9, 1.0])
+def test_lambda_is_what_it_was_where_there_is_nothing_to_tell(least: float) -> None:
+    values = noise(0)
+    spoilt = estimate_of(values * torch.nan, values)
+    assert affordable_lambda(spoilt, EVERY, GAMMA, least) == least
+    assert affordable_lambda(spoilt, ~EVERY, GAMMA, least) == least

@@ -190,9 +190,10 @@ def test_an_iteration_learns_from_the_rows_that_count_and_then_takes_in_what_was
     trainer = Trainer(config)
     of_advantages, means, squares, rows = [], [], [], [torch.zeros(1, 3, dtype=torch.float64)]
     for iteration in range(3):
-        trainer.iterate()
+        gae_lambda = trainer.iterate()["train/gae_lambda"]
+        assert 0.9 - 0.2 * iteration <= gae_lambda <= 1
         rollout = trainer.collector.rollout
-        advantages = advantages_of(trainer, config.gamma, 0.9 - 0.2 * iteration)
+        advantages = advantages_of(trainer, config.gamma, gae_lambda)
         _, _, _, scaled, returns, *_, mean = updates[-1]
         valid = rollout.valid[:-1]
         assert 0.6 < valid.float().mean() < 0.95
@@ -216,7 +217,7 @@ def test_an_iteration_learns_from_the_rows_that_count_and_then_takes_in_what_was
 
 def test_nothing_is_scaled_where_the_settings_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     updates = noting_updates(monkeypatch)
-    config = worker_cases.config(normalize_advantages=False)
+    config = worker_cases.config(normalize_advantages=False, adaptive_lambda=False)
     agent = dataclasses.replace(config.agent, normalize_returns=False, normalize_observations=False)
     trainer = Trainer(dataclasses.replace(config, agent=agent))
     trainer.iterate()
@@ -234,7 +235,8 @@ def test_every_iteration_has_the_settings_that_are_scheduled_for_it(
     schedules = {"gamma": [0.9, 0.5], "gae_lambda": [0.8, 0.4], "ent_coef": [0.1, 0.3]}
     schedules["clip_coef"] = [0.4, 0.1, 0.2]
     config = worker_cases.config(learning_rate=0.01, ent_coef=0.1, schedules=schedules)
-    trainer = Trainer(dataclasses.replace(config, normalize_advantages=False))
+    settings = {"normalize_advantages": False, "adaptive_lambda": False}
+    trainer = Trainer(dataclasses.replace(config, **settings))
     for i, scalars in enumerate(trainer):
         _, optimizer, _, advantages, _, settings, *_ = updates[i]
         (group,) = optimizer.param_groups
