@@ -116,13 +116,14 @@ def test_unlike_shapes_are_refused() -> None:
 
 def test_several_lambdas_are_each_alone() -> None:
     generator = torch.Generator().manual_seed(1)
-    case = [torch.randn(7, 3, generator=generator, dtype=torch.float64) for _ in range(3)]
-    ends = [torch.rand(7, 3, generator=generator) < 0.2 for _ in range(2)]
+    rewards, values, following = torch.randn(3, 7, 3, generator=generator, dtype=torch.float64)
+    ends = torch.rand(2, 7, 3, generator=generator) < 0.2
+    estimate = partial(gae, rewards, values, following, ends[0], ends[1], GAMMA)
     lambdas = torch.tensor([0.0, 0.8, 1.0], dtype=torch.float64)
-    together = gae(*case, *ends, GAMMA, lambdas)
+    together = estimate(lambdas)
     assert together.shape == (7, 3, 3)
     for i, gae_lambda in enumerate(lambdas.tolist()):
-        torch.testing.assert_close(together[:, i], gae(*case, *ends, GAMMA, gae_lambda))
+        torch.testing.assert_close(together[:, i], estimate(gae_lambda))
 
 
 Estimate = Callable[[float | torch.Tensor], torch.Tensor]

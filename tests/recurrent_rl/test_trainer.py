@@ -235,8 +235,9 @@ def test_every_iteration_has_the_settings_that_are_scheduled_for_it(
     schedules = {"gamma": [0.9, 0.5], "gae_lambda": [0.8, 0.4], "ent_coef": [0.1, 0.3]}
     schedules["clip_coef"] = [0.4, 0.1, 0.2]
     config = worker_cases.config(learning_rate=0.01, ent_coef=0.1, schedules=schedules)
-    settings = {"normalize_advantages": False, "adaptive_lambda": False}
-    trainer = Trainer(dataclasses.replace(config, **settings))
+    trainer = Trainer(
+        dataclasses.replace(config, normalize_advantages=False, adaptive_lambda=False)
+    )
     for i, scalars in enumerate(trainer):
         _, optimizer, _, advantages, _, settings, *_ = updates[i]
         (group,) = optimizer.param_groups
