@@ -10,7 +10,9 @@ from torch import Tensor
 from recurrent_rl.agents.moments import Moments, Total
 
 LEVELS = 5
-"""How often the distance of lambda from 1 is halved, before 1 itself is tried."""
+"""Lambdas that are tried before 1 itself; each is half as far from 1 as the one before."""
+TOLERANCE = 0.25
+"""By what share of their variance advantages may vary more for the sake of a larger lambda."""
 
 
 def gae(
@@ -67,49 +69,35 @@ def gae(
 def affordable_lambda(
     estimate: Callable[[Tensor], Tensor],
     valid: Tensor,
-    gamma: float,
     gae_lambda: float,
     total: Total = list,
 ) -> float:
-    """The largest lambda whose advantages vary no more than `gae_lambda` is meant to allow.
+    """The largest lambda that adds no more than `TOLERANCE` to the variance of the advantages.
 
     An advantage counts the critic's values of the states that follow, errors included, as effects
-    of the action; a larger lambda gives them less weight, and mostly has more variance (White and
-    White 2016 trade the two state by state). TD errors of an exact critic are uncorrelated, so that
-    its advantages would have
-
-        Var(A) = Var(delta) / (1 - (gamma * lambda)^2).
-
-    With `gae_lambda` that is what may be spent. Where the critic's own errors are most of delta,
-    those of neighbouring steps cancel in the sum, and a larger lambda is had for the same: once a
-    pole stands, say, where every step is worth as much as any other.
+    of the action. A larger lambda gives them less weight; in return more chance comes in, and so it
+    mostly has more variance (White and White 2016 trade the two state by state). Where the critic's
+    own errors are most of the TD errors, those of neighbouring steps cancel in the sum, and a
+    larger lambda is had for nothing: once a pole stands, say, where all steps are worth the same.
 
     Args:
         estimate: from lambdas `[L]` to advantages `[T, L, B]`, as `gae`.
         valid: bool `[T, B]`, which steps count.
-        gamma: discount factor.
         gae_lambda: the least.
         total: adds up the moments of all workers; by default there is one.
 
     Returns:
-        From `gae_lambda` to 1, interpolated between the levels that were tried.
+        From `gae_lambda` to 1, interpolated between the levels that are tried.
     """
-    if gae_lambda == 1:
-        return 1.0
-    levels = levels_above(gae_lambda)
-    tried = torch.tensor([0.0, *levels], dtype=torch.float64, device=valid.device)
+    levels = [1 - (1 - gae_lambda) * 0.5**i for i in range(LEVELS)] + [1.0]
+    tried = torch.tensor(levels, dtype=torch.float64, device=valid.device)
     (moments,) = total([Moments.of(estimate(tried).transpose(1, 2)[valid])])
-    of_errors, *variances = (float(x) for x in moments.var)
-    budget = of_errors / (1 - (gamma * gae_lambda) ** 2)
-    if not variances[0] < budget:
+    variances = [float(x) for x in moments.var]
+    most = (1 + TOLERANCE) * variances[0]
+    if not most > 0:  # nothing to tell them apart, or no number
         return gae_lambda
     for i, variance in enumerate(variances):
-        if variance > budget:
-            share = (budget - variances[i - 1]) / (variance - variances[i - 1])
+        if variance > most:
+            share = (most - variances[i - 1]) / (variance - variances[i - 1])
             return levels[i - 1] + share * (levels[i] - levels[i - 1])
     return 1.0
-
-
-def levels_above(gae_lambda: float) -> list[float]:
-    """The lambdas that are tried: this one, then ever nearer to 1, and 1."""
-    return [1 - (1 - gae_lambda) * 0.5**i for i in range(LEVELS)] + [1.0]

@@ -160,9 +160,7 @@ class Trainer:
             )
             gae_lambda = config.gae_lambda
             if config.adaptive_lambda:
-                gae_lambda = affordable_lambda(
-                    estimate, valid, config.gamma, gae_lambda, group.total
-                )
+                gae_lambda = affordable_lambda(estimate, valid, gae_lambda, group.total)
             advantages = estimate(gae_lambda)
             returns = advantages + rollout.values[:-1]
             of_returns, of_advantages = group.total(

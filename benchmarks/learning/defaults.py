@@ -46,8 +46,7 @@ STUDIES: dict[str, dict[str, tuple[str, Settings]]] = {
     },
     "adaptive": {
         "λ 0.9": ("gru-rotor", fixed(0.9)),
-        "λ ≥ 0.9": ("gru-rotor", {"gae_lambda": 0.9}),
-        "λ ≥ 0.8": ("gru-rotor", {"gae_lambda": 0.8}),
+        "λ ≥ 0.9": ("gru-rotor", {}),
     },
 }
 """By study the ways to train: each one's name, memory and settings."""

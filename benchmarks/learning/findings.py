@@ -67,7 +67,7 @@ FINDINGS = {
         "gru-rotor",
         300_000,
         {
-            "λ adapts, 0.8 or more (default)": {},
+            "λ adapts, 0.9 or more (default)": {},
             "λ fixed, 0.9": {"adaptive_lambda": False, "gae_lambda": 0.9},
             "λ fixed, 0.95": {"adaptive_lambda": False, "gae_lambda": 0.95},
         },

@@ -5,6 +5,7 @@ import dataclasses
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -14,7 +15,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch.testing import assert_close
 
-from recurrent_rl.advantages import gae
+from recurrent_rl.advantages import affordable_lambda, gae
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.devices import DeviceError
@@ -175,7 +176,7 @@ def noting_updates(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-def advantages_of(trainer: Trainer, gamma: float, gae_lambda: float) -> torch.Tensor:
+def advantages_of(trainer: Trainer, gamma: float, gae_lambda: float | torch.Tensor) -> torch.Tensor:
     rollout = trainer.collector.rollout
     ends = rollout.terminated, rollout.truncated
     values = rollout.values[:-1], rollout.next_values
@@ -191,8 +192,9 @@ def test_an_iteration_learns_from_the_rows_that_count_and_then_takes_in_what_was
     of_advantages, means, squares, rows = [], [], [], [torch.zeros(1, 3, dtype=torch.float64)]
     for iteration in range(3):
         gae_lambda = trainer.iterate()["train/gae_lambda"]
-        assert 0.9 - 0.2 * iteration <= gae_lambda <= 1
         rollout = trainer.collector.rollout
+        estimate = partial(advantages_of, trainer, config.gamma)
+        assert gae_lambda == affordable_lambda(estimate, rollout.valid[:-1], 0.9 - 0.2 * iteration)
         advantages = advantages_of(trainer, config.gamma, gae_lambda)
         _, _, _, scaled, returns, *_, mean = updates[-1]
         valid = rollout.valid[:-1]

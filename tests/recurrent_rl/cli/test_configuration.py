@@ -52,7 +52,7 @@ def test_flags_go_before_the_file_and_the_file_before_the_defaults(
     )
     config = printed(capsys, "--config", str(path), "--gamma", "0.7", "--hidden-size=16")
     assert config.env_id == TASK
-    assert (config.total_timesteps, config.gamma, config.gae_lambda) == (5000, 0.7, 0.8)
+    assert (config.total_timesteps, config.gamma, config.gae_lambda) == (5000, 0.7, 0.9)
     assert (config.agent.memory, config.agent.hidden_size) == ("lstm", 16)
     assert (config.env.env_kwargs, config.env.hide_indices) == ({"length": 12}, (1, 0))
     other = printed(capsys, "recurrent_rl/Recall-v0", f"--config={path}")

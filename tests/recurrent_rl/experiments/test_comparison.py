@@ -43,7 +43,7 @@ def test_methods_are_named_by_what_differs() -> None:
     config = TrainConfig("recurrent_rl/TMaze-v0", agent=AgentConfig("gru"))
     other = dataclasses.replace(config, seed=3, gae_lambda=1.0, env_id="recurrent_rl/Recall-v0")
     assert method_labels([config, config]) == ["gru", "gru"]
-    assert method_labels([config, other]) == ["gru, gae_lambda 0.8", "gru, gae_lambda 1.0"]
+    assert method_labels([config, other]) == ["gru, gae_lambda 0.9", "gru, gae_lambda 1.0"]
     told = dataclasses.replace(
         config, workers=2, save_interval=9, worker_timeout=9.0, eval_interval=9, track="wandb"
     )
