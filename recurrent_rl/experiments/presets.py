@@ -76,8 +76,6 @@ PRESETS: dict[str, Preset] = {
     "Ladder": Preset(AT_ONCE, "gru", 4 * M),
     "Recall": Preset(AT_ONCE, "gru", M),
     "MultiarmedBandit-Easy": Preset(FAR | {"agent": {"hidden_size": 256}}, "gru", 15 * M),
-    "NoisyPositionOnlyCartPole-Medium": Preset(LARGE, steps=15 * M),
-    "NoisyPositionOnlyCartPole-Hard": Preset(LARGE, steps=15 * M),
     "PositionOnlyCartPole-Easy": Preset(FAR, steps=M),
     "PositionOnlyCartPole-Medium": Preset(FAR, steps=M),
     "PositionOnlyCartPole-Hard": Preset(FAR, steps=M),
