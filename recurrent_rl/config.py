@@ -147,10 +147,7 @@ class TrainConfig:
     actions are paid soon."""
     gae_lambda: Annotated[float, between(0, 1)] = 0.9
     """Lambda of generalised advantage estimation: nearer to 1 trusts the rewards that were seen,
-    nearer to 0 the critic. With adaptive_lambda the least that it is."""
-    adaptive_lambda: bool = True
-    """Raise lambda in each rollout as far as the advantages vary hardly more for it, by a quarter
-    at most. Off: lambda is gae_lambda."""
+    nearer to 0 the critic."""
     update_epochs: Annotated[int, at_least(1)] = 4
     """Passes over each rollout, at most: target_kl may end them earlier."""
     num_minibatches: Size | None = None

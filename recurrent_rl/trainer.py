@@ -7,11 +7,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 
 import torch
 
-from recurrent_rl.advantages import affordable_lambda, gae
+from recurrent_rl.advantages import gae
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import check_is
 from recurrent_rl.agents.files import NonFiniteError
@@ -148,20 +147,16 @@ class Trainer:
             parameters["lr"] = config.learning_rate
         rollout = self._collect()
         with self._undone_if_it_fails():
-            valid = rollout.valid[:-1]
-            estimate = partial(
-                gae,
+            advantages = gae(
                 rollout.rewards,
                 rollout.values[:-1],
                 rollout.next_values,
                 rollout.terminated,
                 rollout.truncated,
                 config.gamma,
+                config.gae_lambda,
             )
-            gae_lambda = config.gae_lambda
-            if config.adaptive_lambda:
-                gae_lambda = affordable_lambda(estimate, valid, gae_lambda, group.total)
-            advantages = estimate(gae_lambda)
+            valid = rollout.valid[:-1]
             returns = advantages + rollout.values[:-1]
             of_returns, of_advantages = group.total(
                 [Moments.of(returns[valid]), Moments.of(advantages[valid])]
@@ -192,11 +187,7 @@ class Trainer:
                 check_finite(f"parameter {name}", parameter)
         self.iteration += 1
         self.timesteps += self.config.batch_size
-        scalars |= {
-            "train/learning_rate": config.learning_rate,
-            "train/ent_coef": config.ent_coef,
-            "train/gae_lambda": gae_lambda,
-        }
+        scalars |= {"train/learning_rate": config.learning_rate, "train/ent_coef": config.ent_coef}
         return scalars | self.ended.means()
 
     def _collect(self) -> Rollout:

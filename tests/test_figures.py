@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 
 LEARNING = Path(__file__).parents[1] / "benchmarks" / "learning"
-WITH_ROWS = ("discount", "matrix", "probes", "units", "published")
-FINDINGS = ("rollouts", "entropy", "lambda")
-STUDIES = ("fixed", "adaptive")
-SCRIPTS = dict.fromkeys(FINDINGS, "findings") | dict.fromkeys(STUDIES, "defaults")
+WITH_ROWS = ("defaults", "discount", "matrix", "probes", "units", "published")
+FINDINGS = ("rollouts", "entropy")
 
 
 def script(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -53,7 +51,7 @@ def test_the_figures_of_the_docs_are_as_they_are_saved() -> None:
     assert {name for name, mode in forms.items() if mode != "P"} == set()
 
 
-@pytest.mark.parametrize("name", [*WITH_ROWS, *SCRIPTS, "study"])
+@pytest.mark.parametrize("name", [*WITH_ROWS, *FINDINGS, "study"])
 def test_without_runs_the_figure_there_is_stays(
     name: str,
     figures: Any,
@@ -63,12 +61,10 @@ def test_without_runs_the_figure_there_is_stays(
 ) -> None:
     there = tmp_path / "docs" / f"{name}.png"
     there.write_text("as it was")
-    module = script(SCRIPTS.get(name, name), monkeypatch)
+    module = script("findings" if name in FINDINGS else name, monkeypatch)
     if name == "study":
         monkeypatch.setattr(module, "OUT", tmp_path / "runs")
         module.draw(module.found_runs([module.DEFAULTS, *module.CHANGES], 1, 100))
-    elif name in STUDIES:
-        module.draw([], list(module.STUDIES[name]), name)
     else:
         module.draw([])
     assert there.read_text() == "as it was"

@@ -1,8 +1,8 @@
 """Which memory and which lambda are the default: on seventeen tasks, all else alike.
 
-    python benchmarks/learning/defaults.py fixed  # all runs, the table and docs/fixed.png
-    python benchmarks/learning/defaults.py adaptive --tasks CartPole --seeds 3  # that begin so
-    python benchmarks/learning/defaults.py adaptive --table  # those of what there is
+    python benchmarks/learning/defaults.py  # all runs, then the table and docs/defaults.png
+    python benchmarks/learning/defaults.py --tasks CartPole Recall --seeds 3  # that begin so
+    python benchmarks/learning/defaults.py --table  # those of what there is
 
 Of short trainings, with seeds that no published row has, are shown the mean return over the whole
 training, so that what learns sooner stands higher, and that of the policy it ends with. Scores are
@@ -30,27 +30,9 @@ from recurrent_rl.experiments.suites import Suite, ours
 RESULTS = ROOT / "benchmarks" / "results" / "defaults.jsonl"
 OUT = ROOT / "runs" / "defaults"
 FIRST_SEED = 200
-Settings = dict[str, Any]
-
-
-def fixed(gae_lambda: float) -> Settings:
-    return {"gae_lambda": gae_lambda, "adaptive_lambda": False}
-
-
-STUDIES: dict[str, dict[str, tuple[str, Settings]]] = {
-    "fixed": {
-        "gru-rotor, λ 0.8": ("gru-rotor", fixed(0.8)),
-        "gru-rotor, λ 0.9": ("gru-rotor", fixed(0.9)),
-        "gru-rotor, λ 0.95": ("gru-rotor", fixed(0.95)),
-        "gru-matrix, λ 0.9": ("gru-matrix", fixed(0.9)),
-    },
-    "adaptive": {
-        "λ 0.9": ("gru-rotor", fixed(0.9)),
-        "λ ≥ 0.9": ("gru-rotor", {}),
-    },
-}
-"""By study the ways to train: each one's name, memory and settings."""
-KEY = ("task", "way", "seed")
+WAYS = (("gru-rotor", 0.8), ("gru-rotor", 0.9), ("gru-rotor", 0.95), ("gru-matrix", 0.9))
+"""Memory and lambda."""
+KEY = ("task", "memory", "lambda", "seed")
 K = 1_000
 TASKS = (
     (ours("RepeatPrevious-Easy", 150 * K), -0.5),
@@ -77,45 +59,46 @@ TASKS = (
 Row = dict[str, Any]
 
 
-class Planned(NamedTuple):
-    """A training, and which way it is."""
-
-    way: str
-    job: Job
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        return task_name(self.job.config), self.way, self.job.config.seed
-
-    def row(self) -> Row:
-        """What is kept of it, once it is done."""
-        run = load_run(self.job.run_dir)
-        return dict(zip(KEY, self.key, strict=True)) | {
-            "code": commit(),
-            "over_training": round(over_training(run.steps, run.returns), 4),
-            "last": round(run.evaluation.deterministic.mean_return, 4),
-            "best": round(float(run.returns.max()), 4),
-        }
-
-
-def planned(study: str, seeds: int, episodes: int, names: list[str]) -> list[Planned]:
-    """The trainings, seeds outermost."""
+def jobs_of(seeds: int, episodes: int, names: list[str]) -> list[Job]:
+    """The runs, seeds outermost."""
     suite = Suite("defaults", tuple(task for task, _ in TASKS)).only(names)
-    return [
-        Planned(way, job)
-        for seed in range(FIRST_SEED, FIRST_SEED + seeds)
-        for task in suite.tasks
-        for way, (memory, settings) in STUDIES[study].items()
-        for job in plan(
-            dataclasses.replace(suite, tasks=(task,)),
-            OUT / study,
-            memories=[memory],
-            seeds=1,
-            episodes=episodes,
-            settings=settings | {"seed": seed, "memory_interval": None},
-            name=f"{way}-{seed}",
-        )
-    ]
+    jobs = []
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+        for task in suite.tasks:
+            for memory, gae_lambda in WAYS:
+                jobs += plan(
+                    dataclasses.replace(suite, tasks=(task,)),
+                    OUT,
+                    memories=[memory],
+                    seeds=1,
+                    episodes=episodes,
+                    settings={"seed": seed, "gae_lambda": gae_lambda, "memory_interval": None},
+                    name=f"{gae_lambda}-{seed}",
+                )
+    return jobs
+
+
+def row_of(job: Job) -> Row:
+    """What is kept of a finished run."""
+    run = load_run(job.run_dir)
+    return dict(zip(KEY, key_of(job), strict=True)) | {
+        "code": commit(),
+        "over_training": round(over_training(run.steps, run.returns), 4),
+        "last": round(run.evaluation.deterministic.mean_return, 4),
+        "best": round(float(run.returns.max()), 4),
+    }
+
+
+def keep(jobs: list[Job]) -> list[Row]:
+    """Write the rows of finished runs in place of older ones; returns all."""
+    rows = merged(RESULTS, (row_of(job) for job in jobs if job.done), *KEY)
+    write_rows(RESULTS, rows)
+    return rows
+
+
+def key_of(job: Job) -> tuple[Any, ...]:
+    config = job.config
+    return task_name(config), config.agent.memory, config.gae_lambda, config.seed
 
 
 MEASURES = {"over training": "over_training", "at the end": "last"}
@@ -123,7 +106,7 @@ MEASURES = {"over training": "over_training", "at the end": "last"}
 
 
 class Scored(NamedTuple):
-    """A task, and its returns: an entry for each way, a mean over seeds; NaN of none."""
+    """A task, and its returns: an entry for each of `WAYS`, a mean over seeds; NaN of none."""
 
     name: str
     seeds: list[int]
@@ -132,12 +115,12 @@ class Scored(NamedTuple):
     scores: dict[str, NDArray[np.float64]]
 
 
-def scored(rows: list[Row], names: list[str]) -> list[Scored]:
-    """The tasks that have rows of ways with these names."""
+def scored(rows: list[Row]) -> list[Scored]:
+    """The tasks that have rows."""
     found = []
     for task, floor in TASKS:
-        own = [row for row in rows if row["task"] == task.name and row["way"] in names]
-        ways = [[row for row in own if row["way"] == name] for name in names]
+        own = [row for row in rows if row["task"] == task.name]
+        ways = [[row for row in own if (row["memory"], row["lambda"]) == way] for way in WAYS]
         if own:
             best = max(row["best"] for row in own)
             means = {
@@ -149,7 +132,11 @@ def scored(rows: list[Row], names: list[str]) -> list[Scored]:
     return found
 
 
-def table(tasks: list[Scored], names: list[str]) -> str:
+def names_of_ways() -> list[str]:
+    return [f"{memory}, λ {gae_lambda}" for memory, gae_lambda in WAYS]
+
+
+def table(tasks: list[Scored]) -> str:
     """Markdown: returns by task, and below the scores' means, of the ways that have all tasks."""
     lines = []
     for task in tasks:
@@ -163,43 +150,40 @@ def table(tasks: list[Scored], names: list[str]) -> str:
         means = zip(*overall, strict=True)
         cells = ["" if np.isnan(over) else f"{over:.3f}; {last:.3f}" for over, last in means]
         lines.append(["mean of the scores", *cells])
-    return markdown(["task", *names], lines)
+    return markdown(["task", *names_of_ways()], lines)
 
 
-def draw(tasks: list[Scored], names: list[str], study: str) -> None:
+def draw(tasks: list[Scored]) -> None:
     """The scores."""
     figure, (axes,) = panels(1, 2, size=(9, 4.2))
     for axis, shown in zip(axes, MEASURES, strict=True):
         series = {
             name: [[task.scores[shown][number]] for task in tasks]
-            for number, name in enumerate(names)
+            for number, name in enumerate(names_of_ways())
         }
         dots(axis, [task.name for task in tasks], series)
         axis.set_xlim(-0.5, 1.25)
         axis.set_xlabel(f"score {shown}", fontsize=8)
     axes[1].set_yticklabels([])  # as on the left
     legend(figure, axes[0])
-    save(figure, study)
+    save(figure, "defaults")
 
 
 def main() -> None:
     parser = arguments(__doc__, seeds=1, episodes=100)
-    parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--tasks", nargs="+", default=[], metavar="TASK")
     given = parser.parse_args()
     there = {tuple(row[name] for name in KEY) for row in read_rows(RESULTS)}
-    wanted = planned(given.study, given.seeds, given.episodes, given.tasks)
-    wanted = [one for one in wanted if one.key not in there]
+    jobs = jobs_of(given.seeds, given.episodes, given.tasks)
+    jobs = [job for job in jobs if key_of(job) not in there]
     try:
         if not given.table:
-            do([one.job for one in wanted])
+            do(jobs)
     finally:
-        rows = merged(RESULTS, (one.row() for one in wanted if one.job.done), *KEY)
-        write_rows(RESULTS, rows)
-    names = list(STUDIES[given.study])
-    tasks = scored(rows, names)
-    print(table(tasks, names))
-    draw(tasks, names, given.study)
+        rows = keep(jobs)
+    tasks = scored(rows)
+    print(table(tasks))
+    draw(tasks)
 
 
 if __name__ == "__main__":

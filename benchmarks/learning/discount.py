@@ -46,8 +46,7 @@ Row = dict[str, Any]
 def measure(name: str, memory: str, gamma: float, gae_lambda: float, seed: int) -> Row:
     """The row of one training."""
     task = next(task for task, _ in TASKS if task.name == name)
-    settings: Row = {"gamma": gamma, "gae_lambda": gae_lambda, "adaptive_lambda": False}
-    settings["agent"] = {"memory": memory}
+    settings: Row = {"gamma": gamma, "gae_lambda": gae_lambda, "agent": {"memory": memory}}
     at, returns = curve_of(task.config(seed=seed, **settings))
     return {
         "task": task.name,

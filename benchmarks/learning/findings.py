@@ -1,6 +1,6 @@
-"""Findings that one setting each decides: how long a rollout is, the entropy bonus, and lambda.
+"""Two findings that one setting each decides: how long a rollout is, and the entropy bonus.
 
-    python benchmarks/learning/findings.py  # all, then docs/rollouts.png, entropy.png, lambda.png
+    python benchmarks/learning/findings.py  # both, then docs/rollouts.png and docs/entropy.png
     python benchmarks/learning/findings.py --only rollouts --seeds 3
     python benchmarks/learning/findings.py --table  # those of what there is
 
@@ -59,18 +59,6 @@ FINDINGS = {
         "gru-matrix",
         250_000,
         {"entropy bonus of 0.01, falling (default)": {}, "no entropy bonus": {"ent_coef": 0.0}},
-    ),
-    "lambda": Finding(
-        "CartPole without velocities",
-        "recurrent_rl/CartPole-NoVelocity-v0",
-        {},
-        "gru-rotor",
-        300_000,
-        {
-            "λ adapts, 0.9 or more (default)": {},
-            "λ fixed, 0.9": {"adaptive_lambda": False, "gae_lambda": 0.9},
-            "λ fixed, 0.95": {"adaptive_lambda": False, "gae_lambda": 0.95},
-        },
     ),
 }
 

@@ -69,7 +69,6 @@ def trained(seed: int, variant: str, task: str) -> float:
         total_timesteps=STEPS[task],
         seed=seed,
         gae_lambda=LAMBDA,
-        adaptive_lambda=False,
         agent=AgentConfig(memory=variant),
     )
     return over_training(*curve_of(config))

@@ -220,9 +220,8 @@ def keep(rows: list[Row]) -> None:
 
 
 def method_of(row: Row) -> str:
-    """The memory, and the settings that are not the defaults; a lambda that is told is fixed."""
-    settings = row["settings"].replace(", adaptive_lambda False", "")
-    return ", ".join(filter(None, (row["memory"], settings)))
+    """The memory, and the settings that are not the defaults."""
+    return ", ".join(filter(None, (row["memory"], row["settings"])))
 
 
 def cell(rows: list[Row], way: str) -> str:

@@ -68,7 +68,6 @@ GROUPS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "returns and exploration": {
-        "lambda fixed": {"adaptive_lambda": False},
         "lambda 0.95": {"gae_lambda": 0.95},
         "lambda 1": {"gae_lambda": 1.0},
         "gamma 0.9": {"gamma": 0.9},

@@ -61,7 +61,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "ent_schedule",
         "schedules",
         "gae_lambda",
-        "adaptive_lambda",
         "update_epochs",
         "num_minibatches",
         "target_kl",

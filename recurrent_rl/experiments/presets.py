@@ -33,21 +33,14 @@ class Preset(NamedTuple):
 
 
 M = 1_000_000
-
-
-def look_ahead(gae_lambda: float) -> dict[str, Any]:
-    """With a lambda that stays, as the published rows were made."""
-    return {"gae_lambda": gae_lambda, "adaptive_lambda": False}
-
-
 # The reward follows at once, or soon: what is further away only adds noise to the advantages.
-AT_ONCE = {"gamma": 0.5} | look_ahead(0.5)
-SOON = {"gamma": 0.9} | look_ahead(0.5)
+AT_ONCE = {"gamma": 0.5, "gae_lambda": 0.5}
+SOON = {"gamma": 0.9, "gae_lambda": 0.5}
 # What is asked at once is remembered sooner where an advantage is about the last few actions.
-NEAR = look_ahead(0.8)
+NEAR = {"gae_lambda": 0.8}
 # A pole that stands pays alike at every step: with a short look ahead the advantages are then
 # noise, and policies that were perfect fall again.
-FAR = look_ahead(0.95)
+FAR = {"gae_lambda": 0.95}
 # Rollouts in which the noise of the advantages averages out, in minibatches of the usual size.
 LARGE = {"num_envs": 512, "num_minibatches": 8}
 # Many cards are seen at once, and each may be turned: what lies where must pass the encoder. The

@@ -1,13 +1,9 @@
 """GAE against cases worked out by hand."""
 
-from collections.abc import Callable
-from functools import partial
-
 import pytest
 import torch
 
-from recurrent_rl.advantages import TOLERANCE, affordable_lambda, gae
-from recurrent_rl.agents.moments import Moments, Total
+from recurrent_rl.advantages import gae
 
 GAMMA, LAMBDA = 0.9, 0.8
 
@@ -112,105 +108,3 @@ def test_unlike_shapes_are_refused() -> None:
     cube = torch.zeros(4, 2, 1)
     with pytest.raises(ValueError, match=r"one shape \[T, B\]"):
         gae(cube, cube, cube, cube.bool(), cube.bool(), GAMMA, LAMBDA)
-
-
-def test_several_lambdas_are_each_alone() -> None:
-    generator = torch.Generator().manual_seed(1)
-    rewards, values, following = torch.randn(3, 7, 3, generator=generator, dtype=torch.float64)
-    ends = torch.rand(2, 7, 3, generator=generator) < 0.2
-    estimate = partial(gae, rewards, values, following, ends[0], ends[1], GAMMA)
-    lambdas = torch.tensor([0.0, 0.8, 1.0], dtype=torch.float64)
-    together = estimate(lambdas)
-    assert together.shape == (7, 3, 3)
-    for i, gae_lambda in enumerate(lambdas.tolist()):
-        torch.testing.assert_close(together[:, i], estimate(gae_lambda))
-
-
-Estimate = Callable[[float | torch.Tensor], torch.Tensor]
-STEPS, ENVS = 1000, 32
-
-
-def noise(seed: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(STEPS, ENVS, generator=generator, dtype=torch.float64)
-
-
-def estimate_of(rewards: torch.Tensor, values: torch.Tensor) -> Estimate:
-    none = torch.zeros(STEPS, ENVS, dtype=torch.bool)
-    following = torch.cat([values[1:], torch.zeros(1, ENVS, dtype=torch.float64)])
-    return partial(gae, rewards, values, following, none, none, GAMMA)
-
-
-def variance(gae_lambda: float, of_rewards: float, of_values: float) -> float:
-    """Of advantages where rewards and values are independent, worked out from their sum."""
-    decay = GAMMA * gae_lambda
-    leaked = (GAMMA * (1 - gae_lambda)) ** 2 / (1 - decay**2)
-    return of_rewards / (1 - decay**2) + of_values * (1 + leaked)
-
-
-EVERY = torch.ones(STEPS, ENVS, dtype=torch.bool)
-NOTHING = torch.zeros(STEPS, ENVS, dtype=torch.float64)
-
-
-@pytest.mark.parametrize("least", [0.0, 0.5, 0.9])
-@pytest.mark.parametrize("of_values", [0.0, 1.0])
-def test_lambda_is_raised_until_its_share_of_variance_is_spent(
-    least: float, of_values: float
-) -> None:
-    estimate = estimate_of(0.7 * noise(0), of_values * noise(1))
-    gae_lambda = affordable_lambda(estimate, EVERY, least)
-    assert least + 0.01 < gae_lambda < 0.99
-    allowed = (1 + TOLERANCE) * variance(least, 0.49, of_values)
-    assert variance(gae_lambda, 0.49, of_values) == pytest.approx(allowed, rel=0.06)
-
-
-def test_errors_of_the_critic_cancel_so_that_lambda_can_be_one() -> None:
-    assert affordable_lambda(estimate_of(NOTHING, noise(0)), EVERY, 0.8) == 1
-
-
-def test_lambda_is_raised_less_where_errors_add_up() -> None:
-    rewards = noise(0)
-    by_chance = affordable_lambda(estimate_of(rewards, NOTHING), EVERY, 0.8)
-    adding_up = estimate_of(rewards.cumsum(dim=0), NOTHING)
-    assert 0.8 < affordable_lambda(adding_up, EVERY, 0.8) < by_chance - 0.01
-
-
-def test_only_steps_that_count_decide_on_lambda() -> None:
-    values, rewards = noise(0), noise(1)
-    values[:, 16:] = 0
-    rewards[:, :16] = 0
-    estimate = estimate_of(rewards, values)
-    counting = torch.arange(ENVS).lt(16).expand(STEPS, ENVS)
-    assert affordable_lambda(estimate, counting, 0.8) == 1
-    assert affordable_lambda(estimate, ~counting, 0.8) < 0.9
-
-
-def test_workers_decide_on_lambda_by_what_all_of_them_saw() -> None:
-    estimate = estimate_of(0.7 * noise(0), noise(1))
-    halves = [slice(0, 16), slice(16, ENVS)]
-    told: list[Moments] = []
-
-    def of_half(half: slice, total: Total) -> float:
-        def of_its_own(lambdas: torch.Tensor | float) -> torch.Tensor:
-            return estimate(lambdas)[..., half]
-
-        return affordable_lambda(of_its_own, EVERY[:, half], 0.5, total)
-
-    def noted(moments: list[Moments]) -> list[Moments]:
-        told.extend(moments)
-        return moments
-
-    alone = {of_half(half, noted) for half in halves}
-    together = of_half(halves[0], lambda _: [told[0] + told[1]])
-    assert together == pytest.approx(affordable_lambda(estimate, EVERY, 0.5), abs=1e-12)
-    assert min(alone) < together < max(alone)
-
-
-@pytest.mark.parametrize("least", [0.0, 0.9, 1.0])
-def test_lambda_is_what_it_was_where_there_is_nothing_to_tell(least: float) -> None:
-    values = noise(0)
-    spoilt = estimate_of(values * torch.nan, values)
-    assert affordable_lambda(spoilt, EVERY, least) == least
-    assert affordable_lambda(spoilt, ~EVERY, least) == least
-    assert affordable_lambda(estimate_of(NOTHING, NOTHING), EVERY, least) == least
-    assert affordable_lambda(estimate_of(values, NOTHING), EVERY, 1.0) == 1.0

@@ -40,7 +40,6 @@ def config(task: Task, folder: Path) -> TrainConfig:
         ent_schedule="constant",
         gamma=contracts.GAMMA,
         gae_lambda=contracts.GAE_LAMBDA,
-        adaptive_lambda=False,
         update_epochs=EPOCHS,
         num_minibatches=MINIBATCHES,
         target_kl=None,

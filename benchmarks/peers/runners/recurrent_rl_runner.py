@@ -50,7 +50,6 @@ def config_of(args: argparse.Namespace) -> TrainConfig:
         adam_eps=common.ADAM_EPS,
         gamma=common.GAMMA,
         gae_lambda=common.GAE_LAMBDA,
-        adaptive_lambda=False,
         update_epochs=common.EPOCHS,
         num_minibatches=common.MINIBATCHES,
         clip_coef=common.CLIP,
