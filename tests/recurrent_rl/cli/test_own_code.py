@@ -149,25 +149,22 @@ def test_an_environment_in_a_process_of_its_own_tells_the_line_too(
 
 
 @pytest.mark.parametrize(
-    ("fault", "who"),
+    ("fails", "fault", "who"),
     [
-        ("make", "Worker 1: "),
-        ("slow end", "Worker 1: "),
-        ("step", "Worker 1, whose environment 0 is the run's environment 4: "),
+        ("make", "make", "Worker 1: "),
+        ("slow end", "make", "Worker 1: "),
+        ("step", "step", "Worker 1, whose environment 0 is the run's environment 4: "),
     ],
 )
 def test_what_own_code_raises_in_another_worker_is_told_with_its_line(
-    fault: str, who: str, module: str
+    fails: str, fault: str, who: str, module: str
 ) -> None:
-    kwargs = json.dumps({"fails": fault})
+    kwargs = json.dumps({"fails": fails})
     arguments = ["--env-kwargs", kwargs, "--workers=2", "--threads=1", *SMALL, "-q"]
     result = run("train", f"{module}:Second", *arguments, cwd=Path.cwd())
     assert result.returncode == 1
     assert result.stderr.startswith(f"error: {who}Your code raised ")
-    assert (
-        f"(line {line_of('step' if fault == 'step' else 'make')} of {Path.cwd() / module}.py)."
-        in result.stderr
-    )
+    assert f"(line {line_of(fault)} of {Path.cwd() / module}.py)." in result.stderr
     assert "Traceback" not in result.stderr
 
 
