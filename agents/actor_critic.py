@@ -212,10 +212,25 @@ class ActorCritic(FixedParts):
             self.privileged.reader.centre_on(observation, total)
 
     def take_in(self, components: Components, valid: Tensor, total: Total = list) -> None:
-        """As `ObservationNormaliser.update`, for all that is normalised."""
-        self.observation_normaliser.update(components, valid, total)
+        """Take components `[T, B, ...]` into the normalisers, and leave actions and values alone.
+
+        Once the statistics have settled, the encoders' first layers make up for what still moves
+        (`Encoder.keep_outputs`). A policy that moved with its statistics would follow what it made
+        itself see: one that leans to a side would go off to that side, without learning a thing.
+
+        Args:
+            components: by path.
+            valid: bool `[T, B]`; false where they do not count.
+            total: adds up the moments of all workers.
+        """
+        rescalings = self.observation_normaliser.update(components, valid, total)
+        encoders = list(self._encoders)
         if self.privileged is not None:
-            self.privileged.normaliser.update(components, valid, total)
+            rescalings |= self.privileged.normaliser.update(components, valid, total)
+            if self.privileged.encoder is not None:
+                encoders.append(self.privileged.encoder)
+        for encoder in encoders:
+            encoder.keep_outputs(rescalings)
 
     def initial_state(self, batch: int) -> MemoryState:
         """A fresh state for `batch` streams: the memory's or, with `separate_memory`, a pair.

@@ -12,10 +12,11 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from recurrent_rl.agents.arguments import argument, check_is
-from recurrent_rl.agents.features import make_features
+from recurrent_rl.agents.features import VectorFeatures, make_features
 from recurrent_rl.agents.fixed_parts import FixedParts, FixedPartsList
 from recurrent_rl.agents.importing import class_path
 from recurrent_rl.agents.layers import ACTIVATIONS, dense_layers
+from recurrent_rl.agents.normalisers import Rescaling
 from recurrent_rl.agents.parts import Own, Parts, output_size_of, takes
 from recurrent_rl.agents.preprocessing import scaling_of
 from recurrent_rl.agents.settings import SettingError, at_least, check_choice
@@ -164,6 +165,30 @@ class Encoder(FixedParts):
         self.output_size = width + 1
         for module in (self, self.features, self.layers):
             module.fix_parts()
+
+    @torch.no_grad()
+    def keep_outputs(self, rescalings: Mapping[str, Rescaling]) -> None:
+        """Change the first layer so that vectors that are normalised anew give what they gave.
+
+        Inputs beyond the normaliser's clip, and the first step of an episode where a component is
+        silenced, can give something else. So can images and encoders of one's own; and without
+        layers nothing is changed.
+
+        Args:
+            rescalings: of the components that are normalised anew, by path.
+        """
+        if not self._layers:
+            return
+        first = self._layers[0]
+        assert isinstance(first, nn.Linear)
+        begin = 0 if self.own is None else self.own.output_size
+        for path, module in self._features:
+            weights = first.weight[:, begin : begin + module.output_size]
+            begin += module.output_size
+            if isinstance(module, VectorFeatures) and (rescaling := rescalings.get(path)):
+                # W (f x + s) + b = (W f) x + (b + W s)
+                first.bias.add_(weights @ rescaling.summand.flatten())
+                weights.mul_(rescaling.factor.flatten())
 
     def forward(self, components: Components, episode_start: Tensor | None = None) -> Tensor:
         """Encode components `[..., *shape]` to `[..., output_size]`; any leading dimensions.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch
@@ -16,6 +16,15 @@ from recurrent_rl.agents.spaces import Components, is_image
 CLIP = 10.0
 TINY = 1e-12
 """The least standard deviation to divide by: smaller ones are errors of rounding."""
+SETTLED = 10
+"""So many updates as large as the last must be in before statistics are more than a first guess."""
+
+
+class Rescaling(NamedTuple):
+    """What normalised data was before an update: what it is now * factor + summand, `[*shape]`."""
+
+    factor: Tensor
+    summand: Tensor
 
 
 class RunningMoments(nn.Module):
@@ -41,16 +50,28 @@ class RunningMoments(nn.Module):
         self.register_buffer("shift", torch.zeros(shape))
 
     @torch.no_grad()
-    def update(self, moments: Moments) -> None:
-        """Take in the moments of data `[n, *shape]`."""
+    def update(self, moments: Moments) -> Rescaling | None:
+        """Take in the moments of data `[n, *shape]`.
+
+        Returns:
+            How to get back what data was normalised to before; an entry whose scale more than
+            doubles or halves was hardly seen yet, and is said to be as it was. None before the
+            statistics have `SETTLED`, and where there are no data.
+        """
         added = moments.number
         if added == 0:
-            return
+            return None
+        mean, scale = self.mean.clone(), self.scale.clone()
         total = self.count + added
         delta = moments.mean - self.mean
         squares = self.var * self.count + moments.var * added
         var = (squares + delta.square() * self.count * added / total) / total
         self.take(self.mean + delta * added / total, var, total)
+        if total < SETTLED * added:
+            return None
+        factor, summand = scale / self.scale, (self.mean - mean) * scale
+        known = (factor >= 0.5) & (factor <= 2)
+        return Rescaling(factor.where(known, 1.0), summand.to(scale.dtype).where(known, 0.0))
 
     @torch.no_grad()
     def take(self, mean: Tensor, var: Tensor, count: Tensor | float) -> None:
@@ -90,17 +111,25 @@ class ObservationNormaliser(FixedParts):
         self.moments.fix_parts()
         self.fix_parts()
 
-    def update(self, components: Components, valid: Tensor, total: Total = list) -> None:
+    def update(
+        self, components: Components, valid: Tensor, total: Total = list
+    ) -> dict[str, Rescaling]:
         """Take in components `[T, B, ...]` where `valid` (bool `[T, B]`) is true.
 
         With `total`, those of all workers.
+
+        Returns:
+            By path what `RunningMoments.update` says.
         """
         seen = []
         for path, running in self._moments:
             x = components[path][valid]
             seen.append(Moments.of(x if running.mean.dim() else x.flatten()))
-        for (_, running), moments in zip(self._moments, total(seen), strict=True):
-            running.update(moments)
+        rescalings = {
+            path: running.update(moments)
+            for (path, running), moments in zip(self._moments, total(seen), strict=True)
+        }
+        return {path: rescaling for path, rescaling in rescalings.items() if rescaling is not None}
 
     def forward(self, components: Components) -> Components:
         """The components, those with statistics scaled."""

@@ -14,6 +14,7 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.memory.states import PairState, tensors_of
+from recurrent_rl.agents.normalisers import SETTLED
 from recurrent_rl.agents.spaces import UnsupportedSpaceError
 
 T, B = 9, 3
@@ -195,6 +196,27 @@ def test_observations_are_normalised_inside() -> None:
         agent.unroll(far, agent.initial_state(B), start)[0].value,
         plain.unroll({**far, "v": v}, plain.initial_state(B), start)[0].value,
     )
+
+
+@pytest.mark.parametrize("separate", [False, True])
+def test_what_the_normaliser_takes_in_moves_no_action_and_no_value(separate: bool) -> None:
+    agent = make(separate_memory=separate, previous_reward=True)
+    components, _ = inputs(agent)
+    valid = torch.ones(T, B, dtype=torch.bool)
+    for _ in range(SETTLED):
+        agent.take_in(components, valid)
+
+    def said() -> tuple[torch.Tensor, ...]:
+        output, _ = agent.unroll(components, agent.initial_state(B))
+        return output.distribution.log_prob(torch.zeros(T, B, dtype=torch.int64)), output.value
+
+    before, seen = said(), agent.observation_normaliser(components)
+    normalised = ("v", "previous_reward")
+    agent.take_in(components | {x: 2 * components[x] + 2 for x in normalised}, valid)
+    for name in normalised:
+        change = agent.observation_normaliser(components)[name] - seen[name]
+        assert change.abs().max() > 0.1
+    assert_close(said(), before)
 
 
 def test_what_is_fed_back_is_normalised_as_observations_are() -> None:

@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from recurrent_rl.agents.moments import Moments
 from recurrent_rl.agents.normalisers import (
+    SETTLED,
     AdvantageNormaliser,
     ObservationNormaliser,
     ReturnNormaliser,
@@ -86,6 +87,23 @@ def test_statistics_are_those_of_all_valid_data() -> None:
     assert scaled["v"].dtype == torch.float32
     assert scaled["n"] is components["n"]
     assert scaled["image"] is components["image"]
+
+
+def test_an_update_tells_how_to_get_back_what_data_was_normalised_to() -> None:
+    moments = RunningMoments((2,))
+    x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for _ in range(SETTLED - 1):  # so long the statistics are a first guess
+        assert moments.update(Moments.of(x)) is None
+    before = moments(x)
+    assert moments.update(Moments.of(x[:0])) is None
+    rescaling = moments.update(Moments.of(2 * x + torch.tensor([2.0, -300.0])))
+    assert rescaling is not None
+    after = moments(x)
+    assert (after[:, 0] - before[:, 0]).abs().max() > 0.1
+    back = after * rescaling.factor + rescaling.summand
+    assert_close(back[:, 0], before[:, 0])
+    # The other's deviation has grown a hundredfold: nothing was known of it.
+    assert torch.equal(back[:, 1], after[:, 1])
 
 
 def test_it_is_the_identity_until_it_has_seen_data_and_clips_far_values() -> None:

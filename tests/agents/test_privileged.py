@@ -15,6 +15,7 @@ from torch.testing import assert_close
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.encoders import Encoder
+from recurrent_rl.agents.normalisers import SETTLED
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.settings import SettingError
 from recurrent_rl.agents.spaces import Components, ObservationError, UnsupportedSpaceError
@@ -127,6 +128,15 @@ def test_what_the_critic_alone_sees_is_normalised_too(separate: bool) -> None:
         agent.unroll(far, agent.initial_state(B), start)[0].value,
         plain.unroll(seen, plain.initial_state(B), start)[0].value,
     )
+    # What comes once they have settled moves the statistics and no value.
+    for _ in range(SETTLED):
+        agent.take_in(far, torch.ones(T, B, dtype=torch.bool))
+    before = agent.unroll(far, agent.initial_state(B))[0].value
+    farther = far | {path: 1.5 * far[path] for path in ("far", "state/a")}
+    agent.take_in(farther, torch.ones(T, B, dtype=torch.bool))
+    again = agent.privileged.normaliser(far)["state/a"]
+    assert (again - seen["state/a"]).abs().max() > 0.1
+    assert_close(agent.unroll(far, agent.initial_state(B))[0].value, before)
 
 
 def test_the_critic_reads_its_memory_and_then_an_encoder_of_the_agents_own_settings() -> None:

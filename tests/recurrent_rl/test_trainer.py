@@ -19,6 +19,7 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.devices import DeviceError
 from recurrent_rl.agents.files import NonFiniteError
+from recurrent_rl.agents.normalisers import SETTLED
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.envs.cartpole import CartPole
 from recurrent_rl.envs.repeat_previous import RepeatPrevious
@@ -154,6 +155,24 @@ def test_weights_environments_actions_and_minibatches_have_streams_of_their_own(
             output, state = before.step(components, state, start)
             assert torch.equal(output.distribution.sample(noise[t]), rollout.actions[t])
     assert seeds == [number(3, Stream.ENVIRONMENTS), number(3, Stream.ENVIRONMENTS, 2)]
+
+
+def test_a_policy_that_learns_nothing_stays_whatever_it_sees() -> None:
+    # The normaliser alone once drove policies that lean to one side off to that side.
+    trainer = Trainer(dataclasses.replace(CONFIG, env_id="CartPole-v1", learning_rate=1e-30))
+    agent, rollout = trainer.agent, trainer.collector.rollout
+    for _ in range(SETTLED):
+        trainer.iterate()
+    components = {path: x[:-1].clone() for path, x in rollout.components.items()}
+    actions, said = rollout.actions.clone(), []
+    for _ in range(3):
+        output, _ = agent.unroll(components, agent.initial_state(rollout.values.shape[1]))
+        said.append((output.distribution.log_prob(actions), output.value))
+        mean = agent.observation_normaliser.state_dict()["moments.0.mean"].clone()
+        trainer.iterate()
+        assert not torch.equal(agent.observation_normaliser.state_dict()["moments.0.mean"], mean)
+    assert_close(said[1], said[0])
+    assert_close(said[2], said[0])
 
 
 def averaged(values: list[torch.Tensor]) -> torch.Tensor:
