@@ -16,6 +16,10 @@ from recurrent_rl.runs.progress import make_console
 if TYPE_CHECKING:
     from recurrent_rl.runs.training import TrainResult
 
+SURE_OF_FALL = 3.0
+"""Half intervals of the evaluation by which a return must fall at least: what one policy's means
+of 100 episodes differ by is less."""
+
 
 def train_command(arguments: Sequence[str]) -> int:
     """Train an agent, or resume a run (--resume RUN)."""
@@ -134,6 +138,8 @@ def _print_result(console: Console, result: TrainResult) -> None:
             str(result.run_dir),
         )
     best = RunFolder(result.run_dir).best_policy
+    if not best.exists():
+        _tell_of_fall(console, result)
     lines = [
         ("Policy", str(result.policy_path)),
         *([("Best", str(best))] if best.exists() else []),
@@ -142,3 +148,20 @@ def _print_result(console: Console, result: TrainResult) -> None:
         ("Import", f"recurrent_rl.load_policy({in_python(result.policy_path)}).actor()"),
     ]
     print_labelled(console, lines)
+
+
+def _tell_of_fall(console: Console, result: TrainResult) -> None:
+    """Say that a policy was far better before the end of its training."""
+    from recurrent_rl.experiments.results import fall_of
+
+    if result.evaluation is None:
+        return
+    low, high = result.evaluation.ci95
+    fall = fall_of(result.run_dir, noise=SURE_OF_FALL * (high - low) / 2)
+    if fall is not None:
+        console.print(
+            f"The mean return in training was {fall.best:.3g} after {fall.step:,} steps, and fell "
+            f"to {fall.last:.3g}. To keep the best policy, train with --eval-interval N.",
+            soft_wrap=True,
+            highlight=False,
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import SCALARS, Even
 
 from recurrent_rl.agents.arguments import argument
 from recurrent_rl.config import TrainConfig
+from recurrent_rl.episodes import WINDOW
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
 from recurrent_rl.runs.evaluation_result import SavedEvaluation
@@ -87,3 +88,40 @@ def learning_curve(
     points: list[Any] = events.Scalars(tag) if tag in events.Tags()[SCALARS] else []
     steps = np.array([point.step for point in points], dtype=np.int64)
     return steps, np.array([point.value for point in points])
+
+
+class Fall(NamedTuple):
+    """A training whose mean return was far higher before its end."""
+
+    best: float
+    """The highest mean return."""
+    step: int
+    """Environment steps when it was reached."""
+    last: float
+    """The mean return at the end."""
+
+
+def fall_of(run_dir: str | Path, noise: float) -> Fall | None:
+    """How far the return of a training fell; None where it did not, or not for certain.
+
+    A fall is more than half of what was gained, and more than `noise`. Means are over 100 episodes,
+    so the curve counts from about the hundredth on.
+
+    Args:
+        run_dir: the run's folder.
+        noise: by how much mean returns of one and the same policy may differ.
+
+    Raises:
+        UserError: as `learning_curve`.
+    """
+    steps, returns = learning_curve(run_dir)
+    _, lengths = learning_curve(run_dir, "rollout/ep_len_mean")
+    counts = steps >= WINDOW * lengths
+    steps, returns = steps[counts], returns[counts]
+    if not len(returns):
+        return None
+    best, last = float(returns.max()), float(returns[-1])
+    gained = best - float(returns[0])
+    if best - last <= max(gained / 2, noise):
+        return None
+    return Fall(best, int(steps[returns.argmax()]), last)

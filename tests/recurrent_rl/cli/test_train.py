@@ -53,6 +53,48 @@ def test_training_ends_with_an_evaluation_and_the_next_commands(
     assert "1,024 steps already, more than total_timesteps 512" in err
 
 
+WEARS_OUT = """
+import gymnasium as gym
+
+class WearsOut(gym.Env):
+    # Pays a reward for 3,000 steps in all, and none after them.
+    observation_space = gym.spaces.Box(-1.0, 1.0, (2,))
+    action_space = gym.spaces.Discrete(2)
+    taken = 0
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.here = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        WearsOut.taken += 1
+        self.here += 1
+        paid = float(WearsOut.taken < 3_000)
+        return self.observation_space.sample(), paid, self.here == 4, False, {}
+"""
+
+
+@pytest.mark.parametrize(("kept", "told"), [([], True), (["--eval-interval=512"], False)])
+def test_a_policy_that_fell_is_said_to_have_been_better(
+    kept: list[str],
+    told: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = f"wears_out_{told}"
+    (tmp_path / f"{name}.py").write_text(WEARS_OUT)
+    monkeypatch.chdir(tmp_path)
+    task = ["train", f"{name}:WearsOut", *TINY, "--total-timesteps=6000", *kept]
+    status, out, err = ended(task, capsys)
+    assert status == 0, err
+    fell = re.search(r"was 4 after ([\d,]+) steps, and fell to 0\. To keep.*--eval-interval N", out)
+    assert (fell is not None) == told
+    if fell is not None:
+        assert 400 <= int(fell[1].replace(",", "")) < 3_000
+
+
 def test_a_module_of_the_working_directory_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
