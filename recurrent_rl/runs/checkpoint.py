@@ -119,6 +119,8 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
     collector, saved = trainer.collector, checkpoint.episodes
     exact = _restore_environments(trainer, checkpoint)
     trainer.agent.load_state_dict(checkpoint.group("agent"))
+    if not exact:  # only now, since the agent says what observations are centred on
+        collector.restart(checkpoint.iteration)
     trainer.advantage_normaliser.load_state_dict(checkpoint.group("advantages"))
     _load_optimizer_tensors(trainer.optimizer, checkpoint.group("optimizer"))
     trainer.iteration, trainer.timesteps = checkpoint.iteration, checkpoint.timesteps
@@ -284,10 +286,9 @@ def _check_tensors(trainer: Trainer, checkpoint: Checkpoint) -> None:
 
 
 def _restore_environments(trainer: Trainer, checkpoint: Checkpoint) -> bool:
-    """Bring the environments to where they were, or reset them; tells whether they are there."""
+    """Bring the environments to where they were if that can be; tells whether they are there."""
     before = environment_state(trainer)
     if not checkpoint.env_state or before is None:
-        trainer.collector.restart(checkpoint.iteration)
         return False
     env: Any = trainer.env
     try:

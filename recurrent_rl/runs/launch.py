@@ -232,7 +232,7 @@ def follow_the_first(
         if begun.seed_globals:
             seed_process(seed, saved.iteration if saved else 0)
         with mistakes_told_once():
-            trainer = Trainer(config, group, source)
+            trainer = Trainer(config, group, source, fresh=saved is None)
         with closed_by(trainer.close):
             if saved is not None:
                 restore(trainer, saved)

@@ -17,6 +17,7 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import TrainingState
+from recurrent_rl.runs.checkpoint import load_checkpoint, save_checkpoint
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
@@ -48,7 +49,7 @@ class Clock(gym.Env[Any, Any]):
     action_space = gym.spaces.Discrete(2)
     observation_space = gym.spaces.Box(0, np.inf, (1,), np.float64)
 
-    def __init__(self, start: float) -> None:
+    def __init__(self, start: float = 1.7e9) -> None:
         self.start = start
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -70,6 +71,34 @@ def test_what_a_policy_subtracts_from_observations_stays_where_they_begin_elsewh
     begun = Trainer(config(tmp_path, None, init_from=str(path)), env=partial(Clock, 1.7e9 + 50))
     assert_same(begun.agent.state_dict(), load_policy(path).agent.state_dict())
     assert begun.collector.rollout.components[""][-1].unique().tolist() == [50.0]
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_what_a_run_subtracts_from_observations_stays_where_it_resumes_elsewhere(
+    begins: bool, tmp_path: Path
+) -> None:
+    before = Trainer(config(tmp_path, None), env=Clock)
+    before.iterate()
+    before.policy().save(path := tmp_path / "policy.safetensors")
+    init_from, later = (str(path), 50) if begins else (None, 0)
+    settings = config(tmp_path, None, init_from=init_from)
+    cut = Trainer(settings, env=partial(Clock, 1.7e9 + later))
+    cut.iterate()
+    save_checkpoint(cut, checkpoint := tmp_path / "checkpoint.safetensors")
+    resumed = Trainer(settings, env=partial(Clock, 1.7e9 + 3600), fresh=False)
+    assert not load_checkpoint(resumed, checkpoint)
+    assert resumed.collector.rollout.components[""][-1].unique().tolist() == [3600.0]
+
+
+def test_several_workers_resume_a_run_that_began_with_a_policy(tmp_path: Path) -> None:
+    before = Trainer(config(tmp_path, None), env=Clock)
+    before.policy().save(path := tmp_path / "policy.safetensors")
+    settings = config(
+        tmp_path / "runs", f"{__name__}:Clock", init_from=str(path), workers=2, worker_timeout=60
+    )
+    half = dataclasses.replace(settings, total_timesteps=8 * 16)
+    result = resume(train(half, progress=False).run_dir, total_timesteps=8 * 16 * 2, progress=False)
+    assert result.timesteps == 8 * 16 * 2
 
 
 class Wandering(gym.Env[Any, Any]):
