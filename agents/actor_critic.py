@@ -132,7 +132,7 @@ class ActorCritic(FixedParts):
         if critic:
             self._make_critic()
         # The agent's own inputs are normalised where the environment's are: rewards have a scale.
-        self.observation_normaliser = ObservationNormaliser(of_actor, how_scaled)
+        self.observation_normaliser = ObservationNormaliser(of_actor, how_scaled, previous)
         self.trunks.fix_parts()
         self.fix_parts()
 
@@ -211,7 +211,9 @@ class ActorCritic(FixedParts):
         if self.privileged is not None:
             self.privileged.reader.centre_on(observation, total)
 
-    def take_in(self, components: Components, valid: Tensor, total: Total = list) -> None:
+    def take_in(
+        self, components: Components, valid: Tensor, episode_start: Tensor, total: Total = list
+    ) -> None:
         """Take components `[T, B, ...]` into the normalisers, and leave actions and values alone.
 
         Once the statistics have settled, the encoders' first layers make up for what still moves
@@ -221,12 +223,14 @@ class ActorCritic(FixedParts):
         Args:
             components: by path.
             valid: bool `[T, B]`; false where they do not count.
+            episode_start: bool `[T, B]`; what happened before this step is not shown there.
             total: adds up the moments of all workers.
         """
-        rescalings = self.observation_normaliser.update(components, valid, total)
+        normaliser = self.observation_normaliser
+        rescalings = normaliser.update(components, valid, episode_start, total)
         encoders = list(self._encoders)
         if self.privileged is not None:
-            rescalings |= self.privileged.normaliser.update(components, valid, total)
+            rescalings |= self.privileged.normaliser.update(components, valid, total=total)
             if self.privileged.encoder is not None:
                 encoders.append(self.privileged.encoder)
         for encoder in encoders:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -96,12 +97,17 @@ class ObservationNormaliser(FixedParts):
     Args:
         component_spaces: of each component by path, from `spaces.component_spaces`.
         scaling: of each component, from `preprocessing.scaling_of`; here those of `RUNNING` are.
+        silenced: components that are not shown at an episode's first step.
     """
 
     def __init__(
-        self, component_spaces: dict[str, gym.Space[Any]], scaling: dict[str, str]
+        self,
+        component_spaces: dict[str, gym.Space[Any]],
+        scaling: dict[str, str],
+        silenced: Collection[str] = (),
     ) -> None:
         super().__init__()
+        self.silenced = silenced
         self.paths = [path for path in component_spaces if scaling[path] in RUNNING]
         # By position, since a path may hold what a module's name may not.
         shapes = [() if is_image(space := component_spaces[p]) else space.shape for p in self.paths]
@@ -112,18 +118,27 @@ class ObservationNormaliser(FixedParts):
         self.fix_parts()
 
     def update(
-        self, components: Components, valid: Tensor, total: Total = list
+        self,
+        components: Components,
+        valid: Tensor,
+        episode_start: Tensor | None = None,
+        total: Total = list,
     ) -> dict[str, Rescaling]:
-        """Take in components `[T, B, ...]` where `valid` (bool `[T, B]`) is true.
+        """Take in what was shown of components.
 
-        With `total`, those of all workers.
+        Args:
+            components: by path, `[T, B, ...]`.
+            valid: bool `[T, B]`; false where they do not count.
+            episode_start: bool `[T, B]`; true where silenced ones are not shown. None: nowhere.
+            total: adds up the moments of all workers.
 
         Returns:
             By path what `RunningMoments.update` says.
         """
+        goes_on = valid if episode_start is None else valid & ~episode_start
         seen = []
         for path, running in self._moments:
-            x = components[path][valid]
+            x = components[path][goes_on if path in self.silenced else valid]
             seen.append(Moments.of(x if running.mean.dim() else x.flatten()))
         rescalings = {
             path: running.update(moments)

@@ -182,7 +182,7 @@ class Trainer:
             if config.agent.normalize_observations:
                 # Only now: within an iteration the agent sees the same in rollout and update.
                 components = {path: x[:-1] for path, x in rollout.components.items()}
-                agent.take_in(components, valid, group.total)
+                agent.take_in(components, valid, rollout.episode_start[:-1], group.total)
             for name, parameter in agent.named_parameters():
                 check_finite(f"parameter {name}", parameter)
         self.iteration += 1

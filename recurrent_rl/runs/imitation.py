@@ -133,7 +133,7 @@ def _learn(
 def _normalise(agent: ActorCritic, batch: Batch) -> None:
     """Take in the statistics of what was seen and of the returns, as after a rollout."""
     if agent.config.normalize_observations:
-        agent.take_in(batch.components, batch.valid)
+        agent.take_in(batch.components, batch.valid, batch.episode_start)
     if agent.config.normalize_returns and batch.returns is not None:
         moments = Moments.of(batch.returns[batch.valid])
         agent.return_normaliser.update(moments, agent.critic)

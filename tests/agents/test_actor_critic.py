@@ -202,9 +202,9 @@ def test_observations_are_normalised_inside() -> None:
 def test_what_the_normaliser_takes_in_moves_no_action_and_no_value(separate: bool) -> None:
     agent = make(separate_memory=separate, previous_reward=True)
     components, _ = inputs(agent)
-    valid = torch.ones(T, B, dtype=torch.bool)
+    valid, start = torch.ones(T, B, dtype=torch.bool), torch.zeros(T, B, dtype=torch.bool)
     for _ in range(SETTLED):
-        agent.take_in(components, valid)
+        agent.take_in(components, valid, start)
 
     def said() -> tuple[torch.Tensor, ...]:
         output, _ = agent.unroll(components, agent.initial_state(B))
@@ -212,11 +212,25 @@ def test_what_the_normaliser_takes_in_moves_no_action_and_no_value(separate: boo
 
     before, seen = said(), agent.observation_normaliser(components)
     normalised = ("v", "previous_reward")
-    agent.take_in(components | {x: 2 * components[x] + 2 for x in normalised}, valid)
+    agent.take_in(components | {x: 2 * components[x] + 2 for x in normalised}, valid, start)
     for name in normalised:
         change = agent.observation_normaliser(components)[name] - seen[name]
         assert change.abs().max() > 0.1
     assert_close(said(), before)
+
+
+def test_what_was_before_an_episode_is_not_normalised_with_what_was_in_it() -> None:
+    agent, other = (make(previous_reward=True) for _ in range(2))
+    components, start = inputs(agent)
+    valid = torch.ones(T, B, dtype=torch.bool)
+    lost = components["previous_reward"].masked_fill(start.unsqueeze(-1), 100.0)
+    agent.take_in(components, valid, start)
+    other.take_in(components | {"previous_reward": lost}, valid, start)
+    for name, x in agent.state_dict().items():
+        assert torch.equal(other.state_dict()[name], x), name
+    seen = agent.observation_normaliser(components)
+    assert_close(seen["previous_reward"][~start].std(correction=0), torch.tensor(1.0))
+    assert_close(seen["v"].std((0, 1), correction=0), torch.ones(2))
 
 
 def test_what_is_fed_back_is_normalised_as_observations_are() -> None:
@@ -230,7 +244,8 @@ def test_what_is_fed_back_is_normalised_as_observations_are() -> None:
     components = agent.with_previous(components, action, reward)
     assert torch.equal(components["previous_action"], action)
     assert torch.equal(components["previous_reward"], reward.unsqueeze(-1))
-    agent.take_in(components, torch.ones(T, B, dtype=torch.bool))
+    nowhere = torch.zeros(T, B, dtype=torch.bool)
+    agent.take_in(components, ~nowhere, nowhere)
     seen = agent.observation_normaliser(components)
     for name in ("previous_action", "previous_reward", "v"):
         assert_close(seen[name].mean((0, 1)), torch.zeros(seen[name].shape[-1]), atol=1e-4, rtol=0)

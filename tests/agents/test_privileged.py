@@ -94,7 +94,7 @@ def test_actions_are_the_same_bits_whatever_the_critic_sees(
 def test_unroll_equals_repeated_step_with_what_the_critic_sees(separate: bool) -> None:
     agent = make(separate_memory=separate)
     components, start = inputs(agent)
-    agent.take_in(components, torch.ones(T, B, dtype=torch.bool))
+    agent.take_in(components, torch.ones(T, B, dtype=torch.bool), start)
     (_, value), _ = agent.unroll(components, agent.initial_state(B), start)
     state, values = agent.initial_state(B), []
     for t in range(T):
@@ -117,7 +117,8 @@ def test_what_the_critic_alone_sees_is_normalised_too(separate: bool) -> None:
     plain = make(separate_memory=separate, normalize_observations=False)
     components, start = inputs(agent)
     far = components | {"state/a": 1000 * components["state/a"] + 5000}
-    agent.take_in(far, torch.ones(T, B, dtype=torch.bool))
+    valid = torch.ones(T, B, dtype=torch.bool)
+    agent.take_in(far, valid, start)
     assert agent.privileged is not None
     # A critic with a memory of its own reads it there, and needs no encoder for it beside.
     assert (agent.privileged.encoder is None) == separate
@@ -130,10 +131,10 @@ def test_what_the_critic_alone_sees_is_normalised_too(separate: bool) -> None:
     )
     # What comes once they have settled moves the statistics and no value.
     for _ in range(SETTLED):
-        agent.take_in(far, torch.ones(T, B, dtype=torch.bool))
+        agent.take_in(far, valid, start)
     before = agent.unroll(far, agent.initial_state(B))[0].value
     farther = far | {path: 1.5 * far[path] for path in ("far", "state/a")}
-    agent.take_in(farther, torch.ones(T, B, dtype=torch.bool))
+    agent.take_in(farther, valid, start)
     again = agent.privileged.normaliser(far)["state/a"]
     assert (again - seen["state/a"]).abs().max() > 0.1
     assert_close(agent.unroll(far, agent.initial_state(B))[0].value, before)
