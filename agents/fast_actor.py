@@ -136,7 +136,7 @@ class FastActor(StreamActor):
         head = self._agent.head
         tensors = {name: torch.as_tensor(x, device="cpu") for name, x in self._parameters.items()}
         distribution = distribution_of(tensors, self._agent.action_space)
-        action = distribution.sample(head.noise((self._batch,), generator))
+        action = distribution.sample(head.noise((self._batch,), generator).cpu())
         if self._previous_action is not None:
             self._previous_action[...] = action.numpy()
         return head.to_env(action)

@@ -7,7 +7,7 @@ FrameStackObservation, TimeAwareObservation. Its AddWhiteNoise changes rendered 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -25,14 +25,16 @@ class _RandomObservation(gym.ObservationWrapper[Any, Any, Any]):
     """A wrapper with random draws of its own, repeatable by the seed of `reset`."""
 
     generator: np.random.Generator
+    stream: ClassVar[int]
+    """Of its draws: another for each wrapper, and none is the environment's, which has the seed
+    itself."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the environment and, with a seed, the wrapper's own draws."""
         if seed is not None or not hasattr(self, "generator"):
-            # A stream apart from the environment's, which has the seed itself.
-            self.generator = np.random.default_rng(None if seed is None else [seed, 1])
+            self.generator = np.random.default_rng(None if seed is None else [seed, self.stream])
         return super().reset(seed=seed, options=options)
 
 
@@ -81,6 +83,8 @@ class Flicker(_RandomObservation, gym.utils.RecordConstructorArgs):
         ValueError: the observation is no Box, or `probability` is none.
     """
 
+    stream = 1
+
     def __init__(self, env: gym.Env[Any, Any], probability: float) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, probability=probability)
         super().__init__(env)
@@ -108,6 +112,8 @@ class ObservationNoise(_RandomObservation, gym.utils.RecordConstructorArgs):
     Raises:
         ValueError: the observation is no Box of floats, or `std` is negative or not finite.
     """
+
+    stream = 2
 
     def __init__(self, env: gym.Env[Any, Any], std: float) -> None:
         gym.utils.RecordConstructorArgs.__init__(self, std=std)

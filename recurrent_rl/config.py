@@ -42,7 +42,10 @@ from recurrent_rl.vector_env.config import NO_MATTER_OF_THE_TASK, EnvConfig
 
 SIZES = ("num_envs", "num_steps")
 """The sizes of a rollout, which `choose_sizes` chooses where they are None."""
-AUTOMATIC: dict[str, Any] = dict.fromkeys((*SIZES, "num_minibatches")) | {"workers": "auto"}
+AUTOMATIC: dict[str, Any] = {
+    **dict.fromkeys((*SIZES, "seq_len", "num_minibatches")),
+    "workers": "auto",
+}
 """All settings that `choose_sizes` chooses, each with the value that asks for it."""
 RESOLVED = "resolved"
 """The key of a config.json under which stands what was chosen."""
@@ -250,6 +253,10 @@ class TrainConfig:
         """The settings as requested, before anything was chosen."""
         return self
 
+    def to_the_end(self) -> TrainConfig:
+        """The same without what ends a run early, since runs are compared after all their steps."""
+        return dataclasses.replace(self, stop_at_return=None, patience=None)
+
     def differences(self, other: TrainConfig) -> list[str]:
         """The settings, as requested, by which two runs learn something else, by their names."""
         own, others = (flat(dataclasses.asdict(one.as_requested())) for one in (self, other))
@@ -393,12 +400,12 @@ class ResolvedConfig(TrainConfig):
 
 
 def _checked_resolved(resolved: Any) -> dict[str, Any]:
-    """What was resolved, if it is a dictionary of just that.
+    """What was resolved, if it is a dictionary of just that; older files have no seq_len in it.
 
     Raises:
         SettingError: it is none.
     """
-    if not isinstance(resolved, dict) or set(resolved) != set(RESOLVED_FIELDS):
+    if not isinstance(resolved, dict) or {*resolved, "seq_len"} != {*RESOLVED_FIELDS}:
         raise SettingError(f"it is {shown(resolved)}; it must hold {', '.join(RESOLVED_FIELDS)}")
     return resolved
 

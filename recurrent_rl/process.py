@@ -213,9 +213,9 @@ def pick_device(name: str, place: int = 0) -> torch.device:
     return usable_device(name)
 
 
-def seed_process(seed: int, iteration: int = 0) -> None:
+def seed_process(seed: int, iteration: int = 0, worker: int = 0) -> None:
     """Seed the global generators of Python and NumPy, which some environments draw from."""
-    value = number(seed, Stream.PROCESS, iteration)
+    value = number(seed, Stream.PROCESS, iteration) + worker
     random.seed(value)
     np.random.seed(value)  # noqa: NPY002 (the old generator is the one that is global)
 

@@ -21,7 +21,8 @@ STEPS = 128
 ENVIRONMENTS = 8
 """The fewest environments, where their number is left to the default."""
 ROLLOUTS = 100
-"""Rollouts that a run is to have at least, where the size of a rollout is left to the default."""
+"""Rollouts that a run is to have at least, where the size of a rollout is left to the default, and
+long episodes do not make it larger."""
 BATCH = 64 * STEPS
 """Steps of all environments in a rollout, where that leaves so many rollouts."""
 EPISODES = 32
@@ -120,6 +121,7 @@ def choose_sizes(
             if chunks > 1:
                 why = f"{chunks} chunks of {num_steps} (seq_len): {why}"
                 num_steps, seq_len = chunks * num_steps, num_steps
+                reasons["seq_len"] = ""
         reasons["num_steps"] = why
     if num_envs is None:
         wanted = batch
@@ -175,7 +177,8 @@ def _steps(config: TrainConfig, episode: int | None, share: int) -> tuple[int, s
     """Steps of each environment in a rollout, and why so many."""
     longest = min(2 * BATCH, share) // ENVIRONMENTS
     if config.seq_len is not None:
-        return STEPS, "the default beside a seq_len"
+        chunks = max(1, round(STEPS / config.seq_len))
+        return chunks * config.seq_len, f"{chunks} times seq_len, about {STEPS} steps"
     if episode is None:
         return STEPS, "the environment tells no longest length of its episodes"
     if episode > longest:

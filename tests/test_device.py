@@ -143,6 +143,8 @@ def test_a_policy_acts_there_as_here(tmp_path: Path) -> None:
     here, device, fast = load_policy(path).actor(), policy.actor(), policy.actor(runner="fast")
     for i in range(50):
         assert here.act(i % 4, 0.5) == device.act(i % 4, 0.5) == fast.act(i % 4, 0.5)
+    drawn = policy.actor(deterministic=False, seed=0, runner="fast")
+    assert all(drawn.act(i % 4, 0.5) in policy.agent.action_space for i in range(50))
 
 
 def test_two_workers_on_one_device_learn_what_one_would(tmp_path: Path) -> None:

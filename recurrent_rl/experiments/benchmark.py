@@ -75,6 +75,11 @@ def plan(
                     agent={"memory": memory},
                 )
                 config = change(config, settings)
+                if config != config.to_the_end():
+                    raise UserError(
+                        "stop_at_return and patience end a run early, and the runs of a benchmark "
+                        "are compared after all their steps: leave them out of --settings."
+                    )
                 folder = f"{task.name}__{label}__{seed}".replace(", ", "-").replace(" ", "-")
                 jobs.append(Job(out / folder_part(folder), config))
     for job in jobs:

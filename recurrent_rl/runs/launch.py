@@ -221,7 +221,7 @@ def follow_the_first(
     begun = group.exchange(nothing)[0]
     if begun is None:
         return None
-    config, seed = begun.config, begun.config.seed + group.rank
+    config = begun.config
     if source is None:
         _check_registered(config.environment)
     saved = None if begun.checkpoint is None else read_checkpoint(begun.checkpoint)
@@ -230,7 +230,7 @@ def follow_the_first(
         global_generators_kept(begun.seed_globals),
     ):
         if begun.seed_globals:
-            seed_process(seed, saved.iteration if saved else 0)
+            seed_process(config.seed, saved.iteration if saved else 0, group.rank)
         with mistakes_told_once():
             trainer = Trainer(config, group, source, fresh=saved is None)
         with closed_by(trainer.close):

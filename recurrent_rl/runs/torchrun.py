@@ -164,10 +164,11 @@ def begun_by(launch: Launch, config: ResolvedConfig) -> RunFolder | None:
     root = Path(config.log_dir)
     if not launch.is_named or not root.is_dir():
         return None
+    asked = dataclasses.replace(config.as_requested(), workers=1)
     for path in sorted(root.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
         folder = RunFolder(path)
         if not folder.launch.is_file() or folder.launch.read_text() != launch.run_id:
             continue
-        if dataclasses.replace(folder.load_config(), workers=config.workers) == config:
+        if dataclasses.replace(folder.load_config().as_requested(), workers=1) == asked:
             return folder
     return None

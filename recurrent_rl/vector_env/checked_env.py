@@ -104,7 +104,8 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
             )
 
     def _number(self, name: str, x: Any, allowed: tuple[int, ...] = (), fix: str = MEND) -> float:
-        if type(x) in (float, bool, np.float64, np.bool_):  # as quick as can be
+        # As quick as can be.
+        if type(x) in (float, bool, np.float64, np.bool_) and (not allowed or x in allowed):
             return float(x)
         array = as_array(x)
         if array.dtype.kind in "biuf" and array.size == 1:

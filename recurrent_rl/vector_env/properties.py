@@ -59,13 +59,15 @@ def time_limit(env: VectorEnv) -> int | None:
 def longest_episode(env_id: Environment | Source, config: EnvConfig) -> int | None:
     """The most steps that an episode can last, where the environment says so.
 
-    An environment is made for the question, unless it is registered with a time limit.
+    An environment is made for the question, unless its registration says it: with a time limit,
+    where it is made without arguments.
 
     Raises:
         UserError: the environment is unknown, or cannot be made with these settings.
     """
     source = env_id if isinstance(env_id, Source) else find_source(env_id, "env_id")
-    if source.spec is not None and source.many is None and not config.wrappers:
+    changed = config.env_kwargs or config.wrappers or source.many is not None
+    if source.spec is not None and source.spec.max_episode_steps is not None and not changed:
         return source.spec.max_episode_steps
     config = EnvConfig(config.env_kwargs, observe=config.observe, wrappers=config.wrappers)
     env = make_vector_env(source, source.count or 1, config)

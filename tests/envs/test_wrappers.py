@@ -191,3 +191,11 @@ def test_entries_of_any_type_can_be_hidden() -> None:
 def test_noise_needs_a_standard_deviation(std: float) -> None:
     with pytest.raises(ValueError, match=r"std is .* must be a finite number"):
         ObservationNoise(Counting(), std)
+
+
+def test_each_wrapper_draws_from_a_stream_of_its_own() -> None:
+    flicker = Flicker(Counting(), 0.5)
+    noise = ObservationNoise(flicker, 1.0)
+    noise.reset(seed=0)
+    drawn = [x.random() for x in (flicker.generator, noise.generator, flicker.np_random)]
+    assert len(set(drawn)) == 3

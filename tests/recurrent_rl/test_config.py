@@ -30,7 +30,10 @@ for _ in range(9999):
         ({"learning_rate": 0.0}, "learning_rate is 0.0; it must be greater than 0"),
         ({"gamma": 1.5}, "gamma is 1.5; it must be between 0 and 1"),
         ({"seq_len": 0}, "seq_len is 0"),
-        ({"seq_len": 5}, "seq_len 5 does not divide num_steps 128; use one of 1, 2, 4, 8"),
+        (
+            {"seq_len": 5, "num_steps": 128},
+            "seq_len 5 does not divide num_steps 128; use one",
+        ),
         ({"num_envs": 6, "num_minibatches": 4}, "does not divide the 6 chunks .* 1, 2, 3, 6"),
         ({"checkpoint_interval": -1.0}, "checkpoint_interval is -1.0"),
         ({"threads": -1}, "threads is -1"),
@@ -193,6 +196,25 @@ def test_what_was_chosen_is_kept_with_its_reason_and_told_from_what_was_requeste
     assert written["num_steps"] is None
     assert written["resolved"]["num_steps"] == 150
     assert TrainConfig.from_json(config.to_json()) == config
+
+
+def test_a_length_of_sequences_that_was_chosen_is_told_from_one_that_was_requested() -> None:
+    requested = TrainConfig("CartPole-v1", total_timesteps=10**6)
+    config = choose_sizes(requested, 50, count=1)  # one environment, whose rollouts are long
+    assert (config.seq_len, config.num_steps % 150, config.num_steps > 150) == (150, 0, True)
+    assert config.as_requested() == requested
+    assert TrainConfig.from_json(config.to_json()) == config
+    older = json.loads(config.to_json())
+    older["seq_len"] = older["resolved"].pop("seq_len")
+    assert TrainConfig.from_json(json.dumps(older)).seq_len == 150
+
+
+@pytest.mark.parametrize(
+    ("seq_len", "num_steps"), [(8, 128), (48, 144), (100, 100), (128, 128), (256, 256)]
+)
+def test_any_length_of_sequences_has_rollouts_that_it_divides(seq_len: int, num_steps: int) -> None:
+    config = choose_sizes(TrainConfig("CartPole-v1", seq_len=seq_len), 500)
+    assert config.num_steps == num_steps
 
 
 def test_fields_hold_plain_types_whatever_they_were_given(tmp_path: Path) -> None:

@@ -39,11 +39,11 @@ def test_the_process_is_seeded_for_environments_that_draw_from_its_generators() 
     before = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         drawn = []
-        for seed, iteration in ((1, 0), (1, 0), (1, 7), (2, 0)):
-            seed_process(seed, iteration)
+        for seed, iteration, worker in ((1, 0, 0), (1, 0, 0), (1, 7, 0), (2, 0, 0), (1, 0, 1)):
+            seed_process(seed, iteration, worker)
             drawn.append((random.random(), np.random.random()))  # noqa: NPY002
         assert drawn[0] == drawn[1]
-        assert len(set(drawn)) == 3
+        assert len(set(drawn)) == 4
     finally:
         random.setstate(before[0])
         np.random.set_state(before[1])  # noqa: NPY002

@@ -68,11 +68,9 @@ def train_fresh(
 def _job(config: TrainConfig, folder: Path, name: str, seed: int, threads: int | None) -> Job:
     """One run of all its steps: where one ended early, they could not be compared."""
     config = dataclasses.replace(
-        config,
+        config.to_the_end(),
         seed=seed,
         log_dir=str(folder),
-        stop_at_return=None,
-        patience=None,
         threads=threads or config.threads,
     )
     return Job(folder / name, config)

@@ -190,14 +190,13 @@ class Tuner:
         """One run, without what adds nothing to its learning curve."""
         folder = RunFolder(self.study.files.run_dir(trial, seed))
         config = dataclasses.replace(
-            config,
+            config.to_the_end(),
             seed=seed,
             threads=self.threads or config.threads,
             log_dir=str(folder.path.parent),
             eval_episodes=0,
             eval_interval=None,
-            stop_at_return=None,
-            patience=None,
+            video_interval=None,
             save_interval=None,
             track=None,
         )

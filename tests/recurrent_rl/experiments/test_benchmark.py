@@ -88,6 +88,9 @@ def test_settings_that_make_no_sense_are_refused(tmp_path: Path) -> None:
         planned(tmp_path, settings={"gamme": 1})
     with pytest.raises(UserError, match=r"gamma is 2\.0; it must be between 0 and 1"):
         planned(tmp_path, settings={"gamma": 2})
+    for ending in ({"stop_at_return": 0.5}, {"patience": 100}):
+        with pytest.raises(UserError, match="are compared after all their steps: leave them out"):
+            planned(tmp_path, settings={**TINY, "eval_interval": 128, **ending})
 
 
 def test_a_benchmark_runs_compares_and_does_nothing_twice(tmp_path: Path) -> None:

@@ -114,6 +114,19 @@ def settings_of(found: TuneResult) -> list[dict[str, Any]]:
     return [one.settings for one in found.trials]
 
 
+def test_no_trial_evaluates_or_ends_early(tmp_path: Path, learner: Learner) -> None:
+    seen: list[TrainConfig] = []
+    learner.until = lambda config, _: seen.append(config)
+    needs_evaluations = {"video_interval": 1, "stop_at_return": 0.5, "patience": 100}
+    given = base(tmp_path, eval_episodes=2, eval_interval=64, save_interval=64, **needs_evaluations)
+    searched(given, trials=2)
+    assert seen
+    for config in seen:
+        assert config.eval_episodes == 0
+        for name in ("eval_interval", "save_interval", *needs_evaluations):
+            assert getattr(config, name) is None, name
+
+
 def test_the_best_settings_are_found_beside_the_given_ones_and_train_as_a_file(
     tmp_path: Path, learner: Learner
 ) -> None:

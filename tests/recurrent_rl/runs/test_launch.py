@@ -24,11 +24,12 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.group import Group
-from recurrent_rl.resolve import resolved
+from recurrent_rl.resolve import resolved, with_workers
 from recurrent_rl.runs.callbacks import TrainingState
 from recurrent_rl.runs.checkpoint_file import read_timesteps
 from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.runs.launch import Begun, follow_the_first
+from recurrent_rl.runs.torchrun import Launch, begun_by
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.vector_env.config import EnvConfig
 from tests.recurrent_rl.telling_envs import scheduling_policy
@@ -318,6 +319,21 @@ def test_an_environment_that_only_the_first_worker_has_registered_is_told_of() -
     group = cast(Group, SimpleNamespace(rank=1, exchange=lambda _: [begun, None]))
     with pytest.raises(UserError, match=r"'Mine-v0' is registered in the first .* my_package:Mine"):
         follow_the_first(group, StopSignals())
+
+
+def test_a_run_is_found_again_by_a_launch_of_another_number_of_workers(tmp_path: Path) -> None:
+    """Whose number was left to us, and was that of the launch before."""
+    chosen = resolved(config(tmp_path, workers="auto"))
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.save_config(chosen)
+    folder.launch.write_text("it")
+    launch = Launch(0, 1, 0, 1, "it", 1)
+    for workers in (chosen.workers, chosen.workers + 1):
+        found = begun_by(launch, with_workers(chosen, workers))
+        assert found is not None
+        assert found.path == folder.path
+    assert begun_by(launch, with_workers(replace(chosen, gamma=0.5), 1)) is None
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """What environments return is brought to its types, or refused by environment, number and step."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -282,6 +283,8 @@ def test_what_can_be_brought_to_its_type_is(register: Any, change: Any) -> None:
             r"reward 1e\+39 in environment 0; a reward must be a finite",
         ),
         (lambda e, r: (*r[:2], 2, *r[3:]), "terminated is 2; expected true or false"),
+        (lambda e, r: (*r[:2], 0.3, *r[3:]), r"terminated is 0\.3; expected true or false"),
+        (lambda e, r: (*r[:3], math.nan, r[4]), "truncated is nan; expected true or false"),
         (lambda e, r: (*r[:3], None, r[4]), "truncated is None; expected true or false"),
         (lambda e, r: (*r[:2], r[2], r[4]), r"step\(\) returned a tuple of 4; expected \(obs"),
         (lambda e, r: (*r[:4], None), "the info is a NoneType; expected a dictionary"),

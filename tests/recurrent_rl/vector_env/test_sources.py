@@ -23,6 +23,7 @@ from recurrent_rl.vector_env.sources import find_source
 from recurrent_rl.vector_env.vectorize import make_vector_env
 from tests.recurrent_rl import corridor
 from tests.recurrent_rl.corridor import LIMIT, Corridor, make, make_many
+from tests.recurrent_rl.runs.small_runs import registered
 
 HERE = "tests.recurrent_rl.corridor"
 
@@ -226,6 +227,8 @@ def test_how_long_an_episode_can_be_is_asked_of_any_source() -> None:
     for env in (make, make_many, make(), make_many(2)):
         assert longest_episode(env, EnvConfig()) == LIMIT
     assert longest_episode(Corridor, EnvConfig()) is None
+    with registered(make) as env_id:  # without a time limit
+        assert longest_episode(env_id, EnvConfig()) == LIMIT
     assert longest_episode("Acrobot-v1", EnvConfig(wrappers=(f"{HERE}:twice_as_bright",))) == 500
 
 

@@ -138,6 +138,7 @@ def test_an_environment_that_cannot_be_made_is_refused_by_name(
         ("recurrent_rl/Recall-v0", EnvConfig({"distance": 30}, flicker=0.1), 32),
         ("CartPole-v1", EnvConfig(), 500),
         ("Acrobot-v1", EnvConfig(hide_indices=(4, 5)), 500),
+        ("Acrobot-v1", EnvConfig({"max_episode_steps": 70}), 70),
         ("Blackjack-v1", EnvConfig(), None),  # does not tell
     ],
 )
