@@ -93,7 +93,7 @@ def at(path: str) -> str:
     return f" under {path!r}" if path else ""
 
 
-def component_spaces(space: gym.Space[Any], path: str = "") -> dict[str, gym.Space[Any]]:
+def component_spaces(space: gym.Space[Any]) -> dict[str, gym.Space[Any]]:
     """The components of an observation space by path, in the space's order.
 
     A component or a Dict without entries adds nothing, but must not be all there is.
@@ -102,10 +102,10 @@ def component_spaces(space: gym.Space[Any], path: str = "") -> dict[str, gym.Spa
         UnsupportedSpaceError: a component is of another kind or type, a key cannot be part of a
             path, or there is nothing to see.
     """
-    found = _component_spaces(space, path)
+    found = _component_spaces(space, "")
     if not any(np.prod(component.shape or ()) for component in found.values()):
         raise UnsupportedSpaceError(
-            f"The observation space {space}{at(path)} is empty: there is nothing to see. Use one "
+            f"The observation space {space} is empty: there is nothing to see. Use one "
             "with an entry, for example Box(0, 1, (1,)), and observe zero."
         )
     return found

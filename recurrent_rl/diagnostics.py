@@ -20,20 +20,21 @@ from recurrent_rl.ppo import policy_gradient_loss, value_loss
 from recurrent_rl.rollout import Sequences
 
 LOW, HIGH = 0.05, 0.95
+CHUNKS = 16
+"""That are unrolled, at most."""
 CHUNKS_READ = 4
 """What a head reads is followed in so many: it takes memory for each pair of steps."""
 
 
 def memory_diagnostics(
-    agent: ActorCritic, data: Sequences, config: TrainConfig, columns: int = 16
+    agent: ActorCritic, data: Sequences, config: TrainConfig
 ) -> dict[str, float]:
     """The scalars of the `memory/*` group, computed from a few chunks of a rollout.
 
     Args:
         agent: not changed.
-        data: chunks `[L, C, ...]`; the first `columns` of them are unrolled once, in pieces.
+        data: chunks `[L, C, ...]`; the first `CHUNKS` of them are unrolled once, in pieces.
         config: for the loss whose gradient is followed.
-        columns: chunks to unroll.
 
     Returns:
         - `memory/state_norm`, and `memory/cell_norm` for an LSTM: the mean Euclidean norm of
@@ -47,7 +48,7 @@ def memory_diagnostics(
         - `memory/gradient_norm_lag_K`: the same K steps before, as a share of it. It says how far
           back the loss reaches: 1 is undiminished, a plain RNN's falls exponentially in K.
     """
-    chosen = torch.arange(min(columns, data.valid.shape[1]), device=agent.device)
+    chosen = torch.arange(min(CHUNKS, data.valid.shape[1]), device=agent.device)
     data = data.select(chosen)
     if not data.state:
         return {}

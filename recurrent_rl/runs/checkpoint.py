@@ -27,7 +27,6 @@ from recurrent_rl.runs.checkpoint_file import (
     VERSION,
     Checkpoint,
     forged,
-    read_checkpoint,
 )
 from recurrent_rl.runs.folder import CONFIG, RunFolder
 from recurrent_rl.trainer import Trainer
@@ -94,11 +93,6 @@ def save_checkpoint(trainer: Trainer, path: Path | None) -> None:
         KIND,
         VERSION,
     )
-
-
-def load_checkpoint(trainer: Trainer, path: Path) -> bool:
-    """`read_checkpoint` and `restore`."""
-    return restore(trainer, read_checkpoint(path))
 
 
 def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:

@@ -21,12 +21,13 @@ from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.policy_file import KIND, VERSION
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.checkpoint import load_checkpoint, save
+from recurrent_rl.runs.checkpoint import save
 from recurrent_rl.runs.checkpoint_file import KIND as CHECKPOINT_KIND
 from recurrent_rl.runs.checkpoint_file import VERSION as CHECKPOINT_VERSION
 from recurrent_rl.runs.evaluation_result import EvaluationSummary, SavedEvaluation
 from recurrent_rl.runs.folder import CHECKPOINT, CONFIG, EVALUATION, POLICY, RunFolder
 from recurrent_rl.trainer import Trainer
+from tests.recurrent_rl.runs.checkpoints import load_checkpoint
 
 EXAMPLES = pytest.mark.parametrize(
     "examples", [40, pytest.param(1000, marks=pytest.mark.slow)], ids=["few", "many"]

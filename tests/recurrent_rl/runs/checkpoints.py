@@ -11,10 +11,8 @@ import torch
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.files import load_tensors, save_tensors
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.runs.checkpoint import (
-    save_checkpoint,
-)
-from recurrent_rl.runs.checkpoint_file import KIND, VERSION
+from recurrent_rl.runs.checkpoint import restore, save_checkpoint
+from recurrent_rl.runs.checkpoint_file import KIND, VERSION, read_checkpoint
 from recurrent_rl.runs.folder import CHECKPOINT
 from recurrent_rl.trainer import Trainer
 
@@ -32,6 +30,11 @@ def config(**changes: Any) -> TrainConfig:
         ),
         **changes,
     )
+
+
+def load_checkpoint(trainer: Trainer, path: Path) -> bool:
+    """Whether the environments too are where they were."""
+    return restore(trainer, read_checkpoint(path))
 
 
 def write_checkpoint(folder: Path) -> Path:

@@ -17,14 +17,19 @@ from recurrent_rl.group import Group
 from recurrent_rl.runs.checkpoint import (
     _joined,
     environment_state,
-    load_checkpoint,
     save_checkpoint,
 )
 from recurrent_rl.runs.checkpoint_file import VERSION, read_checkpoint, read_timesteps
 from recurrent_rl.runs.folder import CHECKPOINT
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
-from tests.recurrent_rl.runs.checkpoints import config, everything, rewrite, write_checkpoint
+from tests.recurrent_rl.runs.checkpoints import (
+    config,
+    everything,
+    load_checkpoint,
+    rewrite,
+    write_checkpoint,
+)
 
 
 @pytest.fixture(scope="module")

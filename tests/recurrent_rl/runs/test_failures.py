@@ -13,12 +13,12 @@ from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.collector import Collector
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import Callback, TrainingState
-from recurrent_rl.runs.checkpoint import load_checkpoint
 from recurrent_rl.runs.checkpoint_file import read_timesteps
 from recurrent_rl.runs.folder import CHECKPOINT, POLICY, RunFolder
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
+from tests.recurrent_rl.runs.checkpoints import load_checkpoint
 from tests.recurrent_rl.runs.small_runs import assert_same, config, fail_at, registered, weights
 
 

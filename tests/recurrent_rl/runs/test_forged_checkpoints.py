@@ -9,13 +9,16 @@ import torch
 
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.checkpoint import (
-    load_checkpoint,
-)
 from recurrent_rl.runs.checkpoint_file import KIND, VERSION, read_checkpoint, read_timesteps
 from recurrent_rl.runs.folder import CHECKPOINT
 from recurrent_rl.trainer import Trainer
-from tests.recurrent_rl.runs.checkpoints import config, everything, rewrite, write_checkpoint
+from tests.recurrent_rl.runs.checkpoints import (
+    config,
+    everything,
+    load_checkpoint,
+    rewrite,
+    write_checkpoint,
+)
 
 
 @pytest.fixture(scope="module")

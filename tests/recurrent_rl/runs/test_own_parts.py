@@ -22,10 +22,11 @@ from recurrent_rl.cli import main
 from recurrent_rl.cli.info import info_command
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.checkpoint import load_checkpoint, save_checkpoint
+from recurrent_rl.runs.checkpoint import save_checkpoint
 from recurrent_rl.runs.folder import CHECKPOINT, CONFIG
 from recurrent_rl.trainer import Trainer
 from tests.own_parts import Window, as_before
+from tests.recurrent_rl.runs.checkpoints import load_checkpoint
 from tests.recurrent_rl.runs.small_runs import assert_same, config, weights
 
 WINDOW, COUNTER = "tests.own_parts:Window", "tests.own_parts:Counter"

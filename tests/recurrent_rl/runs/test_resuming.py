@@ -12,11 +12,12 @@ import torch
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.checkpoint import load_checkpoint, save_checkpoint
+from recurrent_rl.runs.checkpoint import save_checkpoint
 from recurrent_rl.runs.folder import CHECKPOINT, CONFIG, EVALUATION, POLICY, RunFolder
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
+from tests.recurrent_rl.runs.checkpoints import load_checkpoint
 from tests.recurrent_rl.runs.small_runs import assert_same, config, evaluations, files, weights
 
 

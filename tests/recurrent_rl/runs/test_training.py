@@ -26,12 +26,12 @@ from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.results import learning_curve, load_run
 from recurrent_rl.runs.callbacks import AnyCallback, TrainingState
-from recurrent_rl.runs.checkpoint import load_checkpoint
 from recurrent_rl.runs.folder import CHECKPOINT, CONFIG, EVALUATION, POLICY, RunFolder
 from recurrent_rl.runs.training import TrainResult, resume, train
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
+from tests.recurrent_rl.runs.checkpoints import load_checkpoint
 from tests.recurrent_rl.runs.small_runs import (
     assert_same,
     config,

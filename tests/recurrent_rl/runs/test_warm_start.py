@@ -17,12 +17,13 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import TrainingState
-from recurrent_rl.runs.checkpoint import load_checkpoint, save_checkpoint
+from recurrent_rl.runs.checkpoint import save_checkpoint
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
 from tests.agents.test_sb3 import ACTION, converted
+from tests.recurrent_rl.runs.checkpoints import load_checkpoint
 from tests.recurrent_rl.runs.small_runs import assert_same, config, weights
 
 
