@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -51,8 +52,9 @@ class Report:
 
     def refused(self, topic: str, error: UserError, fix: str = "") -> None:
         """Add what training refuses: in its first sentence what, in the others the fix, if any."""
-        what, _, told = str(error).partition(". ")
-        self.fault(topic, f"{what.rstrip('.')}.", told or fix)
+        # Not at every dot and blank: arrays are written so, as in [0. 1.].
+        what, *told = re.split(r"\. (?=[A-Z])", str(error), maxsplit=1)
+        self.fault(topic, f"{what.rstrip('.')}.", told[0] if told else fix)
 
     def note(self, topic: str, what: str, fix: str) -> None:
         """Add a note, if there is nothing on this topic yet."""

@@ -15,10 +15,17 @@ from recurrent_rl.checks.finding import Report
 from recurrent_rl.checks.results import CONTAINED, RESET, allowed_action
 
 AGAIN = "Do as it says; gymnasium.utils.env_checker.check_env(env) says it again."
+ACTION_BOUNDS = (
+    "Give the bounds where you know them: the policy begins by covering what lies between. Without "
+    "both of them actions begin around zero, with a standard deviation of 1."
+)
 # A part of Gymnasium's message, the topic, and what to do; no advice: it is of no concern here.
 _ADVICE: tuple[tuple[str, str, str | None], ...] = (
     ("different from the unwrapped version", "", None),
     ("alternative render modes", "", None),
+    ("symmetric and normalized", "", None),  # -1..1 of the policy spans what bounds there are
+    ("action space minimum value is -infinity", "action bounds", ACTION_BOUNDS),
+    ("action space maximum value is infinity", "action bounds", ACTION_BOUNDS),
     (
         "-infinity",
         "lower bounds",
@@ -30,11 +37,6 @@ _ADVICE: tuple[tuple[str, str, str | None], ...] = (
         "upper bounds",
         "Give the bounds where you know them. Training does without: it scales floats by what it "
         "has seen.",
-    ),
-    (
-        "symmetric and normalized",
-        "action bounds",
-        "Scale actions to [-1, 1], for example with gymnasium.wrappers.RescaleAction.",
     ),
     ("within the observation space", "observation", CONTAINED),
     ("was expecting", "observation type", "Return a NumPy array of the space's type."),

@@ -86,10 +86,11 @@ class Comparison:
     def __init__(self, runs: Sequence[Run]) -> None:
         if not runs:
             raise UserError("There are no runs to compare.")
-        labels = method_labels([run.config for run in runs])
+        configs = [run.config for run in runs]
+        labels = method_labels(configs)
         cells: defaultdict[tuple[str, str], list[Run]] = defaultdict(list)
-        for run, label in zip(runs, labels, strict=True):
-            cells[task_name(run.config), label].append(run)
+        for run, task, label in zip(runs, task_names(configs), labels, strict=True):
+            cells[task, label].append(run)
         self.cells = {key: Cell(tuple(found)) for key, found in cells.items()}
         self.tasks = list(dict.fromkeys(task for task, _ in self.cells))
         self.methods = list(dict.fromkeys(labels))
@@ -233,9 +234,19 @@ def _as_text(cell: object) -> str:
     return re.sub(r"[\\`*|<]|(?<=\])\(", r"\\\g<0>", " ".join(str(cell).split()))
 
 
-def task_name(config: TrainConfig) -> str:
+def task_names(configs: Sequence[TrainConfig]) -> list[str]:
+    """What each is trained on; with the whole id where a short one would stand for several."""
+    environments: defaultdict[str, set[str]] = defaultdict(set)
+    for config in configs:
+        environments[task_name(config)].add(config.environment)
+    return [task_name(one, len(environments[task_name(one)]) > 1) for one in configs]
+
+
+def task_name(config: TrainConfig, whole_id: bool = False) -> str:
     """The environment, with what its arguments and the hiding of information make of it."""
-    name = config.environment.rpartition("/")[2].removesuffix("-v0")
+    name = config.environment
+    if not whole_id:
+        name = name.rpartition("/")[2].removesuffix("-v0")
     kwargs = config.env.env_kwargs
     parts = [name, *(f"{key} {value}" for key, value in kwargs.items())]
     for field in dataclasses.fields(config.env):

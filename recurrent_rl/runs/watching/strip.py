@@ -27,8 +27,11 @@ from recurrent_rl.envs.drawing import (
 COLUMNS = 64
 """Steps that have room. Where there are more the older half goes: frames that differ in little make
 a small GIF, and rows that stand still are read with ease."""
-MOST_ROWS = 8
-"""Of an observation or action; one of more numbers has no rows."""
+MOST_ROWS = 16
+"""Of all components of an observation, or of an action: those for which no room is left have none,
+such as images."""
+LABEL = 14
+"""Characters that have room beside the rows."""
 MEMORY_ROWS = 48
 """Of all bands of the memory together."""
 MOST_BANDS = 3
@@ -111,13 +114,14 @@ class Strip:
         self._memory_rows = memory_rows
         self.starts: list[bool] = []
         """Of each step that is shown, whether an episode starts with it."""
-        few = sum(part.values.size for part in observation) <= MOST_ROWS
-        seen = [part for part in observation if few and part.values.dtype.kind in "biuf"]
-        acts = [part for part in action if part.values.size <= MOST_ROWS]
-        rows = {f"observation {number}": (part, "observation") for number, part in enumerate(seen)}
-        rows |= {f"action {number}": (part, "action") for number, part in enumerate(acts)}
+        acts = _with_room(action)
+        rows = {
+            f"observation {number}": (part, part.label[:LABEL] or "observation")
+            for number, part in _with_room(observation).items()
+        }
+        rows |= {f"action {number}": (part, "action") for number, part in acts.items()}
         if has_answer:
-            rows |= {f"answer {number}": (part, "answer") for number, part in enumerate(acts)}
+            rows |= {f"answer {number}": (part, "answer") for number, part in acts.items()}
         rows["reward"] = (Part("", np.zeros(1)), "reward")
         self._rows = {
             key: _Rows(part._replace(label=label), 10 if part.values.size < 3 else 6)
@@ -190,6 +194,16 @@ class Strip:
             x = LEFT + column * _CELL
             to.line((x, top - 2, x, y - 5), INK)
         return np.asarray(image)
+
+
+def _with_room(parts: Sequence[Part]) -> dict[int, Part]:
+    """Those of which rows can be shown, by their places: of numbers, and `MOST_ROWS` in all."""
+    found, left = {}, MOST_ROWS
+    for place, part in enumerate(parts):
+        if part.values.dtype.kind in "biuf" and part.values.size <= left:
+            found[place] = part
+            left -= part.values.size
+    return found
 
 
 def activities(state: MemoryState, rows: int = MEMORY_ROWS) -> dict[str, NDArray[np.float64]]:

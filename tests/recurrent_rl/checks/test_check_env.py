@@ -342,6 +342,10 @@ NOTES: dict[str, tuple[Callable[..., Any], str]] = {
         changed(observation_space=spaces.Box(-np.inf, np.inf, (3,), F)),
         "Gymnasium's checker: A Box observation space minimum value is -infinity",
     ),
+    "actions without end": (
+        changed(action_space=spaces.Box(-1, np.inf, (2,), F)),
+        "Gymnasium's checker: A Box action space maximum value is infinity",
+    ),
 }
 
 
@@ -377,6 +381,8 @@ def test_an_environment_with_nothing_wrong_has_no_findings_and_nothing_is_printe
     given += [lambda: gym.wrappers.TimeLimit(Sound(), 5)]
     given += [lambda: gym.wrappers.TimeLimit(Corridor(), 60)]
     below_zero = spaces.Discrete(3, start=-3)
+    uneven = spaces.Box(np.array([-0.5, 0, -2], F), np.array([1.5, 0.25, 7], F))
+    given += [changed(action_space=uneven)]
     given += [changed(action_space=below_zero, **masked(lambda e: np.array([1, 0, 1], np.int8)))]
     for env in given:
         with warnings.catch_warnings():
@@ -463,6 +469,13 @@ def test_both_forms_of_an_id_are_checked_whatever_the_other_has() -> None:
         gym.registry.pop("Forms-v0")
     assert any("the reward is None" in what for what in found)
     assert any("an end without infos['final_obs']" in what for what in found)
+
+
+def test_a_refusal_is_split_between_its_sentences_and_not_in_an_array() -> None:
+    actions = spaces.Dict({"drive": spaces.Box(np.array([-0.5, 0], F), np.array([1.5, 0.25], F))})
+    (found,) = check_env(changed(action_space=actions), raise_faults=False)
+    assert found.what == f"The action space {actions} is not supported."
+    assert found.fix.startswith("Use Discrete")
 
 
 def test_a_fault_takes_the_place_of_a_note_on_the_same_topic() -> None:

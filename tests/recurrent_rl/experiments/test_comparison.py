@@ -121,6 +121,20 @@ def test_runs_whose_module_is_not_imported_are_compared_without_it() -> None:
     assert "Nothing" in comparison.report()
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("sim/Arm-v1", "real/Arm-v1"), ("arms:Arm", "arms:Arm-v0"), ("a:x/Arm-v1", "b:x/Arm-v1")],
+)
+def test_environments_of_one_short_name_are_two_tasks(one: str, other: str) -> None:
+    runs = [a_run("TMaze", "gru", 0, 0.5, [1.0])]
+    for env_id in (one, other):
+        run = a_run("TMaze", "gru", 0, 0.5, [1.0])
+        runs.append(dataclasses.replace(run, config=dataclasses.replace(run.config, env_id=env_id)))
+    comparison = Comparison([*runs, runs[1]])
+    assert comparison.tasks == ["TMaze", one, other]
+    assert [len(comparison.cells[task, "gru"].runs) for task in comparison.tasks] == [1, 2, 1]
+
+
 def test_hidden_indices_in_a_row_are_told_by_the_first_and_the_last() -> None:
     hidden = (1, 3, 4, 13, 14, 15, 16)
     config = TrainConfig("Ant-v5", env=EnvConfig(hide_indices=hidden))

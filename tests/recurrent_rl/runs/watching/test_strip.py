@@ -106,3 +106,19 @@ def test_numbers_of_different_units_have_a_scale_each() -> None:
 def test_an_observation_of_many_numbers_has_no_rows() -> None:
     strip = Strip([Part("", np.zeros((8, 8), np.uint8))], kind(0), has_answer=False)
     assert "observation" not in bands(strip)
+
+
+def test_parts_beside_an_image_have_rows_under_their_names() -> None:
+    def seen(value: float) -> list[Part]:
+        image, text = np.zeros((8, 8), np.uint8), np.array("abc")
+        own = [("camera", image), ("note", text), ("arm", np.full(12, value)), ("far", np.ones(9))]
+        return [Part(name, x) for name, x in own] + [Part("gear", np.array(1), 3)]
+
+    strip = Strip(seen(0.0), kind(0), has_answer=False)
+    strip.read(seen(2.0), [], NoState(), starts=True)
+    found = bands(strip)
+    assert {
+        name: len(cells) for name, cells in found.items() if name not in ("action", "reward")
+    } == {"arm": 12, "gear": 1}  # there is no room for the other nine
+    assert found["arm"][0, 0].tolist() == [200, 80, 0]
+    assert found["gear"][0, 0].tolist() == colours(Part("", np.array([1]), 3))[0].tolist()
