@@ -77,17 +77,19 @@ def write_atomically(path: str | Path, data: bytes) -> None:
 def write_together(contents: Mapping[Path, bytes]) -> None:
     """Write files as `write_atomically` does, and rename them when all are on the disk.
 
-    Where one cannot be written, none is.
+    Where one cannot be written, none is, and no folder is left that was made for them.
 
     Raises:
         FileWriteError: the disk is full, or a folder cannot be written to.
     """
     temporary: dict[Path, Path] = {}
+    made: list[Path] = []
     path = Path()
     if impossible := [str(path) for path in contents if "\0" in str(path)]:
         raise FileWriteError(f"{impossible[0]!r} holds a null character; give another path.")
     try:
         for path, data in contents.items():
+            made += [folder for folder in path.parents if not folder.exists()]
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -103,6 +105,9 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
         for written in temporary.values():
             with contextlib.suppress(OSError):
                 os.unlink(written)
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
         if isinstance(error, OSError):
             raise unwritable(path, error) from error
         raise
@@ -117,13 +122,14 @@ def unwritable(path: Path, error: OSError) -> FileWriteError:
     """
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         fix = f"Make room where {path.parent} lies"
-    elif error.errno == errno.ENOENT:
+    elif error.errno == errno.ENOENT and not path.parent.is_dir():
         fix = f"{path.parent} was moved or deleted meanwhile: leave it where it is"
     else:
         fix = f"See that {path.parent} is a folder that you may write to"
+    untouched = " What the file held before is untouched." if path.is_file() else ""
     return FileWriteError(
-        f"{path} cannot be written: {error.strerror or error}. {fix}, or choose another folder. "
-        "What the file held before is untouched."
+        f"{path} cannot be written: {error.strerror or error}. {fix}, or choose another folder."
+        f"{untouched}"
     )
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint import environment_state, save
 from recurrent_rl.runs.checkpoint_file import read_timesteps
@@ -14,6 +15,7 @@ from recurrent_rl.trainer import Trainer
 
 
 def save_after_error(
+    error: BaseException,
     trainer: Trainer,
     folder: RunFolder,
     is_saved: bool,
@@ -23,6 +25,7 @@ def save_after_error(
     """Save the last whole iteration; says what is saved, what resuming loses, and how to.
 
     Args:
+        error: why the run fails.
         trainer: whose iteration failed, or what came after it.
         folder: of the run.
         is_saved: whether the checkpoint there is of this iteration, environments included.
@@ -43,9 +46,12 @@ def save_after_error(
     if not is_saved:
         try:
             save(trainer, folder)
-        except Exception as error:
-            why = f": {error}" if isinstance(error, UserError) else f" ({error!r})."
-            return f"{told} Saving it failed too{why} {last}: {resuming}"
+        except Exception as another:
+            why = f": {another}" if isinstance(another, UserError) else f" ({another!r})."
+            if str(another) == str(error):
+                why = ", for the same reason."
+            kept = _kept_policy(trainer, folder)
+            return f"{told} Saving it failed too{why}{kept} {last}: {resuming}"
     several = trainer.iteration > 1
     return (
         f"{told} Its {trainer.iteration:,} whole iteration{'s' * several} "
@@ -63,6 +69,17 @@ def _where(trainer: Trainer) -> str:
         f"The run on {trainer.config.env_id} failed {where}, "
         f"after step {trainer.collector.environments.steps:,} of each environment."
     )
+
+
+def _kept_policy(trainer: Trainer, folder: RunFolder) -> str:
+    """Where the policy of the last whole iteration is, if it was saved; else nothing."""
+    try:
+        timesteps = load_policy(folder.policy).summary["timesteps"]
+    except Exception:  # there is none, or one that cannot be read here
+        return ""
+    if timesteps != trainer.timesteps:
+        return ""
+    return f" What was learnt is whole in {folder.policy}, to play with or for --init-from."
 
 
 def _lost(trainer: Trainer, is_saved: bool, steps_before: int) -> list[str]:

@@ -134,7 +134,9 @@ class _Kept:
             with suppress(UserError, RuntimeError):
                 group.agree(failed=True, save=not is_saved and trainer.iteration > 0)
                 group.tell(ending(error), 0)
-        return save_after_error(trainer, self._folder, is_saved, self._steps, self._has_callbacks)
+        return save_after_error(
+            error, trainer, self._folder, is_saved, self._steps, self._has_callbacks
+        )
 
 
 def _shower(state: TrainingState, monitor: Monitor, bar: ProgressBar) -> Callable[[], None]:

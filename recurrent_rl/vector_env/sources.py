@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -311,14 +312,16 @@ def find_spec(name: str) -> EnvSpec:
     try:
         return gym.spec(name)
     except gym.error.Error:
-        near = near_matches(name) or _with_a_colon(name)
+        near = _with_a_colon(name) or _near_matches(name)
         hint = (
-            f" Did you mean {' or '.join(near)}?"
+            f"Did you mean {' or '.join(near)}?"
             if near
-            else " `recurrent-rl envs` lists ours; gymnasium.pprint_registry() lists all. Where a "
-            f"package of yours registers it, write its module before it: my_package:{name}."
+            else "`recurrent-rl envs` lists ours; gymnasium.pprint_registry() lists all."
         )
-        raise UserError(f"Unknown environment {name!r}.{hint}") from None
+        raise UserError(
+            f"Unknown environment {name!r}. {hint} Where a module of yours registers or defines "
+            f"it, write that before it: my_module:{name}."
+        ) from None
 
 
 def _with_a_colon(name: str) -> list[str]:
@@ -347,11 +350,18 @@ def _to_install(name: str, package: str) -> str:
     return f"Environment {name} needs a package that is missing: pip install '{package}'"
 
 
-def near_matches(name: str) -> list[str]:
-    """Up to three registered ids like `name`, with or without their namespace."""
-    known = {}
-    for env_id in gym.registry:
-        known[env_id] = env_id
-        known.setdefault(env_id.rpartition("/")[2], env_id)
-    near = close_matches(name, known, most=6, cutoff=0.6)
-    return list(dict.fromkeys(known[key] for key in near))[:3]
+def _near_matches(name: str) -> list[str]:
+    """Up to three registered ids like `name`, with or without namespace and version."""
+    known: dict[str, list[str]] = {}
+    for env_id in reversed(gym.registry):  # the newest first
+        for key in {_without_version(env_id), _without_version(env_id.rpartition("/")[2])}:
+            known.setdefault(key, []).append(env_id)
+    near = close_matches(_without_version(name), known, most=3, cutoff=0.75)
+    found = []
+    for key in near:
+        found += sorted(known[key], key=lambda env_id: "/" in env_id)
+    return list(dict.fromkeys(found))[:3]
+
+
+def _without_version(env_id: str) -> str:
+    return re.sub(r"-v\d+$", "", env_id)

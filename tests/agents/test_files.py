@@ -22,6 +22,7 @@ from recurrent_rl.agents.files import (
     load_text,
     remove_leftovers,
     save_tensors,
+    unwritable,
     write_atomically,
     write_together,
 )
@@ -151,8 +152,11 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(
     write_atomically(path, b"old")
     full = OSError(errno.ENOSPC, "No space left on device")
     monkeypatch.setattr(f"os.{call}", failing(full))
-    with pytest.raises(FileWriteError, match=r"x cannot be written: No space .*Make room"):
+    match = r"x cannot be written: No space .*Make room.* held before is untouched"
+    with pytest.raises(FileWriteError, match=match):
         write_atomically(path, b"new")
+    with pytest.raises(FileWriteError, match=r"another folder\.$"):
+        write_atomically(tmp_path / "new" / "folder" / "x", b"new")
     assert path.read_bytes() == b"old"
     assert [x.name for x in tmp_path.iterdir()] == ["x"]
 
@@ -181,6 +185,12 @@ def test_of_files_written_together_none_is_where_one_cannot_be(
         "x": b"old",
         "y": b"old",
     }
+
+
+def test_a_file_that_cannot_be_made_in_a_folder_that_is_there_is_told_so(tmp_path: Path) -> None:
+    missing = OSError(errno.ENOENT, "No such file or directory")
+    assert "is a folder that you may write to" in str(unwritable(tmp_path / "x", missing))
+    assert "was moved or deleted" in str(unwritable(tmp_path / "gone" / "x", missing))
 
 
 def test_a_file_that_is_none_of_ours_has_no_kind(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from recurrent_rl.agents.files import FileWriteError
+from recurrent_rl.agents.files import FileWriteError, unwritable
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.collector import Collector
 from recurrent_rl.errors import UserError
@@ -156,6 +156,22 @@ def test_an_exact_checkpoint_is_not_replaced_by_one_with_new_episodes(
     assert trainer.iteration == 4
 
 
+def test_a_disk_that_is_full_is_told_once_with_what_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Trainer, path: Path) -> None:
+        raise unwritable(path, OSError(28, "No space left on device"))
+
+    monkeypatch.setattr("recurrent_rl.runs.checkpoint.save_checkpoint", full)
+    settings = config(tmp_path, checkpoint_interval=0)
+    with pytest.raises(UserError, match=r"Saving it failed too, for the same reason\.") as raised:
+        train(settings, progress=False)
+    assert str(raised.value).count("No space left on device") == 1
+    (policy,) = tmp_path.glob("*/policy.safetensors")
+    assert f"What was learnt is whole in {policy}, to play with" in str(raised.value)
+    assert load_policy(policy).summary["timesteps"] == 8 * 16
+
+
 @pytest.mark.parametrize("checkpoint_interval", [0.0, 1000.0])
 def test_where_the_last_save_fails_too_the_first_error_comes_out(
     tmp_path: Path,
@@ -177,6 +193,7 @@ def test_where_the_last_save_fails_too_the_first_error_comes_out(
         train(settings, progress=False, callbacks=[full])
     told = notes(raised.value, capsys)
     assert "Saving it failed too (OSError(28, 'No space left on device'))." in told
+    assert re.search(r"What was learnt is whole in \S+policy\.safetensors, to play with", told)
     kept = "From the last checkpoint" if checkpoint_interval == 0 else "From its first step"
     assert f"{kept}: recurrent_rl.resume(" in told
     assert told.count("callbacks=[...])") == 1

@@ -105,6 +105,9 @@ def test_what_can_be_earned_is_asked_without_an_import(
     ("env_id", "message"),
     [
         ("CartPol-v1", "Unknown environment 'CartPol-v1'. Did you mean CartPole-v1"),
+        ("CartPol-v1", "registers or defines it, write that before it: my_module:CartPol-v1"),
+        ("CartPole-v9", "Did you mean CartPole-v1"),
+        ("MyRobot-v0", "environment 'MyRobot-v0'. `recurrent-rl envs` lists.*my_module:MyRobot-v0"),
         ("RepeatPrevious-Easy-v0", "Did you mean recurrent_rl/RepeatPrevious-Easy-v0"),
         ("recurrent_rl/TMase-v0", "Did you mean recurrent_rl/TMaze-v0"),
         ("xyzzy", "`recurrent-rl envs` lists ours"),
