@@ -5,10 +5,11 @@
     python benchmarks/learning/memory.py --suite images --seeds 1  # rooms; needs the extra minigrid
     python benchmarks/learning/memory.py --suite images --memories none --tasks RedBlueDoors-6x6
     python benchmarks/learning/memory.py --suite bodies --seeds 1 --tasks Hopper  # needs mujoco
+    python benchmarks/learning/memory.py --suite long --seeds 1 --memories gru-rotor
 
 The runs are those of `recurrent-rl benchmark memory`, or of the suite that is named. Finished runs
-leave a line each in benchmarks/results/memory.jsonl, images.jsonl or bodies.jsonl, with a curve
-thinned to 100 points: the table and the picture of a suite in docs/ are made of these lines.
+leave a line each in benchmarks/results/, in a file of the suite's name, with a curve thinned to 100
+points: the table of a suite, and its picture in docs/ if it has one, are made of these lines.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from jobs import ROOT, arguments, do, keep, run_of, suite_jobs
 from recurrent_rl.experiments.comparison import Cell, Comparison, task_name
 from recurrent_rl.experiments.suites import SUITES
 
-PICTURES = {"memory": "learning_curve", "images": "images", "bodies": "bodies"}
-"""By suite, in docs."""
+PICTURES = {"memory": "learning_curve", "images": "images", "bodies": "bodies", "long": None}
+"""By suite, in docs; None: it has none."""
 
 
 def on_and_off(cell: Cell) -> str:
@@ -51,9 +52,10 @@ def main() -> None:
     if runs:
         comparison = Comparison(runs)
         print(comparison.table(on_and_off))
-        picture = ROOT / "docs" / f"{PICTURES[given.suite]}.png"
-        comparison.draw(picture)
-        lighten(picture)
+        if (name := PICTURES[given.suite]) is not None:
+            picture = ROOT / "docs" / f"{name}.png"
+            comparison.draw(picture)
+            lighten(picture)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,8 @@ from recurrent_rl.runs.progress import make_console
 if TYPE_CHECKING:
     from recurrent_rl.runs.training import TrainResult
 
-SURE_OF_FALL = 3.0
-"""Half intervals of the evaluation by which a return must fall at least: what one policy's means
-of 100 episodes differ by is less."""
+SURE = 3.0
+"""Half intervals of the evaluation: what the means of one policy's episodes differ by is less."""
 
 
 def train_command(arguments: Sequence[str]) -> int:
@@ -138,8 +137,8 @@ def _print_result(console: Console, result: TrainResult) -> None:
             str(result.run_dir),
         )
     best = RunFolder(result.run_dir).best_policy
-    if not best.exists():
-        _tell_of_fall(console, result)
+    if (lost := what_was_lost(result)) is not None:
+        console.print(lost, soft_wrap=True, highlight=False)
     lines = [
         ("Policy", str(result.policy_path)),
         *([("Best", str(best))] if best.exists() else []),
@@ -150,18 +149,28 @@ def _print_result(console: Console, result: TrainResult) -> None:
     print_labelled(console, lines)
 
 
-def _tell_of_fall(console: Console, result: TrainResult) -> None:
-    """Say that a policy was far better before the end of its training."""
-    from recurrent_rl.experiments.results import fall_of
+def what_was_lost(result: TrainResult) -> str | None:
+    """What to say of a policy that returned far more in training than it does now, if it did.
 
-    if result.evaluation is None:
-        return
+    Far more is half of what was gained in training, and more than what the means of one policy's
+    episodes differ by.
+    """
+    from recurrent_rl.experiments.results import in_training
+    from recurrent_rl.runs.folder import RunFolder
+
+    if result.evaluation is None or (trained := in_training(result.run_dir)) is None:
+        return None
     low, high = result.evaluation.ci95
-    fall = fall_of(result.run_dir, noise=SURE_OF_FALL * (high - low) / 2)
-    if fall is not None:
-        console.print(
-            f"The mean return in training was {fall.best:.3g} after {fall.step:,} steps, and fell "
-            f"to {fall.last:.3g}. To keep the best policy, train with --eval-interval N.",
-            soft_wrap=True,
-            highlight=False,
+    far = max((trained.best - trained.first) / 2, SURE * (high - low) / 2)
+    if trained.best - trained.last > far and not RunFolder(result.run_dir).best_policy.exists():
+        return (
+            f"The mean return in training was {trained.best:.3g} after {trained.step:,} steps, and "
+            f"fell to {trained.last:.3g}. To keep the best policy, train with --eval-interval N."
         )
+    if trained.last - result.evaluation.mean > far:
+        return (
+            f"With actions drawn as in training the policy returned {trained.last:.3g}: play it so "
+            "(deterministic=False), or train with --no-previous-action. What a policy remembers "
+            "beside its own random actions it can lose where they are not random."
+        )
+    return None

@@ -90,26 +90,20 @@ def learning_curve(
     return steps, np.array([point.value for point in points])
 
 
-class Fall(NamedTuple):
-    """A training whose mean return was far higher before its end."""
+class InTraining(NamedTuple):
+    """Mean returns of the last 100 episodes, of the policy as it acted in training."""
 
+    first: float
+    """From about the hundredth episode on."""
     best: float
-    """The highest mean return."""
+    """The highest."""
     step: int
-    """Environment steps when it was reached."""
+    """Environment steps at the highest."""
     last: float
-    """The mean return at the end."""
 
 
-def fall_of(run_dir: str | Path, noise: float) -> Fall | None:
-    """How far the return of a training fell; None where it did not, or not for certain.
-
-    A fall is more than half of what was gained, and more than `noise`. Means are over 100 episodes,
-    so the curve counts from about the hundredth on.
-
-    Args:
-        run_dir: the run's folder.
-        noise: by how much mean returns of one and the same policy may differ.
+def in_training(run_dir: str | Path) -> InTraining | None:
+    """What a run returned while it was trained; None where it had fewer than some 100 episodes.
 
     Raises:
         UserError: as `learning_curve`.
@@ -120,8 +114,5 @@ def fall_of(run_dir: str | Path, noise: float) -> Fall | None:
     steps, returns = steps[counts], returns[counts]
     if not len(returns):
         return None
-    best, last = float(returns.max()), float(returns[-1])
-    gained = best - float(returns[0])
-    if best - last <= max(gained / 2, noise):
-        return None
-    return Fall(best, int(steps[returns.argmax()]), last)
+    best = int(returns.argmax())
+    return InTraining(float(returns[0]), float(returns[best]), int(steps[best]), float(returns[-1]))
