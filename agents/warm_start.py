@@ -80,15 +80,21 @@ def _grown(
     why = cannot_grow(memories[0][0])
     if agent.config.hidden_size < theirs.config.hidden_size:
         why = "it may only grow"
+    fresh = agent.state_dict()
+    # What reads a memory's output: none where layers stand between, or the memory passes on what
+    # the encoder says.
+    readers = {
+        "head.linear.weight": (memories[0], agent.config.actor_layers),
+        "critic.weight": (memories[-1], agent.config.critic_layers),
+    }
     at: dict[str, tuple[Tensor, ...]] = {}
     if why is None:
         for i, (old, new) in enumerate(memories):
             found = places(old, new).items()
             at |= {f"trunks.{i}.memory.{name}": index for name, index in found}
-        for name in ("head.linear.weight", "critic.weight"):
-            if name in weights:
-                at[name] = torch.arange(len(weights[name])), output_places(*memories[0])
-    fresh = agent.state_dict()
+        for name, (read, between) in readers.items():
+            if name in weights and not between and weights[name].shape != fresh[name].shape:
+                at[name] = torch.arange(len(weights[name])), output_places(*read)
     others = [
         name for name, x in weights.items() if name not in at and x.shape != fresh[name].shape
     ]

@@ -48,7 +48,10 @@ class Policy:
         fields = self.signature["inputs"]
         self._shapes = {field["name"]: tuple(field["shape"]) for field in fields}
         self._zeros = {name: np.zeros(x.size, x.dtype) for name, x in self.step.inputs.items()}
-        self._observed = [name for name in self._shapes if name.startswith("obs")]
+        states = self.signature["state"]
+        self._observed = [
+            name for name in self._shapes if name.startswith("obs") and name not in states
+        ]
         self._batch = self.signature["batch"]
         self._carried = [
             (self.step.inputs[before], self.step.outputs[after])

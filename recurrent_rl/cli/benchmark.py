@@ -13,6 +13,7 @@ from rich.table import Table
 from recurrent_rl.agents.settings import at_least, at_most, validated
 from recurrent_rl.cli.compare import compare
 from recurrent_rl.cli.terminal import Quiet, parse, print_labelled, quoted
+from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath, JsonObject, Label
 from recurrent_rl.runs.progress import make_console
 
@@ -62,10 +63,16 @@ def benchmark_command(arguments: Sequence[str]) -> int:
         return 0
     suite = find_suite(given.suite).only(given.tasks)
 
+    from recurrent_rl.config import flat
     from recurrent_rl.experiments.benchmark import plan, run_all
     from recurrent_rl.process import available_cores
     from recurrent_rl.runs.folder import LOG, RunFolder, RunState
 
+    for name, flag in (("seed", "--seeds"), ("agent.memory", "--memories")):
+        if name in flat(given.settings):
+            raise UserError(
+                f"{name} is among the settings, and would be that of all runs: say {flag} instead."
+            )
     out = Path(given.out or f"runs/benchmark-{given.suite}")
     workers = given.jobs or available_cores()
     jobs = plan(

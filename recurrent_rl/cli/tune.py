@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -156,6 +157,8 @@ def _verdict(confirmation: Confirmation) -> str:
     from recurrent_rl.experiments.tuning.confirmation import half_interval, shown_mean
 
     difference = confirmation.difference
+    if math.isnan(difference.mean()):
+        return "not compared: of a run no episode ended within the steps of its evaluation"
     shown, half = shown_mean(difference), half_interval(difference)
     if half is None:
         return f"a difference of {shown} with one seed, which is no evidence"

@@ -39,10 +39,16 @@ class Run:
         """Maximum over training of the mean episode return: the score of POPGym's tables.
 
         Points are averaged over stretches of 65,536 steps before the maximum is taken. A point
-        tells of the steps up to its own, so that the last one of a stretch stands at its end.
+        tells of the steps up to its own, so that the last one of a stretch stands at its end. A
+        last stretch of less than half of these steps counts only where it is the first too: the
+        maximum favours what is averaged over few points.
         """
         stretch = (self.steps - 1) // MMER_STEPS
-        return float(max(self.returns[stretch == s].mean() for s in np.unique(stretch)))
+        last = stretch[-1]
+        if last > stretch[0] and 2 * (self.steps[-1] - last * MMER_STEPS) < MMER_STEPS:
+            stretch = stretch[stretch < last]
+        returns = self.returns[: len(stretch)]
+        return float(max(returns[stretch == s].mean() for s in np.unique(stretch)))
 
 
 def load_run(run_dir: str | Path) -> Run:

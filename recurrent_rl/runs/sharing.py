@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from recurrent_rl.agents.model_card import Result
@@ -36,11 +37,14 @@ def results_of(policy: Policy, source: Path) -> list[Result]:
 def _result(label: str, summary: EvaluationSummary, saved: SavedEvaluation) -> Result:
     """One line. The interval that is saved is that of a mean: std = half of it x sqrt(n) / 1.96."""
     low, high = summary.ci95
+    # As many were asked for in each way; those that did not end do not count.
+    episodes = saved.episodes + saved.deterministic.unfinished - summary.unfinished
+    std = (high - low) / 2 / 1.96 * episodes**0.5
     return Result(
         label,
-        saved.episodes,
+        episodes,
         summary.mean_return,
-        (high - low) / 2 / 1.96 * saved.episodes**0.5,
+        std if math.isfinite(std) else math.nan,
         summary.mean_length,
         summary.success_rate,
     )

@@ -70,7 +70,7 @@ static inline float power(float x, float *scale) {
 /* The square of e^(x / 2): what is too large becomes infinite, what is too small 0. */
 static inline float exponential(float x) {
     float scale;
-    const float p = power(0.5f * between(x, -174, 178), &scale), y = scale * p + scale;
+    const float p = power(0.5f * between(x, -174, 176), &scale), y = scale * p + scale;
     return unless_nan(x, y * y);
 }
 """,

@@ -40,7 +40,7 @@ INLINE float NAME(tanh)(float x) {
 
 /* The square of e^(x / 2): what is too large becomes infinite, what is too small 0. */
 INLINE float NAME(exp)(float x) {
-    float scale, excess = NAME(exponential)(0.5f * NAME(between)(x, -174.0f, 178.0f), &scale);
+    float scale, excess = NAME(exponential)(0.5f * NAME(between)(x, -174.0f, 176.0f), &scale);
     float root = scale * excess + scale;
     return root * root;
 }

@@ -259,7 +259,8 @@ def _decided(
         Finalist(trial, config, of_runs)
         for (trial, config), of_runs in zip(leading, returns.values(), strict=True)
     ]
-    finalists.sort(key=lambda one: -one.returns.mean())  # stable: of equal ones the higher score
+    # Stable: of equal ones the higher score. NaN of a policy whose episodes do not end is last.
+    finalists.sort(key=lambda one: -np.nan_to_num(one.returns.mean(), nan=-np.inf))
     best = finalists[0]
     write_atomically(result.files.best, best.config.to_json().encode())
     return dataclasses.replace(

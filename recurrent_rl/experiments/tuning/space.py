@@ -135,7 +135,7 @@ SPACE: dict[str, Range | Choice] = {
     "clip_coef": Range(0.05, 0.4),
     "target_kl": Range(5e-3, 0.1, at_high=(None,)),
     "max_grad_norm": Range(0.1, 5.0),
-    "vf_coef": Range(0.1, 1.0),
+    "vf_coef": Range(0.1, 1.0, at_low=(0.0,)),
     "lr_schedule": Choice(("linear", "constant")),
     "ent_schedule": Choice(("linear", "constant")),
     "hidden_size": Choice((64, 128, 256)),

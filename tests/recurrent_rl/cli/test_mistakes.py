@@ -100,6 +100,11 @@ def test_a_process_with_wrong_arguments_ends_with_status_2(tmp_path: Path) -> No
         (["benchmark", "memory", "--name", "../x"], "name is '../x'; it must be a name for"),
         (["benchmark", "memory", "--settings", "{"], "--settings: it is not JSON"),
         (["benchmark", "memory", "--settings", '{"precision": "bf16"}'], "Did you mean bfloat16"),
+        (["benchmark", "memory", "--settings", '{"seed": 1}'], "of all runs: say --seeds instead"),
+        (
+            ["benchmark", "memory", "--settings", '{"agent": {"memory": "gru"}}'],
+            "agent.memory is among the settings, and would be that of all runs: say --memories",
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_ends_any_command_with_status_2_and_its_name(

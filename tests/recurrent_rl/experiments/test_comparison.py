@@ -39,6 +39,15 @@ def test_mmer_counts_a_point_at_the_end_of_a_stretch_to_it() -> None:
     assert dataclasses.replace(run, steps=steps).mmer == pytest.approx(0.6)
 
 
+@pytest.mark.parametrize(("last", "expected"), [(131_073, 0.5), (163_840, 0.9), (196_608, 0.9)])
+def test_mmer_leaves_out_a_last_stretch_of_few_steps(last: int, expected: float) -> None:
+    run = a_run("TMaze", "gru", 0, 0.0, [0.0, 1.0, 0.2, 0.4, 0.9])
+    steps = np.array([60_000, 65_536, 65_537, 131_072, last])
+    assert dataclasses.replace(run, steps=steps).mmer == pytest.approx(expected)
+    first = dataclasses.replace(run, steps=np.array([9]), returns=np.array([0.7]))
+    assert first.mmer == pytest.approx(0.7)
+
+
 def test_methods_are_named_by_what_differs() -> None:
     config = TrainConfig("recurrent_rl/TMaze-v0", agent=AgentConfig("gru"))
     other = dataclasses.replace(config, seed=3, gae_lambda=1.0, env_id="recurrent_rl/Recall-v0")

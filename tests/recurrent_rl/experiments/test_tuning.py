@@ -205,6 +205,24 @@ def test_given_settings_that_win_the_finals_are_the_best_whatever_their_score(
     assert TrainConfig.from_json(found.files.best.read_text()) == found.config
 
 
+def test_a_finalist_whose_episodes_do_not_end_is_the_last(
+    tmp_path: Path, learner: Learner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fresh(settings: dict[str, TrainConfig], seeds: list[int], *_: Any, **__: Any) -> Any:
+        worth = [np.nan, 1.0, 2.0, np.nan, 3.0]
+        return {
+            name: np.array([worth[i % 5], *[1.0] * (len(seeds) - 1)]) for i, name in enumerate(settings)
+        }
+
+    monkeypatch.setattr(search, "train_fresh", fresh)
+    found = searched(base(tmp_path), finalists=5, prune=False)
+    means = [one.returns.mean() for one in found.finalists]
+    known = [mean for mean in means if not np.isnan(mean)]
+    assert means[: len(known)] == sorted(known, reverse=True)
+    assert 3 <= len(known) < len(means)
+    assert found.best == found.finalists[0].trial
+
+
 def test_trials_that_lie_below_the_others_end_early_but_not_before_they_had_time(
     tmp_path: Path, learner: Learner
 ) -> None:
@@ -408,6 +426,7 @@ def test_every_combination_of_the_space_is_a_run_and_the_given_settings_are_in_i
     }
     low = space.config(ends)
     assert (low.gamma, low.gae_lambda, low.ent_coef) == (1.0, 1.0, 0.0)
+    assert SPACE["vf_coef"].around(0.0).distribution()
 
 
 @pytest.mark.parametrize(
@@ -476,6 +495,7 @@ def test_the_page_has_the_space_as_it_is() -> None:
         ([1.0, 2.0, 3.0], [0.0, 1.0, 2.1], "worse than as given, difference -0.9667 ± 0.14"),
         ([1.0, 2.0, 3.0], [3.0, 2.0, 2.0], "not told apart .* difference 0.3333 ± 3.8"),
         ([1.0], [2.0], "a difference of 1 with one seed, which is no evidence"),
+        ([1.0, 2.0], [3.0, np.nan], "not compared: of a run no episode ended within .*"),
     ],
 )
 def test_what_fresh_seeds_say_is_told_with_its_interval(

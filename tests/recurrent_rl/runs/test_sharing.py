@@ -1,5 +1,7 @@
 """Policies on the Hugging Face Hub: addresses, the card, what is told when the Hub refuses."""
 
+import dataclasses
+import math
 import shutil
 import sys
 from collections.abc import Callable
@@ -21,7 +23,7 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate_ways
 from recurrent_rl.runs.evaluation_result import SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
-from recurrent_rl.runs.sharing import results_of
+from recurrent_rl.runs.sharing import _result, results_of
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer
 from tests.recurrent_rl.runs.small_runs import config
@@ -206,6 +208,18 @@ def test_an_evaluation_in_python_is_the_card_s_line(run: RunFolder, tmp_path: Pa
     assert "| mine | 1 | 1 | - | 1 | 100.0% |" in text
     with pytest.raises(UserError, match=r"evaluation is .* what recurrent_rl.evaluate returned"):
         policy.push_to_hub("me/maze", evaluation=0.9)  # type: ignore[arg-type]
+
+
+def test_each_way_of_playing_has_its_own_number_of_episodes(run: RunFolder) -> None:
+    saved = run.load_evaluation()
+    assert saved is not None
+    assert saved.stochastic is not None
+    some = dataclasses.replace(saved.stochastic, ci95=(0.0, 1.96), unfinished=8)
+    one = dataclasses.replace(saved.deterministic, ci95=(-math.inf, math.inf))
+    of_some, of_one = (_result("", way, saved) for way in (some, one))
+    assert (saved.episodes, of_some.episodes, of_one.episodes) == (12, 4, 12)
+    assert of_some.std_return == pytest.approx(1.0)  # half of it is 0.98, of four episodes
+    assert math.isnan(of_one.std_return)
 
 
 def test_results_of_other_steps_are_not_the_policy_s(run: RunFolder) -> None:

@@ -196,6 +196,30 @@ def test_hidden_entries_must_be_the_same(tmp_path: Path) -> None:
         train(hides, progress=False)
 
 
+@pytest.mark.parametrize(
+    "agent",
+    [
+        AgentConfig("lstm", separate_memory=True, critic_memory=False),
+        AgentConfig("lstm", separate_memory=True),
+        AgentConfig("none", actor_layers=(16,), critic_layers=(16,)),
+    ],
+    ids=["critic without memory", "two memories", "no memory"],
+)
+def test_what_does_not_read_a_memory_stays_where_one_grows(
+    agent: AgentConfig, tmp_path: Path
+) -> None:
+    small = dataclasses.replace(agent, hidden_size=16, encoder_size=16)
+    before = Trainer(config(tmp_path, agent=small))
+    before.policy().save(path := tmp_path / "policy.safetensors")
+    larger = dataclasses.replace(small, hidden_size=24)
+    grown = Trainer(config(tmp_path, init_from=str(path), agent=larger))
+    components = {name: x[:-1] for name, x in before.collector.rollout.components.items()}
+    found = [
+        one.agent.unroll(components, one.agent.initial_state(8))[0].value for one in (before, grown)
+    ]
+    torch.testing.assert_close(*found)
+
+
 def test_a_run_begins_with_a_smaller_memory(trained: Path, tmp_path: Path) -> None:
     larger = AgentConfig("lstm", hidden_size=24, encoder_size=16)
     settings = config(tmp_path, seed=3, init_from=str(trained), agent=larger)
