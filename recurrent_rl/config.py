@@ -253,6 +253,19 @@ class TrainConfig:
         """The settings as requested, before anything was chosen."""
         return self
 
+    def check_evaluations(self) -> None:
+        """Refuse settings of evaluations during training that need others.
+
+        Raises:
+            UserError: names the one that lacks.
+        """
+        if self.eval_interval is None:
+            for name in ("stop_at_return", "patience", "video_interval"):
+                if getattr(self, name) is not None:
+                    raise UserError(f"{name} needs evaluations during training: set eval_interval.")
+        elif not self.eval_episodes:
+            raise UserError("eval_interval needs episodes to play: set eval_episodes above 0.")
+
     def to_the_end(self) -> TrainConfig:
         """The same without what ends a run early, since runs are compared after all their steps."""
         return dataclasses.replace(self, stop_at_return=None, patience=None)
@@ -313,12 +326,7 @@ class ResolvedConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.eval_interval is None:
-            for name in ("stop_at_return", "patience", "video_interval"):
-                if getattr(self, name) is not None:
-                    raise UserError(f"{name} needs evaluations during training: set eval_interval.")
-        elif not self.eval_episodes:
-            raise UserError("eval_interval needs episodes to play: set eval_episodes above 0.")
+        self.check_evaluations()
         if self.num_steps % self.chunk_length:
             raise UserError(
                 f"seq_len {self.seq_len} does not divide num_steps {self.num_steps}; "

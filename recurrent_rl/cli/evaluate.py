@@ -88,8 +88,8 @@ def _own_folder(source: Path, given: EvaluateArguments) -> RunFolder | None:
 def _print_not_saved(console: Console, folder: RunFolder, finer: SavedEvaluation) -> None:
     """Say that the run has an evaluation of more episodes, which stays."""
     console.print(
-        f"Not saved: the run's {folder.evaluation.name} is finer, with {finer.episodes:,} "
-        "finished episodes of this policy. As many, in the same ways of playing, take its "
-        "place.",
+        f"Not saved: the run's {folder.evaluation.name} has {finer.episodes:,} finished episodes "
+        f"of this policy, and stays. To replace it play as many in the same ways: --episodes "
+        f"{finer.episodes} or more.",
         soft_wrap=True,
     )

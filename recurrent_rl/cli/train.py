@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -47,6 +48,7 @@ def _train(arguments: Sequence[str]) -> int:
         with mistakes_told_once():
             given = parse_over_files(TrainArguments, "train", arguments, GROUPS)
         if given.print_config:
+            given.config.check_evaluations()
             print(given.config.to_json())
             return 0
     with stop:  # until what there is has been told
@@ -74,16 +76,25 @@ def _train(arguments: Sequence[str]) -> int:
 
 
 def _refuse_settings(arguments: Sequence[str]) -> None:
-    """Refuse the settings that a resumed run keeps.
+    """Refuse the environment and the settings that a resumed run keeps.
 
     Raises:
-        UserError: names the flag.
+        UserError: names the argument.
     """
     from recurrent_rl.cli.train_arguments import GROUPS, ResumeArguments
 
     settings = {name for group in GROUPS.values() for name in group}
     settings -= {field.name for field in dataclasses.fields(ResumeArguments)}
+    is_value = False
     for argument in arguments:
+        # Not where a shell has put in the names of several runs, which is told apart.
+        if not argument.startswith("-") and not is_value and not Path(argument).exists():
+            raise UserError(
+                f"{argument} cannot go with --resume: a run keeps the environment it was started "
+                "on. Leave it out, or train anew from the run's policy: recurrent-rl train "
+                f"{argument} --init-from RUN."
+            )
+        is_value = argument.startswith("--") and "=" not in argument and argument != "--quiet"
         flag = argument.split("=")[0]
         if flag.startswith("--") and flag[2:].removeprefix("no-").replace("-", "_") in settings:
             raise UserError(

@@ -37,7 +37,8 @@ from recurrent_rl.vector_env.config import NO_MATTER_OF_THE_TASK
 from recurrent_rl.vector_env.properties import stated_returns
 
 _NOT_OF_A_METHOD = NO_MATTER_OF_WHAT_IS_LEARNT | {
-    *("env_id", "seed", "total_timesteps", "eval_episodes", "eval_interval")
+    *("env_id", "seed", "total_timesteps", "eval_episodes", "eval_interval"),
+    *("stop_at_return", "patience"),
 }
 """Settings by which no two methods differ: a method is named by the others that its runs have."""
 

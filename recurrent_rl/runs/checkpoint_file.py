@@ -41,6 +41,8 @@ class Checkpoint:
     """The fields of `EpisodeStatistics`; arrays `[num_envs]`, and lists."""
     tensors: dict[str, Tensor]
     """By group and name, `agent/...`."""
+    settings: dict[str, Any]
+    """All that was requested, by flat names; empty in older files."""
 
     def group(self, name: str) -> dict[str, Tensor]:
         """The tensors of a group, by their names in it."""
@@ -77,6 +79,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             env_state=fields["env_state"],
             episodes=_episodes(fields["episodes"], _count(needs["num_envs"])),
             tensors=tensors,
+            settings=dict(fields.get("settings", {})),
             **{
                 name: _count(fields[name])
                 for name in ("total_timesteps", "iteration", "timesteps", "steps_taken")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 
-from recurrent_rl.config import TrainConfig
+from recurrent_rl.agents.settings import shown
+from recurrent_rl.config import NO_MATTER_OF_WHAT_IS_LEARNT, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import bare_name, is_description
 from recurrent_rl.resolve import source_of
-from recurrent_rl.runs.checkpoint import restore
+from recurrent_rl.runs.checkpoint import restore, settings_of
 from recurrent_rl.runs.checkpoint_file import Checkpoint
-from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.folder import CONFIG, RunFolder
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.sources import Environment, Source, find_source
 
 WORDS = {"learning_rate": "the learning rate", "ent_coef": "the entropy bonus"}
 """Of the settings that have a schedule by default, for messages."""
+_MAY_CHANGE = NO_MATTER_OF_WHAT_IS_LEARNT | {"total_timesteps", "env_id"}
+"""From one part of a run to the next, without a word."""
 
 
 def source_to_resume(folder: RunFolder, config: TrainConfig, env: Environment | None) -> Source:
@@ -80,6 +83,7 @@ def restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:
     notes = []
     if not exact:
         notes.append("These environments cannot tell their state: they start new episodes.")
+    notes += _edited(config, checkpoint)
     then = dataclasses.replace(config, total_timesteps=checkpoint.total_timesteps)
     if then.num_iterations != config.num_iterations:
         last, now = then.scheduled(max(done - 1, 0)), config.scheduled(done)
@@ -95,3 +99,19 @@ def restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:
                 f"{' and '.join(moved)}."
             )
     return tuple(notes)
+
+
+def _edited(config: TrainConfig, checkpoint: Checkpoint) -> list[str]:
+    """What to note of settings that were changed in the run's folder since the checkpoint."""
+    now = settings_of(config)
+    changed = [
+        f"{name} was {shown(then)} and is {shown(now[name])}"
+        for name, then in checkpoint.settings.items()
+        if name not in _MAY_CHANGE and not name.startswith("env.") and now.get(name, then) != then
+    ]
+    if not changed:
+        return []
+    return [
+        f"{CONFIG} was edited since the last checkpoint, and the run goes on with what it says "
+        f"now: {', '.join(changed)}."
+    ]

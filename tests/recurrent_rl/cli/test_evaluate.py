@@ -184,7 +184,10 @@ def test_a_finer_evaluation_is_kept_and_the_command_says_so(
         before = saved.exists() and saved.read_text()
         with pytest.raises(SystemExit, match="0"):
             main(["evaluate", str(run_dir), f"--episodes={episodes}", "--no-compare"])
-        told = "Not saved: the run's evaluation.json is finer, with 40" in capsys.readouterr().out
+        told = (
+            "Not saved: the run's evaluation.json has 40 finished episodes"
+            in capsys.readouterr().out
+        )
         assert told == kept
         assert (saved.read_text() == before) == kept
 

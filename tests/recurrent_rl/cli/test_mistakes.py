@@ -100,6 +100,9 @@ def test_a_process_with_wrong_arguments_ends_with_status_2(tmp_path: Path) -> No
         (["benchmark", "memory", "--name", "../x"], "name is '../x'; it must be a name for"),
         (["benchmark", "memory", "--settings", "{"], "--settings: it is not JSON"),
         (["benchmark", "memory", "--settings", '{"precision": "bf16"}'], "Did you mean bfloat16"),
+        (["train", "CartPole-v1", "--resume", "x"], "CartPole-v1 cannot go with --resume: a run"),
+        (["train", "--resume", "x", "CartPole-v1"], "CartPole-v1 cannot go with --resume: a run"),
+        (["train", "CartPole-v1", "--patience", "9", "--print-config"], "set eval_interval"),
         (["benchmark", "memory", "--settings", '{"seed": 1}'], "of all runs: say --seeds instead"),
         (
             ["benchmark", "memory", "--settings", '{"agent": {"memory": "gru"}}'],

@@ -211,7 +211,8 @@ def test_a_finalist_whose_episodes_do_not_end_is_the_last(
     def fresh(settings: dict[str, TrainConfig], seeds: list[int], *_: Any, **__: Any) -> Any:
         worth = [np.nan, 1.0, 2.0, np.nan, 3.0]
         return {
-            name: np.array([worth[i % 5], *[1.0] * (len(seeds) - 1)]) for i, name in enumerate(settings)
+            name: np.array([worth[i % 5], *[1.0] * (len(seeds) - 1)])
+            for i, name in enumerate(settings)
         }
 
     monkeypatch.setattr(search, "train_fresh", fresh)

@@ -215,3 +215,21 @@ def test_resuming_removes_what_a_killed_save_left(tmp_path: Path) -> None:
     resume(run_dir, progress=False)
     assert not leftover.exists()
     assert (run_dir / CHECKPOINT).exists()
+
+
+def test_settings_that_were_edited_since_the_checkpoint_are_told(tmp_path: Path) -> None:
+    settings = config(tmp_path, total_timesteps=8 * 16 * 2)
+    folder = RunFolder(train(settings, progress=False).run_dir)
+    assert resume(folder.path, total_timesteps=8 * 16 * 3, progress=False).notes[1:] == ()
+    text = json.loads((folder.path / CONFIG).read_text())
+    text |= {"gamma": 0.5, "checkpoint_interval": 9.0}
+    (folder.path / CONFIG).write_text(json.dumps(text))
+    (told,) = [
+        note
+        for note in resume(folder.path, total_timesteps=8 * 16 * 4, progress=False).notes
+        if "edited" in note
+    ]
+    assert told == (
+        "config.json was edited since the last checkpoint, and the run goes on with what it says "
+        "now: gamma was 0.99 and is 0.5."
+    )
