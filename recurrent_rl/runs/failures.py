@@ -43,6 +43,7 @@ def save_after_error(
         if folder.checkpoint.exists():
             last = f"From the checkpoint after {read_timesteps(folder.checkpoint):,} steps"
         return f"{told} {last}: {resuming}"
+    gone = not folder.exists()
     if not is_saved:
         try:
             save(trainer, folder)
@@ -57,6 +58,7 @@ def save_after_error(
         f"{told} Its {trainer.iteration:,} whole iteration{'s' * several} "
         f"({trainer.timesteps:,} steps) {'are' if several else 'is'} saved; to resume loses "
         f"{' and '.join(lost) or 'nothing'}: {resuming}"
+        f"{' The folder was made again for them; what was logged before is not in it.' * gone}"
     )
 
 

@@ -127,7 +127,7 @@ class _Kept:
     def save_after_error(self, error: BaseException) -> str:
         """As the function of this name, where all workers save and leave; says what it says."""
         trainer, group = self._trainer, self._trainer.group
-        is_saved = self._iteration == trainer.iteration
+        is_saved = self._iteration == trainer.iteration and self._folder.checkpoint.exists()
         if self.over and not group.alone:  # the others no longer ask what is next, and will end
             group.broken = True
         if trainer.can_save:  # they wait to hear it; one that has ended breaks the group

@@ -1,6 +1,7 @@
 """Runs that fail: their whole iterations are saved, and the error says what resuming loses."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -200,6 +201,21 @@ def test_where_the_last_save_fails_too_the_first_error_comes_out(
     assert "Closing failed too" in told
 
 
+def test_a_checkpoint_that_was_deleted_is_written_again(tmp_path: Path) -> None:
+    class Deleting(Callback):
+        def on_rollout(self, state: TrainingState) -> None:
+            if state.iteration == 3:  # which is saved already
+                shutil.rmtree(state.run_dir)
+                raise UserError("That is enough.")
+
+    settings = config(tmp_path, checkpoint_interval=0)
+    with pytest.raises(UserError, match=r"(?s)enough\..*made again for them") as raised:
+        train(settings, progress=False, callbacks=[Deleting()])
+    assert "Its 3 whole iterations (384 steps) are saved" in str(raised.value)
+    (checkpoint,) = tmp_path.glob(f"*/{CHECKPOINT}")
+    assert read_timesteps(checkpoint) == 384
+
+
 def test_a_run_whose_folder_is_moved_is_saved_where_it_was_and_resumes(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,6 +231,7 @@ def test_a_run_whose_folder_is_moved_is_saved_where_it_was_and_resumes(
     with pytest.raises(FileWriteError, match="moved or deleted meanwhile") as raised:
         train(config(tmp_path / "runs"), progress=False, callbacks=[move])
     assert "whole iterations" in str(raised.value)
+    assert "made again for them; what was logged before is not in it." in str(raised.value)
     assert "Traceback" not in capfd.readouterr().err
     (run_dir,) = (tmp_path / "runs").iterdir()
     again = resume(run_dir, progress=False)
