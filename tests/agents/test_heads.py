@@ -150,7 +150,8 @@ def test_environments_draw_the_same_actions_however_they_are_grouped(space: gym.
     together = head(features).sample(noise)
     for group in (slice(0, 3), slice(3, 8)):
         alone = torch.stack([head(features[t, group]).sample(again[t, group]) for t in range(7)])
-        assert torch.equal(alone, together[:, group])
+        # But for rounding: the product of fewer rows can take another way.
+        assert_close(alone, together[:, group], rtol=1e-5, atol=1e-6)
 
 
 def test_a_masked_action_is_never_taken_and_has_no_part_in_entropy_or_gradient() -> None:

@@ -65,8 +65,14 @@ def test_workers_learn_what_one_would(found: dict[int, dict[str, Any]], case: st
     exact = replayed(CASES[case]())
     for size in SIZES:
         together = found[size][case]
-        assert torch.equal(torch.cat(together["actions"], dim=1), alone["actions"])
-        assert together["ended"] == alone["ended"]
+        actions = torch.cat(together["actions"], dim=1)
+        # Continuous ones but for rounding, since the product of fewer rows can take another way.
+        torch.testing.assert_close(actions, alone["actions"], rtol=1e-5, atol=1e-5)
+        ended, expected = together["ended"].episodes, alone["ended"].episodes
+        assert [one.total for one in ended] == pytest.approx([one.total for one in expected], 1e-4)
+        assert [one._replace(total=0.0) for one in ended] == [
+            one._replace(total=0.0) for one in expected
+        ]
         for a, b in zip(together["gradient"], alone["gradient"], strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
         for name, a in together["weights"].items():
