@@ -45,9 +45,11 @@ def change(config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
     try:
         return changed(config, settings)
     except ValueError as error:
+        why = str(error)
         raise UserError(
-            f"The settings {dict(settings)} cannot be used: {str(error).rstrip('.')}. "
-            'Names are as in `recurrent-rl train --help`; the agent\'s go under "agent".'
+            f"The settings cannot be used: {why}{'' if why.endswith(('.', '?')) else '.'} "
+            'Names are as in `recurrent-rl train --help`; the agent\'s go under "agent", as in '
+            '{"agent": {"hidden_size": 64}}.'
         ) from error
 
 
