@@ -43,7 +43,7 @@ class ProgressBar:
         self.console = make_console(stderr=True)
         self._began = time.monotonic()
         self._last_line = self._began
-        self._last_done = start
+        self._end: Any = ()  # the metrics of the line that says all is done
         self._drawn: Any = None  # a notebook's line, once there is one
         self._bar = Progress(
             TextColumn("{task.description}", style="bold", markup=False),
@@ -67,8 +67,10 @@ class ProgressBar:
         text = "  ".join(f"{name} {value}" for name, value in shown.items())
         self._bar.update(self._task, completed=min(done, self.total), metrics=text)
         seconds = REDRAW_SECONDS if self.console.is_jupyter else LOG_SECONDS
-        complete = self._last_done < self.total <= done  # its line comes at once, and once
-        self._last_done = done
+        # Its line comes at once, and again where the metrics change after it.
+        complete = done >= self.total > self.start and metrics != self._end
+        if complete:
+            self._end = metrics
         due = complete or time.monotonic() - self._last_line >= seconds
         if self.visible and not self.console.is_terminal and due:
             self._last_line = time.monotonic()

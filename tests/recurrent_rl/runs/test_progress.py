@@ -25,6 +25,14 @@ def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(
     assert lines[0].startswith("Training: 1,000 of 1,000  return 0.5  steps/s ")
 
 
+def test_a_log_gets_what_changes_after_the_last_step(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressBar("Confirming", 20, "steps") as bar:
+        for runs in ("1/2", "1/2", "2/2", "2/2"):
+            bar.update(20, {"runs": runs})
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert [line.split("  ")[1] for line in lines] == ["runs 1/2", "runs 2/2"]
+
+
 class Display:
     """`IPython.display.display`, and the handle that it returns: the states of each output."""
 
