@@ -203,6 +203,15 @@ def test_functions_are_torchs(runner: Callable[[Listing], Runner]) -> None:
     agree(runner(listing), right)
 
 
+@pytest.mark.parametrize("runner", [RUNNERS[0], RUNNERS[2]])
+def test_what_is_too_large_becomes_infinite(runner: Callable[[Listing], Runner]) -> None:
+    """NumPy says so, but warns of it."""
+    exponents = (80.0, 100.0, 177.0, 1000.0)
+    listing, right = listed(*(lambda x, e=e: torch.exp(e + 0.2 * torch.tanh(x)) for e in exponents))
+    agree(runner(listing), right)
+    assert np.isinf(right["y3"]).all()
+
+
 @pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
 def test_weights_of_8_bits_have_a_scale_for_each_column() -> None:
     """To half a 127th of the column's largest for each number that it is multiplied by."""

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -668,6 +668,37 @@ def test_an_exported_policy_is_reset_by_flags_or_an_index() -> None:
     assert exported._first.all()
     with pytest.raises(ValueError, match="give True or False for each, or an index"):
         exported.reset(np.array([0, 1]))
+
+
+class Seen(NamedTuple):
+    """A state whose field is called as observations are."""
+
+    obs_mean: torch.Tensor
+
+
+class Mean(recurrent_rl.Memory):
+    """A memory of one's own: a running mean of what it is fed."""
+
+    state_type = Seen
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__(input_size, input_size)
+
+    def initial_state(self, batch: int) -> Seen:
+        return Seen(torch.zeros(1, batch, self.input_size))
+
+    def step(self, x: torch.Tensor, state: Any, episode_start: Any = None) -> Any:
+        (mean,) = self.reset(state, episode_start)
+        mean = 0.9 * mean + 0.1 * x
+        return mean[0], Seen(mean)
+
+
+def test_a_field_of_a_state_is_not_taken_for_a_part_of_the_observation() -> None:
+    space = spaces.Box(-1, 1, (2,))
+    agent = ActorCritic(space, spaces.Discrete(3), AgentConfig(memory=Mean))
+    exported, actor = on_numpy(agent.eval()), Policy(agent).actor()
+    seen = np.random.default_rng(0).uniform(-1, 1, (20, 2)).astype(np.float32)
+    assert [int(exported.act(x)) for x in seen] == [int(actor.act(x)) for x in seen]
 
 
 BYTES = spaces.Box(0, 255, (9, 8), np.uint8)
