@@ -201,14 +201,14 @@ def test_hidden_entries_must_be_the_same(tmp_path: Path) -> None:
     [
         AgentConfig("lstm", separate_memory=True, critic_memory=False),
         AgentConfig("lstm", separate_memory=True),
-        AgentConfig("none", actor_layers=(16,), critic_layers=(16,)),
+        AgentConfig("none", actor_layers=(12,), critic_layers=(12,)),
     ],
     ids=["critic without memory", "two memories", "no memory"],
 )
 def test_what_does_not_read_a_memory_stays_where_one_grows(
     agent: AgentConfig, tmp_path: Path
 ) -> None:
-    small = dataclasses.replace(agent, hidden_size=16, encoder_size=16)
+    small = dataclasses.replace(agent, hidden_size=8, encoder_size=16)
     before = Trainer(config(tmp_path, agent=small))
     before.policy().save(path := tmp_path / "policy.safetensors")
     larger = dataclasses.replace(small, hidden_size=24)
