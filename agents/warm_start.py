@@ -81,19 +81,16 @@ def _grown(
     if agent.config.hidden_size < theirs.config.hidden_size:
         why = "it may only grow"
     fresh = agent.state_dict()
-    # What reads a memory's output: none where layers stand between, or the memory passes on what
-    # the encoder says.
-    readers = {
-        "head.linear.weight": (memories[0], agent.config.actor_layers),
-        "critic.weight": (memories[-1], agent.config.critic_layers),
-    }
+    # What reads a memory's output, unless layers stand between or the memory passes on what the
+    # encoder says: then its shape stays.
+    readers = {"head.linear.weight": memories[0], "critic.weight": memories[-1]}
     at: dict[str, tuple[Tensor, ...]] = {}
     if why is None:
         for i, (old, new) in enumerate(memories):
             found = places(old, new).items()
             at |= {f"trunks.{i}.memory.{name}": index for name, index in found}
-        for name, (read, between) in readers.items():
-            if name in weights and not between and weights[name].shape != fresh[name].shape:
+        for name, read in readers.items():
+            if name in weights and weights[name].shape != fresh[name].shape:
                 at[name] = torch.arange(len(weights[name])), output_places(*read)
     others = [
         name for name, x in weights.items() if name not in at and x.shape != fresh[name].shape

@@ -89,8 +89,18 @@ def learning_curve(
     run_dir, tag = argument("run_dir", run_dir, FolderPath), argument("tag", tag, str)
     if not Path(run_dir).is_dir():
         raise UserError(f"{run_dir} is no folder: there is no learning curve in it.")
-    events = EventAccumulator(run_dir, size_guidance={SCALARS: 0})
+    return _curve(_events(run_dir), tag)
+
+
+def _events(run_dir: str | Path) -> EventAccumulator:
+    """All that TensorBoard has of a run, read once."""
+    events = EventAccumulator(str(run_dir), size_guidance={SCALARS: 0})
     events.Reload()
+    return events
+
+
+def _curve(events: EventAccumulator, tag: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Steps and values of one scalar; empty where there is none."""
     points: list[Any] = events.Scalars(tag) if tag in events.Tags()[SCALARS] else []
     steps = np.array([point.step for point in points], dtype=np.int64)
     return steps, np.array([point.value for point in points])
@@ -109,13 +119,10 @@ class InTraining(NamedTuple):
 
 
 def in_training(run_dir: str | Path) -> InTraining | None:
-    """What a run returned while it was trained; None where it had fewer than some 100 episodes.
-
-    Raises:
-        UserError: as `learning_curve`.
-    """
-    steps, returns = learning_curve(run_dir)
-    _, lengths = learning_curve(run_dir, "rollout/ep_len_mean")
+    """What a run returned while it was trained; None where it had fewer than some 100 episodes."""
+    events = _events(run_dir)
+    steps, returns = _curve(events, "rollout/ep_rew_mean")
+    _, lengths = _curve(events, "rollout/ep_len_mean")
     counts = steps >= WINDOW * lengths
     steps, returns = steps[counts], returns[counts]
     if not len(returns):
