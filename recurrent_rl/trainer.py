@@ -163,6 +163,9 @@ class Trainer:
             )
             check_finite("return", of_returns.total)
             if config.agent.normalize_returns:
+                if not agent.return_normaliser.weight:
+                    # What the untrained critic says moves from zero to the mean of these returns.
+                    config = dataclasses.replace(config, clip_value=None)
                 agent.return_normaliser.update(of_returns, agent.critic)
             if config.normalize_advantages:
                 advantages = self.advantage_normaliser.forward(advantages, of_advantages)

@@ -233,6 +233,18 @@ def test_an_iteration_learns_from_the_rows_that_count_and_then_takes_in_what_was
     assert_close(after, torch.cat(rows).mean(0))
 
 
+def test_a_critic_that_has_not_learnt_yet_is_not_held_to_the_zeros_that_it_said() -> None:
+    # What it says moves to the mean of the first returns before it learns from them.
+    weights_of = []
+    for clip in (None, 0.02):
+        trainer = Trainer(worker_cases.config(clip_value=clip, learning_rate=0.01))
+        for _ in range(2):
+            trainer.iterate()
+            weights_of.append(weights(trainer))
+    assert torch.equal(weights_of[0], weights_of[2])
+    assert not torch.equal(weights_of[1], weights_of[3])
+
+
 def test_nothing_is_scaled_where_the_settings_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     updates = noting_updates(monkeypatch)
     config = worker_cases.config(normalize_advantages=False)
