@@ -217,13 +217,36 @@ def minibatch_step(
         group: the workers, whose gradients add up.
     """
     loss, end_state = ppo_loss(agent, batch, config, rows)
-    optimizer.zero_grad(set_to_none=True)
-    loss.total.backward()
-    group.add_up(p.grad for p in agent.parameters() if p.grad is not None)
-    norm = torch.nn.utils.clip_grad_norm_(agent.parameters(), config.max_grad_norm)
-    optimizer.step()
+    norm = descend(agent, optimizer, loss.total, config.max_grad_norm, group)
     drift = state_drift(end_state, batch.end_state)
     return Step(Loss(*(x.detach() for x in loss)), norm, drift)
+
+
+def descend(
+    agent: ActorCritic,
+    optimizer: Optimizer,
+    loss: Tensor,
+    max_grad_norm: float,
+    group: Group = ALONE,
+) -> Tensor:
+    """One step of the optimiser along the clipped gradient of a loss.
+
+    Args:
+        agent: changed in place; spoilt where the gradient is not finite.
+        optimizer: of its parameters.
+        loss: a scalar.
+        max_grad_norm: a longer gradient is scaled down to it.
+        group: the workers, whose gradients add up.
+
+    Returns:
+        The gradient's norm before it is clipped, for `check_finite`.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    group.add_up(p.grad for p in agent.parameters() if p.grad is not None)
+    norm = torch.nn.utils.clip_grad_norm_(agent.parameters(), max_grad_norm)
+    optimizer.step()
+    return norm
 
 
 def scalars_of(steps: Sequence[Step], epochs: int, group: Group) -> dict[str, float]:

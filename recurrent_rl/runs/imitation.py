@@ -13,7 +13,7 @@ from recurrent_rl.agents.moments import Moments
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.agents.settings import above, at_least, between
 from recurrent_rl.optimizer import Adam
-from recurrent_rl.ppo import check_finite, value_loss
+from recurrent_rl.ppo import check_finite, descend, value_loss
 from recurrent_rl.process import computing, keeping_freed_memory
 from recurrent_rl.runs.progress import ProgressBar
 from recurrent_rl.runs.recorded import Batch, recorded_episodes, side_by_side
@@ -68,6 +68,7 @@ def imitate(
     Raises:
         UserError: an argument is of another type, or an episode does not fit the policy's spaces;
             says which episode.
+        NonFiniteError: the loss or its gradient is not finite. The policy is spoilt then.
     """
     check_is("policy", policy, Policy, "a Policy, as load_policy(path) gives")
     epochs = argument("epochs", epochs, Annotated[int, at_least(1)])
@@ -104,7 +105,11 @@ def imitate(
 def _learn(
     agent: ActorCritic, optimizer: torch.optim.Optimizer, batch: Batch, vf_coef: float
 ) -> Tensor:
-    """One step of the optimiser; summed over the steps log-likelihood, agreement and one, `[3]`."""
+    """One step of the optimiser; summed over the steps log-likelihood, agreement and one, `[3]`.
+
+    Raises:
+        NonFiniteError: the loss or its gradient is not finite.
+    """
     state = agent.initial_state(batch.valid.shape[1])
     output, _ = agent.unroll(batch.components, state, batch.episode_start, batch.action_mask)
     weight = batch.valid.to(output.value.dtype)
@@ -116,10 +121,8 @@ def _learn(
         error = value_loss(output.value, batch.returns, output.value.detach(), scale, None)
         loss = loss + vf_coef * (error * weight).sum() / count
     check_finite("loss of imitation", loss)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(agent.parameters(), MAX_GRAD_NORM)
-    optimizer.step()
+    norm = descend(agent, optimizer, loss, MAX_GRAD_NORM)
+    check_finite("gradient's norm", norm)
     with torch.no_grad():
         same = torch.isclose(
             output.distribution.mode().to(torch.float64), batch.actions.to(torch.float64), atol=1e-3

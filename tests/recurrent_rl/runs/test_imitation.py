@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 import recurrent_rl
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.files import NonFiniteError
 from recurrent_rl.agents.heads import make_head
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.policy import Policy
@@ -119,6 +122,52 @@ def test_what_fills_a_column_up_teaches_nothing() -> None:
     )
     own = output.distribution.log_prob(batch.actions)[batch.valid].mean()
     assert padded.log_likelihood[0] == pytest.approx(float(own.detach()), abs=1e-5)
+
+
+def test_an_epoch_is_a_step_of_adam_along_the_clipped_gradient_of_all_recorded_steps() -> None:
+    draw, lengths = np.random.default_rng(0), (5, 9, 23)
+    episodes = [
+        RecordedEpisode(draw.integers(3, size=n), draw.integers(3, size=n), draw.normal(size=n))
+        for n in lengths
+    ]
+    policy = policy_of(memory="gru")
+    agent = copy.deepcopy(policy.agent)
+    settings: dict[str, Any] = {"num_minibatches": 1, "learning_rate": 0.01, "vf_coef": 3.0}
+    imitate(policy, episodes, epochs=4, gamma=0.9, progress=False, **settings)
+    # The same by hand, each episode alone; Kingma & Ba (2015), algorithm 1.
+    alone = [side_by_side(agent, [one], 0.9) for one in episodes]
+    returns = torch.cat([one.returns for one in alone if one.returns is not None])
+    mean, std = returns.mean(), returns.std(correction=0)
+    agent.return_normaliser.mean.copy_(mean)
+    agent.return_normaliser.std.copy_(std)
+    parameters = list(agent.parameters())
+    first, second = ([torch.zeros_like(w) for w in parameters] for _ in range(2))
+    norms = []
+    for epoch in range(4):
+        loss = torch.zeros(())
+        for one in alone:
+            assert one.returns is not None
+            output, _ = agent.unroll(one.components, agent.initial_state(1), one.episode_start)
+            errors = (output.value - one.returns) / std
+            terms = 3.0 * 0.5 * errors**2 - output.distribution.log_prob(one.actions)
+            loss = loss + terms.sum() / sum(lengths)
+        gradient = torch.autograd.grad(loss, parameters)
+        norms.append(math.sqrt(sum(float(g.square().sum()) for g in gradient)))
+        for w, m, v, g in zip(parameters, first, second, gradient, strict=True):
+            g = g * min(1.0, 0.5 / norms[-1])
+            m.lerp_(g, 0.1)
+            v.lerp_(g.square(), 0.001)
+            m_hat, v_hat = m / (1 - 0.9 ** (epoch + 1)), v / (1 - 0.999 ** (epoch + 1))
+            with torch.no_grad():
+                w.sub_(0.01 * (1 - epoch / 4) * m_hat / (v_hat.sqrt() + 1e-5))
+    assert min(norms) < 0.5 < max(norms)  # one is not clipped
+    for x, y in zip(policy.agent.parameters(), parameters, strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4)
+
+
+def test_a_gradient_that_overflows_is_refused() -> None:
+    with pytest.raises(NonFiniteError, match="gradient's norm became inf"):
+        imitate(policy_of(), delayed(2), epochs=1, vf_coef=1e30, progress=False)
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
