@@ -164,7 +164,8 @@ class Step(NamedTuple):
     gradient_norm: Tensor
     """Before it is clipped."""
     drift: Tensor
-    """How far it moved the states that the memory reaches, as `state_drift`."""
+    """How far the states at the ends of its chunks, as the weights before this step make them, are
+    from those that the rollout stored there; as `state_drift`."""
 
 
 def one_epoch(
@@ -265,7 +266,7 @@ def scalars_of(steps: Sequence[Step], epochs: int, group: Group) -> dict[str, fl
         "train/epochs": float(epochs),
         # Before the first step of the optimiser the ratio is 1, but for rounding.
         "memory/first_ratio_error": float(group.largest(steps[0].loss.ratio_error)),
-        # How far the last minibatch moved the states that the memory reaches: |new - old| / |old|.
+        # Of the last minibatch, before the step that was taken on it: |new - old| / |old|.
         "memory/state_drift": float(torch.sqrt(drift[0] / (drift[1] + 1e-12))),
     }
 
@@ -343,7 +344,7 @@ def refreshed_state(agent: ActorCritic, rollout: Rollout) -> MemoryState:
 
 @torch.no_grad()
 def state_drift(new: MemoryState, old: MemoryState) -> Tensor:
-    """How far the states that the memory reaches were moved: |new - old|² and |old|², `[2]`."""
+    """How far two states of a memory are apart: |new - old|² and |old|², `[2]`."""
     pairs = list(zip(differentiable(new), differentiable(old), strict=True))
     if not pairs:
         return torch.zeros(2)

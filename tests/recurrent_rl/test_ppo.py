@@ -284,11 +284,23 @@ def test_every_epoch_but_the_first_starts_from_states_that_its_weights_make(
     assert min(drift[False][1:]) > 1e-3
 
 
+@torch.no_grad()
+def states_apart(agent: ActorCritic, before: ActorCritic, batch: Sequences) -> float:
+    """How far two agents' states are apart after chunks that they step through from one state."""
+    ends = []
+    for one in (agent, before):
+        state = batch.state
+        for t, start in enumerate(batch.episode_start):
+            _, state = one.step({path: x[t] for path, x in batch.components.items()}, state, start)
+        ends.append(np.concatenate([x.flatten().double() for x in state]))
+    return float(np.linalg.norm(ends[0] - ends[1]) / np.linalg.norm(ends[1]))
+
+
 def test_an_update_is_steps_of_adam_along_clipped_gradients_of_shuffled_minibatches() -> None:
     config = dataclasses.replace(CONFIG, max_grad_norm=0.4, learning_rate=0.01)
     trainer, rollout, advantages = collected(config)
     returns = rollout.values[:-1] + advantages
-    agent = copy.deepcopy(trainer.agent)
+    agent, untrained = copy.deepcopy(trainer.agent), copy.deepcopy(trainer.agent)
     scalars = update(
         *(trainer.agent, trainer.optimizer, rollout, advantages, returns),
         *(config, torch.Generator().manual_seed(5)),
@@ -301,11 +313,11 @@ def test_an_update_is_steps_of_adam_along_clipped_gradients_of_shuffled_minibatc
     for _ in range(2):
         for chunks in shuffled_chunks(config, generator):
             batch = data.select(chunks)
-            loss, after = ppo_loss(agent, batch, config)
+            loss, _ = ppo_loss(agent, batch, config)
             gradient = torch.autograd.grad(loss.total, weights)
             norm = torch.stack([g.square().sum() for g in gradient]).sum().sqrt()
             norms.append(float(norm))
-            drift = relative_drift(after, batch.end_state)
+            last = batch, copy.deepcopy(agent)
             for w, m, v, g in zip(weights, first, second, gradient, strict=True):
                 g = g * min(1.0, 0.4 / norms[-1])
                 m.lerp_(g, 0.1)
@@ -318,7 +330,9 @@ def test_an_update_is_steps_of_adam_along_clipped_gradients_of_shuffled_minibatc
     for one, other in zip(trainer.agent.parameters(), weights, strict=True):
         assert_close(one, other, rtol=1e-3, atol=1e-5)
     assert scalars["train/gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-3)
-    assert scalars["memory/state_drift"] == pytest.approx(drift, rel=1e-2)
+    assert scalars["memory/state_drift"] == pytest.approx(
+        states_apart(last[1], untrained, last[0]), rel=1e-2
+    )
 
 
 def test_a_gradient_that_overflows_is_refused() -> None:
