@@ -69,7 +69,7 @@ def choose(
         rewards = torch.as_tensor(read_rewards(reward, starts), device=agent.device)
     components = agent.with_previous(components, state.previous_action, rewards)
     masks = None if mask is None else torch.as_tensor(mask, device=agent.device)
-    (distribution, value), memory = agent.step(components, state.memory, start, masks)
+    (distribution, value, _), memory = agent.step(components, state.memory, start, masks)
     if not agent.has_critic:
         value = distribution.log_prob(distribution.mode())  # as telling, where there is none
     if not value.isfinite().all():

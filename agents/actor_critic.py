@@ -57,6 +57,8 @@ class AgentOutput(NamedTuple):
     distribution: Distribution
     value: Tensor
     """NaN of an agent without a critic."""
+    features: Tensor
+    """What the actor's memory gives, `[..., memory.output_size]`."""
 
 
 class ActorCritic(FixedParts):
@@ -305,7 +307,7 @@ class ActorCritic(FixedParts):
                 raise MemoryInputError(refusal(name, flags, _BOOLS))
         self._check_all_there(components)
         # `forward` by name: calls through nn.Module cost a third of an acting step.
-        seen = self._normalised(components)
+        seen = self.normalised(components)
         features, states = [], []
         for encoder, run, part in zip(
             self._encoders, remember, self.split_state(state), strict=True
@@ -322,7 +324,7 @@ class ActorCritic(FixedParts):
             of_actor = layer.forward(of_actor)
         distribution = self.head.forward(of_actor, action_mask, previous)
         value = self._value(features[-1], seen, episode_start)
-        return AgentOutput(distribution, value), self._join(states)
+        return AgentOutput(distribution, value, features[0]), self._join(states)
 
     def _check_all_there(self, components: Components) -> None:
         """Refuse an observation that lacks a component.
@@ -337,8 +339,8 @@ class ActorCritic(FixedParts):
                 "of observations, and what agent.with_previous adds."
             )
 
-    def _normalised(self, components: Components) -> Components:
-        """The components as the encoders take them."""
+    def normalised(self, components: Components) -> Components:
+        """The components as the encoders take them: vectors of floats by what was seen of them."""
         if not self.config.normalize_observations:
             return components
         seen = self.observation_normaliser.forward(components)
@@ -370,7 +372,7 @@ class ActorCritic(FixedParts):
 
     def encode(self, components: Components, episode_start: Tensor) -> list[Tensor]:
         """What each of `memories()` is fed, `[..., F]` each: for the memory diagnostics."""
-        seen = self._normalised(components)
+        seen = self.normalised(components)
         return [encoder(seen, episode_start) for encoder in self._encoders]
 
     def split_state(self, state: MemoryState) -> list[MemoryState]:

@@ -27,13 +27,13 @@ def previous_inputs(config: AgentConfig) -> tuple[str, ...]:
 def previous_spaces(config: AgentConfig, action_space: gym.Space[Any]) -> dict[str, gym.Space[Any]]:
     """The spaces of `previous_inputs`, by their names."""
     spaces = {
-        PREVIOUS_ACTION: _previous_action_space(action_space),
+        PREVIOUS_ACTION: fed_back(action_space),
         PREVIOUS_REWARD: gym.spaces.Box(-np.inf, np.inf, (1,), np.float32),
     }
     return {name: spaces[name] for name in previous_inputs(config)}
 
 
-def _previous_action_space(action_space: gym.Space[Any]) -> gym.Space[Any]:
+def fed_back(action_space: gym.Space[Any]) -> gym.Space[Any]:
     """The space of `previous_action`: 0-based for discrete actions, raw for continuous ones."""
     if isinstance(action_space, gym.spaces.Discrete):
         return gym.spaces.Discrete(int(action_space.n))

@@ -36,6 +36,8 @@ if TYPE_CHECKING:  # what each public name is; _HOMES says it again, for use
     from recurrent_rl.agents.settings import SettingError as SettingError
     from recurrent_rl.agents.spaces import ObservationError as ObservationError
     from recurrent_rl.agents.spaces import UnsupportedSpaceError as UnsupportedSpaceError
+    from recurrent_rl.auxiliary import AuxiliaryLoss as AuxiliaryLoss
+    from recurrent_rl.auxiliary import register_aux_loss as register_aux_loss
     from recurrent_rl.checks.check import check_env as check_env
     from recurrent_rl.checks.finding import FaultyEnvironmentError as FaultyEnvironmentError
     from recurrent_rl.checks.finding import Finding as Finding
@@ -53,6 +55,7 @@ if TYPE_CHECKING:  # what each public name is; _HOMES says it again, for use
     from recurrent_rl.runs.training import resume as resume
     from recurrent_rl.runs.training import train as train
     from recurrent_rl.runs.watching.filming import record_video as record_video
+    from recurrent_rl.sequences import Sequences as Sequences
     from recurrent_rl.trainer import Trainer as Trainer
     from recurrent_rl.vector_env.config import EnvConfig as EnvConfig
     from recurrent_rl.vector_env.vectorize import make_vector_env as make_vector_env
@@ -64,6 +67,7 @@ _HOMES = {
     "ActionMaskError": "agents.action_masks",
     "ActorCritic": "agents.actor_critic",
     "AgentConfig": "agents.config",
+    "AuxiliaryLoss": "auxiliary",
     "Callback": "runs.callbacks",
     "DeviceError": "agents.devices",
     "EnvConfig": "vector_env.config",
@@ -81,6 +85,7 @@ _HOMES = {
     "RecordedEpisode": "runs.recorded",
     "RunHeldError": "runs.folder",
     "SecondDerivativeError": "agents.kernels.safeguards",
+    "Sequences": "sequences",
     "SettingError": "agents.settings",
     "RaisedError": "errors",
     "ToldError": "errors",
@@ -96,6 +101,7 @@ _HOMES = {
     "load_policy": "agents.policy",
     "make_vector_env": "vector_env.vectorize",
     "record_video": "runs.watching.filming",
+    "register_aux_loss": "auxiliary",
     "register_encoder": "agents.encoders",
     "register_head": "agents.heads",
     "register_memory": "agents.memory.registry",

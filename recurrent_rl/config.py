@@ -6,15 +6,17 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 import tyro
 
 from recurrent_rl.agents.arguments import check_is
 from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.parts import OF_ONES_OWN
 from recurrent_rl.agents.settings import (
     Must,
+    OneOf,
     Read,
     SettingError,
     above,
@@ -26,6 +28,7 @@ from recurrent_rl.agents.settings import (
     validated,
     within,
 )
+from recurrent_rl.auxiliary import AUX_LOSSES, AuxiliaryLoss
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import (
     EnvId,
@@ -94,6 +97,14 @@ DeviceName = Annotated[
     str, Read(_device_name), Must("auto, or a device such as cpu, cuda, cuda:1 or mps", _is_device)
 ]
 """A device as torch names it, or auto."""
+if TYPE_CHECKING:
+    from recurrent_rl.agents.parts import NameOf
+
+    AuxLossName = NameOf[AuxiliaryLoss, str | None]
+else:  # what it holds, and how it is read
+    AuxLossName = Annotated[
+        str | None, Read(AUX_LOSSES.name_of_class), OneOf(AUX_LOSSES, OF_ONES_OWN)
+    ]
 
 
 @validated
@@ -172,6 +183,12 @@ class TrainConfig:
     """linear: the entropy bonus falls to zero over the run; constant: it stays."""
     vf_coef: Annotated[float, at_least(0)] = 0.5
     """Weight of the critic's loss beside the actor's."""
+    aux_loss: AuxLossName = None  # type: ignore[assignment]
+    """Teach the memory by a second loss: next-observation has it foretell what is seen next, which
+    often helps where what is hidden moves. Or one of your own, registered or as module:Class. By
+    default (None) there is none."""
+    aux_coef: Annotated[float, at_least(0)] = 1.0
+    """Weight of aux_loss beside the actor's loss."""
     max_grad_norm: Annotated[float, above(0)] = 0.5
     """Scale the gradient down to this norm where it is larger."""
     target_kl: Annotated[float | None, above(0)] = 0.02

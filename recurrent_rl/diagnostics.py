@@ -17,7 +17,7 @@ from recurrent_rl.agents.memory.states import (
 )
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.ppo import policy_gradient_loss, value_loss
-from recurrent_rl.rollout import Sequences
+from recurrent_rl.sequences import Sequences
 
 LOW, HIGH = 0.05, 0.95
 CHUNKS = 16

@@ -13,10 +13,12 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.files import NonFiniteError
 from recurrent_rl.agents.memory.states import MemoryState, cat_states, differentiable
 from recurrent_rl.agents.moments import Moments
+from recurrent_rl.auxiliary import AuxiliaryLoss, aux_losses_of
 from recurrent_rl.blocks import Block, shuffled_chunks
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.group import ALONE, Group
-from recurrent_rl.rollout import Rollout, Sequences
+from recurrent_rl.rollout import Rollout
+from recurrent_rl.sequences import Sequences
 
 
 class Loss(NamedTuple):
@@ -30,6 +32,7 @@ class Loss(NamedTuple):
     policy_gradient: Tensor
     value: Tensor
     entropy: Tensor
+    auxiliary: Tensor
     approx_kl: Tensor
     clip_fraction: Tensor
     rows: Tensor  # how many steps the means are over
@@ -61,7 +64,11 @@ def value_loss(
 
 
 def ppo_loss(
-    agent: ActorCritic, batch: Sequences, config: TrainConfig, rows: int | None = None
+    agent: ActorCritic,
+    batch: Sequences,
+    config: TrainConfig,
+    rows: int | None = None,
+    auxiliary: AuxiliaryLoss | None = None,
 ) -> tuple[Loss, MemoryState]:
     """PPO's loss on whole chunks, unrolled from their stored states.
 
@@ -73,6 +80,7 @@ def ppo_loss(
         config: the settings.
         rows: of the whole minibatch that this is a part of, inserted ones not counted; None: the
             chunks are all of it.
+        auxiliary: what the memory is taught beside; None: nothing.
 
     Returns:
         The loss, and the memory's state after each chunk's last step.
@@ -95,12 +103,16 @@ def ppo_loss(
     value = mean(value_loss(output.value, batch.returns, batch.values, scale, config.clip_value))
     entropy = mean(output.distribution.entropy())
     total = policy + config.vf_coef * value - config.ent_coef * entropy
+    aux = torch.zeros_like(total)
+    if auxiliary is not None:
+        aux = mean(aux_losses_of(auxiliary, agent, output.features, batch))
+        total = total + config.aux_coef * aux
     with torch.no_grad():
         # The KL estimator of low variance, http://joschu.net/blog/kl-approx.html: (r - 1) - log r.
         approx_kl = mean(ratio - 1 - log_ratio)
         clip_fraction = mean(((ratio - 1).abs() > config.clip_coef).to(weight.dtype))
         ratio_error = (ratio - 1).abs().masked_fill(~batch.valid, 0.0).amax()
-    terms = (total, policy, value, entropy, approx_kl, clip_fraction)
+    terms = (total, policy, value, entropy, aux.detach(), approx_kl, clip_fraction)
     return Loss(*terms, counted, ratio_error), end_state
 
 
@@ -114,6 +126,7 @@ def update(
     generator: torch.Generator,
     group: Group = ALONE,
     block: Block | None = None,
+    auxiliary: AuxiliaryLoss | None = None,
 ) -> dict[str, float]:
     """One PPO update: `update_epochs` passes over the rollout in minibatches of whole chunks.
 
@@ -122,7 +135,7 @@ def update(
 
     Args:
         agent: changed in place.
-        optimizer: of the agent's parameters.
+        optimizer: of the agent's parameters, and of the auxiliary loss's.
         rollout: the steps to learn from, of this worker.
         advantages: `[T, B]`, scaled.
         returns: `[T, B]`, what the critic is to predict.
@@ -130,6 +143,7 @@ def update(
         generator: shuffles the chunks.
         group: the workers.
         block: the environments of this one; None: all.
+        auxiliary: what the memory is taught beside; None: nothing.
 
     Returns:
         Scalars under their TensorBoard tags, over all workers.
@@ -145,7 +159,7 @@ def update(
     for epoch in range(1, config.update_epochs + 1):
         if config.refresh_state and epoch > 1:
             data = data._replace(state=refreshed_state(agent, rollout))
-        latest = one_epoch(agent, optimizer, data, rows, config, generator, group, block)
+        latest = one_epoch(agent, optimizer, data, rows, config, generator, group, block, auxiliary)
         if not latest:
             return {}
         steps += latest
@@ -154,7 +168,7 @@ def update(
             break
     valid = rollout.valid[:-1]
     explained = explained_variance(rollout.values[:-1][valid], returns[valid], group)
-    return scalars_of(steps, epoch, group) | {"train/explained_variance": explained}
+    return scalars_of(steps, epoch, group, auxiliary) | {"train/explained_variance": explained}
 
 
 class Step(NamedTuple):
@@ -177,6 +191,7 @@ def one_epoch(
     generator: torch.Generator,
     group: Group,
     block: Block,
+    auxiliary: AuxiliaryLoss | None = None,
 ) -> list[Step]:
     """A pass over all chunks in shuffled minibatches; the losses are those of all workers.
 
@@ -190,7 +205,7 @@ def one_epoch(
     for chunks in shuffled_chunks(config, generator):
         if in_all := int(rows[chunks].sum()):
             batch = data.select(block.own(chunks).to(agent.device))
-            steps.append(minibatch_step(agent, optimizer, batch, config, in_all, group))
+            steps.append(minibatch_step(agent, optimizer, batch, config, in_all, group, auxiliary))
     if not steps:
         return []
     losses = of_all_workers([step.loss for step in steps], group)
@@ -206,35 +221,32 @@ def minibatch_step(
     config: TrainConfig,
     rows: int,
     group: Group,
+    auxiliary: AuxiliaryLoss | None = None,
 ) -> Step:
     """Move the weights along the gradient of PPO's loss on one minibatch.
 
     Args:
         agent: changed in place.
-        optimizer: of its parameters.
+        optimizer: of its parameters, and of the auxiliary loss's.
         batch: this worker's part of the minibatch.
         config: the settings.
         rows: of the whole minibatch, as in `ppo_loss`.
         group: the workers, whose gradients add up.
+        auxiliary: as in `ppo_loss`.
     """
-    loss, end_state = ppo_loss(agent, batch, config, rows)
-    norm = descend(agent, optimizer, loss.total, config.max_grad_norm, group)
+    loss, end_state = ppo_loss(agent, batch, config, rows, auxiliary)
+    norm = descend(optimizer, loss.total, config.max_grad_norm, group)
     drift = state_drift(end_state, batch.end_state)
     return Step(Loss(*(x.detach() for x in loss)), norm, drift)
 
 
 def descend(
-    agent: ActorCritic,
-    optimizer: Optimizer,
-    loss: Tensor,
-    max_grad_norm: float,
-    group: Group = ALONE,
+    optimizer: Optimizer, loss: Tensor, max_grad_norm: float, group: Group = ALONE
 ) -> Tensor:
     """One step of the optimiser along the clipped gradient of a loss.
 
     Args:
-        agent: changed in place; spoilt where the gradient is not finite.
-        optimizer: of its parameters.
+        optimizer: of the parameters, which are spoilt where the gradient is not finite.
         loss: a scalar.
         max_grad_norm: a longer gradient is scaled down to it.
         group: the workers, whose gradients add up.
@@ -244,18 +256,21 @@ def descend(
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    group.add_up(p.grad for p in agent.parameters() if p.grad is not None)
-    norm = torch.nn.utils.clip_grad_norm_(agent.parameters(), max_grad_norm)
+    parameters = [p for part in optimizer.param_groups for p in part["params"]]
+    group.add_up(p.grad for p in parameters if p.grad is not None)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
     optimizer.step()
     return norm
 
 
-def scalars_of(steps: Sequence[Step], epochs: int, group: Group) -> dict[str, float]:
+def scalars_of(
+    steps: Sequence[Step], epochs: int, group: Group, auxiliary: AuxiliaryLoss | None = None
+) -> dict[str, float]:
     """What to log of an update's steps, under TensorBoard tags."""
     means = merged([step.loss for step in steps])
     drift = steps[-1].drift
     group.add_up([drift])
-    return {
+    scalars = {
         "train/loss": float(means.total),
         "train/policy_gradient_loss": float(means.policy_gradient),
         "train/value_loss": float(means.value),
@@ -269,6 +284,7 @@ def scalars_of(steps: Sequence[Step], epochs: int, group: Group) -> dict[str, fl
         # Of the last minibatch, before the step that was taken on it: |new - old| / |old|.
         "memory/state_drift": float(torch.sqrt(drift[0] / (drift[1] + 1e-12))),
     }
+    return scalars if auxiliary is None else scalars | {"train/aux_loss": float(means.auxiliary)}
 
 
 def rows_of_chunks(valid: Tensor, config: ResolvedConfig, group: Group, block: Block) -> Tensor:

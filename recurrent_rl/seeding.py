@@ -28,6 +28,8 @@ class Stream(IntEnum):
     """Python's and NumPy's global generators; with the iteration that a run resumes from."""
     SEARCH = 6
     """What a search for settings tries; with the number of trials before."""
+    AUXILIARY = 7
+    """Weights of an auxiliary loss."""
 
 
 def _sequence(seed: int, stream: Stream, iteration: int) -> np.random.SeedSequence:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
+from torch import nn
 
 from recurrent_rl.advantages import gae
 from recurrent_rl.agents.actor_critic import ActorCritic
@@ -20,6 +21,7 @@ from recurrent_rl.agents.normalisers import AdvantageNormaliser
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.raising import in_a_sentence
 from recurrent_rl.agents.warm_start import begin_with
+from recurrent_rl.auxiliary import AUX_LOSSES, AuxiliaryLoss, make_aux_loss
 from recurrent_rl.blocks import block_of
 from recurrent_rl.collector import Collector
 from recurrent_rl.command import command_of
@@ -83,13 +85,14 @@ class Trainer:
         try:
             with self._computing():
                 self.agent = self._first_agent(fresh)
+                self.auxiliary = self._auxiliary()
+                self.advantage_normaliser = AdvantageNormaliser().to(self.device)
                 self.optimizer = Adam(
-                    self.agent.parameters(),
+                    self.named_parameters().values(),
                     lr=config.learning_rate,
                     eps=config.adam_eps,
                     fused=True,
                 )
-                self.advantage_normaliser = AdvantageNormaliser().to(self.device)
                 self.collector = Collector(
                     self.env,
                     self.agent,
@@ -108,6 +111,19 @@ class Trainer:
         """Environment steps taken so far, of all environments together."""
         self.ended = Ended([], frozenset())
         """The latest episodes of all workers, as of the last iteration."""
+
+    @property
+    def learnt(self) -> dict[str, nn.Module]:
+        """What a checkpoint keeps of what was learnt, by the names there."""
+        modules = {"agent": self.agent, "advantages": self.advantage_normaliser}
+        return modules if self.auxiliary is None else modules | {"auxiliary": self.auxiliary}
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """What the optimiser changes: the agent's parameters, then those of an auxiliary loss."""
+        of_agent = dict(self.agent.named_parameters())
+        if self.auxiliary is None:
+            return of_agent
+        return of_agent | {f"aux_loss.{name}": x for name, x in self.auxiliary.named_parameters()}
 
     @property
     def done(self) -> bool:
@@ -181,12 +197,13 @@ class Trainer:
                 shuffle,
                 group,
                 self.block,
+                self.auxiliary,
             )
             if config.agent.normalize_observations:
                 # Only now: within an iteration the agent sees the same in rollout and update.
                 components = {path: x[:-1] for path, x in rollout.components.items()}
                 agent.take_in(components, valid, rollout.episode_start[:-1], group.total)
-            for name, parameter in agent.named_parameters():
+            for name, parameter in self.named_parameters().items():
                 check_finite(f"parameter {name}", parameter)
         self.iteration += 1
         self.timesteps += self.config.batch_size
@@ -247,11 +264,19 @@ class Trainer:
                 config.env.hide_indices,
             )
 
+    def _auxiliary(self) -> AuxiliaryLoss | None:
+        """What the memory is taught beside, the same at each worker; None: nothing."""
+        if (name := getattr(self.config, AUX_LOSSES.kind)) is None:
+            return None
+        with forked_torch_state(number(self.config.seed, Stream.AUXILIARY)):
+            auxiliary = make_aux_loss(name, self.agent).to(self.device)
+        self.group.take_over(auxiliary.state_dict().values())
+        return auxiliary
+
     @contextmanager
     def _undone_if_it_fails(self) -> Iterator[None]:
         """Put what is learnt back to where it was if something is raised inside."""
-        modules = (self.agent, self.advantage_normaliser)
-        learnt = [x for module in modules for x in module.state_dict().values()]
+        learnt = [x for module in self.learnt.values() for x in module.state_dict().values()]
         slots = [x for state in self.optimizer.state.values() for x in state.values()]
         before = [x.clone() for x in learnt + slots]
         try:

@@ -172,7 +172,7 @@ def _said(agent: ActorCritic, seen: Inputs, state: dict[str, Tensor]) -> Said:
     action = tensors.pop(0) if agent.config.previous_action else torch.empty(0)
     components = agent.with_previous(seen.components, action, seen.reward)
     memory = with_tensors(agent.initial_state(1), tensors)
-    (distribution, value), after = agent.step(components, memory, seen.start, seen.mask)
+    (distribution, value, _), after = agent.step(components, memory, seen.start, seen.mask)
     chosen = distribution.mode()
     outputs = {"action": torch.as_tensor(agent.head.to_env(chosen)), "value": value}
     after_it = [chosen] * agent.config.previous_action + tensors_of(after)

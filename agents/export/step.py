@@ -125,7 +125,9 @@ class PolicyStep(nn.Module):
         if agent.config.previous_reward:
             components[PREVIOUS_REWARD] = given[PREVIOUS_REWARD].unsqueeze(-1)
         memory = with_tensors(agent.initial_state(1), state)
-        (distribution, value), after = agent.step(components, memory, given[START], given.get(MASK))
+        (distribution, value, _), after = agent.step(
+            components, memory, given[START], given.get(MASK)
+        )
         action = distribution.mode()
         outputs = [agent.head.to_env_tensor(action), *parameters_of(distribution).values()]
         outputs += [value] * self.value + [action] * (previous is not None)

@@ -33,7 +33,7 @@ from recurrent_rl.collector import Collector
 from recurrent_rl.group import ALONE, Group, joined
 from recurrent_rl.optimizer import Adam
 from recurrent_rl.process import available_cores, computing, keeping_freed_memory
-from recurrent_rl.rollout import Sequences
+from recurrent_rl.sequences import Sequences
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.environments import Environments
 

@@ -114,10 +114,10 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
     _check_tensors(trainer, checkpoint)
     collector, saved = trainer.collector, checkpoint.episodes
     exact = _restore_environments(trainer, checkpoint)
-    trainer.agent.load_state_dict(checkpoint.group("agent"))
+    for name, module in trainer.learnt.items():
+        module.load_state_dict(checkpoint.group(name))
     if not exact:  # only now, since the agent says what observations are centred on
         collector.restart(checkpoint.iteration)
-    trainer.advantage_normaliser.load_state_dict(checkpoint.group("advantages"))
     _load_optimizer_tensors(trainer.optimizer, checkpoint.group("optimizer"))
     trainer.iteration, trainer.timesteps = checkpoint.iteration, checkpoint.timesteps
     collector.environments.steps = checkpoint.steps_taken
@@ -209,6 +209,7 @@ def requirements(trainer: Trainer) -> dict[str, Any]:
         "num_envs": config.num_envs,
         "num_steps": config.num_steps,
         "seq_len": config.chunk_length,
+        "aux_loss": config.aux_loss,
         **{f"agent.{name}": value for name, value in dataclasses.asdict(config.agent).items()},
         "observation_space": space_to_json(agent.observation_space),
         "action_space": space_to_json(agent.action_space),
@@ -333,9 +334,10 @@ def _write_next_row(trainer: Trainer, saved: dict[str, Tensor]) -> None:
 
 def _learnt(trainer: Trainer) -> dict[str, Tensor]:
     """What every worker holds alike."""
-    return _prefixed("agent", trainer.agent.state_dict()) | _prefixed(
-        "advantages", trainer.advantage_normaliser.state_dict()
-    )
+    tensors: dict[str, Tensor] = {}
+    for name, module in trainer.learnt.items():
+        tensors |= _prefixed(name, module.state_dict())
+    return tensors
 
 
 def _rows(trainer: Trainer) -> dict[str, Tensor]:

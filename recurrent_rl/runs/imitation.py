@@ -121,7 +121,7 @@ def _learn(
         error = value_loss(output.value, batch.returns, output.value.detach(), scale, None)
         loss = loss + vf_coef * (error * weight).sum() / count
     check_finite("loss of imitation", loss)
-    norm = descend(agent, optimizer, loss, MAX_GRAD_NORM)
+    norm = descend(optimizer, loss, MAX_GRAD_NORM)
     check_finite("gradient's norm", norm)
     with torch.no_grad():
         same = torch.isclose(

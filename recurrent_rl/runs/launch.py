@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from multiprocessing import current_process, get_start_method, set_start_method
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -21,12 +21,13 @@ from torch.multiprocessing.spawn import (
     start_processes,
 )
 
-from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.importing import class_path, unreachable
-from recurrent_rl.agents.named_parts import PARTS, found_parts, own_parts
+from recurrent_rl.agents.named_parts import PARTS
+from recurrent_rl.agents.parts import Parts
 from recurrent_rl.agents.raising import in_a_sentence
+from recurrent_rl.auxiliary import AUX_LOSSES
 from recurrent_rl.blocks import block_of
-from recurrent_rl.config import ResolvedConfig
+from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import RaisedError, UserError
 from recurrent_rl.group import ALONE, Group, joined
 from recurrent_rl.process import (
@@ -65,6 +66,8 @@ RAISED = 1
 """Exit status of a worker in which an error was raised."""
 DEATH_SECONDS = 10.0
 """Seconds to wait for the end of a worker that sends no more."""
+KINDS: dict[str, Parts[Any]] = {**PARTS, AUX_LOSSES.kind: AUX_LOSSES}
+"""What may be one's own, by the settings that name it."""
 
 
 class Begun(NamedTuple):
@@ -120,7 +123,7 @@ def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
     if getattr(current_process(), "_inheriting", False):
         # A worker that is still importing a script without a guard; the first says what it lacks.
         raise SystemExit(RAISED)
-    parts = parts_to_import(config.agent)
+    parts = parts_to_import(config)
     with ExitStack() as stack:
         meeting = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "workers"
         with held_back():
@@ -153,21 +156,34 @@ def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
         join_within(others.processes, PATIENCE)
 
 
-def parts_to_import(config: AgentConfig) -> dict[str, type[nn.Module]]:
-    """The agent's parts that are not the library's, for other processes.
+def parts_to_import(config: TrainConfig) -> dict[str, type[nn.Module]]:
+    """The parts that are not the library's by the settings that name them, for other processes.
 
     Raises:
         UserError: they could not import one.
     """
-    own = own_parts(config)
-    parts = {kind: part for kind, part in found_parts(config, {}).items() if kind in own}
+    names = _names(config)
+    own = [kind for kind, name in names.items() if KINDS[kind].is_own(name)]
+    parts: dict[str, Any] = {kind: KINDS[kind].named(names[kind]) for kind in own}
     for kind, part in parts.items():
         if why := unreachable(part):
             raise UserError(
-                f"The {kind} {own[kind]!r} is {class_path(part)}, and {why}: other workers cannot "
-                "import it. Put the class at the top level of a module, or train with workers=1."
+                f"The {kind} {names[kind]!r} is {class_path(part)}, and {why}: other "
+                "workers cannot import it. Put the class at the top level of a module, or train "
+                "with workers=1."
             )
     return parts
+
+
+def take_parts(config: TrainConfig, parts: Mapping[str, type[nn.Module]]) -> None:
+    """Let what `parts_to_import` gave in another process stand for its names in this one."""
+    for kind, part in parts.items():
+        KINDS[kind].take(_names(config)[kind], part)
+
+
+def _names(config: TrainConfig) -> dict[str, Any]:
+    """What the settings name of each kind."""
+    return {kind: getattr(config.agent, kind) for kind in PARTS} | {"aux_loss": config.aux_loss}
 
 
 def _work(
@@ -182,8 +198,7 @@ def _work(
     # That of the environments' processes is as in the first worker: here it would be the one by
     # which this process was started, and each environment import all anew.
     set_start_method(start_method, force=True)
-    for kind, part in parts.items():
-        PARTS[kind].take(getattr(config.agent, kind), part)
+    take_parts(config, parts)
     rank, device = index + 1, pick_device(config.device, index + 1)
     with StopSignals(patient=True, silent=True) as stop:
         let_through()

@@ -62,7 +62,7 @@ def test_no_gradient_leads_from_what_the_critic_alone_sees_to_an_action(
     agent = make(memory, separate_memory=separate)
     components, start = inputs(agent)
     hidden = [components["far"].requires_grad_(), components["state/a"].requires_grad_()]
-    (distribution, value), _ = agent.unroll(components, agent.initial_state(B), start)
+    (distribution, value, _), _ = agent.unroll(components, agent.initial_state(B), start)
     acted = distribution.log_prob(torch.zeros(T, B, dtype=torch.int64)).sum()
     acted = acted + distribution.entropy().sum()
     names, weights = zip(*agent.named_parameters(), strict=True)
@@ -82,8 +82,8 @@ def test_actions_are_the_same_bits_whatever_the_critic_sees(
     agent = make(separate_memory=separate, actor_layers=layers, critic_layers=layers)
     components, start = inputs(agent)
     other = components | {name: torch.zeros_like(components[name]) for name in ("far", "state/b")}
-    (one, value), _ = agent.unroll(components, agent.initial_state(B), start)
-    (two, another), _ = agent.unroll(other, agent.initial_state(B), start)
+    (one, value, _), _ = agent.unroll(components, agent.initial_state(B), start)
+    (two, another, _), _ = agent.unroll(other, agent.initial_state(B), start)
     for action in range(4):
         told = torch.full((T, B), action)
         assert torch.equal(one.log_prob(told), two.log_prob(told))
@@ -95,11 +95,11 @@ def test_unroll_equals_repeated_step_with_what_the_critic_sees(separate: bool) -
     agent = make(separate_memory=separate)
     components, start = inputs(agent)
     agent.take_in(components, torch.ones(T, B, dtype=torch.bool), start)
-    (_, value), _ = agent.unroll(components, agent.initial_state(B), start)
+    (_, value, _), _ = agent.unroll(components, agent.initial_state(B), start)
     state, values = agent.initial_state(B), []
     for t in range(T):
         step = {path: x[t] for path, x in components.items()}
-        (_, of_step), state = agent.step(step, state, start[t])
+        (_, of_step, _), state = agent.step(step, state, start[t])
         values.append(of_step)
     assert_close(value, torch.stack(values))
     weights = list(agent.parameters())
@@ -210,7 +210,7 @@ def test_a_saved_policy_lacks_what_the_critic_sees_and_acts_the_same(
         components = {name: torch.as_tensor(x) for name, x in arrays.items()}
         start = torch.tensor([t == 0])
         components = agent.with_previous(components, previous, None)
-        (distribution, _), state = agent.step(components, state, start)
+        (distribution, _, _), state = agent.step(components, state, start)
         previous = distribution.mode()
         given = seen if t % 2 else {"clue": seen["clue"]}
         action, of_policy = loaded.predict(given, of_policy, deterministic=True)

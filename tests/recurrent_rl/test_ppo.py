@@ -28,7 +28,8 @@ from recurrent_rl.ppo import (
     update,
     value_loss,
 )
-from recurrent_rl.rollout import Rollout, Sequences
+from recurrent_rl.rollout import Rollout
+from recurrent_rl.sequences import Sequences
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
 
@@ -165,6 +166,7 @@ def test_the_terms_of_the_loss_are_means_over_the_rows_that_count(
         policy_gradient=torch.tensor(policy),
         value=torch.tensor(value),
         entropy=torch.tensor(rows(entropy).mean()),
+        auxiliary=torch.tensor(0.0),
         approx_kl=torch.tensor((ratio - 1 - log_ratio).mean()),
         clip_fraction=torch.tensor(clipped),
         ratio_error=torch.tensor(np.abs(ratio - 1).max()),
@@ -402,7 +404,7 @@ def test_a_minibatch_of_inserted_rows_alone_moves_nothing() -> None:
 def test_terms_are_averaged_over_rows_not_over_minibatches() -> None:
     zero = torch.zeros(())
     few, many = (
-        Loss(zero, zero, zero, zero, torch.tensor(kl), zero, torch.tensor(rows), zero)
+        Loss._make([*[zero] * 5, torch.tensor(kl), zero, torch.tensor(rows), zero])
         for kl, rows in ((0.9, 1.0), (0.1, 9.0))
     )
     assert float(merged([few, many]).approx_kl) == pytest.approx((0.9 + 0.9) / 10)

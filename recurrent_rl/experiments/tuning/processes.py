@@ -8,10 +8,9 @@ from functools import partial
 
 from torch import nn
 
-from recurrent_rl.agents.config import AgentConfig
-from recurrent_rl.agents.named_parts import PARTS
+from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.child import Child, Tell
-from recurrent_rl.runs.launch import parts_to_import
+from recurrent_rl.runs.launch import parts_to_import, take_parts
 from recurrent_rl.runs.progress import make_console
 from recurrent_rl.signals import StopSignals, join_within, kill
 
@@ -28,17 +27,17 @@ class Helpers:
 
     Args:
         search: what each of them does.
-        agent: the settings that the search begins with.
+        config: the settings that the search begins with.
         count: of processes to start.
         tell: say on the terminal when one ends early.
     """
 
-    def __init__(self, search: Search, agent: AgentConfig, count: int, tell: bool) -> None:
+    def __init__(self, search: Search, config: TrainConfig, count: int, tell: bool) -> None:
         self.lost: list[str] = []
         """Why processes ended early, one sentence each."""
         self._tell = tell
-        parts = parts_to_import(agent) if count else {}
-        work = partial(_search, search, parts, agent)
+        parts = parts_to_import(config) if count else {}
+        work = partial(_search, search, parts, config)
         self._there = [Child(work, silent=True) for _ in range(count)]
 
     def check(self) -> None:
@@ -70,18 +69,18 @@ class Helpers:
 
 @contextmanager
 def helped(
-    search: Search, agent: AgentConfig, count: int, stop: StopSignals, tell: bool
+    search: Search, config: TrainConfig, count: int, stop: StopSignals, tell: bool
 ) -> Iterator[Helpers]:
     """Have so many other processes do the same search, until the end of this context.
 
     Args:
         search: as for `Helpers`.
-        agent: as for `Helpers`.
+        config: as for `Helpers`.
         count: as for `Helpers`.
         stop: whether a signal came, which is passed on.
         tell: as for `Helpers`.
     """
-    helpers = Helpers(search, agent, count, tell)
+    helpers = Helpers(search, config, count, tell)
     failed = True
     try:
         yield helpers
@@ -93,11 +92,10 @@ def helped(
 def _search(
     search: Search,
     parts: Mapping[str, type[nn.Module]],
-    agent: AgentConfig,
+    config: TrainConfig,
     stop: StopSignals,
     tell: Tell,
 ) -> None:
     """Search beside the process that has started this one."""
-    for kind, part in parts.items():
-        PARTS[kind].take(getattr(agent, kind), part)
+    take_parts(config, parts)
     search(stop)

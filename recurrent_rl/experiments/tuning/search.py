@@ -148,7 +148,7 @@ def tune(
         threads = max(1, available_cores() // (extent.processes * base.workers))
     plan = Search(space, TuneFiles.of(_storage(storage, base)), extent, threads)
     with noting(stop) as stop:
-        with helped(plan.run, base.agent, extent.processes - 1, stop, progress) as helpers:
+        with helped(plan.run, base, extent.processes - 1, stop, progress) as helpers:
             result = plan.run(stop, env, progress, helpers.check)
         return dataclasses.replace(result, lost=tuple(helpers.lost), stopped_by=stop.received)
 

@@ -38,8 +38,8 @@ def test_a_grown_memory_acts_and_values_as_before(memory: str, separate: bool) -
     x = {"": torch.randn(T, B, 3)}
     x = small.with_previous(x, torch.randint(3, (T, B)), None)
     start = torch.rand(T, B) < 0.2
-    (ours, value), _ = large.unroll(x, large.initial_state(B), start)
-    (theirs, expected), _ = small.unroll(x, small.initial_state(B), start)
+    (ours, value, _), _ = large.unroll(x, large.initial_state(B), start)
+    (theirs, expected, _), _ = small.unroll(x, small.initial_state(B), start)
     assert_close(value, expected, rtol=1e-4, atol=1e-5)
     actions = torch.zeros(T, B, dtype=torch.int64)
     assert_close(ours.log_prob(actions), theirs.log_prob(actions), rtol=1e-4, atol=1e-5)

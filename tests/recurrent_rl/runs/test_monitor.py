@@ -18,11 +18,11 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.files import FileWriteError
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.diagnostics import memory_diagnostics
-from recurrent_rl.rollout import Sequences
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.monitor import Monitor
 from recurrent_rl.runs.overview import OVERVIEW, with_overview
 from recurrent_rl.runs.training import resume, train
+from recurrent_rl.sequences import Sequences
 from recurrent_rl.trainer import Trainer
 
 
