@@ -96,7 +96,8 @@ class FastStep:
         said = {name: x.clone() for name, x in self._said.items()}
         after = with_tensors(state, [x.clone() for x in self._after])
         distribution = distribution_of(said, self._agent.action_space)
-        return AgentOutput(distribution, self._value.clone()), after
+        no_features = self._value.new_empty(0)  # read by an update alone
+        return AgentOutput(distribution, self._value.clone(), no_features), after
 
 
 def seconds(run: Callable[[], Any]) -> float:

@@ -98,6 +98,7 @@ CASES: dict[str, Callable[[], TrainConfig]] = {
     "two memories": lambda: config("gru-rotor", separate_memory=True),
     "short chunks": lambda: config("lstm", seq_len=4, num_minibatches=3, refresh_state=True),
     "uneven": lambda: config(num_envs=10),
+    "auxiliary loss": lambda: config(aux_loss="next-observation", env="DrawnNext-v0"),
 }
 
 
@@ -152,7 +153,9 @@ def replayed(config: TrainConfig, group: Group = ALONE) -> dict[str, Tensor]:
     shape = (2, *collected.rewards.shape)
     drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
     advantages, returns = drawn.to(device)
-    optimizer = torch.optim.Adam(agent.parameters(), lr=1e-3)
+    auxiliary = None if whole.auxiliary is None else whole.auxiliary.double().to(device)
+    of_auxiliary = [] if auxiliary is None else auxiliary.parameters()
+    optimizer = torch.optim.Adam([*agent.parameters(), *of_auxiliary], lr=1e-3)
     with patch.object(Tensor, "float", Tensor.double):  # encoders bring all to their own type
         ppo.update(
             agent,
@@ -164,6 +167,7 @@ def replayed(config: TrainConfig, group: Group = ALONE) -> dict[str, Tensor]:
             torch.Generator().manual_seed(2),
             group,
             mine.block,
+            auxiliary,
         )
     whole.close()
     mine.close()
