@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.files import write_atomically
-from recurrent_rl.config import NO_MATTER_OF_WHAT_IS_LEARNT, SIZES, TrainConfig, flat
+from recurrent_rl.config import AUTOMATIC, NO_MATTER_OF_WHAT_IS_LEARNT, TrainConfig, flat
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.curves import draw_curves
 from recurrent_rl.experiments.results import Run
@@ -276,9 +276,8 @@ def method_labels(configs: Sequence[TrainConfig]) -> list[str]:
     settings = []
     for config in configs:
         requested = config.as_requested()
-        left = [name for name in SIZES if getattr(requested, name) is None]
+        left = [name for name, value in AUTOMATIC.items() if getattr(requested, name) == value]
         values = flat(dataclasses.asdict(requested)) | dict.fromkeys(left, "default")
-        values["num_minibatches"] = config.num_minibatches
         settings.append(
             {
                 key: value

@@ -61,10 +61,24 @@ def test_methods_are_named_by_what_differs() -> None:
     assert method_labels(sized) == method_labels([config, other])
     longer = choose_sizes(dataclasses.replace(config, num_steps=256), 50)
     assert method_labels([sized[0], longer]) == ["gru, num_steps default", "gru, num_steps 256"]
+    chunked = choose_sizes(dataclasses.replace(config, seq_len=64), 50)
+    assert method_labels([sized[0], chunked]) == ["gru, seq_len default", "gru, seq_len 64"]
     env = EnvConfig(env_kwargs={"length": 9}, flicker=0.1)
     assert task_name(dataclasses.replace(config, env=env)) == "TMaze, length 9, flicker 0.1"
     logged = dataclasses.replace(env, vectorization="async", info_metrics=("speed",))
     assert task_name(dataclasses.replace(config, env=logged)) == "TMaze, length 9, flicker 0.1"
+
+
+def test_what_is_left_to_the_default_tells_no_methods_apart_and_what_is_requested_does() -> None:
+    config = TrainConfig("recurrent_rl/TMaze-v0", agent=AgentConfig("gru"))
+    long, short = choose_sizes(config, 64), choose_sizes(config, 1000)
+    assert long.num_minibatches != short.num_minibatches
+    assert method_labels([long, short, config]) == ["gru"] * 3
+    asked = choose_sizes(dataclasses.replace(config, num_minibatches=long.num_minibatches), 64)
+    assert method_labels([long, asked]) == [
+        "gru, num_minibatches default",
+        f"gru, num_minibatches {long.num_minibatches}",
+    ]
 
 
 def test_aggregates_agree_with_what_can_be_counted_by_hand() -> None:
