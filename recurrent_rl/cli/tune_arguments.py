@@ -47,7 +47,8 @@ class TuneArguments:
     as given."""
     storage: Annotated[FolderPath | None, tyro.conf.arg(metavar="FILE")] = None
     """File of the study, a journal of Optuna's. Best settings, picture and run folders go into the
-    folder of its name without the ending. By default runs/tune-ENVIRONMENT.journal."""
+    folder of its name without .journal, or of another name with .d added. By default
+    runs/tune-ENVIRONMENT.journal."""
     search: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SETTING [SETTING ...]")] = ()
     """Settings to vary; by default learning_rate, gamma, gae_lambda, ent_coef, update_epochs,
     num_envs, num_steps and memory. Others: num_minibatches, clip_coef, target_kl, max_grad_norm,

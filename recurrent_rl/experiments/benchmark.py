@@ -83,18 +83,8 @@ def plan(
                 folder = f"{task.name}__{label}__{seed}".replace(", ", "-").replace(" ", "-")
                 jobs.append(Job(out / folder_part(folder), config))
     for job in jobs:
-        if job.folder.exists():
-            _check_same(job)
+        job.check_same("Name these settings with --name, or take another folder with --out.")
     return jobs
-
-
-def _check_same(job: Job) -> None:
-    """Refuse a folder whose run learns something else."""
-    if different := job.folder.load_config().differences(job.config):
-        raise UserError(
-            f"{job.run_dir} holds a run with other settings ({', '.join(different)}). Name these "
-            "settings with --name, or take another folder with --out."
-        )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recurrent_rl.config import TrainConfig
+from recurrent_rl.errors import UserError
 from recurrent_rl.runs.folder import RunFolder, RunState
 
 
@@ -20,6 +21,22 @@ class Job:
     def folder(self) -> RunFolder:
         """What its files are named."""
         return RunFolder(self.run_dir)
+
+    def check_same(self, fix: str) -> None:
+        """Refuse a folder whose run learns something else.
+
+        Args:
+            fix: what to do then.
+
+        Raises:
+            UserError: names the settings that differ; or those of the run cannot be read.
+        """
+        if not self.folder.exists():
+            return
+        if different := self.folder.load_config().differences(self.config):
+            raise UserError(
+                f"{self.run_dir} holds a run with other settings ({', '.join(different)}). {fix}"
+            )
 
     @property
     def state(self) -> RunState:

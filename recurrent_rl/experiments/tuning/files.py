@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from recurrent_rl.errors import UserError
+from recurrent_rl.runs.folder import CONFIG
+
+JOURNAL = ".journal"
+"""The usual ending of a study's file."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,8 @@ class TuneFiles:
         if not storage.suffix or storage.is_dir():
             raise UserError(
                 f"storage is {str(storage)!r}; give a file whose name has an ending, such as "
-                f"{storage.name or 'study'}.journal. What comes of the search goes into the folder "
-                "of that name without it."
+                f"{storage.name or 'study'}{JOURNAL}. What comes of the search goes into a folder "
+                "beside it that is named like it."
             )
         files = cls(storage)
         try:
@@ -81,8 +85,22 @@ class TuneFiles:
 
     @property
     def folder(self) -> Path:
-        """What comes of the search."""
-        return self.storage.with_suffix("")
+        """What comes of the search: each file has a folder of its own."""
+        if self.storage.suffix == JOURNAL:
+            return self.storage.with_suffix("")
+        return self.storage.with_name(f"{self.storage.name}.d")
+
+    def check_new(self) -> None:
+        """Refuse a folder whose runs a new search would take for its own.
+
+        Raises:
+            UserError: there are runs in it.
+        """
+        if any(self.folder.rglob(CONFIG)):
+            raise UserError(
+                f"{self.folder} holds the runs of an earlier search, whose file {self.storage} is "
+                "gone. Move or delete the folder, or take another file with storage."
+            )
 
     @property
     def best(self) -> Path:

@@ -6,6 +6,7 @@ The best of many trials was lucky too, so that its score there favours it. Fresh
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -53,11 +54,16 @@ def train_fresh(
     Returns:
         The mean return of each run, by name and in the order of the seeds; None where a signal
         ended it early.
+
+    Raises:
+        UserError: the folder holds a run of such a name with other settings.
     """
     runs = {
         name: [_job(config, folder, f"{name}__seed-{seed}", seed, threads) for seed in seeds]
         for name, config in settings.items()
     }
+    for run in itertools.chain.from_iterable(runs.values()):
+        run.check_same(f"Move or delete {folder}, or take another file with storage.")
     by_seed = [run for of_seed in zip(*runs.values(), strict=True) for run in of_seed]
     _do(by_seed, label, env, stop, progress)
     if stop:

@@ -110,7 +110,8 @@ def tune(
         env: what to train on, as for `train`.
         trials: in all, those of other processes and earlier calls counted.
         storage: the study's file, a journal of Optuna's; by default
-            `log_dir/tune-ENVIRONMENT.journal`. What comes of it lies in the folder named like it.
+            `log_dir/tune-ENVIRONMENT.journal`. What comes of it lies in the folder of that name
+            without its ending or, with another ending than `.journal`, in `NAME.d`.
         search: the settings to vary, of those in docs/tuning.md; by default the first eight there.
         seeds_per_trial: runs of each trial, from the settings' seed on.
         finalists: leading trials that are trained again, beside the given settings; 1 lets the

@@ -47,7 +47,8 @@ class TuningStudy:
         prune: end trials early whose learning curve lies below the median.
 
     Raises:
-        UserError: the file holds something else, or a study of other settings.
+        UserError: the file holds something else, or a study of other settings, or it is new and
+            its folder holds runs.
     """
 
     def __init__(self, files: TuneFiles, space: Space, seeds_per_trial: int, prune: bool) -> None:
@@ -198,6 +199,8 @@ class TuningStudy:
                 f"{self.files.storage} holds the study {names[0]!r}, which is none of this "
                 "library's. Take another file with storage."
             )
+        if not names:
+            self.files.check_new()
         study = self._optuna.create_study(
             storage=self._storage,
             study_name=NAME,

@@ -32,6 +32,7 @@ from recurrent_rl.experiments.tuning import search, trials
 from recurrent_rl.experiments.tuning.confirmation import Confirmation
 from recurrent_rl.experiments.tuning.figure import draw_tuning
 from recurrent_rl.experiments.tuning.files import TuneFiles, leaders
+from recurrent_rl.experiments.tuning.fresh_runs import train_fresh
 from recurrent_rl.experiments.tuning.search import TuneResult, tune
 from recurrent_rl.experiments.tuning.space import SIZES, SPACE, USUAL, Choice, Space, with_sizes
 from recurrent_rl.experiments.tuning.study import TuningStudy
@@ -384,6 +385,33 @@ def test_a_storage_of_something_else_is_refused_with_the_fix(
         with pytest.raises(UserError, match=message):
             searched(base(tmp_path), storage=storage)
     assert text.read_text() == "to do\n"
+
+
+def test_a_new_search_takes_no_runs_of_an_earlier_one_for_its_own(
+    tmp_path: Path, learner: Learner
+) -> None:
+    found = searched(base(tmp_path), trials=2)
+    assert searched(base(tmp_path), trials=3).files == found.files
+    found.files.storage.unlink()
+    message = r"tune-recurrent_rl-TMaze-v0 holds the runs of an earlier search, whose file .* gone"
+    for _ in range(2):
+        with pytest.raises(UserError, match=message):
+            searched(base(tmp_path, gamma=0.9), trials=2)
+    found.files.folder.rename(tmp_path / "earlier")
+    assert len(searched(base(tmp_path, gamma=0.9), trials=2).trials) == 2
+
+
+def test_each_file_of_a_study_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    names = ("study.journal", "study.v1", "study.v2", "study.v1.journal")
+    folders = [TuneFiles.of(tmp_path / name).folder for name in names]
+    assert [one.name for one in folders] == ["study", "study.v1.d", "study.v2.d", "study.v1"]
+
+
+def test_a_fresh_run_of_other_settings_is_not_counted(tmp_path: Path) -> None:
+    settings = {"given": small(tmp_path)}
+    RunFolder(tmp_path / "given__seed-7").begin(small(tmp_path, seed=7, gamma=0.5))
+    with pytest.raises(UserError, match=r"seed-7 holds a run with other settings \(gamma\)\. Move"):
+        train_fresh(settings, [7], tmp_path, "Deciding", None, StopSignals(), False)
 
 
 BASES: list[dict[str, Any]] = [
