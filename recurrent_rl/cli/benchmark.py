@@ -88,12 +88,14 @@ def benchmark_command(arguments: Sequence[str]) -> int:
     )
     outcome = run_all(jobs, workers, not given.quiet)
     done = [job.run_dir for job in jobs if job.done]
-    if done:
-        # With those of other settings in the same folder, which --name has told apart.
-        folders = [one for one in RunFolder.find([out]) if one.state() is RunState.EVALUATED]
-        compare([folder.path for folder in folders], out, console, given.quiet)
-    for run_dir, reason in outcome.failed.items():
-        console.print(f"Failed: {run_dir}: {reason}  (see its {LOG})", soft_wrap=True)
+    try:
+        if done:
+            # With those of other settings in the same folder, which --name has told apart.
+            folders = [one for one in RunFolder.find([out]) if one.state() is RunState.EVALUATED]
+            compare([folder.path for folder in folders], out, console, given.quiet)
+    finally:
+        for run_dir, reason in outcome.failed.items():
+            console.print(f"Failed: {run_dir}: {reason}  (see its {LOG})", soft_wrap=True)
     if outcome.stopped_by is not None:
         console.print(f"Stopped early; {len(done)} of {len(jobs)} runs are done.")
     if len(done) < len(jobs):

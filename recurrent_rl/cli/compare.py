@@ -24,7 +24,7 @@ class CompareArguments:
 
     runs: Annotated[tuple[FolderPath, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folders, or folders that hold some. Runs that differ in nothing but the seed count as
-    one method."""
+    one method, and a seed of it once. What is not finished is left out."""
     out: FolderPath = "comparison"
     """Folder to write results.md and curves.png to."""
     imports: Imports = ()
@@ -43,16 +43,35 @@ def compare_command(arguments: Sequence[str]) -> int:
 
 
 def compare(run_dirs: Sequence[Path], out: Path, console: Console, quiet: bool = False) -> None:
-    """Save the comparison of these runs in a folder, and print it or, quietly, where it is."""
+    """Save the comparison of these runs in a folder, and print it or, quietly, where it is.
+
+    Those that cannot be compared are left out, and told with the reason.
+
+    Raises:
+        UserError: none can be compared, what draws them is not installed, or the folder cannot be
+            written to.
+    """
     from rich.markdown import Markdown
 
     from recurrent_rl.experiments.comparison import Comparison
     from recurrent_rl.experiments.results import load_run
 
-    comparison = Comparison([load_run(run_dir) for run_dir in run_dirs])
+    runs, left_out = [], []
+    for run_dir in run_dirs:
+        try:
+            runs.append(load_run(run_dir))
+        except UserError as error:
+            left_out.append(str(error))
+    if left_out and not runs:
+        raise UserError(left_out[0])
+    comparison = Comparison(runs)
     report, curves = comparison.save(out)
+    for one, kept in comparison.left_out.items():
+        left_out.append(f"{one} has the settings and the seed of {kept}, which counts.")
     lines = [("Results", str(report))]
     if not quiet:
         console.print(Markdown(report.read_text()))
         lines.append(("Curves", str(curves)))
+    for reason in left_out:
+        console.print(f"Left out: {reason}", soft_wrap=True)
     print_labelled(console, lines)

@@ -40,7 +40,8 @@ _NOT_OF_A_METHOD = NO_MATTER_OF_WHAT_IS_LEARNT | {
     *("env_id", "seed", "total_timesteps", "eval_episodes", "eval_interval"),
     *("stop_at_return", "patience"),
 }
-"""Settings by which no two methods differ: a method is named by the others that its runs have."""
+"""Settings by which no two methods differ: a method is named by the others that its runs have.
+Where runs of one task differ in total_timesteps, the shorter ones are named by them too."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +74,13 @@ class Cell:
         return f"{shown} ({unfinished} unfinished)" if unfinished else shown
 
     def shown_mmer(self) -> str:
-        """Mean over the runs of the maximum over training."""
-        return f"{np.mean([run.mmer for run in self.runs]):.3f}"
+        """Mean over the runs of the maximum over training; a dash where one has none."""
+        mean = np.mean([run.mmer for run in self.runs])
+        return "-" if np.isnan(mean) else f"{mean:.3f}"
 
 
 class Comparison:
-    """Runs by task and method.
+    """Runs by task and method, each seed once: that of the most steps, and then episodes.
 
     Args:
         runs: finished and evaluated.
@@ -89,10 +91,17 @@ class Comparison:
             raise UserError("There are no runs to compare.")
         configs = [run.config for run in runs]
         labels = method_labels(configs)
-        cells: defaultdict[tuple[str, str], list[Run]] = defaultdict(list)
+        cells: defaultdict[tuple[str, str], dict[int, Run]] = defaultdict(dict)
+        self.left_out: dict[Path, Path] = {}
+        """Runs that count no more than once, each with the one of the same seed that does."""
         for run, task, label in zip(runs, task_names(configs), labels, strict=True):
-            cells[task, label].append(run)
-        self.cells = {key: Cell(tuple(found)) for key, found in cells.items()}
+            of_seed = cells[task, label]
+            there = of_seed.setdefault(run.config.seed, run)
+            if there is not run:
+                kept, other = (run, there) if _finer(run, there) else (there, run)
+                of_seed[run.config.seed] = kept
+                self.left_out[other.path] = kept.path
+        self.cells = {key: Cell(tuple(found.values())) for key, found in cells.items()}
         self.tasks = list(dict.fromkeys(task for task, _ in self.cells))
         self.methods = list(dict.fromkeys(labels))
 
@@ -224,6 +233,12 @@ class Comparison:
         return [out / name for name in contents]
 
 
+def _finer(run: Run, other: Run) -> bool:
+    """Whether its evaluation is of more steps, or of as many and more episodes."""
+    one, two = run.evaluation, other.evaluation
+    return (one.timesteps, one.episodes) > (two.timesteps, two.episodes)
+
+
 def markdown(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     """A Markdown table; what its cells hold is shown as it is."""
     head, *body = (f"| {' | '.join(map(_as_text, row))} |" for row in [header, *rows])
@@ -272,7 +287,15 @@ def _with_ranges(indices: Sequence[int]) -> str:
 
 
 def method_labels(configs: Sequence[TrainConfig]) -> list[str]:
-    """What tells each run's method from the others': the memory, and the settings that differ."""
+    """What tells each run's method from the others': the memory, and the settings that differ.
+
+    One that has fewer steps than another of the same task is told by them too: tasks have numbers
+    of their own.
+    """
+    most: dict[str, int] = {}
+    tasks = task_names(configs)
+    for config, task in zip(configs, tasks, strict=True):
+        most[task] = max(config.total_timesteps, most.get(task, 0))
     settings = []
     for config in configs:
         requested = config.as_requested()
@@ -290,12 +313,13 @@ def method_labels(configs: Sequence[TrainConfig]) -> list[str]:
         for key in settings[0]
         if key != "agent.memory" and len({str(one[key]) for one in settings}) > 1
     ]
-    return [
-        ", ".join(
-            [one["agent.memory"], *(f"{key.rpartition('.')[2]} {one[key]}" for key in differing)]
-        )
-        for one in settings
-    ]
+    labels = []
+    for config, task, one in zip(configs, tasks, settings, strict=True):
+        parts = [f"{key.rpartition('.')[2]} {one[key]}" for key in differing]
+        if config.total_timesteps < most[task]:
+            parts.append(f"total_timesteps {config.total_timesteps}")
+        labels.append(", ".join([one["agent.memory"], *parts]))
+    return labels
 
 
 def score_range(config: TrainConfig) -> tuple[float, float] | None:

@@ -20,7 +20,7 @@ CURVE_POINTS = 200
 
 
 def common_curves(runs: Sequence[Run]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Learning curves at steps that all runs have: `[points]`, and `[runs, points]`."""
+    """Learning curves, none empty, at steps that all runs have: `[points]`, `[runs, points]`."""
     first = max(run.steps[0] for run in runs)
     last = min(run.steps[-1] for run in runs)
     steps = np.linspace(first, max(first, last), CURVE_POINTS)
@@ -68,6 +68,10 @@ def draw_curves(
 
 
 def _draw_method(panel: Any, runs: Sequence[Run], label: str, colour: str) -> None:
+    runs = [run for run in runs if len(run.steps)]
+    if not runs:  # no episode ended in training
+        panel.plot([], [], color=colour, label=label)
+        return
     steps, curves = common_curves(runs)
     panel.plot(steps / 1e6, curves.mean(axis=0), color=colour, label=label)
     low, high = curves.min(axis=0), curves.max(axis=0)

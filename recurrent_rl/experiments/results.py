@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +31,8 @@ class Run:
     config: TrainConfig
     evaluation: SavedEvaluation
     steps: NDArray[np.int64]
-    """Environment steps at each point of the learning curve."""
+    """Environment steps at each point of the learning curve; none where no episode ended in
+    training."""
     returns: NDArray[np.float64]
     """Mean return of the last 100 episodes there, of the policy as it acted in training."""
 
@@ -38,11 +40,15 @@ class Run:
     def mmer(self) -> float:
         """Maximum over training of the mean episode return: the score of POPGym's tables.
 
+        NaN where no episode ended in training.
+
         Points are averaged over stretches of 65,536 steps before the maximum is taken. A point
         tells of the steps up to its own, so that the last one of a stretch stands at its end. A
         last stretch of less than half of these steps counts only where it is the first too: the
         maximum favours what is averaged over few points.
         """
+        if not len(self.steps):
+            return math.nan
         stretch = (self.steps - 1) // MMER_STEPS
         last = stretch[-1]
         if last > stretch[0] and 2 * (self.steps[-1] - last * MMER_STEPS) < MMER_STEPS:
@@ -55,8 +61,8 @@ def load_run(run_dir: str | Path) -> Run:
     """Read a run's folder.
 
     Raises:
-        UserError: there is no run in it, it was not evaluated, or no episode of the evaluation was
-            finished.
+        UserError: there is no run in it, it was not evaluated after its last step, or no episode of
+            the evaluation was finished.
     """
     run_dir = Path(argument("run_dir", run_dir, FolderPath))
     folder = RunFolder(run_dir)
@@ -66,16 +72,27 @@ def load_run(run_dir: str | Path) -> Run:
         raise UserError(
             f"{run_dir} has no evaluation yet; make it: recurrent-rl evaluate {run_dir}"
         )
+    if not _is_of_the_end(evaluation, folder, config):
+        raise UserError(
+            f"{run_dir} cannot be compared: its evaluation is of {evaluation.timesteps:,} of "
+            f"{config.total_timesteps:,} steps. Resume it (recurrent-rl train --resume {run_dir}) "
+            f"or, where it has them all, evaluate it (recurrent-rl evaluate {run_dir})."
+        )
     if np.isnan(evaluation.deterministic.mean_return):
         raise UserError(
             f"{run_dir} cannot be compared: no episode of its evaluation ended within "
             f"{evaluation.max_steps} steps. Leave it out, or play for longer: recurrent-rl "
             f"evaluate {run_dir} --max-steps N"
         )
-    steps, returns = learning_curve(run_dir)
-    if not len(steps):
-        raise UserError(f"{run_dir} holds no learning curve: no episode ended in its training.")
-    return Run(run_dir, config, evaluation, steps, returns)
+    return Run(run_dir, config, evaluation, *learning_curve(run_dir))
+
+
+def _is_of_the_end(evaluation: SavedEvaluation, folder: RunFolder, config: TrainConfig) -> bool:
+    """Whether an evaluation is of a run's last step, all of them or as its settings ended it."""
+    if evaluation.timesteps >= config.total_timesteps:
+        return True
+    may_end_early = config != config.to_the_end()
+    return may_end_early and evaluation.timesteps == folder.trained_timesteps()
 
 
 def learning_curve(

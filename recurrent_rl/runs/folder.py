@@ -182,17 +182,16 @@ class RunFolder:
             UserError: as `load_config`.
         """
         total = self.load_config().total_timesteps
-        if (self.evaluated_timesteps() or 0) >= total:
+        trained, evaluated = self.trained_timesteps(), self.evaluated_timesteps()
+        if not self.checkpoint.exists() and self.policy.exists():
+            trained = evaluated  # it was deleted: the evaluation tells
+        if trained is not None and trained >= total and trained == evaluated:
             return RunState.EVALUATED
         if self._is_held():
             return RunState.RUNNING
         if not self.checkpoint.exists():
             return RunState.NEW
-        try:
-            done = read_timesteps(self.checkpoint) >= total
-        except PolicyFileError:
-            done = False
-        return RunState.FINISHED if done else RunState.STOPPED
+        return RunState.FINISHED if (trained or 0) >= total else RunState.STOPPED
 
     def locked(self) -> AbstractContextManager[object]:
         """Hold the folder against other processes, whose steps and files would mix with ours.
@@ -263,6 +262,13 @@ class RunFolder:
         with self.locked():
             if not self.exists():
                 self.save_config(config)
+
+    def trained_timesteps(self) -> int | None:
+        """The steps of the run's checkpoint; None where none can be read."""
+        try:
+            return read_timesteps(self.checkpoint)
+        except PolicyFileError:
+            return None
 
     def evaluated_timesteps(self) -> int | None:
         """The steps of the policy that the run's evaluation is of; None where none can be read."""

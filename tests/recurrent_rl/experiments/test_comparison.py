@@ -81,6 +81,52 @@ def test_what_is_left_to_the_default_tells_no_methods_apart_and_what_is_requeste
     ]
 
 
+def test_runs_of_fewer_steps_than_others_of_their_task_are_a_method_of_their_own() -> None:
+    runs = [
+        a_run("TMaze", "gru", 0, 0.1, [1.0], total_timesteps=4000),
+        a_run("TMaze", "lstm", 0, 0.1, [1.0], total_timesteps=4000),
+        a_run("TMaze", "gru", 0, 0.9, [1.0], total_timesteps=8000),
+        a_run("Recall", "gru", 0, 0.5, [1.0], total_timesteps=4000),
+    ]
+    comparison = Comparison(runs)
+    assert comparison.methods == [
+        "gru, total_timesteps 4000",
+        "lstm, total_timesteps 4000",
+        "gru",
+    ]
+    assert comparison.cells["TMaze", "gru"].runs == (runs[2],)
+    assert comparison.cells["Recall", "gru"].runs == (runs[3],)
+    assert comparison.left_out == {}
+
+
+def test_a_seed_of_a_method_counts_once_with_the_most_steps_and_then_episodes() -> None:
+    runs = []
+    for name, steps, episodes in (("few", 9, 4), ("fine", 9, 8), ("early", 5, 99), ("same", 9, 8)):
+        run = a_run("TMaze", "gru", 3, 0.5, [1.0])
+        evaluation = dataclasses.replace(run.evaluation, timesteps=steps, episodes=episodes)
+        runs.append(dataclasses.replace(run, path=Path(name), evaluation=evaluation))
+    other = a_run("TMaze", "gru", 4, 0.5, [1.0])
+    comparison = Comparison([*runs, other])
+    (cell,) = comparison.cells.values()
+    assert cell.runs == (runs[1], other)
+    fine = Path("fine")
+    assert comparison.left_out == {Path("few"): fine, Path("early"): fine, Path("same"): fine}
+
+
+def test_a_run_in_which_no_episode_ended_has_an_evaluation_and_no_maximum(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra plot is not installed")
+    whole, without = (a_run("TMaze", "gru", seed, 0.5, [1.0]) for seed in (0, 1))
+    nothing: dict[str, Any] = {"steps": np.zeros(0, dtype=np.int64), "returns": np.zeros(0)}
+    without = dataclasses.replace(without, **nothing)
+    for runs in ([without], [whole, without]):
+        comparison = Comparison(runs)
+        (cell,) = comparison.cells.values()
+        assert cell.shown("deterministic").startswith("0.500 ± 0.0")
+        assert cell.shown_mmer() == "-"
+        for path in comparison.save(tmp_path):
+            assert path.stat().st_size > 0
+
+
 def test_aggregates_agree_with_what_can_be_counted_by_hand() -> None:
     # Scores of TMaze are the returns; those of RepeatPrevious-Easy rise from -0.49 to 1.
     low = -0.5 + 1 / 204
@@ -153,7 +199,8 @@ def test_environments_of_one_short_name_are_two_tasks(one: str, other: str) -> N
     for env_id in (one, other):
         run = a_run("TMaze", "gru", 0, 0.5, [1.0])
         runs.append(dataclasses.replace(run, config=dataclasses.replace(run.config, env_id=env_id)))
-    comparison = Comparison([*runs, runs[1]])
+    again = dataclasses.replace(runs[1], config=dataclasses.replace(runs[1].config, seed=1))
+    comparison = Comparison([*runs, again])
     assert comparison.tasks == ["TMaze", one, other]
     assert [len(comparison.cells[task, "gru"].runs) for task in comparison.tasks] == [1, 2, 1]
 

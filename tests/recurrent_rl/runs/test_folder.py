@@ -101,6 +101,28 @@ def test_a_folder_tells_how_far_its_run_is(tmp_path: Path) -> None:
     assert folder.state() is RunState.STOPPED
 
 
+def test_an_evaluation_counts_where_it_is_of_the_checkpoint_and_of_all_steps(
+    tmp_path: Path,
+) -> None:
+    folder = RunFolder(train(config(tmp_path), progress=False).run_dir)
+    evaluation = SavedEvaluation(96, 10, EvaluationSummary(0.0, (0.0, 0.0), 1.0, None))
+    folder.save_evaluation(evaluation)
+    assert folder.state() is RunState.EVALUATED
+    policy, checkpoint = folder.policy.read_bytes(), folder.checkpoint.read_bytes()
+    folder.checkpoint.unlink()  # for want of room
+    assert folder.state() is RunState.EVALUATED
+    folder.policy.unlink()  # or it was killed between its last evaluation and its first checkpoint
+    assert folder.state() is RunState.NEW
+
+    shorter = train(config(tmp_path, total_timesteps=64), progress=False).run_dir
+    folder.checkpoint.write_bytes(RunFolder(shorter).checkpoint.read_bytes())
+    folder.policy.write_bytes(policy)
+    assert folder.state() is RunState.STOPPED  # likewise, with an earlier one
+    folder.checkpoint.write_bytes(checkpoint)
+    folder.save_evaluation(dataclasses.replace(evaluation, timesteps=128))
+    assert folder.state() is RunState.FINISHED  # it is of a policy that the run no longer has
+
+
 def test_the_state_is_told_without_reading_the_tensors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
