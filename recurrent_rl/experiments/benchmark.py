@@ -81,7 +81,7 @@ def plan(
                         "are compared after all their steps: leave them out of --settings."
                     )
                 folder = f"{task.name}__{label}__{seed}".replace(", ", "-").replace(" ", "-")
-                jobs.append(Job(out / folder_part(folder), config))
+                jobs.append(Job(out / folder_part(folder), config, compare=True))
     for job in jobs:
         job.check_same("Name these settings with --name, or take another folder with --out.")
     return jobs
@@ -247,7 +247,7 @@ def _train(job: Job, stop: StopSignals, tell: Tell) -> None:
         job.folder.begin(job.config)
         resume(
             job.run_dir,
-            compare=True,
+            compare=job.compare,
             callbacks=[lambda state: tell(state.timesteps)],
             seed_globals=True,
             stop=stop,

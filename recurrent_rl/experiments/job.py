@@ -16,6 +16,8 @@ class Job:
 
     run_dir: Path
     config: TrainConfig
+    compare: bool = False
+    """Whether it is evaluated in all ways, as for `resume`."""
 
     @property
     def folder(self) -> RunFolder:
@@ -45,11 +47,16 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether it has all its steps and, where it asks for episodes of one, an evaluation."""
+        """Whether it has all its steps and, where it asks for episodes of one, an evaluation.
+
+        With `compare` that is one in all ways.
+        """
         return self.is_done(self.state)
 
     def is_done(self, state: RunState) -> bool:
         """As `done`, of a state that was read."""
         if self.config.eval_episodes:
-            return state is RunState.EVALUATED
+            steps = self.folder.evaluated_timesteps() or 0
+            has_ways = self.folder.has_evaluation(steps, self.compare)
+            return state is RunState.EVALUATED and has_ways
         return state in (RunState.FINISHED, RunState.EVALUATED)

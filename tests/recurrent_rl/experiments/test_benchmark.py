@@ -17,6 +17,7 @@ from recurrent_rl.experiments.results import learning_curve, load_run
 from recurrent_rl.experiments.suites import SUITES, Suite, Task, find_suite
 from recurrent_rl.resolve import choose_sizes
 from recurrent_rl.runs.folder import RunFolder, RunState
+from recurrent_rl.runs.training import resume
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.vectorize import make_vector_env
 from tests.recurrent_rl.runs.small_runs import held_by_another
@@ -138,6 +139,18 @@ def test_a_folder_with_a_run_of_other_settings_is_not_taken_over(tmp_path: Path)
     planned(moved, settings={**TINY, "log_interval": 2, "env": {"vectorization": "sync"}})
     with pytest.raises(UserError, match=r"env_kwargs.length, env.env_kwargs.device"):
         planned(moved, settings={**TINY, "env": {"env_kwargs": {"device": 1}}})
+
+
+def test_a_run_that_was_stopped_in_its_final_comparison_is_evaluated_in_the_other_ways(
+    tmp_path: Path,
+) -> None:
+    job, _ = planned(tmp_path, settings={**TINY, "eval_interval": 512})
+    job.folder.begin(job.config)
+    resume(job.run_dir, progress=False)  # its last evaluation in training is of all steps
+    assert (job.state, job.done) == (RunState.EVALUATED, False)
+    assert run_all([job], workers=1, progress=False).failed == {}
+    assert job.done
+    assert load_run(job.run_dir).evaluation.stochastic is not None
 
 
 def test_a_run_that_fails_is_told_and_the_others_continue(tmp_path: Path) -> None:
