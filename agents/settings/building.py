@@ -38,7 +38,7 @@ def changed(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     Raises:
         ValueError: as `build`.
     """
-    check_names(type(settings), changes)
+    check_names(type(settings), changes, in_dictionaries=True)
     new = dict(changes)
     for name, value in changes.items():
         now = getattr(settings, name)
@@ -60,21 +60,30 @@ def is_settings_class(hint: Any) -> TypeGuard[type]:
     return isinstance(hint, type) and dataclasses.is_dataclass(hint)
 
 
-def check_names(kind: type, fields: Mapping[str, Any]) -> None:
-    """Refuse a name that is no setting of the class, with what it is called here."""
+def check_names(kind: type, fields: Mapping[str, Any], in_dictionaries: bool = False) -> None:
+    """Refuse a name that is no setting of the class, with what it is called here.
+
+    Args:
+        kind: the class.
+        fields: by their names.
+        in_dictionaries: those of nested classes are written in a dictionary, as in JSON.
+    """
     known = hints_of(kind)
     for name in fields:
         if name not in known:
-            hint = suggestion(name, _as_written(kind)) or f" There are {', '.join(known)}."
+            hint = suggestion(name, _as_written(kind, in_dictionaries))
+            hint = hint or f" There are {', '.join(known)}."
             raise SettingError(f"{name} is no setting of {kind.__name__}.{hint}")
 
 
 @cache
-def _as_written(kind: type) -> dict[str, str]:
-    """How each setting is written in Python, those of nested classes too."""
+def _as_written(kind: type, in_dictionaries: bool) -> dict[str, str]:
+    """How each setting is written, those of nested classes too."""
     written: dict[str, str] = {}
     for name, hint in hints_of(kind).items():
         if is_settings_class(hint):
-            example = f"{name}={hint.__name__}"
-            written |= {inner: f"{example}({inner}=...)" for inner in hints_of(hint)}
+            before, after = f"{name}={hint.__name__}(", "=...)"
+            if in_dictionaries:
+                before, after = f'{{"{name}": {{"', '": ...}}'
+            written |= {inner: f"{before}{inner}{after}" for inner in hints_of(hint)}
     return written | {name: name for name in hints_of(kind)}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.table import Table
@@ -16,6 +16,16 @@ from recurrent_rl.cli.terminal import Quiet, parse, print_labelled, quoted
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath, JsonObject, Label
 from recurrent_rl.runs.progress import make_console
+
+OPTIONS = {
+    "seed": "--seeds",
+    "agent.memory": "--memories",
+    "total_timesteps": "--total-timesteps",
+    "eval_episodes": "--episodes",
+    "name": "--name",
+    "log_dir": "--out",
+}
+"""The options that say what `--settings` could say too."""
 
 
 @validated
@@ -63,16 +73,11 @@ def benchmark_command(arguments: Sequence[str]) -> int:
         return 0
     suite = find_suite(given.suite).only(given.tasks)
 
-    from recurrent_rl.config import flat
     from recurrent_rl.experiments.benchmark import plan, run_all
     from recurrent_rl.process import available_cores
     from recurrent_rl.runs.folder import LOG, RunFolder, RunState
 
-    for name, flag in (("seed", "--seeds"), ("agent.memory", "--memories")):
-        if name in flat(given.settings):
-            raise UserError(
-                f"{name} is among the settings, and would be that of all runs: say {flag} instead."
-            )
+    _check(given.settings)
     out = Path(given.out or f"runs/benchmark-{given.suite}")
     workers = given.jobs or available_cores()
     jobs = plan(
@@ -105,6 +110,32 @@ def benchmark_command(arguments: Sequence[str]) -> int:
     if outcome.stopped_by is not None:
         return 128 + outcome.stopped_by
     return 1 if outcome.failed else 0
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that have an option of their own, or that make other tasks of the suite's.
+
+    Raises:
+        UserError: names one, and the option.
+    """
+    from recurrent_rl.config import flat
+    from recurrent_rl.vector_env.config import NO_MATTER_OF_THE_TASK
+
+    given = flat(dict(settings))
+    for name, option in OPTIONS.items():
+        if name in given:
+            raise UserError(
+                f"{name} is among the settings, and would be that of all runs: say {option} "
+                "instead."
+            )
+    of_task = [name for name in settings if name == "env_id"]
+    if isinstance(of_env := settings.get("env"), Mapping):
+        of_task += [f"env.{name}" for name in of_env if name not in NO_MATTER_OF_THE_TASK]
+    if of_task:
+        raise UserError(
+            f"{of_task[0]} is among the settings, and would make other tasks of the suite's: leave "
+            "it out. --tasks chooses among them; recurrent-rl train takes any."
+        )
 
 
 def _table_of_suites() -> Table:

@@ -204,6 +204,8 @@ def test_a_dictionary_changes_fields_of_a_nested_class() -> None:
         changed(outer, {"inner": {"count": 0}})
     with pytest.raises(SettingError, match="wohle is no setting of Outer"):
         changed(outer, {"wohle": 0})
+    with pytest.raises(SettingError, match=r'of Outer\. Write {"inner": {"count": ...}}'):
+        changed(outer, {"count": 0})
 
 
 def test_a_class_finds_its_fields_in_their_types_when_it_is_made() -> None:

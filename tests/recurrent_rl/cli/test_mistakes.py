@@ -105,6 +105,25 @@ def test_a_process_with_wrong_arguments_ends_with_status_2(tmp_path: Path) -> No
         (["train", "CartPole-v1", "--patience", "9", "--print-config"], "set eval_interval"),
         (["benchmark", "memory", "--settings", '{"seed": 1}'], "of all runs: say --seeds instead"),
         (
+            ["benchmark", "memory", "--settings", '{"total_timesteps": 1}'],
+            "total_timesteps is among the settings, and would be that of all runs: say --total-t",
+        ),
+        (["benchmark", "memory", "--settings", '{"eval_episodes": 0}'], "runs: say --episodes"),
+        (["benchmark", "memory", "--settings", '{"log_dir": "x"}'], "runs: say --out instead"),
+        (["benchmark", "memory", "--settings", '{"name": "x"}'], "runs: say --name instead"),
+        (
+            ["benchmark", "memory", "--settings", '{"env_id": "CartPole-v1"}'],
+            "env_id is among the settings, and would make other tasks of the suite's: leave it out",
+        ),
+        (
+            ["benchmark", "memory", "--settings", '{"env": {"env_kwargs": {}}}'],
+            "env.env_kwargs is among the settings, and would make other tasks",
+        ),
+        (
+            ["benchmark", "memory", "--settings", '{"hidden_size": 16}'],
+            'is no setting of TrainConfig. Write {"agent": {"hidden_size": ...}}. Names are as in',
+        ),
+        (
             ["benchmark", "memory", "--settings", '{"agent": {"memory": "gru"}}'],
             "agent.memory is among the settings, and would be that of all runs: say --memories",
         ),
