@@ -173,6 +173,31 @@ def bare_name(env_id: str) -> str:
     return env_id.rpartition(":")[2].lstrip("./").strip("<>")
 
 
+def is_same_environment(one: str, other: str) -> bool:
+    """Whether two names, as runs record them, are surely of one environment.
+
+    An id is the same whatever module is named before it. Else module and name count: functions of
+    two modules are often called alike. A description tells nothing, unless it holds an id.
+    """
+    names = bare_name(one), bare_name(other)
+    if names[0] != names[1]:
+        return False
+    if not all(part.isidentifier() for part in names[0].split(".")):  # what only an id can be
+        return True
+    if is_description(one) or is_description(other):
+        return False
+    (module, mark), (other_module, other_mark) = _module_and_mark(one), _module_and_mark(other)
+    if "/" in (mark, other_mark):
+        return "." not in (mark, other_mark)
+    return module == other_module
+
+
+def _module_and_mark(env_id: str) -> tuple[str, str]:
+    """The module named in an id, and "/" where it surely is one, "." where it surely is none."""
+    module, _, name = env_id.rpartition(":")
+    return module, "/" if not module else name[0] if name.startswith((".", "/")) else ""
+
+
 def _no_environment(name: str, value: Any) -> Any:
     if value is None or isinstance(value, str):
         return value

@@ -102,7 +102,8 @@ def evaluate(
         num_envs: environments that are made for it; by default `EVALUATION_ENVIRONMENTS`, or
             `episodes` where that is less.
         env_config: arguments and wrappers of these environments; by default those of the training
-            where `env` has the name of what the policy was trained on, else none.
+            where `env` is what the policy was trained on, by its id or by its module and name, else
+            none. What has no name, such as a lambda, needs them where the training had some.
         deterministic: take the deterministic actions instead of sampling.
         with_memory: false resets the state at every step, which shows what memory is worth.
         seed: of the environments and of stochastic actions.

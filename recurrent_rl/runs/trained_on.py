@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,13 +13,15 @@ import gymnasium as gym
 
 from recurrent_rl.agents.files import PolicyFileError
 from recurrent_rl.agents.hub import local_file
+from recurrent_rl.agents.importing import name_of
 from recurrent_rl.agents.named_parts import found_parts
 from recurrent_rl.agents.policy import POLICY, Policy, load_policy
-from recurrent_rl.agents.settings import build
+from recurrent_rl.agents.settings import build, shown
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import bare_name, is_description, json_object
+from recurrent_rl.fields import is_description, is_same_environment, json_object
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.vectorize import BY_WRAPPERS
 from recurrent_rl.vector_env.wrapping import names_a_module
 
 
@@ -59,7 +62,7 @@ def environment_of(
             own_id = _without_import(own_id, source)
     env_id = env_id or str(own_id)
     env_config = EnvConfig()
-    if isinstance(own_id, str) and bare_name(env_id) == bare_name(own_id):
+    if isinstance(own_id, str) and is_same_environment(own_id, env_id):
         env_config = own_env or environment_settings(policy)
     if env_kwargs is not None:
         env_config = dataclasses.replace(env_config, env_kwargs=env_kwargs)
@@ -97,11 +100,48 @@ def settings_for(policy: Policy, env_id: str) -> EnvConfig:
     """The settings of the environment that a policy was trained on, where it is this one.
 
     Raises:
-        UserError: they cannot be read.
+        UserError: they cannot be read; or there are some, and both environments were given in
+            Python, so that nothing tells whether they are the same.
     """
     own_id = policy.summary.get("env_id")
-    is_own = isinstance(own_id, str) and own_id.rpartition(":")[2] == env_id.rpartition(":")[2]
-    return environment_settings(policy) if is_own and "env" in policy.summary else EnvConfig()
+    if not isinstance(own_id, str) or "env" not in policy.summary:
+        return EnvConfig()
+    if is_same_environment(_where_defined(own_id), _where_defined(env_id)):
+        return environment_settings(policy)
+    if is_description(own_id) and own_id == env_id:
+        return _settings_of_the_unnamed(policy, own_id)
+    return EnvConfig()
+
+
+def _settings_of_the_unnamed(policy: Policy, env_id: str) -> EnvConfig:
+    """None, where the training had none either.
+
+    Raises:
+        UserError: it had; names them.
+    """
+    trained, none = environment_settings(policy), EnvConfig()
+    settings = [
+        f"{name}={shown(value)}"
+        for name in ("env_kwargs", *BY_WRAPPERS)
+        if (value := getattr(trained, name)) != getattr(none, name)
+    ]
+    if settings:
+        raise UserError(
+            f"The policy was trained on {env_id} with {' and '.join(settings)}, and nothing tells "
+            f"whether the {env_id} that is given is the same. Give env_config=EnvConfig("
+            f"{', '.join(settings)}) if it is, or env_config=EnvConfig()."
+        )
+    return none
+
+
+def _where_defined(env_id: str) -> str:
+    """The name by the module that defines it, for a `module:name` of one that is imported.
+
+    A package may hand on what a module of it defines. Nothing is imported for the answer.
+    """
+    module, _, name = env_id.rpartition(":")
+    found = sys.modules.get(module)
+    return env_id if found is None else name_of(vars(found).get(name)) or env_id
 
 
 def shown_to(policy: Policy, config: EnvConfig) -> EnvConfig:

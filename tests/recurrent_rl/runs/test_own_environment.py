@@ -5,7 +5,9 @@ import json
 import subprocess
 import sys
 from functools import partial
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
@@ -16,11 +18,13 @@ import torch
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.fields import is_same_environment
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.runs.folder import RunFolder
-from recurrent_rl.runs.trained_on import environment_of
+from recurrent_rl.runs.trained_on import environment_of, settings_for
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.sources import find_source
 from tests.recurrent_rl import corridor
 from tests.recurrent_rl.corridor import Corridor, Parts, make, make_many
 from tests.recurrent_rl.runs import small_runs
@@ -96,15 +100,58 @@ def test_a_function_that_cannot_be_imported_is_given_again_to_resume(
         assert environment_of(policy, source, f"{HERE}:make")[0] == f"{HERE}:make"
 
 
-def test_settings_hold_for_an_environment_of_the_same_name_and_for_no_other(
-    tmp_path: Path,
+def test_settings_hold_for_the_same_environment_and_not_for_one_that_is_called_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = config(tmp_path, env=EnvConfig(observation_delay=1))
-    run = train(settings, env=partial(make, 4), progress=False)
-    policy = load_policy(run.policy_path)
-    for source in (run.run_dir, run.policy_path):
+    other, package = ModuleType("other"), ModuleType("package")
+    exec("def make(): raise LookupError('not this one')", vars(other))
+    vars(package)["make"] = make
+    for module in (other, package):
+        module.__spec__ = ModuleSpec(module.__name__, None)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    named, unnamed = (train(settings, env=x, progress=False) for x in (make, partial(make, 4)))
+    policy = load_policy(named.policy_path)
+    for source in (named.run_dir, named.policy_path):
         assert environment_of(policy, source, f"{HERE}:make")[1] == settings.env
+        assert environment_of(policy, source, "other:make")[1] == EnvConfig()
         assert environment_of(policy, source, f"{HERE}:Corridor")[1] == EnvConfig()
+    for env, own in (
+        (make, settings.env),
+        ("package:make", settings.env),
+        (vars(other)["make"], EnvConfig()),
+        ("other:make", EnvConfig()),
+        (partial(make), EnvConfig()),
+    ):
+        assert settings_for(policy, find_source(env).name) == own
+    policy = load_policy(unnamed.policy_path)
+    assert environment_of(policy, unnamed.run_dir, f"{HERE}:make")[1] == EnvConfig()
+    with pytest.raises(UserError, match=r"<make> with observation_delay=1, .* or env_config=EnvCo"):
+        evaluate(policy, partial(make, 4), 2)
+    assert len(evaluate(policy, partial(make, 4), 2, env_config=settings.env).returns) == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("mine:Task-v0", "Task-v0", True),
+        ("mine:Task-v0", "mine.tasks:Task-v0", True),
+        ("mine:space/Task-v0", "space/Task-v0", True),
+        ("mine:Task", "Task", True),
+        ("mine:/Task", "yours:Task", True),
+        ("<Task-v0>", "Task-v0", True),
+        ("mine:Task", "mine:.Task", True),
+        ("mine:.Task", "Task", False),
+        ("mine:Task", "yours:Task", False),
+        ("space/Task-v0", "Task-v0", False),
+        ("<Task>", "mine:Task", False),
+        ("<lambda>", "<lambda>", False),
+    ],
+)
+def test_an_id_is_the_same_with_any_module_and_what_a_module_defines_with_its_own(
+    one: str, other: str, same: bool
+) -> None:
+    assert is_same_environment(one, other) == is_same_environment(other, one) == same
 
 
 def test_an_interrupted_run_equals_the_whole_bit_for_bit_where_the_class_tells_its_state(
