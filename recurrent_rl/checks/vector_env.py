@@ -25,7 +25,13 @@ from recurrent_rl.checks.results import (
 )
 from recurrent_rl.checks.single import SEEDED, STARTS, check_time_limit, longest_of, steps_of
 from recurrent_rl.errors import UserError
-from recurrent_rl.vector_env.environments import NEEDED_MODE, Environments, Step, unusable_mode
+from recurrent_rl.vector_env.environments import (
+    NEEDED_MODE,
+    Environments,
+    Step,
+    is_batched,
+    unusable_mode,
+)
 from recurrent_rl.vector_env.wrapping import refuse_normalising
 
 PROBE = 50
@@ -36,7 +42,8 @@ FAR = 10_000
 """Between two seeds, that no environment's is the same in both."""
 FINAL = (
     "Where an episode ends, put its last observation into infos['final_obs'], and return the next "
-    "episode's first."
+    "episode's first. Environments in an AsyncVectorEnv must not write the next into the array of "
+    "the last; let them return self.buffer.copy()."
 )
 
 
@@ -201,11 +208,12 @@ class _VectorPlayer:
         """Last observation, and the next episode's first, of environments that ended."""
         infos = self.env.kept[-1]
         given, present = infos["final_obs"], infos.get("_final_obs")
+        batched = is_batched(given, self.env.single_observation_space)
         lacking = [
             i
             for i in rows
             if (present is not None and not present[i])
-            or (not isinstance(given, dict) and given[i] is None)
+            or (not batched and given[i] is None)
         ]
         if lacking:
             self.report.fault(
@@ -215,8 +223,9 @@ class _VectorPlayer:
                 FINAL,
             )
             return []
-        following = self.env.kept[0]
-        return [(copy.deepcopy(_row(given, i)), copy.deepcopy(_row(following, i))) for i in rows]
+        last = [_row(given, i) if batched else given[i] for i in rows]
+        following = [_row(self.env.kept[0], i) for i in rows]
+        return list(zip(copy.deepcopy(last), copy.deepcopy(following), strict=True))
 
     def _look_at_finals(self, finals: list[tuple[Any, Any]], between: list[Any]) -> None:
         """Whether the last observations are those that the next episodes begin with.

@@ -9,7 +9,8 @@ autoreset inserted.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -31,8 +32,14 @@ from recurrent_rl.agents.moments import Total
 from recurrent_rl.agents.spaces import FLOAT32_MAX, ObservationError, as_array, stack_observations
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import InfoKeys
-from recurrent_rl.vector_env.checked_env import shape_of, wrong_result
+from recurrent_rl.vector_env.checked_env import (
+    CheckedEnv,
+    shape_of,
+    with_masks_in_infos,
+    wrong_result,
+)
 from recurrent_rl.vector_env.infos import MEND, SUCCESS, recorded, reported
+from recurrent_rl.vector_env.wrapping import OwnObservations, layers
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -99,6 +106,48 @@ def _innermost(env: VectorEnv) -> object:
     return base.envs[0].unwrapped if isinstance(base, SyncVectorEnv) else base
 
 
+def _lent(env: VectorEnv) -> list[gym.Env[Any, Any]] | None:
+    """What stands in for the environments of a SyncVectorEnv that was not made here; None: nothing.
+
+    Gymnasium's takes an episode's last observation as the environment hands it out. One that writes
+    the next over it would be read wrongly, and nobody would ask a method `action_masks`.
+    """
+    base = env.unwrapped
+    if type(base) is not SyncVectorEnv:  # what is of another class may look for its own inside
+        return None
+    checked = any(isinstance(layer, CheckedEnv) for layer in layers(base.envs[0]))
+    if checked or not all(isinstance(one, gym.Env) for one in base.envs):
+        return None
+    return [with_masks_in_infos(OwnObservations(one)) for one in base.envs]
+
+
+def is_batched(given: Any, space: gym.Space[Any]) -> bool:
+    """Whether last observations come as the observation does, and not one for each environment.
+
+    Args:
+        given: as `infos["final_obs"]`.
+        space: of one observation.
+    """
+    if isinstance(space, gym.spaces.Dict):
+        return isinstance(given, Mapping)
+    if isinstance(space, gym.spaces.Tuple):
+        return isinstance(given, tuple) and len(given) == len(space.spaces)
+    return False
+
+
+def _rows(batch: Any, indices: NDArray[np.intp]) -> Any:
+    """Of a batch of observations, in whatever nesting, those of these environments.
+
+    Raises:
+        IndexError, TypeError: it holds fewer, or nothing that has rows.
+    """
+    if isinstance(batch, Mapping):
+        return {key: _rows(x, indices) for key, x in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(_rows(x, indices) for x in batch)
+    return as_array(batch)[indices]
+
+
 class Environments:
     """The environments of a vector environment, as an agent sees them.
 
@@ -129,6 +178,7 @@ class Environments:
         self.steps = 0
         self._valid = np.ones(self.count, dtype=bool)
         self._identity, self._turn = id(_innermost(env)), -1
+        self._lent = _lent(env)
 
     def reset(self, seed: int | None, centre: Total | None = None) -> Step:
         """Start new episodes in all environments.
@@ -142,7 +192,8 @@ class Environments:
             UserError: what the environment returned is not what its spaces declare.
         """
         self._turn = _turns[self._identity] = next(_turn)
-        result = self.env.reset(seed=seed)
+        with self._lending():
+            result = self.env.reset(seed=seed)
         if wrong := wrong_result("reset", result):
             raise self._fault(wrong)
         observation, infos = result[0], self._mapping(result[1])
@@ -181,7 +232,8 @@ class Environments:
                 "evaluate environments of its own: the id, the class or the function that makes "
                 "them."
             )
-        result = self.env.step(actions)
+        with self._lending():
+            result = self.env.step(actions)
         self.steps += 1
         if wrong := wrong_result("step", result):
             raise self._fault(wrong)
@@ -212,6 +264,22 @@ class Environments:
             recorded=self._recorded(infos, done) if ends else None,
             final=self._final(infos, truncated & ~terminated) if self.same_step and ends else None,
         )
+
+    @contextmanager
+    def _lending(self) -> Iterator[None]:
+        """Have what stands in for environments that were given do so, as long as they are stepped.
+
+        Their owner finds them as they were.
+        """
+        if self._lent is None:
+            yield
+            return
+        base: Any = self.env.unwrapped
+        own, base.envs = base.envs, self._lent
+        try:
+            yield
+        finally:
+            base.envs = own
 
     def _check_mode(self, has_final: bool, ends_again: bool) -> None:
         """Refuse ends that are not those of the autoreset mode that the environment names.
@@ -345,12 +413,11 @@ class Environments:
             return None
         indices, space = np.flatnonzero(by_time), self.agent.observation_space
         given = infos["final_obs"]
-        if isinstance(space, gym.spaces.Dict) and isinstance(given, Mapping):  # batched
-            arrays = self._read(given)
-            return Final(indices, {path: x[indices] for path, x in arrays.items()})
         try:
-            observations = [given[i] for i in indices]
-            stacked = stack_observations(space, observations)
+            if is_batched(given, space):
+                stacked = _rows(given, indices)
+            else:
+                stacked = stack_observations(space, [given[i] for i in indices])
         except (ObservationError, IndexError, KeyError, TypeError) as error:
             raise self._fault(f"infos['final_obs'] that cannot be read: {error}") from error
         where = f"among the final observations of environments {indices.tolist()}: "

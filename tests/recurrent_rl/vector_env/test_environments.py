@@ -148,6 +148,118 @@ def test_an_environment_of_another_autoreset_mode_than_it_names_is_refused(
         collector.collect()
 
 
+class Reusing(gym.Env[Any, Any]):
+    """Shows the step, all of whose observations are in one array; cut after four steps."""
+
+    def __init__(self, kind: str = "box") -> None:
+        box = spaces.Box(0, 10, (1,), F)
+        buffer = self.buffer = np.zeros(1, F)
+        self.observation_space: Any = {
+            "box": box,
+            "dict": spaces.Dict(a=box),
+            "tuple": spaces.Tuple([box, box]),
+        }[kind]
+        self.shown: Any = {"box": buffer, "dict": {"a": buffer}, "tuple": (buffer, buffer)}[kind]
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.buffer[:] = 0
+        return self.shown, {}
+
+    def step(self, action: Any) -> Any:
+        self.buffer += 1
+        return self.shown, 1.0, False, bool(self.buffer[0] >= 4), {}
+
+
+def finals(env: VectorEnv, steps: int) -> list[tuple[list[int], list[Any]]]:
+    """Of each step with an end, whose last observations are read, and what these are."""
+    environments = Environments(env, agent_for(env))
+    environments.reset(0)
+    found = [environments.step(np.zeros(env.num_envs, int)).final for _ in range(steps)]
+    return [
+        (one.indices.tolist(), [x.tolist() for x in one.observation.values()])
+        for one in found
+        if one is not None
+    ]
+
+
+@pytest.mark.parametrize("kind", ["box", "dict", "tuple"])
+def test_a_last_observation_is_read_before_the_next_is_written_over_it(kind: str) -> None:
+    env = SyncVectorEnv([partial(Reusing, kind)] * 2, autoreset_mode=AutoresetMode.SAME_STEP)
+    inside = list(env.envs)
+    assert finals(env, 5) == [([0, 1], [[[4.0], [4.0]]] * (1 + (kind == "tuple")))]
+    assert env.envs == inside
+
+
+class Batched(VectorEnv[Any, Any, Any]):
+    """Shows 10 i plus the step in environment i, and last observations as all observations.
+
+    Environment i is cut when it has shown step 4, and begins at step i.
+    """
+
+    metadata: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(self, num_envs: int, kind: str) -> None:
+        self.num_envs, self.kind = num_envs, kind
+        box = spaces.Box(-100, 100, (2,), F)
+        self.single_observation_space = (
+            spaces.Tuple([box, box]) if kind == "tuple" else spaces.Dict(a=box, b=box)
+        )
+        self.single_action_space = spaces.Discrete(2)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+
+    def seen(self, rows: Any = True) -> Any:
+        shown = (10 * np.arange(self.num_envs) + self.t)[:, None].repeat(2, axis=1).astype(F)
+        shown = np.where(np.reshape(rows, (-1, 1)), shown, np.nan)
+        return (shown, -shown) if self.kind == "tuple" else {"a": shown, "b": -shown}
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        self.t = np.arange(self.num_envs)
+        return self.seen(), {}
+
+    def step(self, actions: Any) -> Any:
+        self.t = self.t + 1
+        done = self.t >= 4
+        infos = {"final_obs": self.seen(done), "_final_obs": done} if done.any() else {}
+        self.t = np.where(done, 0, self.t)
+        return self.seen(), np.ones(self.num_envs), np.zeros_like(done), done, infos
+
+
+@pytest.mark.parametrize("num_envs", [2, 3])
+@pytest.mark.parametrize("kind", ["tuple", "dict"])
+def test_last_observations_of_all_in_one_are_read_in_the_rows_that_ended(
+    kind: str, num_envs: int
+) -> None:
+    env = Batched(num_envs, kind)
+    expected = [
+        ([i], [[[10.0 * i + 4] * 2], [[-10.0 * i - 4] * 2]]) for i in reversed(range(num_envs))
+    ]
+    assert finals(env, 4) == expected
+    assert not [x for x in check_env(env, raise_faults=False) if x.severity == "fault"]
+
+
+class Masking(Reusing):
+    """Allows one action alone, by a method, and pays for the other."""
+
+    def action_masks(self) -> Any:
+        return np.array([True, False])
+
+    def step(self, action: Any) -> Any:
+        observation, _, *rest = super().step(action)
+        return observation, float(action), *rest
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+def test_a_method_that_masks_actions_is_asked_in_a_vector_environment_that_was_given(
+    mode: AutoresetMode,
+) -> None:
+    env = SyncVectorEnv([Masking] * 3, autoreset_mode=mode)
+    played = evaluate(Policy(agent_for(env)), env, 12, deterministic=False, seed=0)
+    assert played.returns.tolist() == [0.0] * 12
+
+
 class Spoilt(Clock):
     """Spoils the result of its second step."""
 
