@@ -20,9 +20,8 @@ from recurrent_rl.checks.gymnasium_checker import check_by_gymnasium
 from recurrent_rl.checks.hidden_limits import MEANT, TIME_LIMIT, check_hidden_limit
 from recurrent_rl.checks.results import allowed_action, check_resolution, check_spaces, same
 from recurrent_rl.errors import UserError
-from recurrent_rl.vector_env.checked_env import CheckedEnv
+from recurrent_rl.vector_env.checked_env import CheckedEnv, joins_episodes, outer_layers
 from recurrent_rl.vector_env.environments import Environments
-from recurrent_rl.vector_env.wrapping import layers
 
 EPISODES = 4
 ALL_STEPS = 10_000
@@ -56,7 +55,7 @@ def check_single(env: gym.Env[Any, Any], report: Report, max_steps: int | None, 
         seed: of the first episode and its actions.
     """
     limit = time_limit_of(env)
-    longest = longest_of(env.unwrapped, limit)
+    longest = longest_of(outer_layers(env)[-1], limit)
     steps = max_steps or steps_of(longest)
     player = Player(env, report)
     if check_spaces(env, report) and check_reset(env, report):
@@ -71,9 +70,10 @@ def check_single(env: gym.Env[Any, Any], report: Report, max_steps: int | None, 
 
 def time_limit_of(env: gym.Env[Any, Any]) -> int | None:
     """The steps of an episode as Gymnasium's registration or its TimeLimit has them."""
-    if env.spec is not None and env.spec.max_episode_steps is not None:
-        return env.spec.max_episode_steps
-    limits = (one._max_episode_steps for one in layers(env) if isinstance(one, TimeLimit))
+    spec = None if joins_episodes(env) else env.spec
+    if spec is not None and spec.max_episode_steps is not None:
+        return spec.max_episode_steps
+    limits = (one._max_episode_steps for one in outer_layers(env) if isinstance(one, TimeLimit))
     return next(limits, None)
 
 

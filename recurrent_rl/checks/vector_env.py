@@ -6,7 +6,7 @@ import copy
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.actor_critic import ActorCritic
@@ -25,6 +25,7 @@ from recurrent_rl.checks.results import (
 )
 from recurrent_rl.checks.single import SEEDED, STARTS, check_time_limit, longest_of, steps_of
 from recurrent_rl.errors import UserError
+from recurrent_rl.vector_env.checked_env import joins_episodes
 from recurrent_rl.vector_env.environments import (
     NEEDED_MODE,
     Environments,
@@ -91,7 +92,7 @@ def check_vector_env(env: VectorEnv, report: Report, max_steps: int | None, seed
     except UserError as error:
         report.refused("training", error)
         return
-    limit = env.spec.max_episode_steps if env.spec is not None else None
+    limit = _registered_limit(env)
     longest = longest_of(env.unwrapped, limit)
     player = _VectorPlayer(env, report)
     try:
@@ -106,6 +107,14 @@ def check_vector_env(env: VectorEnv, report: Report, max_steps: int | None, seed
             "Mend it; every action of the action space must be taken, or be forbidden by "
             "infos['action_mask'].",
         )
+
+
+def _registered_limit(env: VectorEnv) -> int | None:
+    """The steps of an episode as the environment is registered."""
+    base = env.unwrapped
+    if env.spec is None or (isinstance(base, SyncVectorEnv) and joins_episodes(base.envs[0])):
+        return None
+    return env.spec.max_episode_steps
 
 
 class _VectorPlayer:
@@ -212,8 +221,7 @@ class _VectorPlayer:
         lacking = [
             i
             for i in rows
-            if (present is not None and not present[i])
-            or (not batched and given[i] is None)
+            if (present is not None and not present[i]) or (not batched and given[i] is None)
         ]
         if lacking:
             self.report.fault(

@@ -108,7 +108,7 @@ def evaluate(
         with_memory: false resets the state at every step, which shows what memory is worth.
         seed: of the environments and of stochastic actions.
         max_steps: steps after which an episode is given up; by default the environment's own time
-            limit or, where it tells of none, `STEP_LIMIT`.
+            limit or, where it tells of none or an episode goes on beyond it, `STEP_LIMIT`.
         on_episode: called with the number of finished episodes, when one is finished and every 100
             steps.
         should_stop: called at each step; true ends early, with the episodes played so far.
@@ -212,6 +212,8 @@ def _played(
         played += kept
         if on_episode and (kept.any() or environments.steps % 100 == 0):
             on_episode(len(finished.ended))
+        if max_steps is None and (finished.running_length >= limit).any():
+            limit = max(limit, STEP_LIMIT)  # its time limit is not that of whole episodes
         given_up = (finished.running_length >= limit) & (played < quota)
         unfinished += int(given_up.sum())
         quota[given_up] = 0

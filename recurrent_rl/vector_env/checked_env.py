@@ -52,6 +52,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         self.observation_space = env.observation_space
         self.action_space = env.action_space
         self.longest_episode = longest(env)
+        self.joins_episodes = joins_episodes(env)
         self.fixed_texts = fixed_texts(env)
         self.steps = 0
         try:
@@ -215,9 +216,30 @@ class LentEnv(CheckedEnv):
 
 def longest(env: gym.Env[Any, Any]) -> int | None:
     """The most steps of an episode by the time limits around an environment, or its own word."""
-    limits = [getattr(env.unwrapped, "max_episode_steps", None)]
-    limits += [one._max_episode_steps for one in layers(env) if isinstance(one, TimeLimit)]
+    outer = outer_layers(env)
+    limits = [getattr(outer[-1], "max_episode_steps", None)]
+    limits += [one._max_episode_steps for one in outer if isinstance(one, TimeLimit)]
     return min((limit for limit in limits if isinstance(limit, int)), default=None)
+
+
+def outer_layers(env: gym.Env[Any, Any]) -> list[gym.Env[Any, Any]]:
+    """The wrappers around an environment and itself, down to one that joins its episodes.
+
+    A wrapper whose `step` calls `reset` goes on where an episode inside of it ends, as a trial of
+    several episodes does: limits of time that are further inside are not those of its episodes.
+    """
+    found = []
+    for layer in layers(env):
+        found.append(layer)
+        code = getattr(inspect.unwrap(type(layer).step), "__code__", None)
+        if isinstance(layer, gym.Wrapper) and code is not None and "reset" in code.co_names:
+            break
+    return found
+
+
+def joins_episodes(env: gym.Env[Any, Any]) -> bool:
+    """Whether a wrapper around an environment makes one episode of several."""
+    return outer_layers(env)[-1] is not env.unwrapped
 
 
 _RETURNED = {

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
-from recurrent_rl.vector_env.checked_env import longest
+from recurrent_rl.vector_env.checked_env import joins_episodes, longest
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.processes import EnvironmentProcesses
 from recurrent_rl.vector_env.sources import Environment, Source, find_source
@@ -47,12 +47,15 @@ def time_limit(env: VectorEnv) -> int | None:
     """The steps after which the environment itself ends an episode; None where it does not tell."""
     base: Any = env.unwrapped
     limits = [getattr(base, "max_episode_steps", None)]
-    if (spec := base.spec) is not None:
-        limits.append(spec.kwargs.get("max_episode_steps", spec.max_episode_steps))
+    joins = False
     if isinstance(base, SyncVectorEnv):
         limits.append(longest(base.envs[0]))
+        joins = joins_episodes(base.envs[0])
     elif isinstance(env, EnvironmentProcesses):
         limits.append(base.get_attr("longest_episode")[0])
+        joins = base.get_attr("joins_episodes")[0]
+    if (spec := base.spec) is not None and not joins:  # else it is of what is inside
+        limits.append(spec.kwargs.get("max_episode_steps", spec.max_episode_steps))
     return min((int(limit) for limit in limits if limit is not None and limit > 0), default=None)
 
 

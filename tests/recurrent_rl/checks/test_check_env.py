@@ -478,6 +478,29 @@ def test_a_refusal_is_split_between_its_sentences_and_not_in_an_array() -> None:
     assert found.fix.startswith("Use Discrete")
 
 
+class Trial(gym.Wrapper[Any, Any, Any, Any]):
+    """Joins two episodes."""
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        self.first = True
+        return self.env.reset(seed=seed)
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if (terminated or truncated) and self.first:
+            self.first = False
+            return self.env.reset()[0], reward, False, False, info
+        return observation, reward, terminated, truncated, info
+
+
+def test_an_episode_of_several_that_are_cut_by_time_has_no_fault() -> None:
+    def make() -> Any:
+        return Trial(gym.make("Pendulum-v1", max_episode_steps=10))
+
+    assert check_env(make) == ()
+    assert check_env(SyncVectorEnv([make] * 3, autoreset_mode=AutoresetMode.SAME_STEP)) == ()
+
+
 def test_a_fault_takes_the_place_of_a_note_on_the_same_topic() -> None:
     report = Report()
     report.note("reward", "odd", "mend it")

@@ -1,5 +1,6 @@
 """Evaluation: unbiased, the same in both autoreset modes, and honest about spaces."""
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import TimeLimit
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
@@ -254,6 +256,67 @@ def test_the_limit_is_the_environments_own_where_it_has_one() -> None:
     assert evaluate(policy, lottery(AutoresetMode.SAME_STEP, 2), 2).max_steps == STEP_LIMIT
     with pytest.raises(UserError, match="max_steps is 0; it must be at least 1"):
         evaluate(policy, lottery(AutoresetMode.SAME_STEP, 1), 1, max_steps=0)
+
+
+class Trial(gym.Wrapper[Any, Any, Any, Any]):
+    """Joins three episodes, and begins the others by a method of its own."""
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        self.left = 3
+        return self.env.reset(seed=seed)
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if terminated or truncated:
+            self.left -= 1
+            if self.left:
+                observation, terminated, truncated = self.begin(), False, False
+        return observation, reward, terminated, truncated, info
+
+    def begin(self) -> Any:
+        return self.env.reset()[0]
+
+
+class PlainTrial(Trial):
+    """As the other, in one method."""
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self.left -= terminated or truncated
+        if (terminated or truncated) and self.left:
+            return self.env.reset()[0], reward, False, False, info
+        return observation, reward, terminated, truncated, info
+
+
+def cut() -> gym.Env[Any, Any]:
+    """An environment of Gymnasium's that a time limit alone ends."""
+    return gym.make("Pendulum-v1", max_episode_steps=10)
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_a_time_limit_within_what_joins_episodes_is_not_that_of_the_whole(
+    vectorization: Any,
+) -> None:
+    settings = EnvConfig(vectorization=vectorization)
+    for make, limit in (
+        (lambda: PlainTrial(cut()), None),
+        (lambda: TimeLimit(PlainTrial(cut()), 25), 25),
+        (lambda: Trial(cut()), 10),
+    ):
+        with contextlib.closing(make_vector_env(make, 1, settings)) as env:
+            assert time_limit(env) == limit
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+@pytest.mark.parametrize("kind", [Trial, PlainTrial])
+def test_an_episode_that_goes_on_beyond_its_time_limit_is_played_to_its_end(
+    kind: type[Trial], mode: AutoresetMode
+) -> None:
+    env = SyncVectorEnv([lambda: kind(cut())] * 2, autoreset_mode=mode)
+    policy = policy_for(env.single_observation_space, env.single_action_space)
+    result = evaluate(policy, env, 5, seed=0)
+    assert (result.lengths.tolist(), result.unfinished) == ([30] * 5, 0)
+    assert evaluate(policy, env, 2, seed=0, max_steps=20).unfinished == 2
 
 
 def test_a_long_episode_is_told_of_while_it_lasts() -> None:
