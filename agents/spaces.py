@@ -59,7 +59,19 @@ TOO_LARGE = (
 
 def as_array(x: Any) -> NDArray[Any]:
     """A NumPy array of what an environment or a user hands over: array, list, number or tensor."""
-    return np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x)
+    if isinstance(x, Tensor):
+        x = x.detach().cpu()
+        x = x.float() if x.dtype == torch.bfloat16 else x  # which NumPy does not have
+    return np.asarray(x)
+
+
+def array_of_numbers(x: Any) -> NDArray[Any] | None:
+    """As `as_array`; None where that holds no numbers."""
+    try:
+        array = as_array(x)
+    except (TypeError, ValueError, RuntimeError):  # ragged, or a tensor that NumPy cannot read
+        return None
+    return array if array.dtype.kind in "biuf" else None
 
 
 def _children(space: gym.Space[Any]) -> Iterator[tuple[Any, gym.Space[Any]]]:

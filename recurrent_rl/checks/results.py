@@ -15,6 +15,7 @@ from recurrent_rl.agents.spaces import (
     FLOAT32_MAX,
     ObservationError,
     UnsupportedSpaceError,
+    array_of_numbers,
     as_array,
     at,
     check_action_space,
@@ -109,8 +110,8 @@ def check_resolution(space: gym.Space[Any], observations: list[Any], report: Rep
 
 def check_reward(reward: Any, where: str, report: Report) -> None:
     """Look at one reward."""
-    array = as_array(reward)
-    if array.dtype.kind not in "biuf" or array.size != 1:
+    array = array_of_numbers(reward)
+    if array is None or array.size != 1:
         report.fault(
             "reward", f"{where}: the reward is {reward!r}, which is no number.", "Return a float."
         )
@@ -131,8 +132,8 @@ def check_reward(reward: Any, where: str, report: Report) -> None:
 
 def check_end(name: str, flag: Any, where: str, report: Report) -> bool:
     """Whether `terminated` or `truncated` is true; finds fault with what is neither."""
-    array = as_array(flag)
-    if array.size != 1 or array.dtype.kind not in "biuf" or array.item() not in (0, 1):
+    array = array_of_numbers(flag)
+    if array is None or array.size != 1 or array.item() not in (0, 1):
         report.fault(
             "ends",
             f"{where}: {name} is {flag!r}, which is neither true nor false.",

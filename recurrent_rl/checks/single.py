@@ -20,7 +20,7 @@ from recurrent_rl.checks.gymnasium_checker import check_by_gymnasium
 from recurrent_rl.checks.hidden_limits import MEANT, TIME_LIMIT, check_hidden_limit
 from recurrent_rl.checks.results import allowed_action, check_resolution, check_spaces, same
 from recurrent_rl.errors import UserError
-from recurrent_rl.vector_env.checked_env import CheckedEnv, joins_episodes, outer_layers
+from recurrent_rl.vector_env.checked_env import CheckedEnv, joins_episodes, outer_layers, shortest
 from recurrent_rl.vector_env.environments import Environments
 
 EPISODES = 4
@@ -79,8 +79,7 @@ def time_limit_of(env: gym.Env[Any, Any]) -> int | None:
 
 def longest_of(base: Any, limit: int | None) -> int | None:
     """The most steps that an environment says an episode can last, as ours do, or its limit."""
-    said = getattr(base, "max_episode_steps", None)
-    return limit or (said if isinstance(said, int) and said > 0 else None)
+    return limit or shortest([getattr(base, "max_episode_steps", None)])
 
 
 def steps_of(longest: int | None) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -15,7 +15,7 @@ from recurrent_rl.agents.action_masks import ActionMaskError, flat_mask
 from recurrent_rl.agents.settings import shown
 from recurrent_rl.agents.spaces import (
     ObservationError,
-    as_array,
+    array_of_numbers,
     component_arrays,
     stack_observations,
 )
@@ -108,8 +108,8 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         # As quick as can be.
         if type(x) in (float, bool, np.float64, np.bool_) and (not allowed or x in allowed):
             return float(x)
-        array = as_array(x)
-        if array.dtype.kind in "biuf" and array.size == 1:
+        array = array_of_numbers(x)
+        if array is not None and array.size == 1:
             number = float(array.reshape(()))
             if not allowed or number in allowed:
                 return number
@@ -154,12 +154,13 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         ):
             return observation  # the common case, as quick as can be
         try:
-            component_arrays(space, stack_observations(space, [observation]))
-        except (ObservationError, KeyError, IndexError, TypeError) as error:
+            stacked = stack_observations(space, [observation])
+            component_arrays(space, stacked)
+        except (ObservationError, KeyError, IndexError, TypeError, RuntimeError) as error:
             raise self._fault(f"its observation space {space} does not allow this: {error}") from (
                 error
             )
-        return observation
+        return _first_of(stacked)  # arrays, whatever came
 
     def _fault(self, what: str, fix: str = MEND) -> UserError:
         """The error that says what came, and where."""
@@ -167,6 +168,15 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
             f"Environment {self.number} of {self.name} at its step {self.steps}: "
             f"{what.rstrip('.')}. {fix}"
         )
+
+
+def _first_of(batch: Any) -> Any:
+    """The first of a batch of observations, in the same nesting."""
+    if isinstance(batch, dict):
+        return {key: _first_of(x) for key, x in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(_first_of(x) for x in batch)
+    return batch[0]
 
 
 class MasksInInfos(gym.Wrapper[Any, Any, Any, Any]):
@@ -219,7 +229,22 @@ def longest(env: gym.Env[Any, Any]) -> int | None:
     outer = outer_layers(env)
     limits = [getattr(outer[-1], "max_episode_steps", None)]
     limits += [one._max_episode_steps for one in outer if isinstance(one, TimeLimit)]
-    return min((limit for limit in limits if isinstance(limit, int)), default=None)
+    return shortest(limits)
+
+
+def shortest(limits: Iterable[Any]) -> int | None:
+    """The least of some time limits; None where none of them is a whole number above 0.
+
+    One may be an array of a limit for each environment, if all are the same.
+    """
+    found = []
+    for limit in limits:
+        array = None if limit is None else array_of_numbers(limit)
+        if array is not None and array.size and (array == array.flat[0]).all():
+            number = float(array.flat[0])
+            if number.is_integer() and number > 0:
+                found.append(int(number))
+    return min(found, default=None)
 
 
 def outer_layers(env: gym.Env[Any, Any]) -> list[gym.Env[Any, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
-from recurrent_rl.vector_env.checked_env import joins_episodes, longest
+from recurrent_rl.vector_env.checked_env import joins_episodes, longest, shortest
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.processes import EnvironmentProcesses
 from recurrent_rl.vector_env.sources import Environment, Source, find_source
@@ -56,7 +56,7 @@ def time_limit(env: VectorEnv) -> int | None:
         joins = base.get_attr("joins_episodes")[0]
     if (spec := base.spec) is not None and not joins:  # else it is of what is inside
         limits.append(spec.kwargs.get("max_episode_steps", spec.max_episode_steps))
-    return min((int(limit) for limit in limits if limit is not None and limit > 0), default=None)
+    return shortest(limits)
 
 
 def longest_episode(env_id: Environment | Source, config: EnvConfig) -> int | None:

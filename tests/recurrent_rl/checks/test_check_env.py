@@ -196,6 +196,7 @@ FAULTS: dict[str, tuple[Callable[..., Any], str, str]] = {
     ),
     "observation not finite": (with_(0, lambda e: np.full(3, np.nan, F)), "not finite", "contains"),
     "reward no number": (with_(1, lambda e: "1"), "the reward is '1'", "Return a float"),
+    "reward ragged": (with_(1, lambda e: [1, [2]]), "the reward is [1, [2]]", "Return a float"),
     "reward not finite": (with_(1, lambda e: float("inf")), "no finite float32", "finite float"),
     "end neither true nor false": (with_(2, lambda e: None), "terminated is None", "as a bool"),
     "its own time limit as termination": (

@@ -17,6 +17,7 @@ from gymnasium.wrappers import TimeLimit
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import Policy
+from recurrent_rl.checks.check import check_env
 from recurrent_rl.envs.wrappers import HideIndices
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import STEP_LIMIT, evaluate, evaluate_ways
@@ -256,6 +257,35 @@ def test_the_limit_is_the_environments_own_where_it_has_one() -> None:
     assert evaluate(policy, lottery(AutoresetMode.SAME_STEP, 2), 2).max_steps == STEP_LIMIT
     with pytest.raises(UserError, match="max_steps is 0; it must be at least 1"):
         evaluate(policy, lottery(AutoresetMode.SAME_STEP, 1), 1, max_steps=0)
+
+
+@pytest.mark.parametrize(
+    ("told", "limit"),
+    [
+        (5, 5),
+        (5.0, 5),
+        (np.int64(5), 5),
+        (torch.tensor(5), 5),
+        (np.full(8, 5), 5),
+        (np.array([5, 6]), None),
+        (math.inf, None),
+        (math.nan, None),
+        (2.5, None),
+        (-1, None),
+        ("5", None),
+        ([5, [6]], None),
+        (lambda: 5, None),
+        (None, None),
+    ],
+)
+def test_a_limit_that_is_no_whole_number_is_none(told: Any, limit: int | None) -> None:
+    env = lottery(AutoresetMode.SAME_STEP, 2)
+    vars(env.envs[0].unwrapped)["max_episode_steps"] = told
+    assert time_limit(env) == limit
+    env = lottery(AutoresetMode.SAME_STEP, 2)
+    vars(env)["max_episode_steps"] = told
+    assert time_limit(env) == limit
+    assert check_env(env) == ()
 
 
 class Trial(gym.Wrapper[Any, Any, Any, Any]):

@@ -347,6 +347,41 @@ def register() -> Iterator[Callable[..., str]]:
         gym.registry.pop(env_id)
 
 
+BOX = spaces.Box(-1, 1, (2,), F)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["box", "dict", "tuple"])
+def test_tensors_are_read_whatever_their_type_and_whether_they_require_a_gradient(
+    register: Any, kind: str, dtype: torch.dtype
+) -> None:
+    x = torch.full((2,), 0.5, dtype=dtype, requires_grad=True)
+    space, shown = {
+        "box": (BOX, x),
+        "dict": (spaces.Dict(a=BOX, b=spaces.Discrete(3)), {"a": x, "b": torch.tensor(2)}),
+        "tuple": (spaces.Tuple([BOX, BOX]), (x, [0.5, 0.5])),
+    }[kind]
+    reward = torch.tensor(1.0, dtype=dtype, requires_grad=True)
+    env_id = register(
+        lambda _, r: (shown, reward, *r[2:]), lambda _, r: (shown, r[1]), observation=space
+    )
+    played(env_id)
+    observation, _ = make_vector_env(env_id, 2).reset(seed=0)
+    assert make_vector_env(env_id, 2).observation_space.contains(observation)
+
+
+@pytest.mark.parametrize("reward", [torch.ones(1).to_sparse(), [1.0, [2.0]]])
+def test_a_reward_that_no_array_can_hold_is_refused(register: Any, reward: Any) -> None:
+    with pytest.raises(UserError, match=r"(?s)at its step 1: reward is .*; expected a number"):
+        played(register(lambda _, r: (r[0], reward, *r[2:])))
+
+
+@pytest.mark.parametrize("shown", [torch.ones(2).to_sparse(), [torch.ones(1, requires_grad=True)]])
+def test_an_observation_that_no_array_can_hold_is_refused(register: Any, shown: Any) -> None:
+    with pytest.raises(UserError, match=r"at its step 1: its observation space .* does not allow"):
+        played(register(lambda _, r: (shown, *r[1:])))
+
+
 def played(env_id: str, episodes: int = 12) -> Evaluation:
     """Train an iteration and evaluate; what an oddity must survive."""
     config = TrainConfig(env_id, num_envs=4, num_steps=16, agent=SMALL)
