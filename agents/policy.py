@@ -202,10 +202,11 @@ class Policy:
         Args:
             deterministic: take the most probable action instead of drawing one.
             seed: of the sampling.
-            runner: exact computes as training does, to the last bit. fast takes the whole step in
-                one call, several times as fast, and differs from it by rounding; it is made of the
-                weights as they are now, which takes a few tenths of a second, and computes on the
-                CPU.
+            runner: exact takes the agent's own step, as `predict` does; training steps it by
+                compiled kernels where there are such, and differs by rounding. fast takes the whole
+                step in one call, several times as fast, and differs by rounding too; it is made of
+                the weights as they are now, which takes a few tenths of a second, and computes on
+                the CPU.
             num_envs: streams side by side, as a vector environment has them; observations, rewards,
                 masks and actions then have a batch axis. None: one stream without it.
 

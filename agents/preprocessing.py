@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.moments import Moments, Total
-from recurrent_rl.agents.settings import check_choice, refusal
+from recurrent_rl.agents.settings import SettingError, check_choice, refusal
 from recurrent_rl.agents.spaces import (
     ObservationError,
     UnsupportedSpaceError,
@@ -65,6 +65,22 @@ def scaling_of_format_1(space: gym.Space[Any]) -> str:
     if space.dtype == np.uint8:
         return "bytes"
     return "none" if is_image(space) else "running"
+
+
+def _checked(scaling: Any, path: str, space: gym.Space[Any]) -> str:
+    """A scaling that is given for a component.
+
+    Raises:
+        SettingError: there is none of this name, or the component cannot be scaled so.
+    """
+    check_choice("scaling", scaling, SCALINGS)
+    found: str = scaling
+    if not isinstance(space, spaces.Box):
+        if found != "none":
+            raise SettingError(f"scaling is {found!r}{at(path)}; it must be 'none' of a {space}.")
+    elif found == "bounds" and not space.is_bounded("both"):
+        raise SettingError(f"scaling is 'bounds'{at(path)}, and {space} has not all bounds.")
+    return found
 
 
 def _bounds_tell(space: spaces.Box) -> bool:
@@ -130,7 +146,8 @@ class Reader(nn.Module):
 
     Raises:
         UnsupportedSpaceError: a component is of another kind, or there is no such entry to hide.
-        SettingError: `hide_indices` or `scaling` is of another type, or there is no such scaling.
+        SettingError: `hide_indices` or `scaling` is of another type, or there is no such scaling
+            of a component.
     """
 
     def __init__(
@@ -151,9 +168,7 @@ class Reader(nn.Module):
             self.kept = _kept(observation_space, self.hide_indices)
             self.component_spaces[""] = _part(observation_space, self.kept)
         self.scaling = {
-            path: scaling_of(space)
-            if scaling is None
-            else check_choice("scaling", scaling.get(path), SCALINGS)
+            path: scaling_of(space) if scaling is None else _checked(scaling.get(path), path, space)
             for path, space in self.component_spaces.items()
         }
         reach = {path: _reach(x, self.scaling[path]) for path, x in self.component_spaces.items()}

@@ -54,10 +54,14 @@ class TorchMemory(LayeredMemory):
             MemoryInputError: it is of another kind, size or form.
         """
         own = self.torch_layer
+        if type(layer) is not type(own):
+            raise MemoryInputError(
+                f"The weights of {layer} do not fit {own}: give a torch.nn.{type(own).__name__}."
+            )
         names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional")
         for name in (*names, "proj_size", "nonlinearity"):
             wanted, found = (getattr(module, name, None) for module in (own, layer))
-            if wanted != found or type(layer) is not type(own):
+            if wanted != found:
                 raise MemoryInputError(
                     f"The weights of {layer} do not fit {own}: {name} is {found}, not {wanted}."
                 )

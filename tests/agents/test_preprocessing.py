@@ -12,11 +12,12 @@ from gymnasium import spaces
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
-from recurrent_rl.agents.files import load_tensors, save_tensors
+from recurrent_rl.agents.files import PolicyFileError, load_tensors, save_tensors
 from recurrent_rl.agents.moments import Moments
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.policy_file import KIND, VERSION
 from recurrent_rl.agents.preprocessing import Reader, affine, read_rewards, scaling_of
+from recurrent_rl.agents.settings import SettingError
 from recurrent_rl.agents.spaces import ObservationError, UnsupportedSpaceError
 
 INF = np.inf
@@ -244,6 +245,29 @@ def test_a_file_of_format_1_keeps_the_scaling_it_was_trained_with(tmp_path: Path
 def test_an_unknown_scaling_is_refused() -> None:
     with pytest.raises(ValueError, match="scaling is 'log'; it must be one of none, bounds"):
         Reader(spaces.Discrete(2), scaling={"": "log"})
+
+
+@pytest.mark.parametrize(
+    ("space", "scaling", "message"),
+    [
+        (spaces.Discrete(2), "bounds", r"scaling is 'bounds'; it must be 'none' of a Discrete"),
+        (spaces.MultiBinary(3), "running", "it must be 'none' of a MultiBinary"),
+        (box(-INF, 1, (2,), np.float32), "bounds", "has not all bounds"),
+    ],
+    ids=str,
+)
+def test_a_scaling_that_a_component_cannot_have_is_refused(
+    space: gym.Space[Any], scaling: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingError, match=message):
+        Reader(space, scaling={"": scaling})
+    path = tmp_path / "p.safetensors"
+    policy_of(space).save(path)
+    tensors, text = load_tensors(path, KIND, VERSION)
+    text["preprocessing"] = json.dumps({"hide_indices": [], "scaling": {"": scaling}})
+    save_tensors(path, tensors, text, KIND, VERSION)
+    with pytest.raises(PolicyFileError, match=message):
+        load_policy(path)
 
 
 def test_several_workers_subtract_what_is_far_from_zero_in_all_of_them() -> None:

@@ -26,7 +26,7 @@ from tests.agents.memory.cases import RECURRENT, B, F, H, make, sequence
         (nn.LSTM(F, H, bidirectional=True), "bidirectional is True, not False"),
         (nn.LSTM(F, H, bias=False), "bias is False"),
         (nn.LSTM(F, H, proj_size=2), "proj_size is 2"),
-        (nn.GRU(F, H), "GRU"),
+        (nn.GRU(F, H), r"of GRU.* do not fit LSTM.*: give a torch\.nn\.LSTM\.$"),
     ],
 )
 def test_weights_of_other_layers_are_refused(layer: nn.RNNBase, message: str) -> None:
