@@ -5,10 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Container
 from dataclasses import dataclass
+from itertools import count
 
 VERSION = 1
 """Of the text that a file holds."""
+RESERVED = frozenset(
+    [
+        *("auto", "bool", "break", "case", "catch", "char", "class", "const", "continue"),
+        *("default", "delete", "do", "double", "else", "enum", "explicit", "export", "extern"),
+        *("float", "for", "friend", "goto", "if", "inline", "int", "long", "mutable"),
+        *("namespace", "new", "operator", "private", "protected", "public", "register"),
+        *("restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch"),
+        *("template", "this", "throw", "try", "typedef", "typename", "union", "unsigned"),
+        *("using", "virtual", "void", "volatile", "while"),
+    ]
+)
+"""Words of C and C++ that are no names there."""
 
 
 @dataclass(frozen=True)
@@ -55,3 +69,17 @@ class Signature:
 def plain_name(text: str) -> str:
     """A name of letters, digits and underscores made of any text."""
     return re.sub(r"\W", "_", text, flags=re.ASCII)
+
+
+def free_name(text: str, taken: Container[str], first: int = 1) -> str:
+    """A plain name made of any text, with a number behind it where that is taken.
+
+    Args:
+        text: what is to be named.
+        taken: names that others have.
+        first: number to try.
+    """
+    name = plain_name(text)
+    if name not in taken:
+        return name
+    return next(x for i in count(first) if (x := f"{name}_{i}") not in taken)

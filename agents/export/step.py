@@ -22,7 +22,7 @@ from recurrent_rl.agents.distributions import (
     MultiCategorical,
 )
 from recurrent_rl.agents.errors import UserError
-from recurrent_rl.agents.export.signature import Field, Signature, plain_name
+from recurrent_rl.agents.export.signature import RESERVED, Field, Signature, free_name
 from recurrent_rl.agents.importing import class_path
 from recurrent_rl.agents.memory.states import names_of, tensors_of, with_tensors
 from recurrent_rl.agents.preprocessing import Reader
@@ -194,7 +194,7 @@ class PolicyStep(nn.Module):
             space = _in_a_line(self.agent.action_space)
             return f"the deterministic action as the environment takes it: {space}"
         when = "before" if name.endswith("_in") else "after"
-        if name.startswith(PREVIOUS_ACTION):
+        if name in (carried_in(PREVIOUS_ACTION), carried_out(PREVIOUS_ACTION)):
             form = "a draw from mean and std" if "mean" in self.output_names else "counted from 0"
             return f"the action {when} this step in the agent's own form: {form}"
         return f"the memory {when} this step; axis 1 is the batch"
@@ -219,8 +219,7 @@ def observation_names(space: gym.Space[Any]) -> dict[str, str]:
     """The name of each component's input by its path: `obs`, or `obs_KEY` where there are keys."""
     names: dict[str, str] = {}
     for i, path in enumerate(component_spaces(space)):
-        name = f"obs_{plain_name(path)}" if path else "obs"
-        names[path] = f"{name}_{i}" if name in names.values() else name
+        names[path] = free_name(f"obs_{path}" if path else "obs", {*names.values()}, i)
     return names
 
 
@@ -286,17 +285,22 @@ def distribution_of(parameters: Mapping[str, Tensor], action_space: gym.Space[An
 def carried(agent: ActorCritic, batch: int) -> dict[str, Tensor]:
     """What goes from step to step, by name: the previous action where it is fed, and the memory.
 
+    A part of the memory that is called as something else of a step has a number behind its name.
+
     Args:
         agent: whose state it is.
         batch: streams, before their first step.
     """
     state, head = agent.initial_state(batch), agent.head
+    beside = [x.removesuffix("_in") for x in observation_names(agent.observation_space).values()]
     found = {}
     if agent.config.previous_action:
         shape = (batch, *head.action_shape)
         found[PREVIOUS_ACTION] = torch.zeros(shape, dtype=head.action_dtype)
-    names = [plain_name(name.removeprefix("state.")) for name in names_of(state)]
-    return found | dict(zip(names, tensors_of(state), strict=True))
+    for name, x in zip(names_of(state), tensors_of(state), strict=True):
+        taken = {PREVIOUS_ACTION, "action", *MEANINGS, *RESERVED, *beside, *found}
+        found[free_name(name.removeprefix("state."), taken)] = x
+    return found
 
 
 def carried_in(name: str) -> str:

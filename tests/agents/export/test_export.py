@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -20,6 +20,8 @@ from torch import Tensor
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.errors import UserError
+from recurrent_rl.agents.export import c_files
+from recurrent_rl.agents.export.c import source as c_source
 from recurrent_rl.agents.export.check import Arrays, Runner, checks
 from recurrent_rl.agents.export.compiled import CompiledStep, serves
 from recurrent_rl.agents.export.formats import FORMATS
@@ -157,6 +159,61 @@ def test_names_are_what_every_runtime_takes() -> None:
     space = spaces.Dict({"größe": VECTOR, "a.b": VECTOR, "a_b": VECTOR})
     names = observation_names(space)
     assert names == {"a.b": "obs_a_b", "a_b": "obs_a_b_1", "größe": "obs_gr__e"}
+
+
+def test_no_two_inputs_have_one_name() -> None:
+    space = spaces.Dict(dict.fromkeys(("a b", "a b 2", "a-b"), VECTOR))
+    names = observation_names(space)
+    assert names == {"a b": "obs_a_b", "a b 2": "obs_a_b_2", "a-b": "obs_a_b_3"}
+    agent = make(space, memory="rnn")
+    check(agent, *eager(agent), steps=15)
+
+
+class Awkward(NamedTuple):
+    """A state whose parts are called as other things of a step, or as a word of C."""
+
+    value: Tensor
+    mean: Tensor
+    episode_start: Tensor
+    previous_action: Tensor
+    double: Tensor
+    obs_x: Tensor
+
+
+class Called(Memory):
+    """Keeps its input in all of its state, times 1, 2, ..."""
+
+    state_type = Awkward
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__(input_size, input_size)
+
+    def initial_state(self, batch: int) -> MemoryState:
+        return Awkward(*torch.zeros(len(Awkward._fields), 1, batch, self.input_size))
+
+    def step(
+        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
+    ) -> tuple[Tensor, MemoryState]:
+        state = self.reset(state, episode_start)
+        seen = sum((i + 1) * part[0] for i, part in enumerate(state)) * 0.1 + x
+        return seen, Awkward(*(x[None] * (i + 1) for i in range(len(Awkward._fields))))
+
+
+@pytest.mark.parametrize("previous_action", [False, True])
+def test_a_state_may_have_the_names_of_other_things(previous_action: bool) -> None:
+    agent = make(
+        spaces.Dict({"x_in": VECTOR}), memory=f"{__name__}:Called", previous_action=previous_action
+    )
+    signature, run = eager(agent)
+    names = [field.name for field in (*signature.inputs, *signature.outputs)]
+    assert len({*names}) == len(names) == 2 * 6 + 6 + 2 * previous_action
+    check(agent, signature, run, steps=15)
+    if shutil.which("cc"):
+        listing = listing_of(agent, batch=1)
+        source = c_source.written(listing, "policy", {}, [4], int8=False)
+        texts = (source.header, source.source, listing.signature.to_json())
+        content = dict(zip(c_files.NAMES, map(str.encode, texts), strict=True))
+        check(agent, listing.signature, c_files.runner(content), steps=15)
 
 
 @pytest.mark.parametrize("batch", [None, 3])
