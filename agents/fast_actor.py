@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.distributions import Distribution
 from recurrent_rl.agents.export.compiled import CompiledStep, serves
 from recurrent_rl.agents.export.listing import constants_of, to_json
 from recurrent_rl.agents.export.numpy_policy import Step
@@ -25,7 +26,9 @@ from recurrent_rl.agents.export.step import (
     ExportError,
     carried_in,
     distribution_of,
+    first_distribution,
     observation_names,
+    parameters_of,
 )
 from recurrent_rl.agents.kernels.library import library
 from recurrent_rl.agents.preprocessing import read_rewards
@@ -56,15 +59,21 @@ class FastActor(StreamActor):
 
     Raises:
         ExportError: the agent has a part of one's own whose step cannot be traced, or that does
-            what the runners lack.
+            what the runners lack, or a head whose distribution may draw in a way of its own.
     """
 
     def __init__(
         self, agent: ActorCritic, generator: torch.Generator | None, num_envs: int | None = None
     ) -> None:
         super().__init__(agent, generator, num_envs)
+        self._like: Distribution | None = None
+        """The kind of the head's distribution, where the head makes the actions: of those that are
+        drawn, and of doubles, which the step's single precision cannot hold."""
         try:
             listing = listing_of(agent, self._batch)
+            if generator is not None or agent.action_space.dtype == np.float64:
+                self._like = first_distribution(agent)
+                distribution_of(parameters_of(self._like), self._like)  # refuses others
         except ExportError as error:
             raise ExportError(
                 f"runner='fast' cannot play this policy, policy.actor() can. {error}"
@@ -127,16 +136,22 @@ class FastActor(StreamActor):
         for before, after in self._carried:
             before[...] = after
         self._start[...] = False
-        if self._generator is not None:
-            return self._drawn(self._generator)
+        if self._like is not None:
+            return self._by_head(self._like)
         return self._action.astype(self._agent.action_space.dtype)
 
-    def _drawn(self, generator: torch.Generator) -> NDArray[Any]:
-        """An action that is drawn, which takes the place of the deterministic one in the state."""
+    def _by_head(self, like: Distribution) -> NDArray[Any]:
+        """The head's own action; a drawn one takes the deterministic one's place in the state.
+
+        Args:
+            like: of the kind of the head's distribution.
+        """
         head = self._agent.head
         tensors = {name: torch.as_tensor(x, device="cpu") for name, x in self._parameters.items()}
-        distribution = distribution_of(tensors, self._agent.action_space)
-        action = distribution.sample(head.noise((self._batch,), generator).cpu())
+        distribution = distribution_of(tensors, like)
+        if self._generator is None:
+            return head.to_env(distribution.mode())
+        action = distribution.sample(head.noise((self._batch,), self._generator).cpu())
         if self._previous_action is not None:
             self._previous_action[...] = action.numpy()
         return head.to_env(action)
@@ -154,6 +169,6 @@ class FastActor(StreamActor):
         arrays = component_arrays(space, self._in_batch(observation))
         check_streams(arrays, self._batch)
         self._agent.reader.prepared(arrays)  # refuses what is not finite
-        for path, array in arrays.items():
+        for path, kept in self._observed.items():
             start = self._origins[path]
-            self._observed[path][...] = array + start if np.any(start) else array
+            kept[...] = arrays[path] + start if np.any(start) else arrays[path]

@@ -65,7 +65,7 @@ class Draw:
         components = self.agent.reader.read(_nested(self.agent.observation_space, arrays))
         start = self._random.random(self.streams) < (1.0 if first else RESETS)
         reward = self._of_scale(PREVIOUS_REWARD, (self.streams,)).astype(np.float32)
-        raw = {self._names[path]: array for path, array in arrays.items()}
+        raw = {name: arrays[path] for path, name in self._names.items()}
         raw |= {START: start, PREVIOUS_REWARD: reward}
         mask = None
         if (size := self.agent.head.mask_size) is not None:

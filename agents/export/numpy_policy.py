@@ -94,7 +94,8 @@ class Policy:
 
         Raises:
             ValueError: an input does not fit, is missing, of another type, none of its space, or
-                holds NaN or infinity; or a mask allows nothing. The memory stays as it was.
+                holds NaN, infinity or a number beyond float32; or a mask allows nothing. The memory
+                stays as it was.
         """
         given = self._named(observation, reward, action_mask)
         given |= state
@@ -157,9 +158,11 @@ class Policy:
         expected = self._zeros[name].dtype
         if array.dtype != expected and not goes_into(array.dtype, expected):
             raise ValueError(f"{name} is of type {array.dtype}; expected {expected}.")
-        # Times 0, NaN and infinity give NaN: sooner than to ask for each.
-        if array.dtype.kind == "f" and array.reshape(-1).dot(self._zeros[name]) != 0:
-            raise ValueError(f"{name} holds NaN or infinity.")
+        if array.dtype.kind == "f" and not finite_in_single(array, self._zeros[name]):
+            raise ValueError(f"{name} holds NaN, infinity or a number beyond float32.")
+        is_flag = expected.kind == "b" and array.dtype.kind != "b"
+        if is_flag and ((array != 0) & (array != 1)).any():
+            raise ValueError(f"{name} is {array.tolist()}; expected True or False, or 1 or 0.")
         if name in self._limits:
             low, high = self._limits[name]
             x = array.reshape(-1, len(low))
@@ -170,9 +173,23 @@ class Policy:
         return array
 
 
+def finite_in_single(array: Array, zeros: Array) -> bool:
+    """Whether all numbers are finite in float32, given as many zeros in a row.
+
+    Times 0, NaN and infinity give NaN: sooner than to ask for each.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(array.astype(np.float32, copy=False).reshape(-1).dot(zeros) == 0)
+
+
 def goes_into(given: np.dtype[Any], expected: np.dtype[Any]) -> bool:
-    """Whether numbers of a type go into another without loss, but for rounding; 1 is true."""
-    return given.kind in "biuf" if expected.kind in "bf" else np.can_cast(given, expected)
+    """Whether numbers of a type go into another without loss, but for rounding; 1 is true.
+
+    Of uint64 the same bits go into int64, as a step reads whole numbers that large.
+    """
+    if expected.kind in "bf":
+        return given.kind in "biuf"
+    return np.can_cast(given, expected) or (given == np.uint64 and expected == np.int64)
 
 
 class Step:

@@ -73,8 +73,11 @@ def _origin(reader: Reader, path: str, space: gym.Space[Any]) -> tuple[Tensor | 
         return (torch.as_tensor(start) if start.any() else None), torch.int64
     centre = reader.centre(path)
     if centre is not None:
-        dtype = torch.float64 if space.dtype == np.float64 else torch.int64
-        return centre.to(dtype), dtype
+        if space.dtype == np.float64:
+            return centre, torch.float64
+        # As int64, which PyTorch computes with: what wraps around is right again in a difference.
+        wide = np.uint64 if space.dtype == np.uint64 else np.int64
+        return torch.as_tensor(centre.numpy().astype(wide).astype(np.int64)), torch.int64
     return None, torch.uint8 if space.dtype == np.uint8 else torch.float32
 
 
@@ -106,18 +109,24 @@ class PolicyStep(nn.Module):
         self.agent = copy.deepcopy(agent).cpu().eval()
         self.value = value and agent.has_critic
         names = observation_names(agent.observation_space)
+        shown = shown_components(agent.observation_space)
         self.observations = nn.ModuleList(
             Observation(self.agent.reader, path, space, names[path])
-            for path, space in component_spaces(agent.observation_space).items()
+            for path, space in shown.items()
         )
+        components = component_spaces(agent.observation_space).items()
+        self._empty = {path: space.shape or () for path, space in components if path not in shown}
         self.input_names = tuple(self.example(1))
-        self.output_names = ("action", *self._parameter_names(), *["value"] * self.value)
+        parameters = parameters_of(first_distribution(self.agent))
+        self.output_names = ("action", *parameters, *["value"] * self.value)
         self.output_names += tuple(map(carried_out, carried(self.agent, 1)))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """One step of `B` streams, by `input_names` and `output_names`."""
         agent, given = self.agent, dict(zip(self.input_names, inputs, strict=True))
         components = {part.path: part(given[part.name]) for part in self._parts()}
+        for path, shape in self._empty.items():
+            components[path] = torch.zeros(given[START].shape[0], *shape)
         state = [given[carried_in(name)] for name in carried(agent, 1)]
         previous = state.pop(0) if agent.config.previous_action else None
         if previous is not None:
@@ -171,15 +180,6 @@ class PolicyStep(nn.Module):
             assert isinstance(part, Observation)
             yield part
 
-    def _parameter_names(self) -> tuple[str, ...]:
-        """Of what the distribution over actions is made of."""
-        with torch.no_grad():
-            features = torch.zeros(1, self.agent.head.linear.in_features)
-            previous = torch.zeros(1, *self.agent.head.action_shape)
-            persists = self.agent.config.action_persistence > 0
-            distribution = self.agent.head(features, None, previous if persists else None)
-        return tuple(parameters_of(distribution))
-
     def _meaning(self, name: str) -> str:
         """What an input or output is, in a sentence."""
         for part in self._parts():
@@ -215,10 +215,19 @@ def _in_a_line(space: gym.Space[Any]) -> str:
     return " ".join(str(space).split())
 
 
+def shown_components(space: gym.Space[Any]) -> dict[str, gym.Space[Any]]:
+    """The components of an observation space by path, without those that have no entries."""
+    found = component_spaces(space).items()
+    return {path: component for path, component in found if 0 not in (component.shape or ())}
+
+
 def observation_names(space: gym.Space[Any]) -> dict[str, str]:
-    """The name of each component's input by its path: `obs`, or `obs_KEY` where there are keys."""
+    """The name of each component's input by its path: `obs`, or `obs_KEY` where there are keys.
+
+    What has no entries is no input.
+    """
     names: dict[str, str] = {}
-    for i, path in enumerate(component_spaces(space)):
+    for i, path in enumerate(shown_components(space)):
         names[path] = free_name(f"obs_{path}" if path else "obs", {*names.values()}, i)
     return names
 
@@ -233,7 +242,7 @@ def limits_of(space: gym.Space[Any]) -> Limits:
     Of Discrete, MultiDiscrete and MultiBinary; a value between them is none of the space.
     """
     names, found = observation_names(space), {}
-    for path, part in component_spaces(space).items():
+    for path, part in shown_components(space).items():
         if isinstance(part, spaces.MultiBinary):
             low = np.zeros(int(np.prod(part.shape)), np.int64)
             size = np.full_like(low, 2)
@@ -270,16 +279,37 @@ def parameters_of(distribution: Distribution) -> dict[str, Tensor]:
     )
 
 
-def distribution_of(parameters: Mapping[str, Tensor], action_space: gym.Space[Any]) -> Distribution:
-    """The inverse of `parameters_of`, for the library's own heads."""
-    if "mean" in parameters:
+def distribution_of(parameters: Mapping[str, Tensor], like: Distribution) -> Distribution:
+    """The inverse of `parameters_of`.
+
+    Args:
+        parameters: by name.
+        like: a distribution of the kind that is asked for, of any numbers.
+
+    Raises:
+        ExportError: the kind is not the library's, and may draw in a way of its own.
+    """
+    if type(like) is DiagonalGaussian:
         return DiagonalGaussian(parameters["mean"], parameters["std"].log())
-    logits = parameters["logits"]
-    if isinstance(action_space, spaces.MultiBinary):
-        return Bernoulli(logits)
-    if isinstance(action_space, spaces.MultiDiscrete):
-        return MultiCategorical(logits, [int(n) for n in action_space.nvec.reshape(-1)])
-    return Categorical(logits)
+    if type(like) is MultiCategorical:
+        return MultiCategorical(parameters["logits"], like.sizes)
+    for kind in (Categorical, Bernoulli):
+        if type(like) is kind:
+            return kind(parameters["logits"])
+    raise ExportError(
+        f"The action head gives a {class_path(type(like))}, which may draw in a way of its own."
+    )
+
+
+@torch.no_grad()
+def first_distribution(agent: ActorCritic) -> Distribution:
+    """What an agent's head gives for features that are all zero, one stream of them."""
+    head = agent.head
+    features = torch.zeros(1, head.linear.in_features, device=agent.device)
+    previous = None
+    if agent.config.action_persistence:
+        previous = torch.zeros(1, *head.action_shape, device=agent.device)
+    return head(features, None, previous)  # type: ignore[no-any-return]
 
 
 def carried(agent: ActorCritic, batch: int) -> dict[str, Tensor]:

@@ -39,6 +39,7 @@ from recurrent_rl.agents.export.step import (
     START,
     carried_in,
     distribution_of,
+    first_distribution,
     observation_names,
 )
 from recurrent_rl.agents.memory.states import MemoryState, tensors_of, with_tensors
@@ -74,7 +75,7 @@ class FastStep:
         self._after = [outputs[name] for name in state.values()]
         names_of_distribution: tuple[str, ...] = ("logits", "mean", "std")
         self._said = {name: outputs[name] for name in names_of_distribution if name in outputs}
-        self._value = outputs["value"]
+        self._value, self._like = outputs["value"], first_distribution(agent)
 
     def __call__(
         self,
@@ -95,7 +96,7 @@ class FastStep:
         self._step({})
         said = {name: x.clone() for name, x in self._said.items()}
         after = with_tensors(state, [x.clone() for x in self._after])
-        distribution = distribution_of(said, self._agent.action_space)
+        distribution = distribution_of(said, self._like)
         no_features = self._value.new_empty(0)  # read by an update alone
         return AgentOutput(distribution, self._value.clone(), no_features), after
 

@@ -7,11 +7,17 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.distributions import Categorical, Distribution
 from recurrent_rl.agents.errors import UserError
+from recurrent_rl.agents.export.step import ExportError
+from recurrent_rl.agents.heads import ActionHead
 from recurrent_rl.agents.policy import Policy
 from tests.agents.export.test_export import ACTIONS, OBSERVATIONS, VECTOR, make
+from tests.own_parts import Bins
 
 
 def both(agent: ActorCritic, **options: Any) -> tuple[Any, Any]:
@@ -59,6 +65,99 @@ def test_actions_of_a_type_that_is_not_the_default_have_it(space: gym.Space[Any]
     actors = both(make(action=space, memory="none"))
     alike(actors, np.ones(3, np.float32))
     assert np.asarray(actors[1].act(np.ones(3, np.float32))).dtype == space.dtype
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Box(-0.1, 0.1, (2,), np.float64), spaces.Box(1e9, 1e9 + 1, (2,), np.float64)]
+)
+@pytest.mark.parametrize("feeds_back", [True, False])
+def test_actions_in_doubles_are_within_their_bounds_to_the_last_digit(
+    space: spaces.Box, feeds_back: bool
+) -> None:
+    agent = make(action=space, memory="rnn", previous_action=feeds_back)
+    with torch.no_grad():
+        agent.head.linear.bias.copy_(torch.tensor([0.3, 50.0]))
+    actors = both(agent)
+    for seen in np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32):
+        exact, fast = (actor.act(seen) for actor in actors)
+        assert space.contains(fast)
+        np.testing.assert_allclose((fast - space.low), (exact - space.low), atol=1e-6)
+
+
+class Choice(ActionHead):
+    """Of three points on the diagonal of a Box."""
+
+    action_dtype = torch.int64
+
+    def __init__(self, space: spaces.Box, input_size: int) -> None:
+        super().__init__(space, input_size, 3)
+        self.action_shape = ()
+
+    def forward(
+        self, features: Tensor, mask: Tensor | None = None, previous: Tensor | None = None
+    ) -> Distribution:
+        return Categorical(self.linear(features))
+
+    def fill_noise(self, drawn: Tensor, generator: torch.Generator) -> Tensor:
+        return drawn.exponential_(generator=generator)
+
+    def to_env(self, action: Tensor) -> NDArray[Any]:
+        points = (action.cpu().numpy() - 1.0)[..., None]
+        return np.repeat(points, 2, -1).astype(self.space.dtype)
+
+    def to_env_tensor(self, action: Tensor) -> Tensor:
+        return (action.float() - 1).unsqueeze(-1).expand(-1, 2)
+
+
+class Exact(Bins):
+    """One that exports too."""
+
+    def to_env_tensor(self, action: Tensor) -> Tensor:
+        return action.float() / 5 - 1
+
+
+class Own(Categorical):
+    """Which may draw as it likes."""
+
+
+class Unknown(Choice):
+    """With a distribution that is not the library's."""
+
+    def forward(
+        self, features: Tensor, mask: Tensor | None = None, previous: Tensor | None = None
+    ) -> Distribution:
+        return Own(self.linear(features))
+
+
+@pytest.mark.parametrize("head", ["Choice", "Exact"])
+@pytest.mark.parametrize("streams", [None, 3])
+def test_a_head_of_ones_own_draws_by_its_own_distribution(head: str, streams: int | None) -> None:
+    agent = make(
+        action=spaces.Box(-1, 1, (2,)),
+        head=f"{__name__}:{head}",
+        memory="rnn",
+        previous_action=head == "Exact",
+    )
+    actors = both(agent, deterministic=False, seed=2, num_envs=streams)
+    size = (8, 3) if streams is None else (8, streams, 3)
+    for seen in np.random.default_rng(0).normal(size=size).astype(np.float32):
+        alike(actors, seen)
+
+
+def test_a_distribution_that_is_not_the_librarys_is_not_drawn_from() -> None:
+    agent = make(action=spaces.Box(-1, 1, (2,)), head=f"{__name__}:Unknown", previous_action=False)
+    with pytest.raises(ExportError, match=r"cannot play this policy.*Own, which may draw"):
+        Policy(agent).actor(runner="fast", deterministic=False)
+    alike(both(agent), np.ones(3, np.float32))
+
+
+def test_whole_numbers_beyond_2_to_the_63_are_told_apart() -> None:
+    action = spaces.Box(-1, 1, (2,))
+    agent = make(spaces.Box(0, 2**64 - 1, (2,), np.uint64), action, memory="rnn")
+    agent.reader.get_buffer("centre_0").fill_(2.0**63 + 2**20)
+    actors = both(agent)
+    for i in range(5):
+        alike(actors, np.array([2**63 + 2**20 + i, 2**63 + 2**20 - i], np.uint64))
 
 
 def test_a_value_that_is_not_finite_is_refused_though_the_logits_are() -> None:

@@ -47,6 +47,8 @@ def _cat(draft: Draft, node: fx.Node, parts: list[View], axis: int = 0) -> View:
     shape, dtype = kind_of(node)
     out, axis, begin = draft.new(shape, dtype), axis % len(shape), 0
     for part in parts:
+        if not part.size:
+            continue
         end = begin + part.shape[axis]
         draft.do("copy", part.shape, dtype, part, into=sliced(out, axis, begin, end))
         begin = end

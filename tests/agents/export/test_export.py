@@ -20,7 +20,7 @@ from torch import Tensor
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.errors import UserError
-from recurrent_rl.agents.export import c_files
+from recurrent_rl.agents.export import c_files, numpy_folder
 from recurrent_rl.agents.export.c import source as c_source
 from recurrent_rl.agents.export.check import Arrays, Runner, checks
 from recurrent_rl.agents.export.compiled import CompiledStep, serves
@@ -161,6 +161,45 @@ def test_names_are_what_every_runtime_takes() -> None:
     assert names == {"a.b": "obs_a_b", "a_b": "obs_a_b_1", "größe": "obs_gr__e"}
 
 
+EMPTY = spaces.Dict(
+    {
+        "a": VECTOR,
+        "b": spaces.Box(-1, 1, (0,)),
+        "c": spaces.Box(0, 9, (2, 0), np.int64),
+    }
+)
+
+
+def check_in_c_and_numpy(agent: ActorCritic) -> None:
+    """Of a step that was recorded, which is quicker than tracing."""
+    listing = listing_of(agent, batch=1)
+    check(agent, listing.signature, numpy_folder.runner(numpy_folder.written(listing, agent)), 15)
+    if shutil.which("cc"):
+        source = c_source.written(listing, "policy", {}, [4], int8=False)
+        texts = (source.header, source.source, listing.signature.to_json())
+        content = dict(zip(c_files.NAMES, map(str.encode, texts), strict=True))
+        check(agent, listing.signature, c_files.runner(content), 15)
+
+
+def test_what_has_no_entries_is_no_input() -> None:
+    agent = make(EMPTY, memory="rnn")
+    assert observation_names(EMPTY) == {"a": "obs_a"}
+    check(agent, *eager(agent), steps=15)
+    check_in_c_and_numpy(agent)
+    exact, fast = Policy(agent).actor(), Policy(agent).actor(runner="fast")
+    EMPTY.seed(0)
+    for _ in range(5):
+        seen = EMPTY.sample()
+        assert fast.act(seen) == exact.act(seen)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", [1, None], ids=["one stream", "dynamic"])
+def test_what_has_no_entries_is_no_input_of_any_export(batch: int | None) -> None:
+    forms = ["torch"] + ["onnx"] * HAS_ONNX + ["c", "numpy"] * (batch == 1)
+    exported(make(EMPTY, memory="rnn"), *forms, batch=batch, steps=15)
+
+
 def test_no_two_inputs_have_one_name() -> None:
     space = spaces.Dict(dict.fromkeys(("a b", "a b 2", "a-b"), VECTOR))
     names = observation_names(space)
@@ -208,12 +247,7 @@ def test_a_state_may_have_the_names_of_other_things(previous_action: bool) -> No
     names = [field.name for field in (*signature.inputs, *signature.outputs)]
     assert len({*names}) == len(names) == 2 * 6 + 6 + 2 * previous_action
     check(agent, signature, run, steps=15)
-    if shutil.which("cc"):
-        listing = listing_of(agent, batch=1)
-        source = c_source.written(listing, "policy", {}, [4], int8=False)
-        texts = (source.header, source.source, listing.signature.to_json())
-        content = dict(zip(c_files.NAMES, map(str.encode, texts), strict=True))
-        check(agent, listing.signature, c_files.runner(content), steps=15)
+    check_in_c_and_numpy(agent)
 
 
 @pytest.mark.parametrize("batch", [None, 3])

@@ -714,6 +714,8 @@ WRONG: list[tuple[gym.Space[Any], Any, str]] = [
     (OBSERVATIONS["MultiBinary"], [[0, 1], [0.5, 1]], "obs is"),
     (BYTES, np.full((9, 8), 300), "obs is of type int64; expected uint8"),
     (BYTES, np.full((9, 8), 0.5), "obs is of type float64; expected uint8"),
+    (OBSERVATIONS["vector"], [1.0, 1e300, 0.0], "obs holds NaN, infinity or a number beyond"),
+    (OBSERVATIONS["vector"], [1.0, np.nan, 0.0], "obs holds NaN, infinity or a number beyond"),
 ]
 
 
@@ -731,6 +733,22 @@ def test_an_exported_policy_refuses_what_its_space_does_not_hold(
         with pytest.raises(ValueError, match=message):
             exported.act(value)
     np.testing.assert_array_equal(exported.output("h_out"), undisturbed.output("h_out"))
+
+
+def test_an_exported_policy_refuses_a_mask_that_is_neither_true_nor_false() -> None:
+    exported, seen = on_numpy(make()), np.zeros(3, np.float32)
+    for mask in ([0.3, 0, 1, 1], [2, 0, 1, 1], [np.nan, 0, 1, 1]):
+        with pytest.raises(ValueError, match=r"action_mask (is|holds)"):
+            exported.act(seen, action_mask=mask)
+
+
+def test_an_exported_policy_tells_whole_numbers_beyond_2_to_the_63_apart() -> None:
+    agent = make(spaces.Box(0, 2**64 - 1, (2,), np.uint64), ACTIONS["Box"], memory="gru")
+    agent.reader.get_buffer("centre_0").fill_(2.0**63 + 2**20)
+    exported, actor = on_numpy(agent), Policy(agent).actor()
+    for i in range(4):
+        seen = np.array([2**63 + 2**20 + i, 2**63 + 2**20 - i], np.uint64)
+        np.testing.assert_allclose(exported.act(seen), actor.act(seen), atol=1e-5)
 
 
 def test_an_exported_policy_refuses_a_mask_that_allows_nothing() -> None:
