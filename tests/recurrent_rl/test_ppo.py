@@ -12,7 +12,13 @@ from torch.testing import assert_close
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
-from recurrent_rl.agents.memory.states import LSTMState, MatrixState, MemoryState, NoState
+from recurrent_rl.agents.memory.states import (
+    LSTMState,
+    MatrixState,
+    MemoryState,
+    NoState,
+    cat_states,
+)
 from recurrent_rl.blocks import shuffled_chunks
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
@@ -247,7 +253,9 @@ def test_no_gradient_crosses_from_one_episode_into_another() -> None:
 
 
 def test_refreshed_states_are_the_stored_ones_until_the_weights_change() -> None:
-    trainer, rollout, advantages = collected(CONFIG)
+    # An episode spans several chunks.
+    env = EnvConfig(env_kwargs={"length": 15})
+    trainer, rollout, advantages = collected(dataclasses.replace(CONFIG, env=env))
     stored = rollout.sequences(advantages, advantages).state
     same = refreshed_state(trainer.agent, rollout)
     for a, b in zip(stored, same, strict=True):
@@ -258,6 +266,16 @@ def test_refreshed_states_are_the_stored_ones_until_the_weights_change() -> None
             parameter.add_(0.05)
     moved = refreshed_state(trainer.agent, rollout)
     assert relative_drift(moved, stored) > 1e-2
+    # The others are those of one pass over the whole rollout.
+    state, passed = rollout.chunk_states[0], []
+    for t in range(CONFIG.num_steps):
+        if t % 8 == 0:
+            passed.append(state)
+        components, episode_start, mask = rollout.row(t)
+        with torch.no_grad():
+            _, state = trainer.agent.step(components, state, episode_start, mask)
+    for a, b in zip(moved, cat_states(passed), strict=True):
+        assert_close(a, b, rtol=1e-5, atol=1e-6)
     # What came before the rollout is gone: its first chunks keep the state they were stored with.
     for a, b in zip(stored, moved, strict=True):
         assert torch.equal(a[:, : CONFIG.num_envs], b[:, : CONFIG.num_envs])

@@ -233,6 +233,25 @@ def test_an_iteration_learns_from_the_rows_that_count_and_then_takes_in_what_was
     assert_close(after, torch.cat(rows).mean(0))
 
 
+def test_statistics_are_of_the_rows_that_count_and_are_shown() -> None:
+    config = worker_cases.config(
+        env="DrawnHidden-v0", critic_keys=("hidden",), previous_reward=True
+    )
+    trainer = Trainer(config)
+    trainer.iterate()
+    rollout, agent = trainer.collector.rollout, trainer.agent
+    valid, start = rollout.valid[:-1], rollout.episode_start[:-1]
+    assert not valid.all()
+    shown = {"previous_reward": valid & ~start, "shown": valid, "hidden": valid}
+    assert agent.privileged is not None
+    for normaliser in (agent.observation_normaliser, agent.privileged.normaliser):
+        for path, moments in zip(normaliser.paths, normaliser.moments, strict=True):
+            rows = rollout.components[path][:-1][shown.pop(path, valid)].double()
+            assert_close(moments.mean, rows.mean(0), msg=path)
+            assert_close(moments.var, rows.var(0, correction=0), msg=path)
+    assert not shown
+
+
 def test_a_critic_that_has_not_learnt_yet_is_not_held_to_the_zeros_that_it_said() -> None:
     # What it says moves to the mean of the first returns before it learns from them.
     weights_of = []

@@ -30,16 +30,18 @@ from recurrent_rl.vector_env.config import EnvConfig
 class Drawn(gym.Env[Any, Any]):
     """Everything is drawn: what is seen, rewards, masks, and when and how an episode ends."""
 
-    def __init__(self, discrete: bool = True, masks: bool = False) -> None:
-        self.observation_space = spaces.Box(-9, 9, (3,), np.float32)
+    def __init__(self, discrete: bool = True, masks: bool = False, hidden: bool = False) -> None:
+        box = spaces.Box(-9, 9, (3,), np.float32)
+        self.observation_space = spaces.Dict({"shown": box, "hidden": box}) if hidden else box
         self.action_space = spaces.Discrete(3) if discrete else spaces.Box(-1, 1, (2,), np.float32)
-        self.masks = masks
+        self.masks, self.hidden = masks, hidden
 
     def _seen(self) -> tuple[Any, dict[str, Any]]:
         draw = self.np_random
         mask = np.append(draw.random(2) < 0.5, True)
         info = {"action_mask": mask} if self.masks else {}
-        return draw.normal(2.0, 3.0, 3).clip(-9, 9).astype(np.float32), info
+        seen = draw.normal(2.0, 3.0, 3).clip(-9, 9).astype(np.float32)
+        return ({"shown": seen, "hidden": seen[::-1]} if self.hidden else seen), info
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
@@ -50,7 +52,7 @@ class Drawn(gym.Env[Any, Any]):
         ends = self.np_random.random(2) < (0.15, 0.1)
         seen, info = self._seen()
         info["is_success"] = bool(ends[0])
-        info["seen"] = float(seen[0])
+        info["seen"] = float((seen["shown"] if self.hidden else seen)[0])
         return seen, reward, bool(ends[0]), bool(ends[1]), info
 
 
@@ -63,6 +65,7 @@ ENTRIES: dict[str, Any] = {
     "Drawn-v0": lambda num_envs, **_: several(num_envs, SAME),
     "DrawnNext-v0": lambda num_envs, **_: several(num_envs, NEXT),
     "DrawnMasks-v0": lambda num_envs, **_: several(num_envs, NEXT, masks=True),
+    "DrawnHidden-v0": lambda num_envs, **_: several(num_envs, NEXT, hidden=True),
     "DrawnBox-v0": lambda num_envs, **_: several(num_envs, SAME, discrete=False),
 }
 for name, entry in ENTRIES.items():
@@ -71,9 +74,8 @@ for name, entry in ENTRIES.items():
 
 
 def config(memory: str = "gru", env: str = "Drawn-v0", **changes: Any) -> TrainConfig:
-    agent = {
-        name: changes.pop(name) for name in ("separate_memory", "hidden_size") if name in changes
-    }
+    names = ("separate_memory", "hidden_size", "critic_keys", "previous_reward")
+    agent = {name: changes.pop(name) for name in names if name in changes}
     settings: dict[str, Any] = {
         "num_envs": 8,
         "num_steps": 12,
@@ -96,6 +98,7 @@ CASES: dict[str, Callable[[], TrainConfig]] = {
     "next step": lambda: config(env="DrawnNext-v0"),
     "masks": lambda: config(env="DrawnMasks-v0"),
     "two memories": lambda: config("gru-rotor", separate_memory=True),
+    "a critic that sees more": lambda: config(env="DrawnHidden-v0", critic_keys=("hidden",)),
     "short chunks": lambda: config("lstm", seq_len=4, num_minibatches=3, refresh_state=True),
     "uneven": lambda: config(num_envs=10),
     "auxiliary loss": lambda: config(aux_loss="next-observation", env="DrawnNext-v0"),
