@@ -8,7 +8,6 @@ autoreset inserted.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -95,9 +94,8 @@ class Step(NamedTuple):
     """Where mode SAME_STEP has already begun the next episode."""
 
 
-_turn = itertools.count()
-_turns: dict[int, int] = {}
-"""Of environments, by the identity of what they are, whose turn it is: who reset them last."""
+TURN = "recurrent_rl_turn"
+"""The attribute of what is stepped that tells whose turn it is: who reset it last."""
 
 
 def _innermost(env: VectorEnv) -> object:
@@ -177,7 +175,7 @@ class Environments:
         )
         self.steps = 0
         self._valid = np.ones(self.count, dtype=bool)
-        self._identity, self._turn = id(_innermost(env)), -1
+        self._innermost, self._turn = _innermost(env), object()
         self._lent = _lent(env)
 
     def reset(self, seed: int | None, centre: Total | None = None) -> Step:
@@ -191,7 +189,8 @@ class Environments:
         Raises:
             UserError: what the environment returned is not what its spaces declare.
         """
-        self._turn = _turns[self._identity] = next(_turn)
+        self._turn = object()
+        setattr(self._innermost, TURN, self._turn)
         with self._lending():
             result = self.env.reset(seed=seed)
         if wrong := wrong_result("reset", result):
@@ -225,7 +224,7 @@ class Environments:
                 number; the message names the environment, its number and the step. Or others have
                 reset these environments meanwhile.
         """
-        if _turns.get(self._identity) != self._turn:
+        if getattr(self._innermost, TURN, None) is not self._turn:
             raise UserError(
                 f"{self._name()} was reset by others after step {self.steps}, such as by "
                 "evaluate(policy, env) amid a training on that env: its episodes were lost. Give "
