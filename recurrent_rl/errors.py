@@ -6,7 +6,7 @@ __all__ = ["RaisedError", "ToldError", "UserError", "told_exit"]
 
 
 class RaisedError(UserError):
-    """Raised in the first worker where the user's own code has raised an error in another one."""
+    """Raised where the user's own code has raised an error in another worker, or called exit."""
 
 
 class ToldError(UserError):

@@ -357,7 +357,7 @@ def _told(error: Exception | SystemExit) -> UserError | SystemExit:
     if isinstance(error, SystemExit):
         return told_exit(error)
     if isinstance(error, UserError):
-        return UserError(str(error))
+        return (RaisedError if isinstance(error, RaisedError) else UserError)(str(error))
     if (sentence := in_a_sentence(error)) is not None:
         return RaisedError(sentence)
     return UserError("".join(traceback.format_exception(error)))

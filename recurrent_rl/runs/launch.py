@@ -211,7 +211,8 @@ def _work(
             ):
                 follow_the_first(group, stop)
         except UserError as error:
-            store.set(f"mistake/{rank}", str(error))
+            kind = "raised" if isinstance(error, RaisedError) else "mistake"
+            store.set(f"{kind}/{rank}", str(error))
             raise
         except Exception as error:
             if (sentence := in_a_sentence(error)) is not None:

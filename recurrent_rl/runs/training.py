@@ -384,7 +384,7 @@ def _evaluated(
         if played:
             folder.save_evaluation(SavedEvaluation.of(policy, played))
     except UserError as error:
-        raise UserError(
+        raise type(error)(
             f"The run is trained and saved in {folder.path}, but could not be evaluated: {error}"
         ) from error
     except Exception as error:

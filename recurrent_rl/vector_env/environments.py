@@ -28,8 +28,9 @@ from recurrent_rl.agents.action_masks import (
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import argument
 from recurrent_rl.agents.moments import Total
+from recurrent_rl.agents.raising import place
 from recurrent_rl.agents.spaces import FLOAT32_MAX, ObservationError, as_array, stack_observations
-from recurrent_rl.errors import UserError
+from recurrent_rl.errors import RaisedError, UserError
 from recurrent_rl.fields import InfoKeys
 from recurrent_rl.vector_env.checked_env import (
     CheckedEnv,
@@ -188,11 +189,11 @@ class Environments:
 
         Raises:
             UserError: what the environment returned is not what its spaces declare.
+            RaisedError: it called exit.
         """
         self._turn = object()
         setattr(self._innermost, TURN, self._turn)
-        with self._lending():
-            result = self.env.reset(seed=seed)
+        result = self._called(self.env.reset, seed=seed)
         if wrong := wrong_result("reset", result):
             raise self._fault(wrong)
         observation, infos = result[0], self._mapping(result[1])
@@ -223,6 +224,7 @@ class Environments:
             UserError: what the environment returned is not what its spaces declare, or no finite
                 number; the message names the environment, its number and the step. Or others have
                 reset these environments meanwhile.
+            RaisedError: an environment called exit.
         """
         if getattr(self._innermost, TURN, None) is not self._turn:
             raise UserError(
@@ -231,8 +233,7 @@ class Environments:
                 "evaluate environments of its own: the id, the class or the function that makes "
                 "them."
             )
-        with self._lending():
-            result = self.env.step(actions)
+        result = self._called(self.env.step, actions)
         self.steps += 1
         if wrong := wrong_result("step", result):
             raise self._fault(wrong)
@@ -279,6 +280,18 @@ class Environments:
             yield
         finally:
             base.envs = own
+
+    def _called(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What a method of the environment returns; its exit is a fault like any error of it."""
+        try:
+            with self._lending():
+                return method(*args, **kwargs)
+        except SystemExit as error:
+            code = "" if error.code is None else repr(error.code)
+            raise RaisedError(
+                f"{self._name()} called exit({code}) after step {self.steps}{place(error)}. An "
+                "environment ends episodes, and raises an error where it cannot go on: mend it."
+            ) from error
 
     def _check_mode(self, has_final: bool, ends_again: bool) -> None:
         """Refuse ends that are not those of the autoreset mode that the environment names.

@@ -10,7 +10,7 @@ from tests.recurrent_rl.cli.commands import TINY, ended, one_line, run
 
 SMALL = [flag for flag in TINY if not flag.startswith("--encoder")]
 MODULE = """
-import multiprocessing.util, time
+import multiprocessing.util, sys, time
 import gymnasium as gym, numpy as np, torch
 from torch import nn
 
@@ -34,6 +34,8 @@ class Env(gym.Env):
         self.steps += 1
         if self.fails == "step" and self.steps > 20:
             [][5]  # fault: step
+        if self.fails == "exit" and self.steps > 20:
+            sys.exit()  # fault: exit
         if self.fails == "sum":
             raise Odd("a", "b")  # fault: sum
         return np.zeros(3, np.float32), 1.0, self.steps % 10 == 0, False, {}
@@ -165,6 +167,20 @@ def test_what_own_code_raises_in_another_worker_is_told_with_its_line(
     assert result.returncode == 1
     assert result.stderr.startswith(f"error: {who}Your code raised ")
     assert f"(line {line_of(fault)} of {Path.cwd() / module}.py)." in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["Env", "Second"])
+def test_an_environment_that_calls_exit_loses_nothing_and_gives_status_1(
+    kind: str, module: str
+) -> None:
+    kwargs = json.dumps({"fails": "exit"})
+    arguments = ["--env-kwargs", kwargs, "--workers=2", "--threads=1", *SMALL, "-q"]
+    result = run("train", f"{module}:{kind}", *arguments, cwd=Path.cwd())
+    assert result.returncode == 1, result.stderr
+    assert "called exit() after step 20 " in result.stderr
+    assert f"(line {line_of('exit')} of {Path.cwd() / module}.py)." in result.stderr
+    assert "Its 1 whole iteration (128 steps) is saved" in result.stderr
     assert "Traceback" not in result.stderr
 
 

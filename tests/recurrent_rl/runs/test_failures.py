@@ -12,7 +12,7 @@ import pytest
 from recurrent_rl.agents.files import FileWriteError, unwritable
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.collector import Collector
-from recurrent_rl.errors import UserError
+from recurrent_rl.errors import RaisedError, UserError
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.checkpoint_file import read_timesteps
 from recurrent_rl.runs.folder import CHECKPOINT, POLICY, RunFolder
@@ -29,7 +29,7 @@ class Failing(gym.Env[Any, Any]):
     observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
     action_space = gym.spaces.Discrete(2)
 
-    def __init__(self, error: Exception | None, after: int = 40) -> None:
+    def __init__(self, error: BaseException | None, after: int = 40) -> None:
         self.t = 0
         self.error = error
         self.after = after
@@ -101,6 +101,34 @@ def test_a_run_whose_environment_raises_an_error_keeps_its_whole_iterations_and_
             twin.iterate()
         twin.close()
     assert_same(weights(saved), weights(twin))
+
+
+EXITS = r"nvironment.* called exit\({}\) after step {} \(line \d+ of .*test_failures.py\)\. An env"
+
+
+@pytest.mark.parametrize(("code", "shown"), [(0, "0"), (None, ""), ("no licence", "'no licence'")])
+def test_an_environment_that_calls_exit_is_at_fault_and_whole_iterations_are_kept(
+    tmp_path: Path, code: Any, shown: str
+) -> None:
+    with (
+        registered(lambda: Failing(SystemExit(code))) as env_id,
+        pytest.raises(RaisedError, match=rf"{EXITS.format(shown, 40)}.*iteration 3.*{LOST}"),
+    ):
+        train(config(tmp_path, env_id), progress=False)
+    (run_dir,) = tmp_path.iterdir()
+    assert load_policy(run_dir / POLICY).summary["timesteps"] == 8 * 16 * 2
+
+
+def test_an_environment_that_calls_exit_in_the_evaluation_is_at_fault_too(tmp_path: Path) -> None:
+    made: list[Failing] = []
+
+    def make() -> Failing:
+        made.append(Failing(SystemExit(0), 5 if len(made) >= 8 else 1000))
+        return made[-1]
+
+    settings = config(tmp_path, None, total_timesteps=128, eval_episodes=4)
+    with pytest.raises(RaisedError, match=rf"could not be evaluated: .*{EXITS.format('0', 5)}"):
+        train(settings, env=make, progress=False)
 
 
 def test_an_error_before_the_first_whole_iteration_leaves_a_run_that_starts_anew(
