@@ -12,7 +12,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -187,6 +187,21 @@ def _set_malloc(thresholds: dict[int, int]) -> None:
         mallopt(parameter, value)
     if thresholds is _GLIBCS_OWN:
         trim(0)
+
+
+@contextmanager
+def working_directory_kept() -> Iterator[None]:
+    """Give the process its working directory back, which an environment may change."""
+    try:
+        here = os.getcwd()
+    except OSError:  # it is deleted
+        yield
+        return
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.chdir(here)
 
 
 def available_cores() -> int:

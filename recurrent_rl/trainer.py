@@ -81,10 +81,13 @@ class Trainer:
         rollout; all else is as after the last whole iteration."""
         self.failed_alike = False
         """Whether the last iteration failed at the same place in all workers."""
+        start = config.init_from if fresh else None
+        # Read before an environment can change the working directory.
+        given = load_policy(start) if start is not None and group.rank == 0 else None
         self.env = make_vector_env(source, block.count, config.env)
         try:
             with self._computing():
-                self.agent = self._first_agent(fresh)
+                self.agent = self._first_agent(start is not None, given)
                 self.auxiliary = self._auxiliary()
                 self.advantage_normaliser = AdvantageNormaliser().to(self.device)
                 self.optimizer = Adam(
@@ -243,12 +246,17 @@ class Trainer:
     def _computing(self) -> AbstractContextManager[None]:
         return computing(self.config.threads, self.config.precision, self.group.neighbours)
 
-    def _first_agent(self, fresh: bool) -> ActorCritic:
-        """What training begins with: untrained or of `init_from`, and the same at each worker."""
-        agent, policy = self._untrained_agent().to(self.device), self.config.init_from
-        if fresh and policy is not None:
-            if self.group.rank == 0:
-                begin_with(agent, load_policy(policy))
+    def _first_agent(self, is_trained: bool, given: Policy | None) -> ActorCritic:
+        """What training begins with, the same at each worker.
+
+        Args:
+            is_trained: by `init_from`.
+            given: that policy, in the first worker.
+        """
+        agent = self._untrained_agent().to(self.device)
+        if is_trained:
+            if given is not None:
+                begin_with(agent, given)
             agent.reader.is_centred = True  # in all workers, which else would add up their firsts
         self.group.take_over(agent.state_dict().values())
         return agent

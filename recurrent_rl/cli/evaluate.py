@@ -82,7 +82,9 @@ def _own_folder(source: Path, given: EvaluateArguments) -> RunFolder | None:
     from recurrent_rl.runs.folder import RunFolder
 
     is_elsewhere = given.env_id is not None or given.env_kwargs is not None
-    return RunFolder(source) if source.is_dir() and not is_elsewhere and not given.best else None
+    if is_elsewhere or given.best or not source.is_dir():
+        return None
+    return RunFolder(source).fixed()
 
 
 def _print_not_saved(console: Console, folder: RunFolder, finer: SavedEvaluation) -> None:

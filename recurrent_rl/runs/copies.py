@@ -37,9 +37,9 @@ class _Held(NamedTuple):
             PolicyFileError: its checkpoint is damaged.
         """
         if not folder.checkpoint.exists():
-            return cls(-1, "", folder.path)
+            return cls(-1, "", folder.shown.path)
         digest = hashlib.sha256(folder.checkpoint.read_bytes()).hexdigest()
-        return cls(read_timesteps(folder.checkpoint), digest, folder.path)
+        return cls(read_timesteps(folder.checkpoint), digest, folder.shown.path)
 
 
 def newest(group: Group, mine: RunFolder | None) -> RunFolder | None:
@@ -72,7 +72,7 @@ def newest(group: Group, mine: RunFolder | None) -> RunFolder | None:
         if lack[group.rank]:
             _write(files)
         group.agree()  # only now may all read it
-    return RunFolder(best.path)
+    return RunFolder(best.path).fixed()
 
 
 class Copies:
@@ -83,19 +83,21 @@ class Copies:
     Args:
         group: the workers.
         folder: of the run, in the first worker; None in the others.
+        here: the working directory in which this worker began.
 
     Attributes:
         folder: of the run, in each worker.
     """
 
-    def __init__(self, group: Group, folder: RunFolder | None) -> None:
+    def __init__(self, group: Group, folder: RunFolder | None, here: Path) -> None:
         self._group = group
         mark = secrets.token_hex()
         several = group.neighbours < group.size
         if folder is not None and several:
             folder.mark.write_text(mark)
-        first, mark = group.exchange((Path() if folder is None else folder.path, mark))[0]
-        self.folder = RunFolder(first)
+        given = Path() if folder is None else folder.shown.path
+        first, mark = group.exchange((given, mark))[0]
+        self.folder = folder or RunFolder(here / first, first)
         sees = folder is not None or not several or _holds(self.folder.mark, mark)
         self._keeps = _keeps_disk() and not sees
         self._any = any(group.exchange(self._keeps))
@@ -112,14 +114,14 @@ class Copies:
             return
         files = self._group.tell(self._changed() if self._group.rank == 0 else {}, 0)
         if self._keeps:
-            _write(files)
+            _write({self.folder.path / name: data for name, data in files.items()})
 
     def _changed(self) -> dict[Path, bytes]:
-        """The files that are other than when they were sent."""
+        """The files that are other than when they were sent, by their paths in the folder."""
         now = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in self.folder.files()}
         changed = [path for path, stamp in now.items() if self._sent.get(path) != stamp]
         self._sent = now
-        return _read(changed)
+        return {path.relative_to(self.folder.path): x for path, x in _read(changed).items()}
 
 
 def _keeps_disk() -> bool:

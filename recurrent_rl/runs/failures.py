@@ -81,7 +81,7 @@ def _kept_policy(trainer: Trainer, folder: RunFolder) -> str:
         return ""
     if timesteps != trainer.timesteps:
         return ""
-    return f" What was learnt is whole in {folder.policy}, to play with or for --init-from."
+    return f" What was learnt is whole in {folder.shown.policy}, to play with or for --init-from."
 
 
 def _lost(trainer: Trainer, is_saved: bool, steps_before: int) -> list[str]:
@@ -100,8 +100,8 @@ def to_resume(trainer: Trainer, folder: RunFolder, has_callbacks: bool) -> str:
     again = [] if trainer.source.found_by_name else ["env=..."]
     again += ["callbacks=[...]"] if has_callbacks else []
     if again:
-        return f"recurrent_rl.resume({', '.join([repr(str(folder.path)), *again])})"
-    return f"recurrent-rl train --resume {folder.path}"
+        return f"recurrent_rl.resume({', '.join([repr(str(folder.shown.path)), *again])})"
+    return f"recurrent-rl train --resume {folder.shown.path}"
 
 
 def note(error: BaseException, text: str) -> None:

@@ -62,10 +62,25 @@ class RunFolder:
     """The folder of a run, and what its files are named."""
 
     path: Path
+    given: Path | None = None
+    """What the user calls it, where `path` is the same folder as an absolute path."""
+
+    def fixed(self) -> RunFolder:
+        """The same folder, which stays it when an environment changes the working directory."""
+        return RunFolder(self.path.absolute(), self.shown.path)
+
+    @property
+    def shown(self) -> RunFolder:
+        """The folder by the path that messages and commands name."""
+        return RunFolder(self.given or self.path)
 
     @classmethod
-    def make(cls, config: TrainConfig) -> RunFolder:
+    def make(cls, config: TrainConfig, here: Path | None = None) -> RunFolder:
         """Make the folder `log_dir/{env}__{name}__{seed}__{time}`.
+
+        Args:
+            config: the settings.
+            here: the working directory in which the run began; by default the one there is now.
 
         Raises:
             UserError: it cannot be made.
@@ -73,11 +88,11 @@ class RunFolder:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         name = config.name or config.agent.memory
         folder = folder_part(f"{config.environment.strip('<>')}__{name}__{config.seed}__{stamp}")
-        path = Path(config.log_dir) / folder
+        path, here = Path(config.log_dir) / folder, here or Path.cwd()
         for attempt in range(1, 1000):
             candidate = path if attempt == 1 else path.with_name(f"{path.name}-{attempt}")
             try:
-                candidate.mkdir(parents=True)
+                (here / candidate).mkdir(parents=True)
             except FileExistsError:
                 continue
             except OSError as error:
@@ -85,7 +100,7 @@ class RunFolder:
                     f"The run folder {candidate} cannot be made ({error}); "
                     "choose another log_dir or name."
                 ) from error
-            return cls(candidate)
+            return cls(here / candidate, candidate)
         raise UserError(f"There are too many runs named {path}; choose another name.")
 
     @classmethod
@@ -207,13 +222,13 @@ class RunFolder:
             return FileLock(self.path / LOCK).acquire(timeout=PATIENCE)
         except Timeout:
             raise RunHeldError(
-                f"Another process is training {self.path}. Wait until it has ended, or stop it; "
-                f"then recurrent-rl train --resume {self.path} resumes from there."
+                f"Another process is training {self.shown.path}. Wait until it has ended, or stop "
+                f"it; then recurrent-rl train --resume {self.shown.path} resumes from there."
             ) from None
         except OSError as error:
             raise UserError(
-                f"{self.path} cannot be written to ({error}). See that it is a folder that you may "
-                "write to, and that its file system has room, and locks."
+                f"{self.shown.path} cannot be written to ({error}). See that it is a folder that "
+                "you may write to, and that its file system has room, and locks."
             ) from error
 
     def _is_held(self) -> bool:
@@ -236,8 +251,8 @@ class RunFolder:
         """
         if not self.exists():
             raise UserError(
-                f"{self.path} holds no run: there is no {CONFIG} in it. Name a run folder, such as "
-                "one of those in runs/."
+                f"{self.shown.path} holds no run: there is no {CONFIG} in it. Name a run folder, "
+                "such as one of those in runs/."
             )
         return TrainConfig.from_json(self.config.read_bytes())
 
@@ -335,7 +350,7 @@ class RunFolder:
                 file.write(bytes(10_000))  # more than an evaluation holds: a full disk takes none
         except OSError as error:
             raise UserError(
-                f"{EVALUATION} cannot be written into {self.path}: {error}. Make the folder "
+                f"{EVALUATION} cannot be written into {self.shown.path}: {error}. Make the folder "
                 "writable, or evaluate its policy file, which saves nothing: recurrent-rl evaluate "
-                f"{self.policy}"
+                f"{self.shown.policy}"
             ) from error

@@ -233,6 +233,7 @@ def follow_the_first(
     Returns:
         The run's folder and its steps; None where there was nothing to do.
     """
+    here = Path.cwd()
     nothing: Begun | None = None
     begun = group.exchange(nothing)[0]
     if begun is None:
@@ -252,7 +253,7 @@ def follow_the_first(
         with closed_by(trainer.close):
             if saved is not None:
                 restore(trainer, saved)
-            return follow(trainer, stop), trainer.timesteps
+            return follow(trainer, stop, here), trainer.timesteps
 
 
 def _check_registered(env_id: str) -> None:

@@ -108,7 +108,7 @@ class _Kept:
     """
 
     def __init__(self, trainer: Trainer, folder: RunFolder, has_callbacks: bool) -> None:
-        self.copies = Copies(trainer.group, folder)
+        self.copies = Copies(trainer.group, folder, Path())
         self.over = False
         """The iterations are done: the other workers save, and ask no more what is next."""
         self._trainer, self._folder, self._has_callbacks = trainer, folder, has_callbacks
@@ -160,12 +160,13 @@ def _shower(state: TrainingState, monitor: Monitor, bar: ProgressBar) -> Callabl
     return show
 
 
-def follow(trainer: Trainer, stop: StopSignals) -> Path:
+def follow(trainer: Trainer, stop: StopSignals, here: Path) -> Path:
     """The loop of a worker that is not the first, which does what `run_iterations` does there.
 
     Args:
         trainer: at the run's first step, or where its checkpoint was written.
         stop: notes the signals that reach this worker.
+        here: the working directory in which it began; an environment may have changed it.
 
     Returns:
         The run's folder.
@@ -176,7 +177,7 @@ def follow(trainer: Trainer, stop: StopSignals) -> Path:
         SystemExit: a callback has called exit there.
     """
     group = trainer.group
-    copies = Copies(group, None)
+    copies = Copies(group, None, here)
     failure: BaseException | None = None
     while not trainer.done and not (told := agreed(group, stop)).ends:
         if not told.failed:
@@ -200,7 +201,7 @@ def follow(trainer: Trainer, stop: StopSignals) -> Path:
     save(trainer, None)
     copies.update()
     group.exchange(None)
-    return copies.folder.path
+    return copies.folder.shown.path
 
 
 def ending(error: BaseException | None) -> BaseException:

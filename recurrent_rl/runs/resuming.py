@@ -27,13 +27,12 @@ def source_to_resume(folder: RunFolder, config: TrainConfig, env: Environment | 
     Raises:
         UserError: its settings name none and none is given, or they name another that there is.
     """
-    recorded = config.environment
+    recorded, run = config.environment, folder.shown.path
     if env is None:
         if is_description(recorded):
             raise UserError(
-                f"The run {folder.path} was trained on {recorded}, which cannot be found by a "
-                "name. Give the environment again: "
-                f"recurrent_rl.resume({str(folder.path)!r}, env=...)."
+                f"The run {run} was trained on {recorded}, which cannot be found by a name. Give "
+                f"the environment again: recurrent_rl.resume({str(run)!r}, env=...)."
             )
         return source_of(config)
     source = find_source(env)
@@ -42,8 +41,8 @@ def source_to_resume(folder: RunFolder, config: TrainConfig, env: Environment | 
         names = [bare_name(name) for name in names]
     if names[0] != names[1] and not is_description(recorded) and _is_there(recorded):
         raise UserError(
-            f"The run {folder.path} was trained on {recorded}, and env is {source.name}. Leave env "
-            "out to resume it; on another environment train anew."
+            f"The run {run} was trained on {recorded}, and env is {source.name}. Leave env out to "
+            "resume it; on another environment train anew."
         )
     return source
 
@@ -65,7 +64,7 @@ def set_aside(folder: RunFolder) -> tuple[str, ...]:
     folder.policy.replace(folder.earlier_policy)
     return (
         f"There is no {folder.checkpoint.name}: training begins at the first step. The policy that "
-        f"was there is kept as {folder.earlier_policy}.",
+        f"was there is kept as {folder.shown.earlier_policy}.",
     )
 
 

@@ -24,6 +24,7 @@ from recurrent_rl.process import (
     global_generators_kept,
     keeping_freed_memory,
     seed_process,
+    working_directory_kept,
 )
 from recurrent_rl.resolve import resolved, source_of, with_workers
 from recurrent_rl.runs.callbacks import AnyCallback, Callback, as_callbacks
@@ -113,6 +114,7 @@ def train(
     with (
         computing(config.threads, config.precision),
         keeping_freed_memory(),
+        working_directory_kept(),
         global_generators_kept(seed_globals),
         noting(stop, launched=Launch.of_this_process() is not None) as noted,
         ExitStack() as joined,
@@ -160,9 +162,10 @@ def _begun(call: _Call, config: ResolvedConfig) -> TrainResult:
             return _resumed(call, begun, config)
     if call.seed_globals:
         seed_process(config.seed)
+    here = Path.cwd()  # an environment may change it
     with ExitStack() as lock:
         with _trainer(call, config, None) as trainer:
-            folder = RunFolder.make(config)
+            folder = RunFolder.make(config, here)
             lock.enter_context(folder.locked())
             folder.save_config(config)
             if launch is not None:
@@ -173,7 +176,7 @@ def _begun(call: _Call, config: ResolvedConfig) -> TrainResult:
             ran = run_iterations(trainer, folder, call.progress, call.callbacks, call.stop)
             result = _result(trainer, folder, ran, call.stop)
         call.joined.close()
-        return _evaluated(call, result, config)
+        return _evaluated(call, folder, result, config)
 
 
 def resume(
@@ -217,7 +220,7 @@ def resume(
         PolicyFileError: the checkpoint is damaged, or of an older version.
         KeyboardInterrupt: as for `train`.
     """
-    folder = RunFolder(Path(argument("run_dir", run_dir, FolderPath)))
+    folder = RunFolder(Path(argument("run_dir", run_dir, FolderPath))).fixed()
     workers = argument("workers", workers, Workers | None)
     compare = argument("compare", compare, bool)
     callbacks = as_callbacks(callbacks)
@@ -236,6 +239,7 @@ def resume(
         run_config = of_launch(run_config, asked=workers not in (None, "auto"))
     with (
         keeping_freed_memory(),
+        working_directory_kept(),
         global_generators_kept(seed_globals),
         noting(stop, launched=Launch.of_this_process() is not None) as noted,
         ExitStack() as joined,
@@ -255,7 +259,8 @@ def _resumed(
     """What `resume` does in the first worker."""
     with computing(config.threads, config.precision), folder.locked():
         remove_leftovers(folder.path)
-        checkpoint = read_checkpoint(folder.checkpoint) if folder.checkpoint.exists() else None
+        saved = folder.shown.checkpoint  # so all workers find it, each in its directory
+        checkpoint = read_checkpoint(saved) if saved.exists() else None
         if call.seed_globals:
             seed_process(config.seed, checkpoint.iteration if checkpoint else 0)
         has_all = checkpoint is not None and checkpoint.iteration >= config.num_iterations
@@ -272,7 +277,7 @@ def _resumed(
             result = _result(trainer, folder, ran, call.stop)
         call.joined.close()
         result = dataclasses.replace(result, resumed_from=first, notes=notes + result.notes)
-        return _evaluated(call, result, trainer.config, compare)
+        return _evaluated(call, folder, result, trainer.config, compare)
 
 
 @contextmanager
@@ -332,8 +337,8 @@ def _result(trainer: Trainer, folder: RunFolder, ran: LoopResult, stop: StopSign
     """What the iterations leave behind, with the evaluation of the last one where there is one."""
     silent = trainer.silent_infos() if trainer.ended.episodes else None
     return TrainResult(
-        run_dir=folder.path,
-        policy_path=folder.policy,
+        run_dir=folder.shown.path,
+        policy_path=folder.shown.policy,
         timesteps=trainer.timesteps,
         seconds=ran.seconds,
         stopped_by=stop.received,
@@ -363,10 +368,14 @@ def _of_observations(trainer: Trainer) -> list[str]:
 
 
 def _evaluated(
-    call: _Call, result: TrainResult, config: TrainConfig, compare: bool = False
+    call: _Call,
+    folder: RunFolder,
+    result: TrainResult,
+    config: TrainConfig,
+    compare: bool = False,
 ) -> TrainResult:
     """The result with the evaluation of a run that has all its steps and lacks one."""
-    folder, episodes, steps = RunFolder(result.run_dir), config.eval_episodes, result.timesteps
+    episodes, steps = config.eval_episodes, result.timesteps
     if result.stopped_by is not None or not episodes or folder.has_evaluation(steps, compare):
         return result
     policy = load_policy(folder.policy)
@@ -385,13 +394,14 @@ def _evaluated(
             folder.save_evaluation(SavedEvaluation.of(policy, played))
     except UserError as error:
         raise type(error)(
-            f"The run is trained and saved in {folder.path}, but could not be evaluated: {error}"
+            f"The run is trained and saved in {folder.shown.path}, but could not be evaluated: "
+            f"{error}"
         ) from error
     except Exception as error:
         note(
             error,
-            f"The run is trained and saved in {folder.path}; this was in its evaluation. Once it "
-            f"is mended: recurrent-rl evaluate {folder.path}",
+            f"The run is trained and saved in {folder.shown.path}; this was in its evaluation. "
+            f"Once it is mended: recurrent-rl evaluate {folder.shown.path}",
         )
         raise
     if not played:

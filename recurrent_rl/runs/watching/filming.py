@@ -67,14 +67,16 @@ def record_video(
     check_is("env_config", env_config, (EnvConfig, NoneType), "an EnvConfig, or None")
     fps = argument("fps", fps, Fps | None)
     way = argument("way", way, WayName)
-    check_video(Path(path))
+    file = Path(path)
+    check_video(file)
+    file = file.absolute()  # an environment may change the working directory
 
     def is_whole() -> bool:
         return should_stop is None or not should_stop()
 
     with (
         Stage(policy, env, env_config) as stage,
-        video_file(Path(path), fps or stage.fps, is_whole) as video,
+        video_file(file, fps or stage.fps, is_whole) as video,
     ):
         played = stage.play(
             episodes,
