@@ -183,8 +183,9 @@ def _steps(config: TrainConfig, episode: int | None, share: int) -> tuple[int, s
         return STEPS, "the environment tells no longest length of its episodes"
     if episode > longest:
         return STEPS, (
-            f"whole episodes of up to {episode:,} steps are more than the {longest:,} that leave "
-            f"{ENVIRONMENTS} environments {ROLLOUTS} rollouts of at most {2 * BATCH:,} steps"
+            f"episodes of up to {episode:,} steps are too long for rollouts of whole episodes; up "
+            f"to {longest:,} steps would do, a {ROLLOUTS}th of this run or {2 * BATCH:,} steps, "
+            f"whichever is less, shared by {ENVIRONMENTS} environments"
         )
     count = max(1, round(STEPS / episode))
     return (
@@ -198,8 +199,9 @@ def _environments(num_steps: int, wanted: int, parts: int) -> tuple[int, str]:
     # Each minibatch has as many environments.
     count = parts * max(-(-ENVIRONMENTS // parts), wanted // (num_steps * parts))
     return count, (
-        f"for rollouts of about {wanted:,} steps, at least {ENVIRONMENTS} environments and as "
-        f"many for each of {parts} minibatches"
+        f"rollouts of {count * num_steps:,} steps, where up to {wanted:,} are wanted, at least "
+        f"{ENVIRONMENTS} environments, and as many for each of {parts} minibatches "
+        "(num_minibatches)"
     )
 
 

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from operator import and_
+from itertools import pairwise
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -122,20 +122,31 @@ def _refuse_other_names(kind: type, command: str, arguments: Sequence[str]) -> N
 
 
 def _refuse_several_runs(kind: type, command: str, arguments: Sequence[str]) -> None:
-    """Refuse several run folders where one is read: what a shell makes of runs/*__name__*.
+    """Refuse several run folders or policy files where one is read, as a shell makes them.
 
     Raises:
         UserError: names them.
     """
-    are_runs = [(Path(one) / "config.json").is_file() for one in arguments]
-    if "runs" in settings_of(kind) or not any(map(and_, are_runs, are_runs[1:])):
+    files = [_file_of(one) for one in arguments]
+    are_several = any(first and second for first, second in pairwise(files))
+    if "runs" in settings_of(kind) or not are_several:
         return
-    runs = [one for one, is_run in zip(arguments, are_runs, strict=True) if is_run]
-    newest = max(runs, key=lambda one: (Path(one) / "config.json").stat().st_mtime)
+    times = {one: file.stat().st_mtime for one, file in zip(arguments, files, strict=True) if file}
+    what = "run" if all(Path(one).is_dir() for one in times) else "policy"
     raise UserError(
-        f"recurrent-rl {command} takes one run here, and these are {len(runs)}: {', '.join(runs)}. "
-        f"Name one; the newest is {newest}."
+        f"recurrent-rl {command} takes one {what} here, and these are {len(times)}: "
+        f"{', '.join(times)}. Name one; the newest is {max(times, key=times.__getitem__)}."
     )
+
+
+def _file_of(argument: str) -> Path | None:
+    """The settings of a run's folder, or a policy's file; None where an argument is neither."""
+    path = Path(argument)
+    with suppress(OSError):  # of a text too long for a path, such as a long JSON object
+        for file in (path / "config.json", *([path] if path.suffix == ".safetensors" else [])):
+            if file.is_file():
+                return file
+    return None
 
 
 @RULES.primitive_rule

@@ -361,3 +361,13 @@ def test_rollouts_hold_32_whole_episodes_where_these_are_not_too_long(
     asked = choose_sizes(dataclasses.replace(config, num_minibatches=2), episode)
     assert (asked.num_steps, asked.num_minibatches) == (steps, 2)
     assert asked.num_envs in range(environments, environments + 5, 2)
+
+
+@pytest.mark.parametrize(("episode", "total"), [(51, 100_000), (40, 60_000), (51, 10**6)])
+def test_the_steps_of_a_rollout_and_its_minibatches_are_told_as_they_are(
+    episode: int, total: int
+) -> None:
+    sized = choose_sizes(TrainConfig("CartPole-v1", total_timesteps=total), episode)
+    why = sized.reasons["num_envs"]
+    assert why.startswith(f"rollouts of {sized.batch_size:,} steps, where up to ")
+    assert why.endswith(f"each of {sized.num_minibatches} minibatches (num_minibatches)")

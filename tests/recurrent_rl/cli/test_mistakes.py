@@ -1,5 +1,6 @@
 """A mistake at any command: status 2, a message that says the fix, and never a traceback."""
 
+import json
 import os
 from pathlib import Path
 
@@ -75,6 +76,31 @@ def test_several_runs_where_one_is_read_are_told_with_the_newest(
     assert status == 2
     assert f"{before[0]} takes one run here, and these are 3: {runs[0]}, " in one_line(err)
     assert one_line(err).endswith(f"Name one; the newest is {runs[1]}.")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export", "share", "info"])
+def test_several_policies_where_one_is_read_are_told_with_the_newest(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a shell gives them for runs/*__name__*/policy.safetensors."""
+    policies = [tmp_path / name / "policy.safetensors" for name in ("newest", "old")]
+    for policy, age in zip(policies, (0, 10), strict=True):
+        policy.parent.mkdir()
+        policy.touch()
+        os.utime(policy, (1e9 - age, 1e9 - age))
+    status, _, err = ended([command, *map(str, policies)], capsys)
+    assert status == 2
+    assert f"{command} takes one policy here, and these are 2: {policies[0]}, " in one_line(err)
+    assert one_line(err).endswith(f"Name one; the newest is {policies[0]}.")
+
+
+def test_an_argument_too_long_for_a_path_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    longest = json.dumps({"render_mode": "x" * 300})
+    status, out, _ = ended(
+        ["train", "CartPole-v1", "--env-kwargs", longest, "--print-config"], capsys
+    )
+    assert status == 0
+    assert "x" * 300 in out
 
 
 def test_a_process_with_wrong_arguments_ends_with_status_2(tmp_path: Path) -> None:
