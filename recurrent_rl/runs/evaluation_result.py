@@ -7,6 +7,7 @@ import math
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -129,6 +130,8 @@ class EvaluationSummary:
     success_rate: float | None
     unfinished: int = 0
     """Episodes that were given up, and do not count."""
+    episodes: int | None = None
+    """Episodes that it is of, finished ones; None in a file from before it was kept."""
     infos: dict[str, Info] = field(default_factory=dict, hash=False)
     """What infos said on the average of the episodes, by key."""
 
@@ -141,6 +144,7 @@ class EvaluationSummary:
             mean_length=played.mean_length,
             success_rate=played.success_rate,
             unfinished=played.unfinished,
+            episodes=len(played.returns),
             infos={key: columns.average() for key, columns in played.infos.items()},
         )
 
@@ -232,6 +236,8 @@ def _checked(saved: SavedEvaluation) -> SavedEvaluation:
         summary = getattr(saved, way)
         if summary is None and way != "deterministic":
             continue
+        if type(summary.episodes) not in (int, NoneType):
+            raise TypeError(f"{way}.episodes is {reprlib.repr(summary.episodes)}, not an integer")
         rate = summary.success_rate
         numbers = [summary.mean_return, summary.mean_length, *summary.ci95]
         may_lack = [rate, *(x for info in summary.infos.values() for x in info)]

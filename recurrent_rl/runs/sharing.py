@@ -37,8 +37,9 @@ def results_of(policy: Policy, source: Path) -> list[Result]:
 def _result(label: str, summary: EvaluationSummary, saved: SavedEvaluation) -> Result:
     """One line. The interval that is saved is that of a mean: std = half of it x sqrt(n) / 1.96."""
     low, high = summary.ci95
-    # As many were asked for in each way; those that did not end do not count.
-    episodes = saved.episodes + saved.deterministic.unfinished - summary.unfinished
+    episodes = summary.episodes
+    if episodes is None:  # as many were asked for in each way; those that did not end do not count
+        episodes = saved.episodes + saved.deterministic.unfinished - summary.unfinished
     std = (high - low) / 2 / 1.96 * episodes**0.5
     return Result(
         label,

@@ -41,7 +41,7 @@ RUN = TrainConfig(
     total_timesteps=80,
     agent=AgentConfig("gru", hidden_size=4, encoder_size=4, num_layers=2),
 )
-FIGURES = EvaluationSummary(1.5, (1.0, 2.0), 20.0, 0.5)
+FIGURES = EvaluationSummary(1.5, (1.0, 2.0), 20.0, 0.5, episodes=10)
 
 
 def searched(examples: int) -> Callable[[Any], Any]:

@@ -1,6 +1,7 @@
 """Policies on the Hugging Face Hub: addresses, the card, what is told when the Hub refuses."""
 
 import dataclasses
+import json
 import math
 import shutil
 import sys
@@ -21,7 +22,7 @@ from recurrent_rl.agents.model_card import Result
 from recurrent_rl.cli import main
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate_ways
-from recurrent_rl.runs.evaluation_result import SavedEvaluation
+from recurrent_rl.runs.evaluation_result import WAYS, SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.sharing import _result, results_of
 from recurrent_rl.signals import StopSignals
@@ -210,8 +211,31 @@ def test_an_evaluation_in_python_is_the_card_s_line(run: RunFolder, tmp_path: Pa
         policy.push_to_hub("me/maze", evaluation=0.9)  # type: ignore[arg-type]
 
 
-def test_each_way_of_playing_has_its_own_number_of_episodes(run: RunFolder) -> None:
-    saved = run.load_evaluation()
+def test_each_way_of_playing_has_its_own_number_of_episodes_and_deviation(
+    run: RunFolder, tmp_path: Path
+) -> None:
+    """Of 200 episodes one environment's did not end: what was to follow it was not begun."""
+    policy, folder = recurrent_rl.load_policy(run.path), RunFolder(tmp_path)
+    returns = np.random.default_rng(0).normal(size=200)
+    lengths = np.full(200, 9)
+    some = recurrent_rl.Evaluation(returns[:138], lengths[:138], np.zeros(0), unfinished=3)
+    whole = recurrent_rl.Evaluation(returns, lengths, np.zeros(0))
+    played = {"deterministic": some, "stochastic": whole, "memory_ablation": whole}
+    folder.save_evaluation(SavedEvaluation.of(policy, played))
+    for result, of_way in zip(results_of(policy, tmp_path), played.values(), strict=True):
+        assert result.episodes == len(of_way.returns)
+        assert result.std_return == pytest.approx(of_way.returns.std(ddof=1))
+
+
+def test_an_evaluation_of_before_has_the_number_of_episodes_that_was_asked_for(
+    run: RunFolder, tmp_path: Path
+) -> None:
+    fields = json.loads(run.evaluation.read_text())
+    for way in WAYS:
+        assert fields[way].pop("episodes") == 12
+    before = RunFolder(tmp_path)
+    before.evaluation.write_text(json.dumps(fields))
+    saved = before.load_evaluation()
     assert saved is not None
     assert saved.stochastic is not None
     some = dataclasses.replace(saved.stochastic, ci95=(0.0, 1.96), unfinished=8)
