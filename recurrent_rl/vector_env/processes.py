@@ -52,7 +52,10 @@ def make_in_processes(
     others = set(multiprocessing.active_children())
     try:
         with children_ignoring_signals():
-            env = _Processes(makers, autoreset_mode=AutoresetMode.SAME_STEP, worker=_work)
+            # daemon: multiprocessing lets such a process start none of its own, as a simulator's.
+            env = _Processes(
+                makers, autoreset_mode=AutoresetMode.SAME_STEP, worker=_work, daemon=False
+            )
     except BaseException as error:
         kill(set(multiprocessing.active_children()) - others)
         if isinstance(error, OSError) and str(error.filename).startswith("/dev/shm"):
@@ -100,8 +103,8 @@ class EnvironmentProcesses(VectorWrapper[Any, Any, Any, Any, Any]):
 
     def __init__(self, env: VectorEnv) -> None:
         super().__init__(env)
-        # They ignore the SIGTERM by which multiprocessing ends them when the program ends, after
-        # the finalizers of priority 0 or more.
+        # When the program ends, multiprocessing would wait for them in vain, after the finalizers
+        # of priority 0 or more.
         self._maker = os.getpid()
         self._at_exit = Finalize(None, kill, args=(self.env.processes,), exitpriority=0)
 
@@ -172,12 +175,27 @@ class EnvironmentProcesses(VectorWrapper[Any, Any, Any, Any, Any]):
 
 def _work(*arguments: Any) -> None:
     """What a worker does: as Gymnasium's, deaf to signals, and gone when its parent is."""
+    own = os.getpid()
+
+    def ignore(number: int, _: object) -> None:
+        if os.getpid() != own:  # a process that was forked from this one, by the environment
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
     for number in STOPPING:
         # Not SIG_IGN, which programs that the environment starts would inherit.
-        signal.signal(number, lambda *_: None)
-    when_parent_ends(lambda: os._exit(1))
+        signal.signal(number, ignore)
+    when_parent_ends(_end)
     index, make, *others = arguments
     _async_worker(index, lambda: _OwnProcess(make()), *others)
+
+
+def _end() -> None:
+    """End this process, and those that its environment has started by multiprocessing."""
+    try:
+        kill(multiprocessing.active_children())
+    finally:
+        os._exit(1)
 
 
 class _OwnProcess(gym.Wrapper[Any, Any, Any, Any]):

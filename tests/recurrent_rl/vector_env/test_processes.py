@@ -145,14 +145,47 @@ def test_one_that_does_not_close_is_killed(monkeypatch: pytest.MonkeyPatch) -> N
     assert [process.exitcode for process in env.env.processes] == [-9, -9, -9]
 
 
+class Starting(Odd):
+    """Has a process of its own, and shows its number."""
+
+    observation_space = gym.spaces.Box(0, 2**22, (1,), np.float32)  # Linux has no higher
+
+    def __init__(self) -> None:
+        super().__init__("start")
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        self.process = multiprocessing.Process(target=time.sleep, args=(600,), daemon=True)
+        self.process.start()
+        return np.array([self.process.pid], np.float32), {}
+
+
+def test_an_environment_may_have_a_process_of_its_own_which_ends_with_it() -> None:
+    env = make_vector_env(Starting, 2, EnvConfig(vectorization="async"))
+    observation, _ = env.reset(seed=0)
+    started = observation.reshape(-1).astype(int).tolist()
+    assert all(is_there(number) for number in started)
+    env.close()
+    assert not any(is_there(number) for number in started)
+
+
+def is_there(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 PROGRAM = """
-import sys, time, gymnasium as gym, numpy as np
+import multiprocessing, sys, time, gymnasium as gym, numpy as np
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.vectorize import make_vector_env
 
 class Stuck(gym.Env):
     observation_space, action_space = gym.spaces.Box(-1, 1, (2,)), gym.spaces.Discrete(2)
     def reset(self, *, seed=None, options=None):
+        if "wait" in sys.argv:
+            multiprocessing.Process(target=time.sleep, args=(600,), daemon=True).start()
         return np.zeros(2, np.float32), {}
     def step(self, action):
         time.sleep(600)
