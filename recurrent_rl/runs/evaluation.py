@@ -21,6 +21,7 @@ from recurrent_rl.episodes import EpisodeStatistics
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import Size
 from recurrent_rl.runs.evaluation_result import WAYS, Evaluation
+from recurrent_rl.runs.failures import close_or_tell
 from recurrent_rl.runs.progress import ProgressBar
 from recurrent_rl.runs.trained_on import settings_for, shown_to
 from recurrent_rl.seeding import Stream, number
@@ -166,7 +167,7 @@ def _opened(
     try:
         yield env
     finally:
-        source.close(env)
+        close_or_tell(partial(source.close, env))
 
 
 def _played(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from recurrent_rl.agents.policy import load_policy
+from recurrent_rl.agents.raising import in_words
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint import environment_state, save
 from recurrent_rl.runs.checkpoint_file import read_timesteps
@@ -122,6 +123,15 @@ def telling(text: Callable[[], str]) -> Iterator[None]:
     except Exception as error:
         note(error, text())
         raise
+
+
+def close_or_tell(close: Callable[[], None]) -> None:
+    """Close environments that are needed no more; an error in it is told, and ends nothing."""
+    try:
+        close()
+    except (Exception, SystemExit) as error:
+        told = in_words(error).rstrip(".")
+        print(f"The environments could not be closed: {told}.", file=sys.stderr)
 
 
 @contextmanager

@@ -39,7 +39,7 @@ from recurrent_rl.process import (
 )
 from recurrent_rl.runs.checkpoint import restore
 from recurrent_rl.runs.checkpoint_file import read_checkpoint
-from recurrent_rl.runs.failures import closed_by
+from recurrent_rl.runs.failures import close_or_tell
 from recurrent_rl.runs.loop import follow
 from recurrent_rl.runs.torchrun import (
     Launch,
@@ -250,7 +250,8 @@ def follow_the_first(
             seed_process(config.seed, saved.iteration if saved else 0, group.rank)
         with mistakes_told_once():
             trainer = Trainer(config, group, source, fresh=saved is None)
-        with closed_by(trainer.close):
+        with ExitStack() as stack:
+            stack.callback(close_or_tell, trainer.close)
             if saved is not None:
                 restore(trainer, saved)
             return follow(trainer, stop, here), trainer.timesteps

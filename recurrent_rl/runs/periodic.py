@@ -14,6 +14,7 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.evaluation import EVALUATION_ENVIRONMENTS, evaluate
 from recurrent_rl.runs.evaluation_result import SavedEvaluation
+from recurrent_rl.runs.failures import close_or_tell
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.watching.stage import Stage
 from recurrent_rl.runs.watching.video_file import gif_of
@@ -128,7 +129,7 @@ class EvaluateRegularly(Callback):
     def on_end(self, state: TrainingState) -> None:
         """Close the environments."""
         if self._env is not None:
-            self._env.close()
+            close_or_tell(self._env.close)
             self._env = None
 
 

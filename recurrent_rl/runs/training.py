@@ -32,7 +32,7 @@ from recurrent_rl.runs.checkpoint_file import Checkpoint, read_checkpoint
 from recurrent_rl.runs.copies import newest
 from recurrent_rl.runs.evaluation import evaluate_ways
 from recurrent_rl.runs.evaluation_result import Evaluation, SavedEvaluation
-from recurrent_rl.runs.failures import closed_by, note
+from recurrent_rl.runs.failures import close_or_tell, note
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.launch import Begun, follow_the_first, together
 from recurrent_rl.runs.loop import LoopResult, run_iterations
@@ -304,7 +304,7 @@ def _trainer(
         if alone:
             config, group = with_workers(config, 1), ALONE
         trainer = Trainer(config, group, call.source, fresh=checkpoint is None)
-        stack.enter_context(closed_by(trainer.close))
+        stack.callback(close_or_tell, trainer.close)
         yield trainer
 
 

@@ -290,3 +290,29 @@ def test_an_error_in_on_end_says_that_all_is_saved_and_how_to_resume(
     told = str(error.value) + notes(error.value, capsys)
     assert "That was in on_end; all 256 steps are saved. To resume: recurrent_rl.resume('" in told
     assert f"{run_dir}', callbacks=[...])" in told
+
+
+class Stuck(Failing):
+    """Cannot be closed."""
+
+    how: BaseException = ValueError("5")
+
+    def close(self) -> None:
+        raise self.how
+
+
+@pytest.mark.parametrize(("how", "interval"), [(ValueError("5"), None), (SystemExit(0), 256)])
+def test_an_environment_that_cannot_be_closed_is_told_of_and_the_run_is_evaluated(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    how: BaseException,
+    interval: int | None,
+) -> None:
+    monkeypatch.setattr(Stuck, "how", how)
+    settings = config(tmp_path, None, eval_interval=interval, eval_episodes=4)
+    result = train(settings, env=lambda: Stuck(None, 10**6), progress=False)
+    assert result.evaluation is not None
+    told = capsys.readouterr().err
+    name = type(how).__name__
+    assert re.search(rf"The environments could not be closed: Your code raised {name}: \d", told)
