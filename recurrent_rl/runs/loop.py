@@ -19,7 +19,7 @@ from recurrent_rl.runs.evaluation_result import Evaluation
 from recurrent_rl.runs.failures import closed_by, note, save_after_error, telling, to_resume
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.monitor import Monitor
-from recurrent_rl.runs.periodic import of_settings
+from recurrent_rl.runs.periodic import make_up, of_settings
 from recurrent_rl.runs.progress import ProgressBar
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer
@@ -62,7 +62,8 @@ def run_iterations(
     with ExitStack() as stack:
         monitor = Monitor(folder, config, first)
         stack.enter_context(closed_by(monitor.close))
-        state = TrainingState(trainer, folder, monitor, stop, [*of_settings(config), *callbacks])
+        asked = of_settings(config)
+        state = TrainingState(trainer, folder, monitor, stop, [*asked, *callbacks])
         stack.enter_context(closed_by(partial(_tell_of_end, state, folder, bool(callbacks))))
         bar = stack.enter_context(
             ProgressBar("Training", config.total_timesteps, "steps", first, progress)
@@ -72,11 +73,13 @@ def run_iterations(
         show = _shower(state, monitor, bar)
         try:
             state.tell("on_start")
+            make_up(asked, state)
             while not trainer.done and not agreed(group, stop, state.stop_reason).ends:
                 kept.begin_iteration()
                 state.metrics = trainer.iterate()
                 show()
                 state.tell("on_iteration")
+                make_up(asked, state)
                 if group.agree(save=save_due()).save:
                     kept.save()
                     group.agree()  # it is written

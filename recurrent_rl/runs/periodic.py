@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 from gymnasium.vector import VectorEnv
@@ -42,6 +43,13 @@ def of_settings(config: TrainConfig) -> list[Callback]:
     return asked
 
 
+def make_up(callbacks: Iterable[Callback], state: TrainingState) -> None:
+    """Evaluate, where one of these is to do so and the last iteration lacks it."""
+    for callback in callbacks:
+        if isinstance(callback, EvaluateRegularly):
+            callback.make_up(state)
+
+
 def due(state: TrainingState, interval: int) -> bool:
     """Whether the last iteration has passed a multiple of so many steps."""
     before = state.timesteps - state.config.batch_size
@@ -58,7 +66,8 @@ class EvaluateRegularly(Callback):
     Args:
         interval: steps between two evaluations.
         stop_at_return: end the run where the mean return reaches this; None: never.
-        patience: end the run where for so many steps no evaluation was better; None: never.
+        patience: end the run where for so many steps no evaluation was better; None: never. A run
+            that this has ended has as much again when it is resumed.
     """
 
     def __init__(
@@ -68,6 +77,8 @@ class EvaluateRegularly(Callback):
         self.stop_at_return = stop_at_return
         self.patience = patience
         self._best, self._best_at = -math.inf, 0
+        self._last = 0  # the steps of the latest evaluation
+        self._patient_from = 0
         self._env: VectorEnv | None = None
 
     def on_start(self, state: TrainingState) -> None:
@@ -87,10 +98,23 @@ class EvaluateRegularly(Callback):
             self._best, self._best_at = float(summary[SCORE]), int(summary["timesteps"])
         else:
             self._best, self._best_at = -math.inf, state.timesteps
+        evaluated = RunFolder(state.run_dir).evaluated_timesteps() or 0
+        self._last, self._patient_from = min(evaluated, state.timesteps), self._best_at
+        if evaluated == state.timesteps and self._is_out_of_patience(state):  # it is to go on
+            self._patient_from = state.timesteps
 
     def on_iteration(self, state: TrainingState) -> None:
         """Evaluate where it is due."""
-        if state.interrupted() or not (due(state, self.interval) or state.ending):
+        self.make_up(state)
+
+    def make_up(self, state: TrainingState) -> None:
+        """Evaluate where the last iteration is due and has no evaluation.
+
+        A signal prevents one until the run is resumed, and a callback that ends the run may be told
+        of the iteration after this one.
+        """
+        is_due = due(state, self.interval) or state.ending
+        if state.interrupted() or self._last >= state.timesteps or not is_due:
             return
         config, policy, folder = state.config, state.policy, RunFolder(state.run_dir)
         if self._env is None:
@@ -105,11 +129,12 @@ class EvaluateRegularly(Callback):
         )
         if state.interrupted():  # cut short, it would favour short episodes
             return
-        state.evaluation = found
+        state.evaluation, self._last = found, state.timesteps
         state.log(found.scalars())
         folder.save_evaluation(SavedEvaluation.of(policy, {"deterministic": found}))
         if found.mean > self._best:
             self._best, self._best_at = found.mean, state.timesteps
+            self._patient_from = state.timesteps
             Policy(policy.agent, policy.summary | {SCORE: found.mean}).save(folder.best_policy)
         self._stop_where_asked(state, found.mean)
         state.tell("on_evaluation")
@@ -120,11 +145,15 @@ class EvaluateRegularly(Callback):
                 f"an evaluation's mean return is {mean:.4g}, and stop_at_return "
                 f"{self.stop_at_return:g}"
             )
-        elif self.patience is not None and state.timesteps - self._best_at >= self.patience:
+        elif self._is_out_of_patience(state):
             state.stop(
                 f"no evaluation was better than the {self._best:.4g} after {self._best_at:,} steps,"
-                f" and patience is {self.patience:,} steps"
+                f" and patience is {self.patience or 0:,} steps"
             )
+
+    def _is_out_of_patience(self, state: TrainingState) -> bool:
+        waited = state.timesteps - self._patient_from
+        return self.patience is not None and waited >= self.patience
 
     def on_end(self, state: TrainingState) -> None:
         """Close the environments."""

@@ -230,6 +230,77 @@ def test_a_resumed_run_knows_its_best_policy(tmp_path: Path) -> None:
         assert_same(ours.agent.state_dict(), theirs.agent.state_dict())
 
 
+def test_the_last_policy_of_a_run_that_a_callback_ends_is_compared_with_the_best(
+    tmp_path: Path,
+) -> None:
+    notes = Notes()
+    settings = evaluated(tmp_path, eval_interval=2 * BATCH)
+    cut = train(settings, progress=False, callbacks=[_stop_at(3 * BATCH), notes])
+    told = [(event, steps) for event, steps in notes.told if steps == 3 * BATCH]
+    assert told == [(event, 3 * BATCH) for event in ("on_iteration", "on_evaluation", "on_end")]
+    assert cut.evaluation is not None
+    assert list(scalars(cut.run_dir, "eval/mean_reward")) == [2 * BATCH, 3 * BATCH]
+    assert cut.stop_reason == "enough"
+
+
+def test_an_evaluation_that_a_signal_prevented_is_made_up_for_when_the_run_is_resumed(
+    tmp_path: Path,
+) -> None:
+    class Interrupts(Callback):
+        def on_rollout(self, state: TrainingState) -> None:
+            if state.timesteps == BATCH:  # before the iteration at whose end one is due
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    notes, settings = Notes(), evaluated(tmp_path, eval_episodes=16, learning_rate=0.05)
+    with StopSignals() as stop:
+        cut = train(settings, progress=False, callbacks=[Interrupts()], stop=stop)
+    assert (cut.stopped_by, cut.timesteps) == (signal.SIGTERM, 2 * BATCH)
+    assert not RunFolder(cut.run_dir).evaluation.exists()
+    resumed = resume(cut.run_dir, progress=False, callbacks=[notes])
+    whole = train(dataclasses.replace(settings, log_dir=str(tmp_path / "whole")), progress=False)
+    assert notes.told[:2] == [("on_start", 2 * BATCH), ("on_evaluation", 2 * BATCH)]
+    mine, other = (scalars(r.run_dir, "eval/mean_reward") for r in (resumed, whole))
+    assert mine == other
+    ours, theirs = (load_policy(RunFolder(r.run_dir).best_policy) for r in (resumed, whole))
+    assert ours.summary == theirs.summary
+    assert_same(ours.agent.state_dict(), theirs.agent.state_dict())
+
+
+def test_an_evaluation_made_up_for_may_end_the_run_as_it_would_have(tmp_path: Path) -> None:
+    class Interrupts(Callback):
+        def on_rollout(self, state: TrainingState) -> None:
+            if state.timesteps == BATCH:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    settings = evaluated(tmp_path, stop_at_return=-1e6)
+    with StopSignals() as stop:
+        cut = train(settings, progress=False, callbacks=[Interrupts()], stop=stop)
+    resumed = resume(cut.run_dir, progress=False)
+    assert resumed.timesteps == 2 * BATCH
+    assert resumed.stop_reason is not None
+    assert "stop_at_return" in resumed.stop_reason
+
+
+def test_a_run_that_lost_its_patience_goes_on_when_it_is_resumed(tmp_path: Path) -> None:
+    settings = evaluated(
+        tmp_path, eval_interval=BATCH, patience=2 * BATCH, learning_rate=1e-12, ent_coef=0.0
+    )
+    assert train(settings, progress=False).timesteps == 3 * BATCH
+    (run_dir,) = tmp_path.iterdir()
+    again = resume(run_dir, progress=False)
+    assert again.timesteps == 5 * BATCH
+    assert again.stop_reason is not None
+    assert f"after {BATCH} steps, and patience is {2 * BATCH} steps" in again.stop_reason
+
+
+def test_a_signal_does_not_make_a_run_more_patient(tmp_path: Path) -> None:
+    settings = evaluated(
+        tmp_path, eval_interval=BATCH, patience=3 * BATCH, learning_rate=1e-12, ent_coef=0.0
+    )
+    cut = train(settings, progress=False, callbacks=[_stop_at(2 * BATCH)])
+    assert resume(cut.run_dir, progress=False).timesteps == 4 * BATCH
+
+
 def test_a_run_stops_at_a_return(tmp_path: Path) -> None:
     settings = evaluated(tmp_path, stop_at_return=-1e6)
     result = train(settings, progress=False)
