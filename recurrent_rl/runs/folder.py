@@ -144,6 +144,16 @@ class RunFolder:
         """The policy that was there when the run began anew, for want of its checkpoint."""
         return self.path / POLICIES / "earlier.safetensors"
 
+    @property
+    def earlier_best_policy(self) -> Path:
+        """The best policy that was there then."""
+        return self.path / POLICIES / "earlier_best.safetensors"
+
+    @property
+    def earlier_evaluation(self) -> Path:
+        """What an evaluation had found of the policy that was there then."""
+        return self.path / POLICIES / "earlier_evaluation.json"
+
     def numbered_policy(self, timesteps: int) -> Path:
         """The file of the policy as it was after so many steps."""
         return self.path / POLICIES / f"policy_{timesteps:012d}.safetensors"

@@ -57,14 +57,25 @@ def _is_there(env_id: str) -> bool:
 
 
 def set_aside(folder: RunFolder) -> tuple[str, ...]:
-    """Keep the policy of a run whose checkpoint is lost: training anew would write over it."""
-    if not folder.policy.exists():
+    """Keep the policies of a run whose checkpoint is lost, and what was found of them.
+
+    Training anew would write over them, or they would pass for what it has learnt.
+    """
+    files = {
+        folder.policy: folder.earlier_policy,
+        folder.best_policy: folder.earlier_best_policy,
+        folder.evaluation: folder.earlier_evaluation,
+    }
+    there = {file: earlier for file, earlier in files.items() if file.exists()}
+    if not there:
         return ()
     folder.earlier_policy.parent.mkdir(exist_ok=True)
-    folder.policy.replace(folder.earlier_policy)
+    for file, earlier in there.items():
+        file.replace(earlier)
+    kept = ", ".join(earlier.name for earlier in there.values())
     return (
-        f"There is no {folder.checkpoint.name}: training begins at the first step. The policy that "
-        f"was there is kept as {folder.shown.earlier_policy}.",
+        f"There is no {folder.checkpoint.name}: training begins at the first step. What was there "
+        f"is kept in {folder.shown.earlier_policy.parent}: {kept}.",
     )
 
 

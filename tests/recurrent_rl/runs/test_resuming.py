@@ -107,6 +107,26 @@ def test_a_run_without_its_checkpoint_begins_anew_and_keeps_the_policy_that_was_
     assert again.notes[0].startswith("There is no checkpoint.safetensors: training begins at the")
 
 
+def test_a_run_that_begins_anew_keeps_nothing_that_was_found_of_another_policy(
+    tmp_path: Path,
+) -> None:
+    settings = config(tmp_path, eval_interval=256, eval_episodes=4)
+    folder = RunFolder(train(settings, progress=False).run_dir)
+    best = folder.best_policy.read_bytes()
+    folder.checkpoint.unlink()
+    again = config(tmp_path, eval_episodes=4, learning_rate=0.01)
+    folder.save_config(again)
+    resumed = resume(folder.path, progress=False)
+    assert resumed.evaluation is not None
+    assert load_policy(folder.policy).summary["timesteps"] == 768
+    assert not folder.best_policy.exists()
+    assert folder.earlier_best_policy.read_bytes() == best
+    folder.checkpoint.unlink()
+    folder.save_config(dataclasses.replace(again, eval_episodes=0))
+    resume(folder.path, progress=False)
+    assert not folder.evaluation.exists()
+
+
 def test_a_finished_run_is_not_evaluated_again_and_one_without_an_evaluation_is(
     tmp_path: Path,
 ) -> None:
