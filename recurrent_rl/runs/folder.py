@@ -30,6 +30,8 @@ LOG = "log.txt"
 LOCK = ".lock"
 LAUNCH = ".launch"
 """Holds the id of the launch of torchrun that began the run."""
+TRACKER = ".tracker"
+"""Holds what a tracker knows the run by."""
 MARK = ".machine"
 """By what it holds a worker knows whether it sees the first worker's disk."""
 EVENTS = "events.out.tfevents.*"
@@ -177,6 +179,11 @@ class RunFolder:
     def launch(self) -> Path:
         """The file that says which launch of torchrun began it."""
         return self.path / LAUNCH
+
+    @property
+    def tracker(self) -> Path:
+        """The file of what a tracker knows the run by."""
+        return self.path / TRACKER
 
     @property
     def mark(self) -> Path:

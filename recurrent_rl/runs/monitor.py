@@ -12,7 +12,7 @@ from recurrent_rl.config import TrainConfig, flat
 from recurrent_rl.runs.event_file import RunWriter
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.overview import layout
-from recurrent_rl.runs.trackers import TRACKERS, Tracker
+from recurrent_rl.runs.trackers import TRACKERS, Tracker, identity_of
 
 RESULTS = ("eval/mean_reward", "rollout/ep_rew_mean", "rollout/ep_len_mean")
 """The metrics of the HParams tab: of a finished run the return of its evaluation, first."""
@@ -56,7 +56,8 @@ class Monitor:
         self._tracker: Tracker | None = None
         if config.track is not None:
             settings = {name: _plain(x) for name, x in flat(dataclasses.asdict(config)).items()}
-            self._tracker = TRACKERS[config.track](folder.path, settings)
+            identity = identity_of(folder, is_new=start_step == 0)
+            self._tracker = TRACKERS[config.track](folder.path, identity, settings)
 
     def _write_hyperparameters(self, config: TrainConfig) -> None:
         values = flat(dataclasses.asdict(config))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import posixpath
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ import pytest
 
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import TrainingState
+from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.trackers import TRACKERS
 from recurrent_rl.runs.training import resume, train
 from tests.recurrent_rl.runs.small_runs import config
@@ -20,28 +23,31 @@ BATCH = 8 * 16
 
 
 class Service:
-    """Stands for each of the packages: keeps what it is sent, by the name of the run."""
+    """Stands for each of the packages: keeps what it is sent, by what it knows the run by."""
 
     def __init__(self) -> None:
+        self.names: dict[str, str] = {}
         self.settings: dict[str, dict[str, Any]] = {}
         self.points: dict[str, list[tuple[int, dict[str, float]]]] = {}
         self.ends = 0
 
-    def begin(self, name: str, settings: dict[str, Any]) -> None:
-        self.settings.setdefault(name, settings)
-        self.points.setdefault(name, [])
+    def begin(self, run: str, name: str, settings: dict[str, Any]) -> None:
+        self.names[run] = name
+        self.settings.setdefault(run, settings)
+        self.points.setdefault(run, [])
 
     def finish(self) -> None:
         self.ends += 1
 
     def wandb(self) -> Any:
         def init(**given: Any) -> Any:
-            assert (given["resume"], given["id"]) == ("allow", given["name"][-64:])
-            self.begin(given["name"], given["config"])
+            assert given["resume"] == "allow"
+            assert len(given["id"]) <= 64
+            self.begin(given["id"], given["name"], given["config"])
 
             def log(scalars: dict[str, float]) -> None:
                 rest = {tag: x for tag, x in scalars.items() if tag != "timesteps"}
-                self.points[given["name"]].append((int(scalars["timesteps"]), rest))
+                self.points[given["id"]].append((int(scalars["timesteps"]), rest))
 
             return SimpleNamespace(log=log, define_metric=lambda *_, **__: None, finish=self.finish)
 
@@ -50,7 +56,7 @@ class Service:
     def trackio(self) -> Any:
         def init(project: str, name: str, config: dict[str, Any], resume: str) -> Any:
             assert (project, resume) == ("recurrent-rl", "allow")
-            self.begin(name, config)
+            self.begin(name, name, config)
             log = lambda scalars, step: self.points[name].append((step, scalars))  # noqa: E731
             return SimpleNamespace(log=log, finish=self.finish)
 
@@ -68,22 +74,31 @@ class Service:
                 return "1"
 
             def search_runs(self, numbers: list[str], query: str) -> list[Any]:
-                names = [name for name in service.points if f"'{name}'" in query]
-                return [SimpleNamespace(info=SimpleNamespace(run_id=name)) for name in names]
+                if query.count("'") != 2:
+                    raise LookupError("Invalid clause(s) in filter string")
+                runs = [run for run in service.points if f"'{run}'" in query]
+                return [SimpleNamespace(info=SimpleNamespace(run_id=run)) for run in runs]
 
             def create_run(self, number: str, tags: dict[str, str], run_name: str) -> Any:
-                assert tags == {"recurrent_rl.run": run_name}
-                service.begin(run_name, {})
-                return SimpleNamespace(info=SimpleNamespace(run_id=run_name))
+                (run,) = tags.values()
+                service.begin(run, run_name, {})
+                return SimpleNamespace(info=SimpleNamespace(run_id=run))
 
             def update_run(self, run_id: str, status: str) -> None:
                 assert status == "RUNNING"
 
             def log_param(self, run_id: str, key: str, value: Any) -> None:
+                self.check(key)
                 service.settings[run_id][key] = value
+
+            def check(self, key: str) -> None:
+                if not re.fullmatch(r"[/\w.\- :]*", key) or posixpath.normpath(key) != key:
+                    raise LookupError(f"Invalid name: {key!r}")
 
             def log_batch(self, run_id: str, metrics: list[Any]) -> None:
                 steps = {metric.step for metric in metrics}
+                for metric in metrics:
+                    self.check(metric.key)
                 scalars = {metric.key: metric.value for metric in metrics}
                 service.points[run_id].append((*steps, scalars))
 
@@ -118,7 +133,8 @@ def test_a_tracker_is_sent_every_figure_also_of_a_resumed_run(
     cut = train(settings, progress=False, callbacks=[mine])
     resume(cut.run_dir, progress=False)
     ((run, points),) = service.points.items()
-    assert run == cut.run_dir.name
+    assert service.names[run].startswith(cut.run_dir.name)
+    assert service.names[run] == cut.run_dir.name or name == "trackio"  # which knows names alone
     assert service.settings[run]["agent.memory"] == "lstm"
     losses = [step for step, scalars in points if "train/loss" in scalars]
     assert losses == [BATCH * i for i in range(1, 7)]
@@ -126,6 +142,49 @@ def test_a_tracker_is_sent_every_figure_also_of_a_resumed_run(
     evaluated = [step for step, scalars in points if "eval/mean_reward" in scalars]
     assert evaluated == [3 * BATCH, 6 * BATCH]
     assert service.ends == 4  # each training and each evaluation
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_runs_whose_folders_have_the_same_name_stay_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    service = Service()
+    monkeypatch.setitem(sys.modules, name, getattr(service, name)())
+    for benchmark in ("first", "second"):
+        run_dir = tmp_path / benchmark / "TMaze__lstm__0"
+        RunFolder(run_dir).save_config(config(tmp_path, track=name, total_timesteps=BATCH))
+        resume(run_dir, progress=False)
+    assert len(service.points) == 2
+    for points in service.points.values():
+        assert [step for step, _ in points] == [BATCH]
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_a_run_of_before_there_were_ids_goes_on_under_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    service = Service()
+    monkeypatch.setitem(sys.modules, name, getattr(service, name)())
+    run_dir = train(config(tmp_path, total_timesteps=BATCH), progress=False).run_dir
+    RunFolder(run_dir).save_config(config(tmp_path, track=name, total_timesteps=2 * BATCH))
+    resume(run_dir, progress=False)
+    assert list(service.points) == [run_dir.name[-64:]]
+
+
+def test_mlflow_takes_names_with_any_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service()
+    monkeypatch.setitem(sys.modules, "mlflow", service.mlflow())
+
+    def mine(state: TrainingState) -> None:
+        state.log({"mine/reward (ctrl)": 1.0, "//mine/../x%": 2.0, "größe: 5 m": 3.0})
+
+    settings = config(tmp_path, track="mlflow", name="it's", total_timesteps=BATCH)
+    train(settings, progress=False, callbacks=[mine])
+    ((run, points),) = service.points.items()
+    assert "it's" in service.names[run]
+    assert points[-1] == (BATCH, {"mine/reward _ctrl_": 1, "mine/x_": 2, "größe: 5 m": 3})
 
 
 @pytest.mark.parametrize("name", TRACKERS)
@@ -151,7 +210,7 @@ def test_what_mlflow_refuses_is_told_with_a_way_out(
     monkeypatch.setitem(sys.modules, "mlflow", stand_in)
     told = r"MLflow refuses to begin: there is no store\. .* MLFLOW_ALLOW_FILE_STORE=true"
     with pytest.raises(UserError, match=told):
-        TRACKERS["mlflow"](tmp_path, {})
+        TRACKERS["mlflow"](tmp_path, "it", {})
 
 
 def test_an_unknown_tracker_is_refused(tmp_path: Path) -> None:
