@@ -40,6 +40,9 @@ from them; by 1/255, as policy files of format 1 have it."""
 RUNNING = ("running", "centred")
 WIDEST = 65_535.0
 """Bounds farther apart than this (16 bits) say nothing of where the values are."""
+NEAR = 2.0**20
+"""Bounds of whole numbers farther from zero than this do not scale them: float32 would show each
+with an error of more than a sixteenth of the step to the next, and from 2^24 on several alike."""
 FAR = 1e4
 """A first value beyond this is taken from all that follow, where the type is wider than float32."""
 
@@ -47,12 +50,13 @@ FAR = 1e4
 def scaling_of(space: gym.Space[Any]) -> str:
     """How a component is scaled: one of `SCALINGS`.
 
-    Bounds scale integers and images. Vectors of floats go by running statistics, whatever their
-    bounds: these often say what could be at most, not what is.
+    Bounds scale integers that are `NEAR` zero, and images. Vectors of floats go by running
+    statistics, whatever their bounds: these often say what could be at most, not what is.
     """
     if not isinstance(space, spaces.Box):
         return "none"
-    if (space.dtype.kind in "biu" or is_image(space)) and _bounds_tell(space):
+    by_bounds = is_image(space) or (space.dtype.kind in "biu" and _near(space))
+    if by_bounds and _bounds_tell(space):
         return "bounds"
     wide = space.dtype.kind in "iu" or space.dtype == np.float64
     return "centred" if wide and not is_image(space) else "running"
@@ -87,6 +91,11 @@ def _bounds_tell(space: spaces.Box) -> bool:
     """Whether all bounds are finite and near enough to each other to say where the values are."""
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     return bool(np.isfinite(low).all() and np.isfinite(high).all() and (high - low <= WIDEST).all())
+
+
+def _near(space: spaces.Box) -> bool:
+    """Whether all bounds are `NEAR` zero."""
+    return all((np.abs(x.astype(np.float64)) <= NEAR).all() for x in (space.low, space.high))
 
 
 def affine(space: gym.Space[Any], scaling: str) -> tuple[Tensor, Tensor] | None:

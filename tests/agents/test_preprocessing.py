@@ -44,6 +44,9 @@ def box(low: Any, high: Any, shape: tuple[int, ...], dtype: Any) -> spaces.Box:
         (box(-1, 1, (4,), np.float32), "running"),
         (box(-1e30, 1e30, (4,), np.float32), "running"),
         (box(-1, 1, (4,), np.float64), "centred"),
+        (box(2**20 - 10, 2**20, (2,), np.int64), "bounds"),
+        (box(10**9, 10**9 + 10, (2,), np.int64), "centred"),
+        (box(-(10**9), 10 - 10**9, (2,), np.int32), "centred"),
         (spaces.Discrete(4), "none"),
         (spaces.MultiBinary(4), "none"),
     ],
@@ -240,6 +243,21 @@ def test_a_file_of_format_1_keeps_the_scaling_it_was_trained_with(tmp_path: Path
     trunk: Any = again.agent.trunks[0]
     features = trunk.encoder.features[0]
     assert torch.allclose(features(components["bits"]), torch.full((1, 3), 1 / 255))
+
+
+def test_whole_numbers_far_from_zero_are_told_apart_also_within_narrow_bounds() -> None:
+    policy = policy_of(box(10**9, 10**9 + 10, (1,), np.int64))
+    values = np.arange(10**9, 10**9 + 11)[:, None]
+    policy.agent.reader.centre_on(values)
+    encoder: Any = policy.agent.trunks[0].encoder
+    seen = encoder.features[0](torch.as_tensor(policy.agent.reader.read(values)[""]))
+    assert len({*seen.flatten().tolist()}) == 11
+
+
+def test_a_policy_that_was_scaled_by_bounds_far_from_zero_stays_so(tmp_path: Path) -> None:
+    space, path = box(10**9, 10**9 + 10, (1,), np.int64), tmp_path / "p.safetensors"
+    policy_of(space, scaling={"": "bounds"}).save(path)
+    assert load_policy(path).agent.reader.scaling == {"": "bounds"}
 
 
 def test_an_unknown_scaling_is_refused() -> None:
