@@ -26,6 +26,9 @@ from torch import Tensor
 from recurrent_rl.agents.errors import UserError
 
 _KIND, _VERSION, _DIGEST = "kind", "format_version", "sha256"
+_COMPLEX = "complex128"
+"""The names, as JSON, of tensors that are so in truth: safetensors has none, and they stand there
+by their parts."""
 _LENGTH_BYTES = 8  # a safetensors file begins with the length of its JSON header
 _LONGEST_HEADER = 100_000_000
 _MOST_TENSORS = 100_000
@@ -160,10 +163,28 @@ def save_tensors(
     Raises:
         FileWriteError: the disk is full, or the folder cannot be written to.
     """
-    tensors = {name: x.detach().cpu().contiguous() for name, x in tensors.items()}
+    tensors = _apart(tensors)
     metadata = {**metadata, _KIND: kind, _VERSION: str(version)}
+    parts = {n: torch.view_as_real(x) for n, x in tensors.items() if x.dtype is torch.complex128}
+    if parts:
+        metadata[_COMPLEX] = json.dumps(sorted(parts))
+    tensors |= parts
     metadata[_DIGEST] = digest(tensors, metadata)
     write_atomically(path, save(tensors, metadata))
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As a file holds tensors: on the CPU, dense, and none in the memory of another.
+
+    Weights that are tied, or parts of one tensor, stand in the file each for itself.
+    """
+    found, taken = {}, set()
+    for name, x in tensors.items():
+        x = x.detach().resolve_conj().resolve_neg().cpu().contiguous()
+        place = x.untyped_storage().data_ptr()
+        found[name] = x.clone() if place in taken else x
+        taken.add(place)
+    return found
 
 
 def kind_of(path: Path) -> str | None:
@@ -199,6 +220,11 @@ def load_tensors(
         raise PolicyFileError(_altered(path)) from error
     if not same:
         raise PolicyFileError(_altered(path))
+    try:
+        for name in read_json(metadata.pop(_COMPLEX, "[]")):
+            tensors[name] = torch.view_as_complex(tensors[name])
+    except (RuntimeError, *_UNREADABLE) as error:
+        raise PolicyFileError(f"{path} is damaged: it has no complex numbers ({error}).") from error
     return tensors, metadata
 
 
@@ -218,6 +244,7 @@ def load_text(path: str | Path, kind: str, newest_version: int) -> dict[str, str
     metadata = _read_metadata(path, start + header, size)
     _check_kind(path, metadata, kind, newest_version)
     metadata.pop(_DIGEST, None)
+    metadata.pop(_COMPLEX, None)
     return metadata
 
 

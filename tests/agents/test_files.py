@@ -34,7 +34,10 @@ TENSORS = {
     "none": torch.zeros(0, 3),
     "scalar": torch.tensor(2.5, dtype=torch.float64),
     "words": torch.tensor([-(2**62), 2**62]),
+    "turning": torch.tensor([1 + 2j, 3 - 4j], dtype=torch.complex128),
+    "waves": torch.tensor([1 + 2j], dtype=torch.complex64),
 }
+TENSORS |= {"tied": TENSORS["words"], "part": TENSORS["bytes"][2:], "conj": TENSORS["waves"].conj()}
 TEXT = {"note": '{"a": "é"}'}
 
 

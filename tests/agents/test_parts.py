@@ -24,6 +24,7 @@ from recurrent_rl.agents.named_parts import PARTS, import_parts
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.agents.settings import SettingError
 from recurrent_rl.agents.spaces import stack_observations
+from recurrent_rl.agents.warm_start import begin_with
 from tests.own_parts import Bins, Counter, Frozen, OfDict, Window, WindowState, as_before
 
 BOX, TWO = spaces.Box(-1, 1, (3,), np.float32), spaces.Discrete(2)
@@ -526,3 +527,38 @@ def test_a_state_is_reset_to_what_a_memory_begins_with() -> None:
 def test_an_import_that_is_no_part_is_refused(path: str, message: str) -> None:
     with pytest.raises(SettingError, match=message):
         import_parts([path])
+
+
+class Tied(nn.Module):
+    """Two layers with one weight, and one of complex doubles."""
+
+    def __init__(self, space: spaces.Box) -> None:
+        super().__init__()
+        size = int(np.prod(space.shape or (1,)))
+        self.a, self.b = nn.Linear(size, size), nn.Linear(size, size)
+        self.b.weight = self.a.weight
+        self.turn = nn.Parameter(torch.tensor([1 + 2j], dtype=torch.complex128))
+        self.output_size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        turned: Tensor = self.b(torch.tanh(self.a(x))) * self.turn
+        return turned.real.float()
+
+
+def test_a_part_with_tied_weights_and_complex_doubles_is_saved_and_stays_tied(
+    tmp_path: Path,
+) -> None:
+    policy = make(encoder=f"{__name__}:Tied")
+    policy.save(tmp_path / "p.safetensors")
+    again = load_policy(tmp_path / "p.safetensors")
+    trunk: Any = again.agent.trunks[0]
+    own = trunk.encoder.own.module
+    assert own.a.weight is own.b.weight
+    fresh = make(encoder=f"{__name__}:Tied")
+    with torch.no_grad():
+        for parameter in fresh.agent.parameters():
+            parameter.zero_()
+    begin_with(fresh.agent, again)
+    for other in (again, fresh):
+        for name, x in policy.agent.state_dict().items():
+            assert torch.equal(other.agent.state_dict()[name], x)
