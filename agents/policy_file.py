@@ -43,7 +43,8 @@ VERSION = 2
 """Format 2 records how observations are preprocessed. Files of format 1 keep their old way."""
 
 MOST_IMAGE_ENTRIES = 2**24
-"""Numbers in an observation that a file may declare without as many weights: 2048 x 2048 x 4."""
+"""Numbers in the images of an observation that a file may declare without as many weights:
+2048 x 2048 x 4."""
 
 
 def write_policy(path: str | Path, agent: ActorCritic, summary: dict[str, Any]) -> None:
@@ -105,10 +106,15 @@ def read_policy(
             raise ValueError("the training summary is no JSON object")
         config = _config(path, written, fields["agent"], parts)
         entries = sum(x.numel() for x in tensors.values())
-        # No agent reads more numbers than it has weights, but for images.
-        most = max(MOST_IMAGE_ENTRIES, entries)
+        most_of_images = max(MOST_IMAGE_ENTRIES, entries)
+        # No agent reads or gives more numbers than it has weights, but for images, for what is
+        # hidden, whose indices stand in the text, and for parts of one's own.
+        most = entries + len(text.get("preprocessing", ""))
+        if config.encoder is not None or config.head is not None:
+            most = max(most, MOST_IMAGE_ENTRIES)
         observation_space, action_space = (
-            space_from_json(fields[name], most) for name in ("observation_space", "action_space")
+            space_from_json(fields[name], most, most_of_images)
+            for name in ("observation_space", "action_space")
         )
         _check_layers(config, len(tensors))
         # Half of the entries that are allowed are for what building needs beside.
@@ -208,11 +214,15 @@ def _check_layers(config: AgentConfig, count: int) -> None:
         raise ValueError(f"{layers:,} layers are made of {count:,} tensors")
 
 
+MAKERS = (torch.empty, torch.zeros, torch.ones, torch.full)
+"""What makes the weights and statistics of an agent: each takes a size first, or numbers of one."""
+
+
 class _Frugal(TorchFunctionMode):
     """Lets PyTorch make so many weights and no more.
 
     Args:
-        entries: of all tensors together that `torch.empty` makes, as it does for every weight.
+        entries: of all tensors together that `MAKERS` make, as they do every weight.
     """
 
     def __init__(self, entries: int) -> None:
@@ -222,9 +232,10 @@ class _Frugal(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        if func is torch.empty:
-            size = args or (kwargs or {})["size"]
-            self.left -= math.prod(size if not size or isinstance(size[0], int) else size[0])
+        if func in MAKERS:
+            size = args or ((kwargs or {})["size"],)
+            one_by_one = isinstance(size[0], int)
+            self.left -= math.prod(size if one_by_one else size[0])
             if self.left < 0:
                 raise ValueError("such an agent has more weights than the file")
         return func(*args, **(kwargs or {}))

@@ -53,31 +53,39 @@ def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
     raise UnsupportedSpaceError(f"The space {space} cannot be saved.")
 
 
-def space_from_json(fields: Any, most_entries: int | None = None) -> gym.Space[Any]:
+def space_from_json(
+    fields: Any, most_entries: int | None = None, most_of_images: int | None = None
+) -> gym.Space[Any]:
     """The space that `space_to_json` wrote.
 
     Args:
         fields: JSON values, which may come from anywhere.
-        most_entries: of all Boxes together, whose bounds take memory; None: any number.
+        most_entries: of all Boxes together but for images, whose bounds take memory; None: any
+            number.
+        most_of_images: the same of images.
 
     Raises:
         ValueError: they are of no space, or of one with more entries.
     """
     try:
-        if most_entries is not None and (entries := _box_entries(fields)) > most_entries:
-            raise ValueError(f"the space has {entries:,} entries, more than {most_entries:,}")
+        for most, images in ((most_entries, False), (most_of_images, True)):
+            if most is not None and (entries := _box_entries(fields, images)) > most:
+                raise ValueError(f"the space has {entries:,} entries, more than {most:,}")
         return _space_from_json(fields)
     except (TypeError, LookupError, ArithmeticError, AssertionError, RecursionError) as error:
         raise ValueError(f"no space is described by that ({error!r})") from error
 
 
-def _box_entries(fields: Any) -> int:
+def _box_entries(fields: Any, images: bool) -> int:
+    """Of all Boxes that are images, or of all others."""
     kind = fields["type"]
     if kind == "Box":
-        return math.prod(_shape(fields["shape"]))
+        shape = _shape(fields["shape"])
+        is_image = len(shape) == 3 or (len(shape) == 2 and fields["dtype"] == "uint8")
+        return math.prod(shape) if is_image == images else 0
     if kind == "Dict":
-        return sum(_box_entries(inner) for _, inner in fields["spaces"])
-    return sum(map(_box_entries, fields["spaces"])) if kind == "Tuple" else 0
+        return sum(_box_entries(inner, images) for _, inner in fields["spaces"])
+    return sum(_box_entries(one, images) for one in fields["spaces"]) if kind == "Tuple" else 0
 
 
 def _space_from_json(fields: Any) -> gym.Space[Any]:
