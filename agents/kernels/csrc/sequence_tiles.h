@@ -7,6 +7,11 @@
 #define DEEP 32
 #define WIDE 16
 
+/* Factors are packed on the stack, a stretch of the depth or of the columns at a time: at most 256 KiB,
+   however large a layer is. */
+#define STRETCH 8192 /* of the depth, for 16 rows */
+#define COLUMNS 1024 /* of the right factor, for the rows of a window */
+
 /* The compiler does not know that a tile instruction reads memory: what was written must be there. */
 #define WRITTEN(p) __asm__ volatile("" ::"r"(p) : "memory")
 
@@ -50,12 +55,13 @@ INLINE __m512i NAME(interleave)(VEC even, VEC odd) {
     return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
 }
 
-/* Four columns of tiles: out[16, 64] += left . right; `rows` is what the registers have. */
-INLINE void NAME(tiles)(long depth, const uint16_t *left, const uint16_t *right, REAL *out, long stride,
-                        const REAL *bias, const int columns) {
+/* Four columns of tiles: out[16, 64] += left . right; `rows` is what the registers have. The right
+   factor's columns of tiles are `apart` deep, of which `depth` are read. */
+INLINE void NAME(tiles)(long depth, long apart, const uint16_t *left, const uint16_t *right, REAL *out,
+                        long stride, const REAL *bias, const int columns) {
     /* A tile of the bias is one row, loaded 16 times. */
     const REAL *from = bias ? bias : out;
-    long step = bias ? 0 : stride * (long)sizeof(REAL), tile = DEEP * WIDE, column = depth * WIDE;
+    long step = bias ? 0 : stride * (long)sizeof(REAL), tile = DEEP * WIDE, column = apart * WIDE;
     _tile_loadd(0, from, step);
     _tile_loadd(1, from + WIDE, step);
     if (columns == 4) {
@@ -84,35 +90,40 @@ INLINE void NAME(tiles)(long depth, const uint16_t *left, const uint16_t *right,
     }
 }
 
-INLINE void NAME(all_columns)(long depth, const uint16_t *left, const uint16_t *right, long columns,
-                              REAL *out, long stride, const REAL *bias) {
+INLINE void NAME(all_columns)(long depth, long apart, const uint16_t *left, const uint16_t *right,
+                              long columns, REAL *out, long stride, const REAL *bias) {
     long n = 0;
     for (; n + 4 * WIDE <= columns; n += 4 * WIDE)
-        NAME(tiles)(depth, left, right + n * depth, out + n, stride, bias ? bias + n : NULL, 4);
+        NAME(tiles)(depth, apart, left, right + n * apart, out + n, stride, bias ? bias + n : NULL, 4);
     if (n < columns)
-        NAME(tiles)(depth, left, right + n * depth, out + n, stride, bias ? bias + n : NULL, 2);
+        NAME(tiles)(depth, apart, left, right + n * apart, out + n, stride, bias ? bias + n : NULL, 2);
 }
 
 /* out[rows, columns] = bias + a[rows, depth] . panels; with no bias it adds to what out holds. */
 TARGET static void NAME(product)(long rows, const REAL *const *a, long depth, const REAL *panels,
                                  long columns, REAL *out, long stride, const REAL *bias) {
     long deep = NAME(deep)(depth), configured = 0;
-    uint16_t left[16 * deep] __attribute__((aligned(64)));
+    uint16_t left[16 * (deep < STRETCH ? deep : STRETCH)] __attribute__((aligned(64)));
     for (long m = 0; m < rows; m += 16) {
         long here = rows - m < 16 ? rows - m : 16;
-        for (long i = 0; i < here; i++)
-            for (long k = 0; k < deep; k += DEEP)
-                _mm512_store_si512(left + i * deep + k, NAME(pairs)(a[m + i] + k, depth - k));
         if (here != configured) NAME(configure)(configured = here);
-        WRITTEN(left);
-        NAME(all_columns)(deep, left, (const uint16_t *)panels, columns, out + m * stride, stride, bias);
+        for (long from = 0; from < deep; from += STRETCH) {
+            long some = deep - from < STRETCH ? deep - from : STRETCH;
+            for (long i = 0; i < here; i++)
+                for (long k = 0; k < some; k += DEEP)
+                    _mm512_store_si512(left + i * some + k,
+                                       NAME(pairs)(a[m + i] + from + k, depth - from - k));
+            WRITTEN(left);
+            NAME(all_columns)(some, deep, left, (const uint16_t *)panels + from * WIDE, columns,
+                              out + m * stride, stride, from ? NULL : bias);
+        }
     }
     NAME(release)();
 }
 
-/* out[m, n] += sum over rows of g[row, m] b[row, n]; m a multiple of 16, n of PANEL. */
-TARGET static void NAME(outer)(long rows, const REAL *g, long g_stride, long m, const REAL *b,
-                               long b_stride, long n, REAL *out, long stride) {
+/* out[m, n] += sum over rows of g[row, m] b[row, n]; m a multiple of 16, n of PANEL and at most COLUMNS. */
+TARGET static void NAME(outer_stretch)(long rows, const REAL *g, long g_stride, long m, const REAL *b,
+                                       long b_stride, long n, REAL *out, long stride) {
     long deep = NAME(deep)(rows);
     uint16_t left[16 * deep] __attribute__((aligned(64))), right[deep * n] __attribute__((aligned(64)));
     const VEC zero = {0};
@@ -136,9 +147,17 @@ TARGET static void NAME(outer)(long rows, const REAL *g, long g_stride, long m, 
         }
         WRITTEN(left);
         WRITTEN(right);
-        NAME(all_columns)(deep, left, right, n, out + i * stride, stride, NULL);
+        NAME(all_columns)(deep, deep, left, right, n, out + i * stride, stride, NULL);
     }
     NAME(release)();
+}
+
+/* The same of any number of columns. */
+TARGET static void NAME(outer)(long rows, const REAL *g, long g_stride, long m, const REAL *b,
+                               long b_stride, long n, REAL *out, long stride) {
+    for (long j = 0; j < n; j += COLUMNS)
+        NAME(outer_stretch)(rows, g, g_stride, m, b + j, b_stride, n - j < COLUMNS ? n - j : COLUMNS,
+                            out + j, stride);
 }
 
 /* Panels for x . W^T: W is [blocks * units, depth], each block padded to `padded` columns. */
@@ -177,4 +196,6 @@ TARGET static void NAME(pack_backward)(const REAL *w, long blocks, long units, l
 
 #undef DEEP
 #undef WIDE
+#undef STRETCH
+#undef COLUMNS
 #undef WRITTEN

@@ -205,6 +205,23 @@ def test_in_bfloat16_the_kernel_differs_by_the_rounding_of_products(
 
 
 @needs_compiled
+@pytest.mark.usefixtures("bfloat16")
+def test_in_bfloat16_an_input_may_be_of_any_size() -> None:
+    """Its factors do not fit on the stack: they are packed a stretch at a time."""
+    torch.manual_seed(0)
+    memory, x = make_memory("gru", 33_000, 4, 1), torch.randn(32, 8, 33_000)
+    given, state = x.requires_grad_(), memory.initial_state(8)
+    found = []
+    for bfloat16 in (False, True):
+        library.set_bfloat16(bfloat16)
+        y, _ = memory.unroll(given, state)
+        inputs = [given, *memory.parameters()]
+        found.append([y, *torch.autograd.grad(y.square().sum(), inputs)])
+    for exact, rounded in zip(*found, strict=True):
+        assert (rounded - exact).norm() <= 0.02 * exact.norm()
+
+
+@needs_compiled
 @pytest.mark.parametrize("name", compiled.CELLS)
 @pytest.mark.usefixtures("bfloat16")
 def test_in_bfloat16_a_rollouts_steps_are_the_updates_sequence(name: str) -> None:
