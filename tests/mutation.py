@@ -1,6 +1,6 @@
 """Do the tests hold a module? Each fault changes one place of it, and its tests must fail.
 
-    python -m tests.mutation                       # all modules of TESTS: an hour of one core
+    python -m tests.mutation                       # all modules of TESTS: two hours of one core
     python -m tests.mutation recurrent_rl/blocks.py --faults 20 --seed 1
 
 The faults of a seed are the same as long as the module is. They are made in a copy of the working
@@ -40,6 +40,18 @@ TESTS: dict[str, list[str]] = {
     "recurrent_rl/runs/checkpoint.py": SAVED,
     "recurrent_rl/runs/checkpoint_file.py": SAVED,
     "recurrent_rl/signals.py": [f"{RUNS}/test_progress.py", "tests/test_signals.py"],
+    **{
+        f"recurrent_rl/{name}.py": [f"tests/recurrent_rl/{test}.py" for test in tests]
+        for name, tests in {
+            "ppo": ["test_ppo"],
+            "collector": ["test_rollout"],
+            "trainer": ["test_trainer", "runs/test_asymmetric"],
+            "advantages": ["test_advantages"],
+            "episodes": ["test_episodes", "test_rollout", "vector_env/test_info_metrics"],
+            "runs/imitation": ["runs/test_imitation"],
+        }.items()
+    },
+    "agents/normalisers.py": ["tests/agents/test_normalisers.py"],
     "recurrent_rl/group.py": ["tests/recurrent_rl/test_group.py", f"{RUNS}/test_launch.py"],
 }
 """The tests of a module."""

@@ -89,6 +89,21 @@ def test_statistics_are_those_of_all_valid_data() -> None:
     assert scaled["image"] is components["image"]
 
 
+def test_what_an_episode_does_not_show_at_its_start_does_not_count_there() -> None:
+    x = {name: 1.0 + torch.arange(8.0).reshape(4, 2, 1) for name in ("always", "later")}
+    component = spaces.Box(-np.inf, np.inf, (1,))
+    normaliser = ObservationNormaliser(
+        dict.fromkeys(x, component), dict.fromkeys(x, scaling_of(component)), silenced=("later",)
+    )
+    valid, start = torch.ones(4, 2, dtype=torch.bool), torch.zeros(4, 2, dtype=torch.bool)
+    valid[0, 0] = False  # 1
+    start[0, 0] = start[2, 1] = True  # the same, and 6
+    normaliser.update(x, valid, start)
+    always, later = normaliser.moments
+    assert float(always.mean) == pytest.approx(np.mean([2, 3, 4, 5, 6, 7, 8]))
+    assert float(later.mean) == pytest.approx(np.mean([2, 3, 4, 5, 7, 8]))
+
+
 def test_an_update_tells_how_to_get_back_what_data_was_normalised_to() -> None:
     moments = RunningMoments((2,))
     x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -235,6 +235,15 @@ def test_rows_inserted_by_an_autoreset_have_no_weight_in_the_loss() -> None:
     assert changed.total != after.total
 
 
+def test_a_single_row_that_counts_is_the_whole_mean() -> None:
+    trainer, rollout, advantages = collected(CONFIG)
+    data = rollout.sequences(advantages, advantages)
+    data.valid[:] = False
+    data.valid[3, 1] = True
+    loss, _ = ppo_loss(trainer.agent, data, CONFIG)
+    assert_close(loss.policy_gradient, -data.advantages[3, 1])  # the ratio is 1
+
+
 def test_no_gradient_crosses_from_one_episode_into_another() -> None:
     trainer, rollout, _ = collected(CONFIG)
     data = rollout.sequences(rollout.rewards, rollout.rewards)
