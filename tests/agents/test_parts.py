@@ -537,7 +537,8 @@ class Tied(nn.Module):
         size = int(np.prod(space.shape or (1,)))
         self.a, self.b = nn.Linear(size, size), nn.Linear(size, size)
         self.b.weight = self.a.weight
-        self.turn = nn.Parameter(torch.tensor([1 + 2j], dtype=torch.complex128))
+        self.turn: Tensor
+        self.register_buffer("turn", torch.tensor([1 + 2j], dtype=torch.complex128))
         self.output_size = size
 
     def forward(self, x: Tensor) -> Tensor:
