@@ -180,6 +180,8 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     found, taken = {}, set()
     for name, x in tensors.items():
+        if not isinstance(x, Tensor):  # a module's extra state
+            raise TypeError(f"{name} is a {type(x).__name__}, and a file holds tensors alone")
         x = x.detach().resolve_conj().resolve_neg().cpu().contiguous()
         place = x.untyped_storage().data_ptr()
         found[name] = x.clone() if place in taken else x

@@ -305,10 +305,11 @@ def distribution_of(parameters: Mapping[str, Tensor], like: Distribution) -> Dis
 def first_distribution(agent: ActorCritic) -> Distribution:
     """What an agent's head gives for features that are all zero, one stream of them."""
     head = agent.head
-    features = torch.zeros(1, head.linear.in_features, device=agent.device)
+    weight = head.linear.weight  # has the type and the device, whatever PyTorch's defaults are
+    features = weight.new_zeros(1, head.linear.in_features)
     previous = None
     if agent.config.action_persistence:
-        previous = torch.zeros(1, *head.action_shape, device=agent.device)
+        previous = weight.new_zeros(1, *head.action_shape)
     return head(features, None, previous)  # type: ignore[no-any-return]
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import reduce
 from io import StringIO
 from operator import or_
-from typing import Annotated, Any, Literal
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
@@ -98,8 +99,10 @@ def _with_choices(kind: type) -> type:
     for name, hint in kind.__annotations__.items():
         for note in getattr(hint, "__metadata__", ()):
             if isinstance(note, OneOf) and note.names:
-                kept = (choice[tuple(note.names)], *hint.__metadata__)
-                kind.__annotations__[name] = Annotated[kept]
+                names = choice[tuple(note.names)]
+                if NoneType in get_args(hint.__origin__):
+                    names |= None
+                kind.__annotations__[name] = Annotated[(names, *hint.__metadata__)]
     return kind
 
 

@@ -68,6 +68,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "clip_value",
         "normalize_advantages",
         "vf_coef",
+        "aux_loss",
+        "aux_coef",
         "max_grad_norm",
         "adam_eps",
     ),
