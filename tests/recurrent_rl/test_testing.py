@@ -294,7 +294,9 @@ def test_the_memory_without_a_fault_passes() -> None:
 
 
 def test_what_no_file_holds_is_named() -> None:
-    with pytest.raises(AssertionError, match="its weights and state cannot be saved .*extra_state"):
+    with pytest.raises(
+        AssertionError, match=r"its weights and state cannot be saved .*extra_state"
+    ):
         CHECKS["files"](Case(Unsaved, 1))
 
 
