@@ -66,6 +66,7 @@ class ValueFeatures(nn.Module):
             sizes = [int(space.n)]
         else:
             sizes = [int(n) for n in space.nvec.reshape(-1)]
+        self.sizes = sizes
         self.dims = len(space.shape or ())
         self.num_entries, self.num_values = len(sizes), sum(sizes)
         # Entry i starts where the entries before it end.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.distributions import MultiCategorical
-from recurrent_rl.agents.features import VectorFeatures, make_features
+from recurrent_rl.agents.features import ValueFeatures, VectorFeatures, make_features
 from recurrent_rl.agents.importing import class_path
 from recurrent_rl.agents.layers import dense_layers
 from recurrent_rl.agents.parts import Own, Parts, takes
@@ -29,8 +29,12 @@ from recurrent_rl.sequences import Sequences
 class AuxiliaryLoss(nn.Module):
     """A loss on what the memory gives, learnt from beside PPO's: the base of one's own.
 
-    It is made once, of the untrained agent, and may have layers. They are learnt with the agent's
-    weights and saved in checkpoints, and are no part of the policy.
+    It is made once, of the agent that training begins with, and may have layers. They are learnt
+    with the agent's weights and saved in checkpoints, and are no part of the policy. On resume it
+    is made of a fresh agent, and gets its parameters and buffers back.
+
+    A run repeats, and resumes bit for bit, where `forward` draws no random numbers (by dropout,
+    say). Several workers then learn what one would, if a sequence's loss depends on it alone.
     """
 
     def __init__(self, agent: ActorCritic) -> None:
@@ -46,8 +50,8 @@ class AuxiliaryLoss(nn.Module):
             batch: the same steps of a minibatch: observation components, actions, returns and more.
 
         Returns:
-            `[L, C]`, finite. The mean over the steps that an environment has taken is added to
-            PPO's loss, times `aux_coef`.
+            `[L, C]`, finite. The mean over the steps that an environment has taken
+            (`batch.valid`) is added to PPO's loss, times `aux_coef`.
         """
         raise NotImplementedError
 
@@ -64,25 +68,20 @@ class NumbersToTell(VectorFeatures):
         return (told - self.forward(x)).square().sum(dim=-1)
 
 
-class ValuesToTell(nn.Module):
+class ValuesToTell(ValueFeatures):
     """The values of a Discrete, or of the entries of a MultiDiscrete."""
 
     def __init__(self, space: gym.spaces.Discrete | gym.spaces.MultiDiscrete) -> None:
-        super().__init__()
-        if isinstance(space, gym.spaces.Discrete):
-            self.sizes = [int(space.n)]
-        else:
-            self.sizes = [int(n) for n in space.nvec.flatten()]
-        self.dims = len(space.shape or ())
-        self.num_outputs, self.num_entries = sum(self.sizes), len(self.sizes)
+        super().__init__(space)
+        self.num_outputs = self.num_values
         # Where all is certain there is nothing to tell, and the likelihood is 1.
         self.unit = sum(math.log(n) for n in self.sizes) / self.num_entries or 1.0
 
     def error(self, told: Tensor, x: Tensor) -> Tensor:
-        """The negative log-likelihood by logits `[..., outputs]`, so that guessing has 1 an entry.
+        """The negative log-likelihood, in units in which guessing costs 1 for each entry, `[...]`.
 
         Args:
-            told: the logits.
+            told: logits `[..., outputs]`.
             x: int64 `[..., *shape]`.
         """
         values = x.unsqueeze(-1) if self.dims == 0 else x.flatten(-self.dims)
@@ -93,9 +92,11 @@ class NextObservation(AuxiliaryLoss):
     """How badly the memory's features and the action tell the next observation.
 
     The mean over the observation's entries: of numbers the squared error, as the encoder is shown
-    them; of discrete values the negative log-likelihood in units of log(number of values). To know
-    nothing costs about 1. Images are left out. Where no observation follows, at the last step of a
-    sequence or of an episode, the loss is 0.
+    them, so in standard deviations where they are normalised; of discrete values the negative
+    log-likelihood, in units of what it costs to guess. Images are left out. What the next sequence
+    or episode begins with is not foretold: the last step of each costs 0. So sequences of a few
+    steps are taught less. Where an autoreset inserts a row (NEXT_STEP), an episode's last
+    observation is foretold too.
 
     Ni et al. 2024, "Bridging State and History Representations", call this observation prediction.
 
@@ -145,9 +146,10 @@ class NextObservation(AuxiliaryLoss):
 
 
 def _actions(agent: ActorCritic) -> gym.Space[Any]:
-    """The space of the actions in a rollout: plain numbers where a head of one's own has others."""
-    space, shape = fed_back(agent.action_space), agent.head.action_shape
-    return space if space.shape == shape else gym.spaces.Box(-math.inf, math.inf, shape)
+    """The space of the actions in a rollout; those of a head of one's own are taken as numbers."""
+    if agent.config.head is None:
+        return fed_back(agent.action_space)
+    return gym.spaces.Box(-math.inf, math.inf, agent.head.action_shape)
 
 
 def _fault(part: type) -> str | None:
@@ -197,7 +199,7 @@ def make_aux_loss(name: str, agent: ActorCritic) -> AuxiliaryLoss:
 def aux_losses_of(
     auxiliary: AuxiliaryLoss, agent: ActorCritic, features: Tensor, batch: Sequences
 ) -> Tensor:
-    """The auxiliary loss of each step, `[L, C]`.
+    """The auxiliary loss of each step, `[L, C]`; 0 on rows that an autoreset inserted.
 
     Raises:
         SettingError: it is of another shape, or no floats.
@@ -211,4 +213,4 @@ def aux_losses_of(
             f"The aux_loss {class_path(type(auxiliary))} gave {found}; expected floats, one for "
             f"each step: [L, C] = {list(expected)}."
         )
-    return losses
+    return losses.masked_fill(~batch.valid, 0.0)

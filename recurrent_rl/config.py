@@ -185,7 +185,7 @@ class TrainConfig:
     """Weight of the critic's loss beside the actor's."""
     aux_loss: AuxLossName = None  # type: ignore[assignment]
     """Teach the memory by a second loss: next-observation has it foretell what is seen next, which
-    often helps where what is hidden moves. Or one of your own, registered or as module:Class. By
+    may help where velocities are hidden. Or one of your own, registered or as module:Class. By
     default (None) there is none."""
     aux_coef: Annotated[float, at_least(0)] = 1.0
     """Weight of aux_loss beside the actor's loss."""

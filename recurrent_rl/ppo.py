@@ -209,6 +209,7 @@ def one_epoch(
     if not steps:
         return []
     losses = of_all_workers([step.loss for step in steps], group)
+    check_finite("auxiliary loss", torch.stack([x.auxiliary for x in losses]))
     check_finite("loss", torch.stack([x.total for x in losses]))
     check_finite("gradient's norm", torch.stack([step.gradient_norm for step in steps]))
     return [step._replace(loss=of_all) for step, of_all in zip(steps, losses, strict=True)]
@@ -254,10 +255,14 @@ def descend(
     Returns:
         The gradient's norm before it is clipped, for `check_finite`.
     """
+    parameters = [p for part in optimizer.param_groups for p in part["params"]]
+    parameters = [p for p in parameters if p.requires_grad]
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    parameters = [p for part in optimizer.param_groups for p in part["params"]]
-    group.add_up(p.grad for p in parameters if p.grad is not None)
+    for p in parameters:
+        if p.grad is None:  # not used here, and perhaps by another worker
+            p.grad = torch.zeros_like(p)
+    group.add_up(p.grad for p in parameters)
     norm = torch.nn.utils.clip_grad_norm_(parameters, max_grad_norm)
     optimizer.step()
     return norm

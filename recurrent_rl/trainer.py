@@ -350,6 +350,11 @@ def _check_can_train(config: ResolvedConfig, group: Group, device: torch.device)
             f"workers is {config.workers}, and a Trainer of your own is one process. Set "
             "workers to 1, or call recurrent_rl.train(config), which starts them."
         )
+    if config.aux_loss == "next-observation" and config.chunk_length == 1:
+        raise UserError(
+            "aux_loss is 'next-observation', which foretells within a sequence, and seq_len is 1: "
+            "raise seq_len, or leave aux_loss out."
+        )
     if config.precision == "bfloat16" and device.type != "cpu":
         raise UserError(
             f"precision bfloat16 is of the CPU's kernel, and device is {str(device)!r}: "

@@ -21,7 +21,8 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.settings import SettingError
 from recurrent_rl.auxiliary import AuxiliaryLoss, NextObservation
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.ppo import ppo_loss
+from recurrent_rl.errors import UserError
+from recurrent_rl.ppo import descend, ppo_loss
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.sequences import Sequences
@@ -326,3 +327,37 @@ def test_a_loss_of_one_value_and_nothing_to_guess_is_zero() -> None:
     auxiliary = NextObservation(agent)
     (_, target), *_ = auxiliary._targets
     assert not target.error(torch.randn(3, 4, 1), torch.zeros(3, 4, dtype=torch.int64)).any()
+
+
+class Sometimes(Squares):
+    """Uses its layer in one worker and not in the other, and knows nothing of inserted rows."""
+
+    def forward(self, agent: ActorCritic, features: Tensor, batch: Sequences) -> Tensor:
+        losses = features.sum(-1)
+        if batch.valid.sum() % 2:
+            losses = losses + super().forward(agent, features, batch)
+        return losses.masked_fill(~batch.valid, torch.nan)
+
+
+def test_what_an_inserted_row_costs_does_not_count() -> None:
+    with closing(Trainer(CONFIG)) as trainer:
+        agent, batch = trainer.agent, batch_of(trainer)
+        valid = batch.valid.clone()
+        valid[3] = False
+        loss, _ = ppo_loss(agent, batch._replace(valid=valid), CONFIG, auxiliary=Sometimes(agent))
+    assert math.isfinite(float(loss.total.detach()))
+
+
+def test_a_layer_that_was_not_used_has_a_gradient_of_zeros_and_stays() -> None:
+    unused, used = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.Adam([unused, used], lr=0.1)
+    descend(optimizer, used.sum(), 1.0)
+    assert unused.grad is not None  # each worker adds as many numbers as the others
+    assert not unused.grad.any()
+    assert torch.equal(unused, torch.ones(2))
+    assert (used < 1).all()
+
+
+def test_sequences_of_one_step_have_nothing_to_foretell() -> None:
+    with pytest.raises(UserError, match="raise seq_len"):
+        Trainer(dataclasses.replace(CONFIG, seq_len=1))
