@@ -124,7 +124,7 @@ def training(config: ResolvedConfig) -> Iterator[Trainer]:
         group.exchange(Begun(config, None, False))
         trainer = Trainer(config, group)
         with tempfile.TemporaryDirectory() as folder:
-            Copies(group, RunFolder(Path(folder)))
+            Copies(group, RunFolder(Path(folder)), Path(folder))
             yield trainer
         trainer.close()
         if group is not ALONE:
