@@ -17,7 +17,7 @@ from recurrent_rl.agents.fixed_parts import FixedParts, FixedPartsList
 from recurrent_rl.agents.importing import class_path
 from recurrent_rl.agents.layers import ACTIVATIONS, dense_layers
 from recurrent_rl.agents.normalisers import Rescaling
-from recurrent_rl.agents.parts import Own, Parts, output_size_of, takes
+from recurrent_rl.agents.parts import Own, Parts, form_of, output_size_of, takes
 from recurrent_rl.agents.preprocessing import scaling_of
 from recurrent_rl.agents.settings import SettingError, at_least, check_choice
 from recurrent_rl.agents.spaces import Components
@@ -89,9 +89,8 @@ class OwnFeatures(nn.Module):
         y: Tensor = self.module(flat if len(flat) > 1 else flat.popitem()[1])
         expected = (math.prod(lead), self.output_size)  # not numel(), which would fix an export's
         if not isinstance(y, Tensor) or y.shape != expected or not y.is_floating_point():
-            found = f"{y.dtype} {list(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
             raise SettingError(
-                f"The encoder {class_path(type(self.module))} gave {found}; expected floats "
+                f"The encoder {class_path(type(self.module))} gave {form_of(y)}; expected floats "
                 f"[N, output_size] = {list(expected)}."
             )
         return y.view(*lead, self.output_size)

@@ -73,9 +73,13 @@ class ValueFeatures(nn.Module):
         offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
         self.register_buffer("offsets", torch.as_tensor(offsets), persistent=False)
 
+    def values(self, x: Tensor) -> Tensor:
+        """`[...]` or `[..., *shape]` to the value of each entry, `[..., entries]`."""
+        return x.unsqueeze(-1) if self.dims == 0 else x.flatten(-self.dims)
+
     def places(self, x: Tensor) -> Tensor:
         """`[...]` or `[..., *shape]` to where the values stand, `[..., entries]`."""
-        return x.unsqueeze(-1) if self.dims == 0 else x.flatten(-self.dims) + self.offsets
+        return self.values(x) if self.dims == 0 else self.values(x) + self.offsets
 
 
 class EmbeddingFeatures(ValueFeatures):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from recurrent_rl.agents.importing import class_path, imported, is_class_path, name_of
 from recurrent_rl.agents.settings import Must, SettingError, check_choice, refusal, shown
@@ -184,6 +184,11 @@ def takes(part: type, arguments: tuple[str, ...]) -> str | None:
     except (TypeError, ValueError) as error:
         return f"it must be made as {part.__name__}({', '.join(arguments)}) ({error})"
     return None
+
+
+def form_of(x: Any) -> str:
+    """What a part of one's own gave, in a message: a tensor's type and shape, else its class."""
+    return f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
 
 
 def output_size_of(part: nn.Module, kind: str) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from recurrent_rl.agents.spaces import DTYPES, UnsupportedSpaceError
+from recurrent_rl.agents.spaces import DTYPES, UnsupportedSpaceError, has_form_of_image
 
 
 def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
@@ -81,8 +81,7 @@ def _box_entries(fields: Any, images: bool) -> int:
     kind = fields["type"]
     if kind == "Box":
         shape = _shape(fields["shape"])
-        is_image = len(shape) == 3 or (len(shape) == 2 and fields["dtype"] == "uint8")
-        return math.prod(shape) if is_image == images else 0
+        return math.prod(shape) if has_form_of_image(shape, fields["dtype"]) == images else 0
     if kind == "Dict":
         return sum(_box_entries(inner, images) for _, inner in fields["spaces"])
     return sum(_box_entries(one, images) for one in fields["spaces"]) if kind == "Tuple" else 0

@@ -306,7 +306,12 @@ def is_image(space: gym.Space[Any]) -> bool:
     """Whether a component goes through a convolutional network: bytes, or three dimensions."""
     if not isinstance(space, spaces.Box) or 0 in space.shape:
         return False
-    return len(space.shape) == 3 or (len(space.shape) == 2 and space.dtype == np.uint8)
+    return has_form_of_image(space.shape, space.dtype)
+
+
+def has_form_of_image(shape: Sequence[int], dtype: Any) -> bool:
+    """Whether a Box of this shape and type, which may be its name, is an image."""
+    return len(shape) == 3 or (len(shape) == 2 and bool(dtype == "uint8"))
 
 
 def images_in_stacks(space: gym.Space[Any]) -> dict[str, tuple[int, ...]]:

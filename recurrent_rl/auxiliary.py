@@ -19,7 +19,7 @@ from recurrent_rl.agents.distributions import MultiCategorical
 from recurrent_rl.agents.features import ValueFeatures, VectorFeatures, make_features
 from recurrent_rl.agents.importing import class_path
 from recurrent_rl.agents.layers import dense_layers
-from recurrent_rl.agents.parts import Own, Parts, takes
+from recurrent_rl.agents.parts import Own, Parts, form_of, takes
 from recurrent_rl.agents.previous_step import fed_back
 from recurrent_rl.agents.settings import SettingError
 from recurrent_rl.agents.spaces import is_image
@@ -84,8 +84,7 @@ class ValuesToTell(ValueFeatures):
             told: logits `[..., outputs]`.
             x: int64 `[..., *shape]`.
         """
-        values = x.unsqueeze(-1) if self.dims == 0 else x.flatten(-self.dims)
-        return -MultiCategorical(told, self.sizes).log_prob(values) / self.unit
+        return -MultiCategorical(told, self.sizes).log_prob(self.values(x)) / self.unit
 
 
 class NextObservation(AuxiliaryLoss):
@@ -207,10 +206,8 @@ def aux_losses_of(
     losses = auxiliary(agent, features, batch)
     expected = features.shape[:2]
     if not isinstance(losses, Tensor) or losses.shape != expected or not losses.is_floating_point():
-        is_tensor = isinstance(losses, Tensor)
-        found = f"{losses.dtype} {list(losses.shape)}" if is_tensor else type(losses).__name__
         raise SettingError(
-            f"The aux_loss {class_path(type(auxiliary))} gave {found}; expected floats, one for "
-            f"each step: [L, C] = {list(expected)}."
+            f"The aux_loss {class_path(type(auxiliary))} gave {form_of(losses)}; expected floats, "
+            f"one for each step: [L, C] = {list(expected)}."
         )
     return losses.masked_fill(~batch.valid, 0.0)

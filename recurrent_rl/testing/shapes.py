@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from recurrent_rl.agents.memory.states import MemoryState, fault_of, names_of, tensors_of
+from recurrent_rl.agents.parts import form_of
 from recurrent_rl.testing.case import STEPS, STREAMS, Case
 
 
@@ -46,10 +45,6 @@ def _check_state(case: Case, state: MemoryState, what: str, batch: int) -> None:
         )
 
 
-def _shown(x: object) -> str:
-    return f"{x.dtype} {list(x.shape)}" if isinstance(x, Tensor) else type(x).__name__
-
-
 def check_outputs(case: Case) -> None:
     """Outputs are `[B, output_size]` and `[T, B, output_size]`, of the weights' type."""
     memory = case.memory()
@@ -61,7 +56,7 @@ def check_outputs(case: Case) -> None:
         expected = [*lead, memory.output_size]
         case.expect(
             list(y.shape) == expected and y.dtype == x.dtype,
-            f"{name} gives {_shown(y)}; expected {x.dtype} {expected}, where output_size is "
+            f"{name} gives {form_of(y)}; expected {x.dtype} {expected}, where output_size is "
             f"{memory.output_size}.",
         )
 
