@@ -6,6 +6,7 @@ MultiDiscrete or MultiBinary in the space, named by its path. A plain space has 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -279,6 +280,19 @@ def stack_observations(space: gym.Space[Any], observations: Sequence[Any], path:
         ) from error
 
 
+def rows_of(batch: Any, index: Any) -> Any:
+    """Of batched observations, in whatever nesting, the one or those of this index.
+
+    Raises:
+        IndexError, TypeError: it holds fewer, or nothing that has rows.
+    """
+    if isinstance(batch, Mapping):
+        return {key: rows_of(x, index) for key, x in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(rows_of(x, index) for x in batch)
+    return as_array(batch)[index]
+
+
 def check_streams(arrays: Mapping[str, NDArray[Any]], streams: int) -> None:
     """Refuse components `[B, ...]` that are not of so many streams.
 
@@ -314,13 +328,18 @@ def has_form_of_image(shape: Sequence[int], dtype: Any) -> bool:
     return len(shape) == 3 or (len(shape) == 2 and bool(dtype == "uint8"))
 
 
-def images_in_stacks(space: gym.Space[Any]) -> dict[str, tuple[int, ...]]:
-    """The shapes, by path, of components that are read as vectors and may be stacks of images."""
-    return {
-        path: component.shape
-        for path, component in component_spaces(space).items()
-        if isinstance(component, spaces.Box) and len(component.shape) > 3
-    }
+def images_in_stacks(space: gym.Space[Any]) -> Iterator[tuple[str, str, str]]:
+    """Components of more axes than an image has: their paths, how each is read, and what to do."""
+    for path, component in component_spaces(space).items():
+        if isinstance(component, spaces.Box) and len(component.shape) > 3:
+            of = f"'s {path!r}" if path else ""
+            yield (
+                path,
+                f"The observation{of} of shape {component.shape} is read as a vector of "
+                f"{math.prod(component.shape):,} numbers, without a convolution.",
+                "If it is a stack of images, give one image of three axes, with the images' "
+                "channels one after the other, as --wrapper frame-stack:4 does.",
+            )
 
 
 def channel_axis(shape: tuple[int, ...]) -> int:

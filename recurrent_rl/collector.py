@@ -65,7 +65,7 @@ class Collector:
         self.agent = agent
         self.seed = seed
         self.block = block or Block.whole(env.num_envs)
-        self.episodes = EpisodeStatistics.of(
+        self.episodes = EpisodeStatistics(
             env.num_envs, first=self.block.first, info_metrics=self.environments.info_metrics
         )
         self.rollout = Rollout(agent, num_steps, env.num_envs, chunk_length)

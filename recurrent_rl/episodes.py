@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,45 +78,37 @@ def mean_info(infos: Iterable[Info]) -> Info:
     return Info(mean(one.mean for one in infos), mean(one.final for one in infos))
 
 
-@dataclass
 class EpisodeStatistics:
     """The episodes under way of neighbouring environments, and those that ended.
 
     An episode succeeds if its environment says so at any of its steps.
+
+    Args:
+        num_envs: the environments.
+        window: how many of the latest episodes are kept; None: all.
+        first: the number of the first environment.
+        info_metrics: keys of infos to average.
     """
 
-    running_return: NDArray[np.float64]
-    running_length: NDArray[np.int64]
-    running_success: NDArray[np.bool_]
-    running_sums: dict[str, NDArray[np.float64]]
-    """By key of infos, what was reported so far."""
-    running_counts: dict[str, NDArray[np.int64]]
-    """By key of infos, at how many steps."""
-    ended: deque[Episode]
-    """The latest, in the order of their ends."""
-    first: int = 0
-    """The number of the first environment."""
-    told: set[str] = field(default_factory=set)
-    """Keys of infos that an environment has ever told of."""
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         num_envs: int,
         window: int | None = WINDOW,
         first: int = 0,
         info_metrics: Sequence[str] = (),
-    ) -> EpisodeStatistics:
-        """Empty statistics of `num_envs` environments; `window` episodes are kept, or all."""
-        return cls(
-            np.zeros(num_envs),
-            np.zeros(num_envs, dtype=np.int64),
-            np.zeros(num_envs, dtype=bool),
-            {key: np.zeros(num_envs) for key in info_metrics},
-            {key: np.zeros(num_envs, dtype=np.int64) for key in info_metrics},
-            deque(maxlen=window),
-            first,
-        )
+    ) -> None:
+        self.first = first
+        self.running_return = np.zeros(num_envs)
+        self.running_length = np.zeros(num_envs, dtype=np.int64)
+        self.running_success = np.zeros(num_envs, dtype=bool)
+        self.running_sums = {key: np.zeros(num_envs) for key in info_metrics}
+        """By key of infos, what was reported so far."""
+        self.running_counts = {key: np.zeros(num_envs, dtype=np.int64) for key in info_metrics}
+        """By key of infos, at how many steps."""
+        self.ended: deque[Episode] = deque(maxlen=window)
+        """The latest, in the order of their ends."""
+        self.told: set[str] = set()
+        """Keys of infos that an environment has ever told of."""
 
     def running(self) -> dict[str, NDArray[Any]]:
         """All that is known of the episodes under way, by name; the arrays themselves, `[B]`."""

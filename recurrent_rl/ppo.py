@@ -14,9 +14,10 @@ from recurrent_rl.agents.files import NonFiniteError
 from recurrent_rl.agents.memory.states import MemoryState, cat_states, differentiable
 from recurrent_rl.agents.moments import Moments
 from recurrent_rl.auxiliary import AuxiliaryLoss, aux_losses_of
-from recurrent_rl.blocks import Block, shuffled_chunks
+from recurrent_rl.blocks import shuffled_chunks
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.group import ALONE, Group
+from recurrent_rl.learner import Learner
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.sequences import Sequences
 
@@ -117,16 +118,12 @@ def ppo_loss(
 
 
 def update(
-    agent: ActorCritic,
-    optimizer: Optimizer,
+    learner: Learner,
     rollout: Rollout,
     advantages: Tensor,
     returns: Tensor,
     config: ResolvedConfig,
     generator: torch.Generator,
-    group: Group = ALONE,
-    block: Block | None = None,
-    auxiliary: AuxiliaryLoss | None = None,
 ) -> dict[str, float]:
     """One PPO update: `update_epochs` passes over the rollout in minibatches of whole chunks.
 
@@ -134,16 +131,12 @@ def update(
     workers each goes through its own part of every minibatch; their gradients add up.
 
     Args:
-        agent: changed in place.
-        optimizer: of the agent's parameters, and of the auxiliary loss's.
+        learner: changed in place.
         rollout: the steps to learn from, of this worker.
         advantages: `[T, B]`, scaled.
         returns: `[T, B]`, what the critic is to predict.
         config: the settings.
         generator: shuffles the chunks.
-        group: the workers.
-        block: the environments of this one; None: all.
-        auxiliary: what the memory is taught beside; None: nothing.
 
     Returns:
         Scalars under their TensorBoard tags, over all workers.
@@ -151,15 +144,14 @@ def update(
     Raises:
         NonFiniteError: the loss or its gradient is not finite. The agent is spoilt then.
     """
-    block = block or Block.whole(config.num_envs)
     data = rollout.sequences(advantages, returns)
-    rows = rows_of_chunks(data.valid, config, group, block)
+    rows = rows_of_chunks(learner, data.valid, config)
     steps: list[Step] = []
     epoch = 0
     for epoch in range(1, config.update_epochs + 1):
         if config.refresh_state and epoch > 1:
-            data = data._replace(state=refreshed_state(agent, rollout))
-        latest = one_epoch(agent, optimizer, data, rows, config, generator, group, block, auxiliary)
+            data = data._replace(state=refreshed_state(learner.agent, rollout))
+        latest = one_epoch(learner, data, rows, config, generator)
         if not latest:
             return {}
         steps += latest
@@ -167,8 +159,8 @@ def update(
         if config.target_kl is not None and approx_kl > config.target_kl:
             break
     valid = rollout.valid[:-1]
-    explained = explained_variance(rollout.values[:-1][valid], returns[valid], group)
-    return scalars_of(steps, epoch, group, auxiliary) | {"train/explained_variance": explained}
+    explained = explained_variance(rollout.values[:-1][valid], returns[valid], learner.group)
+    return scalars_of(learner, steps, epoch) | {"train/explained_variance": explained}
 
 
 class Step(NamedTuple):
@@ -183,15 +175,11 @@ class Step(NamedTuple):
 
 
 def one_epoch(
-    agent: ActorCritic,
-    optimizer: Optimizer,
+    learner: Learner,
     data: Sequences,
     rows: Tensor,
     config: ResolvedConfig,
     generator: torch.Generator,
-    group: Group,
-    block: Block,
-    auxiliary: AuxiliaryLoss | None = None,
 ) -> list[Step]:
     """A pass over all chunks in shuffled minibatches; the losses are those of all workers.
 
@@ -204,39 +192,28 @@ def one_epoch(
     steps = []
     for chunks in shuffled_chunks(config, generator):
         if in_all := int(rows[chunks].sum()):
-            batch = data.select(block.own(chunks).to(agent.device))
-            steps.append(minibatch_step(agent, optimizer, batch, config, in_all, group, auxiliary))
+            batch = data.select(learner.block.own(chunks).to(learner.agent.device))
+            steps.append(minibatch_step(learner, batch, config, in_all))
     if not steps:
         return []
-    losses = of_all_workers([step.loss for step in steps], group)
+    losses = of_all_workers([step.loss for step in steps], learner.group)
     check_finite("auxiliary loss", torch.stack([x.auxiliary for x in losses]))
     check_finite("loss", torch.stack([x.total for x in losses]))
     check_finite("gradient's norm", torch.stack([step.gradient_norm for step in steps]))
     return [step._replace(loss=of_all) for step, of_all in zip(steps, losses, strict=True)]
 
 
-def minibatch_step(
-    agent: ActorCritic,
-    optimizer: Optimizer,
-    batch: Sequences,
-    config: TrainConfig,
-    rows: int,
-    group: Group,
-    auxiliary: AuxiliaryLoss | None = None,
-) -> Step:
+def minibatch_step(learner: Learner, batch: Sequences, config: TrainConfig, rows: int) -> Step:
     """Move the weights along the gradient of PPO's loss on one minibatch.
 
     Args:
-        agent: changed in place.
-        optimizer: of its parameters, and of the auxiliary loss's.
+        learner: changed in place.
         batch: this worker's part of the minibatch.
         config: the settings.
         rows: of the whole minibatch, as in `ppo_loss`.
-        group: the workers, whose gradients add up.
-        auxiliary: as in `ppo_loss`.
     """
-    loss, end_state = ppo_loss(agent, batch, config, rows, auxiliary)
-    norm = descend(optimizer, loss.total, config.max_grad_norm, group)
+    loss, end_state = ppo_loss(learner.agent, batch, config, rows, learner.auxiliary)
+    norm = descend(learner.optimizer, loss.total, config.max_grad_norm, learner.group)
     drift = state_drift(end_state, batch.end_state)
     return Step(Loss(*(x.detach() for x in loss)), norm, drift)
 
@@ -268,11 +245,9 @@ def descend(
     return norm
 
 
-def scalars_of(
-    steps: Sequence[Step], epochs: int, group: Group, auxiliary: AuxiliaryLoss | None = None
-) -> dict[str, float]:
+def scalars_of(learner: Learner, steps: Sequence[Step], epochs: int) -> dict[str, float]:
     """What to log of an update's steps, under TensorBoard tags."""
-    means = merged([step.loss for step in steps])
+    means, group = merged([step.loss for step in steps]), learner.group
     drift = steps[-1].drift
     group.add_up([drift])
     scalars = {
@@ -289,22 +264,20 @@ def scalars_of(
         # Of the last minibatch, before the step that was taken on it: |new - old| / |old|.
         "memory/state_drift": float(torch.sqrt(drift[0] / (drift[1] + 1e-12))),
     }
-    return scalars if auxiliary is None else scalars | {"train/aux_loss": float(means.auxiliary)}
+    if learner.auxiliary is not None:
+        scalars["train/aux_loss"] = float(means.auxiliary)
+    return scalars
 
 
-def rows_of_chunks(valid: Tensor, config: ResolvedConfig, group: Group, block: Block) -> Tensor:
+def rows_of_chunks(learner: Learner, valid: Tensor, config: ResolvedConfig) -> Tensor:
     """How many rows each chunk of all workers has, those an autoreset inserted not counted, `[C]`.
 
-    Args:
-        valid: bool `[L, C of this worker]`.
-        config: the settings.
-        group: the workers.
-        block: the environments of this one.
+    `valid` is bool `[L, C of this worker]`.
     """
     rows = torch.zeros(config.num_chunks, dtype=torch.int64)
-    of_environments = rows.view(-1, config.num_envs)[:, block.rows]
+    of_environments = rows.view(-1, config.num_envs)[:, learner.block.rows]
     of_environments.copy_(valid.sum(dim=0).view(of_environments.shape))
-    group.add_up([rows])
+    learner.group.add_up([rows])
     return rows
 
 

@@ -30,7 +30,7 @@ from recurrent_rl.diagnostics import memory_diagnostics
 from recurrent_rl.episodes import Ended, latest
 from recurrent_rl.errors import RaisedError, ToldError, UserError, told_exit
 from recurrent_rl.group import ALONE, Group
-from recurrent_rl.optimizer import Adam
+from recurrent_rl.learner import Learner, named_parameters
 from recurrent_rl.ppo import check_finite, update
 from recurrent_rl.process import computing, pick_device
 from recurrent_rl.resolve import resolved, source_of
@@ -90,12 +90,8 @@ class Trainer:
                 self.agent = self._first_agent(start is not None, given)
                 self.auxiliary = self._auxiliary()
                 self.advantage_normaliser = AdvantageNormaliser().to(self.device)
-                self.optimizer = Adam(
-                    self.named_parameters().values(),
-                    lr=config.learning_rate,
-                    eps=config.adam_eps,
-                    fused=True,
-                )
+                self.learner = Learner.of(self.agent, config, self.auxiliary, group, block)
+                self.optimizer = self.learner.optimizer
                 self.collector = Collector(
                     self.env,
                     self.agent,
@@ -118,15 +114,7 @@ class Trainer:
     @property
     def learnt(self) -> dict[str, nn.Module]:
         """What a checkpoint keeps of what was learnt, by the names there."""
-        modules = {"agent": self.agent, "advantages": self.advantage_normaliser}
-        return modules if self.auxiliary is None else modules | {"auxiliary": self.auxiliary}
-
-    def named_parameters(self) -> dict[str, nn.Parameter]:
-        """What the optimiser changes: the agent's parameters, then those of an auxiliary loss."""
-        of_agent = dict(self.agent.named_parameters())
-        if self.auxiliary is None:
-            return of_agent
-        return of_agent | {f"aux_loss.{name}": x for name, x in self.auxiliary.named_parameters()}
+        return self.learner.modules | {"advantages": self.advantage_normaliser}
 
     @property
     def done(self) -> bool:
@@ -190,23 +178,12 @@ class Trainer:
                 advantages = self.advantage_normaliser.forward(advantages, of_advantages)
             scalars = self._memory_diagnostics(rollout, advantages, returns)
             shuffle = generator(config.seed, Stream.MINIBATCHES, self.iteration)
-            scalars |= update(
-                agent,
-                self.optimizer,
-                rollout,
-                advantages,
-                returns,
-                config,
-                shuffle,
-                group,
-                self.block,
-                self.auxiliary,
-            )
+            scalars |= update(self.learner, rollout, advantages, returns, config, shuffle)
             if config.agent.normalize_observations:
                 # Only now: within an iteration the agent sees the same in rollout and update.
                 components = {path: x[:-1] for path, x in rollout.components.items()}
                 agent.take_in(components, valid, rollout.episode_start[:-1], group.total)
-            for name, parameter in self.named_parameters().items():
+            for name, parameter in named_parameters(agent, self.auxiliary).items():
                 check_finite(f"parameter {name}", parameter)
         self.iteration += 1
         self.timesteps += self.config.batch_size

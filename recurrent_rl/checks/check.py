@@ -21,7 +21,6 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.fields import JsonObject
 from recurrent_rl.vector_env.checked_env import with_masks_in_infos
 from recurrent_rl.vector_env.config import EnvConfig
-from recurrent_rl.vector_env.properties import read_as_vector
 from recurrent_rl.vector_env.sources import find_source
 from recurrent_rl.vector_env.vectorize import make_vector_env
 from recurrent_rl.vector_env.wrapping import (
@@ -174,8 +173,8 @@ def _as_trained(
 def _note_vectors(env: Any, space: str, report: Report) -> None:
     """Note what may be a stack of images, and is read as a vector."""
     if not report.is_faulty:
-        for path, shape in images_in_stacks(getattr(env, space)).items():
-            report.note(f"axes {path}", *read_as_vector(path, shape))
+        for path, *told in images_in_stacks(getattr(env, space)):
+            report.note(f"axes {path}", *told)
 
 
 def name_of(env: Any) -> str:

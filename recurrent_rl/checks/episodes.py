@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,7 +26,7 @@ from recurrent_rl.checks.results import (
     check_reward,
     same,
 )
-from recurrent_rl.vector_env.checked_env import shape_of, wrong_result
+from recurrent_rl.vector_env.checked_env import shape_of, unfit_reset, wrong_result
 
 MASKS = "Give info['action_mask'] from reset() and every step(): true for what is allowed now."
 
@@ -209,12 +208,9 @@ class Player:
 
 def check_reset(env: gym.Env[Any, Any], report: Report) -> bool:
     """Whether `reset` takes a seed and options."""
-    try:
-        inspect.signature(env.unwrapped.reset).bind(seed=None, options=None)
-    except TypeError as error:
+    if error := unfit_reset(env):
         report.fault("reset", f"reset() cannot be called with seed and options: {error}.", RESET)
-        return False
-    return True
+    return error is None
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from recurrent_rl.checks.gymnasium_checker import check_by_gymnasium
 from recurrent_rl.checks.hidden_limits import MEANT, TIME_LIMIT, check_hidden_limit
 from recurrent_rl.checks.results import allowed_action, check_resolution, check_spaces, same
 from recurrent_rl.errors import UserError
-from recurrent_rl.vector_env.checked_env import CheckedEnv, joins_episodes, outer_layers, shortest
+from recurrent_rl.vector_env.checked_env import LentEnv, joins_episodes, outer_layers, shortest
 from recurrent_rl.vector_env.environments import Environments
 
 EPISODES = 4
@@ -264,9 +264,7 @@ def _check_last_observations(player: Player, ended: list[Played]) -> None:
 def _check_training(env: gym.Env[Any, Any], report: Report) -> None:
     """Take some steps as training does; what it would refuse is a fault."""
     try:
-        vector = SyncVectorEnv(
-            [lambda: _LeftOpen(CheckedEnv(env, 0))], autoreset_mode=AutoresetMode.SAME_STEP
-        )
+        vector = SyncVectorEnv([lambda: LentEnv(env, 0)], autoreset_mode=AutoresetMode.SAME_STEP)
         space, draw = env.action_space, np.random.default_rng(0)
         with forked_torch_state():
             agent = ActorCritic(env.observation_space, space, AgentConfig("none"))
@@ -277,10 +275,3 @@ def _check_training(env: gym.Env[Any, Any], report: Report) -> None:
             step = environments.step(np.asarray(allowed_action(space, mask, draw))[None])
     except (UserError, UnsupportedSpaceError) as error:
         report.fault("training", f"Training refuses it: {error}", "Mend the environment.")
-
-
-class _LeftOpen(gym.Wrapper[Any, Any, Any, Any]):
-    """Stays open where what steps it is closed: the environment is the caller's."""
-
-    def close(self) -> None:
-        """Do nothing."""

@@ -13,7 +13,7 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.generators import forked_torch_state
 from recurrent_rl.agents.raising import place
-from recurrent_rl.agents.spaces import as_array
+from recurrent_rl.agents.spaces import as_array, rows_of
 from recurrent_rl.checks.episodes import MASKS
 from recurrent_rl.checks.finding import Report
 from recurrent_rl.checks.results import (
@@ -161,7 +161,7 @@ class _VectorPlayer:
             self._look_at_inserted(inserted, where)
             if len(between) < BETWEEN:
                 shown = copy.deepcopy(self.env.kept[0])
-                between += [_row(shown, i) for i in np.flatnonzero(~step.episode_start).tolist()]
+                between += [rows_of(shown, i) for i in np.flatnonzero(~step.episode_start).tolist()]
             lengths += ~inserted
             done = step.terminated | step.truncated
             if self.environments.same_step and done.any():
@@ -231,8 +231,8 @@ class _VectorPlayer:
                 FINAL,
             )
             return []
-        last = [_row(given, i) if batched else given[i] for i in rows]
-        following = [_row(self.env.kept[0], i) for i in rows]
+        last = [rows_of(given, i) if batched else given[i] for i in rows]
+        following = [rows_of(self.env.kept[0], i) for i in rows]
         return list(zip(copy.deepcopy(last), copy.deepcopy(following), strict=True))
 
     def _look_at_finals(self, finals: list[tuple[Any, Any]], between: list[Any]) -> None:
@@ -315,15 +315,6 @@ class _VectorPlayer:
     def _shown(self, step: Step) -> _Row:
         observation = copy.deepcopy(self.env.kept[0])
         return _Row(
-            [_row(observation, i) for i in range(self.count)],
+            [rows_of(observation, i) for i in range(self.count)],
             *(x.tolist() for x in (step.reward, step.terminated, step.truncated)),
         )
-
-
-def _row(batch: Any, i: int) -> Any:
-    """Of a batch of observations that of environment `i`."""
-    if isinstance(batch, dict):
-        return {key: _row(x, i) for key, x in batch.items()}
-    if isinstance(batch, tuple):
-        return tuple(_row(x, i) for x in batch)
-    return batch[i]

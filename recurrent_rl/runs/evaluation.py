@@ -191,7 +191,7 @@ def _played(
     quota[: episodes % count] += 1
     played = np.zeros(count, dtype=np.int64)
     metrics = environments.info_metrics
-    finished = EpisodeStatistics.of(count, window=None, info_metrics=metrics)
+    finished = EpisodeStatistics(count, window=None, info_metrics=metrics)
     unfinished = 0
 
     step = environments.reset(seed)

@@ -21,7 +21,7 @@ def save_after_error(
     folder: RunFolder,
     is_saved: bool,
     steps_before: int,
-    has_callbacks: bool = False,
+    resuming: str,
 ) -> str:
     """Save the last whole iteration; says what is saved, what resuming loses, and how to.
 
@@ -31,9 +31,9 @@ def save_after_error(
         folder: of the run.
         is_saved: whether the checkpoint there is of this iteration, environments included.
         steps_before: that each environment had taken when the last iteration began.
-        has_callbacks: the run was given some, which no command can give again.
+        resuming: what goes on with it, as `to_resume` says.
     """
-    told, resuming = _where(trainer), to_resume(trainer, folder, has_callbacks)
+    told = _where(trainer)
     if trainer.iteration == 0:
         return f"{told} Nothing was learnt yet, so nothing is lost. From its first step: {resuming}"
     last = "From the last checkpoint" if folder.checkpoint.exists() else "From its first step"
@@ -114,14 +114,14 @@ def note(error: BaseException, text: str) -> None:
 
 
 @contextmanager
-def telling(text: Callable[[], str]) -> Iterator[None]:
+def telling(text: str) -> Iterator[None]:
     """Have an error end in this text: the message of a UserError, or a note on any other."""
     try:
         yield
     except UserError as error:
-        raise type(error)(f"{error} {text()}") from error
+        raise type(error)(f"{error} {text}") from error
     except Exception as error:
-        note(error, text())
+        note(error, text)
         raise
 
 

@@ -58,13 +58,14 @@ def run_iterations(
     """
     config, group = trainer.config, trainer.group
     began, first = time.monotonic(), trainer.timesteps
-    kept = _Kept(trainer, folder, bool(callbacks))
+    resuming = to_resume(trainer, folder, bool(callbacks))
+    kept = _Kept(trainer, folder, resuming)
     with ExitStack() as stack:
         monitor = Monitor(folder, config, first)
         stack.enter_context(closed_by(monitor.close))
         asked = of_settings(config)
         state = TrainingState(trainer, folder, monitor, stop, [*asked, *callbacks])
-        stack.enter_context(closed_by(partial(_tell_of_end, state, folder, bool(callbacks))))
+        stack.enter_context(closed_by(partial(_tell_of_end, state, resuming)))
         bar = stack.enter_context(
             ProgressBar("Training", config.total_timesteps, "steps", first, progress)
         )
@@ -90,8 +91,7 @@ def run_iterations(
             group.exchange(None)  # none leaves before the last has its copy
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and stop:  # for the second time: at once
-                again = to_resume(trainer, folder, bool(callbacks))
-                error.args = (f"To go on from the last checkpoint: {again}",)
+                error.args = (f"To go on from the last checkpoint: {resuming}",)
                 raise
             told = kept.save_after_error(error)
             if isinstance(error, UserError):
@@ -107,14 +107,14 @@ class _Kept:
     Args:
         trainer: at the run's first step, or where its checkpoint was written.
         folder: of the run.
-        has_callbacks: the run was given some.
+        resuming: how to go on with it.
     """
 
-    def __init__(self, trainer: Trainer, folder: RunFolder, has_callbacks: bool) -> None:
+    def __init__(self, trainer: Trainer, folder: RunFolder, resuming: str) -> None:
         self.copies = Copies(trainer.group, folder, Path())
         self.over = False
         """The iterations are done: the other workers save, and ask no more what is next."""
-        self._trainer, self._folder, self._has_callbacks = trainer, folder, has_callbacks
+        self._trainer, self._folder, self._resuming = trainer, folder, resuming
         self._iteration = trainer.iteration if folder.checkpoint.exists() else None
         self.begin_iteration()
 
@@ -137,9 +137,7 @@ class _Kept:
             with suppress(UserError, RuntimeError):
                 group.agree(failed=True, save=not is_saved and trainer.iteration > 0)
                 group.tell(ending(error), 0)
-        return save_after_error(
-            error, trainer, self._folder, is_saved, self._steps, self._has_callbacks
-        )
+        return save_after_error(error, trainer, self._folder, is_saved, self._steps, self._resuming)
 
 
 def _shower(state: TrainingState, monitor: Monitor, bar: ProgressBar) -> Callable[[], None]:
@@ -247,11 +245,8 @@ def _tell_of_rollout(state: TrainingState, rollout: Rollout) -> None:
     state.rollout = None
 
 
-def _tell_of_end(state: TrainingState, folder: RunFolder, has_callbacks: bool) -> None:
-    def saved() -> str:
-        resuming = to_resume(state.trainer, folder, has_callbacks)
-        return f"That was in on_end; all {state.timesteps:,} steps are saved. To resume: {resuming}"
-
+def _tell_of_end(state: TrainingState, resuming: str) -> None:
+    saved = f"That was in on_end; all {state.timesteps:,} steps are saved. To resume: {resuming}"
     with telling(saved):
         state.tell("on_end")
 

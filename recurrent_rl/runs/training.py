@@ -42,7 +42,7 @@ from recurrent_rl.runs.torchrun import Launch, begun_by, mistakes_told_once, of_
 from recurrent_rl.runs.trackers import check_installed
 from recurrent_rl.signals import StopSignals, noting
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.vector_env.properties import left_out, read_as_vector
+from recurrent_rl.vector_env.properties import left_out
 from recurrent_rl.vector_env.sources import Environment, Source
 
 
@@ -364,7 +364,7 @@ def _of_observations(trainer: Trainer) -> list[str]:
     if trainer.config.agent.encoder is not None:
         return texts
     stacks = images_in_stacks(trainer.env.single_observation_space)
-    return texts + [" ".join(read_as_vector(path, shape)) for path, shape in stacks.items()]
+    return texts + [" ".join(told) for _, *told in stacks]
 
 
 def _evaluated(

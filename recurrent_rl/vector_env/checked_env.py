@@ -17,6 +17,7 @@ from recurrent_rl.agents.spaces import (
     ObservationError,
     array_of_numbers,
     component_arrays,
+    rows_of,
     stack_observations,
 )
 from recurrent_rl.errors import UserError
@@ -55,9 +56,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         self.joins_episodes = joins_episodes(env)
         self.fixed_texts = fixed_texts(env)
         self.steps = 0
-        try:
-            inspect.signature(env.unwrapped.reset).bind(seed=None, options=None)
-        except TypeError as error:
+        if error := unfit_reset(env):
             raise self._fault(
                 f"reset() cannot be called with seed and options ({error}); define it as "
                 "reset(self, *, seed=None, options=None)"
@@ -160,7 +159,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
             raise self._fault(f"its observation space {space} does not allow this: {error}") from (
                 error
             )
-        return _first_of(stacked)  # arrays, whatever came
+        return rows_of(stacked, 0)  # arrays, whatever came
 
     def _fault(self, what: str, fix: str = MEND) -> UserError:
         """The error that says what came, and where."""
@@ -168,15 +167,6 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
             f"Environment {self.number} of {self.name} at its step {self.steps}: "
             f"{what.rstrip('.')}. {fix}"
         )
-
-
-def _first_of(batch: Any) -> Any:
-    """The first of a batch of observations, in the same nesting."""
-    if isinstance(batch, dict):
-        return {key: _first_of(x) for key, x in batch.items()}
-    if isinstance(batch, tuple):
-        return tuple(_first_of(x) for x in batch)
-    return batch[0]
 
 
 class MasksInInfos(gym.Wrapper[Any, Any, Any, Any]):
@@ -265,6 +255,15 @@ def outer_layers(env: gym.Env[Any, Any]) -> list[gym.Env[Any, Any]]:
 def joins_episodes(env: gym.Env[Any, Any]) -> bool:
     """Whether a wrapper around an environment makes one episode of several."""
     return outer_layers(env)[-1] is not env.unwrapped
+
+
+def unfit_reset(env: gym.Env[Any, Any]) -> TypeError | None:
+    """Why an environment's `reset` cannot be called with a seed and options; None: it can."""
+    try:
+        inspect.signature(env.unwrapped.reset).bind(seed=None, options=None)
+    except TypeError as error:
+        return error
+    return None
 
 
 _RETURNED = {

@@ -29,7 +29,13 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import argument
 from recurrent_rl.agents.moments import Total
 from recurrent_rl.agents.raising import place
-from recurrent_rl.agents.spaces import FLOAT32_MAX, ObservationError, as_array, stack_observations
+from recurrent_rl.agents.spaces import (
+    FLOAT32_MAX,
+    ObservationError,
+    as_array,
+    rows_of,
+    stack_observations,
+)
 from recurrent_rl.errors import RaisedError, UserError
 from recurrent_rl.fields import InfoKeys
 from recurrent_rl.vector_env.checked_env import (
@@ -132,19 +138,6 @@ def is_batched(given: Any, space: gym.Space[Any]) -> bool:
     if isinstance(space, gym.spaces.Tuple):
         return isinstance(given, tuple) and len(given) == len(space.spaces)
     return False
-
-
-def _rows(batch: Any, indices: NDArray[np.intp]) -> Any:
-    """Of a batch of observations, in whatever nesting, those of these environments.
-
-    Raises:
-        IndexError, TypeError: it holds fewer, or nothing that has rows.
-    """
-    if isinstance(batch, Mapping):
-        return {key: _rows(x, indices) for key, x in batch.items()}
-    if isinstance(batch, tuple):
-        return tuple(_rows(x, indices) for x in batch)
-    return as_array(batch)[indices]
 
 
 class Environments:
@@ -427,7 +420,7 @@ class Environments:
         given = infos["final_obs"]
         try:
             if is_batched(given, space):
-                stacked = _rows(given, indices)
+                stacked = rows_of(given, indices)
             else:
                 stacked = stack_observations(space, [given[i] for i in indices])
         except (ObservationError, IndexError, KeyError, TypeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import gymnasium as gym
@@ -25,22 +24,6 @@ def left_out(env: VectorEnv) -> dict[str, str]:
     except AttributeError:  # environments that were not made here
         return {}
     return texts
-
-
-def read_as_vector(path: str, shape: tuple[int, ...]) -> tuple[str, str]:
-    """What to tell of a component of more axes than an image has, and what to do about it.
-
-    Args:
-        path: of the component; empty where it is the whole observation.
-        shape: of it.
-    """
-    of = f"'s {path!r}" if path else ""
-    return (
-        f"The observation{of} of shape {shape} is read as a vector of {math.prod(shape):,} "
-        "numbers, without a convolution.",
-        "If it is a stack of images, give one image of three axes, with the images' channels one "
-        "after the other, as --wrapper frame-stack:4 does.",
-    )
 
 
 def time_limit(env: VectorEnv) -> int | None:

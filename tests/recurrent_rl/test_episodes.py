@@ -34,7 +34,7 @@ def test_the_latest_hundred_are_kept_or_all() -> None:
     ends = np.array([True, False])
     none = np.zeros(2, dtype=bool)
     for window, kept in ((WINDOW, 100), (None, 130)):
-        found = EpisodeStatistics.of(2, window, first=6)
+        found = EpisodeStatistics(2, window, first=6)
         for n in range(130):
             step = Step({}, none, ~none, None, np.ones(2), ends, none, {}, None, None)
             found.step(step, ~none, n)

@@ -22,6 +22,7 @@ from recurrent_rl.agents.memory.states import (
 from recurrent_rl.blocks import shuffled_chunks
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.learner import Learner
 from recurrent_rl.ppo import (
     Loss,
     explained_variance,
@@ -184,9 +185,7 @@ def test_the_terms_of_the_loss_are_means_over_the_rows_that_count(
 
     # An update of one minibatch tells of this loss.
     gradient = torch.autograd.grad(loss.total, list(agent.parameters()))
-    scalars = update(
-        agent, trainer.optimizer, rollout, advantages, returns, config, torch.Generator()
-    )
+    scalars = update(trainer.learner, rollout, advantages, returns, config, torch.Generator())
     counts = rollout.valid[:-1]
     assert scalars == pytest.approx(
         {
@@ -299,13 +298,13 @@ def test_every_epoch_but_the_first_starts_from_states_that_its_weights_make(
         given = dataclasses.replace(config, refresh_state=refresh)
         trainer, rollout, advantages = collected(given)
 
-        def noted(agent: ActorCritic, optimizer: Any, data: Sequences, *rest: Any) -> Any:
-            found.append(relative_drift(refreshed_state(agent, rollout), data.state))  # noqa: B023
-            return one_epoch(agent, optimizer, data, *rest)
+        def noted(learner: Learner, data: Sequences, *rest: Any) -> Any:
+            found.append(relative_drift(refreshed_state(learner.agent, rollout), data.state))  # noqa: B023
+            return one_epoch(learner, data, *rest)
 
         monkeypatch.setattr("recurrent_rl.ppo.one_epoch", noted)
         update(
-            *(trainer.agent, trainer.optimizer, rollout, advantages, advantages),
+            *(trainer.learner, rollout, advantages, advantages),
             *(given, torch.Generator()),
         )
     assert drift[True] == pytest.approx([0.0] * 4, abs=1e-5)
@@ -331,7 +330,7 @@ def test_an_update_is_steps_of_adam_along_clipped_gradients_of_shuffled_minibatc
     returns = rollout.values[:-1] + advantages
     agent, untrained = copy.deepcopy(trainer.agent), copy.deepcopy(trainer.agent)
     scalars = update(
-        *(trainer.agent, trainer.optimizer, rollout, advantages, returns),
+        *(trainer.learner, rollout, advantages, returns),
         *(config, torch.Generator().manual_seed(5)),
     )
     # The same by hand: Kingma & Ba (2015), algorithm 1.
@@ -368,7 +367,7 @@ def test_a_gradient_that_overflows_is_refused() -> None:
     trainer, rollout, advantages = collected(CONFIG)
     with pytest.raises(UserError, match="gradient's norm became inf"):
         update(
-            *(trainer.agent, trainer.optimizer, rollout, 1e36 * advantages, advantages),
+            *(trainer.learner, rollout, 1e36 * advantages, advantages),
             *(CONFIG, torch.Generator()),
         )
 
@@ -413,8 +412,7 @@ def test_a_minibatch_of_inserted_rows_alone_moves_nothing() -> None:
     before = [x.clone() for x in trainer.agent.parameters()]
     rollout.valid[:] = False
     scalars = update(
-        trainer.agent,
-        trainer.optimizer,
+        trainer.learner,
         rollout,
         advantages,
         advantages,

@@ -24,6 +24,7 @@ from recurrent_rl.config import TrainConfig
 from recurrent_rl.envs.cartpole import CartPole
 from recurrent_rl.envs.repeat_previous import RepeatPrevious
 from recurrent_rl.errors import UserError
+from recurrent_rl.learner import Learner
 from recurrent_rl.ppo import update
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.seeding import Stream, generator, number
@@ -131,7 +132,7 @@ def test_weights_environments_actions_and_minibatches_have_streams_of_their_own(
         return RepeatPrevious.reset(self, seed=seed, options=options)
 
     def noted(*given: Any) -> dict[str, float]:
-        shuffles.append(given[6].get_state())
+        shuffles.append(given[5].get_state())
         return update(*given)
 
     monkeypatch.setattr(InUnits, "reset", reset)
@@ -185,10 +186,10 @@ def noting_updates(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The arguments of each update from here on, and the observations' mean meanwhile."""
     seen: list[Any] = []
 
-    def noted(agent: ActorCritic, *rest: Any) -> dict[str, float]:
-        mean = agent.observation_normaliser.state_dict()["moments.0.mean"].clone()
-        seen.append((agent, *rest, mean))
-        return update(agent, *rest)
+    def noted(learner: Learner, *rest: Any) -> dict[str, float]:
+        mean = learner.agent.observation_normaliser.state_dict()["moments.0.mean"].clone()
+        seen.append((learner, *rest, mean))
+        return update(learner, *rest)
 
     monkeypatch.setattr("recurrent_rl.trainer.update", noted)
     return seen
@@ -212,7 +213,7 @@ def test_an_iteration_learns_from_the_rows_that_count_and_then_takes_in_what_was
         trainer.iterate()
         rollout = trainer.collector.rollout
         advantages = advantages_of(trainer, config.gamma, 0.9 - 0.2 * iteration)
-        _, _, _, scaled, returns, *_, mean = updates[-1]
+        _, _, scaled, returns, *_, mean = updates[-1]
         valid = rollout.valid[:-1]
         assert 0.6 < valid.float().mean() < 0.95
         assert_close(returns, advantages + rollout.values[:-1])
@@ -270,7 +271,7 @@ def test_nothing_is_scaled_where_the_settings_say_so(monkeypatch: pytest.MonkeyP
     agent = dataclasses.replace(config.agent, normalize_returns=False, normalize_observations=False)
     trainer = Trainer(dataclasses.replace(config, agent=agent))
     trainer.iterate()
-    assert torch.equal(updates[0][3], advantages_of(trainer, config.gamma, config.gae_lambda))
+    assert torch.equal(updates[0][2], advantages_of(trainer, config.gamma, config.gae_lambda))
     assert float(trainer.agent.return_normaliser.std) == 1
     assert float(trainer.agent.return_normaliser.mean) == 0
     assert not trainer.agent.observation_normaliser.state_dict()["moments.0.count"]
@@ -286,8 +287,8 @@ def test_every_iteration_has_the_settings_that_are_scheduled_for_it(
     config = worker_cases.config(learning_rate=0.01, ent_coef=0.1, schedules=schedules)
     trainer = Trainer(dataclasses.replace(config, normalize_advantages=False))
     for i, scalars in enumerate(trainer):
-        _, optimizer, _, advantages, _, settings, *_ = updates[i]
-        (group,) = optimizer.param_groups
+        learner, _, advantages, _, settings, *_ = updates[i]
+        (group,) = learner.optimizer.param_groups
         assert group["lr"] == scalars["train/learning_rate"] == pytest.approx(0.01 * (1 - i / 4))
         assert settings.ent_coef == scalars["train/ent_coef"] == pytest.approx(0.1 + 0.05 * i)
         assert settings.clip_coef == pytest.approx((0.4, 0.25, 0.1, 0.15)[i])
@@ -381,10 +382,10 @@ def test_an_exception_in_the_first_update_leaves_the_optimiser_new(
     assert trainer.iteration == 0
 
 
-def fail_after_a_step(agent: Any, optimizer: Any, *_: Any) -> None:
-    for parameter in agent.parameters():
+def fail_after_a_step(learner: Learner, *_: Any) -> None:
+    for parameter in learner.agent.parameters():
         parameter.grad = torch.ones_like(parameter)
-    optimizer.step()
+    learner.optimizer.step()
     raise RuntimeError("broken")
 
 

@@ -22,6 +22,7 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.group import ALONE, Group, joined
+from recurrent_rl.learner import Learner
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
@@ -161,16 +162,12 @@ def replayed(config: TrainConfig, group: Group = ALONE) -> dict[str, Tensor]:
     optimizer = torch.optim.Adam([*agent.parameters(), *of_auxiliary], lr=1e-3)
     with patch.object(Tensor, "float", Tensor.double):  # encoders bring all to their own type
         ppo.update(
-            agent,
-            optimizer,
+            Learner(agent, auxiliary, optimizer, group, mine.block),
             rollout,
             advantages[:, rows],
             returns[:, rows],
             config,
             torch.Generator().manual_seed(2),
-            group,
-            mine.block,
-            auxiliary,
         )
     whole.close()
     mine.close()
