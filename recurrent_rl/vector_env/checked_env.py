@@ -145,12 +145,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def _checked(self, observation: Any) -> Any:
         space = self.observation_space
-        if (
-            isinstance(space, gym.spaces.Box)
-            and isinstance(observation, np.ndarray)
-            and observation.dtype == space.dtype
-            and observation.shape == space.shape
-        ):
+        if _is_as_declared(space, observation):
             return observation  # the common case, as quick as can be
         try:
             stacked = stack_observations(space, [observation])
@@ -167,6 +162,24 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
             f"Environment {self.number} of {self.name} at its step {self.steps}: "
             f"{what.rstrip('.')}. {fix}"
         )
+
+
+def _is_as_declared(space: gym.Space[Any], observation: Any) -> bool:
+    """Whether an observation is just what its space declares; where not, it may still be usable."""
+    if isinstance(space, gym.spaces.Dict):
+        return (
+            type(observation) is dict
+            and observation.keys() == space.spaces.keys()
+            and all(_is_as_declared(x, observation[key]) for key, x in space.spaces.items())
+        )
+    if isinstance(space, gym.spaces.Discrete):
+        return type(observation) in (int, np.int64) and 0 <= observation - space.start < space.n
+    if not isinstance(observation, np.ndarray) or observation.dtype != space.dtype:
+        return False
+    if isinstance(space, gym.spaces.Box):
+        return bool(observation.shape == space.shape)
+    several = (gym.spaces.MultiBinary, gym.spaces.MultiDiscrete)
+    return isinstance(space, several) and bool(space.contains(observation))
 
 
 class MasksInInfos(gym.Wrapper[Any, Any, Any, Any]):

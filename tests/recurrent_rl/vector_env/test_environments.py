@@ -634,26 +634,39 @@ def test_masks_that_cannot_be_kept_to_are_refused(
 class Reuses(gym.Env[Any, Any]):
     """Writes each observation into the same array; episodes of three steps, cut by time."""
 
-    observation_space = spaces.Box(-100, 100, (1,), F)
+    observation_space: gym.Space[Any] = spaces.Box(-100, 100, (1,), F)
     action_space = spaces.Discrete(2)
 
     def __init__(self) -> None:
-        self.buffer = np.zeros(1, F)
+        self.buffer = self.shown = np.zeros(1, F)
 
     def reset(self, *, seed: Any = None, options: Any = None) -> Any:
         super().reset(seed=seed)
         self.t = 0
         self.buffer[:] = -50
-        return self.buffer, {}
+        return self.shown, {}
 
     def step(self, action: Any) -> Any:
         self.t += 1
         self.buffer[:] = self.t
-        return self.buffer, 0.0, False, self.t == 3, {}
+        return self.shown, 0.0, False, self.t == 3, {}
 
 
-def test_final_observations_are_read_before_the_next_episode_writes_over_them() -> None:
-    gym.register("Reuses-v0", lambda **_: Reuses())
+class ReusesDict(Reuses):
+    """The same dictionary too."""
+
+    observation_space = spaces.Dict({"x": Reuses.observation_space})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown: Any = {"x": self.buffer}
+
+
+@pytest.mark.parametrize(("make", "path"), [(Reuses, ""), (ReusesDict, "x")])
+def test_final_observations_are_read_before_the_next_episode_writes_over_them(
+    make: Any, path: str
+) -> None:
+    gym.register("Reuses-v0", lambda **_: make())
     try:
         env = make_vector_env("Reuses-v0", 2)
         environments = Environments(env, agent_for(env))
@@ -662,8 +675,8 @@ def test_final_observations_are_read_before_the_next_episode_writes_over_them() 
             step = environments.step(np.zeros(2, np.int64))
             assert (step.final is not None) == (t == 3)
         assert step.final is not None
-        assert step.final.observation[""].tolist() == [[3.0], [3.0]]
-        assert step.observation[""].tolist() == [[-50.0], [-50.0]]
+        assert step.final.observation[path].tolist() == [[3.0], [3.0]]
+        assert step.observation[path].tolist() == [[-50.0], [-50.0]]
     finally:
         gym.registry.pop("Reuses-v0")
 
