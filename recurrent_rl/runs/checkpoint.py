@@ -132,6 +132,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
         fields = [memory[str(i)].to(trainer.device) for i in range(len(memory))]
         collector.state = with_tensors(collector.state, fields)
         _write_next_row(trainer, checkpoint.group("next"))
+        collector.environments.valid = collector.rollout.valid[-1].cpu().numpy().copy()
         for name, x in episodes.running().items():
             x[:] = saved.get(name, 0)  # a key of infos that is logged only from here on
     return exact

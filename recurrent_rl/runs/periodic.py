@@ -67,7 +67,7 @@ class EvaluateRegularly(Callback):
         interval: steps between two evaluations.
         stop_at_return: end the run where the mean return reaches this; None: never.
         patience: end the run where for so many steps no evaluation was better; None: never. A run
-            that this has ended has as much again when it is resumed.
+            that this has ended has as much again when it is resumed, since each multiple ends it.
     """
 
     def __init__(
@@ -78,7 +78,6 @@ class EvaluateRegularly(Callback):
         self.patience = patience
         self._best, self._best_at = -math.inf, 0
         self._last = 0  # the steps of the latest evaluation
-        self._patient_from = 0
         self._env: VectorEnv | None = None
 
     def on_start(self, state: TrainingState) -> None:
@@ -98,10 +97,10 @@ class EvaluateRegularly(Callback):
             self._best, self._best_at = float(summary[SCORE]), int(summary["timesteps"])
         else:
             self._best, self._best_at = -math.inf, state.timesteps
-        evaluated = RunFolder(state.run_dir).evaluated_timesteps() or 0
-        self._last, self._patient_from = min(evaluated, state.timesteps), self._best_at
-        if evaluated == state.timesteps and self._is_out_of_patience(state):  # it is to go on
-            self._patient_from = state.timesteps
+        self._last = RunFolder(state.run_dir).evaluated_timesteps() or 0
+        if self._last > state.timesteps:  # the run was killed between it and its checkpoint
+            batch, multiple = state.config.batch_size, state.timesteps // self.interval
+            self._last = math.ceil(multiple * self.interval / batch) * batch
 
     def on_iteration(self, state: TrainingState) -> None:
         """Evaluate where it is due."""
@@ -129,31 +128,31 @@ class EvaluateRegularly(Callback):
         )
         if state.interrupted():  # cut short, it would favour short episodes
             return
-        state.evaluation, self._last = found, state.timesteps
+        before, self._last = self._last, state.timesteps
+        state.evaluation = found
         state.log(found.scalars())
         folder.save_evaluation(SavedEvaluation.of(policy, {"deterministic": found}))
         if found.mean > self._best:
             self._best, self._best_at = found.mean, state.timesteps
-            self._patient_from = state.timesteps
             Policy(policy.agent, policy.summary | {SCORE: found.mean}).save(folder.best_policy)
-        self._stop_where_asked(state, found.mean)
+        self._stop_where_asked(state, found.mean, before)
         state.tell("on_evaluation")
 
-    def _stop_where_asked(self, state: TrainingState, mean: float) -> None:
+    def _stop_where_asked(self, state: TrainingState, mean: float, before: int) -> None:
+        """End the run where this evaluation says so; `before` are the steps of the last one."""
         if self.stop_at_return is not None and mean >= self.stop_at_return:
             state.stop(
                 f"an evaluation's mean return is {mean:.4g}, and stop_at_return "
                 f"{self.stop_at_return:g}"
             )
-        elif self._is_out_of_patience(state):
+        elif self.patience is not None and (
+            (state.timesteps - self._best_at) // self.patience
+            > (max(before, self._best_at) - self._best_at) // self.patience
+        ):
             state.stop(
                 f"no evaluation was better than the {self._best:.4g} after {self._best_at:,} steps,"
-                f" and patience is {self.patience or 0:,} steps"
+                f" and patience is {self.patience:,} steps"
             )
-
-    def _is_out_of_patience(self, state: TrainingState) -> bool:
-        waited = state.timesteps - self._patient_from
-        return self.patience is not None and waited >= self.patience
 
     def on_end(self, state: TrainingState) -> None:
         """Close the environments."""

@@ -152,6 +152,8 @@ class Environments:
         count: number of environments, `B`.
         info_metrics: keys of the numbers that are read of infos.
         steps: taken by each environment.
+        valid: bool `[B]`; false where the next action is ignored, since in mode NEXT_STEP it only
+            resets. With `steps`, all that a resumed run has to put back here.
 
     Raises:
         UserError: the autoreset mode is DISABLED or unknown.
@@ -168,7 +170,7 @@ class Environments:
             "info_metrics", getattr(env.unwrapped, "info_metrics", ()), InfoKeys
         )
         self.steps = 0
-        self._valid = np.ones(self.count, dtype=bool)
+        self.valid = np.ones(self.count, dtype=bool)
         self._innermost, self._turn = _innermost(env), object()
         self._lent = _lent(env)
 
@@ -193,12 +195,12 @@ class Environments:
         if centre is not None:
             self._read(observation, partial(self.agent.centre_on, total=centre))
         none = np.zeros(self.count, dtype=bool)
-        self._valid = ~none
+        self.valid = ~none
         return Step(
             observation=self._read(observation),
             episode_start=~none,
-            valid=self._valid,
-            action_mask=self._masks(infos, self._valid),
+            valid=self.valid,
+            action_mask=self._masks(infos, self.valid),
             reward=np.zeros(self.count),
             terminated=none,
             truncated=none,
@@ -232,7 +234,7 @@ class Environments:
             raise self._fault(wrong)
         observation, reward, terminated, truncated, given = result
         infos = self._mapping(given)
-        inserted = ~self._valid
+        inserted = ~self.valid
         terminated = self._flags("terminated", terminated)
         truncated = self._flags("truncated", truncated)
         done = terminated | truncated
@@ -244,12 +246,12 @@ class Environments:
         else:
             # The row after an end still shows the old episode's last observation, its action is
             # ignored, and the new episode starts in the row behind it.
-            start, self._valid = inserted, ~done
+            start, self.valid = inserted, ~done
         return Step(
             observation=self._read(observation),
             episode_start=start,
-            valid=self._valid,
-            action_mask=self._masks(infos, self._valid),
+            valid=self.valid,
+            action_mask=self._masks(infos, self.valid),
             reward=self._rewards(reward, inserted),
             terminated=terminated,
             truncated=truncated,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,33 @@ def test_a_run_that_lost_its_patience_goes_on_when_it_is_resumed(tmp_path: Path)
     assert again.timesteps == 5 * BATCH
     assert again.stop_reason is not None
     assert f"after {BATCH} steps, and patience is {2 * BATCH} steps" in again.stop_reason
+
+
+@pytest.mark.parametrize("iteration", [8, 9], ids=["at an evaluation", "between two"])
+def test_a_resumed_run_that_is_killed_has_the_patience_that_it_had(
+    tmp_path: Path, iteration: int
+) -> None:
+    class Kills(Callback):
+        """Copies the run as it is after an iteration, whose checkpoint is not yet written."""
+
+        def on_iteration(self, state: TrainingState) -> None:
+            if state.iteration == iteration:
+                shutil.copytree(state.run_dir, tmp_path / "killed")
+
+    settings = evaluated(
+        tmp_path,
+        total_timesteps=20 * BATCH,
+        patience=4 * BATCH,
+        checkpoint_interval=0.0,
+        learning_rate=1e-12,
+        ent_coef=0.0,
+    )
+    impatient = train(settings, progress=False)
+    assert (settings.eval_interval, impatient.timesteps) == (2 * BATCH, 6 * BATCH)
+    whole = resume(impatient.run_dir, progress=False, callbacks=[Kills()])
+    killed = resume(tmp_path / "killed", progress=False)
+    assert killed.resumed_from == (iteration - 1) * BATCH
+    assert whole.timesteps == killed.timesteps == 10 * BATCH
 
 
 def test_a_signal_does_not_make_a_run_more_patient(tmp_path: Path) -> None:

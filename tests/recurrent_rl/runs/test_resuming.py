@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import load_policy
@@ -51,6 +53,58 @@ def test_an_interrupted_and_resumed_run_equals_the_uninterrupted_one(
         assert got == pytest.approx(expected, nan_ok=True, rel=0, abs=0)
     assert second.ended == whole.ended  # each with the step at which it ended
     assert second.collector.environments.steps == whole.collector.environments.steps
+
+
+class ResetsInStepsOfTheirOwn(VectorEnv[Any, Any, Any]):
+    """Shows the step; episodes of four steps, and a fifth that only resets. It tells its state."""
+
+    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}  # noqa: RUF012
+
+    def __init__(self, num_envs: int) -> None:
+        self.num_envs = num_envs
+        self.single_observation_space = gym.spaces.Box(0, 4, (1,), np.float32)
+        self.single_action_space = gym.spaces.Discrete(2)
+        self.t = np.zeros(num_envs, np.int64)
+
+    def _shown(self) -> Any:
+        return self.t[:, None].astype(np.float32)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        self.t[:] = 0
+        return self._shown(), {}
+
+    def step(self, actions: Any) -> Any:
+        self.t = np.where(self.t == 4, 0, self.t + 1)
+        none = np.zeros(self.num_envs, dtype=bool)
+        return self._shown(), (self.t > 0) + actions, self.t == 4, none, {}
+
+    def state_dict(self) -> Any:
+        return {"t": self.t.copy()}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.t[:] = state["t"]
+
+
+def test_an_episode_that_ended_at_the_checkpoint_is_over_in_the_resumed_run(tmp_path: Path) -> None:
+    # The fourth row ends an episode, the first of the next rollout only resets.
+    sizes = {"num_envs": 2, "num_steps": 4, "seq_len": 4, "num_minibatches": 1}
+    settings = config(tmp_path, None, **sizes)
+
+    def trainer() -> Trainer:
+        return Trainer(settings, env=ResetsInStepsOfTheirOwn)
+
+    whole, first, second = trainer(), trainer(), trainer()
+    whole.iterate()
+    first.iterate()
+    save_checkpoint(first, tmp_path / CHECKPOINT)
+    assert load_checkpoint(second, tmp_path / CHECKPOINT)
+    expected, found = whole.iterate(), second.iterate()
+    for got in (whole.collector.rollout, second.collector.rollout):
+        assert got.valid[:, 0].tolist() == [False, True, True, True, True]
+        assert got.episode_start[:, 0].tolist() == [False, True, False, False, False]
+    assert found == pytest.approx(expected, nan_ok=True, rel=0, abs=0)
+    assert second.ended == whole.ended
+    assert_same(weights(whole), weights(second))
 
 
 def test_an_environment_without_a_state_of_its_own_resumes_with_new_episodes(
