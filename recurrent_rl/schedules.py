@@ -16,6 +16,7 @@ SCHEDULED = (
     "clip_value",
     "ent_coef",
     "vf_coef",
+    "aux_coef",
     "max_grad_norm",
     "target_kl",
 )

@@ -283,7 +283,7 @@ def test_every_iteration_has_the_settings_that_are_scheduled_for_it(
     updates = noting_updates(monkeypatch)
     # A schedule of its own counts, not the flag that lets a setting fall to zero.
     schedules = {"gamma": [0.9, 0.5], "gae_lambda": [0.8, 0.4], "ent_coef": [0.1, 0.3]}
-    schedules["clip_coef"] = [0.4, 0.1, 0.2]
+    schedules |= {"clip_coef": [0.4, 0.1, 0.2], "aux_coef": [1.0, 0.0]}
     config = worker_cases.config(learning_rate=0.01, ent_coef=0.1, schedules=schedules)
     trainer = Trainer(dataclasses.replace(config, normalize_advantages=False))
     for i, scalars in enumerate(trainer):
@@ -292,6 +292,7 @@ def test_every_iteration_has_the_settings_that_are_scheduled_for_it(
         assert group["lr"] == scalars["train/learning_rate"] == pytest.approx(0.01 * (1 - i / 4))
         assert settings.ent_coef == scalars["train/ent_coef"] == pytest.approx(0.1 + 0.05 * i)
         assert settings.clip_coef == pytest.approx((0.4, 0.25, 0.1, 0.15)[i])
+        assert settings.aux_coef == pytest.approx(1 - 0.25 * i)
         assert_close(advantages, advantages_of(trainer, 0.9 - 0.1 * i, 0.8 - 0.1 * i))
     assert len(updates) == 4
     assert trainer.timesteps == 4 * 8 * 12
