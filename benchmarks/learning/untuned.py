@@ -21,14 +21,11 @@ import numpy as np
 from jobs import ROOT, arguments, do, keep, read_rows, run_of, suite_jobs
 
 from recurrent_rl.experiments.comparison import Cell, markdown
-from recurrent_rl.experiments.statistics import (
-    bootstrapped,
-    probability_of_improvement,
-    student_half_interval,
-)
+from recurrent_rl.experiments.statistics import bootstrapped, probability_of_improvement
 from recurrent_rl.experiments.suites import SUITES, Task
 from recurrent_rl.process import available_cores
 from recurrent_rl.runs.evaluation_result import WAYS
+from recurrent_rl.runs.student import student_half_interval
 
 SUITE = SUITES["untuned"]
 PEER = "sb3-contrib RecurrentPPO"

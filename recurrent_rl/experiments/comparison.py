@@ -163,8 +163,8 @@ class Comparison:
     def report(self) -> str:
         """Markdown: a table for each way of playing, the maximum over training, the aggregates."""
         parts = [
-            "Mean return of the frozen policies, ± half of its 95 % interval: over runs by "
-            "Student's t, over episodes where there is one run.",
+            "Mean return of the frozen policies, ± half of its 95 % interval (Student's t): over "
+            "runs, over episodes where there is one run.",
         ]
         for name, way in WAYS.items():
             if any(cell.of(name) for cell in self.cells.values()):

@@ -1,7 +1,7 @@
 """Statistics over runs: pure functions of their scores.
 
 They are those of Agarwal et al. (NeurIPS 2021): interquartile mean, probability of improvement, and
-a percentile bootstrap stratified by task. SciPy computes them: `pip install 'recurrent-rl[plot]'`.
+a percentile bootstrap stratified by task. SciPy computes these: `pip install 'recurrent-rl[plot]'`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.extras import optional
+from recurrent_rl.runs.student import student_half_interval
 
 COMPARING = "Comparing runs"
 """What needs the packages of the extra `plot`, for `optional`."""
@@ -34,13 +35,6 @@ class Interval:
         if np.isnan(self.low):
             return f"{self.value:.3f}"
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-def student_half_interval(values: NDArray[np.float64]) -> float:
-    """Half of the 95 % interval of a mean of few values, by Student's t: two or more of them."""
-    count = len(values)
-    t = float(_scipy().t.ppf(0.975, count - 1))
-    return t * float(np.std(values, ddof=1)) / float(count**0.5)
 
 
 def with_interval(returns: Sequence[float], ci95: tuple[float, float]) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.episodes import Ended, Episode, Info
+from recurrent_rl.runs.student import student_half_interval
 from recurrent_rl.vector_env.infos import SUCCESS
 
 
@@ -75,7 +76,7 @@ class Evaluation:
 
     @property
     def ci95(self) -> tuple[float, float]:
-        """95 % confidence interval of the mean return."""
+        """95 % confidence interval of the mean return, by Student's t over the episodes."""
         return confidence_interval(self.returns)
 
     @property
@@ -249,11 +250,11 @@ def _checked(saved: SavedEvaluation) -> SavedEvaluation:
 
 
 def confidence_interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % confidence interval of a mean, mean ± 1.96 s / sqrt(n): for 30 values or more.
+    """95 % confidence interval of a mean, by Student's t.
 
     One value or none says nothing of it: the interval has no bounds.
     """
     if len(values) < 2:
         return -math.inf, math.inf
-    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5
-    return float(values.mean()) - half, float(values.mean()) + half
+    mean, half = float(values.mean()), student_half_interval(values)
+    return mean - half, mean + half

@@ -10,6 +10,7 @@ from recurrent_rl.agents.policy import Policy
 from recurrent_rl.command import command_of
 from recurrent_rl.runs.evaluation_result import WAYS, EvaluationSummary, SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.student import student_t
 
 
 def results_of(policy: Policy, source: Path) -> list[Result]:
@@ -35,12 +36,12 @@ def results_of(policy: Policy, source: Path) -> list[Result]:
 
 
 def _result(label: str, summary: EvaluationSummary, saved: SavedEvaluation) -> Result:
-    """One line. The interval that is saved is that of a mean: std = half of it x sqrt(n) / 1.96."""
+    """One line. The interval that is saved is that of a mean: half of it is t x std / sqrt(n)."""
     low, high = summary.ci95
     episodes = summary.episodes
     if episodes is None:  # as many were asked for in each way; those that did not end do not count
         episodes = saved.episodes + saved.deterministic.unfinished - summary.unfinished
-    std = (high - low) / 2 / 1.96 * episodes**0.5
+    std = (high - low) / 2 / student_t(episodes) * episodes**0.5
     return Result(
         label,
         episodes,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from recurrent_rl.experiments.statistics import student_half_interval
+from recurrent_rl.runs.student import student_half_interval
 
 
 @dataclass(frozen=True)
