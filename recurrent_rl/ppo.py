@@ -259,7 +259,7 @@ def scalars_of(learner: Learner, steps: Sequence[Step], epochs: int) -> dict[str
         "train/clip_fraction": float(means.clip_fraction),
         "train/gradient_norm": float(torch.stack([x.gradient_norm for x in steps]).mean()),
         "train/epochs": float(epochs),
-        # Before the first step of the optimiser the ratio is 1, but for rounding.
+        # Of the first minibatch: before the optimiser's first step it is 0, but for rounding.
         "memory/first_ratio_error": float(group.largest(steps[0].loss.ratio_error)),
         # Of the last minibatch, before the step that was taken on it: |new - old| / |old|.
         "memory/state_drift": float(torch.sqrt(drift[0] / (drift[1] + 1e-12))),

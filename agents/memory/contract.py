@@ -162,9 +162,10 @@ class Memory(nn.Module):
         gate is the logarithm of that number of steps less one. Without it a gate starts near one
         half, and neither content nor gradient survives ten steps. The paper draws the steps evenly
         from 2..horizon, which leaves next to no unit for the last few; here their logarithm is
-        drawn evenly, so that each octave has as many units as the next. The other half of the units
-        stays as quick as it was: tasks that need the last few steps in detail learn slower where
-        all units are slow. Memories without gates are left alone.
+        drawn evenly (of the steps less one), so that each octave has about as many units as the
+        next, and the shortest some more. The other half of the units stays as quick as it was:
+        tasks that need the last few steps in detail learn slower where all units are slow. Memories
+        without gates are left alone.
 
         A unit that holds for u steps also takes in only 1 / u of what it is shown, and so nearly
         nothing of an episode's first observation, to which many tasks refer back. Exponential
