@@ -164,8 +164,8 @@ class ReturnNormaliser(nn.Module):
     Before the first, the untrained layer says zero; after it, the mean. Were the zero kept, the
     layer would begin as many standard deviations off as the mean is large.
     The standard deviation never falls below 1e-2 of the mean's size or `TINY`: returns that do not
-    vary would make any error infinite. No floor has a unit: rewards a million times as large or as
-    small are learnt alike.
+    vary would make any error infinite. Above `TINY` no floor has a unit: rewards a million times as
+    large or as small are learnt alike.
     """
 
     RATE = 0.05

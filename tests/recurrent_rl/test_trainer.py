@@ -97,23 +97,37 @@ def test_learning_does_not_depend_on_the_unit_of_rewards(exponent: int) -> None:
     assert torch.equal(trained(CONFIG), expected)
 
 
+def trained_once_known(config: TrainConfig) -> torch.Tensor:
+    """With statistics from before: the first rollout sees observations as they are."""
+    trainer = Trainer(config)
+    rollout = trainer.collector.collect(0)
+    components = {path: x[:-1] for path, x in rollout.components.items()}
+    valid, start = rollout.valid[:-1], rollout.episode_start[:-1]
+    trainer.agent.observation_normaliser.update(components, valid, start)
+    trainer.collector.restart(1)
+    trainer.iterate()
+    trainer.iterate()
+    return weights(trainer)
+
+
+@pytest.mark.parametrize("exponent", [-20, 20])
+def test_rewards_that_are_fed_back_have_no_unit_once_their_statistics_are_known(
+    exponent: int,
+) -> None:
+    agent = dataclasses.replace(CONFIG.agent, previous_reward=True)
+    config = dataclasses.replace(CONFIG, agent=agent)
+    expected = trained_once_known(config)
+    InUnits.unit = 2.0**exponent
+    assert torch.equal(trained_once_known(config), expected)
+
+
 @pytest.mark.parametrize("exponent", [-24, 24])
 def test_learning_does_not_depend_on_the_unit_of_observations(exponent: int) -> None:
     config = dataclasses.replace(CONFIG, env_id="Shifting-v0")
-    InUnits.unit = 1.0
-    # Not before statistics are there: the first rollout sees observations as they are.
-    trainers = []
-    for unit in (1.0, 2.0**exponent):
-        Shifting.unit = unit
-        trainer = Trainer(config)
-        rollout = trainer.collector.collect(0)
-        components = {path: x[:-1] for path, x in rollout.components.items()}
-        trainer.agent.observation_normaliser.update(components, rollout.valid[:-1])
-        trainer.collector.restart(1)
-        trainer.iterate()
-        trainer.iterate()
-        trainers.append(trainer)
-    assert torch.equal(weights(trainers[0]), weights(trainers[1]))
+    Shifting.unit = 1.0
+    expected = trained_once_known(config)
+    Shifting.unit = 2.0**exponent
+    assert torch.equal(trained_once_known(config), expected)
 
 
 def test_the_same_seed_is_the_same_training_and_another_is_not() -> None:
