@@ -18,7 +18,7 @@ CLIP = 10.0
 TINY = 1e-12
 """The least standard deviation to divide by: smaller ones are errors of rounding."""
 SETTLED = 10
-"""So many updates as large as the last must be in before statistics are more than a first guess."""
+"""As much data as so many whole rollouts have must be in: before, statistics are a first guess."""
 
 
 class Rescaling(NamedTuple):
@@ -51,8 +51,13 @@ class RunningMoments(nn.Module):
         self.register_buffer("shift", torch.zeros(shape))
 
     @torch.no_grad()
-    def update(self, moments: Moments) -> Rescaling | None:
+    def update(self, moments: Moments, most: Tensor) -> Rescaling | None:
         """Take in the moments of data `[n, *shape]`.
+
+        Args:
+            moments: of what counts.
+            most: n where all of a rollout counts. It is the same in each update, so that
+                statistics that have settled stay so.
 
         Returns:
             How to get back what data was normalised to before; an entry whose scale more than
@@ -68,7 +73,7 @@ class RunningMoments(nn.Module):
         squares = self.var * self.count + moments.var * added
         var = (squares + delta.square() * self.count * added / total) / total
         self.take(self.mean + delta * added / total, var, total)
-        if total < SETTLED * added:
+        if total < SETTLED * most:
             return None
         factor, summand = scale / self.scale, (self.mean - mean) * scale
         known = (factor >= 0.5) & (factor <= 2)
@@ -136,15 +141,18 @@ class ObservationNormaliser(FixedParts):
             By path what `RunningMoments.update` says.
         """
         goes_on = valid if episode_start is None else valid & ~episode_start
-        seen = []
+        seen = [Moments.of(valid.flatten())]
         for path, running in self._moments:
             x = components[path][goes_on if path in self.silenced else valid]
             seen.append(Moments.of(x if running.mean.dim() else x.flatten()))
-        rescalings = {
-            path: running.update(moments)
-            for (path, running), moments in zip(self._moments, total(seen), strict=True)
-        }
-        return {path: rescaling for path, rescaling in rescalings.items() if rescaling is not None}
+        of_rows, *seen = total(seen)
+        rescalings = {}
+        for (path, running), moments in zip(self._moments, seen, strict=True):
+            of_a_row = 1 if running.mean.dim() else components[path][0, 0].numel()
+            rescaling = running.update(moments, of_rows.number * of_a_row)
+            if rescaling is not None:
+                rescalings[path] = rescaling
+        return rescalings
 
     def forward(self, components: Components) -> Components:
         """The components, those with statistics scaled."""

@@ -15,6 +15,7 @@ from recurrent_rl.agents.normalisers import (
     SETTLED,
     AdvantageNormaliser,
     ObservationNormaliser,
+    Rescaling,
     ReturnNormaliser,
     RunningMoments,
 )
@@ -37,6 +38,12 @@ def normaliser_of(space: gym.Space[Any]) -> ObservationNormaliser:
     )
 
 
+def update(running: RunningMoments, x: torch.Tensor) -> Rescaling | None:
+    """Take in data `[n, *shape]`, all of which counts."""
+    moments = Moments.of(x)
+    return running.update(moments, moments.number)
+
+
 def test_moments_add_up_whatever_the_groups() -> None:
     x = 1e3 + torch.randn(60, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     whole = Moments.of(x)
@@ -57,13 +64,13 @@ def test_no_variance_is_negative() -> None:
 def test_observations_of_any_size_are_brought_to_unit_variance(size: float) -> None:
     moments = RunningMoments((2,))
     x = size * torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
-    moments.update(Moments.of(x))
+    update(moments, x)
     assert_close(moments(x).std(0, correction=0), torch.ones(2), rtol=1e-3, atol=0)
 
 
 def test_what_does_not_vary_is_scaled_up_by_no_more_than_rounding_allows() -> None:
     moments = RunningMoments((3,))
-    moments.update(Moments.of(torch.tensor([[0.0, 5.0, 1e7]]).expand(100, 3)))
+    update(moments, torch.tensor([[0.0, 5.0, 1e7]]).expand(100, 3))
     again = moments(torch.tensor([[0.0, 5.0, 1e7], [1e-15, 5.0 + 5e-7, 1e7 + 1]]))
     assert_close(again[0], torch.zeros(3), rtol=0, atol=0.02)
     assert again.abs().max() < 1
@@ -108,10 +115,10 @@ def test_an_update_tells_how_to_get_back_what_data_was_normalised_to() -> None:
     moments = RunningMoments((2,))
     x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for _ in range(SETTLED - 1):  # so long the statistics are a first guess
-        assert moments.update(Moments.of(x)) is None
+        assert update(moments, x) is None
     before = moments(x)
-    assert moments.update(Moments.of(x[:0])) is None
-    rescaling = moments.update(Moments.of(2 * x + torch.tensor([2.0, -300.0])))
+    assert update(moments, x[:0]) is None
+    rescaling = update(moments, 2 * x + torch.tensor([2.0, -300.0]))
     assert rescaling is not None
     after = moments(x)
     assert (after[:, 0] - before[:, 0]).abs().max() > 0.1
@@ -119,6 +126,27 @@ def test_an_update_tells_how_to_get_back_what_data_was_normalised_to() -> None:
     assert_close(back[:, 0], before[:, 0])
     # The other's deviation has grown a hundredfold: nothing was known of it.
     assert torch.equal(back[:, 1], after[:, 1])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("path", ["v", "image"])
+def test_statistics_that_have_settled_stay_so_however_many_rows_count(
+    path: str, workers: int
+) -> None:
+    image = spaces.Box(-np.inf, np.inf, (4, 4, 3))
+    normaliser = normaliser_of(spaces.Dict({"v": SPACE["v"], "image": image}))
+    x = torch.randn(20, 5, 4, 4, 3, generator=torch.Generator().manual_seed(0))
+    components = {"v": x[..., 0, 0, :2], "image": x}
+    settled = []
+    for counted in [50] * 12 + [100] * 3 + [50, 100, 40, 0, 100, 1, 100]:
+        valid = (torch.arange(100) < counted).view(20, 5)
+        rescalings = normaliser.update(
+            components, valid, total=lambda seen: [sum([x] * (workers - 1), x) for x in seen]
+        )
+        if counted:
+            settled.append(path in rescalings)
+    # With as many rows as ten whole rollouts have.
+    assert settled == [False] * 16 + [True] * 5
 
 
 def test_it_is_the_identity_until_it_has_seen_data_and_clips_far_values() -> None:
@@ -141,7 +169,7 @@ def test_statistics_are_part_of_the_saved_state() -> None:
 def test_statistics_of_what_has_a_gradient_have_none() -> None:
     x = torch.randn(50, 2, requires_grad=True)
     running, returns, advantages = RunningMoments((2,)), ReturnNormaliser(), AdvantageNormaliser()
-    running.update(Moments.of(x))
+    update(running, x)
     returns.update(Moments.of(x.flatten()), nn.Linear(8, 1))
     assert not advantages(x, Moments.of(x.flatten())).requires_grad
     for module in (running, returns, advantages):
