@@ -31,8 +31,8 @@ class Rescaling(NamedTuple):
 class RunningMoments(nn.Module):
     """Mean and variance of all data seen, merged batch by batch (Chan et al. 1979).
 
-    The identity before the first update. A standard deviation below a millionth of the mean, or
-    below `TINY`, is one of rounding; data is never scaled up by more.
+    The identity before the first update. A standard deviation below one or two millionths of the
+    mean, or below `TINY`, is one of rounding; data is never scaled up by more.
     """
 
     mean: Tensor
@@ -85,7 +85,10 @@ class RunningMoments(nn.Module):
         self.mean.copy_(mean)
         self.var.copy_(var)
         self.count.copy_(torch.as_tensor(count))
-        scale = 1 / torch.maximum(self.var.sqrt(), (1e-6 * self.mean.abs()).clamp(min=TINY))
+        floor = (1e-6 * self.mean.abs()).clamp(min=TINY)
+        # Up to a power of two, which rounds nothing: what never changes becomes exactly zero.
+        floor /= torch.frexp(floor).mantissa
+        scale = 1 / torch.maximum(self.var.sqrt(), floor)
         self.scale.copy_(scale)
         self.shift.copy_(-self.mean * scale)
 

@@ -72,8 +72,17 @@ def test_what_does_not_vary_is_scaled_up_by_no_more_than_rounding_allows() -> No
     moments = RunningMoments((3,))
     update(moments, torch.tensor([[0.0, 5.0, 1e7]]).expand(100, 3))
     again = moments(torch.tensor([[0.0, 5.0, 1e7], [1e-15, 5.0 + 5e-7, 1e7 + 1]]))
-    assert_close(again[0], torch.zeros(3), rtol=0, atol=0.02)
+    assert torch.equal(again[0], torch.zeros(3))
     assert again.abs().max() < 1
+
+
+def test_what_never_changes_becomes_zero_whatever_it_is() -> None:
+    values = 10 ** torch.linspace(-11, 30, 400) * torch.tensor([1.0, -1.0]).repeat(200)
+    values = torch.cat([values, torch.tensor([0.7, 9.81, -123.456])])
+    moments = RunningMoments(values.shape)
+    for count in (50, 7, 300):
+        update(moments, values.expand(count, -1))
+        assert torch.equal(moments(values), torch.zeros_like(values))
 
 
 def test_statistics_are_those_of_all_valid_data() -> None:
