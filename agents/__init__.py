@@ -23,6 +23,7 @@ _HOMES = {
     "ObservationError": "spaces",
     "Policy": "policy",
     "PolicyFileError": "files",
+    "PolicyState": "policy_state",
     "SecondDerivativeError": "kernels.safeguards",
     "SettingError": "settings",
     "UnsupportedSpaceError": "spaces",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -14,33 +14,10 @@ from torch import Tensor
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.devices import spare_threads_of_a_fork
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError
-from recurrent_rl.agents.memory.states import MemoryState
+from recurrent_rl.agents.policy_state import PolicyState
 from recurrent_rl.agents.preprocessing import read_rewards
 from recurrent_rl.agents.settings import refusal
 from recurrent_rl.agents.spaces import TOO_LARGE, ObservationError, as_array
-
-
-class PolicyState(NamedTuple):
-    """What a policy carries from step to step of `B` streams."""
-
-    memory: MemoryState
-    """Of the agent's memory or memories; axis 1 of every tensor is the batch."""
-    previous_action: Tensor
-    """`[B, ...]`, read by agents that are fed their previous action."""
-
-
-def fresh_state(agent: ActorCritic, batch: int) -> PolicyState:
-    """What `batch` streams carry that have not begun.
-
-    Raises:
-        SettingError: `batch` is no number of streams.
-    """
-    memory = agent.initial_state(batch)
-    head = agent.head
-    action = torch.zeros(
-        (int(batch), *head.action_shape), dtype=head.action_dtype, device=agent.device
-    )
-    return PolicyState(memory, action)
 
 
 @torch.no_grad()

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recurrent_rl.agents.acting import choose, fresh_state
+from recurrent_rl.agents.acting import choose
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.policy_state import PolicyState, fresh_state
 from recurrent_rl.agents.spaces import check_streams
 from recurrent_rl.agents.stream_actor import StreamActor
 
@@ -24,17 +25,20 @@ class Actor(StreamActor):
         agent: acts.
         generator: of the sampling; None takes the deterministic actions.
         num_envs: streams side by side; None for one whose observations have no batch axis.
-
-    Attributes:
-        state: what is carried to the next step, a `PolicyState`.
     """
 
     def __init__(
         self, agent: ActorCritic, generator: torch.Generator | None, num_envs: int | None = None
     ) -> None:
         super().__init__(agent, generator, num_envs)
-        self.state = fresh_state(agent, self._batch)
+        self._state = fresh_state(agent, self._batch)
         self._start = np.ones(self._batch, dtype=bool)
+
+    def _read_state(self) -> PolicyState:
+        return self._state
+
+    def _take_state(self, state: PolicyState) -> None:
+        self._state = state
 
     @torch.inference_mode()
     def _choose(self, observation: Any, reward: Any, action_mask: Any) -> NDArray[Any]:
@@ -45,8 +49,8 @@ class Actor(StreamActor):
         start = None
         if self._start.any():
             start = torch.as_tensor(self._start, device=agent.device)
-        actions, self.state = choose(
-            agent, arrays, self.state, start, mask, reward, self._generator
+        actions, self._state = choose(
+            agent, arrays, self._state, start, mask, reward, self._generator
         )
         self._start[...] = False
         return actions

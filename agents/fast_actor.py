@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.distributions import Distribution
@@ -31,6 +32,8 @@ from recurrent_rl.agents.export.step import (
     parameters_of,
 )
 from recurrent_rl.agents.kernels.library import library
+from recurrent_rl.agents.memory.states import tensors_of, with_tensors
+from recurrent_rl.agents.policy_state import PolicyState, fresh_state
 from recurrent_rl.agents.preprocessing import read_rewards
 from recurrent_rl.agents.previous_step import PREVIOUS_ACTION, PREVIOUS_REWARD
 from recurrent_rl.agents.spaces import (
@@ -109,6 +112,7 @@ class FastActor(StreamActor):
             shown = only if self._batched else only[0, ...]
             is_shown_whole = not (agent.reader.reach and agent.reader.hide_indices)
             self._only = shown if only.dtype == space.dtype and is_shown_whole else None
+        self._take_state(fresh_state(agent, self._batch))
         self.reset()
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -119,8 +123,28 @@ class FastActor(StreamActor):
         """
         raise TypeError(
             "A fast actor cannot be copied, pickled or sent to another process. Make another one "
-            'there: policy.actor(runner="fast"); a policy can be copied and sent.'
+            'there, policy.actor(runner="fast"), and set its state to that of this one; a policy '
+            "and a state can be copied and sent."
         )
+
+    def _read_state(self) -> PolicyState:
+        state = fresh_state(self._agent, self._batch)
+        tensors = [
+            torch.as_tensor(before.copy()).to(like)
+            for (before, _), like in zip(self._carried, self._tensors_of(state), strict=True)
+        ]
+        if self._previous_action is not None:
+            state = state._replace(previous_action=tensors.pop(0))
+        return state._replace(memory=with_tensors(state.memory, tensors))
+
+    def _take_state(self, state: PolicyState) -> None:
+        for (before, _), x in zip(self._carried, self._tensors_of(state), strict=True):
+            before[...] = x.detach().cpu().numpy()
+
+    def _tensors_of(self, state: PolicyState) -> list[Tensor]:
+        """Those that the step carries, in the order of `_carried`."""
+        is_fed = self._previous_action is not None
+        return [state.previous_action] * is_fed + tensors_of(state.memory)
 
     def _choose(self, observation: Any, reward: Any, action_mask: Any) -> NDArray[Any]:
         self._read(observation)

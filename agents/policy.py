@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from recurrent_rl.agents.acting import PolicyState, choose, fresh_state, is_batched, read_starts
+from recurrent_rl.agents.acting import choose, is_batched, read_starts
 from recurrent_rl.agents.action_masks import read_masks
 from recurrent_rl.agents.actor import Actor as Actor
 from recurrent_rl.agents.actor_critic import ActorCritic
@@ -26,10 +26,10 @@ from recurrent_rl.agents.files import PolicyFileError, write_atomically
 from recurrent_rl.agents.generators import sampling_generator
 from recurrent_rl.agents.hub import POLICY as POLICY
 from recurrent_rl.agents.hub import check_repository, local_file, upload
-from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.model_card import CARD, Played, Result, model_card
 from recurrent_rl.agents.named_parts import PARTS
 from recurrent_rl.agents.policy_file import library_version, read_policy, write_policy
+from recurrent_rl.agents.policy_state import PolicyState, check_state, fresh_state
 from recurrent_rl.agents.settings import at_least, check_choice, reader
 from recurrent_rl.agents.spaces import component_spaces, stack_observations
 
@@ -115,8 +115,8 @@ class Policy:
                 is not finite, or the reward is missing. The state that was passed is as good as
                 before.
             ActionMaskError: a mask does not fit the action space, or allows nothing.
-            MemoryInputError: the state, or `episode_start`, is none or for another number of
-                streams.
+            MemoryInputError: the state is none, of another policy or for another number of
+                streams; or `episode_start` is none, or for another number of them.
             SettingError: `deterministic` is neither True nor False.
         """
         check_is("deterministic", deterministic, (bool, np.bool_), "True or False")
@@ -129,15 +129,10 @@ class Policy:
         if state is None:
             state = self.initial_state(batch)
             start = torch.ones(batch, dtype=torch.bool, device=self.agent.device)
-        elif episode_start is not None:
-            start = read_starts(episode_start, batch).to(self.agent.device)
-        expected = "what the previous call returned, or None"
-        check_is("state", state, PolicyState, expected, MemoryInputError)
-        if len(state.previous_action) != batch:
-            raise MemoryInputError(
-                f"The state is of {len(state.previous_action)} streams, the observation of "
-                f"{batch}. Pass the state that the same streams returned, or None for fresh ones."
-            )
+        else:
+            check_state(self.agent, state, batch)
+            if episode_start is not None:
+                start = read_starts(episode_start, batch).to(self.agent.device)
         mask = None
         if action_masks is not None:
             mask = read_masks(self.action_space, action_masks, batch, batched)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from recurrent_rl.agents.action_masks import read_masks
 from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.policy_state import PolicyState, check_state
 from recurrent_rl.agents.settings import SettingError, refusal
 from recurrent_rl.agents.spaces import as_array, stack_observations
 
@@ -53,6 +54,26 @@ class StreamActor:
         self._agent, self._generator = agent, generator
         self._batched, self._batch = num_envs is not None, num_envs or 1
 
+    @property
+    def state(self) -> PolicyState:
+        """What is carried to the next step, of all streams. It may be set, also of a new actor.
+
+        A state goes from one actor of a policy to another, whichever runners they have, and to and
+        from `predict`. The streams then go on from it: after it is set, no episode starts until
+        `reset` is called.
+
+        Raises:
+            MemoryInputError: what is set is none, of another policy or for another number of
+                streams. The actor is then as it was.
+        """
+        return self._read_state()
+
+    @state.setter
+    def state(self, state: PolicyState) -> None:
+        check_state(self._agent, state, self._batch)
+        self._take_state(state)
+        self._start[...] = False
+
     def reset(self, streams: Any = ...) -> None:
         """Forget: the next observation starts an episode.
 
@@ -86,6 +107,14 @@ class StreamActor:
 
     def _choose(self, observation: Any, reward: Any, action_mask: Any) -> NDArray[Any]:
         """Actions `[B, ...]` for what `act` was given; the state after them is kept."""
+        raise NotImplementedError
+
+    def _read_state(self) -> PolicyState:
+        """What is carried; later steps do not change it."""
+        raise NotImplementedError
+
+    def _take_state(self, state: PolicyState) -> None:
+        """Go on from a state that fits."""
         raise NotImplementedError
 
     def _in_batch(self, observation: Any) -> Any:

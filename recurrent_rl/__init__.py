@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # what each public name is; _HOMES says it again, for use
     from recurrent_rl.agents.memory.registry import register_memory as register_memory
     from recurrent_rl.agents.policy import Policy as Policy
     from recurrent_rl.agents.policy import load_policy as load_policy
+    from recurrent_rl.agents.policy_state import PolicyState as PolicyState
     from recurrent_rl.agents.sb3.convert import convert_sb3 as convert_sb3
     from recurrent_rl.agents.settings import SettingError as SettingError
     from recurrent_rl.agents.spaces import ObservationError as ObservationError
@@ -82,6 +83,7 @@ _HOMES = {
     "ObservationError": "agents.spaces",
     "Policy": "agents.policy",
     "PolicyFileError": "agents.files",
+    "PolicyState": "agents.policy_state",
     "RecordedEpisode": "runs.recorded",
     "RunHeldError": "runs.folder",
     "SecondDerivativeError": "agents.kernels.safeguards",

@@ -15,7 +15,6 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
-from recurrent_rl.agents.acting import PolicyState
 from recurrent_rl.agents.action_masks import ActionMaskError
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
@@ -24,6 +23,7 @@ from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.memory.states import tensors_of
 from recurrent_rl.agents.policy import Policy, load_policy
+from recurrent_rl.agents.policy_state import PolicyState
 from recurrent_rl.agents.settings import SettingError
 from recurrent_rl.agents.spaces import ObservationError
 

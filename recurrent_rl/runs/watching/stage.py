@@ -9,9 +9,9 @@ from typing import Any, Literal
 from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
 
-from recurrent_rl.agents.acting import PolicyState
 from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.policy import Policy
+from recurrent_rl.agents.policy_state import PolicyState
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.runs.evaluation_result import WAYS, Evaluation
