@@ -25,6 +25,8 @@ from torch import Tensor
 
 from recurrent_rl.agents.errors import UserError
 
+NUMPY_EXPORT = "numpy policy"
+"""How the `format` in the metadata of an export to NumPy begins, which is none of these files."""
 _KIND, _VERSION, _DIGEST = "kind", "format_version", "sha256"
 _COMPLEX = "complex128"
 """The names, as JSON, of tensors that are so in truth: safetensors has none, and they stand there
@@ -263,6 +265,12 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _check_kind(path: Path, metadata: dict[str, str], kind: str, newest_version: int) -> None:
     """Refuse a file of another kind or of a newer version."""
+    if metadata.get("format", "").startswith(NUMPY_EXPORT):
+        raise PolicyFileError(
+            f"{path} is an export to NumPy, for the policy.py beside it: in a program that has the "
+            "folder in its path, `from policy import Policy`. load_policy reads the policy that it "
+            "was made of."
+        )
     if metadata.get(_KIND) != kind:
         raise PolicyFileError(
             f"{path} is not a {kind} file: it is of kind "

@@ -18,6 +18,7 @@ from recurrent_rl.agents.export.listing import Listing, constants_of, to_json
 from recurrent_rl.agents.export.lowering import lower
 from recurrent_rl.agents.export.passes.shorter import shorter
 from recurrent_rl.agents.export.step import limits_of
+from recurrent_rl.agents.files import NUMPY_EXPORT
 
 NAMES = CODE, WEIGHTS = "policy.py", "policy.safetensors"
 
@@ -35,7 +36,7 @@ def written(listing: Listing, agent: ActorCritic) -> dict[str, bytes]:
         for name, ends in limits_of(agent.observation_space).items()
     }
     text = {
-        "format": "numpy policy 2",
+        "format": f"{NUMPY_EXPORT} 2",
         "signature": listing.signature.to_json(),
         "limits": json.dumps(limits),
         "mask_parts": json.dumps(mask_sizes(agent.action_space) or []),

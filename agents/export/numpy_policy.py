@@ -57,6 +57,7 @@ class Policy:
             (self.step.inputs[before], self.step.outputs[after])
             for before, after in self.signature["state"].items()
         ]
+        self._memory = {*states} - {"previous_action_in"}
         self._takes_reward = "previous_reward" in self._shapes
         self._takes_mask = self._masked = "action_mask" in self._shapes
         self._first = np.ones(self._batch, dtype=bool)
@@ -87,7 +88,9 @@ class Policy:
             reward: of the step before; only for policies that are fed it.
             action_mask: true for what is allowed; only for policies that take one.
             state: parts of the state to be put in the place of what is kept, by their names in
-                `signature`: `previous_action_in`, where you took another action.
+                `signature`: `previous_action_in`, where you took another action. After a part of
+                the memory the streams go on, also of a new policy; `episode_start` says which begin
+                an episode, and is then all that says it.
 
         Returns:
             The action as the environment takes it; `[batch, ...]` if the observation had that axis.
@@ -97,7 +100,12 @@ class Policy:
                 holds NaN, infinity or a number beyond float32; or a mask allows nothing. The memory
                 stays as it was.
         """
-        given = self._named(observation, reward, action_mask)
+        first = self._first
+        if "episode_start" in state:
+            first = self._checked("episode_start", state["episode_start"])
+        elif state and not self._memory.isdisjoint(state):
+            first = np.zeros_like(first)
+        given = self._named(observation, reward, action_mask, first)
         given |= state
         for name, value in given.items():
             given[name] = self._checked(name, value)
@@ -109,7 +117,7 @@ class Policy:
             given["action_mask"] = True  # in place of the last one
         self._masked = action_mask is not None
         batched = any(given[name].ndim == len(self._shapes[name]) for name in self._observed)
-        given["episode_start"] = self._first
+        given["episode_start"] = first
         self.step.begin(given, self._masked)
         for before, after in self._carried:
             before[...] = after
@@ -122,7 +130,9 @@ class Policy:
         self.step.finish()
         return self.step.outputs[name].copy()
 
-    def _named(self, observation: Any, reward: Any, action_mask: Any) -> dict[str, Any]:
+    def _named(
+        self, observation: Any, reward: Any, action_mask: Any, first: Array
+    ) -> dict[str, Any]:
         """What a step is given, by the names in `signature`, and no input that it lacks."""
         several = isinstance(observation, Mapping)
         given = dict(observation) if several else {self._observed[0]: observation}
@@ -131,7 +141,7 @@ class Policy:
                 f"The observation is to have the parts {self._observed}, named as in `signature`; "
                 f"it has {list(given)}."
             )
-        if self._takes_reward and reward is None and self._first.all():
+        if self._takes_reward and reward is None and first.all():
             reward = np.zeros(self._batch)  # not read
         if self._takes_reward != (reward is not None):
             raise ValueError(

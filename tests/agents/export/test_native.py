@@ -41,6 +41,7 @@ from recurrent_rl.agents.export.numpy_policy import Step
 from recurrent_rl.agents.export.record import listing_of, record
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import ExportError, limits_of
+from recurrent_rl.agents.files import PolicyFileError
 from recurrent_rl.agents.kernels.library import library
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.policy import Policy, load_policy
@@ -670,6 +671,17 @@ def test_an_exported_policy_is_reset_by_flags_or_an_index() -> None:
         exported.reset(np.array([0, 1]))
 
 
+@pytest.mark.parametrize("of", ["", "policy.safetensors"])
+def test_an_export_to_numpy_is_no_policy_file_and_says_what_loads_it(
+    tmp_path: Path, of: str
+) -> None:
+    agent = make(memory="gru")
+    for name, data in numpy_folder.written(listing_of(agent, 1), agent).items():
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(PolicyFileError, match=r"an export to NumPy.* `from policy import Policy`"):
+        load_policy(tmp_path / of)
+
+
 class Seen(NamedTuple):
     """A state whose field is called as observations are."""
 
@@ -699,6 +711,43 @@ def test_a_field_of_a_state_is_not_taken_for_a_part_of_the_observation() -> None
     exported, actor = on_numpy(agent.eval()), Policy(agent).actor()
     seen = np.random.default_rng(0).uniform(-1, 1, (20, 2)).astype(np.float32)
     assert [int(exported.act(x)) for x in seen] == [int(actor.act(x)) for x in seen]
+
+
+def test_an_exported_policy_goes_on_from_a_state_that_it_is_given() -> None:
+    agent = make(memory="gru-matrix", previous_reward=True)
+    first, again, fresh, told = (on_numpy(agent) for _ in range(4))
+    rng = np.random.default_rng(0)
+    for seen in rng.normal(size=(5, 3)):
+        first.act(seen, reward=1.0)
+    state = {before: first.output(after) for before, after in first.signature["state"].items()}
+    seen = rng.normal(size=3)
+    with pytest.raises(ValueError, match="needs the previous_reward"):
+        again.act(seen, **state)
+    first.act(seen, reward=2.0)
+    again.act(seen, reward=2.0, **state)
+    fresh.act(seen, previous_action_in=[1])  # of an action alone nothing has begun
+    told.act(seen, episode_start=[1], **state)
+    after = [*first.signature["state"].values(), "logits"]
+    for name in after:
+        np.testing.assert_array_equal(again.output(name), first.output(name))
+        np.testing.assert_array_equal(told.output(name), fresh.output(name))
+    assert not np.allclose(first.output("logits"), fresh.output("logits"))
+    with pytest.raises(ValueError, match="episode_start is"):
+        told.act(seen, reward=2.0, episode_start=[2], **state)
+    first.act(seen, reward=2.0, episode_start=[True])  # also amid an episode
+    np.testing.assert_array_equal(first.output("logits"), fresh.output("logits"))
+
+
+def test_an_exported_policy_is_told_which_streams_begin() -> None:
+    agent = make(memory="gru", previous_reward=True)
+    policy, alone = on_numpy(agent, batch=2), on_numpy(agent)
+    seen = np.random.default_rng(0).normal(size=(4, 2, 3))
+    for t in range(4):
+        policy.act(seen[t], reward=[0.5, 0.5], episode_start=[t == 0, t in (0, 2)])
+        if t == 2:
+            alone.reset()
+        alone.act(seen[t, 1], reward=0.5)
+        np.testing.assert_allclose(policy.output("logits")[1:], alone.output("logits"), atol=1e-6)
 
 
 BYTES = spaces.Box(0, 255, (9, 8), np.uint8)
