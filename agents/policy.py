@@ -29,7 +29,7 @@ from recurrent_rl.agents.hub import check_repository, local_file, upload
 from recurrent_rl.agents.model_card import CARD, Played, Result, model_card
 from recurrent_rl.agents.named_parts import PARTS
 from recurrent_rl.agents.policy_file import library_version, read_policy, write_policy
-from recurrent_rl.agents.policy_state import PolicyState, check_state, fresh_state
+from recurrent_rl.agents.policy_state import PolicyState, check_state, fresh_state, state_from_json
 from recurrent_rl.agents.settings import at_least, check_choice, reader
 from recurrent_rl.agents.spaces import component_spaces, stack_observations
 
@@ -83,6 +83,18 @@ class Policy:
             SettingError: `batch` is no number of streams.
         """
         return fresh_state(self.agent, batch)
+
+    def state_from_json(self, text: str) -> PolicyState:
+        """The state that `PolicyState.to_json` has written, to the bit.
+
+        Args:
+            text: may come from anyone: nothing in it is executed. A state of another policy whose
+                tensors have the same types and shapes cannot be told from one of this policy.
+
+        Raises:
+            MemoryInputError: it is no such text, or of a state that `predict` refuses.
+        """
+        return state_from_json(self.agent, text)
 
     @torch.no_grad()
     def predict(

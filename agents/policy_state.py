@@ -1,9 +1,13 @@
-"""What a policy carries from step to step, and whether it is one of this policy."""
+"""What a policy carries from step to step: its streams, whether it is this policy's, as text."""
 
 from __future__ import annotations
 
+import base64
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
@@ -11,8 +15,14 @@ from torch import Tensor
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import check_is
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError
-from recurrent_rl.agents.memory.states import MemoryState
+from recurrent_rl.agents.memory.states import (
+    MemoryState,
+    cat_states,
+    select_state,
+    with_tensors,
+)
 from recurrent_rl.agents.previous_step import PREVIOUS_ACTION
+from recurrent_rl.agents.settings import SettingError, refusal
 
 
 class PolicyState(NamedTuple):
@@ -22,6 +32,44 @@ class PolicyState(NamedTuple):
     """Of the agent's memory or memories; axis 1 of every tensor is the batch."""
     previous_action: Tensor
     """`[B, ...]`, read by agents that are fed their previous action."""
+
+    @staticmethod
+    def cat(states: Sequence[PolicyState]) -> PolicyState:
+        """The streams of several states of one policy side by side, in their order.
+
+        Raises:
+            MemoryInputError: there is none, or one is of another policy than the first.
+        """
+        if not states:
+            raise MemoryInputError("There are no states to put side by side; give at least one.")
+        for state in states:
+            _refuse_unlike(state, states[0])
+        actions = torch.cat([state.previous_action for state in states])
+        return PolicyState(cat_states([state.memory for state in states]), actions)
+
+    def select(self, streams: Any) -> PolicyState:
+        """A state of some of the streams, in the order that is given.
+
+        Args:
+            streams: an index, a list of indices, a slice, or bool `[B]`.
+
+        Raises:
+            SettingError: there is no such stream.
+        """
+        count = len(self.previous_action)
+        try:
+            rows = np.arange(count)[streams]
+            if rows.ndim > 1:  # None, or one truth value for all
+                raise IndexError
+        except (IndexError, TypeError, ValueError):
+            expected = f"an index below {count}, a list of them, or True or False for each"
+            raise SettingError(refusal("streams", streams, expected)) from None
+        index = torch.as_tensor(rows.reshape(-1), device=self.previous_action.device)
+        return PolicyState(select_state(self.memory, index), self.previous_action[index])
+
+    def to_json(self) -> str:
+        """As text that `Policy.state_from_json` reads: to the bit, and 4/3 of the bytes long."""
+        return json.dumps({name: _written(x) for name, x in _by_name(self).items()})
 
 
 def fresh_state(agent: ActorCritic, batch: int) -> PolicyState:
@@ -38,13 +86,37 @@ def fresh_state(agent: ActorCritic, batch: int) -> PolicyState:
     return PolicyState(memory, action)
 
 
-def check_state(agent: ActorCritic, state: Any, batch: int) -> None:
+def state_from_json(agent: ActorCritic, text: str) -> PolicyState:
+    """The inverse of `PolicyState.to_json`, on the agent's device.
+
+    Args:
+        agent: whose state it is. That of another with the same tensors cannot be told from it.
+        text: may come from anyone.
+
+    Raises:
+        MemoryInputError: it is no such text, or of a state that `check_state` refuses.
+    """
+    try:
+        found = {name: _read(*part) for name, part in json.loads(text).items()}
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError):
+        expected = "what a PolicyState's to_json() gave"
+        raise MemoryInputError(refusal("text", text, expected)) from None
+    like = fresh_state(agent, 1)
+    right = _by_name(like)
+    _refuse_names(found, right)
+    *memory, action = (found[name].to(agent.device) for name in right)
+    state = PolicyState(with_tensors(like.memory, memory), action)
+    check_state(agent, state)
+    return state
+
+
+def check_state(agent: ActorCritic, state: Any, batch: int | None = None) -> None:
     """Refuse what an agent cannot go on from.
 
     Args:
         agent: whose state it is to be.
         state: as it was given.
-        batch: streams that it is to be of.
+        batch: streams that it is to be of; None: of any number.
 
     Raises:
         MemoryInputError: it is no state, one of another agent or on another device, of another
@@ -52,7 +124,7 @@ def check_state(agent: ActorCritic, state: Any, batch: int) -> None:
     """
     _refuse_unlike(state, fresh_state(agent, 1))
     action, space = state.previous_action, agent.action_space
-    if len(action) != batch:
+    if batch is not None and len(action) != batch:
         raise MemoryInputError(
             f"The state is of {len(action)} streams, and one of {batch} is needed, as many as "
             "there are observations. Pass the state that the same streams returned."
@@ -78,11 +150,7 @@ def _refuse_unlike(state: Any, like: PolicyState) -> None:
     expected = "a PolicyState of this policy, as predict returns and an actor's state is"
     check_is("state", state, PolicyState, expected, MemoryInputError)
     given, right = _by_name(state), _by_name(like)
-    if given.keys() != right.keys():
-        raise MemoryInputError(
-            f"The state is of another policy: it has {', '.join(given)}; expected "
-            f"{', '.join(right)}. Pass a state of this policy."
-        )
+    _refuse_names(given, right)
     streams = set()
     for name, x in given.items():
         axis = 0 if name == PREVIOUS_ACTION else 1
@@ -96,6 +164,15 @@ def _refuse_unlike(state: Any, like: PolicyState) -> None:
         raise MemoryInputError(
             f"The state's tensors are of different numbers of streams, {sorted(streams)}. Pass a "
             "state as predict returned it."
+        )
+
+
+def _refuse_names(given: Mapping[str, Any], right: Mapping[str, Any]) -> None:
+    """Refuse a state with tensors of other names."""
+    if given.keys() != right.keys():
+        raise MemoryInputError(
+            f"The state is of another policy: it has {', '.join(given)}; expected "
+            f"{', '.join(right)}. Pass a state of this policy."
         )
 
 
@@ -120,3 +197,24 @@ def _shown(x: Any, axis: int) -> str:
         return f"a {type(x).__name__}"
     sizes = ["B" if i == axis else str(size) for i, size in enumerate(x.shape)]
     return f"{x.dtype} [{', '.join(sizes)}] on {x.device}"
+
+
+def _written(x: Tensor) -> tuple[str, list[int], str]:
+    """A tensor for JSON: its type, its shape and its bytes in base64."""
+    whole = x.detach().cpu().resolve_conj().resolve_neg().reshape(-1)
+    data = whole.view(torch.uint8).numpy().tobytes()
+    return str(x.dtype).removeprefix("torch."), list(x.shape), base64.b64encode(data).decode()
+
+
+def _read(dtype: str, shape: list[int], text: str) -> Tensor:
+    """The inverse of `_written`.
+
+    Raises:
+        ValueError, TypeError, LookupError, ArithmeticError, RuntimeError: it is of none.
+    """
+    kind, data = vars(torch)[dtype], bytearray(base64.b64decode(text, validate=True))
+    if not isinstance(kind, torch.dtype):
+        raise ValueError(f"{dtype} is no type of numbers")
+    return (torch.frombuffer(data, dtype=kind) if data else torch.empty(0, dtype=kind)).reshape(
+        shape
+    )
