@@ -8,7 +8,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers import TimeLimit
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
@@ -20,8 +19,9 @@ from recurrent_rl.checks.gymnasium_checker import check_by_gymnasium
 from recurrent_rl.checks.hidden_limits import MEANT, TIME_LIMIT, check_hidden_limit
 from recurrent_rl.checks.results import allowed_action, check_resolution, check_spaces, same
 from recurrent_rl.errors import UserError
-from recurrent_rl.vector_env.checked_env import LentEnv, joins_episodes, outer_layers, shortest
+from recurrent_rl.vector_env.checked_env import LentEnv
 from recurrent_rl.vector_env.environments import Environments
+from recurrent_rl.vector_env.limits import Limits, limits_of
 
 EPISODES = 4
 ALL_STEPS = 10_000
@@ -54,13 +54,12 @@ def check_single(env: gym.Env[Any, Any], report: Report, max_steps: int | None, 
         max_steps: of an episode; by default its time limit, or `STEPS`.
         seed: of the first episode and its actions.
     """
-    limit = time_limit_of(env)
-    longest = longest_of(outer_layers(env)[-1], limit)
-    steps = max_steps or steps_of(longest)
+    limits = limits_of(env)
+    steps = max_steps or steps_of(limits)
     player = Player(env, report)
     if check_spaces(env, report) and check_reset(env, report):
         try:
-            _check_episodes(player, limit, longest, steps, seed)
+            _check_episodes(player, limits, steps, seed)
         except FaultyEnvironmentError:
             return
     check_by_gymnasium(env, report, masked=player.masked > 0)
@@ -68,28 +67,13 @@ def check_single(env: gym.Env[Any, Any], report: Report, max_steps: int | None, 
         _check_training(env, report)
 
 
-def time_limit_of(env: gym.Env[Any, Any]) -> int | None:
-    """The steps of an episode as Gymnasium's registration or its TimeLimit has them."""
-    spec = None if joins_episodes(env) else env.spec
-    if spec is not None and spec.max_episode_steps is not None:
-        return spec.max_episode_steps
-    limits = (one._max_episode_steps for one in outer_layers(env) if isinstance(one, TimeLimit))
-    return next(limits, None)
-
-
-def longest_of(base: Any, limit: int | None) -> int | None:
-    """The most steps that an environment says an episode can last, as ours do, or its limit."""
-    return limit or shortest([getattr(base, "max_episode_steps", None)])
-
-
-def steps_of(longest: int | None) -> int:
-    """Steps of an episode at most, where one lasts so long at most, or it is not known."""
+def steps_of(limits: Limits) -> int:
+    """Steps of an episode at most: its longest, unless that is not known or too many."""
+    longest = limits.longest
     return longest if longest is not None and longest <= ALL_STEPS else STEPS
 
 
-def _check_episodes(
-    player: Player, limit: int | None, longest: int | None, steps: int, seed: int
-) -> None:
+def _check_episodes(player: Player, limits: Limits, steps: int, seed: int) -> None:
     report = player.report
     played: list[Played] = []
     while len(played) < EPISODES and (
@@ -97,32 +81,28 @@ def _check_episodes(
     ):
         played.append(player.play(seed + len(played), steps))
     ends = [(len(one.actions), one.terminated, one.over) for one in played]
-    check_time_limit(ends, limit, longest, steps, report)
+    check_time_limit(ends, limits, steps, report)
     check_resolution(player.env.observation_space, played[0].observations, report)
     _check_determinism(player, played[0], steps)
     if "determinism" not in report:
         _check_seeds(player, played[0], steps)
     _check_last_observations(player, [one for one in played if one.over])
     if not ("time limit" in report or "determinism" in report):
-        check_hidden_limit(player.env, played, limit, report)
+        check_hidden_limit(player.env, played, limits.registered, report)
 
 
 def check_time_limit(
-    ends: list[tuple[int, bool, bool]],
-    limit: int | None,
-    longest: int | None,
-    steps: int,
-    report: Report,
+    ends: list[tuple[int, bool, bool]], limits: Limits, steps: int, report: Report
 ) -> None:
     """Look at how episodes ended.
 
     Args:
         ends: of each episode its steps, whether it terminated, and whether it ended at all.
-        limit: the environment's time limit as it was registered with, if any.
-        longest: the most steps that it says an episode can last, by whatever means.
+        limits: what the environment tells of its episodes' length.
         steps: after which playing was given up.
         report: takes the findings.
     """
+    limit, longest, _ = limits
     at_limit = [terminated for length, terminated, over in ends if over and length == limit]
     if len(at_limit) > 1 and all(at_limit):
         report.fault(

@@ -6,7 +6,7 @@ import copy
 from typing import Any, NamedTuple
 
 import numpy as np
-from gymnasium.vector import SyncVectorEnv, VectorEnv, VectorWrapper
+from gymnasium.vector import VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.actor_critic import ActorCritic
@@ -23,9 +23,8 @@ from recurrent_rl.checks.results import (
     check_spaces,
     same,
 )
-from recurrent_rl.checks.single import SEEDED, STARTS, check_time_limit, longest_of, steps_of
+from recurrent_rl.checks.single import SEEDED, STARTS, check_time_limit, steps_of
 from recurrent_rl.errors import UserError
-from recurrent_rl.vector_env.checked_env import joins_episodes
 from recurrent_rl.vector_env.environments import (
     NEEDED_MODE,
     Environments,
@@ -33,6 +32,7 @@ from recurrent_rl.vector_env.environments import (
     is_batched,
     unusable_mode,
 )
+from recurrent_rl.vector_env.limits import Limits, limits_of
 from recurrent_rl.vector_env.wrapping import refuse_normalising
 
 PROBE = 50
@@ -92,11 +92,10 @@ def check_vector_env(env: VectorEnv, report: Report, max_steps: int | None, seed
     except UserError as error:
         report.refused("training", error)
         return
-    limit = _registered_limit(env)
-    longest = longest_of(env.unwrapped, limit)
+    limits = limits_of(env)
     player = _VectorPlayer(env, report)
     try:
-        player.play(seed, max_steps or steps_of(longest), limit, longest)
+        player.play(seed, max_steps or steps_of(limits), limits)
         player.compare_probes(seed)
     except UserError as error:
         report.fault("training", f"Training refuses it: {error}", "Mend the environment.")
@@ -107,14 +106,6 @@ def check_vector_env(env: VectorEnv, report: Report, max_steps: int | None, seed
             "Mend it; every action of the action space must be taken, or be forbidden by "
             "infos['action_mask'].",
         )
-
-
-def _registered_limit(env: VectorEnv) -> int | None:
-    """The steps of an episode as the environment is registered."""
-    base = env.unwrapped
-    if env.spec is None or (isinstance(base, SyncVectorEnv) and joins_episodes(base.envs[0])):
-        return None
-    return env.spec.max_episode_steps
 
 
 class _VectorPlayer:
@@ -134,7 +125,7 @@ class _VectorPlayer:
         self.unmasked = ""
         """Where one was lacking first."""
 
-    def play(self, seed: int, steps: int, limit: int | None, longest: int | None) -> None:
+    def play(self, seed: int, steps: int, limits: Limits) -> None:
         """Play until each environment has ended two episodes, or for two of `steps`."""
         report, space, count = self.report, self.env.single_action_space, self.count
         space.seed(seed)
@@ -173,7 +164,7 @@ class _VectorPlayer:
             if (ended >= 2).all() and len(ends) >= STARTS:
                 break
         ends += [(int(n), False, False) for n in lengths if n >= steps]
-        check_time_limit(ends, limit, longest, steps, report)
+        check_time_limit(ends, limits, steps, report)
         check_resolution(self.env.single_observation_space, between, report)
         self._look_at_finals(finals, between)
 

@@ -28,7 +28,7 @@ from recurrent_rl.seeding import Stream, number
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.environments import Environments
-from recurrent_rl.vector_env.properties import time_limit
+from recurrent_rl.vector_env.limits import limits_of
 from recurrent_rl.vector_env.sources import Environment, Source, find_source
 from recurrent_rl.vector_env.vectorize import make_vector_env
 
@@ -45,7 +45,7 @@ def step_limit(env: VectorEnv, max_steps: int | None) -> int:
         SettingError: `max_steps` is below 1, or no number.
     """
     max_steps = argument("max_steps", max_steps, Annotated[int | None, at_least(1)])
-    return max_steps or time_limit(env) or STEP_LIMIT
+    return max_steps or limits_of(env).longest or STEP_LIMIT
 
 
 def check_spaces(policy: Policy, env: VectorEnv) -> None:

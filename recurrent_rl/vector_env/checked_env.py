@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.wrappers import TimeLimit
 
 from recurrent_rl.agents.action_masks import ActionMaskError, flat_mask
 from recurrent_rl.agents.settings import shown
@@ -22,7 +21,8 @@ from recurrent_rl.agents.spaces import (
 )
 from recurrent_rl.errors import UserError
 from recurrent_rl.vector_env.infos import MEND, NO_METRIC, recorded_episode
-from recurrent_rl.vector_env.wrapping import fixed_texts, layers
+from recurrent_rl.vector_env.limits import limits_of
+from recurrent_rl.vector_env.wrapping import fixed_texts
 
 
 class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
@@ -52,8 +52,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         # What is checked against: an environment may set others later.
         self.observation_space = env.observation_space
         self.action_space = env.action_space
-        self.longest_episode = longest(env)
-        self.joins_episodes = joins_episodes(env)
+        self.limits = limits_of(env)
         self.fixed_texts = fixed_texts(env)
         self.steps = 0
         if error := unfit_reset(env):
@@ -225,49 +224,6 @@ class LentEnv(CheckedEnv):
 
     def close(self) -> None:
         """Leave it open."""
-
-
-def longest(env: gym.Env[Any, Any]) -> int | None:
-    """The most steps of an episode by the time limits around an environment, or its own word."""
-    outer = outer_layers(env)
-    limits = [getattr(outer[-1], "max_episode_steps", None)]
-    limits += [one._max_episode_steps for one in outer if isinstance(one, TimeLimit)]
-    return shortest(limits)
-
-
-def shortest(limits: Iterable[Any]) -> int | None:
-    """The least of some time limits; None where none of them is a whole number above 0.
-
-    One may be an array of a limit for each environment, if all are the same.
-    """
-    found = []
-    for limit in limits:
-        array = None if limit is None else array_of_numbers(limit)
-        if array is not None and array.size and (array == array.flat[0]).all():
-            number = float(array.flat[0])
-            if number.is_integer() and number > 0:
-                found.append(int(number))
-    return min(found, default=None)
-
-
-def outer_layers(env: gym.Env[Any, Any]) -> list[gym.Env[Any, Any]]:
-    """The wrappers around an environment and itself, down to one that joins its episodes.
-
-    A wrapper whose `step` calls `reset` goes on where an episode inside of it ends, as a trial of
-    several episodes does: limits of time that are further inside are not those of its episodes.
-    """
-    found = []
-    for layer in layers(env):
-        found.append(layer)
-        code = getattr(inspect.unwrap(type(layer).step), "__code__", None)
-        if isinstance(layer, gym.Wrapper) and code is not None and "reset" in code.co_names:
-            break
-    return found
-
-
-def joins_episodes(env: gym.Env[Any, Any]) -> bool:
-    """Whether a wrapper around an environment makes one episode of several."""
-    return outer_layers(env)[-1] is not env.unwrapped
 
 
 def unfit_reset(env: gym.Env[Any, Any]) -> TypeError | None:

@@ -7,8 +7,8 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
-from recurrent_rl.vector_env.checked_env import joins_episodes, longest, shortest
 from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.limits import limits_of
 from recurrent_rl.vector_env.processes import EnvironmentProcesses
 from recurrent_rl.vector_env.sources import Environment, Source, find_source
 from recurrent_rl.vector_env.vectorize import BY_WRAPPERS, make_vector_env
@@ -24,22 +24,6 @@ def left_out(env: VectorEnv) -> dict[str, str]:
     except AttributeError:  # environments that were not made here
         return {}
     return texts
-
-
-def time_limit(env: VectorEnv) -> int | None:
-    """The steps after which the environment itself ends an episode; None where it does not tell."""
-    base: Any = env.unwrapped
-    limits = [getattr(base, "max_episode_steps", None)]
-    joins = False
-    if isinstance(base, SyncVectorEnv):
-        limits.append(longest(base.envs[0]))
-        joins = joins_episodes(base.envs[0])
-    elif isinstance(env, EnvironmentProcesses):
-        limits.append(base.get_attr("longest_episode")[0])
-        joins = base.get_attr("joins_episodes")[0]
-    if (spec := base.spec) is not None and not joins:  # else it is of what is inside
-        limits.append(spec.kwargs.get("max_episode_steps", spec.max_episode_steps))
-    return shortest(limits)
 
 
 def longest_episode(env_id: Environment | Source, config: EnvConfig) -> int | None:
@@ -58,7 +42,7 @@ def longest_episode(env_id: Environment | Source, config: EnvConfig) -> int | No
     config = EnvConfig(config.env_kwargs, observe=config.observe, wrappers=config.wrappers)
     env = make_vector_env(source, source.count or 1, config)
     try:
-        return time_limit(env)
+        return limits_of(env).longest
     finally:
         source.close(env)
 

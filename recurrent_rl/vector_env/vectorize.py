@@ -226,7 +226,7 @@ def _check_delay(delay: int, env: CheckedEnv, name: str) -> None:
     Raises:
         UserError: names the longest that can be.
     """
-    longest = env.longest_episode
+    longest = env.limits.longest
     if longest is not None and delay >= longest > 0:
         raise UserError(
             f"observation_delay is {delay}, but an episode of {name} has at most {longest} steps: "

@@ -502,6 +502,20 @@ def test_an_episode_of_several_that_are_cut_by_time_has_no_fault() -> None:
     assert check_env(SyncVectorEnv([make] * 3, autoreset_mode=AutoresetMode.SAME_STEP)) == ()
 
 
+def test_a_limit_that_is_given_to_make_vec_is_the_one_that_is_held() -> None:
+    settings = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    env = gym.make_vec("Pendulum-v1", 2, max_episode_steps=210, vector_kwargs=settings)
+    assert check_env(env) == ()
+
+
+def test_an_episode_is_played_for_as_many_steps_as_an_evaluation_plays() -> None:
+    class Endless(with_(2, lambda e: False)):  # type: ignore[misc]
+        limit, max_episode_steps = 1_000, 20
+
+    (note,) = check_env(lambda: gym.wrappers.TimeLimit(Endless(), 50))
+    assert note.what.startswith("No episode ended within 20 steps of random actions:")
+
+
 def test_a_fault_takes_the_place_of_a_note_on_the_same_topic() -> None:
     report = Report()
     report.note("reward", "odd", "mend it")

@@ -26,7 +26,7 @@ from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.seeding import Stream, number
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.vector_env.config import EnvConfig
-from recurrent_rl.vector_env.properties import time_limit
+from recurrent_rl.vector_env.limits import limits_of
 from recurrent_rl.vector_env.vectorize import make_vector_env
 
 
@@ -240,19 +240,19 @@ def test_where_no_episode_ends_there_is_no_mean_and_nothing_fails(tmp_path: Path
 
 
 def test_the_limit_is_the_environments_own_where_it_has_one() -> None:
-    assert time_limit(make_vector_env("CartPole-v1", 2)) == 500
-    assert time_limit(make_vector_env("Acrobot-v1", 2)) == 500
+    assert limits_of(make_vector_env("CartPole-v1", 2)).longest == 500
+    assert limits_of(make_vector_env("Acrobot-v1", 2)).longest == 500
     own = make_vector_env("recurrent_rl/TMaze-v0", 2, EnvConfig({"length": 5}))
-    assert time_limit(own) == 12
+    assert limits_of(own).longest == 12
     shorter = EnvConfig({"max_episode_steps": 30}, vectorization="sync")
-    assert time_limit(make_vector_env("CartPole-v1", 2, shorter)) == 30
+    assert limits_of(make_vector_env("CartPole-v1", 2, shorter)).longest == 30
     unlimited = EnvConfig({"max_episode_steps": -1}, vectorization="sync")
-    assert time_limit(make_vector_env("CartPole-v1", 2, unlimited)) is None
+    assert limits_of(make_vector_env("CartPole-v1", 2, unlimited)).longest is None
     made_by_hand = SyncVectorEnv(
         [lambda: gym.make("Acrobot-v1")], autoreset_mode=AutoresetMode.SAME_STEP
     )
-    assert time_limit(made_by_hand) == 500
-    assert time_limit(lottery(AutoresetMode.SAME_STEP, 2)) is None
+    assert limits_of(made_by_hand).longest == 500
+    assert limits_of(lottery(AutoresetMode.SAME_STEP, 2)).longest is None
     policy = policy_for(Lottery.observation_space, Lottery.action_space)
     assert evaluate(policy, lottery(AutoresetMode.SAME_STEP, 2), 2).max_steps == STEP_LIMIT
     with pytest.raises(UserError, match="max_steps is 0; it must be at least 1"):
@@ -281,10 +281,10 @@ def test_the_limit_is_the_environments_own_where_it_has_one() -> None:
 def test_a_limit_that_is_no_whole_number_is_none(told: Any, limit: int | None) -> None:
     env = lottery(AutoresetMode.SAME_STEP, 2)
     vars(env.envs[0].unwrapped)["max_episode_steps"] = told
-    assert time_limit(env) == limit
+    assert limits_of(env).longest == limit
     env = lottery(AutoresetMode.SAME_STEP, 2)
     vars(env)["max_episode_steps"] = told
-    assert time_limit(env) == limit
+    assert limits_of(env).longest == limit
     assert check_env(env) == ()
 
 
@@ -334,7 +334,7 @@ def test_a_time_limit_within_what_joins_episodes_is_not_that_of_the_whole(
         (lambda: Trial(cut()), 10),
     ):
         with contextlib.closing(make_vector_env(make, 1, settings)) as env:
-            assert time_limit(env) == limit
+            assert limits_of(env).longest == limit
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])

@@ -18,7 +18,8 @@ from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.resolve import resolved, source_of
 from recurrent_rl.vector_env.config import EnvConfig
-from recurrent_rl.vector_env.properties import longest_episode, time_limit
+from recurrent_rl.vector_env.limits import limits_of
+from recurrent_rl.vector_env.properties import longest_episode
 from recurrent_rl.vector_env.sources import find_source
 from recurrent_rl.vector_env.vectorize import make_vector_env
 from tests.recurrent_rl import corridor
@@ -218,7 +219,7 @@ def test_the_time_limit_is_found_through_the_wrappers(vectorization: Any) -> Non
     config = EnvConfig(vectorization=vectorization)
     env = make_vector_env(lambda: TimeLimit(TimeLimit(Corridor(), 30), 20), 2, config)
     try:
-        assert time_limit(env) == 20
+        assert limits_of(env).longest == 20
     finally:
         env.close()
 
