@@ -289,7 +289,7 @@ class TrainConfig:
 
     def differences(self, other: TrainConfig) -> list[str]:
         """The settings, as requested, by which two runs learn something else, by their names."""
-        own, others = (flat(dataclasses.asdict(one.as_requested())) for one in (self, other))
+        own, others = (one.as_requested().flat() for one in (self, other))
         names = dict.fromkeys([*own, *others])  # arguments of environments may be other ones
         return [
             name
@@ -297,6 +297,10 @@ class TrainConfig:
             if own.get(name, ...) != others.get(name, ...)
             and name.removeprefix("env.") not in NO_MATTER_OF_WHAT_IS_LEARNT
         ]
+
+    def flat(self) -> dict[str, Any]:
+        """All settings by their names on one level: `agent.memory` and so on."""
+        return flat(dataclasses.asdict(self))
 
     def to_json(self) -> str:
         """As JSON text; `from_json` is its inverse."""
@@ -359,10 +363,14 @@ class ResolvedConfig(TrainConfig):
 
     def as_requested(self) -> TrainConfig:
         """The settings as requested: what was left to the default is None again."""
-        fields = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)
-        }
-        return TrainConfig(**fields | {name: AUTOMATIC[name] for name in self.reasons})
+        automatic: dict[str, Any] = {name: AUTOMATIC[name] for name in self.reasons}
+        return dataclasses.replace(self.as_chosen(), **automatic)
+
+    def as_chosen(self) -> TrainConfig:
+        """The settings as one would give them with what was chosen."""
+        return TrainConfig(
+            **{field.name: getattr(self, field.name) for field in dataclasses.fields(TrainConfig)}
+        )
 
     def choices(self) -> list[str]:
         """A line for each setting that was chosen: its value, and why; and what one overrules."""

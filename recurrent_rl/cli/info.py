@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import platform
 from collections.abc import Sequence
@@ -69,13 +68,11 @@ def settings(run: Path) -> dict[str, str]:
     Raises:
         UserError: there is no run, or its settings cannot be read.
     """
-    from recurrent_rl.config import TrainConfig, flat
+    from recurrent_rl.config import TrainConfig
     from recurrent_rl.runs.folder import RunFolder
 
     config = RunFolder(run).load_config().as_requested()
-    defaults = flat(dataclasses.asdict(TrainConfig(config.env_id)))
+    defaults = TrainConfig(config.env_id).flat()
     return {"env_id": config.environment} | {
-        name: str(value)
-        for name, value in flat(dataclasses.asdict(config)).items()
-        if value != defaults.get(name)
+        name: str(value) for name, value in config.flat().items() if value != defaults.get(name)
     }

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.files import write_atomically
-from recurrent_rl.config import AUTOMATIC, NO_MATTER_OF_WHAT_IS_LEARNT, TrainConfig, flat
+from recurrent_rl.config import AUTOMATIC, NO_MATTER_OF_WHAT_IS_LEARNT, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.curves import draw_curves
 from recurrent_rl.experiments.results import Run
@@ -300,7 +300,7 @@ def method_labels(configs: Sequence[TrainConfig]) -> list[str]:
     for config in configs:
         requested = config.as_requested()
         left = [name for name, value in AUTOMATIC.items() if getattr(requested, name) == value]
-        values = flat(dataclasses.asdict(requested)) | dict.fromkeys(left, "default")
+        values = requested.flat() | dict.fromkeys(left, "default")
         settings.append(
             {
                 key: value

@@ -17,7 +17,7 @@ from torch import Tensor
 from recurrent_rl.agents.files import refuse_nonfinite, save_tensors
 from recurrent_rl.agents.memory.states import tensors_of, with_tensors
 from recurrent_rl.agents.space_json import space_from_json, space_to_json
-from recurrent_rl.config import TrainConfig, flat
+from recurrent_rl.config import TrainConfig
 from recurrent_rl.episodes import Ended, Episode
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint_file import (
@@ -221,8 +221,8 @@ def requirements(trainer: Trainer) -> dict[str, Any]:
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
     """The settings as requested, by flat names, as JSON values."""
-    as_json: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config.as_requested())))
-    return flat(as_json)
+    as_json: dict[str, Any] = json.loads(json.dumps(config.as_requested().flat()))
+    return as_json
 
 
 def _check_requirements(trainer: Trainer, checkpoint: Checkpoint) -> None:

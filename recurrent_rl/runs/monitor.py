@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
 from torch.utils.tensorboard.summary import hparams
 
-from recurrent_rl.config import TrainConfig, flat
+from recurrent_rl.config import TrainConfig
 from recurrent_rl.runs.event_file import RunWriter
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.overview import layout
@@ -55,12 +54,12 @@ class Monitor:
         self.writer.flush()
         self._tracker: Tracker | None = None
         if config.track is not None:
-            settings = {name: _plain(x) for name, x in flat(dataclasses.asdict(config)).items()}
+            settings = {name: _plain(x) for name, x in config.flat().items()}
             identity = identity_of(folder, is_new=start_step == 0)
             self._tracker = TRACKERS[config.track](folder.path, identity, settings)
 
     def _write_hyperparameters(self, config: TrainConfig) -> None:
-        values = flat(dataclasses.asdict(config))
+        values = config.flat()
         rows = "\n".join(f"|{name}|{value}|" for name, value in values.items())
         self.writer.add_text("hyperparameters", f"|name|value|\n|-|-|\n{rows}")
         shown = {name: _plain(values[name]) for name in HYPERPARAMETERS}

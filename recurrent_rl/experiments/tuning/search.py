@@ -25,7 +25,7 @@ from recurrent_rl.experiments.tuning.figure import draw_tuning
 from recurrent_rl.experiments.tuning.files import TrialRecord, TuneFiles, best_of, finalists_of
 from recurrent_rl.experiments.tuning.fresh_runs import train_fresh
 from recurrent_rl.experiments.tuning.processes import helped
-from recurrent_rl.experiments.tuning.space import OPTUNA, SEARCH, Space, with_sizes
+from recurrent_rl.experiments.tuning.space import OPTUNA, SEARCH, Space
 from recurrent_rl.experiments.tuning.study import TuningStudy, quiet_optuna
 from recurrent_rl.experiments.tuning.trials import Tuner
 from recurrent_rl.fields import FolderPath, folder_part
@@ -235,7 +235,7 @@ class Search:
         if not stop and extent.confirm_seeds and best is not None and not best.is_given:
             first = base.seed + FRESH_SEEDS
             seeds = range(first, first + extent.confirm_seeds)
-            result = _confirmed(result, with_sizes(base), seeds, fresh)
+            result = _confirmed(result, base.as_chosen(), seeds, fresh)
         return result
 
 

@@ -213,7 +213,7 @@ class Space:
         values = self.decoded(drawn)
         agent = {name: value for name, value in values.items() if name in _OF_AGENT}
         rest = {name: value for name, value in values.items() if name not in _OF_AGENT}
-        return change(with_sizes(self.base), rest | {"agent": agent})
+        return change(self.base.as_chosen(), rest | {"agent": agent})
 
     def distributions(self) -> dict[str, Any]:
         """As Optuna has them, by name."""
@@ -223,13 +223,6 @@ class Space:
         """What is searched, in a sentence."""
         dimensions = (f"{name} ({one.text()})" for name, one in self.dimensions.items())
         return f"Searching {', '.join(dimensions)}."
-
-
-def with_sizes(base: ResolvedConfig) -> TrainConfig:
-    """The settings as one would give them with the sizes that were chosen."""
-    return TrainConfig(
-        **{field.name: getattr(base, field.name) for field in dataclasses.fields(TrainConfig)}
-    )
 
 
 def shown_value(value: Any) -> str:

@@ -20,7 +20,7 @@ from recurrent_rl.agents.extras import optional
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.tuning.files import TrialRecord, TuneFiles
-from recurrent_rl.experiments.tuning.space import OPTUNA, Space, with_sizes
+from recurrent_rl.experiments.tuning.space import OPTUNA, Space
 from recurrent_rl.seeding import Stream, number
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def _description(space: Space, seeds_per_trial: int) -> dict[str, Any]:
     """What makes two searches the same, in the types that JSON has."""
     to_json = optional(*OPTUNA).distributions.distribution_to_json
     return {
-        "settings": with_sizes(space.base).to_json(),
+        "settings": space.base.as_chosen().to_json(),
         "space": {name: to_json(one) for name, one in space.distributions().items()},
         "seeds_per_trial": seeds_per_trial,
     }

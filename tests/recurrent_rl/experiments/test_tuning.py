@@ -34,7 +34,7 @@ from recurrent_rl.experiments.tuning.figure import draw_tuning
 from recurrent_rl.experiments.tuning.files import TuneFiles, leaders
 from recurrent_rl.experiments.tuning.fresh_runs import train_fresh
 from recurrent_rl.experiments.tuning.search import TuneResult, tune
-from recurrent_rl.experiments.tuning.space import SIZES, SPACE, USUAL, Choice, Space, with_sizes
+from recurrent_rl.experiments.tuning.space import SIZES, SPACE, USUAL, Choice, Space
 from recurrent_rl.experiments.tuning.study import TuningStudy
 from recurrent_rl.resolve import resolved
 from recurrent_rl.runs.folder import RunFolder
@@ -202,7 +202,7 @@ def test_given_settings_that_win_the_finals_are_the_best_whatever_their_score(
     assert found.best == found.trials[0] == found.finalists[0].trial
     assert found.best not in leaders(found.trials, 3)
     assert found.confirmation is None  # there is nothing to compare them with
-    assert found.config == with_sizes(resolved(given))
+    assert found.config == resolved(given).as_chosen()
     assert TrainConfig.from_json(found.files.best.read_text()) == found.config
 
 
@@ -441,7 +441,7 @@ def test_every_combination_of_the_space_is_a_run_and_the_given_settings_are_in_i
         space = Space.around(given, names)
     except UserError:  # of these names one has no second value
         space = Space.around(given)
-    assert space.config(space.encoded()) == with_sizes(given)
+    assert space.config(space.encoded()) == given.as_chosen()
     dimensions = {name: one for name, one in space.dimensions.items() if name in SIZES}
     assert all(isinstance(one, Choice) and len(one.values) > 1 for one in dimensions.values())
     drawn = space.encoded()
