@@ -28,21 +28,31 @@ from recurrent_rl.errors import RaisedError, UserError
 from recurrent_rl.runs.progress import make_console
 from recurrent_rl.signals import say_stopped
 
+
+class Command(NamedTuple):
+    """A command of the command line."""
+
+    run: Callable[[Sequence[str]], int]
+    """Takes the arguments, and returns the exit status; its docstring's first line is its help."""
+    arguments: str
+    """The settings class of its arguments, as `module:Class` within this package."""
+
+
 # Each command imports what it needs when it runs: `recurrent-rl envs` needs no PyTorch.
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "train": train_command,
-    "evaluate": evaluate_command,
-    "envs": envs_command,
-    "check": check_command,
-    "monitor": monitor_command,
-    "benchmark": benchmark_command,
-    "compare": compare_command,
-    "share": share_command,
-    "tune": tune_command,
-    "convert": convert_command,
-    "export": export_command,
-    "info": info_command,
-    "completion": completion_command,
+COMMANDS = {
+    "train": Command(train_command, "train_arguments:TrainArguments"),
+    "evaluate": Command(evaluate_command, "evaluate_arguments:EvaluateArguments"),
+    "envs": Command(envs_command, "envs:EnvsArguments"),
+    "check": Command(check_command, "check:CheckArguments"),
+    "monitor": Command(monitor_command, "monitor:MonitorArguments"),
+    "benchmark": Command(benchmark_command, "benchmark:BenchmarkArguments"),
+    "compare": Command(compare_command, "compare:CompareArguments"),
+    "share": Command(share_command, "share:ShareArguments"),
+    "tune": Command(tune_command, "tune_arguments:TuneArguments"),
+    "convert": Command(convert_command, "convert:ConvertArguments"),
+    "export": Command(export_command, "export:ExportArguments"),
+    "info": Command(info_command, "info:InfoArguments"),
+    "completion": Command(completion_command, "completion:CompletionArguments"),
 }
 MISTAKE, RAISED = 2, 1
 """Exit status after a mistake of the user's, and after an error that code of theirs raised."""
@@ -95,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if name not in COMMANDS:
         _fail(f"Unknown command {name!r}; use one of {', '.join(COMMANDS)}.")
     try:
-        status = COMMANDS[name](rest)
+        status = COMMANDS[name].run(rest)
     except KeyboardInterrupt as error:
         say_stopped(error)
         raise SystemExit(getattr(error, "status", 130)) from None  # see recurrent_rl/__main__.py
@@ -146,7 +156,7 @@ def _fail(message: str, status: int = MISTAKE) -> None:
 
 def _help() -> str:
     lines = [
-        f"  {name:12}{(command.__doc__ or '').splitlines()[0]}"
+        f"  {name:12}{(command.run.__doc__ or '').splitlines()[0]}"
         for name, command in COMMANDS.items()
     ]
     return "\n".join(

@@ -13,18 +13,9 @@ from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
+from recurrent_rl.agents.importing import imported
 from recurrent_rl.agents.settings import OneOf, validated
-from recurrent_rl.cli.benchmark import BenchmarkArguments
-from recurrent_rl.cli.check import CheckArguments
-from recurrent_rl.cli.compare import CompareArguments
-from recurrent_rl.cli.convert import ConvertArguments
-from recurrent_rl.cli.envs import EnvsArguments
-from recurrent_rl.cli.evaluate_arguments import EvaluateArguments
-from recurrent_rl.cli.export import ExportArguments
 from recurrent_rl.cli.grouping import grouped
-from recurrent_rl.cli.info import InfoArguments
-from recurrent_rl.cli.monitor import MonitorArguments
-from recurrent_rl.cli.share import ShareArguments
 from recurrent_rl.cli.terminal import RULES, TYRO_OPTIONS, parse
 
 # Tyro's scripts complete no positional argument, so none of `recurrent-rl evaluate RUN`. Here is
@@ -108,21 +99,9 @@ def _with_choices(kind: type) -> type:
 
 def arguments_of_commands() -> dict[str, type[Any]]:
     """The settings class of each command's arguments."""
-    from recurrent_rl.cli.train_arguments import TrainArguments
-    from recurrent_rl.cli.tune_arguments import TuneArguments
+    from recurrent_rl.cli import COMMANDS  # which has this command too
 
     return {
-        "train": TrainArguments,
-        "evaluate": EvaluateArguments,
-        "envs": EnvsArguments,
-        "check": CheckArguments,
-        "monitor": MonitorArguments,
-        "benchmark": BenchmarkArguments,
-        "compare": CompareArguments,
-        "share": ShareArguments,
-        "tune": TuneArguments,
-        "convert": ConvertArguments,
-        "export": ExportArguments,
-        "info": InfoArguments,
-        "completion": CompletionArguments,
+        name: imported(f"recurrent_rl.cli.{command.arguments}", "command")
+        for name, command in COMMANDS.items()
     }

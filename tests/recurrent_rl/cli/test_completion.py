@@ -13,8 +13,11 @@ from recurrent_rl.cli import COMMANDS, completion, main
 script = cache(completion.script)
 
 
-def test_every_command_is_completed() -> None:
-    assert list(completion.arguments_of_commands()) == list(COMMANDS)
+def test_every_command_is_completed_with_its_own_arguments() -> None:
+    classes = completion.arguments_of_commands()
+    assert [kind.__name__ for kind in classes.values()] == [
+        f"{x.title()}Arguments" for x in COMMANDS
+    ]
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_an_error_that_no_code_of_the_users_has_raised_keeps_its_traceback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A fault of the library; the command line calls `float` itself, with its list of words."""
-    monkeypatch.setitem(COMMANDS, "envs", float)
+    monkeypatch.setitem(COMMANDS, "envs", COMMANDS["envs"]._replace(run=float))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"must be a string or a real number"):
         main(["envs"])
 
@@ -182,7 +182,7 @@ def test_an_error_that_a_user_can_mend_ends_any_command_with_its_status(
     def fail(_: object) -> int:
         raise kind("Mend the [thing].")
 
-    monkeypatch.setitem(COMMANDS, "envs", fail)
+    monkeypatch.setitem(COMMANDS, "envs", COMMANDS["envs"]._replace(run=fail))
     status, out, err = ended(["envs"], capsys)
     expected = 1 if name == "RaisedError" else 2
     assert (status, out, err) == (expected, "", "error: Mend the [thing].\n")
