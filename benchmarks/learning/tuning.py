@@ -19,8 +19,8 @@ import numpy as np
 from jobs import ROOT, arguments, commit, merged, read_rows, write_rows
 
 from recurrent_rl.experiments.comparison import markdown
+from recurrent_rl.experiments.statistics import shown_mean
 from recurrent_rl.experiments.suites import Task, ours
-from recurrent_rl.experiments.tuning.confirmation import shown_mean
 from recurrent_rl.experiments.tuning.search import tune
 from recurrent_rl.experiments.tuning.space import shown_value
 

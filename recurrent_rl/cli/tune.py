@@ -14,8 +14,7 @@ from recurrent_rl.cli.terminal import print_labelled, quoted
 from recurrent_rl.runs.progress import make_console
 
 if TYPE_CHECKING:
-    from recurrent_rl.experiments.tuning.confirmation import Confirmation
-    from recurrent_rl.experiments.tuning.search import TuneResult
+    from recurrent_rl.experiments.tuning.search import Confirmation, TuneResult
 
 
 def tune_command(arguments: Sequence[str]) -> int:
@@ -124,7 +123,7 @@ def _settings(found: TuneResult) -> Table:
 
 def _finals(found: TuneResult) -> Table:
     """The leading trials and the given settings, trained again."""
-    from recurrent_rl.experiments.tuning.confirmation import shown_mean
+    from recurrent_rl.experiments.statistics import shown_mean
 
     table = Table(title=f"Finals: mean return with {len(found.finalists[0].returns)} other seeds")
     for column in ("trial", "score in the search", "finals"):
@@ -137,7 +136,7 @@ def _finals(found: TuneResult) -> Table:
 
 def _confirmed(found: TuneResult) -> Table:
     """The runs with fresh seeds."""
-    from recurrent_rl.experiments.tuning.confirmation import shown_mean
+    from recurrent_rl.experiments.statistics import shown_mean
 
     confirmation = found.confirmation
     assert confirmation is not None
@@ -154,7 +153,7 @@ def _confirmed(found: TuneResult) -> Table:
 
 def _verdict(confirmation: Confirmation) -> str:
     """What the fresh seeds say of the best settings."""
-    from recurrent_rl.experiments.tuning.confirmation import half_interval, shown_mean
+    from recurrent_rl.experiments.statistics import half_interval, shown_mean
 
     difference = confirmation.difference
     if math.isnan(difference.mean()):

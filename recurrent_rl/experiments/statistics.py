@@ -49,6 +49,17 @@ def with_interval(returns: Sequence[float], ci95: tuple[float, float]) -> str:
     return f"{values.mean():.3f} ± {half:.3f}"
 
 
+def half_interval(values: NDArray[np.float64]) -> float | None:
+    """Half of the 95 % interval of the mean, by Student's t; None of one value."""
+    return None if len(values) == 1 else student_half_interval(values)
+
+
+def shown_mean(values: NDArray[np.float64]) -> str:
+    """The mean ± half of its 95 % interval, rounded to two figures; of one value itself."""
+    half = half_interval(values)
+    return f"{values.mean():.4g}" + ("" if half is None else f" ± {float(f'{half:.2g}'):g}")
+
+
 def interquartile_mean(*scores: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
     """The mean of the middle half of all scores: one array a task, runs along `axis`."""
     pooled = np.concatenate(scores, axis=axis)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from torch import nn
@@ -23,22 +22,39 @@ Search = Callable[[StopSignals], object]
 
 
 class Helpers:
-    """The other processes of a search, and why some of them ended before it.
+    """The other processes of a search, until the end of this context; why some ended before it.
 
     Args:
         search: what each of them does.
         config: the settings that the search begins with.
         count: of processes to start.
+        stop: whether a signal came, which is passed on.
         tell: say on the terminal when one ends early.
     """
 
-    def __init__(self, search: Search, config: TrainConfig, count: int, tell: bool) -> None:
+    def __init__(
+        self, search: Search, config: TrainConfig, count: int, stop: StopSignals, tell: bool
+    ) -> None:
         self.lost: list[str] = []
         """Why processes ended early, one sentence each."""
+        self._stop = stop
         self._tell = tell
         parts = parts_to_import(config) if count else {}
         work = partial(_search, search, parts, config)
         self._there = [Child(work, silent=True) for _ in range(count)]
+
+    def __enter__(self) -> Helpers:
+        return self
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        """Wait until all have ended; where a signal came or the search failed, tell them to."""
+        processes = [child.process for child in self._there]
+        if failed or self._stop:
+            for process in processes:
+                process.terminate()  # SIGTERM: it gives its trial back and ends
+        join_within(processes, PATIENCE)
+        self.check()
+        kill(processes)
 
     def check(self) -> None:
         """Note those that have ended; of one that failed, why, and its trial is tried again."""
@@ -49,44 +65,12 @@ class Helpers:
             if (reason := next(child.told(), killed)) is not None:
                 self._lose(reason)
 
-    def end(self, in_haste: bool) -> None:
-        """Wait until all have ended; where a signal came or the search failed, tell them to."""
-        processes = [child.process for child in self._there]
-        if in_haste:
-            for process in processes:
-                process.terminate()  # SIGTERM: it gives its trial back and ends
-        join_within(processes, PATIENCE)
-        self.check()
-        kill(processes)
-
     def _lose(self, reason: str) -> None:
         self.lost.append(reason)
         if self._tell:
             make_console(stderr=True).print(
                 f"A process of the search has ended: {reason}", soft_wrap=True, highlight=False
             )
-
-
-@contextmanager
-def helped(
-    search: Search, config: TrainConfig, count: int, stop: StopSignals, tell: bool
-) -> Iterator[Helpers]:
-    """Have so many other processes do the same search, until the end of this context.
-
-    Args:
-        search: as for `Helpers`.
-        config: as for `Helpers`.
-        count: as for `Helpers`.
-        stop: whether a signal came, which is passed on.
-        tell: as for `Helpers`.
-    """
-    helpers = Helpers(search, config, count, tell)
-    failed = True
-    try:
-        yield helpers
-        failed = False
-    finally:
-        helpers.end(in_haste=failed or bool(stop))
 
 
 def _search(

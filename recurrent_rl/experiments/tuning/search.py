@@ -20,11 +20,10 @@ from recurrent_rl.agents.settings import at_least, validated
 from recurrent_rl.blocks import block_of
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.experiments.tuning.confirmation import Confirmation
 from recurrent_rl.experiments.tuning.figure import draw_tuning
 from recurrent_rl.experiments.tuning.files import TrialRecord, TuneFiles, best_of, finalists_of
 from recurrent_rl.experiments.tuning.fresh_runs import train_fresh
-from recurrent_rl.experiments.tuning.processes import helped
+from recurrent_rl.experiments.tuning.processes import Helpers
 from recurrent_rl.experiments.tuning.space import OPTUNA, SEARCH, Space
 from recurrent_rl.experiments.tuning.study import TuningStudy, quiet_optuna
 from recurrent_rl.experiments.tuning.trials import Tuner
@@ -51,6 +50,21 @@ class Finalist:
     config: TrainConfig
     returns: NDArray[np.float64]
     """Mean return of each run, as in a `Confirmation`."""
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """Returns of the settings given and of the best ones, seed by seed."""
+
+    seeds: tuple[int, ...]
+    given: NDArray[np.float64]
+    """Mean return of each run: of its evaluation, or where there is none its score in training."""
+    best: NDArray[np.float64]
+
+    @property
+    def difference(self) -> NDArray[np.float64]:
+        """How much better the best settings are, seed by seed."""
+        return self.best - self.given
 
 
 @dataclass(frozen=True)
@@ -149,7 +163,7 @@ def tune(
         threads = max(1, available_cores() // (extent.processes * base.workers))
     plan = Search(space, TuneFiles.of(_storage(storage, base)), extent, threads)
     with noting(stop) as stop:
-        with helped(plan.run, base, extent.processes - 1, stop, progress) as helpers:
+        with Helpers(plan.run, base, extent.processes - 1, stop, progress) as helpers:
             result = plan.run(stop, env, progress, helpers.check)
         return dataclasses.replace(result, lost=tuple(helpers.lost), stopped_by=stop.received)
 

@@ -29,11 +29,10 @@ from recurrent_rl.cli.tune import _verdict
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.tuning import search, trials
-from recurrent_rl.experiments.tuning.confirmation import Confirmation
 from recurrent_rl.experiments.tuning.figure import draw_tuning
 from recurrent_rl.experiments.tuning.files import TuneFiles, leaders
 from recurrent_rl.experiments.tuning.fresh_runs import train_fresh
-from recurrent_rl.experiments.tuning.search import TuneResult, tune
+from recurrent_rl.experiments.tuning.search import Confirmation, TuneResult, tune
 from recurrent_rl.experiments.tuning.space import SIZES, SPACE, USUAL, Choice, Space
 from recurrent_rl.experiments.tuning.study import TuningStudy
 from recurrent_rl.resolve import resolved
