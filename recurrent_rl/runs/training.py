@@ -113,11 +113,7 @@ def train(
     _check_options(progress, seed_globals, stop)
     with (
         computing(config.threads, config.precision),
-        keeping_freed_memory(),
-        working_directory_kept(),
-        global_generators_kept(seed_globals),
-        noting(stop, launched=Launch.of_this_process() is not None) as noted,
-        ExitStack() as joined,
+        _leaving_no_trace(seed_globals, stop) as (noted, joined),
     ):
         with mistakes_told_once():
             check_installed(config.track)
@@ -237,13 +233,7 @@ def resume(
         if workers is not None:
             run_config = with_workers(run_config, workers, source.found_by_name)
         run_config = of_launch(run_config, asked=workers not in (None, "auto"))
-    with (
-        keeping_freed_memory(),
-        working_directory_kept(),
-        global_generators_kept(seed_globals),
-        noting(stop, launched=Launch.of_this_process() is not None) as noted,
-        ExitStack() as joined,
-    ):
+    with _leaving_no_trace(seed_globals, stop) as (noted, joined):
         group = _join(joined, run_config, source)
         call = _Call(source, progress, callbacks, seed_globals, noted, joined, group)
         if group is not None:
@@ -278,6 +268,24 @@ def _resumed(
         call.joined.close()
         result = dataclasses.replace(result, resumed_from=first, notes=notes + result.notes)
         return _evaluated(call, folder, result, trainer.config, compare)
+
+
+@contextmanager
+def _leaving_no_trace(
+    seed_globals: bool, stop: StopSignals | None
+) -> Iterator[tuple[StopSignals, ExitStack]]:
+    """Give back at the end what a run changes in this process; meanwhile signals are noted.
+
+    Yields the signals, and the context in which torchrun's workers are joined.
+    """
+    with (
+        keeping_freed_memory(),
+        working_directory_kept(),
+        global_generators_kept(seed_globals),
+        noting(stop, launched=Launch.of_this_process() is not None) as noted,
+        ExitStack() as joined,
+    ):
+        yield noted, joined
 
 
 @contextmanager
