@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from recurrent_rl.agents.kernels import MemoryInputError
 from recurrent_rl.agents.kernels.cell import GatedCell, GatedWeights, LayerState
 from recurrent_rl.agents.memory.initialisation import initialise
 from recurrent_rl.agents.memory.layered import LayeredMemory
@@ -36,8 +35,8 @@ def products(weights: GatedWeights, x: Tensor, h: Tensor) -> tuple[Tensor, Tenso
 class TorchMemory(LayeredMemory):
     """A memory that torch has too.
 
-    The parameters bear torch's names and layout: `torch_layer` is a plain `torch.nn` module, and
-    `load_torch` takes over another's weights.
+    The parameters bear torch's names and layout: `torch_layer` is a plain `torch.nn` module, whose
+    `load_state_dict` takes over another's weights.
     """
 
     layer_type: ClassVar[type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]]
@@ -46,26 +45,6 @@ class TorchMemory(LayeredMemory):
         super().__init__(input_size, hidden_size, num_layers)
         self.torch_layer: nn.RNNBase = self.layer_type(input_size, hidden_size, num_layers)
         initialise(dict(self.torch_layer.named_parameters()), self.num_blocks)
-
-    def load_torch(self, layer: nn.RNNBase) -> None:
-        """Take over the weights of a `torch.nn` layer.
-
-        Raises:
-            MemoryInputError: it is of another kind, size or form.
-        """
-        own = self.torch_layer
-        if type(layer) is not type(own):
-            raise MemoryInputError(
-                f"The weights of {layer} do not fit {own}: give a torch.nn.{type(own).__name__}."
-            )
-        names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "bidirectional")
-        for name in (*names, "proj_size", "nonlinearity"):
-            wanted, found = (getattr(module, name, None) for module in (own, layer))
-            if wanted != found:
-                raise MemoryInputError(
-                    f"The weights of {layer} do not fit {own}: {name} is {found}, not {wanted}."
-                )
-        self.torch_layer.load_state_dict(layer.state_dict())
 
     def weights(self, layer: int) -> GatedWeights:
         """The weights of one layer."""

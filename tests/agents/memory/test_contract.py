@@ -141,7 +141,7 @@ def test_weights_of_torch_layers_are_taken_over(name: str) -> None:
     layer = TORCH_LAYERS[name](F, H, 2).double()
     memory = make(name, 2)
     assert isinstance(memory, TorchMemory)
-    memory.load_torch(layer)
+    memory.torch_layer.load_state_dict(layer.state_dict())
     x, _ = sequence(0.0)
     y, _ = memory.unroll(x, memory.initial_state(B), torch.zeros(T, B, dtype=torch.bool))
     assert_close(y, layer(x)[0])

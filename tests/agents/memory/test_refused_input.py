@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.testing import assert_close
 
 from recurrent_rl.agents.kernels import library
 from recurrent_rl.agents.kernels.safeguards import MemoryInputError
-from recurrent_rl.agents.memory.cells import GRU, LSTM, RNN
+from recurrent_rl.agents.memory.cells import GRU, RNN
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.registry import make_memory
 from recurrent_rl.agents.memory.states import (
@@ -17,21 +17,6 @@ from recurrent_rl.agents.memory.states import (
     RNNState,
 )
 from tests.agents.memory.cases import RECURRENT, B, F, H, make, sequence
-
-
-@pytest.mark.parametrize(
-    ("layer", "message"),
-    [
-        (nn.LSTM(F, H + 1), "hidden_size is 7, not 6"),
-        (nn.LSTM(F, H, bidirectional=True), "bidirectional is True, not False"),
-        (nn.LSTM(F, H, bias=False), "bias is False"),
-        (nn.LSTM(F, H, proj_size=2), "proj_size is 2"),
-        (nn.GRU(F, H), r"of GRU.* do not fit LSTM.*: give a torch\.nn\.LSTM\.$"),
-    ],
-)
-def test_weights_of_other_layers_are_refused(layer: nn.RNNBase, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        LSTM(F, H, 1).load_torch(layer)
 
 
 @pytest.mark.parametrize(
