@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from recurrent_rl.agents.settings import close_matches, validated
-from recurrent_rl.cli.terminal import parse
+from recurrent_rl.cli.terminal import figure, parse
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.progress import make_console
 
@@ -198,8 +198,8 @@ def _properties(env_id: str) -> dict[str, str]:
             "observation": _space(env.single_observation_space),
             "action": _space(env.single_action_space),
             "longest episode": f"{steps} steps",
-            "memoryless return": _figure(getattr(base, "memoryless_return", None)),
-            "best return": _figure(getattr(base, "best_return", None)),
+            "memoryless return": figure(getattr(base, "memoryless_return", None)),
+            "best return": figure(getattr(base, "best_return", None)),
         }
 
 
@@ -235,7 +235,3 @@ def _space(space: Any) -> str:
     if sizes is not None and len(sizes) > 3 and len(set(sizes.tolist())) == 1:
         return f"MultiDiscrete([{sizes[0]}] * {len(sizes)})"
     return text
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from recurrent_rl.cli.terminal import print_labelled
+from recurrent_rl.cli.terminal import figure, print_labelled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,16 +47,16 @@ def print_evaluation(
         low, high = result.ci95
         table.add_row(
             WAYS[name].label,
-            _known(result.mean),
+            figure(result.mean),
             f"[{low:.4g}, {high:.4g}]" if math.isfinite(low) else "-",
-            _known(result.mean_length),
+            figure(result.mean_length),
             "-" if result.success_rate is None else f"{result.success_rate:.1%}",
         )
     for label, value in zip(
         ("best memoryless policy", "best possible"), stated_returns(env_id, env_config), strict=True
     ):
         if value is not None:
-            table.add_row(label, _known(value), "as stated", "", "")
+            table.add_row(label, figure(value), "as stated", "", "")
     console.print(table)
     _print_infos(console, played)
     for name, result in played.items():
@@ -100,9 +100,8 @@ def _print_infos(console: Console, played: dict[str, Evaluation]) -> None:
     for key in keys:
         infos = [result.infos[key].average() for result in played.values()]
         for what in ("mean", "final"):
-            values = [getattr(info, what) for info in infos]
-            shown = ["-" if value is None else _known(value) for value in values]
-            table.add_row(f"{key}, {what}", *shown)
+            values = (getattr(info, what) for info in infos)
+            table.add_row(f"{key}, {what}", *map(figure, values))
     console.print(table)
 
 
@@ -111,7 +110,7 @@ def in_a_line(played: dict[str, Evaluation]) -> str:
     from recurrent_rl.runs.evaluation_result import WAYS
 
     first = next(iter(played.values()))
-    texts = [f"{WAYS[name].label} {_known(result.mean)}" for name, result in played.items()]
+    texts = [f"{WAYS[name].label} {figure(result.mean)}" for name, result in played.items()]
     text = f"mean return of {_episodes(len(first.returns))}: {', '.join(texts)}"
     unfinished = sum(result.unfinished for result in played.values())
     return f"{text}; {unfinished:,} did not end" if unfinished else text
@@ -119,10 +118,6 @@ def in_a_line(played: dict[str, Evaluation]) -> str:
 
 def _episodes(number: int) -> str:
     return f"{number:,} episode{'s' * (number != 1)}"
-
-
-def _known(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.4g}"
 
 
 def _unfinished(played: Evaluation, episodes: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import sys
@@ -186,6 +187,11 @@ def _json_object(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | Non
         is_instance=lambda value: value is None or isinstance(value, dict),
         str_from_instance=lambda value: ["None" if value is None else json.dumps(value)],
     )
+
+
+def figure(value: float | None) -> str:
+    """A number as a table shows it; a dash where there is none."""
+    return "-" if value is None or math.isnan(value) else f"{value:.4g}"
 
 
 def quoted(path: str | Path) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from recurrent_rl.cli.terminal import print_labelled, quoted
+from recurrent_rl.cli.terminal import figure, print_labelled, quoted
 from recurrent_rl.runs.progress import make_console
 
 if TYPE_CHECKING:
@@ -112,12 +112,9 @@ def _settings(found: TuneResult) -> Table:
             shown_value(found.best.settings[name]),
             "-" if share is None else f"{share:.0%}",
         )
-    scores = [
-        "-" if one is None or one.score is None else f"{one.score:.4g}"
-        for one in (given, found.best)
-    ]
+    scores = (None if one is None else one.score for one in (given, found.best))
     table.add_section()
-    table.add_row("mean return, last quarter", *scores, "")
+    table.add_row("mean return, last quarter", *map(figure, scores), "")
     return table
 
 
