@@ -45,6 +45,7 @@ class ByModule(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
         return module if module in ONE_PROCESS else nodeid
 
 
+@pytest.hookimpl(optionalhook=True)  # so that `-p no:xdist` does without
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
     """For `-n`, where no other way of distributing is named by `--dist`."""
     return ByModule(config, log) if config.getoption("dist") == "load" else None
