@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-from collections.abc import Iterable
 from operator import attrgetter
 from types import ModuleType
 from typing import Any
 
 from recurrent_rl.agents.raising import place
-from recurrent_rl.agents.settings import SettingError, close_matches
+from recurrent_rl.agents.settings import SettingError, did_you_mean
 
 _MAIN = ("__main__", "__mp_main__")
 
@@ -79,12 +78,6 @@ def imported(text: str, what: str) -> Any:
 def public_callables(module: ModuleType) -> list[str]:
     """The names of what can be called in a module, without those that begin with an underscore."""
     return [name for name, x in vars(module).items() if callable(x) and not name.startswith("_")]
-
-
-def did_you_mean(name: str, choices: Iterable[str], prefix: str = "") -> str:
-    """A sentence that names up to three of the choices that are like the name; else nothing."""
-    near = close_matches(name, choices, most=3, cutoff=0.6)
-    return f" Did you mean {' or '.join(prefix + one for one in near)}?" if near else ""
 
 
 def has(module: ModuleType, path: str) -> bool:

@@ -31,6 +31,7 @@ from recurrent_rl.agents.settings.reading import reader, validated
 from recurrent_rl.agents.settings.refusals import (
     SettingError,
     close_matches,
+    did_you_mean,
     refusal,
     shown,
     within,
@@ -66,6 +67,7 @@ __all__ = [
     "changed",
     "check_choice",
     "close_matches",
+    "did_you_mean",
     "from_0_below_1",
     "no_repeats",
     "reader",

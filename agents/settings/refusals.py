@@ -34,6 +34,12 @@ def nearest(value: Any, choices: Collection[str]) -> str:
     return f" Did you mean {near[0]}?" if near else ""
 
 
+def did_you_mean(name: str, choices: Iterable[str], prefix: str = "") -> str:
+    """A sentence that names up to three of the choices that are like the name; else nothing."""
+    near = close_matches(name, choices, most=3, cutoff=0.6)
+    return f" Did you mean {' or '.join(prefix + one for one in near)}?" if near else ""
+
+
 def close_matches(text: str, choices: Iterable[str], most: int, cutoff: float) -> list[str]:
     """So many of the choices that are like the text in any case of letters, the nearest first.
 

@@ -26,7 +26,7 @@ from recurrent_rl.checks.results import (
     check_reward,
     same,
 )
-from recurrent_rl.vector_env.checked_env import shape_of, unfit_reset, wrong_result
+from recurrent_rl.vector_env.checked_env import in_a_word, unfit_reset, wrong_result
 
 MASKS = "Give info['action_mask'] from reset() and every step(): true for what is allowed now."
 
@@ -163,7 +163,7 @@ class Player:
             check_observations(self.env.observation_space, batch, where, self.report)
         if not isinstance(info, Mapping):
             self.report.fault(
-                "info", f"{where}: the info is {shape_of(info)}.", "Return a dictionary."
+                "info", f"{where}: the info is {in_a_word(info)}.", "Return a dictionary."
             )
             return None
         if "success" in info and "is_success" not in info:

@@ -120,7 +120,7 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         The rest is left out, so that its shapes and types may differ between environments.
         """
         if not isinstance(info, Mapping):
-            raise self._fault(f"the info is {shape_of(info)}; expected a dictionary")
+            raise self._fault(f"the info is {in_a_word(info)}; expected a dictionary")
         read: dict[str, Any] = {}
         if info.get("action_mask") is not None:
             try:
@@ -246,10 +246,10 @@ def wrong_result(method: str, result: Any) -> str | None:
     expected = _RETURNED[method]
     if isinstance(result, tuple) and len(result) == len(expected):
         return None
-    return f"{method}() returned {shape_of(result)}; expected ({', '.join(expected)})"
+    return f"{method}() returned {in_a_word(result)}; expected ({', '.join(expected)})"
 
 
-def shape_of(result: Any) -> str:
+def in_a_word(result: Any) -> str:
     """What an environment returned, in a word, for messages."""
     if isinstance(result, tuple):
         return f"a tuple of {len(result)}"

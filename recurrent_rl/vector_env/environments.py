@@ -40,7 +40,7 @@ from recurrent_rl.errors import RaisedError, UserError
 from recurrent_rl.fields import InfoKeys
 from recurrent_rl.vector_env.checked_env import (
     CheckedEnv,
-    shape_of,
+    in_a_word,
     with_masks_in_infos,
     wrong_result,
 )
@@ -326,7 +326,7 @@ class Environments:
 
     def _mapping(self, infos: Any) -> Mapping[str, Any]:
         if not isinstance(infos, Mapping):
-            raise self._fault(f"infos that are {shape_of(infos)}; expected a dictionary")
+            raise self._fault(f"infos that are {in_a_word(infos)}; expected a dictionary")
         return infos
 
     def _rewards(self, given: Any, inserted: NDArray[np.bool_]) -> NDArray[np.float64]:

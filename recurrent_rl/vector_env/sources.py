@@ -22,13 +22,12 @@ from gymnasium.vector import SyncVectorEnv, VectorEnv
 
 from recurrent_rl.agents.arguments import argument
 from recurrent_rl.agents.importing import (
-    did_you_mean,
     has,
     import_module,
     name_of,
     public_callables,
 )
-from recurrent_rl.agents.settings import SettingError, close_matches, refusal, shown
+from recurrent_rl.agents.settings import SettingError, close_matches, did_you_mean, refusal, shown
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import EnvId, described, is_description
 

@@ -25,9 +25,9 @@ from gymnasium.wrappers import (
     vector,
 )
 
-from recurrent_rl.agents.importing import did_you_mean, imported
+from recurrent_rl.agents.importing import imported
 from recurrent_rl.agents.raising import place
-from recurrent_rl.agents.settings import SettingError, refusal
+from recurrent_rl.agents.settings import SettingError, did_you_mean, refusal
 from recurrent_rl.agents.spaces import UnsupportedSpaceError, channel_axis, is_image
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import json_object
