@@ -64,9 +64,10 @@ class BenchmarkArguments:
 
 def benchmark_command(arguments: Sequence[str]) -> int:
     """Train and evaluate a suite: tasks x memories x seeds."""
+    given = parse(BenchmarkArguments, "benchmark", arguments)
+
     from recurrent_rl.experiments.suites import find_suite
 
-    given = parse(BenchmarkArguments, "benchmark", arguments)
     console = make_console()
     if given.suite == "list":
         console.print(_table_of_suites())

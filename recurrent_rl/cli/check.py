@@ -45,9 +45,10 @@ class CheckArguments:
 
 def check_command(arguments: Sequence[str]) -> int:
     """Check an environment: faults and notes, each with its fix."""
+    given, console = parse(CheckArguments, "check", arguments), make_console()
+
     from recurrent_rl.checks.check import check_env
 
-    given, console = parse(CheckArguments, "check", arguments), make_console()
     findings = check_env(
         given.env_id,
         env_kwargs=given.env_kwargs,

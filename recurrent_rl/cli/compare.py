@@ -32,9 +32,10 @@ class CompareArguments:
 
 def compare_command(arguments: Sequence[str]) -> int:
     """Compare finished runs, on one task or many."""
+    given = parse(CompareArguments, "compare", arguments)
+
     from recurrent_rl.runs.folder import RunFolder
 
-    given = parse(CompareArguments, "compare", arguments)
     if not given.runs:
         raise UserError("Name the run folders to compare, or a folder that holds some.")
     found = RunFolder.find(map(Path, given.runs))

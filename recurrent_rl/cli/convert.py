@@ -43,6 +43,8 @@ class ConvertArguments:
 
 def convert_command(arguments: Sequence[str]) -> int:
     """Convert a model of sb3-contrib's RecurrentPPO into a policy file."""
+    given, console = parse(ConvertArguments, "convert", arguments), make_console()
+
     from recurrent_rl.agents.config import AgentConfig
     from recurrent_rl.agents.policy import Policy
     from recurrent_rl.agents.sb3.convert import convert_sb3
@@ -50,7 +52,6 @@ def convert_command(arguments: Sequence[str]) -> int:
     from recurrent_rl.vector_env.config import EnvConfig
     from recurrent_rl.vector_env.vectorize import make_vector_env
 
-    given, console = parse(ConvertArguments, "convert", arguments), make_console()
     model = Path(given.model)
     normaliser = None if given.normaliser is None else _statistics(Path(given.normaliser))
     config = EnvConfig(given.env_kwargs)

@@ -24,13 +24,14 @@ EPISODES = 1000
 
 def evaluate_command(arguments: Sequence[str]) -> int:
     """Play episodes with a policy, with its memory and with the memory switched off."""
+    given, console = parse(EvaluateArguments, "evaluate", arguments), make_console()
+
     from recurrent_rl.process import seed_process
     from recurrent_rl.runs.evaluation import evaluate_ways
     from recurrent_rl.runs.evaluation_result import SavedEvaluation
     from recurrent_rl.runs.trained_on import chosen_policy, environment_of
     from recurrent_rl.signals import StopSignals
 
-    given, console = parse(EvaluateArguments, "evaluate", arguments), make_console()
     seed_process(given.seed)
     policy, source, file, label = chosen_policy(given.policy, given.best)
     env_id, env_config = environment_of(policy, source, given.env_id, given.env_kwargs)

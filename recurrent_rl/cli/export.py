@@ -52,10 +52,11 @@ class ExportArguments:
 
 def export_command(arguments: Sequence[str]) -> int:
     """Write a policy as ONNX, C, NumPy or a program of PyTorch, checked against it."""
+    given, console = parse(ExportArguments, "export", arguments), make_console()
+
     from recurrent_rl.agents.export.formats import FORMATS, export_each
     from recurrent_rl.runs.trained_on import chosen_policy
 
-    given, console = parse(ExportArguments, "export", arguments), make_console()
     policy, source, file, label = chosen_policy(given.policy, given.best)
     beside = file if given.best else source
     paths: dict[str, Path] = {to: _place(given, beside, FORMATS[to]) for to in given.to}

@@ -43,11 +43,12 @@ class ShareArguments:
 
 def share_command(arguments: Sequence[str]) -> int:
     """Share a policy on the Hugging Face Hub, or write what would be shared into a folder."""
+    given, console = parse(ShareArguments, "share", arguments), make_console()
+
     from recurrent_rl.agents.hub import check_repository
     from recurrent_rl.runs.sharing import results_of, with_command
     from recurrent_rl.runs.trained_on import chosen_policy
 
-    given, console = parse(ShareArguments, "share", arguments), make_console()
     check_repository(given.repo)
     policy, source, *_ = chosen_policy(given.policy, given.best)
     policy = with_command(policy, source)
