@@ -45,6 +45,8 @@ class Agreed(NamedTuple):
     """1: the first worker failed between two iterations, or all in one. All end."""
     enough: int
     """1: a callback asks for the end."""
+    attributes: int
+    """1: the first worker tells next what is set in the environments."""
 
     @property
     def ends(self) -> bool:
@@ -136,9 +138,10 @@ class Group:
         save: bool = False,
         failed: bool = False,
         enough: bool = False,
+        attributes: bool = False,
     ) -> Agreed:
         """What all do next, from what each asks for."""
-        asked = torch.tensor([stop or 0, save, failed, enough])
+        asked = torch.tensor([stop or 0, save, failed, enough, attributes])
         return Agreed(*self.largest(asked).tolist())
 
     def exchange(self, x: T) -> list[T]:

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -106,6 +107,8 @@ class Trainer:
             raise
         self.on_rollout: Callable[[Rollout], None] | None = None
         """Called with each rollout before the agent learns from it."""
+        self.env_attributes: dict[str, Any] = {}
+        """What is set in all environments before the next rollout, by the attribute's name."""
         self.timesteps = 0
         """Environment steps taken so far, of all environments together."""
         self.ended = Ended([], frozenset())
@@ -194,6 +197,9 @@ class Trainer:
         """A rollout, where all workers have one; else every worker raises what one of them met."""
         failure: Exception | SystemExit | None = None
         try:
+            while self.env_attributes:
+                name = next(iter(self.env_attributes))
+                self.collector.environments.set_attribute(name, self.env_attributes.pop(name))
             rollout = self.collector.collect(self.iteration)
             check_finite("agent's value of what it sees", rollout.values)
             check_finite("agent's value of what it sees", rollout.next_values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,34 @@ class TrainingState:
                     "pictures go to TensorBoard by state.writer."
                 ) from error
         self._monitor.log(scalars, self.timesteps)
+
+    def set_env_attr(self, name: str, value: Any) -> None:
+        """Set an attribute of all environments that are trained on, of all workers.
+
+        It is set before the next rollout, and not saved with the run. Evaluations play in
+        environments of their own, which keep theirs.
+
+        Args:
+            name: of an attribute that each environment has, or a wrapper around it.
+            value: for every environment.
+
+        Raises:
+            UserError: the name is no text, or the value cannot be sent to other workers. Before the
+                rollout: an environment has no such attribute, or they are in a vector environment
+                without `set_attr`.
+        """
+        if not isinstance(name, str):
+            raise UserError(f"set_env_attr() takes the attribute's name as text, not {name!r}.")
+        if not self.trainer.group.alone:
+            try:
+                ForkingPickler.dumps(value)
+            except Exception as error:
+                raise UserError(
+                    f"The value of {name!r} cannot be sent to the other workers ({error}). Set a "
+                    "number or a text, from which the environment makes it, or train with "
+                    "workers=1."
+                ) from error
+        self.trainer.env_attributes[name] = value
 
     def tell(self, event: str) -> None:
         """Call this method of all callbacks, such as `on_iteration`."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from recurrent_rl.errors import ToldError, UserError, told_exit
-from recurrent_rl.group import Agreed, Group
+from recurrent_rl.group import Agreed
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.checkpoint import save
@@ -75,7 +75,7 @@ def run_iterations(
         try:
             state.tell("on_start")
             make_up(asked, state)
-            while not trainer.done and not agreed(group, stop, state.stop_reason).ends:
+            while not trainer.done and not agreed(trainer, stop, state.stop_reason).ends:
                 kept.begin_iteration()
                 state.metrics = trainer.iterate()
                 show()
@@ -180,7 +180,7 @@ def follow(trainer: Trainer, stop: StopSignals, here: Path) -> Path:
     group = trainer.group
     copies = Copies(group, None, here)
     failure: BaseException | None = None
-    while not trainer.done and not (told := agreed(group, stop)).ends:
+    while not trainer.done and not (told := agreed(trainer, stop)).ends:
         if not told.failed:
             try:
                 trainer.iterate()
@@ -214,14 +214,18 @@ def ending(error: BaseException | None) -> BaseException:
     return ToldError("The first worker failed.")
 
 
-def agreed(group: Group, stop: StopSignals, enough: str | None = None) -> Agreed:
+def agreed(trainer: Trainer, stop: StopSignals, enough: str | None = None) -> Agreed:
     """What all workers do next; a signal that reached one of them has reached all.
 
-    `enough` is why a callback of the first worker has ended the run, if one has.
+    `enough` is why a callback of the first worker has ended the run, if one has. What callbacks
+    have set in its environments is set in those of all.
     """
-    told = group.agree(stop.received, enough=enough is not None)
+    group, attributes = trainer.group, trainer.env_attributes
+    told = group.agree(stop.received, enough=enough is not None, attributes=bool(attributes))
     if told.stop:  # one that comes meanwhile is heard the next time
         stop.received = told.stop
+    if told.attributes:
+        trainer.env_attributes = group.tell(attributes, 0)
     return told
 
 

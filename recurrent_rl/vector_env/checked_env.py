@@ -89,6 +89,14 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
         read = self._read(info) | self._metrics(info)
         return observation, self._number("reward", reward), *ends, read
 
+    def has_wrapper_attr(self, name: str) -> bool:
+        """Whether what is checked has this attribute; those of this wrapper do not count."""
+        return self.env.has_wrapper_attr(name)
+
+    def set_wrapper_attr(self, name: str, value: Any, *, force: bool = True) -> bool:
+        """Set an attribute of what is checked; those of this wrapper stay as they are."""
+        return self.env.set_wrapper_attr(name, value, force=force)
+
     def _check_time_limit(self, terminated: bool, truncated: bool, info: Any) -> None:
         """Refuse a time limit told as in gym, and so learnt from as an end after which is nothing.
 
@@ -191,7 +199,7 @@ class MasksInInfos(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gym.Env[Any, Any], masks: Callable[[], Any]) -> None:
         super().__init__(env)
-        self.masks = masks
+        self._masks = masks
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -210,7 +218,7 @@ class MasksInInfos(gym.Wrapper[Any, Any, Any, Any]):
             return result  # which is refused
         if result[-1].get("action_mask") is not None:
             return result
-        return (*result[:-1], {**result[-1], "action_mask": self.masks()})
+        return (*result[:-1], {**result[-1], "action_mask": self._masks()})
 
 
 def with_masks_in_infos(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
 from recurrent_rl.agents.action_masks import (
@@ -259,6 +259,29 @@ class Environments:
             recorded=self._recorded(infos, done) if ends else None,
             final=self._final(infos, truncated & ~terminated) if self.same_step and ends else None,
         )
+
+    def set_attribute(self, name: str, value: Any) -> None:
+        """Set an attribute of every environment.
+
+        Raises:
+            UserError: an environment has none of this name, or the vector environment no
+                `set_attr`.
+        """
+        env: Any = self.env
+        while isinstance(env, VectorWrapper) and not hasattr(env, "set_attr"):
+            env = env.env
+        if not hasattr(env, "set_attr"):
+            raise UserError(
+                f"{self._name()} steps its environments itself, and has no set_attr(name, values) "
+                f"by which {name!r} could be set. Give it this method, where values is a list of "
+                "one for each environment; or set vectorization to sync, where one alone can be made."
+            )
+        if hasattr(env, "call") and not all(env.call("has_wrapper_attr", name)):
+            raise UserError(
+                f"{self._name()} has no attribute {name!r}, which a callback sets. Mend the name, "
+                "or give it one in its constructor."
+            )
+        env.set_attr(name, [value] * self.count)  # a list given alone would be one for each
 
     @contextmanager
     def _lending(self) -> Iterator[None]:

@@ -128,6 +128,32 @@ class EnvironmentProcesses(VectorWrapper[Any, Any, Any, Any, Any]):
         with self._naming_the_dead():
             return self.env.step(actions)
 
+    def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """What a method of each environment returns, or the value of an attribute.
+
+        Raises:
+            UserError: a process has ended by itself.
+        """
+        with self._naming_the_dead():
+            return self.env.call(name, *args, **kwargs)
+
+    def get_attr(self, name: str) -> tuple[Any, ...]:
+        """The value of an attribute of each environment.
+
+        Raises:
+            UserError: a process has ended by itself.
+        """
+        return self.call(name)
+
+    def set_attr(self, name: str, values: Any) -> None:
+        """Set an attribute of each environment; a list or tuple holds a value for each.
+
+        Raises:
+            UserError: a process has ended by itself.
+        """
+        with self._naming_the_dead():
+            self.env.set_attr(name, values)
+
     @contextlib.contextmanager
     def _naming_the_dead(self) -> Iterator[None]:
         try:
@@ -219,6 +245,17 @@ class _OwnProcess(gym.Wrapper[Any, Any, Any, Any]):
         """Step."""
         with _errors_that_can_be_sent():
             return self.env.step(action)
+
+    def get_wrapper_attr(self, name: str) -> Any:
+        """An attribute; if it is a method, one whose errors can be sent too."""
+        with _errors_that_can_be_sent():
+            found = super().get_wrapper_attr(name)
+        return _errors_that_can_be_sent()(found) if callable(found) else found
+
+    def set_wrapper_attr(self, name: str, value: Any, *, force: bool = True) -> bool:
+        """Set an attribute."""
+        with _errors_that_can_be_sent():
+            return super().set_wrapper_attr(name, value, force=force)
 
 
 @contextlib.contextmanager

@@ -47,6 +47,16 @@ class Corridor(gym.Env[Any, Any]):
         return np.array([shown, self.place == self.length], np.float32)
 
 
+class Telling(Corridor):
+    """Tells its length at each step, and ends by time alone."""
+
+    steps = 0  # what checks it has an attribute of this name too
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, reward, _, truncated, _ = super().step(action)
+        return observation, reward, False, truncated, {"length": self.length, "steps": self.steps}
+
+
 class Both(Corridor):
     """What the module has under a name that is also registered."""
 

@@ -77,11 +77,11 @@ def others_values(group: Group) -> None:
     assert group.tell(f"of {group.rank}", 1) == "of 1"
     gathered = group.gather(group.rank)
     assert gathered == ([0, 1, 2] if group.rank == 0 else None)
-    assert group.agree() == Agreed(0, 0, 0, 0)
+    assert group.agree() == Agreed(0, 0, 0, 0, 0)
     assert not group.agree(save=True).ends
     assert not group.agree(failed=group.rank == 0).ends
     asked = [{"stop": 15}, {"save": True}, {"enough": True}][group.rank]
-    assert group.agree(**asked) == Agreed(15, 1, 0, 1)  # type: ignore[arg-type]
+    assert group.agree(**asked) == Agreed(15, 1, 0, 1, 0)  # type: ignore[arg-type]
     assert group.agree(enough=group.rank == 1).ends
     assert group.agree(stop=2 if group.rank == 1 else None).ends
 

@@ -45,7 +45,7 @@ def test_alone_a_message_is_what_was_said() -> None:
     assert ALONE.total(moments) is moments
     assert ALONE.largest(x) is x
     assert (ALONE.exchange(3), ALONE.gather(3), ALONE.tell(3, 0)) == ([3], [3], 3)
-    assert ALONE.agree(stop=2, save=True) == (2, 1, 0, 0)
+    assert ALONE.agree(stop=2, save=True) == (2, 1, 0, 0, 0)
 
 
 @pytest.fixture(scope="module")

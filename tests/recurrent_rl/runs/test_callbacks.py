@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -17,14 +18,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.cli import main
 from recurrent_rl.config import ResolvedConfig, TrainConfig
+from recurrent_rl.episodes import Info
 from recurrent_rl.errors import UserError
+from recurrent_rl.group import Group
 from recurrent_rl.resolve import choose_sizes
-from recurrent_rl.runs.callbacks import Callback, TrainingState
+from recurrent_rl.runs.callbacks import AnyCallback, Callback, TrainingState
 from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.runs.training import TrainResult, resume, train
 from recurrent_rl.schedules import at
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vector_env.config import EnvConfig
+from tests.recurrent_rl.corridor import LIMIT, Telling
 from tests.recurrent_rl.runs.small_runs import assert_same, config
 
 BATCH = 8 * 16
@@ -486,6 +491,95 @@ def test_several_workers_are_evaluated_and_stopped_by_the_first(tmp_path: Path) 
     assert RunFolder(result.run_dir).best_policy.exists()
     for name, x in learnt(result).items():
         torch.testing.assert_close(x, learnt(alone)[name], rtol=1e-3, atol=1e-4)
+
+
+class Lengthens(Callback):
+    """A curriculum: the corridors of iteration i have a length of 10 + i."""
+
+    name = "length"
+
+    def on_start(self, state: TrainingState) -> None:
+        state.set_env_attr(self.name, 10 + state.iteration)
+
+    def on_iteration(self, state: TrainingState) -> None:
+        self.on_start(state)
+
+    def on_end(self, state: TrainingState) -> None:
+        self.ended = state.trainer.ended.episodes
+
+
+def telling(tmp_path: Path, *, wrapped: bool = False, **changes: Any) -> TrainConfig:
+    """Four iterations of an episode of each environment, whose lengths are logged."""
+    env = EnvConfig(
+        info_metrics=("length", "steps"),
+        vectorization=changes.pop("vectorization", "auto"),
+        flicker=0.1 if wrapped else 0.0,
+    )
+    sizes = {"num_steps": 2 * LIMIT, "num_envs": 4, "total_timesteps": 4 * 4 * 2 * LIMIT}
+    where = changes.pop("env_id", "tests.recurrent_rl.corridor:Telling")
+    return config(tmp_path, where, env=env, seq_len=None, **sizes | changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("length", {}),
+        ("steps", {"wrapped": True}),
+        ("steps", {"vectorization": "async"}),
+        ("length", {"workers": 2}),
+    ],
+)
+def test_a_callback_sets_an_attribute_of_all_environments(
+    tmp_path: Path, name: str, changes: dict[str, Any]
+) -> None:
+    lengthens = Lengthens()
+    lengthens.name = name
+    settings = telling(tmp_path, **changes, eval_interval=4 * 4 * 2 * LIMIT, eval_episodes=4)
+    result = train(settings, progress=False, callbacks=[lengthens])
+    told = [(one.environment, one.step // (2 * LIMIT), one.infos[name]) for one in lengthens.ended]
+    every = [(e, i + 1, Info(10 + i, 10 + i)) for i in range(4) for e in range(4)]
+    assert told == every
+    assert result.evaluation is not None  # whose environments keep their own
+    own = {"length": 3, "steps": 0}[name]
+    assert result.evaluation.scalars()[f"eval/info_{name}_mean"] == own
+
+
+def test_a_given_vector_environment_is_set_and_its_own_at_the_end(tmp_path: Path) -> None:
+    class Outer(gym.vector.VectorWrapper[Any, Any, Any, Any, Any]):
+        pass
+
+    same_step = gym.vector.AutoresetMode.SAME_STEP
+    given = gym.vector.SyncVectorEnv([Telling] * 4, autoreset_mode=same_step)
+    train(
+        dataclasses.replace(telling(tmp_path), env_id=None),
+        Outer(given),
+        progress=False,
+        callbacks=[Lengthens()],
+    )
+    assert given.get_attr("length") == (13,) * 4
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_attribute_that_no_environment_has_is_refused(tmp_path: Path, workers: int) -> None:
+    lengthens = Lengthens()
+    lengthens.name = "lenght"
+    with pytest.raises(UserError, match=r"has no attribute 'lenght', which a callback sets"):
+        train(telling(tmp_path, workers=workers), progress=False, callbacks=[lengthens])
+
+
+def test_an_attribute_that_cannot_be_set_is_refused(tmp_path: Path) -> None:
+    def sets(name: Any, value: Any) -> AnyCallback:
+        return lambda state: state.set_env_attr(name, value)
+
+    with pytest.raises(UserError, match=r"TMaze-v0 .* has no set_attr\(name, values\)"):
+        train(config(tmp_path), progress=False, callbacks=[sets("length", 3)])
+    with pytest.raises(UserError, match=r"set_env_attr\(\) takes the attribute's name as text"):
+        train(config(tmp_path), progress=False, callbacks=[sets(3, 3)])
+    state: Any = object.__new__(TrainingState)
+    state.trainer = SimpleNamespace(group=Group(rank=0, size=2), env_attributes={})
+    with pytest.raises(UserError, match="'length' cannot be sent to the other workers"):
+        state.set_env_attr("length", lambda: 3)
+    assert not state.trainer.env_attributes
 
 
 def test_the_command_evaluates_stops_and_says_why(

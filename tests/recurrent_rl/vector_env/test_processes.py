@@ -57,6 +57,15 @@ class Odd(gym.Env[Any, Any]):
             os._exit(5)
         return np.full(2, float(os.getpid() % 2), np.float32), 1.0, False, False, {}
 
+    def echo(self, number: int, word: str) -> tuple[int, str]:
+        if word == "raise":
+
+            class Local(Exception):
+                pass
+
+            raise Local(f"{number} is not to be")
+        return number, word
+
     def close(self) -> None:
         if self.does == "never close" and self.t > 0:
             while True:
@@ -125,6 +134,41 @@ def test_what_goes_wrong_in_one_is_told(does: str, kind: type[Exception], messag
     assert type(raised.value) is kind
     env.close()
     assert not any(process.is_alive() for process in env.env.processes)
+
+
+def test_attributes_are_read_set_and_called() -> None:
+    env = make("nothing")
+    assert env.get_attr("does") == ("nothing",) * 3
+    env.set_attr("does", ["nothing", "raise", "nothing"])
+    assert env.get_attr("does") == ("nothing", "raise", "nothing")
+    assert env.call("has_wrapper_attr", "does") == (True,) * 3
+    assert env.call("echo", 3, word="a") == ((3, "a"),) * 3
+    env.set_attr("does", "exit")
+    assert env.get_attr("does") == ("exit",) * 3
+    env.close()
+
+
+def test_an_error_of_a_method_that_is_called_is_told_though_it_cannot_be_sent() -> None:
+    env = make("nothing")
+    with pytest.raises(RuntimeError, match=r"Local: 3 is not to be"):
+        env.call("echo", 3, word="raise")
+    env.close()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda env: env.get_attr("does"),
+        lambda env: env.set_attr("does", "raise"),
+        lambda env: env.call("has_wrapper_attr", "does"),
+    ],
+)
+def test_a_process_that_has_ended_is_told_of_whatever_is_asked(ask: Any) -> None:
+    env = make("nothing")
+    env.env.processes[1].kill()
+    with pytest.raises(UserError, match=r"process of environment 1 ended .*exit status -9: "):
+        ask(env)
+    env.close()
 
 
 def test_where_there_is_no_shared_memory_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
