@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from recurrent_rl.agents.action_masks import ActionMaskError
 from recurrent_rl.agents.arguments import check_is
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.distributions import Distribution
@@ -306,6 +307,8 @@ class ActorCritic(FixedParts):
             if flags is not None and flags.dtype != torch.bool:
                 raise MemoryInputError(refusal(name, flags, _BOOLS))
         self._check_all_there(components)
+        if action_mask is not None:
+            self.check_masks(action_mask.shape[-1])
         # `forward` by name: calls through nn.Module cost a third of an acting step.
         seen = self.normalised(components)
         features, states = [], []
@@ -325,6 +328,21 @@ class ActorCritic(FixedParts):
         distribution = self.head.forward(of_actor, action_mask, previous)
         value = self._value(features[-1], seen, episode_start)
         return AgentOutput(distribution, value, features[0]), self._join(states)
+
+    def check_masks(self, entries: int) -> None:
+        """Refuse action masks of so many entries where the head takes others, or none.
+
+        Raises:
+            ActionMaskError: says what such a head needs.
+        """
+        takes = self.head.mask_size
+        if takes != entries:
+            raise ActionMaskError(
+                f"There are action masks of {entries} entries, and the head "
+                f"{type(self.head).__name__} takes {'none' if takes is None else f'{takes}'}: set "
+                f"self.mask_size = {entries} in its __init__ and use mask in its forward, or have "
+                "the environment give no masks."
+            )
 
     def _check_all_there(self, components: Components) -> None:
         """Refuse an observation that lacks a component.

@@ -125,4 +125,7 @@ class StreamActor:
 
     def _read_mask(self, action_mask: Any) -> NDArray[np.bool_]:
         """`[B, n]`."""
-        return read_masks(self._agent.action_space, action_mask, self._batch, self._batched)
+        space, batch = self._agent.action_space, self._batch
+        masks = read_masks(space, action_mask, batch, self._batched)
+        self._agent.check_masks(masks.shape[1])
+        return masks

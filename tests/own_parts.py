@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recurrent_rl.agents.distributions import Distribution, MultiCategorical
-from recurrent_rl.agents.heads import ActionHead
+from recurrent_rl.agents.heads import ActionHead, DiscreteHead
 from recurrent_rl.agents.memory.contract import Memory
 from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.named_parts import PARTS
@@ -206,6 +206,14 @@ class Bins(ActionHead):
         assert isinstance(space, gym.spaces.Box)
         share = action.cpu().numpy().reshape(*action.shape[:-1], *space.shape) / (self.bins - 1)
         return (space.low + (space.high - space.low) * share).astype(space.dtype)
+
+
+class Maskless(DiscreteHead):
+    """For discrete actions, none of which can be forbidden."""
+
+    def __init__(self, space: gym.spaces.Discrete, input_size: int) -> None:
+        super().__init__(space, input_size)
+        self.mask_size = None
 
 
 @contextmanager

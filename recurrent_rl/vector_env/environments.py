@@ -274,7 +274,7 @@ class Environments:
             raise UserError(
                 f"{self._name()} steps its environments itself, and has no set_attr(name, values) "
                 f"by which {name!r} could be set. Give it this method, where values is a list of "
-                "one for each environment; or set vectorization to sync, where one alone can be made."
+                "one for each environment; or set vectorization to sync, if it has a single form."
             )
         if hasattr(env, "call") and not all(env.call("has_wrapper_attr", name)):
             raise UserError(
@@ -410,7 +410,10 @@ class Environments:
                     masks[i] = flat_mask(space, given[i])
         except (ActionMaskError, IndexError, KeyError, TypeError) as error:
             raise self._fault(f"infos['action_mask'] that cannot be used: {error}") from error
-        if sizes and (nothing := allows_nothing(space, masks)).any():
+        if not sizes:
+            return None
+        self.agent.check_masks(masks.shape[1])
+        if (nothing := allows_nothing(space, masks)).any():
             i = int(np.flatnonzero(nothing)[0])
             raise self._fault(
                 f"an action mask in environment {i} that forbids every action, or every one of a "

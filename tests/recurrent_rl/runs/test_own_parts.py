@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch
 
@@ -121,6 +122,27 @@ def test_two_workers_learn_what_one_would(which: str, tmp_path: Path) -> None:
     for name, x in found[0].items():
         atol = 0.02 * float(x.abs().max()) + 1e-6
         torch.testing.assert_close(found[1][name], x, rtol=0, atol=atol)
+
+
+TAXI = max(env_id for env_id in gym.registry if env_id.startswith("Taxi-"))  # tells masks
+REFUSED = r"masks of 6 entries.* head Maskless takes none: set self.mask_size = 6 in its __init__"
+
+
+def test_a_head_that_takes_no_masks_is_refused_where_there_are_some(tmp_path: Path) -> None:
+    agent = AgentConfig("gru", hidden_size=8, encoder_size=8, head="tests.own_parts:Maskless")
+    settings = config(tmp_path, TAXI, agent=agent)
+    with pytest.raises(UserError, match=REFUSED):
+        train(settings, progress=False)
+    assert not list(tmp_path.iterdir())
+    trainer = Trainer(dataclasses.replace(settings, env_id="FrozenLake-v1"))  # without masks
+    trainer.iterate()
+    policy = trainer.policy()
+    with pytest.raises(UserError, match=r"masks of 4 entries"):
+        policy.predict(3, action_masks=[1, 1, 1, 1])
+    for actor in (policy.actor(), policy.actor(runner="fast")):
+        actor.act(3)
+        with pytest.raises(UserError, match=r"masks of 4 entries"):
+            actor.act(3, action_mask=[1, 1, 1, 1])
 
 
 def test_a_memory_that_workers_cannot_import_is_refused(tmp_path: Path) -> None:
