@@ -126,7 +126,7 @@ def _makers(env: Any, settings: EnvConfig) -> Iterator[Maker]:
     kwargs = settings.env_kwargs
     if isinstance(env, str):
         source = find_source(env)
-        if source.one is not None and (source.spec is None or source.spec.entry_point is not None):
+        if source.one is not None:
             yield partial(source.one, kwargs)
             if settings.observe or settings.wrappers:
                 return

@@ -20,6 +20,7 @@ from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.watching.stage import Stage
 from recurrent_rl.runs.watching.video_file import gif_of
 from recurrent_rl.seeding import Stream, number
+from recurrent_rl.vector_env.sources import Source
 from recurrent_rl.vector_env.vectorize import make_vector_env
 
 SCORE = "eval/mean_reward"
@@ -41,6 +42,25 @@ def of_settings(config: TrainConfig) -> list[Callback]:
     if config.save_interval is not None:
         asked.append(SavePolicies(config.save_interval))
     return asked
+
+
+def check_source(config: TrainConfig, source: Source) -> None:
+    """Refuse what settings ask for that these environments cannot be used for.
+
+    Raises:
+        UserError: names the setting, and what to do instead.
+    """
+    if config.eval_interval is not None and source.given is not None:
+        raise UserError(
+            f"eval_interval needs environments of its own, and {source.name} is the one that is "
+            "trained on. Give the class or a function that makes it, or set eval_interval to None."
+        )
+    if config.video_interval is not None and source.one is None:
+        raise UserError(
+            f"video_interval shows one environment alone, and {source.name} steps its environments "
+            "together. Give the class or a function that makes one environment, or set "
+            "video_interval to None."
+        )
 
 
 def make_up(callbacks: Iterable[Callback], state: TrainingState) -> None:
@@ -81,17 +101,7 @@ class EvaluateRegularly(Callback):
         self._env: VectorEnv | None = None
 
     def on_start(self, state: TrainingState) -> None:
-        """Read what the best policy of a resumed run has reached.
-
-        Raises:
-            UserError: the run's environment was given, and there is no other to evaluate in.
-        """
-        if (source := state.trainer.source).given is not None:
-            raise UserError(
-                f"eval_interval needs environments of its own, and {source.name} is the one that "
-                "is trained on. Give the class or a function that makes it, or set eval_interval "
-                "to None."
-            )
+        """Read what the best policy of a resumed run has reached."""
         if (path := RunFolder(state.run_dir).best_policy).exists():
             summary = load_policy(path).summary
             self._best, self._best_at = float(summary[SCORE]), int(summary["timesteps"])
@@ -175,10 +185,10 @@ class FilmRegularly(Callback):
         self.interval = interval
 
     def on_start(self, state: TrainingState) -> None:
-        """See that there is an environment to film.
+        """See that the environment to film can be made.
 
         Raises:
-            UserError: there are only environments that step together.
+            UserError: it cannot be made alone.
         """
         self._stage(state).close()
 

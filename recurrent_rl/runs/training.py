@@ -37,6 +37,7 @@ from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.launch import Begun, follow_the_first, together
 from recurrent_rl.runs.loop import LoopResult, run_iterations
 from recurrent_rl.runs.monitor import Monitor
+from recurrent_rl.runs.periodic import check_source
 from recurrent_rl.runs.resuming import restored, set_aside, source_to_resume
 from recurrent_rl.runs.torchrun import Launch, begun_by, mistakes_told_once, of_launch
 from recurrent_rl.runs.trackers import check_installed
@@ -118,6 +119,7 @@ def train(
         with mistakes_told_once():
             check_installed(config.track)
             source = source_of(config, env)
+            check_source(config, source)
             asked = config.workers not in ("auto", 1)  # which is the default
             config = of_launch(resolved(config, source), asked)
         group = _join(joined, config, source)
@@ -229,6 +231,7 @@ def resume(
             config = dataclasses.replace(config, device=device)
         check_installed(config.track)
         source = source_to_resume(folder, config, env)
+        check_source(config, source)
         run_config = resolved(config, source)
         if workers is not None:
             run_config = with_workers(run_config, workers, source.found_by_name)

@@ -173,8 +173,9 @@ def _no_such(module: str, name: str, choices: Iterable[str]) -> UserError:
 def _registered(text: str, name: str) -> Source:
     """The registered environment of this id."""
     spec = find_spec(name)
+    one = None if spec.entry_point is None else partial(_one_registered, spec)
     many = None if spec.vector_entry_point is None else partial(_many_registered, spec)
-    return Source(text, partial(_one_registered, spec), many, spec)
+    return Source(text, one, many, spec)
 
 
 def _one_registered(spec: EnvSpec, kwargs: Arguments) -> gym.Env[Any, Any]:

@@ -313,6 +313,13 @@ def test_a_run_that_fails_says_how_it_is_resumed(tmp_path: Path) -> None:
         assert "env=...)" in failed.value.__notes__[0]
 
 
+def test_evaluations_amid_training_on_a_given_environment_are_refused(tmp_path: Path) -> None:
+    settings = dataclasses.replace(config(tmp_path), eval_interval=128, eval_episodes=2)
+    with pytest.raises(UserError, match="eval_interval needs environments of its own, and <Corr"):
+        train(settings, env=Corridor(), progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_evaluation_in_other_spaces_is_refused(tmp_path: Path) -> None:
     policy = load_policy(train(config(tmp_path), env=make, progress=False).policy_path)
     with pytest.raises(UserError, match="was trained for the observation space"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 from pathlib import Path
@@ -20,16 +21,18 @@ from recurrent_rl.cli import main
 from recurrent_rl.cli.showing import as_text
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation_result import WAYS
-from recurrent_rl.runs.training import train
+from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.training import resume, train
 from recurrent_rl.runs.watching.filmed import Mode, Moment
 from recurrent_rl.runs.watching.stage import Stage
 from recurrent_rl.runs.watching.video_file import gif_of, video_file
 from recurrent_rl.trainer import Trainer
-from tests.recurrent_rl.runs.small_runs import assert_same, config
+from tests.recurrent_rl.runs.small_runs import assert_same, config, files
 
 TMAZE = "recurrent_rl/TMaze-v0"
 SHORT = EnvConfig({"length": 2})
 BLUE = (0, 0, 250)
+CARTPOLES = "gymnasium.envs.classic_control.cartpole:CartPoleVectorEnv"
 
 
 class Painted(gym.Env[Any, Any]):
@@ -248,6 +251,17 @@ def test_a_run_is_filmed_at_some_evaluations_and_learns_the_same(tmp_path: Path)
     assert films[0].width == 640
 
 
+def test_a_run_that_cannot_be_filmed_is_not_resumed_either(tmp_path: Path) -> None:
+    done = train(config(tmp_path, "recurrent_rl.envs:TMaze"), progress=False)
+    folder = RunFolder(done.run_dir)
+    changes: dict[str, Any] = {"eval_interval": 128, "eval_episodes": 2, "video_interval": 1}
+    folder.save_config(dataclasses.replace(folder.load_config(), **changes))
+    before = files(done.run_dir)
+    with pytest.raises(UserError, match=r"video_interval .* steps its environments together"):
+        resume(done.run_dir, total_timesteps=8 * 16 * 7, progress=False)
+    assert files(done.run_dir) == before
+
+
 def test_filming_needs_evaluations_and_single_environments(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="video_interval needs evaluations during training"):
         train(config(tmp_path, video_interval=2), progress=False)
@@ -255,6 +269,13 @@ def test_filming_needs_evaluations_and_single_environments(tmp_path: Path) -> No
     together = config(tmp_path, "recurrent_rl.envs:TMaze", **settings)
     with pytest.raises(UserError, match="steps its environments together"):
         train(together, progress=False)
+    gym.register("Together-v0", vector_entry_point=CARTPOLES)
+    try:
+        with pytest.raises(UserError, match=r"video_interval .* Together-v0 steps its env"):
+            train(dataclasses.replace(together, env_id="Together-v0"), progress=False)
+    finally:
+        gym.registry.pop("Together-v0")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
