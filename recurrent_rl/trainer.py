@@ -37,6 +37,7 @@ from recurrent_rl.process import computing, pick_device
 from recurrent_rl.resolve import resolved, source_of
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.seeding import Stream, generator, number
+from recurrent_rl.vector_env.infos import RENAME_SUCCESS, SUCCESS, UNREAD_SUCCESS
 from recurrent_rl.vector_env.sources import Environment, Source
 from recurrent_rl.vector_env.vectorize import make_vector_env
 
@@ -304,17 +305,21 @@ class Trainer:
         }
         return Policy(self.agent, summary)
 
-    def silent_infos(self) -> str | None:
-        """Which `info_metrics` no environment has reported so far, for the user; None where all."""
-        asked = self.collector.environments.info_metrics
-        silent = [key for key in asked if key not in self.ended.told]
+    def notes_on_infos(self) -> tuple[str, ...]:
+        """What the user may have meant to be read of infos, and is not so far, in sentences."""
+        environments, told = self.collector.environments, self.ended.told
+        notes: tuple[str, ...] = ()
+        if environments.unread_success and not {SUCCESS, UNREAD_SUCCESS} & told:
+            notes = (f"The infos have 'success', which is not read. {RENAME_SUCCESS}",)
+        silent = [key for key in environments.info_metrics if key not in told]
         if not silent:
-            return None
+            return notes
         are = "is" if len(silent) == 1 else "are"
         return (
+            *notes,
             f"No environment has reported {', '.join(map(repr, silent))} in its infos so far, "
             f"which {are} among info_metrics: see that the environment puts numbers under such "
-            "keys, spelt alike."
+            "keys, spelt alike.",
         )
 
     def close(self) -> None:

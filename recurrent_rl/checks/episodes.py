@@ -27,6 +27,7 @@ from recurrent_rl.checks.results import (
     same,
 )
 from recurrent_rl.vector_env.checked_env import in_a_word, unfit_reset, wrong_result
+from recurrent_rl.vector_env.infos import RENAME_SUCCESS, SUCCESS, UNREAD_SUCCESS
 
 MASKS = "Give info['action_mask'] from reset() and every step(): true for what is allowed now."
 
@@ -166,12 +167,11 @@ class Player:
                 "info", f"{where}: the info is {in_a_word(info)}.", "Return a dictionary."
             )
             return None
-        if "success" in info and "is_success" not in info:
+        if UNREAD_SUCCESS in info and SUCCESS not in info:
             self.report.note(
                 "success",
                 f"{where}: the info has 'success', which is not read.",
-                "Call it 'is_success', and tables have a success rate; or log it by "
-                "--info-metrics success.",
+                RENAME_SUCCESS,
             )
         return self._mask(info, where)
 

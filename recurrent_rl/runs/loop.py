@@ -155,8 +155,8 @@ def _shower(state: TrainingState, monitor: Monitor, bar: ProgressBar) -> Callabl
         bar.update(trainer.timesteps, _figures(state))
         if trainer.ended.episodes and not told_of_infos:
             told_of_infos = True
-            if (silent := trainer.silent_infos()) is not None:
-                bar.say(silent)
+            for told in trainer.notes_on_infos():
+                bar.say(told)
 
     return show
 

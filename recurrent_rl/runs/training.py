@@ -64,7 +64,7 @@ class TrainResult:
     where the run's folder had its evaluation before."""
     notes: tuple[str, ...] = ()
     """Messages for the user, such as that a resumed run began new episodes or has other learning
-    rates, or that no environment reported one of `info_metrics`."""
+    rates, that no environment reported one of `info_metrics`, or that one tells of `success`."""
     stop_reason: str | None = None
     """Why a callback has ended the run before it had all its steps; None where none has."""
 
@@ -346,7 +346,6 @@ def _check_options(progress: Any, seed_globals: Any, stop: Any) -> None:
 
 def _result(trainer: Trainer, folder: RunFolder, ran: LoopResult, stop: StopSignals) -> TrainResult:
     """What the iterations leave behind, with the evaluation of the last one where there is one."""
-    silent = trainer.silent_infos() if trainer.ended.episodes else None
     return TrainResult(
         run_dir=folder.shown.path,
         policy_path=folder.shown.policy,
@@ -355,7 +354,7 @@ def _result(trainer: Trainer, folder: RunFolder, ran: LoopResult, stop: StopSign
         stopped_by=stop.received,
         evaluation=ran.evaluation if folder.evaluated_timesteps() == trainer.timesteps else None,
         stop_reason=ran.stop_reason,
-        notes=() if silent is None else (silent,),
+        notes=trainer.notes_on_infos() if trainer.ended.episodes else (),
     )
 
 

@@ -20,7 +20,7 @@ from recurrent_rl.agents.spaces import (
     stack_observations,
 )
 from recurrent_rl.errors import UserError
-from recurrent_rl.vector_env.infos import MEND, NO_METRIC, recorded_episode
+from recurrent_rl.vector_env.infos import MEND, NO_METRIC, UNREAD_SUCCESS, recorded_episode
 from recurrent_rl.vector_env.limits import limits_of
 from recurrent_rl.vector_env.wrapping import fixed_texts
 
@@ -87,6 +87,8 @@ class CheckedEnv(gym.Wrapper[Any, Any, Any, Any]):
             observation = copy.deepcopy(observation)
             self._check_time_limit(ends[0], ends[1], info)
         read = self._read(info) | self._metrics(info)
+        if any(ends) and UNREAD_SUCCESS in info:
+            read.setdefault(UNREAD_SUCCESS, True)  # that it is there
         return observation, self._number("reward", reward), *ends, read
 
     def has_wrapper_attr(self, name: str) -> bool:

@@ -44,7 +44,7 @@ from recurrent_rl.vector_env.checked_env import (
     with_masks_in_infos,
     wrong_result,
 )
-from recurrent_rl.vector_env.infos import MEND, SUCCESS, recorded, reported
+from recurrent_rl.vector_env.infos import MEND, SUCCESS, UNREAD_SUCCESS, recorded, reported
 from recurrent_rl.vector_env.wrapping import OwnObservations, layers
 
 Arrays = dict[str, NDArray[Any]]
@@ -154,6 +154,7 @@ class Environments:
         steps: taken by each environment.
         valid: bool `[B]`; false where the next action is ignored, since in mode NEXT_STEP it only
             resets. With `steps`, all that a resumed run has to put back here.
+        unread_success: whether an info at an end had `success`, which is not read, so far.
 
     Raises:
         UserError: the autoreset mode is DISABLED or unknown.
@@ -170,6 +171,7 @@ class Environments:
             "info_metrics", getattr(env.unwrapped, "info_metrics", ()), InfoKeys
         )
         self.steps = 0
+        self.unread_success = False
         self.valid = np.ones(self.count, dtype=bool)
         self._innermost, self._turn = _innermost(env), object()
         self._lent = _lent(env)
@@ -241,6 +243,8 @@ class Environments:
         ends = bool(done.any())
         if ends:
             self._check_mode("final_obs" in infos, bool((done & inserted).any()))
+            for told in (infos, infos.get("final_info") or {}):
+                self.unread_success |= UNREAD_SUCCESS in told
         if self.same_step:
             start = done
         else:

@@ -19,6 +19,12 @@ from recurrent_rl.errors import UserError
 SUCCESS = "is_success"
 """The key that says whether an episode reached its goal."""
 
+UNREAD_SUCCESS = "success"
+"""The key of other libraries for it."""
+RENAME_SUCCESS = (
+    "Call it 'is_success', and tables have a success rate; or log it by --info-metrics success."
+)
+
 MEND = "Mend the environment."
 NO_METRIC = "Report one number under this key, or leave it out of info_metrics."
 

@@ -50,6 +50,16 @@ class Plain(Telling):
     says_none = False
 
 
+class Succeeding(Telling):
+    """Tells of success under another name than ours."""
+
+    key = "success"
+
+    def step(self, action: Any) -> Any:
+        *others, over, cut, info = super().step(action)
+        return *others, over, cut, {"t": info["t"], self.key: over}
+
+
 class Started(Telling):
     """Refuses to be in a process that was not started in this way, or has another policy."""
 

@@ -34,7 +34,7 @@ from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.environments import Environments
 from recurrent_rl.vector_env.vectorize import make_vector_env
-from tests.recurrent_rl.telling_envs import HERE, Plain, Telling
+from tests.recurrent_rl.telling_envs import HERE, Plain, Succeeding, Telling
 
 KEYS = ("t", "odd", "end")
 SMALL = AgentConfig("gru", hidden_size=8, encoder_size=8)
@@ -201,6 +201,30 @@ def test_a_key_that_no_environment_reports_is_told_once(
     assert capsys.readouterr().err.count(told) == 1
     assert [note for note in result.notes if note.startswith(told)] == list(result.notes)
     assert len(result.notes) == 1
+
+
+@pytest.mark.parametrize("mode", [None, AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
+@pytest.mark.parametrize(
+    ("key", "metrics", "count"),
+    [("success", (), 1), ("success", ("success",), 0), ("is_success", (), 0)],
+)
+def test_a_success_under_another_name_is_told_once(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    mode: AutoresetMode | None,
+    key: str,
+    metrics: tuple[str, ...],
+    count: int,
+) -> None:
+    mine = type("Mine", (Succeeding,), {"key": key})
+    env: Any = mine
+    if mode is not None:
+        env = SyncVectorEnv([mine] * 4, autoreset_mode=mode)
+    settings = dataclasses.replace(config(tmp_path, "", *metrics, eval_episodes=0), env_id=None)
+    result = train(settings, env)
+    told = "infos have 'success', which is not read"
+    assert [told in note for note in result.notes] == [True] * count
+    assert capsys.readouterr().err.count(told) == count
 
 
 def rollouts(run: Callable[..., Any], *arguments: Any, **options: Any) -> tuple[Any, list[Any]]:
