@@ -47,8 +47,9 @@ def begin_with(agent: ActorCritic, policy: Policy) -> None:
     if differing := _differing(agent, theirs):
         told = ", ".join(f"{name} {value!r}" for name, value in differing.items())
         raise UserError(
-            f"The policy to begin with was trained with {told}: set the same, or begin with "
-            "another."
+            f"The policy to begin with was trained with {told}: set the same for the agent (all by "
+            "--config with the config.json of its run, or agent=load_policy(PATH).config), or "
+            "begin with another."
         )
     fresh = acting.state_dict()
     weights = {name: x for name, x in theirs.state_dict().items() if name in fresh}

@@ -41,7 +41,11 @@ class Callback:
         """After an evaluation during training (`eval_interval`); it is in `state.evaluation`."""
 
     def on_end(self, state: TrainingState) -> None:
-        """When all is saved, whatever ended the run."""
+        """When all is saved, whatever ended the run.
+
+        `state.evaluation` is of the last policy where the settings have an `eval_interval`. What is
+        evaluated without one is so afterwards, and is in the result of `train`.
+        """
 
 
 _EVENTS = frozenset(name for name in vars(Callback) if name.startswith("on_"))

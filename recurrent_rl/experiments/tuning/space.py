@@ -150,6 +150,7 @@ USUAL = tuple(SPACE)[:8]
 """What is searched where nothing is named: up to `memory`."""
 
 _OF_AGENT = frozenset(field.name for field in dataclasses.fields(AgentConfig))
+_SETTINGS = _OF_AGENT.union(field.name for field in dataclasses.fields(TrainConfig))
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,11 @@ class Space:
                 settings; says why.
         """
         for name in names:
+            if name in _SETTINGS.difference(SPACE):
+                raise UserError(
+                    f"{name} cannot be searched; what can is {', '.join(SPACE)}. Give it as it is "
+                    "to be, and leave it out of search."
+                )
             check_choice("search", name, tuple(SPACE))
         if len(set(names)) < len(names):
             raise UserError(f"search names a setting twice: {', '.join(names)}.")

@@ -461,6 +461,12 @@ def test_every_combination_of_the_space_is_a_run_and_the_given_settings_are_in_i
     ("names", "changes", "message"),
     [
         (("learning_rat",), {}, r"Did you mean learning_rate\?"),
+        (
+            ("gamma", "encoder_size"),
+            {},
+            r"^encoder_size cannot be searched; what can is learning_rate, .*, separate_memory\. "
+            r"Give it as it is to be, and leave it out of search\.$",
+        ),
         (("gamma", "gamma"), {}, "names a setting twice"),
         (("gamma",), {"schedules": {"gamma": [0.9, 0.99]}}, "gamma cannot be searched: schedules"),
         (("memory",), {"init_from": "a.safetensors"}, "memory cannot be searched: the agent's"),

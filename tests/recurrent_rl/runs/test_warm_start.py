@@ -15,10 +15,12 @@ import torch
 
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.policy import load_policy
+from recurrent_rl.cli import main
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.callbacks import TrainingState
 from recurrent_rl.runs.checkpoint import save_checkpoint
 from recurrent_rl.runs.evaluation import evaluate
+from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
@@ -165,7 +167,8 @@ def test_two_workers_begin_with_the_same(trained: Path, tmp_path: Path) -> None:
         ({"agent": AgentConfig("gru", hidden_size=16, encoder_size=16)}, "with memory 'lstm': set"),
         (
             {"agent": AgentConfig("lstm", hidden_size=32, encoder_size=8, activation="relu")},
-            "with encoder_size 16, activation 'tanh': set the same",
+            r"with encoder_size 16, activation 'tanh': set the same .*\(all by --config with the "
+            r"config\.json of its run, or agent=load_policy\(PATH\)\.config\)",
         ),
         (
             {"agent": AgentConfig("lstm", hidden_size=8, encoder_size=16)},
@@ -181,6 +184,22 @@ def test_a_policy_of_another_kind_is_refused(
     with pytest.raises(UserError, match=what):
         train(config(tmp_path, init_from=str(trained), **changes), progress=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_takes_all_settings_of_the_agent_from_that_it_begins_with(
+    trained: Path, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(
+        config(tmp_path, init_from=str(trained)), agent=load_policy(trained).config
+    )
+    Trainer(settings).close()
+    flags = ["--init-from", str(trained), "--log-dir", str(tmp_path), "--seed", "7", "-q"]
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--config", str(trained / "config.json"), *flags])
+    assert end.value.code == 0
+    (run,) = tmp_path.iterdir()
+    made = RunFolder(run).load_config()
+    assert (made.agent, made.seed) == (settings.agent, 7)
 
 
 def test_a_missing_policy_is_told(tmp_path: Path) -> None:
