@@ -243,8 +243,10 @@ class Environments:
         ends = bool(done.any())
         if ends:
             self._check_mode("final_obs" in infos, bool((done & inserted).any()))
-            for told in (infos, infos.get("final_info") or {}):
-                self.unread_success |= UNREAD_SUCCESS in told
+            final = infos.get("final_info")
+            self.unread_success |= UNREAD_SUCCESS in infos or (
+                isinstance(final, Mapping) and UNREAD_SUCCESS in final
+            )
         if self.same_step:
             start = done
         else:
