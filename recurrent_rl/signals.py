@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -14,6 +13,8 @@ from multiprocessing import connection, parent_process, resource_tracker
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, ClassVar
+
+from recurrent_rl.output import say
 
 STOPPING = tuple(
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -100,9 +101,7 @@ class StopSignals:
             more = "; once more ends at once."
         if self._silent:
             return
-        # RuntimeError: the signal came amid another print.
-        with contextlib.suppress(OSError, RuntimeError, ValueError):
-            print(f"\nStopping at the next safe point{more}", file=sys.stderr)
+        say(f"\nStopping at the next safe point{more}", stderr=True)
 
 
 @contextlib.contextmanager
@@ -126,8 +125,8 @@ def say_stopped(error: KeyboardInterrupt) -> None:
         error: it; its text and its notes say how, if it has some.
     """
     how = [text for text in (str(error), *getattr(error, "__notes__", ())) if text]
-    with contextlib.suppress(OSError, RuntimeError, ValueError):
-        print("\nStopped.", *(how or ["To go on, give the same command again."]), file=sys.stderr)
+    said = " ".join(["Stopped.", *(how or ["To go on, give the same command again."])])
+    say(f"\n{said}", stderr=True)
 
 
 def _leave_dead_terminal() -> None:

@@ -6,7 +6,7 @@ import errno
 import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich.text import Text
 
@@ -25,7 +25,8 @@ from recurrent_rl.cli.share import share_command
 from recurrent_rl.cli.train import train_command
 from recurrent_rl.cli.tune import tune_command
 from recurrent_rl.errors import RaisedError, UserError
-from recurrent_rl.runs.progress import make_console
+from recurrent_rl.output import forget_unwritten
+from recurrent_rl.runs.progress import UNREAD, make_console
 from recurrent_rl.signals import say_stopped
 
 
@@ -56,6 +57,9 @@ COMMANDS = {
 }
 MISTAKE, RAISED = 2, 1
 """Exit status after a mistake of the user's, and after an error that code of theirs raised."""
+_OF_OUTPUT = (
+    "Standard output cannot be written to: {}. Make room where it goes, or send it elsewhere."
+)
 _OF_THE_DISK = "The disk cannot be written to: {}. Make room there, or choose another folder."
 _OF_FILES = (
     "The system allows no more open files ({}). Allow more (ulimit -n 4096), or use fewer "
@@ -104,12 +108,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
         _fail(f"Unknown command {name!r}; use one of {', '.join(COMMANDS)}.")
+    status: Any = 0
     try:
-        status = COMMANDS[name].run(rest)
+        try:
+            status = COMMANDS[name].run(rest)
+        except SystemExit as end:  # after the help
+            status = end.code
+        print(end="", flush=True)  # else Python would do it, and fail in its own words
     except KeyboardInterrupt as error:
         say_stopped(error)
         raise SystemExit(getattr(error, "status", 130)) from None  # see recurrent_rl/__main__.py
     except Exception as error:
+        if (fault := _fault_of_output(error)) is not None:
+            if fault.errno not in UNREAD:
+                _fail(_OF_OUTPUT.format(fault))
+            raise SystemExit(status) from None  # its reader has gone, as `head` does
         if (told := _told(error)) is None:  # a bug, which keeps its traceback
             raise
         _fail("\n".join([*told.lines, *getattr(error, "__notes__", ())]), told.status)
@@ -131,6 +144,19 @@ def _told(error: Exception) -> _Told | None:
         return _Told(MISTAKE, [fault])
     if (sentence := in_a_sentence(error)) is not None:
         return _Told(RAISED, [sentence, *filter(None, [own_calls(error)])])
+    return None
+
+
+def _fault_of_output(error: Exception) -> OSError | None:
+    """Why standard output cannot be written to, where the error is of that; else None."""
+    # Another file has a name; what the user's own code raised is told as such.
+    if not isinstance(error, OSError) or error.filename is not None or in_a_sentence(error):
+        return None
+    try:
+        print(flush=True)  # fails again
+    except OSError as fault:
+        forget_unwritten(sys.stdout)
+        return fault
     return None
 
 

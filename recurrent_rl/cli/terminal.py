@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shlex
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -86,17 +84,13 @@ def parse(
     """
     _refuse_other_names(kind, name, arguments)
     _refuse_several_runs(kind, name, arguments)
-    try:
-        given: Any = tyro.cli(
-            grouped(kind, groups or {}, defaults),
-            prog=f"recurrent-rl {name}",
-            args=list(arguments),
-            config=TYRO_OPTIONS,
-            registry=RULES,
-        )
-    except BrokenPipeError:  # the help was piped to `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
+    given: Any = tyro.cli(
+        grouped(kind, groups or {}, defaults),
+        prog=f"recurrent-rl {name}",
+        args=list(arguments),
+        config=TYRO_OPTIONS,
+        registry=RULES,
+    )
     if imports := getattr(given, "imports", ()):  # before settings that name what they register
         from recurrent_rl.agents.named_parts import import_parts
 

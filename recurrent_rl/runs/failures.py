@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.agents.raising import in_words
 from recurrent_rl.errors import UserError
+from recurrent_rl.output import say
 from recurrent_rl.runs.checkpoint import environment_state, save
 from recurrent_rl.runs.checkpoint_file import read_timesteps
 from recurrent_rl.runs.folder import RunFolder
@@ -110,7 +111,7 @@ def note(error: BaseException, text: str) -> None:
     if sys.version_info >= (3, 11):
         error.add_note(text)
     else:
-        print(text, file=sys.stderr)
+        say(text, stderr=True)
 
 
 @contextmanager
@@ -131,7 +132,7 @@ def close_or_tell(close: Callable[[], None]) -> None:
         close()
     except (Exception, SystemExit) as error:
         told = in_words(error).rstrip(".")
-        print(f"The environments could not be closed: {told}.", file=sys.stderr)
+        say(f"The environments could not be closed: {told}.", stderr=True)
 
 
 @contextmanager

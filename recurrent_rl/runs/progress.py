@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from typing import Any
 
@@ -15,10 +16,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from recurrent_rl.output import forget_unwritten
+
 LOG_SECONDS = 15.0
 """Between two lines of a log."""
 REDRAW_SECONDS = 0.2
 """Between two states of a notebook's line."""
+UNREAD = (errno.EPIPE, errno.EIO)
+"""Errors of writing to what nobody reads any more: a pipe, a terminal that has hung up."""
 
 
 class ProgressBar:
@@ -103,12 +108,29 @@ class ProgressBar:
         self._bar.stop()
 
 
+class _Console(Console):
+    """Goes quiet where nobody reads it; on standard error, which has progress, on any error."""
+
+    def on_broken_pipe(self) -> None:  # rich would end the program
+        self.quiet = True
+        forget_unwritten(self.file)
+
+    def __exit__(self, *raised: Any) -> None:  # here all is written
+        try:
+            super().__exit__(*raised)
+        except (OSError, ValueError) as error:
+            if not self.stderr and getattr(error, "errno", None) not in UNREAD:
+                raise
+            self.on_broken_pipe()
+
+
 def make_console(stderr: bool = False) -> Console:
     """The terminal as it is, where all text is printed as it is: folders may be named "[bold]".
 
-    Where output goes to a file it is wide enough for the tables.
+    Where output goes to a file it is wide enough for the tables. What nobody reads ends nothing;
+    on standard output another error, as of a full disk, is raised.
     """
-    console = Console(stderr=stderr, markup=False, emoji=False)
+    console = _Console(stderr=stderr, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 120
     return console

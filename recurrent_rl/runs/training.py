@@ -19,6 +19,7 @@ from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath, Workers
 from recurrent_rl.group import ALONE, Group
+from recurrent_rl.output import say
 from recurrent_rl.process import (
     computing,
     global_generators_kept,
@@ -145,7 +146,7 @@ class _Call:
         """The result; printed where a KeyboardInterrupt is raised in its place."""
         if interrupts and self.progress and result.stopped_by is not None:
             command = f"recurrent_rl.resume({str(result.run_dir)!r})"
-            print(f"Stopped early; everything is saved. Resume: {command}")
+            say(f"Stopped early; everything is saved. Resume: {command}")
         return result
 
 
@@ -169,8 +170,7 @@ def _begun(call: _Call, config: ResolvedConfig) -> TrainResult:
             if launch is not None:
                 folder.launch.write_text(launch.run_id)
             if call.progress:
-                for line in (*config.choices(), *_workers(launch), *_of_observations(trainer)):
-                    print(line)
+                say(*config.choices(), *_workers(launch), *_of_observations(trainer))
             ran = run_iterations(trainer, folder, call.progress, call.callbacks, call.stop)
             result = _result(trainer, folder, ran, call.stop)
         call.joined.close()
@@ -262,7 +262,7 @@ def _resumed(
             first, ran = trainer.timesteps, LoopResult(0.0, None, None)
             if not trainer.done:
                 if call.progress:
-                    print(*notes, sep="\n", end="\n" if notes else "")
+                    say(*notes)
                 folder.save_config(trainer.config)
                 ran = run_iterations(trainer, folder, call.progress, call.callbacks, call.stop)
             elif not folder.policy.exists():

@@ -9,6 +9,7 @@ import pytest
 import recurrent_rl
 from recurrent_rl.cli import COMMANDS, main
 from tests.recurrent_rl.cli.commands import ended, one_line, run
+from tests.recurrent_rl.unwritable import unwritable
 
 
 @pytest.mark.parametrize(
@@ -162,6 +163,30 @@ def test_a_setting_that_cannot_be_ends_any_command_with_status_2_and_its_name(
         main(arguments)
     assert ended.value.code == 2
     assert message in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("command", [["envs"], ["completion", "bash"], ["check", "--help"]])
+@pytest.mark.parametrize(
+    ("kind", "status", "told"),
+    [
+        ("without a reader", 0, ""),
+        ("hung up", 0, ""),
+        ("on a full disk", 2, "Standard output cannot be written to: [Errno 28] No space left"),
+    ],
+)
+def test_a_command_whose_reader_goes_away_ends_quietly_and_one_without_room_says_so(
+    command: list[str],
+    kind: str,
+    status: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = unwritable(kind)
+    monkeypatch.setattr("sys.stdout", out)
+    ended_with, _, err = ended(command, capsys)
+    assert (ended_with, err[: len(told) + 7]) == (status, told and f"error: {told}")
+    out.close()  # raises where something is left to write
 
 
 def test_an_error_that_no_code_of_the_users_has_raised_keeps_its_traceback(

@@ -15,8 +15,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from recurrent_rl.cli import _fault_of_machine
 from recurrent_rl.cli.train import what_was_lost
+from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.training import TrainResult
 from tests.recurrent_rl.cli.commands import TINY, ended, run
+from tests.recurrent_rl.unwritable import unwritable
 
 
 def test_training_ends_with_an_evaluation_and_the_next_commands(
@@ -167,6 +169,23 @@ def test_a_full_disk_ends_training_with_status_2_and_the_fix(
     assert "is untouched" not in err  # there was no file before
     (run_dir,) = tmp_path.iterdir()
     assert not list(run_dir.glob(".*.saving"))
+
+
+@pytest.mark.parametrize("kind", ["without a reader", "hung up", "on a full disk"])
+def test_output_that_cannot_be_written_ends_no_training(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("recurrent_rl.runs.progress.LOG_SECONDS", 0.0)
+    out, err = unwritable(kind), unwritable(kind)
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
+    task = ["recurrent_rl/TMaze-v0", *TINY, "--log-dir", str(tmp_path), "--eval-episodes=8"]
+    status, *_ = ended(["train", *task], capsys)
+    assert status == (2 if kind == "on a full disk" else 0)  # the results had no room
+    (run_dir,) = tmp_path.iterdir()
+    assert RunFolder(run_dir).evaluated_timesteps() == 512
+    for stream in (out, err):
+        stream.close()  # raises where something is left to write
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from recurrent_rl.runs.progress import ProgressBar
 from recurrent_rl.signals import StopSignals
+from tests.recurrent_rl.unwritable import UNWRITABLE, unwritable
 
 
 def test_a_log_gets_a_line_now_and_then_and_one_at_the_end(
@@ -89,6 +91,26 @@ def test_an_invisible_bar_says_nothing(capsys: pytest.CaptureFixture[str]) -> No
     with ProgressBar("Training", 10, "steps", visible=False) as bar:
         bar.update(10)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", UNWRITABLE)
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_progress_that_cannot_be_written_stops_nothing_and_leaves_descriptors_alone(
+    kind: str, is_terminal: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("recurrent_rl.runs.progress.LOG_SECONDS", 0.0)
+    monkeypatch.setattr("rich.console.Console.is_terminal", is_terminal)
+    stream = unwritable(kind)
+    with open(tmp_path / "out", "w") as out:
+        monkeypatch.setattr("sys.stdout", out)
+        monkeypatch.setattr("sys.stderr", stream)
+        with ProgressBar("Training", 1000, "steps") as bar:
+            bar.update(500)
+            bar.say("a note")
+            bar.update(1000)
+        print("the caller's", file=out)
+    assert (tmp_path / "out").read_text() == "the caller's\n"
+    stream.close()  # raises where something is left to write
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,40 @@
+"""Words for whoever reads them: that nobody does, or that a disk is full, stops no work."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import IO
+
+
+def say(*lines: str, stderr: bool = False) -> None:
+    """Print these lines to standard output or error; where that fails, do nothing."""
+    stream = sys.stderr if stderr else sys.stdout
+    if stream is None:  # as under pythonw, or where a shell has closed it
+        return
+    try:
+        for line in lines:
+            print(line, file=stream, flush=True)
+    except OSError:
+        forget_unwritten(stream)
+    except (RuntimeError, ValueError):  # amid another print, in a signal handler; a closed stream
+        pass
+
+
+def forget_unwritten(stream: IO[str]) -> None:
+    """Have a stream that cannot be written to forget what it holds.
+
+    Else that is tried again, and fails, wherever a process is started, and when Python ends. The
+    stream's descriptor leads elsewhere meanwhile, and is as before afterwards.
+    """
+    # A stream without a descriptor holds nothing that Python would write.
+    with suppress(OSError, RuntimeError, ValueError), open(os.devnull, "wb") as nowhere:
+        descriptor = stream.fileno()
+        before = os.dup(descriptor)
+        try:
+            os.dup2(nowhere.fileno(), descriptor)
+            stream.flush()
+        finally:
+            os.dup2(before, descriptor)
+            os.close(before)
