@@ -130,7 +130,7 @@ def layout() -> str:
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled kernels, or None where they were not built, or from other sources than these."""
+    """The compiled kernels; None where they were not built, do not load, or are of other source."""
     for suffix in EXTENSION_SUFFIXES:
         path = Path(__file__).with_name(f"_sequence{suffix}")
         if path.is_file():
@@ -139,8 +139,12 @@ def library() -> ctypes.CDLL | None:
 
 
 def _load(path: Path) -> ctypes.CDLL | None:
-    """The library in this file, with its functions' types declared to ctypes."""
-    found = ctypes.CDLL(str(path))
+    """The library in this file, with its functions' types declared to ctypes; None if unusable."""
+    try:
+        found = ctypes.CDLL(str(path))
+    except OSError as error:  # built for another system, or against a library that is gone
+        _warn(f"{path.name} cannot be loaded ({error})")
+        return None
     fits = all(hasattr(found, name) for name in FUNCTIONS)
     if fits:
         for name, (arguments, result) in FUNCTIONS.items():
@@ -148,13 +152,18 @@ def _load(path: Path) -> ctypes.CDLL | None:
             function.argtypes, function.restype = arguments, result
         fits = (found.recurrent_layout() + found.steps_layout()).decode() == layout()
     if not fits:
-        warnings.warn(
-            f"{path.name} was built from other sources, and is not used: training is several times "
-            "slower without it. Install again: pip install -e .",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        _warn(f"{path.name} was built from other sources")
     return found if fits else None
+
+
+def _warn(why: str) -> None:
+    """Warn that the kernels that were built are not used."""
+    warnings.warn(
+        f"{why}, and is not used: training is several times slower without it. Install again: "
+        "pip install -e .",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def built() -> ctypes.CDLL:

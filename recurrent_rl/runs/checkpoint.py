@@ -269,8 +269,9 @@ def _check_tensors(trainer: Trainer, checkpoint: Checkpoint) -> None:
     saved = {name: x for name, x in checkpoint.tensors.items() if not name.startswith("env/")}
     expected = _learnt(trainer) | _rows(trainer)
     parameters = [p for group in trainer.optimizer.param_groups for p in group["params"]]
+    step = torch.zeros((), dtype=torch.float32)
     for i, parameter in enumerate(parameters):
-        slots = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
+        slots = {"step": step, "exp_avg": parameter, "exp_avg_sq": parameter}
         expected |= _prefixed(f"optimizer/{i}", slots if f"optimizer/{i}/step" in saved else {})
     # A task may begin to tell of masks at any step.
     expected.pop("next/action_mask", None)

@@ -543,3 +543,10 @@ def test_python_lays_out_the_structures_as_c_does(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(library, "layout", lambda: layout.replace("cell 0", "cell 8"))
     with pytest.warns(RuntimeWarning, match="was built from other sources, and is not used"):
         assert library._load(path) is None
+
+
+def test_a_library_that_does_not_load_is_not_used_and_the_fix_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "_sequence.so"
+    path.write_bytes(b"of another system")
+    with pytest.warns(RuntimeWarning, match=r"cannot be loaded \(.*\).* pip install -e \."):
+        assert library._load(path) is None

@@ -107,6 +107,23 @@ def test_an_episode_that_ended_at_the_checkpoint_is_over_in_the_resumed_run(tmp_
     assert_same(weights(whole), weights(second))
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_run_resumes_to_the_same_weights_under_another_default_type(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    settings = config(tmp_path, total_timesteps=8 * 16 * 2)
+    whole = train(settings, progress=False)
+    torch.set_default_dtype(dtype)
+    try:
+        half = dataclasses.replace(settings, total_timesteps=8 * 16)
+        begun = train(half, progress=False).run_dir
+        resumed = resume(begun, total_timesteps=8 * 16 * 2, progress=False)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    one, other = (load_policy(result.policy_path) for result in (whole, resumed))
+    assert_same(one.agent.state_dict(), other.agent.state_dict())
+
+
 def test_an_environment_without_a_state_of_its_own_resumes_with_new_episodes(
     tmp_path: Path,
 ) -> None:
