@@ -14,6 +14,7 @@ import os
 import re
 import reprlib
 import secrets
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,21 @@ def kind_of(path: Path) -> str | None:
             return (file.metadata() or {}).get(_KIND)
     except (OSError, SafetensorError):
         return None
+
+
+def temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    """A folder that is there until its context ends.
+
+    Raises:
+        UserError: no folder for temporary files can be written to.
+    """
+    try:
+        return tempfile.TemporaryDirectory()
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{error.strerror}. Name a folder that can be written to in the environment variable "
+            "TMPDIR."
+        ) from error
 
 
 def load_tensors(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import NoneType
@@ -22,7 +21,7 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import PATH, argument, check_is
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.devices import usable_device
-from recurrent_rl.agents.files import PolicyFileError, write_atomically
+from recurrent_rl.agents.files import PolicyFileError, temporary_folder, write_atomically
 from recurrent_rl.agents.generators import sampling_generator
 from recurrent_rl.agents.hub import POLICY as POLICY
 from recurrent_rl.agents.hub import check_repository, local_file, upload
@@ -330,7 +329,7 @@ class Policy:
             UserError: the extra is not installed, `repo` is no name of a repository, or the Hub
                 refuses or cannot be reached.
         """
-        with tempfile.TemporaryDirectory() as folder:
+        with temporary_folder() as folder:
             self.save_with_card(folder, repo, evaluation)
             return upload(
                 Path(folder),

@@ -6,7 +6,6 @@ import ctypes
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from recurrent_rl.agents.export.lowering import lower
 from recurrent_rl.agents.export.own_parts import naming_parts
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import START, ExportError, limits_of
+from recurrent_rl.agents.files import temporary_folder
 
 NAME = "policy"
 HEADER, SOURCE, SIGNATURE = f"{NAME}.h", f"{NAME}.c", f"{NAME}.json"
@@ -71,7 +71,7 @@ def compiler() -> str:
 
 def runner(content: Mapping[str, bytes]) -> Runner:
     """Compiles what `files` has made, and steps it."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         for name in (HEADER, SOURCE):
             (Path(folder) / name).write_bytes(content[name])
         built = Path(folder) / "policy.so"

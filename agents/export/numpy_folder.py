@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from recurrent_rl.agents.export.listing import Listing, constants_of, to_json
 from recurrent_rl.agents.export.lowering import lower
 from recurrent_rl.agents.export.passes.shorter import shorter
 from recurrent_rl.agents.export.step import limits_of
-from recurrent_rl.agents.files import NUMPY_EXPORT
+from recurrent_rl.agents.files import NUMPY_EXPORT, temporary_folder
 
 NAMES = CODE, WEIGHTS = "policy.py", "policy.safetensors"
 
@@ -50,7 +49,7 @@ def written(listing: Listing, agent: ActorCritic) -> dict[str, bytes]:
 
 def policy(content: Mapping[str, bytes]) -> numpy_policy.Policy:
     """What `files` has made, as a program that has the folder would load it."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         weights = Path(folder) / WEIGHTS
         weights.write_bytes(content[WEIGHTS])
         return numpy_policy.Policy(weights)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -21,6 +20,7 @@ from torch.multiprocessing.spawn import (
     start_processes,
 )
 
+from recurrent_rl.agents.files import temporary_folder
 from recurrent_rl.agents.importing import class_path, unreachable
 from recurrent_rl.agents.named_parts import PARTS
 from recurrent_rl.agents.parts import Parts
@@ -125,7 +125,7 @@ def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
         raise SystemExit(RAISED)
     parts = parts_to_import(config)
     with ExitStack() as stack:
-        meeting = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "workers"
+        meeting = Path(stack.enter_context(temporary_folder())) / "workers"
         with held_back():
             others = start_processes(
                 _work,

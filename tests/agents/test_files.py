@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.files import (
     FileWriteError,
     PolicyFileError,
@@ -22,6 +23,7 @@ from recurrent_rl.agents.files import (
     load_text,
     remove_leftovers,
     save_tensors,
+    temporary_folder,
     unwritable,
     write_atomically,
     write_together,
@@ -355,3 +357,12 @@ def test_a_kind_of_any_length_is_told_in_one_line(tmp_path: Path) -> None:
 def test_a_path_that_is_none_is_refused() -> None:
     with pytest.raises(PolicyFileError, match="cannot be read: embedded null byte"):
         load_tensors("a\0b", "thing", 1)
+
+
+def test_where_no_temporary_folder_can_be_made_the_fix_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "none")])
+    with pytest.raises(UserError, match=r"No usable temporary directory .* TMPDIR"):
+        temporary_folder()

@@ -206,6 +206,16 @@ def test_a_callback_that_ends_the_run_by_hand_ends_all_workers(
     assert_alike(result.policy_path, whole, 0.0)
 
 
+def test_workers_where_no_temporary_folder_can_be_made_are_refused_with_the_fix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "none")])
+    config = TrainConfig("recurrent_rl/TMaze-v0", workers=2, log_dir=str(tmp_path))
+    with pytest.raises(UserError, match="in the environment variable TMPDIR"):
+        train(config, progress=False)
+
+
 def test_a_run_of_two_goes_on_with_one_and_with_two(tmp_path: Path) -> None:
     half = config(tmp_path / "half", workers=2, lr_schedule="constant", ent_schedule="constant")
     short = train(half, progress=False)
