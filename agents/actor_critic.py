@@ -377,14 +377,23 @@ class ActorCritic(FixedParts):
     def with_previous(
         self, components: Components, action: Tensor, reward: Tensor | None
     ) -> Components:
-        """Add the previous action and reward (`[B, ...]`, `[B]`) where the config says so.
+        """Add the previous action and reward where the config says so.
+
+        Args:
+            components: what `read` gave, as tensors.
+            action: `[B, ...]`, in the head's form: as `PolicyState.previous_action` is.
+            reward: `[B]`, where the agent is fed it.
 
         At an episode's first step their values do not matter: the encoder sets them to zero there.
+
+        Raises:
+            MemoryInputError: the agent is fed the reward, and there is none.
         """
         if self.config.previous_action:
             components = {**components, PREVIOUS_ACTION: action}
         if self.config.previous_reward:
-            assert reward is not None
+            if reward is None:
+                raise MemoryInputError("This agent is fed its previous reward: give reward, [B].")
             components = {**components, PREVIOUS_REWARD: reward.unsqueeze(-1)}
         return components
 

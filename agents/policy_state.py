@@ -68,7 +68,7 @@ class PolicyState(NamedTuple):
         return PolicyState(select_state(self.memory, index), self.previous_action[index])
 
     def to_json(self) -> str:
-        """As text that `Policy.state_from_json` reads: to the bit, and 4/3 of the bytes long."""
+        """JSON text, exact to the bit, for `Policy.state_from_json`; 4/3 as long as the bytes."""
         return json.dumps({name: _written(x) for name, x in _by_name(self).items()})
 
 
@@ -94,13 +94,17 @@ def state_from_json(agent: ActorCritic, text: str) -> PolicyState:
         text: may come from anyone.
 
     Raises:
-        MemoryInputError: it is no such text, or of a state that `check_state` refuses.
+        MemoryInputError: it is no such text, or of a state that `check_state` refuses or whose
+            numbers are not finite.
     """
     try:
         found = {name: _read(*part) for name, part in json.loads(text).items()}
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError):
         expected = "what a PolicyState's to_json() gave"
         raise MemoryInputError(refusal("text", text, expected)) from None
+    for name, x in found.items():
+        if not torch.isfinite(x).all():
+            raise MemoryInputError(f"The state's {name} holds NaN or infinity. Begin anew.")
     like = fresh_state(agent, 1)
     right = _by_name(like)
     _refuse_names(found, right)
@@ -215,6 +219,5 @@ def _read(dtype: str, shape: list[int], text: str) -> Tensor:
     kind, data = vars(torch)[dtype], bytearray(base64.b64decode(text, validate=True))
     if not isinstance(kind, torch.dtype):
         raise ValueError(f"{dtype} is no type of numbers")
-    return (torch.frombuffer(data, dtype=kind) if data else torch.empty(0, dtype=kind)).reshape(
-        shape
-    )
+    x = torch.frombuffer(data, dtype=kind) if data else torch.empty(0, dtype=kind)
+    return x.reshape(shape)

@@ -59,8 +59,8 @@ class StreamActor:
         """What is carried to the next step, of all streams. It may be set, also of a new actor.
 
         A state goes from one actor of a policy to another, whichever runners they have, and to and
-        from `predict`. All streams then go on from it. It does not hold which of them are to begin
-        an episode: call `reset` for those after it is set.
+        from `predict`. All streams then go on from it. A reset that no step has followed is not
+        part of it: call `reset` again after setting it.
 
         Raises:
             MemoryInputError: what is set is none, of another policy or for another number of

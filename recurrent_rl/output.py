@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from contextlib import suppress
 from typing import IO
+
+UNREAD = (errno.EPIPE, errno.EIO)
+"""Errors of writing to what nobody reads any more: a pipe, a terminal that has hung up."""
 
 
 def say(*lines: str, stderr: bool = False) -> None:

@@ -198,9 +198,9 @@ class Trainer:
         """A rollout, where all workers have one; else every worker raises what one of them met."""
         failure: Exception | SystemExit | None = None
         try:
-            while self.env_attributes:
-                name = next(iter(self.env_attributes))
-                self.collector.environments.set_attribute(name, self.env_attributes.pop(name))
+            attributes, self.env_attributes = self.env_attributes, {}
+            for name, value in attributes.items():
+                self.collector.environments.set_attribute(name, value)
             rollout = self.collector.collect(self.iteration)
             check_finite("agent's value of what it sees", rollout.values)
             check_finite("agent's value of what it sees", rollout.next_values)

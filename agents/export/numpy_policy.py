@@ -88,9 +88,9 @@ class Policy:
             reward: of the step before; only for policies that are fed it.
             action_mask: true for what is allowed; only for policies that take one.
             state: parts of the state to be put in the place of what is kept, by their names in
-                `signature`: `previous_action_in`, where you took another action. After a part of
-                the memory the streams go on, also of a new policy; `episode_start` says which begin
-                an episode, and is then all that says it.
+                `signature`: `previous_action_in`, where you took another action. If you give a
+                part of the memory, no stream begins an episode, even in a new policy. To have some
+                begin one, give `episode_start`, bool `[batch]`, which overrides `reset` too.
 
         Returns:
             The action as the environment takes it; `[batch, ...]` if the observation had that axis.

@@ -25,8 +25,8 @@ from recurrent_rl.cli.share import share_command
 from recurrent_rl.cli.train import train_command
 from recurrent_rl.cli.tune import tune_command
 from recurrent_rl.errors import RaisedError, UserError
-from recurrent_rl.output import forget_unwritten
-from recurrent_rl.runs.progress import UNREAD, make_console
+from recurrent_rl.output import UNREAD, forget_unwritten
+from recurrent_rl.runs.progress import make_console
 from recurrent_rl.signals import say_stopped
 
 
@@ -60,6 +60,7 @@ MISTAKE, RAISED = 2, 1
 _OF_OUTPUT = (
     "Standard output cannot be written to: {}. Make room where it goes, or send it elsewhere."
 )
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _OF_THE_DISK = "The disk cannot be written to: {}. Make room there, or choose another folder."
 _OF_FILES = (
     "The system allows no more open files ({}). Allow more (ulimit -n 4096), or use fewer "
@@ -72,7 +73,7 @@ _OF_PROCESSES = (
 _OF_NAMES = "A name is too long for the file system: {}. Give a shorter one."
 SYSTEM_ERRORS = {
     errno.ENAMETOOLONG: _OF_NAMES,
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS), _OF_THE_DISK),
+    **dict.fromkeys((*FULL, errno.EROFS), _OF_THE_DISK),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), _OF_FILES),
     **dict.fromkeys((errno.EAGAIN, errno.ENOMEM), _OF_PROCESSES),
 }
@@ -152,11 +153,13 @@ def _fault_of_output(error: Exception) -> OSError | None:
     # Another file has a name; what the user's own code raised is told as such.
     if not isinstance(error, OSError) or error.filename is not None or in_a_sentence(error):
         return None
+    if error.errno not in (*UNREAD, *FULL):
+        return None
     try:
         print(flush=True)  # fails again
     except OSError as fault:
         forget_unwritten(sys.stdout)
-        return fault
+        return fault if fault.errno == error.errno else None
     return None
 
 

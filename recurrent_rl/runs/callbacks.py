@@ -43,8 +43,8 @@ class Callback:
     def on_end(self, state: TrainingState) -> None:
         """When all is saved, whatever ended the run.
 
-        `state.evaluation` is of the last policy where the settings have an `eval_interval`. What is
-        evaluated without one is so afterwards, and is in the result of `train`.
+        With `eval_interval`, `state.evaluation` is of the last policy, unless a signal ended the
+        run. Without it the policy is evaluated after `on_end`; `train` returns that evaluation.
         """
 
 

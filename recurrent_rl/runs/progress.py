@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from typing import Any
 
@@ -16,14 +15,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from recurrent_rl.output import forget_unwritten
+from recurrent_rl.output import UNREAD, forget_unwritten
 
 LOG_SECONDS = 15.0
 """Between two lines of a log."""
 REDRAW_SECONDS = 0.2
 """Between two states of a notebook's line."""
-UNREAD = (errno.EPIPE, errno.EIO)
-"""Errors of writing to what nobody reads any more: a pipe, a terminal that has hung up."""
 
 
 class ProgressBar:

@@ -65,7 +65,8 @@ class TrainResult:
     where the run's folder had its evaluation before."""
     notes: tuple[str, ...] = ()
     """Messages for the user, such as that a resumed run began new episodes or has other learning
-    rates, that no environment reported one of `info_metrics`, or that one tells of `success`."""
+    rates, that no environment reported one of `info_metrics`, or that infos have `success`, which
+    is not read."""
     stop_reason: str | None = None
     """Why a callback has ended the run before it had all its steps; None where none has."""
 

@@ -36,6 +36,7 @@ from recurrent_rl.agents.spaces import (
     rows_of,
     stack_observations,
 )
+from recurrent_rl.envs.batch import BatchEnv
 from recurrent_rl.errors import RaisedError, UserError
 from recurrent_rl.fields import InfoKeys
 from recurrent_rl.vector_env.checked_env import (
@@ -270,24 +271,32 @@ class Environments:
         """Set an attribute of every environment.
 
         Raises:
-            UserError: an environment has none of this name, or the vector environment no
-                `set_attr`.
+            UserError: an environment has none of this name, or refuses the value; or the vector
+                environment has no `set_attr`.
         """
         env: Any = self.env
         while isinstance(env, VectorWrapper) and not hasattr(env, "set_attr"):
             env = env.env
         if not hasattr(env, "set_attr"):
+            fix = "Set vectorization to sync, or write that method: values has one for each."
+            if isinstance(env.unwrapped, BatchEnv):
+                fix = "Vary env_kwargs instead, and go on from the trained policy (init_from)."
             raise UserError(
-                f"{self._name()} steps its environments itself, and has no set_attr(name, values) "
-                f"by which {name!r} could be set. Give it this method, where values is a list of "
-                "one for each environment; or set vectorization to sync, if it has a single form."
+                f"A callback sets the attribute {name!r}, and {self._name()} steps its "
+                f"environments in one batch, without a method set_attr(name, values). {fix}"
             )
         if hasattr(env, "call") and not all(env.call("has_wrapper_attr", name)):
             raise UserError(
-                f"{self._name()} has no attribute {name!r}, which a callback sets. Mend the name, "
-                "or give it one in its constructor."
+                f"A callback sets the attribute {name!r}, which {self._name()} does not have. "
+                "Correct the name, or define the attribute in the environment's __init__."
             )
-        env.set_attr(name, [value] * self.count)  # a list given alone would be one for each
+        try:
+            env.set_attr(name, [value] * self.count)  # a list given alone would be one for each
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UserError(
+                f"A callback sets the attribute {name!r} of {self._name()}, which refuses it: "
+                f"{error}. Set another value, or define an attribute that can be set."
+            ) from error
 
     @contextmanager
     def _lending(self) -> Iterator[None]:

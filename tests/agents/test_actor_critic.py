@@ -12,6 +12,7 @@ from torch.testing import assert_close
 
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.kernels.safeguards import MemoryInputError
 from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.memory.states import PairState, tensors_of
 from recurrent_rl.agents.normalisers import SETTLED
@@ -149,6 +150,12 @@ def test_a_critic_without_memory_knows_the_present_alone() -> None:
     one, other = (agent.step(now, state)[0] for state in (fresh, used))
     assert torch.equal(one.value, other.value)
     assert not torch.equal(one.distribution.entropy(), other.distribution.entropy())
+
+
+def test_an_agent_that_is_fed_its_reward_asks_for_it() -> None:
+    agent = make(previous_reward=True)
+    with pytest.raises(MemoryInputError, match="is fed its previous reward: give reward"):
+        agent.with_previous({}, torch.zeros(1), None)
 
 
 def test_what_came_before_an_episode_is_not_fed_to_its_first_step() -> None:

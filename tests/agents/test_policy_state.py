@@ -217,13 +217,22 @@ def test_a_previous_action_of_any_space_comes_back_from_json(action: gym.Space[A
     assert equal(policy.state_from_json(state.to_json()), state)
 
 
-def test_numbers_that_are_none_and_states_without_streams_come_back_from_json() -> None:
+@pytest.mark.parametrize("number", [torch.inf, torch.nan])
+def test_json_of_numbers_that_are_none_is_refused_before_they_spoil_a_batch(number: float) -> None:
     policy = make(memory="lstm")
     state = played(policy)
-    state.memory.h[0, 0, :3] = torch.tensor([-0.0, torch.inf, torch.nan])  # type: ignore[attr-defined]
+    state.memory.h[0, 0, 0] = number  # type: ignore[attr-defined]
     text = state.to_json()
     json.loads(text, parse_constant=pytest.fail)  # strict JSON, which has no NaN
-    (h, *_), (g, *_) = state.memory, policy.state_from_json(text).memory
+    with pytest.raises(MemoryInputError, match=r"memory\.LSTMState\.h holds NaN or infinity"):
+        policy.state_from_json(text)
+
+
+def test_a_negative_zero_and_a_state_without_streams_come_back_from_json() -> None:
+    policy = make(memory="lstm")
+    state = played(policy)
+    state.memory.h[0, 0, 0] = -0.0  # type: ignore[attr-defined]
+    (h, *_), (g, *_) = state.memory, policy.state_from_json(state.to_json()).memory
     assert h.view(torch.int32).equal(g.view(torch.int32))
     assert len(policy.state_from_json(policy.initial_state(0).to_json()).previous_action) == 0
 

@@ -52,6 +52,10 @@ class Telling(Corridor):
 
     steps = 0  # what checks it has an attribute of this name too
 
+    @property
+    def fixed(self) -> int:
+        return 3
+
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, _, truncated, _ = super().step(action)
         return observation, reward, False, truncated, {"length": self.length, "steps": self.steps}

@@ -178,8 +178,8 @@ class Space:
         for name in names:
             if name in _SETTINGS.difference(SPACE):
                 raise UserError(
-                    f"{name} cannot be searched; what can is {', '.join(SPACE)}. Give it as it is "
-                    "to be, and leave it out of search."
+                    f"{name} cannot be searched. These can: {', '.join(SPACE)}. Set {name} to a "
+                    "fixed value, and leave it out of search."
                 )
             check_choice("search", name, tuple(SPACE))
         if len(set(names)) < len(names):

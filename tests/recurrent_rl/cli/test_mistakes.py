@@ -1,7 +1,9 @@
 """A mistake at any command: status 2, a message that says the fix, and never a traceback."""
 
+import errno
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -187,6 +189,20 @@ def test_a_command_whose_reader_goes_away_ends_quietly_and_one_without_room_says
     ended_with, _, err = ended(command, capsys)
     assert (ended_with, err[: len(told) + 7]) == (status, told and f"error: {told}")
     out.close()  # raises where something is left to write
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE])
+def test_another_fault_is_told_though_the_reader_of_the_output_has_gone(
+    number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: Sequence[str]) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setitem(COMMANDS, "envs", COMMANDS["envs"]._replace(run=fails))
+    with unwritable("without a reader") as out:
+        monkeypatch.setattr("sys.stdout", out)
+        status, _, err = ended(["envs"], capsys)
+    assert (status, os.strerror(number) in err) == (2, True)
 
 
 def test_an_error_that_no_code_of_the_users_has_raised_keeps_its_traceback(

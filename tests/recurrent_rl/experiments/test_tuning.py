@@ -464,8 +464,8 @@ def test_every_combination_of_the_space_is_a_run_and_the_given_settings_are_in_i
         (
             ("gamma", "encoder_size"),
             {},
-            r"^encoder_size cannot be searched; what can is learning_rate, .*, separate_memory\. "
-            r"Give it as it is to be, and leave it out of search\.$",
+            r"^encoder_size cannot be searched. These can: learning_rate, .*, separate_memory\. "
+            r"Set encoder_size to a fixed value, and leave it out of search\.$",
         ),
         (("gamma", "gamma"), {}, "names a setting twice"),
         (("gamma",), {"schedules": {"gamma": [0.9, 0.99]}}, "gamma cannot be searched: schedules"),

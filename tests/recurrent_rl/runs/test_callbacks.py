@@ -563,7 +563,7 @@ def test_a_given_vector_environment_is_set_and_its_own_at_the_end(tmp_path: Path
 def test_an_attribute_that_no_environment_has_is_refused(tmp_path: Path, workers: int) -> None:
     lengthens = Lengthens()
     lengthens.name = "lenght"
-    with pytest.raises(UserError, match=r"has no attribute 'lenght', which a callback sets"):
+    with pytest.raises(UserError, match=r"sets the attribute 'lenght', which .* does not have"):
         train(telling(tmp_path, workers=workers), progress=False, callbacks=[lengthens])
 
 
@@ -571,8 +571,12 @@ def test_an_attribute_that_cannot_be_set_is_refused(tmp_path: Path) -> None:
     def sets(name: Any, value: Any) -> AnyCallback:
         return lambda state: state.set_env_attr(name, value)
 
-    with pytest.raises(UserError, match=r"TMaze-v0 .* has no set_attr\(name, values\)"):
+    with pytest.raises(UserError, match=r"TMaze-v0 .*one batch, without .* Vary env_kwargs"):
         train(config(tmp_path), progress=False, callbacks=[sets("length", 3)])
+    with pytest.raises(UserError, match=r"CartPole-v1 .*one batch, .* Set vectorization to sync"):
+        train(config(tmp_path, "CartPole-v1"), progress=False, callbacks=[sets("gravity", 3.0)])
+    with pytest.raises(UserError, match=r"'fixed' of .*, which refuses it: .*Set another value"):
+        train(telling(tmp_path), progress=False, callbacks=[sets("fixed", 3)])
     with pytest.raises(UserError, match=r"set_env_attr\(\) takes the attribute's name as text"):
         train(config(tmp_path), progress=False, callbacks=[sets(3, 3)])
     state: Any = object.__new__(TrainingState)
