@@ -98,21 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.path.append("")
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:2], "--help"]
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_help())
-        raise SystemExit(0)
-    if arguments[0] == "--version":
-        from recurrent_rl import __version__
-
-        print(f"recurrent-rl {__version__}")
-        raise SystemExit(0)
-    name, rest = arguments[0], arguments[1:]
-    if name not in COMMANDS:
-        _fail(f"Unknown command {name!r}; use one of {', '.join(COMMANDS)}.")
     status: Any = 0
     try:
         try:
-            status = COMMANDS[name].run(rest)
+            status = _run(arguments)
         except SystemExit as end:  # after the help
             status = end.code
         print(end="", flush=True)  # else Python would do it, and fail in its own words
@@ -128,6 +117,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _fail("\n".join([*told.lines, *getattr(error, "__notes__", ())]), told.status)
     raise SystemExit(status)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run what these arguments name; returns the exit status."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    name, *rest = arguments
+    if name == "--version":
+        from recurrent_rl import __version__
+
+        print(f"recurrent-rl {__version__}")
+        return 0
+    if name not in COMMANDS:
+        raise UserError(f"Unknown command {name!r}; use one of {', '.join(COMMANDS)}.")
+    return COMMANDS[name].run(rest)
 
 
 class _Told(NamedTuple):

@@ -167,7 +167,9 @@ def test_a_setting_that_cannot_be_ends_any_command_with_status_2_and_its_name(
     assert message in one_line(capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("command", [["envs"], ["completion", "bash"], ["check", "--help"]])
+@pytest.mark.parametrize(
+    "command", [["envs"], ["completion", "bash"], ["check", "--help"], ["--help"], ["--version"]]
+)
 @pytest.mark.parametrize(
     ("kind", "status", "told"),
     [
