@@ -282,20 +282,20 @@ class Environments:
             if isinstance(env.unwrapped, BatchEnv):
                 fix = "Vary env_kwargs instead, and go on from the trained policy (init_from)."
             raise UserError(
-                f"A callback sets the attribute {name!r}, and {self._name()} steps its "
-                f"environments in one batch, without a method set_attr(name, values). {fix}"
+                f"{self._name()} is stepped in one batch, without a method set_attr(name, values), "
+                f"and a callback sets its attribute {name!r}. {fix}"
             )
         if hasattr(env, "call") and not all(env.call("has_wrapper_attr", name)):
             raise UserError(
-                f"A callback sets the attribute {name!r}, which {self._name()} does not have. "
+                f"{self._name()} does not have the attribute {name!r} that a callback sets. "
                 "Correct the name, or define the attribute in the environment's __init__."
             )
         try:
             env.set_attr(name, [value] * self.count)  # a list given alone would be one for each
         except (AttributeError, TypeError, ValueError) as error:
             raise UserError(
-                f"A callback sets the attribute {name!r} of {self._name()}, which refuses it: "
-                f"{error}. Set another value, or define an attribute that can be set."
+                f"{self._name()} refuses what a callback sets its attribute {name!r} to: {error}. "
+                "Set another value, or define an attribute that can be set."
             ) from error
 
     @contextmanager
