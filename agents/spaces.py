@@ -6,7 +6,6 @@ MultiDiscrete or MultiBinary in the space, named by its path. A plain space has 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -326,20 +325,6 @@ def is_image(space: gym.Space[Any]) -> bool:
 def has_form_of_image(shape: Sequence[int], dtype: Any) -> bool:
     """Whether a Box of this shape and type, which may be its name, is an image."""
     return len(shape) == 3 or (len(shape) == 2 and bool(dtype == "uint8"))
-
-
-def images_in_stacks(space: gym.Space[Any]) -> Iterator[tuple[str, str, str]]:
-    """Components of more axes than an image has: their paths, how each is read, and what to do."""
-    for path, component in component_spaces(space).items():
-        if isinstance(component, spaces.Box) and len(component.shape) > 3:
-            of = f"'s {path!r}" if path else ""
-            yield (
-                path,
-                f"The observation{of} of shape {component.shape} is read as a vector of "
-                f"{math.prod(component.shape):,} numbers, without a convolution.",
-                "If it is a stack of images, give one image of three axes, with the images' "
-                "channels one after the other, as --wrapper frame-stack:4 does.",
-            )
 
 
 def channel_axis(shape: tuple[int, ...]) -> int:

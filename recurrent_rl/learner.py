@@ -11,7 +11,7 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.auxiliary import AuxiliaryLoss
 from recurrent_rl.blocks import Block
 from recurrent_rl.config import ResolvedConfig
-from recurrent_rl.group import ALONE, Group
+from recurrent_rl.group import Group
 from recurrent_rl.optimizer import Adam
 
 
@@ -34,14 +34,14 @@ class Learner:
         cls,
         agent: ActorCritic,
         config: ResolvedConfig,
-        auxiliary: AuxiliaryLoss | None = None,
-        group: Group = ALONE,
-        block: Block | None = None,
+        auxiliary: AuxiliaryLoss | None,
+        group: Group,
+        block: Block,
     ) -> Learner:
-        """With a fresh optimiser; alone, of all environments, where nothing else is said."""
+        """With a fresh optimiser."""
         parameters = named_parameters(agent, auxiliary).values()
         optimizer = Adam(parameters, lr=config.learning_rate, eps=config.adam_eps, fused=True)
-        return cls(agent, auxiliary, optimizer, group, block or Block.whole(config.num_envs))
+        return cls(agent, auxiliary, optimizer, group, block)
 
     @property
     def modules(self) -> dict[str, nn.Module]:

@@ -13,7 +13,6 @@ from gymnasium.vector import VectorEnv
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.raising import place
 from recurrent_rl.agents.settings import SettingError, at_least, build, refusal
-from recurrent_rl.agents.spaces import images_in_stacks
 from recurrent_rl.checks.finding import FaultyEnvironmentError, Finding, Report
 from recurrent_rl.checks.single import check_single
 from recurrent_rl.checks.vector_env import check_vector_env
@@ -21,6 +20,7 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.fields import JsonObject
 from recurrent_rl.vector_env.checked_env import with_masks_in_infos
 from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.properties import images_in_stacks
 from recurrent_rl.vector_env.sources import find_source
 from recurrent_rl.vector_env.vectorize import make_vector_env
 from recurrent_rl.vector_env.wrapping import (

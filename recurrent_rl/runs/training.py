@@ -14,7 +14,6 @@ from typing import Any, Literal
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.files import remove_leftovers
 from recurrent_rl.agents.policy import load_policy
-from recurrent_rl.agents.spaces import images_in_stacks
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath, Workers
@@ -44,7 +43,7 @@ from recurrent_rl.runs.torchrun import Launch, begun_by, mistakes_told_once, of_
 from recurrent_rl.runs.trackers import check_installed
 from recurrent_rl.signals import StopSignals, noting
 from recurrent_rl.trainer import Trainer
-from recurrent_rl.vector_env.properties import left_out
+from recurrent_rl.vector_env.properties import images_in_stacks, left_out
 from recurrent_rl.vector_env.sources import Environment, Source
 
 

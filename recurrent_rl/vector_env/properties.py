@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.vector import SyncVectorEnv, VectorEnv
 
+from recurrent_rl.agents.spaces import component_spaces
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.limits import limits_of
 from recurrent_rl.vector_env.processes import EnvironmentProcesses
@@ -24,6 +27,20 @@ def left_out(env: VectorEnv) -> dict[str, str]:
     except AttributeError:  # environments that were not made here
         return {}
     return texts
+
+
+def images_in_stacks(space: gym.Space[Any]) -> Iterator[tuple[str, str, str]]:
+    """Components of more axes than an image has: their paths, how each is read, and what to do."""
+    for path, component in component_spaces(space).items():
+        if isinstance(component, gym.spaces.Box) and len(component.shape) > 3:
+            of = f"'s {path!r}" if path else ""
+            yield (
+                path,
+                f"The observation{of} of shape {component.shape} is read as a vector of "
+                f"{math.prod(component.shape):,} numbers, without a convolution.",
+                "If it is a stack of images, give one image of three axes, with the images' "
+                "channels one after the other, as --wrapper frame-stack:4 does.",
+            )
 
 
 def longest_episode(env_id: Environment | Source, config: EnvConfig) -> int | None:
