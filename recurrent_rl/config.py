@@ -54,6 +54,8 @@ RESOLVED = "resolved"
 """The key of a config.json under which stands what was chosen."""
 RESOLVED_FIELDS = (*AUTOMATIC, "reasons")
 """What stands there."""
+FEW_ROLLOUTS = 10
+"""A run of fewer is told of."""
 
 NO_MATTER_OF_WHAT_IS_LEARNT = frozenset(
     {
@@ -377,12 +379,13 @@ class ResolvedConfig(TrainConfig):
         lines = [
             f"{name} {getattr(self, name)}: {why}" for name, why in self.reasons.items() if why
         ]
-        if self.batch_size > self.total_timesteps:
+        if self.num_iterations < FEW_ROLLOUTS:
+            rollouts = f"{self.num_iterations} rollout{'s' * (self.num_iterations > 1)}"
             lines.append(
-                f"total_timesteps {self.total_timesteps:,} is less than a rollout, of "
+                f"total_timesteps {self.total_timesteps:,} makes {rollouts} of "
                 f"{self.batch_size:,} steps (num_envs {self.num_envs} x num_steps "
-                f"{self.num_steps}): the run is one rollout and learns from it once. Lower these "
-                "two, or raise total_timesteps."
+                f"{self.num_steps}), and the agent learns after each: too seldom to learn much. "
+                "Lower these two, or raise total_timesteps."
             )
         return lines
 

@@ -177,11 +177,13 @@ def test_an_empty_array_for_a_number_is_refused_by_name() -> None:
         TrainConfig("CartPole-v1", num_envs=np.array([]))  # type: ignore[arg-type]
 
 
-def test_a_rollout_of_more_steps_than_the_run_is_told() -> None:
-    less = TrainConfig("CartPole-v1", num_envs=8, num_steps=128, total_timesteps=1023)
-    (told,) = choose_sizes(less, None).choices()
-    assert told.startswith("total_timesteps 1,023 is less than a rollout, of 1,024 steps")
-    assert choose_sizes(dataclasses.replace(less, total_timesteps=1024), None).choices() == []
+@pytest.mark.parametrize(("steps", "rollouts"), [(1023, "1 rollout"), (9 * 1024, "9 rollouts")])
+def test_a_run_of_few_rollouts_is_told(steps: int, rollouts: str) -> None:
+    few = TrainConfig("CartPole-v1", num_envs=8, num_steps=128, total_timesteps=steps)
+    (told,) = choose_sizes(few, None).choices()
+    assert told.startswith(f"total_timesteps {steps:,} makes {rollouts} of 1,024 steps")
+    enough = dataclasses.replace(few, total_timesteps=9 * 1024 + 1)
+    assert choose_sizes(enough, None).choices() == []
 
 
 def test_what_was_chosen_is_kept_with_its_reason_and_told_from_what_was_requested() -> None:
