@@ -85,10 +85,10 @@ class AgentConfig:
     """Keys of a Dict observation that the actor sees. By default all but critic_keys; a key in
     neither is not used."""
     encoder_size: Annotated[int, at_least(2), at_most(LARGEST_LAYER)] = 128
-    """Units in each layer of the encoder, which stands before the memory. One of the last layer's
+    """Units in each layer of the encoder, which is before the memory. One of the last layer's
     says where episodes start."""
     encoder_layers: Annotated[int, at_least(0), at_most(MOST_LAYERS)] = 1
-    """Layers of the encoder, which stands before the memory."""
+    """Layers of the encoder, which is before the memory."""
     actor_layers: LayerSizes = ()
     """Units of each layer between the memory and the action head; by default there is none."""
     critic_layers: LayerSizes = ()
@@ -102,7 +102,7 @@ class AgentConfig:
     """Features that the convolutional network makes of each image."""
     encoder: EncoderName = None  # type: ignore[assignment]
     """Encoder of your own for observations, registered or as module:Class; the layers of
-    encoder_layers stand on it. By default (None) the library's, by the kind of space."""
+    encoder_layers come after it. By default (None) the library's, by the kind of space."""
     head: HeadName = None  # type: ignore[assignment]
     """Action head of your own, registered or as module:Class. By default (None) the library's, by
     the action space."""

@@ -79,7 +79,7 @@ def _downloaded(text: str) -> Path:
     except errors.RevisionNotFoundError:
         raise PolicyFileError(
             f"The repository {address.repo} has no branch, tag or commit {address.revision!r}; "
-            f"those there are stand at {page}/commits. Without one the newest is taken."
+            f"those that it has are at {page}/commits. Without one the newest is taken."
         ) from None
     except errors.LocalEntryNotFoundError:
         raise PolicyFileError(
@@ -88,7 +88,7 @@ def _downloaded(text: str) -> Path:
         ) from None
     except errors.EntryNotFoundError:
         raise PolicyFileError(
-            f"The repository {address.repo} holds no {address.file}; its files stand at "
+            f"The repository {address.repo} holds no {address.file}; its files are at "
             f"{page}/tree/{address.revision or 'main'}. Name one: "
             f"hf://{address.repo}/FILE.safetensors"
         ) from None

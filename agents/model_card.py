@@ -35,7 +35,7 @@ class Played(Protocol):
 
     @property
     def success_rate(self) -> float | None:
-        """Share of these that reached their goal; None where the environment does not tell."""
+        """Share of these that reached their goal; None where the environment does not say."""
         ...
 
 

@@ -88,7 +88,7 @@ class Policy:
 
         Args:
             text: may come from anyone: nothing in it is executed. A state of another policy whose
-                tensors have the same types and shapes cannot be told from one of this policy.
+                tensors have the same types and shapes is not recognised as such.
 
         Raises:
             MemoryInputError: it is no such text, or of a state that `predict` refuses.

@@ -90,7 +90,7 @@ def state_from_json(agent: ActorCritic, text: str) -> PolicyState:
     """The inverse of `PolicyState.to_json`, on the agent's device.
 
     Args:
-        agent: whose state it is. That of another with the same tensors cannot be told from it.
+        agent: whose state it is. That of another with the same tensors is not refused.
         text: may come from anyone.
 
     Raises:

@@ -1,7 +1,7 @@
 """Auxiliary losses: what a memory is taught beside getting rewards.
 
 Rewards say little about what is worth remembering, and late. A second loss on what the memory gives
-can teach it sooner, such as to foretell what comes next (Jaderberg et al. 2017; Ni et al. 2024).
+can teach it sooner, such as to predict what comes next (Jaderberg et al. 2017; Ni et al. 2024).
 """
 
 from __future__ import annotations
@@ -88,14 +88,14 @@ class ValuesToTell(ValueFeatures):
 
 
 class NextObservation(AuxiliaryLoss):
-    """How badly the memory's features and the action tell the next observation.
+    """How badly the memory's features and the action predict the next observation.
 
     The mean over the observation's entries: of numbers the squared error, as the encoder is shown
     them, so in standard deviations where they are normalised; of discrete values the negative
     log-likelihood, in units of what it costs to guess. Images are left out. What the next sequence
-    or episode begins with is not foretold: the last step of each costs 0. So sequences of a few
+    or episode begins with is not predicted: the last step of each costs 0. So sequences of a few
     steps are taught less. Where an autoreset inserts a row (NEXT_STEP), an episode's last
-    observation is foretold too.
+    observation is predicted too.
 
     Ni et al. 2024, "Bridging State and History Representations", call this observation prediction.
 
@@ -109,7 +109,7 @@ class NextObservation(AuxiliaryLoss):
         spaces = {path: x for path, x in reader.component_spaces.items() if not is_image(x)}
         if not spaces:
             raise SettingError(
-                "aux_loss is 'next-observation', which foretells numbers and discrete values, and "
+                "aux_loss is 'next-observation', which predicts numbers and discrete values, and "
                 f"the observation {reader.observation_space} has images alone. Leave aux_loss out, "
                 "or write one of your own (docs/your-parts.md)."
             )

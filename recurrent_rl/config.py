@@ -186,7 +186,7 @@ class TrainConfig:
     vf_coef: Annotated[float, at_least(0)] = 0.5
     """Weight of the critic's loss beside the actor's."""
     aux_loss: AuxLossName = None  # type: ignore[assignment]
-    """Teach the memory by a second loss: next-observation has it foretell what is seen next, which
+    """Teach the memory by a second loss: next-observation has it predict what is seen next, which
     may help where velocities are hidden. Or one of your own, registered or as module:Class. By
     default (None) there is none."""
     aux_coef: Annotated[float, at_least(0)] = 1.0

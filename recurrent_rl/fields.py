@@ -91,7 +91,7 @@ def each_once(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise SettingError(f"{name} stands there twice. Leave one of them out.")
+            raise SettingError(f"{name} is given twice. Leave one of them out.")
         found[name] = value
     return found
 

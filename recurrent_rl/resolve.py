@@ -180,7 +180,7 @@ def _steps(config: TrainConfig, episode: int | None, share: int) -> tuple[int, s
         chunks = max(1, round(STEPS / config.seq_len))
         return chunks * config.seq_len, f"{chunks} times seq_len, about {STEPS} steps"
     if episode is None:
-        return STEPS, "the environment tells no longest length of its episodes"
+        return STEPS, "the environment states no longest length of its episodes"
     if episode > longest:
         return STEPS, (
             f"episodes of up to {episode:,} steps are too long for rollouts of whole episodes; up "

@@ -340,7 +340,7 @@ def _check_can_train(config: ResolvedConfig, group: Group, device: torch.device)
         )
     if config.aux_loss == "next-observation" and config.chunk_length == 1:
         raise UserError(
-            "aux_loss is 'next-observation', which foretells within a sequence, and seq_len is 1: "
+            "aux_loss is 'next-observation', which predicts within a sequence, and seq_len is 1: "
             "raise seq_len, or leave aux_loss out."
         )
     if config.precision == "bfloat16" and device.type != "cpu":

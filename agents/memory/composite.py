@@ -14,7 +14,7 @@ from recurrent_rl.agents.memory.states import CompositeState, MemoryState
 
 
 class Composite(Memory):
-    """A GRU and another memory: both read the input, and the outputs stand side by side.
+    """A GRU and another memory: both read the input, and the outputs are side by side.
 
     The GRU's gates depend on what it holds: it latches on to one thing among many, and filters,
     which a memory that is linear in its state cannot.
@@ -92,7 +92,7 @@ class Composite(Memory):
 class GRURotor(Composite):
     """A GRU, and a rotor with twice as many units.
 
-    The rotor, a complex-valued linear recurrence, tells when something was seen, puts in order and
+    The rotor, a complex-valued linear recurrence, knows when something was seen, puts in order and
     counts.
 
     Args:

@@ -46,7 +46,7 @@ def cannot_grow(memory: Memory) -> str | None:
             "size"
         )
     if type(memory) not in (*_GROWING, GRURotor, NoMemory):
-        return "what its weights stand for is not known here"
+        return "what its weights mean is not known here"
     return None
 
 

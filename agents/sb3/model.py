@@ -101,7 +101,7 @@ class SB3Model:
             there, here = ("an image", "numbers") if theirs else ("numbers", "an image")
             self.refuse(f"it reads {space} as {there}, which is {here} here.")
         if theirs and space.shape and space.shape[0] == space.shape[-1]:
-            self.refuse(f"whether the channels of {space} come first or last cannot be told.")
+            self.refuse(f"whether the channels of {space} come first or last is not known.")
 
     def extractor(self, whose: str, path: str) -> str:
         """What the names of an extractor's weights for a component begin with.

@@ -53,7 +53,7 @@ def check_env(
     """Check that an environment is what Gymnasium asks for, and what recurrent training needs.
 
     Episodes of random actions are played, a few thousand steps at most where they are short. What
-    is checked stands in docs/your-environment.md. As with the checkers of Gymnasium and
+    is checked is listed in docs/your-environment.md. As with the checkers of Gymnasium and
     Stable-Baselines3, to call it is enough: a fault raises an error. Nothing is printed.
 
     Args:
@@ -64,7 +64,7 @@ def check_env(
         observe: keys of a Dict observation to see, as in `EnvConfig`.
         wrappers: to put around it, as in `EnvConfig`. Batched forms are not checked then.
         max_steps: steps of an episode after which it is given up; by default the environment's time
-            limit or, where it tells of none, 1,000.
+            limit or, where it states none, 1,000.
         seed: of the first episode and its actions: the same check again.
         raise_faults: false returns faults too.
 
@@ -72,7 +72,7 @@ def check_env(
         What was found, faults first; with `raise_faults` there are only notes.
 
     Raises:
-        FaultyEnvironmentError: there is a fault; the message tells of all, with their fixes, and
+        FaultyEnvironmentError: there is a fault; the message names all, with their fixes, and
             the attribute `findings` holds them.
         UserError: there is no such environment, it lacks a key, a wrapper cannot go around it, or
             an argument is of another type.

@@ -103,7 +103,7 @@ def check_resolution(space: gym.Space[Any], observations: list[Any], report: Rep
             report.note(
                 "resolution",
                 f"The observation{at(path)} is near {largest[entry]:.3g} at {list(entry)}, where "
-                f"{component.dtype} tells apart only numbers that are {step[entry]:.3g} apart.",
+                f"{component.dtype} distinguishes only numbers that are {step[entry]:.3g} apart.",
                 "Return it less its first value, or its change since the step before.",
             )
 

@@ -122,7 +122,7 @@ def check_time_limit(
         what = f"All {len(ends)} episodes of random actions reported terminated at step {length}."
         report.note("time limit", what, MEANT)
     elif ends and not any(over for *_, over in ends) and steps >= (longest or 0):
-        tells = "" if longest else ", and the environment tells of no time limit"
+        tells = "" if longest else ", and the environment states no time limit"
         report.note(
             "time limit",
             f"No episode ended within {steps:,} steps of random actions{tells}: until one ends, no "

@@ -52,7 +52,7 @@ class BenchmarkArguments:
     '{"gae_lambda": 1.0, "agent": {"hidden_size": 256}}'."""
     name: Label | None = None
     """Name of these settings, in the names of the run folders. The results compare all runs in
-    the folder, so that settings tried one after the other stand side by side."""
+    the folder, so that settings tried one after the other are side by side."""
     episodes: Annotated[int, at_least(1)] = 1000
     """Episodes to evaluate each policy on."""
     jobs: Annotated[int | None, at_least(1), at_most(1024)] = None

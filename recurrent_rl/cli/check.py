@@ -38,7 +38,7 @@ class CheckArguments:
     module:function. Give it once for each, the innermost first."""
     max_steps: Annotated[int | None, at_least(1)] = None
     """Steps after which an episode is given up; by default the environment's own time limit or,
-    where it tells of none, 1,000."""
+    where it states none, 1,000."""
     seed: Annotated[int, at_least(0)] = 0
     """Seed of the first episode and its actions."""
 

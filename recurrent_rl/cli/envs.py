@@ -27,17 +27,17 @@ LEVEL = re.compile(r"-(Easy|Medium|Hard)(?=-v\d+$)")
 @validated
 @dataclass(frozen=True)
 class EnvsArguments:
-    """List the environments of this library, or tell all about one of them."""
+    """List the environments of this library, or describe one of them in full."""
 
     name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = None
-    """Environment to tell about, such as TMaze or recurrent_rl/RepeatPrevious-Hard-v0; by default
+    """Environment to describe, such as TMaze or recurrent_rl/RepeatPrevious-Hard-v0; by default
     all are listed."""
     probes: bool = False
     """Also list the tiny environments that test a training loop."""
 
 
 def envs_command(arguments: Sequence[str]) -> int:
-    """List our environments, or tell about one: its task, spaces and returns."""
+    """List our environments, or describe one: its task, spaces and returns."""
     given = parse(EnvsArguments, "envs", arguments)
     console = make_console()
     console.width = min(console.width, WIDTH)

@@ -33,7 +33,7 @@ class EvaluateArguments:
     """Seed of the environments; training with the same seed saw other episodes."""
     max_steps: Annotated[int | None, at_least(1)] = None
     """Steps after which an episode is given up; by default the environment's own time limit or,
-    where it tells of none or an episode goes on beyond it, 10,000."""
+    where it states none or an episode goes on beyond it, 10,000."""
     compare: bool = True
     """Play the episodes again with stochastic actions as in training, and with the memory reset at
     every step."""

@@ -159,5 +159,5 @@ def _verdict(confirmation: Confirmation) -> str:
     if half is None:
         return f"a difference of {shown} with one seed, which is no evidence"
     if abs(difference.mean()) <= half:
-        return f"not told apart from the settings as given, difference {shown}"
+        return f"no clear difference from the settings as given, difference {shown}"
     return f"{'better' if difference.mean() > 0 else 'worse'} than as given, difference {shown}"

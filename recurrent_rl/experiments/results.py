@@ -43,7 +43,7 @@ class Run:
         NaN where no episode ended in training.
 
         Points are averaged over stretches of 65,536 steps before the maximum is taken. A point
-        tells of the steps up to its own, so that the last one of a stretch stands at its end. A
+        is of the steps up to its own, so that the last one of a stretch is at its end. A
         last stretch of less than half of these steps counts only where it is the first too: the
         maximum favours what is averaged over few points.
         """

@@ -73,7 +73,7 @@ class TrainingState:
         run_dir: the run's folder.
         writer: TensorBoard's SummaryWriter; `log` is simpler.
         metrics: of the last iteration, under their TensorBoard tags.
-        rollout: the one that `on_rollout` is told of; None elsewhere. The next overwrites it. Of
+        rollout: the one that `on_rollout` is called for; None elsewhere. The next overwrites it. Of
             several workers it is the first's, with the environments of that one.
         evaluation: the latest during training; None before the first.
         stop_reason: why a callback has ended the run; None where none has.
@@ -128,7 +128,7 @@ class TrainingState:
         return bool(self._stop)
 
     def stop(self, reason: str) -> None:
-        """End the run after this iteration with everything saved; the reason is told.
+        """End the run after this iteration with everything saved; the reason is reported.
 
         Raises:
             UserError: the reason is no text.

@@ -109,7 +109,7 @@ def evaluate(
         with_memory: false resets the state at every step, which shows what memory is worth.
         seed: of the environments and of stochastic actions.
         max_steps: steps after which an episode is given up; by default the environment's own time
-            limit or, where it tells of none or an episode goes on beyond it, `STEP_LIMIT`.
+            limit or, where it states none or an episode goes on beyond it, `STEP_LIMIT`.
         on_episode: called with the number of finished episodes, when one is finished and every 100
             steps.
         should_stop: called at each step; true ends early, with the episodes played so far.

@@ -47,7 +47,7 @@ class Evaluation:
     returns: NDArray[np.float64]
     lengths: NDArray[np.int64]
     successes: NDArray[np.float64]
-    """1 or 0 for each episode; empty where the environment tells of none."""
+    """1 or 0 for each episode; empty where the environment reports none."""
     unfinished: int = 0
     """Episodes that were given up after `max_steps` steps; none of the statistics counts them."""
     max_steps: int | None = None
@@ -86,7 +86,7 @@ class Evaluation:
 
     @property
     def success_rate(self) -> float | None:
-        """Share of episodes that reached their goal; None where the environment does not tell."""
+        """Share of episodes that reached their goal; None where the environment does not say."""
         return float(self.successes.mean()) if len(self.successes) else None
 
     def scalars(self) -> dict[str, float]:

@@ -46,7 +46,7 @@ def imitate(
     """Have a policy learn to act as recorded episodes do (behaviour cloning, Pomerleau 1991).
 
     Each minibatch holds whole episodes, which are unrolled from their first step: the memory learns
-    what it must keep. Maximised is the mean log-likelihood of the actions. Where all episodes tell
+    what it must keep. Maximised is the mean log-likelihood of the actions. Where all episodes hold
     their rewards the critic learns their discounted returns, as it would in PPO; a recorded episode
     counts as ended where it ends.
 

@@ -92,7 +92,7 @@ def restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:
         return ()
     notes = []
     if not exact:
-        notes.append("These environments cannot tell their state: they start new episodes.")
+        notes.append("These environments cannot give their state: they start new episodes.")
     notes += _edited(config, checkpoint)
     then = dataclasses.replace(config, total_timesteps=checkpoint.total_timesteps)
     if then.num_iterations != config.num_iterations:

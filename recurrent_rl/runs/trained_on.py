@@ -127,7 +127,7 @@ def _settings_of_the_unnamed(policy: Policy, env_id: str) -> EnvConfig:
     ]
     if settings:
         raise UserError(
-            f"The policy was trained on {env_id} with {' and '.join(settings)}, and nothing tells "
+            f"The policy was trained on {env_id} with {' and '.join(settings)}, and nothing says "
             f"whether the {env_id} that is given is the same. Give env_config=EnvConfig("
             f"{', '.join(settings)}) if it is, or env_config=EnvConfig()."
         )

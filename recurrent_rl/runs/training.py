@@ -193,7 +193,7 @@ def resume(
     """Resume a run from its last checkpoint; from its first step where there is none yet.
 
     With our own environments the continued run equals the uninterrupted one, weight for weight.
-    Others cannot tell their state: they are reset, and new episodes start. A run that has all its
+    Others cannot give their state: they are reset, and new episodes start. A run that has all its
     steps is left as it is, but for an evaluation that it lacks. Signals and errors end it as they
     end `train`.
 

@@ -73,8 +73,8 @@ def _stacked(env: Env, frames: int) -> Env:
     low, high = join(stacked.observation_space.low), join(stacked.observation_space.high)
     if channel_axis(low.shape) != axis:
         raise ValueError(
-            f"the channels of {frames} images of {space.shape} could not be told from their sides "
-            f"in {low.shape}"
+            f"the channels of {frames} images of {space.shape} could not be distinguished from "
+            f"their sides in {low.shape}"
         )
     return TransformObservation(stacked, join, spaces.Box(low, high, dtype=space.dtype.type))
 

@@ -93,7 +93,7 @@ def test_a_bad_environment_setting_is_refused_by_name(
     [
         ("{length: 3}", "env_kwargs is not JSON"),
         ("[1]", "not a JSON object"),
-        ('{"a": 1, "a": 2}', "In env_kwargs: a stands there twice"),
+        ('{"a": 1, "a": 2}', "In env_kwargs: a is given twice"),
         ('{"a": ' + "9" * 5000 + "}", "which JSON cannot hold"),
         ('{"a": ' * 99_999, "nested too deeply"),
     ],
@@ -137,7 +137,7 @@ def test_json_holds_every_setting() -> None:
         ('"memory": "', '"memory": "x', r"agent\.memory is 'xgru-rotor'"),
         ('"gamma": 0.99', '"gamma": "0.99"', "gamma is '0.99'; it must be a finite number"),
         ('"gamma": 0.99', '"gamma": NaN', "gamma is nan; it must be a finite number"),
-        ('"gamma": 0.99', '"gamma": 0.5, "gamma": 0.99', "gamma stands there twice"),
+        ('"gamma": 0.99', '"gamma": 0.5, "gamma": 0.99', "gamma is given twice"),
         ('"seed": 0', '"seed": false', "seed is False; it must be a whole number"),
         ('"seed": 0', '"seed": null', "seed is None; it must be a whole number"),
         ('"env_id"', '"resolved": 3, "env_id"', "resolved.it is 3; it must hold num_envs"),

@@ -37,8 +37,8 @@ def record_video(
     """Write a video of episodes: the environment's picture, and what the memory held.
 
     An environment that draws itself (`render_mode="rgb_array"`) is shown as it does; another as a
-    card of what it shows. Below stand the last steps: observation, action, the right action
-    where the environment tells it, reward, and the memory's numbers. The file is there once it is
+    card of what it shows. Below are the last steps: observation, action, the right action
+    where the environment says it, reward, and the memory's numbers. The file is there once it is
     whole.
 
     Args:

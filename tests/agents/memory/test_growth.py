@@ -60,5 +60,5 @@ def test_a_memory_whose_size_is_in_what_it_computes_does_not_grow(memory: str) -
 def test_neither_does_one_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     own = type("Own", (GRU,), {})
     monkeypatch.setitem(MEMORIES, "own", own)
-    with pytest.raises(UserError, match="what its weights stand for is not known here"):
+    with pytest.raises(UserError, match="what its weights mean is not known here"):
         begin_with(agent_of("own", 16, 0), Policy(agent_of("own", 8, 0)))

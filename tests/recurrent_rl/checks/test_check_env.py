@@ -324,7 +324,7 @@ NOTES: dict[str, tuple[Callable[..., Any], str]] = {
             observation_space=spaces.Box(0, 4e9, (3,), F),
             seen=lambda self: (self.np_random.uniform(-1, 1, 3) + 1.7e9).astype(F),
         ),
-        "near 1.7e+09 at [0], where float32 tells apart only numbers that are 128 apart",
+        "near 1.7e+09 at [0], where float32 distinguishes only numbers that are 128 apart",
     ),
     "a success that is not read": (
         changed(info=lambda self: {"success": self.t > 4}),

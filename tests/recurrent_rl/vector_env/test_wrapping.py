@@ -99,7 +99,7 @@ def test_stacked_images_are_one_image_with_the_channels_of_all(shape: tuple[int,
     channels = np.moveaxis(seen, axis, 0).reshape(12, -1)
     assert (channels == np.repeat([10, 10, 10, 11], 3)[:, None]).all()
     shape = (6, 7, 2)
-    with pytest.raises(UserError, match=r"channels of 4 images of \(6, 7, 2\) could not be told"):
+    with pytest.raises(UserError, match=r"channels of 4 images of \(6, 7, 2\) could not be dis"):
         make_vector_env(Film, 2, EnvConfig(wrappers=("frame-stack:4",)))
 
 
