@@ -17,7 +17,8 @@ HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime"
 NEEDS_ONNX = pytest.mark.skipif(not HAS_ONNX, reason="the extra onnx is not installed")
 PAGES = (
     *("getting-started.md", "your-environment.md", "your-parts.md", "training.md", "sharing.md"),
-    *("watching.md", "tuning.md", "experiments.md", pytest.param("export.md", marks=NEEDS_ONNX)),
+    *("watching.md", "tuning.md", "experiments.md", "using.md"),
+    pytest.param("export.md", marks=NEEDS_ONNX),
 )
 
 
