@@ -99,7 +99,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 class TrainArguments:
     """Train an agent (ENV_ID), or resume a run that was stopped (--resume RUN).
 
-    It does not learn? docs/settings.md says what to try, in order.
+    It does not learn? docs/troubleshooting.md says what to try, in order.
     """
 
     config: TrainConfig
