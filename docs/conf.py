@@ -2,6 +2,8 @@
 
 from importlib.metadata import version as version_of
 
+from sphinx.ext.napoleon import GoogleDocstring
+
 project = "recurrent-rl"
 author = "The recurrent-rl developers"
 copyright = f"2026, {author}"
@@ -31,3 +33,10 @@ html_title = f"recurrent-rl {release}"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
 html_show_sphinx = False
+
+
+def setup(app):
+    """Attributes are told of in sentences: what stands before a colon there is no type."""
+    GoogleDocstring._parse_attribute_docstring = lambda self: GoogleDocstring(
+        self._consume_to_end(), self._config
+    ).lines()

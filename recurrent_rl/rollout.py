@@ -14,8 +14,8 @@ from recurrent_rl.sequences import Sequences
 class Rollout:
     """Storage for `T` steps of `B` environments, allocated once and overwritten by each rollout.
 
-    What the agent reads before acting has `T + 1` rows: row `T` follows the last step, and is row
-    0 of the next rollout. What follows from acting has `T` rows.
+    What the agent reads before acting is `[T + 1, B, ...]`: row `T` follows the last step, and is
+    row 0 of the next rollout. What follows from acting, such as `rewards`, is `[T, B, ...]`.
     """
 
     def __init__(
@@ -26,24 +26,36 @@ class Rollout:
 
         steps, rows = num_steps, num_steps + 1
         self.num_steps = num_steps
+        """`T`"""
         self.chunk_length = chunk_length
+        """Steps of a sequence that an update learns from, `L`."""
         self.components = {
             path: zeros(rows, *(space.shape or ()), dtype=storage_dtype(space))
             for path, space in agent.component_spaces.items()
         }
-        self.action_mask: Tensor | None = None  # from the first mask on
+        """What the agent reads, `[T + 1, B, ...]` by path; "" where it is one array."""
+        self.action_mask: Tensor | None = None
+        """`[T + 1, B, mask_size]`, true for what is allowed; None before the first mask."""
         self.episode_start = zeros(rows, dtype=torch.bool)
+        """`[T + 1, B]`, true where an episode starts with what is read."""
         self.valid = zeros(rows, dtype=torch.bool)
+        """`[T + 1, B]`, false on rows that an autoreset inserted."""
         self.values = zeros(rows)
+        """`[T + 1, B]`, as the critic tells them."""
         self.actions = zeros(steps, *agent.head.action_shape, dtype=agent.head.action_dtype)
+        """`[T, B, ...]`"""
         self.log_probs = zeros(steps)
+        """`[T, B]`, of the actions."""
         self.rewards = zeros(steps)
+        """`[T, B]`"""
         self.terminated = zeros(steps, dtype=torch.bool)
+        """`[T, B]`"""
         self.truncated = zeros(steps, dtype=torch.bool)
-        # V of what followed each step: the next row's value or, at a truncation, V(final_obs).
+        """`[T, B]`"""
         self.next_values = zeros(steps)
-        # The memory's state before row 0, L, 2L, ... and after the last row.
+        """`[T, B]`, V of what followed, the next row's or, at a truncation, V(final_obs)."""
         self.chunk_states: list[MemoryState] = []
+        """The memory's before row 0, L, 2L, ... and after the last row."""
         # Each row's views are made once: a view takes as long as to copy what a step shows.
         starts = self.episode_start.unbind()
         columns = {path: x.unbind() for path, x in self.components.items()}

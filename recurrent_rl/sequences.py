@@ -11,19 +11,34 @@ from recurrent_rl.agents.spaces import Components
 
 
 class Sequences(NamedTuple):
-    """Chunks of a rollout, side by side: what an update learns from. `C` chunks of `L` steps."""
+    """Chunks of a rollout, side by side: what an update learns from.
 
-    components: Components  # [L, C, ...]
-    action_mask: Tensor | None  # [L, C, mask_size]
-    episode_start: Tensor  # [L, C]
-    valid: Tensor  # [L, C]; false on rows that an autoreset inserted
-    actions: Tensor  # [L, C, ...]
-    log_probs: Tensor  # [L, C]
-    values: Tensor  # [L, C]
-    advantages: Tensor  # [L, C]
-    returns: Tensor  # [L, C]
-    state: MemoryState  # fields [layers, C, hidden]: stored before each chunk's first step
-    end_state: MemoryState  # the same after its last step
+    `C` chunks of `L` steps: all are `[L, C, ...]` but the states, whose axis 1 is `C`.
+    """
+
+    components: Components
+    """What the agent read, `[L, C, ...]` by path; "" where it is one array."""
+    action_mask: Tensor | None
+    """`[L, C, mask_size]`, true for what is allowed; None before the first mask."""
+    episode_start: Tensor
+    """`[L, C]`, true where an episode starts with what was read."""
+    valid: Tensor
+    """`[L, C]`, false on rows that an autoreset inserted."""
+    actions: Tensor
+    """`[L, C, ...]`"""
+    log_probs: Tensor
+    """`[L, C]`, of the actions when they were drawn."""
+    values: Tensor
+    """`[L, C]`, as the critic told them in the rollout."""
+    advantages: Tensor
+    """`[L, C]`"""
+    returns: Tensor
+    """`[L, C]`, advantages plus values, which the critic is to tell."""
+    state: MemoryState
+    """Of the memory before each chunk's first step; tensors `[layers, C, hidden]`, or as the memory
+    has them."""
+    end_state: MemoryState
+    """The same after each chunk's last step."""
 
     def select(self, chunks: Tensor) -> Sequences:
         """The chunks with these indices."""

@@ -41,6 +41,7 @@ class StopSignals:
 
     def __init__(self, patient: bool = False, silent: bool = False) -> None:
         self.received: int | None = None
+        """The signal's number; None: none came."""
         self._patient = patient
         self._silent = silent
         self._previous: dict[int, Any] = {}
@@ -49,7 +50,7 @@ class StopSignals:
 
     @property
     def exit_status(self) -> int:
-        """0, or 128 plus the signal's number: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP."""
+        """0, or 128 plus the signal's number (130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP)."""
         return 0 if self.received is None else 128 + self.received
 
     def __bool__(self) -> bool:

@@ -1,6 +1,7 @@
 """What a strict type checker says of a user's program."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,13 @@ def test_a_type_checker_is_told_of_the_public_names_what_use_finds() -> None:
         if node.module is not None and alias.asname == alias.name
     }
     assert imported == recurrent_rl._HOMES
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md"))
+    shown = set(re.findall(r"^\.\. auto\w+:: recurrent_rl\.(\S+)$", pages, re.MULTILINE))
+    homes = recurrent_rl._HOMES.items()
+    assert [name for name, home in homes if not shown & {name, f"{home}.{name}"}] == []
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.agents.settings import shown
@@ -62,7 +62,8 @@ class EachIteration(Callback):
         self.function(state)
 
 
-AnyCallback = Callback | Callable[["TrainingState"], object]
+AnyCallback: TypeAlias = Callback | Callable[["TrainingState"], object]
+"""A `Callback`, or a function that is called after each iteration."""
 
 
 class TrainingState:
