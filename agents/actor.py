@@ -41,11 +41,11 @@ class Actor(StreamActor):
         self._state = state
 
     @torch.inference_mode()
-    def _choose(self, observation: Any, reward: Any, action_mask: Any) -> NDArray[Any]:
+    def _choose(self, observation: Any, reward: Any, action_masks: Any) -> NDArray[Any]:
         agent = self._agent
         arrays = agent.reader.read(self._in_batch(observation))
         check_streams(arrays, self._batch)
-        mask = None if action_mask is None else self._read_mask(action_mask)
+        mask = None if action_masks is None else self._read_mask(action_masks)
         start = None
         if self._start.any():
             start = torch.as_tensor(self._start, device=agent.device)

@@ -146,14 +146,14 @@ class FastActor(StreamActor):
         is_fed = self._previous_action is not None
         return [state.previous_action] * is_fed + tensors_of(state.memory)
 
-    def _choose(self, observation: Any, reward: Any, action_mask: Any) -> NDArray[Any]:
+    def _choose(self, observation: Any, reward: Any, action_masks: Any) -> NDArray[Any]:
         self._read(observation)
         if self._reward is not None:
             self._reward[...] = read_rewards(reward, self._start)
         if self._mask is not None:
-            self._mask[...] = True if action_mask is None else self._read_mask(action_mask)
-        elif action_mask is not None:
-            self._read_mask(action_mask)  # refuses it
+            self._mask[...] = True if action_masks is None else self._read_mask(action_masks)
+        elif action_masks is not None:
+            self._read_mask(action_masks)  # refuses it
         self._step({})
         if not np.isfinite(self._judged).all():
             raise ObservationError(TOO_LARGE)

@@ -88,24 +88,24 @@ class StreamActor:
             streams = _which(streams, len(self._start))
         self._start[streams] = True
 
-    def act(self, observation: Any, reward: Any = None, action_mask: Any = None) -> Any:
+    def act(self, observation: Any, reward: Any = None, action_masks: Any = None) -> Any:
         """The action for the next observation of the stream, or those of all streams.
 
         Args:
             observation: one raw observation; with `num_envs` a batch, as a vector environment
                 gives it.
             reward: of the previous step, a number or `[num_envs]`; only for agents that are fed it.
-            action_mask: true for what is allowed, `[n]` or `[num_envs, n]`, or as
+            action_masks: true for what is allowed, `[n]` or `[num_envs, n]`, or as
                 `spaces.flat_mask` takes it.
 
         Raises:
             ObservationError, ActionMaskError, ValueError: as `Policy.predict`. The state stays as
                 it was: the stream continues with its next good observation.
         """
-        actions = self._choose(observation, reward, action_mask)
+        actions = self._choose(observation, reward, action_masks)
         return actions if self._batched else actions[0]
 
-    def _choose(self, observation: Any, reward: Any, action_mask: Any) -> NDArray[Any]:
+    def _choose(self, observation: Any, reward: Any, action_masks: Any) -> NDArray[Any]:
         """Actions `[B, ...]` for what `act` was given; the state after them is kept."""
         raise NotImplementedError
 
@@ -123,9 +123,9 @@ class StreamActor:
             return observation
         return stack_observations(self._agent.observation_space, [observation])
 
-    def _read_mask(self, action_mask: Any) -> NDArray[np.bool_]:
+    def _read_mask(self, action_masks: Any) -> NDArray[np.bool_]:
         """`[B, n]`."""
         space, batch = self._agent.action_space, self._batch
-        masks = read_masks(space, action_mask, batch, self._batched)
+        masks = read_masks(space, action_masks, batch, self._batched)
         self._agent.check_masks(masks.shape[1])
         return masks

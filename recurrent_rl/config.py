@@ -263,8 +263,8 @@ class TrainConfig:
         if self.env_id is None:
             raise UserError(
                 "There is no environment to train on: env_id is missing. Name one, as in "
-                'TrainConfig("CartPole-v1") or recurrent-rl train CartPole-v1, or give '
-                "train(config, env=...) a class, a function or an environment."
+                'TrainConfig("CartPole-v1") or recurrent-rl train CartPole-v1, or give a '
+                "class, a function or an environment beside the settings, as env."
             )
         return self.env_id
 

@@ -45,18 +45,20 @@ from recurrent_rl.vector_env.vectorize import make_vector_env
 class Trainer:
     """Environment, agent and optimiser, and one iteration of PPO over them.
 
+    As a context it closes the environments at its end.
+
     Args:
         config: the settings; with the same settings two trainers do exactly the same. Sizes left at
             their default are filled in.
-        group: the workers that train together; each has a trainer. They learn what one would.
-        source: what the environments are made of; by default what the settings name.
         env: what to train on, as for `train`, where the settings have no env_id.
+        group: the workers that train together; each has a trainer. They learn what one would.
+        source: what the environments are made of; by default `env`, or what the settings name.
         fresh: false where a checkpoint is restored next, so that `init_from` is not read.
 
     Raises:
-        UserError: that is no TrainConfig, the environment cannot be made, the device cannot be
-            used, there are more workers than can share the environments, or the policy of
-            `init_from` does not fit.
+        UserError: an argument is of another type, the environment cannot be made, the device
+            cannot be used, there are more workers than can share the environments, or the policy
+            of `init_from` does not fit.
         PolicyFileError: the file of `init_from` is missing or damaged.
         UnsupportedSpaceError: no encoder or head fits the environment's spaces.
     """
@@ -64,13 +66,14 @@ class Trainer:
     def __init__(
         self,
         config: TrainConfig,
+        env: Environment | None = None,
+        *,
         group: Group = ALONE,
         source: Source | None = None,
-        *,
-        env: Environment | None = None,
         fresh: bool = True,
     ) -> None:
         check_is("config", config, TrainConfig, 'a TrainConfig: TrainConfig("CartPole-v1")')
+        check_is("group", group, Group, "the workers that train together")
         self.source = source = source or source_of(config, env)
         self.config = config = resolved(config, source)
         self.group = group
@@ -114,6 +117,12 @@ class Trainer:
         """Environment steps taken so far, of all environments together."""
         self.ended = Ended([], frozenset())
         """The latest episodes of all workers, as of the last iteration."""
+
+    def __enter__(self) -> Trainer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @property
     def learnt(self) -> dict[str, nn.Module]:

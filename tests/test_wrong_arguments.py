@@ -4,6 +4,7 @@ What comes of a mistake is never an AttributeError or TypeError from inside. Set
 tests/agents/test_settings.py and tests/recurrent_rl/test_config.py.
 """
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -26,6 +27,7 @@ from recurrent_rl.agents import (
 )
 from recurrent_rl.agents.memory.registry import make_memory
 from recurrent_rl.experiments.results import learning_curve, load_run
+from recurrent_rl.group import ALONE
 from recurrent_rl.trainer import Trainer
 from tests.agents.test_sb3 import ACTION, MODEL, NORMALISER, OBSERVATION
 
@@ -112,9 +114,9 @@ def functions(
             "make_vector_env": (
                 recurrent_rl.make_vector_env,
                 {
-                    "env_id": (tmaze, ""),
+                    "env": (tmaze, ""),
                     "num_envs": (2, "3"),
-                    "config": (None, "None"),
+                    "env_config": (None, "None"),
                 },
             ),
             "load_run": (load_run, {"run_dir": (run.run_dir, "")}),
@@ -149,7 +151,7 @@ def functions(
             "save": (policy.save, {"path": (folder / "policy.safetensors", "text")}),
             "act": (
                 player.act,
-                {"observation": (1, ""), "reward": (0.0, "3"), "action_mask": (None, "None")},
+                {"observation": (1, ""), "reward": (0.0, "3"), "action_masks": (None, "None")},
             ),
             "ActorCritic": (
                 ActorCritic,
@@ -192,7 +194,14 @@ def functions(
                     "normaliser": (NORMALISER, ""),
                 },
             ),
-            "Trainer": (Trainer, {"config": (config, "")}),
+            "Trainer": (
+                Trainer,
+                {
+                    "config": (dataclasses.replace(config, env_id=None), ""),
+                    "env": (tmaze, ""),
+                    "group": (ALONE, ""),
+                },
+            ),
             "check_env": (
                 recurrent_rl.check_env,
                 {
@@ -212,7 +221,8 @@ def functions(
                     "episodes": (1, "3"),
                     "fps": (None, "None 3"),
                     "env_config": (None, "None"),
-                    "way": ("deterministic", ""),
+                    "deterministic": (True, ""),
+                    "with_memory": (True, ""),
                     "seed": (0, "None 3"),
                     "max_steps": (1, "None 3"),
                     "on_episode": (None, "None"),

@@ -116,7 +116,7 @@ def work(rank: int, size: int, case: str, rounds: int, folder: str) -> None:
         group = ALONE
         if size > 1:
             group = stack.enter_context(joined(store, rank, size, torch.device("cpu"), 600.0))
-        trainer = Trainer(config, group)
+        trainer = Trainer(config, group=group)
         stack.callback(trainer.close)
         for _ in range(2):
             trainer.iterate()  # to warm up

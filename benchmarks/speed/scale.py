@@ -122,7 +122,7 @@ def training(config: ResolvedConfig) -> Iterator[Trainer]:
         together(config) as group,
     ):
         group.exchange(Begun(config, None, False))
-        trainer = Trainer(config, group)
+        trainer = Trainer(config, group=group)
         with tempfile.TemporaryDirectory() as folder:
             Copies(group, RunFolder(Path(folder)), Path(folder))
             yield trainer

@@ -17,7 +17,7 @@ from recurrent_rl.cli.evaluate_arguments import EvaluateArguments
 from recurrent_rl.cli.evaluation_table import in_a_line
 from recurrent_rl.cli.terminal import print_labelled
 from recurrent_rl.errors import UserError
-from recurrent_rl.runs.evaluation_result import Evaluation
+from recurrent_rl.runs.evaluation_result import WAYS, Evaluation
 from recurrent_rl.runs.progress import ProgressBar
 from recurrent_rl.runs.watching.filmed import Moment
 from recurrent_rl.runs.watching.filming import record_video
@@ -62,7 +62,8 @@ class Show:
                 self._episodes,
                 fps=given.fps,
                 env_config=self.env_config,
-                way=given.way,
+                deterministic=WAYS[given.way].deterministic,
+                with_memory=WAYS[given.way].with_memory,
                 seed=self._seed,
                 max_steps=given.max_steps,
                 on_episode=bar.update,
@@ -127,7 +128,8 @@ class Show:
         return stage.play(
             self._episodes,
             show,
-            way=given.way,
+            deterministic=WAYS[given.way].deterministic,
+            with_memory=WAYS[given.way].with_memory,
             seed=self._seed,
             max_steps=given.max_steps,
             should_stop=lambda: bool(self.stop),

@@ -249,7 +249,7 @@ def follow_the_first(
         if begun.seed_globals:
             seed_process(config.seed, saved.iteration if saved else 0, group.rank)
         with mistakes_told_once():
-            trainer = Trainer(config, group, source, fresh=saved is None)
+            trainer = Trainer(config, group=group, source=source, fresh=saved is None)
         with ExitStack() as stack:
             stack.callback(close_or_tell, trainer.close)
             if saved is not None:

@@ -314,7 +314,7 @@ def _trainer(
         group.exchange(None if alone else Begun(config, path, call.seed_globals))
         if alone:
             config, group = with_workers(config, 1), ALONE
-        trainer = Trainer(config, group, call.source, fresh=checkpoint is None)
+        trainer = Trainer(config, group=group, source=call.source, fresh=checkpoint is None)
         stack.callback(close_or_tell, trainer.close)
         yield trainer
 

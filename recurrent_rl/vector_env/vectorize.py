@@ -34,9 +34,9 @@ Wrapper = Callable[[gym.Env[Any, Any]], gym.Env[Any, Any]]
 
 
 def make_vector_env(
-    env_id: Environment | Source,
+    env: Environment | Source,
     num_envs: int,
-    config: EnvConfig | None = None,
+    env_config: EnvConfig | None = None,
 ) -> VectorEnv:
     """Make a vector environment of `num_envs` environments.
 
@@ -45,30 +45,30 @@ def make_vector_env(
     SyncVectorEnv or, where `vectorization` says so, AsyncVectorEnv.
 
     Args:
-        env_id: a Gymnasium id, `module:name`, a class or function that makes an environment, or an
+        env: a Gymnasium id, `module:name`, a class or function that makes an environment, or an
             environment, as for `train`.
         num_envs: number of environments.
-        config: arguments, vectorisation, wrappers and what to hide; `hide_indices` are left in, for
-            the policy hides these entries itself.
+        env_config: arguments, vectorisation, wrappers and what to hide; `hide_indices` are left in,
+            for the policy hides these entries itself.
 
     Raises:
         UserError: the environment is unknown, or cannot be made with these settings.
         SettingError: an argument is of another type.
     """
-    source = env_id if isinstance(env_id, Source) else find_source(env_id, "env_id")
+    source = env if isinstance(env, Source) else find_source(env)
     num_envs = argument("num_envs", num_envs, Size)
-    check_is("config", config, (EnvConfig, NoneType), "an EnvConfig, or None")
-    config = config or EnvConfig()
+    check_is("env_config", env_config, (EnvConfig, NoneType), "an EnvConfig, or None")
+    config = env_config or EnvConfig()
     wrapped_by = [name for name in BY_WRAPPERS if getattr(config, name)]
     _check_settings(source, num_envs, config, wrapped_by)
     try:
         if source.many is not None and config.vectorization == "auto" and not wrapped_by:
-            env = source.many(num_envs, config.env_kwargs)
-            _check_spaces(env, source.name, "single_")
-            refuse_normalising(env, source.name)
+            made = source.many(num_envs, config.env_kwargs)
+            _check_spaces(made, source.name, "single_")
+            refuse_normalising(made, source.name)
         else:
-            env = _side_by_side(source, num_envs, config)
-        return _telling(env, config.info_metrics)
+            made = _side_by_side(source, num_envs, config)
+        return _telling(made, config.info_metrics)
     except UserError:
         raise
     except (gym.error.Error, ImportError, TypeError, ValueError) as error:

@@ -225,7 +225,7 @@ def test_one_number_is_not_taken_for_all() -> None:
 def test_a_mask_is_refused_where_actions_have_none() -> None:
     actors = both(make(action=ACTIONS["Box"], memory="none"))
     with pytest.raises(UserError, match="mask"):
-        actors[1].act(np.ones(3, np.float32), action_mask=[True])
+        actors[1].act(np.ones(3, np.float32), action_masks=[True])
     alike(actors, np.ones(3, np.float32), None, [True])
 
 

@@ -227,7 +227,7 @@ def test_masked_actions_are_not_taken() -> None:
     masks[np.arange(40), np.arange(40) % 4] = 1
     actions, _ = policy.predict(np.zeros((40, 3), np.float32), action_masks=masks)
     np.testing.assert_array_equal(actions, 2 + np.arange(40) % 4)
-    assert policy.actor().act(np.zeros(3, np.float32), action_mask=[0, 0, 1, 0]) == 4
+    assert policy.actor().act(np.zeros(3, np.float32), action_masks=[0, 0, 1, 0]) == 4
 
 
 @pytest.mark.parametrize(

@@ -446,6 +446,24 @@ def test_an_evaluation_amid_a_training_on_the_same_environment_is_not_learnt_fro
     trainer.iterate()
 
 
+def test_a_trainer_takes_an_environment_as_train_does_and_closes_it_at_the_end_of_a_context() -> (
+    None
+):
+    closed = []
+
+    class Closes(gym.Wrapper[Any, Any, Any, Any]):
+        def close(self) -> None:
+            closed.append(self)
+
+    config = TrainConfig(num_envs=2, num_steps=8, num_minibatches=1, total_timesteps=2_048)
+    with Trainer(config, lambda: Closes(gym.make("CartPole-v1"))) as trainer:
+        trainer.iterate()
+        assert not closed
+    assert len(closed) == 2
+    with pytest.raises(UserError, match=r"no environment.*beside the settings, as env"):
+        Trainer(config)
+
+
 def test_a_trainer_of_ones_own_refuses_to_leave_workers_out() -> None:
     config = TrainConfig("recurrent_rl/Recall-v0", num_envs=4, num_steps=8, workers=2)
     with pytest.raises(UserError, match=r"workers is 2.*recurrent_rl\.train"):

@@ -109,7 +109,7 @@ CASES: dict[str, Callable[[], TrainConfig]] = {
 def first_iteration(config: TrainConfig, group: Group = ALONE) -> dict[str, Any]:
     """The first minibatch's gradient, and what one iteration makes of weights and figures."""
     gradients: list[list[Tensor]] = []
-    trainer = Trainer(config, group)
+    trainer = Trainer(config, group=group)
     add_up = group.add_up
 
     def noted(tensors: Any) -> None:
@@ -141,7 +141,7 @@ def replayed(config: TrainConfig, group: Group = ALONE) -> dict[str, Tensor]:
     collected = whole.collector.collect(0)
     agent = whole.agent.double().to(device)
     config = whole.config
-    mine = Trainer(config, group) if not group.alone else whole
+    mine = Trainer(config, group=group) if not group.alone else whole
     rows = mine.block.rows
     rollout = Rollout(agent, config.num_steps, mine.block.count, config.chunk_length)
     if collected.action_mask is not None:

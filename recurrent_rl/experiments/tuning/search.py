@@ -94,8 +94,8 @@ class TuneResult:
 
 def tune(
     config: TrainConfig,
-    *,
     env: Environment | None = None,
+    *,
     trials: int = 30,
     storage: str | Path | None = None,
     search: Sequence[str] = (),
@@ -121,7 +121,7 @@ def tune(
 
     Args:
         config: the settings around which is searched.
-        env: what to train on, as for `train`.
+        env: what to train on, as for `train`, where the settings have no env_id.
         trials: in all, those of other processes and earlier calls counted.
         storage: the study's file, a journal of Optuna's; by default
             `log_dir/tune-ENVIRONMENT.journal`. What comes of it lies in the folder of that name

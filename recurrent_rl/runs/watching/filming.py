@@ -11,7 +11,7 @@ from recurrent_rl.agents.arguments import PATH, argument, check_is
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.agents.settings import between
 from recurrent_rl.runs.evaluation_result import Evaluation
-from recurrent_rl.runs.watching.stage import Stage, WayName
+from recurrent_rl.runs.watching.stage import Stage
 from recurrent_rl.runs.watching.video_file import check_video, video_file
 from recurrent_rl.vector_env.config import EnvConfig
 from recurrent_rl.vector_env.sources import Environment
@@ -28,7 +28,8 @@ def record_video(
     *,
     fps: float | None = None,
     env_config: EnvConfig | None = None,
-    way: WayName = "deterministic",
+    deterministic: bool = True,
+    with_memory: bool = True,
     seed: int | None = None,
     max_steps: int | None = None,
     on_episode: Callable[[int], None] | None = None,
@@ -48,8 +49,8 @@ def record_video(
         episodes: one after the other; the first of those that `evaluate` plays with this seed.
         fps: steps per second; by default as the environment says, or 4.
         env_config: as for `evaluate`.
-        way: stochastic draws the actions as in training, memory_ablation resets the memory at each
-            step.
+        deterministic: as for `evaluate`.
+        with_memory: as for `evaluate`.
         seed: as for `evaluate`.
         max_steps: as for `evaluate`.
         on_episode: as for `evaluate`.
@@ -66,7 +67,8 @@ def record_video(
     check_is("path", path, *PATH)
     check_is("env_config", env_config, (EnvConfig, NoneType), "an EnvConfig, or None")
     fps = argument("fps", fps, Fps | None)
-    way = argument("way", way, WayName)
+    deterministic = argument("deterministic", deterministic, bool)
+    with_memory = argument("with_memory", with_memory, bool)
     file = Path(path)
     check_video(file)
     file = file.absolute()  # an environment may change the working directory
@@ -81,7 +83,8 @@ def record_video(
         played = stage.play(
             episodes,
             lambda moment: video.add(moment.frame()),
-            way=way,
+            deterministic=deterministic,
+            with_memory=with_memory,
             seed=seed,
             max_steps=max_steps,
             on_episode=on_episode,

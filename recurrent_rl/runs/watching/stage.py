@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from gymnasium.vector import SyncVectorEnv
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from recurrent_rl.agents.policy import Policy
 from recurrent_rl.agents.policy_state import PolicyState
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate
-from recurrent_rl.runs.evaluation_result import WAYS, Evaluation
+from recurrent_rl.runs.evaluation_result import Evaluation
 from recurrent_rl.runs.trained_on import settings_for, shown_to
 from recurrent_rl.runs.watching.filmed import Filmed, Mode, OnMoment
 from recurrent_rl.vector_env.config import EnvConfig
@@ -23,9 +23,6 @@ from recurrent_rl.vector_env.vectorize import make_vector_env
 
 STEPS_PER_SECOND = 4
 """Where an environment does not say how fast it is shown: a card has to be read."""
-
-WayName = Literal["deterministic", "stochastic", "memory_ablation"]
-"""Of `WAYS`."""
 
 
 class _Watched(Policy):
@@ -98,7 +95,8 @@ class Stage:
         episodes: int,
         on_moment: OnMoment,
         *,
-        way: WayName = "deterministic",
+        deterministic: bool = True,
+        with_memory: bool = True,
         seed: int | None = None,
         max_steps: int | None = None,
         on_episode: Callable[[int], None] | None = None,
@@ -109,7 +107,8 @@ class Stage:
         Args:
             episodes: to play.
             on_moment: told of each observation once the policy has read it, and of the last one.
-            way: of `WAYS`.
+            deterministic: as for `evaluate`.
+            with_memory: as for `evaluate`.
             seed: as for `evaluate`.
             max_steps: as for `evaluate`.
             on_episode: as for `evaluate`.
@@ -123,8 +122,8 @@ class Stage:
             self._policy,
             self._env,
             episodes,
-            deterministic=WAYS[way].deterministic,
-            with_memory=WAYS[way].with_memory,
+            deterministic=deterministic,
+            with_memory=with_memory,
             seed=seed,
             max_steps=max_steps,
             on_episode=on_episode,

@@ -592,7 +592,7 @@ def test_a_fast_actor_refuses_what_the_exact_one_does_and_goes_on() -> None:
         errors = []
         for actor in (exact, fast):
             with pytest.raises(UserError) as caught:
-                actor.act(seen, action_mask=mask)
+                actor.act(seen, action_masks=mask)
             errors.append((type(caught.value), str(caught.value)))
         assert errors[0] == errors[1]
     assert fast.act(good[0].astype(np.float64)) == exact.act(good[0].astype(np.float64))

@@ -76,7 +76,7 @@ def test_each_worker_takes_the_rows_of_its_environments_and_together_they_have_a
     all_rows, all_of_env = whole.collector.next_row(), whole.env.state_dict()  # type: ignore[attr-defined]
     parts = []
     for rank in (0, 1):
-        trainer = Trainer(settings, Apart(rank, 2))
+        trainer = Trainer(settings, group=Apart(rank, 2))
         assert load_checkpoint(trainer, tmp_path / CHECKPOINT)
         block, collector = trainer.block, trainer.collector
         assert (block.first, block.count) == (2 * rank, 2)

@@ -142,7 +142,7 @@ def test_a_head_that_takes_no_masks_is_refused_where_there_are_some(tmp_path: Pa
     for actor in (policy.actor(), policy.actor(runner="fast")):
         actor.act(3)
         with pytest.raises(UserError, match=r"masks of 4 entries"):
-            actor.act(3, action_mask=[1, 1, 1, 1])
+            actor.act(3, action_masks=[1, 1, 1, 1])
 
 
 def test_a_memory_that_workers_cannot_import_is_refused(tmp_path: Path) -> None:

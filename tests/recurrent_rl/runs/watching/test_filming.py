@@ -82,15 +82,9 @@ def frames_of(path: Path) -> list[Any]:
 @pytest.mark.parametrize("way", WAYS)
 def test_the_episodes_filmed_are_those_evaluated(way: Any, tmp_path: Path) -> None:
     policy, path = policy_for(tmp_path), tmp_path / "new" / "video.gif"
-    filmed = record_video(policy, TMAZE, path, 2, way=way, seed=3, env_config=SHORT)
-    played = evaluate(
-        *(policy, TMAZE, 2),
-        num_envs=1,
-        env_config=SHORT,
-        deterministic=WAYS[way].deterministic,
-        with_memory=WAYS[way].with_memory,
-        seed=3,
-    )
+    of_way: Any = {"deterministic": WAYS[way].deterministic, "with_memory": WAYS[way].with_memory}
+    filmed = record_video(policy, TMAZE, path, 2, **of_way, seed=3, env_config=SHORT)
+    played = evaluate(policy, TMAZE, 2, num_envs=1, **of_way, seed=3, env_config=SHORT)
     np.testing.assert_array_equal(filmed.returns, played.returns)
     np.testing.assert_array_equal(filmed.lengths, played.lengths)
     frames = frames_of(path)
