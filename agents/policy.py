@@ -21,6 +21,7 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.arguments import PATH, argument, check_is
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.devices import usable_device
+from recurrent_rl.agents.export.names import FormatName
 from recurrent_rl.agents.files import PolicyFileError, temporary_folder, write_atomically
 from recurrent_rl.agents.generators import sampling_generator
 from recurrent_rl.agents.hub import POLICY as POLICY
@@ -113,7 +114,9 @@ class Policy:
             state: what the previous call returned; None for fresh streams.
             episode_start: true where an episode starts with this observation, `[B]` or one bool;
                 None where none does.
-            deterministic: take the most probable action instead of drawing one.
+            deterministic: take the most probable action instead of drawing one. As with
+                Stable-Baselines3 one is drawn by default; `actor` and `evaluate` take the most
+                probable one.
             action_masks: true for what is allowed, `[B, n]` or `[n]`, or as `spaces.flat_mask`
                 takes them.
             reward: of the previous step, `[B]` or a number; only for agents that are fed it.
@@ -181,6 +184,7 @@ class Policy:
     def actor(
         self,
         deterministic: bool = ...,
+        *,
         seed: int | None = ...,
         runner: Literal["exact"] = ...,
         num_envs: int | None = ...,
@@ -190,8 +194,8 @@ class Policy:
     def actor(
         self,
         deterministic: bool = ...,
-        seed: int | None = ...,
         *,
+        seed: int | None = ...,
         runner: Literal["fast"],
         num_envs: int | None = ...,
     ) -> FastActor: ...
@@ -199,6 +203,7 @@ class Policy:
     def actor(
         self,
         deterministic: bool = True,
+        *,
         seed: int | None = None,
         runner: Literal["exact", "fast"] = "exact",
         num_envs: int | None = None,
@@ -233,7 +238,7 @@ class Policy:
     def export(
         self,
         path: str | Path,
-        to: str = "onnx",
+        to: FormatName = "onnx",
         batch: int | Literal["dynamic"] = 1,
         value: bool = True,
     ) -> Exported:

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from recurrent_rl.agents.distributions import Distribution, MultiCategorical
 from recurrent_rl.agents.heads import ActionHead, DiscreteHead
 from recurrent_rl.agents.memory.contract import Memory
-from recurrent_rl.agents.memory.states import MemoryState
 from recurrent_rl.agents.named_parts import PARTS
 
 
@@ -37,7 +36,7 @@ class Window(Memory):
         super().__init__(input_size, hidden_size)
         self.enter = nn.Linear(input_size, hidden_size)
 
-    def initial_state(self, batch: int) -> MemoryState:
+    def initial_state(self, batch: int) -> WindowState:
         weight = self.enter.weight
         return WindowState(
             weight.new_zeros(1, batch, self.size, self.output_size),
@@ -45,8 +44,8 @@ class Window(Memory):
         )
 
     def step(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
-    ) -> tuple[Tensor, MemoryState]:
+        self, x: Tensor, state: WindowState, episode_start: Tensor | None = None
+    ) -> tuple[Tensor, WindowState]:
         window, clock = self.reset(state, episode_start)
         window = torch.cat([window[:, :, 1:], self.enter(x)[None, :, None]], 2)
         clock = clock + 1
@@ -69,12 +68,12 @@ class Counter(Memory):
     def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
         super().__init__(input_size, input_size + 1)
 
-    def initial_state(self, batch: int) -> MemoryState:
+    def initial_state(self, batch: int) -> CountState:
         return CountState(torch.zeros(1, batch, dtype=torch.int32))
 
     def step(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
-    ) -> tuple[Tensor, MemoryState]:
+        self, x: Tensor, state: CountState, episode_start: Tensor | None = None
+    ) -> tuple[Tensor, CountState]:
         (clock,) = self.reset(state, episode_start)
         return torch.cat([x, clock[0, :, None].to(x.dtype)], -1), CountState(clock + 1)
 
@@ -92,13 +91,13 @@ class Latch(Memory):
     def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
         super().__init__(input_size, input_size)
 
-    def initial_state(self, batch: int) -> MemoryState:
+    def initial_state(self, batch: int) -> LatchState:
         none = torch.zeros(1, batch, dtype=torch.bool)
         return LatchState(torch.zeros(1, batch, self.input_size), none)
 
     def step(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
-    ) -> tuple[Tensor, MemoryState]:
+        self, x: Tensor, state: LatchState, episode_start: Tensor | None = None
+    ) -> tuple[Tensor, LatchState]:
         first, there = self.reset(state, episode_start)
         first = torch.where(there.unsqueeze(-1), first, x)
         return first[0], LatchState(first, torch.ones_like(there))
@@ -117,12 +116,12 @@ class Delay(Memory):
     def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
         super().__init__(input_size, input_size)
 
-    def initial_state(self, batch: int) -> MemoryState:
+    def initial_state(self, batch: int) -> DelayState:
         return DelayState(*torch.zeros(2, 1, batch, self.input_size))
 
     def step(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
-    ) -> tuple[Tensor, MemoryState]:
+        self, x: Tensor, state: DelayState, episode_start: Tensor | None = None
+    ) -> tuple[Tensor, DelayState]:
         last, before = self.reset(state, episode_start)
         return before[0], DelayState(x[None], last)
 
@@ -142,12 +141,12 @@ class Plane(Memory):
         super().__init__(input_size, hidden_size)
         self.enter = nn.Linear(input_size, 4 * hidden_size)
 
-    def initial_state(self, batch: int) -> MemoryState:
+    def initial_state(self, batch: int) -> PlaneState:
         return PlaneState(torch.zeros(1, batch, self.output_size, 2))
 
     def step(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
-    ) -> tuple[Tensor, MemoryState]:
+        self, x: Tensor, state: PlaneState, episode_start: Tensor | None = None
+    ) -> tuple[Tensor, PlaneState]:
         (h,) = self.reset(state, episode_start)
         a, b, c, d = self.enter(x).chunk(4, -1)
         z, w = torch.complex(a, b), torch.complex(c, d)

@@ -13,6 +13,7 @@ from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.export import c_files, numpy_folder, onnx_model, torch_program
 from recurrent_rl.agents.export.check import Arrays, Check, Runner, checks
 from recurrent_rl.agents.export.graph import Program, trace
+from recurrent_rl.agents.export.names import FormatName
 from recurrent_rl.agents.export.own_parts import blaming_parts
 from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import ExportError
@@ -89,7 +90,7 @@ class Format:
         return found
 
 
-FORMATS = {
+FORMATS: dict[FormatName, Format] = {
     "onnx": Format(
         "policy.onnx",
         SINGLE,
@@ -150,7 +151,7 @@ class Exported:
 def export(
     agent: ActorCritic,
     path: str | Path,
-    to: str,
+    to: FormatName,
     batch: int | Literal["dynamic"] = 1,
     value: bool = True,
 ) -> Exported:
@@ -181,10 +182,10 @@ def export(
 @forked_torch_state()
 def export_each(
     agent: ActorCritic,
-    paths: Mapping[str, Path],
+    paths: Mapping[FormatName, Path],
     batch: int | Literal["dynamic"] = 1,
     value: bool = True,
-) -> dict[str, Exported | UserError]:
+) -> dict[FormatName, Exported | UserError]:
     """Export to several formats, of one trace and with one check for all: these take longest.
 
     Args:
@@ -211,9 +212,9 @@ def export_each(
         FORMATS[to].refuse_batch(batch)
         places[to] = FORMATS[to].places(path)
     program = trace(agent, value, streams)
-    files: dict[str, dict[str, bytes]] = {}
-    runs: dict[str, Runner] = {}
-    found: dict[str, Exported | UserError] = {}
+    files: dict[FormatName, dict[str, bytes]] = {}
+    runs: dict[FormatName, Runner] = {}
+    found: dict[FormatName, Exported | UserError] = {}
     for to in paths:
         try:
             files[to] = FORMATS[to].files(program)
@@ -229,7 +230,7 @@ def export_each(
     return {to: found[to] for to in paths}
 
 
-def _runner(agent: ActorCritic, to: str, files: Mapping[str, bytes]) -> Runner:
+def _runner(agent: ActorCritic, to: FormatName, files: Mapping[str, bytes]) -> Runner:
     """Steps what a format is made of; of parts of one's own, what fails in it is told as theirs."""
     what = f"What was exported to {to} does not run"
     with blaming_parts(agent, what, FIX):

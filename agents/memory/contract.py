@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from recurrent_rl.agents.arguments import argument, check_is
 from recurrent_rl.agents.kernels import MemoryInputError
-from recurrent_rl.agents.memory.states import MemoryState, NoState, map_state, tensors_of
+from recurrent_rl.agents.memory.states import MemoryState, NoState, State, map_state, tensors_of
 from recurrent_rl.agents.settings import at_least
 
 
@@ -35,7 +35,8 @@ class Memory(nn.Module):
 
     A memory of your own defines `initial_state` and `step`, and is made as `MyMemory(input_size,
     hidden_size, num_layers)`. Its state is a NamedTuple of tensors of any shapes and types whose
-    axis 1 is the batch. `unroll` is made of `step`; define it too where a sequence can be computed
+    axis 1 is the batch; the methods take a state as `Any`, so that yours can name that NamedTuple
+    as its type. `unroll` is made of `step`; define it too where a sequence can be computed
     quicker than step by step. `recurrent_rl.testing.check_memory` tries all that is promised here.
 
     Args:
@@ -58,7 +59,7 @@ class Memory(nn.Module):
         """A fresh state for `batch` streams, of the parameters' type and on their device."""
         raise NotImplementedError
 
-    def reset(self, state: MemoryState, episode_start: Tensor | None) -> MemoryState:
+    def reset(self, state: State, episode_start: Tensor | None) -> State:
         """The state with fresh streams where an episode starts: how a `step` begins.
 
         Args:
@@ -68,14 +69,14 @@ class Memory(nn.Module):
         if episode_start is None:
             return state
 
-        def chosen(fresh: Tensor, x: Tensor) -> Tensor:
+        def chosen(x: Tensor, fresh: Tensor) -> Tensor:
             return torch.where(episode_start.view(1, -1, *[1] * (x.dim() - 2)), fresh, x)
 
         # Not len(), which would fix the batch of a step that is exported.
-        return map_state(chosen, self.initial_state(episode_start.shape[0]), state)
+        return map_state(chosen, state, self.initial_state(episode_start.shape[0]))
 
     def step(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
+        self, x: Tensor, state: Any, episode_start: Tensor | None = None
     ) -> tuple[Tensor, MemoryState]:
         """One time step.
 
@@ -95,7 +96,7 @@ class Memory(nn.Module):
         return self._step(x, state, episode_start)
 
     def unroll(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
+        self, x: Tensor, state: Any, episode_start: Tensor | None = None
     ) -> tuple[Tensor, MemoryState]:
         """A sequence: equal to repeated `step`.
 
@@ -134,7 +135,7 @@ class Memory(nn.Module):
             outputs.append(y)
         return torch.stack(outputs), state
 
-    def gates(self, x: Tensor, state: MemoryState) -> dict[str, Tensor]:
+    def gates(self, x: Tensor, state: Any) -> dict[str, Tensor]:
         """The gates that a step computes from `x` `[B, input_size]` and a state already reset.
 
         Returns:
@@ -142,9 +143,7 @@ class Memory(nn.Module):
         """
         return {}
 
-    def reads(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
-    ) -> dict[str, Reads]:
+    def reads(self, x: Tensor, state: Any, episode_start: Tensor | None = None) -> dict[str, Reads]:
         """What each head reads in a sequence, of a memory that has heads: by the heads' names.
 
         Args:

@@ -7,13 +7,16 @@ or an integer clock is as good as a vector of floats.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
 MemoryState: TypeAlias = tuple[Any, ...]
 """A NamedTuple whose fields are tensors `[..., B, ...]` or states."""
+
+State = TypeVar("State", bound=MemoryState)
+"""Of one kind."""
 
 
 class NoState(NamedTuple):
@@ -68,13 +71,13 @@ class PairState(NamedTuple):
     critic: MemoryState
 
 
-def map_state(fn: Callable[..., Tensor], *states: MemoryState) -> MemoryState:
+def map_state(fn: Callable[..., Tensor], state: State, *others: MemoryState) -> State:
     """Apply `fn` to the tensors of one or more states of one kind, tensor by tensor."""
     fields = [
         map_state(fn, *parts) if isinstance(parts[0], tuple) else fn(*parts)
-        for parts in zip(*states, strict=True)
+        for parts in zip(state, *others, strict=True)
     ]
-    return type(states[0])(*fields)
+    return type(state)(*fields)
 
 
 def tensors_of(state: MemoryState) -> list[Tensor]:

@@ -27,6 +27,7 @@ from rich.progress import track
 from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.export.formats import FORMATS, export
+from recurrent_rl.agents.export.names import FormatName
 from recurrent_rl.agents.memory.registry import MEMORIES
 
 RESULTS = Path(__file__).parents[1] / "results" / "exports.jsonl"
@@ -59,7 +60,7 @@ def done() -> dict[tuple[str, str, str], dict[str, Any]]:
     return {(line["memory"], line["spaces"], line["to"]): line for line in read_lines(RESULTS)}
 
 
-def measure(memory: str, name: str, to: str) -> dict[str, Any]:
+def measure(memory: str, name: str, to: FormatName) -> dict[str, Any]:
     """Export and check one agent."""
     torch.manual_seed(0)
     agent = ActorCritic(*SPACES[name], AgentConfig(memory=memory)).eval()

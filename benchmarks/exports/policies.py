@@ -25,13 +25,14 @@ from rich.progress import track
 
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.export.formats import FORMATS, export_each
+from recurrent_rl.agents.export.names import FormatName
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.trained_on import policy_of
 
 RESULTS = Path(__file__).parents[1] / "results" / "exported_policies.jsonl"
 
 
-def measure(run: RunFolder, forms: list[str], out: Path) -> list[dict[str, Any]]:
+def measure(run: RunFolder, forms: list[FormatName], out: Path) -> list[dict[str, Any]]:
     """Export one policy to these formats."""
     config, policy = run.load_config(), policy_of(run.path)
     fields = {

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from recurrent_rl.agents.export.names import FormatName
 from recurrent_rl.agents.settings import at_least, validated
 from recurrent_rl.cli.terminal import Best, Imports, Quiet, parse
 from recurrent_rl.errors import UserError
@@ -30,7 +31,7 @@ class ExportArguments:
     policy: Annotated[FolderPath, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_POLICY")]
     """Run folder or policy file; or hf://OWNER/NAME of the Hugging Face Hub."""
     best: Best = False
-    to: tuple[Literal["onnx", "torch", "c", "c-int8", "numpy"], ...] = ("onnx",)
+    to: tuple[FormatName, ...] = ("onnx",)
     """One format or several. onnx: a model for ONNX Runtime, in Python, C++, JavaScript and
     elsewhere. torch: a program that torch.export.load reads. c: C99, header and source; c-int8:
     its weights in 8 bits, not checked. numpy: a Python file and the weights. Each runs
@@ -59,7 +60,7 @@ def export_command(arguments: Sequence[str]) -> int:
 
     policy, source, file, label = chosen_policy(given.policy, given.best)
     beside = file if given.best else source
-    paths: dict[str, Path] = {to: _place(given, beside, FORMATS[to]) for to in given.to}
+    paths: dict[FormatName, Path] = {to: _place(given, beside, FORMATS[to]) for to in given.to}
     status = console.status(f"Exporting {label} to {', '.join(paths)}")
     with nullcontext() if given.quiet else status:
         found = export_each(policy.agent, paths, given.batch, given.value)
@@ -76,7 +77,7 @@ def export_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _print_rest(given: ExportArguments, done: Mapping[str, Exported]) -> None:
+def _print_rest(given: ExportArguments, done: Mapping[FormatName, Exported]) -> None:
     """The signature, which is the same of all, and what to do next with each."""
     from recurrent_rl.agents.export.formats import FORMATS
 
@@ -87,7 +88,9 @@ def _print_rest(given: ExportArguments, done: Mapping[str, Exported]) -> None:
         print(f"next: {FORMATS[name].next.format(path=str(exported.path))}")
 
 
-def _with_what_stands(failed: Mapping[str, UserError], done: Mapping[str, Exported]) -> UserError:
+def _with_what_stands(
+    failed: Mapping[FormatName, UserError], done: Mapping[FormatName, Exported]
+) -> UserError:
     """What failed of several formats, with what was written and what was not."""
     if len(failed) + len(done) == 1:
         return next(iter(failed.values()))

@@ -74,8 +74,6 @@ class TrainingState:
         run_dir: the run's folder.
         writer: TensorBoard's SummaryWriter; `log` is simpler.
         metrics: of the last iteration, under their TensorBoard tags.
-        rollout: the one that `on_rollout` is called for; None elsewhere. The next overwrites it. Of
-            several workers it is the first's, with the environments of that one.
         evaluation: the latest during training; None before the first.
         stop_reason: why a callback has ended the run; None where none has.
     """
@@ -92,12 +90,12 @@ class TrainingState:
         self.run_dir: Path = folder.path
         self.writer: RunWriter = monitor.writer
         self.metrics: dict[str, float] = {}
-        self.rollout: Rollout | None = None
         self.evaluation: Evaluation | None = None
         self.stop_reason: str | None = None
         self._monitor = monitor
         self._stop = stop
         self._callbacks = tuple(callbacks)
+        self._rollout: Rollout | None = None
 
     @property
     def config(self) -> ResolvedConfig:
@@ -118,6 +116,22 @@ class TrainingState:
     def policy(self) -> Policy:
         """The policy as it is now. It shares its weights with the agent that learns."""
         return self.trainer.policy()
+
+    @property
+    def rollout(self) -> Rollout:
+        """The one that `on_rollout` is told of. The next overwrites it.
+
+        Of several workers it is the first's, with the environments of that one.
+
+        Raises:
+            UserError: this is not within `on_rollout`.
+        """
+        if self._rollout is None:
+            raise UserError(
+                "state.rollout is there within on_rollout alone. Read it there, and keep what you "
+                "need of it."
+            )
+        return self._rollout
 
     @property
     def ending(self) -> bool:
@@ -186,6 +200,14 @@ class TrainingState:
         """Call this method of all callbacks, such as `on_iteration`."""
         for callback in self._callbacks:
             getattr(callback, event)(self)
+
+    def tell_of(self, rollout: Rollout) -> None:
+        """Call `on_rollout` of all callbacks, which may read this rollout meanwhile."""
+        self._rollout = rollout
+        try:
+            self.tell("on_rollout")
+        finally:
+            self._rollout = None
 
 
 def as_callbacks(given: Any) -> list[Callback]:

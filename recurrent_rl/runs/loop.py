@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from recurrent_rl.errors import ToldError, UserError, told_exit
 from recurrent_rl.group import Agreed
-from recurrent_rl.rollout import Rollout
 from recurrent_rl.runs.callbacks import Callback, TrainingState
 from recurrent_rl.runs.checkpoint import save
 from recurrent_rl.runs.copies import Copies
@@ -70,7 +69,7 @@ def run_iterations(
             ProgressBar("Training", config.total_timesteps, "steps", first, progress)
         )
         save_due = every(config.checkpoint_interval)
-        trainer.on_rollout = partial(_tell_of_rollout, state)
+        trainer.on_rollout = state.tell_of
         show = _shower(state, monitor, bar)
         try:
             state.tell("on_start")
@@ -241,12 +240,6 @@ def every(seconds: float) -> Callable[[], bool]:
         return True
 
     return due
-
-
-def _tell_of_rollout(state: TrainingState, rollout: Rollout) -> None:
-    state.rollout = rollout
-    state.tell("on_rollout")
-    state.rollout = None
 
 
 def _tell_of_end(state: TrainingState, resuming: str) -> None:

@@ -370,7 +370,7 @@ def test_threads_share_a_policy_with_an_actor_each(runner: Any) -> None:
 
     def play(client: int) -> list[int]:
         rng = np.random.default_rng(client)
-        actor = policy.actor(False, client, runner)
+        actor = policy.actor(False, seed=client, runner=runner)
         return [int(actor.act(rng.normal(size=3), reward=rng.normal())) for _ in range(40)]
 
     found: dict[int, list[int]] = {}

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -27,6 +27,7 @@ from recurrent_rl.agents.export.compiled import CompiledStep, serves
 from recurrent_rl.agents.export.formats import FORMATS
 from recurrent_rl.agents.export.graph import trace
 from recurrent_rl.agents.export.listing import Listing, constants_of, to_json
+from recurrent_rl.agents.export.names import FormatName
 from recurrent_rl.agents.export.numpy_policy import Step
 from recurrent_rl.agents.export.record import listing_of
 from recurrent_rl.agents.export.signature import Signature
@@ -38,7 +39,7 @@ from recurrent_rl.agents.memory.registry import MEMORIES
 from recurrent_rl.agents.memory.states import LinearState, MemoryState
 from recurrent_rl.agents.policy import Policy
 from tests.agents.export.checking import check
-from tests.own_parts import Bins, Window
+from tests.own_parts import Bins, Window, WindowState
 
 HAS_ONNX = all(importlib.util.find_spec(name) for name in ("onnx", "onnxruntime", "onnxscript"))
 RUNTIMES = [
@@ -317,7 +318,11 @@ def test_a_check_finds_an_input_that_is_ignored(name: str) -> None:
         )
 
 
-def exported(agent: ActorCritic, *forms: str, batch: int | None = 1, steps: int = 100) -> None:
+def test_what_a_user_may_ask_for_is_what_there_is() -> None:
+    assert get_args(FormatName) == tuple(FORMATS)
+
+
+def exported(agent: ActorCritic, *forms: Any, batch: int | None = 1, steps: int = 100) -> None:
     """Exports that pass their check, of one trace, which takes longest."""
     program = trace(agent, batch=batch)
     for to in forms:
@@ -445,8 +450,8 @@ class Deciding(Window):
     """One that does something else by what it sees."""
 
     def step(
-        self, x: Tensor, state: MemoryState, episode_start: Tensor | None = None
-    ) -> tuple[Tensor, MemoryState]:
+        self, x: Tensor, state: WindowState, episode_start: Tensor | None = None
+    ) -> tuple[Tensor, WindowState]:
         return super().step(-x if x.sum() > 0 else x, state, episode_start)
 
 

@@ -36,6 +36,7 @@ from recurrent_rl.agents.export.listing import (
     whole,
 )
 from recurrent_rl.agents.export.lowering import lower
+from recurrent_rl.agents.export.names import FormatName
 from recurrent_rl.agents.export.numpy_policy import Policy as NumpyPolicy
 from recurrent_rl.agents.export.numpy_policy import Step
 from recurrent_rl.agents.export.record import listing_of, record
@@ -149,11 +150,12 @@ def test_the_functions_of_the_kernels_are_exact_to_a_few_roundings(isa: int) -> 
 
 
 def test_a_format_without_torch_needs_a_number_of_streams(tmp_path: Path) -> None:
-    policy, streams = Policy(make()), {"c": ("dynamic", 2), "numpy": ("dynamic",)}
+    policy = Policy(make())
+    streams: dict[FormatName, tuple[Any, ...]] = {"c": ("dynamic", 2), "numpy": ("dynamic",)}
     for to, refused in streams.items():
         for batch in refused:
             with pytest.raises(ExportError, match="--batch 1"):
-                policy.export(tmp_path / "x", to, batch)  # type: ignore[arg-type]
+                policy.export(tmp_path / "x", to, batch)
     assert not list(tmp_path.iterdir())
 
 
@@ -481,7 +483,7 @@ def test_actors_of_several_streams_play_each_as_alone(deterministic: bool) -> No
     settings: dict[str, Any] = {"memory": "gru-rotor", "previous_reward": True}
     policy = Policy(make(OBSERVATIONS["nested"], ACTIONS["Discrete"], **settings))
     together = [
-        policy.actor(deterministic, 3, runner, num_envs=streams)  # type: ignore[call-overload]
+        policy.actor(deterministic, seed=3, runner=runner, num_envs=streams)
         for runner in ("exact", "fast")
     ]
     alone = [policy.actor() for _ in range(streams)]

@@ -17,6 +17,7 @@ from recurrent_rl.agents.actor_critic import ActorCritic
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.export.graph import trace
+from recurrent_rl.agents.export.names import FormatName
 from recurrent_rl.agents.export.own_parts import blaming_parts, naming_parts
 from recurrent_rl.agents.export.record import record
 from recurrent_rl.agents.export.step import ExportError
@@ -107,7 +108,8 @@ def test_layers_trained_elsewhere_go_to_every_format() -> None:
 @pytest.mark.slow
 def test_what_a_format_lacks_is_refused_with_the_name_of_the_part(tmp_path: Path) -> None:
     policy = Policy(agent(encoder=f"{__name__}:Sorted"))
-    for to in ("c", "numpy"):
+    forms: tuple[FormatName, ...] = ("c", "numpy")
+    for to in forms:
         with pytest.raises(ExportError, match=r"aten\.sort.*your encoder '.*:Sorted'"):
             policy.export(tmp_path / to, to)
     with pytest.raises(ExportError, match=r"runner='fast' .*policy\.actor\(\) can.*aten\.sort"):

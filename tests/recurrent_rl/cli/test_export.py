@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from gymnasium import spaces
@@ -110,8 +111,8 @@ def test_each_format_has_a_place_of_its_own_beside_a_policy() -> None:
     ],
 )
 def test_what_ends_in_a_slash_is_a_folder_to_put_a_file_into(to: str, out: str, place: str) -> None:
-    forms = to.split()
-    given = ExportArguments("maze.safetensors", to=tuple(forms), out=out)  # type: ignore[arg-type]
+    forms: Any = tuple(to.split())
+    given = ExportArguments("maze.safetensors", to=forms, out=out)
     assert _place(given, Path("maze.safetensors"), FORMATS[forms[0]]) == Path(place)
 
 

@@ -87,11 +87,11 @@ def test_a_callback_is_told_of_each_event_in_order(tmp_path: Path) -> None:
 def test_a_callback_sees_policy_rollout_metrics_folder_and_writer(tmp_path: Path) -> None:
     class Looks(Callback):
         def on_rollout(self, state: TrainingState) -> None:
-            assert state.rollout is not None
             assert state.rollout.rewards.shape == (16, 8)
 
         def on_iteration(self, state: TrainingState) -> None:
-            assert state.rollout is None
+            with pytest.raises(UserError, match="there within on_rollout alone"):
+                _ = state.rollout
             assert state.metrics["train/approx_kl"] >= 0
             assert state.iteration == state.timesteps // BATCH
             assert isinstance(state.config, ResolvedConfig)
