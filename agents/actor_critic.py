@@ -43,7 +43,7 @@ from recurrent_rl.agents.previous_step import (
 )
 from recurrent_rl.agents.privileged import Privileged, Seen, seen_by
 from recurrent_rl.agents.settings import at_least, reader, refusal
-from recurrent_rl.agents.spaces import Components, check_action_space
+from recurrent_rl.agents.spaces import Components, check_action_space, in_short
 from recurrent_rl.agents.trunk import Trunk
 
 _read_batch = reader(Annotated[int, at_least(0)])  # made once: acting without a state reads it
@@ -175,6 +175,11 @@ class ActorCritic(FixedParts):
     def memories(self) -> list[Memory]:
         """The one that actor and critic share, or the actor's and the critic's."""
         return self._memories
+
+    def in_short(self) -> str:
+        """Its memory and spaces: `gru, Box(4,) to Discrete(2)`."""
+        seen, done = in_short(self.observation_space), in_short(self.action_space)
+        return f"{self.config.memory}, {seen} to {done}"
 
     @property
     def device(self) -> torch.device:

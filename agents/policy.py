@@ -57,6 +57,11 @@ class Policy:
         self._generator = sampling_generator(None)
         self._first_component = next(iter(component_spaces(self.observation_space).items()))
 
+    def __repr__(self) -> str:
+        steps = self.summary.get("timesteps")
+        trained = f", {steps:,} steps" if isinstance(steps, int) else ""
+        return f"<{type(self).__name__}: {self.agent.in_short()}{trained}>"
+
     @property
     def observation_space(self) -> gym.Space[Any]:
         """The space of one observation."""

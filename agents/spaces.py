@@ -57,6 +57,15 @@ TOO_LARGE = (
 )
 
 
+def in_short(space: gym.Space[Any]) -> str:
+    """A space without its bounds: `Box(4,)`, `Discrete(2)`, `Dict of 3`."""
+    if isinstance(space, spaces.Discrete):
+        return f"Discrete({space.n})"
+    if isinstance(space, (spaces.Dict, spaces.Tuple)):
+        return f"{type(space).__name__} of {len(space)}"
+    return f"{type(space).__name__}{space.shape}"
+
+
 def as_array(x: Any) -> NDArray[Any]:
     """A NumPy array of what an environment or a user hands over: array, list, number or tensor."""
     if isinstance(x, Tensor):

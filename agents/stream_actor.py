@@ -54,6 +54,11 @@ class StreamActor:
         self._agent, self._generator = agent, generator
         self._batched, self._batch = num_envs is not None, num_envs or 1
 
+    def __repr__(self) -> str:
+        actions = "deterministic" if self._generator is None else "stochastic"
+        streams = f", {self._batch} streams" if self._batched else ""
+        return f"<{type(self).__name__}: {self._agent.in_short()}, {actions}{streams}>"
+
     @property
     def state(self) -> PolicyState:
         """What is carried to the next step, of all streams. It may be set, also of a new actor.

@@ -118,6 +118,11 @@ class Trainer:
         self.ended = Ended([], frozenset())
         """The latest episodes of all workers, as of the last iteration."""
 
+    def __repr__(self) -> str:
+        memory, steps = self.config.agent.memory, f"{self.timesteps:,}"
+        of_all = f"{self.config.total_timesteps:,} steps"
+        return f"<Trainer: {memory} on {self.source.name}, {steps} of {of_all}>"
+
     def __enter__(self) -> Trainer:
         return self
 

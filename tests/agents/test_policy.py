@@ -440,3 +440,13 @@ def test_streams_are_reset_by_flags_or_indices_and_not_by_what_may_be_either(run
     for streams in wrong:
         with pytest.raises(SettingError, match=r"streams is .* it must be an index below 3"):
             actor.reset(streams)
+
+
+def test_policies_and_actors_show_what_they_are_in_a_line() -> None:
+    assert repr(make()) == "<Policy: lstm, Box(3,) to Discrete(4), 3 steps>"
+    untrained = Policy(make(NESTED, ACTIONS[1], memory="gru").agent)
+    assert repr(untrained) == "<Policy: gru, Dict of 2 to MultiDiscrete(2,)>"
+    actor = make().actor()
+    assert repr(actor) == "<Actor: lstm, Box(3,) to Discrete(4), deterministic>"
+    fast = make().actor(False, runner="fast", num_envs=3)
+    assert repr(fast) == "<FastActor: lstm, Box(3,) to Discrete(4), stochastic, 3 streams>"

@@ -459,6 +459,7 @@ def test_a_trainer_takes_an_environment_as_train_does_and_closes_it_at_the_end_o
     with Trainer(config, lambda: Closes(gym.make("CartPole-v1"))) as trainer:
         trainer.iterate()
         assert not closed
+        assert repr(trainer) == "<Trainer: gru-rotor on <lambda>, 16 of 2,048 steps>"
     assert len(closed) == 2
     with pytest.raises(UserError, match=r"no environment.*beside the settings, as env"):
         Trainer(config)
