@@ -7,6 +7,7 @@ through the export. Each step starts from the policy's own state, so that errors
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
@@ -62,9 +63,9 @@ class Check:
 
     steps: int
     streams: int
-    worst: dict[str, float]
+    worst: dict[str, float] = dataclasses.field(hash=False)
     """By output: the largest difference from the policy in double precision."""
-    own: dict[str, float]
+    own: dict[str, float] = dataclasses.field(hash=False)
     """By output: the same of the policy in single precision, with its weights and with weights
     that are two roundings off, since a sum may come out near by its order; at least half a unit in
     the last place."""

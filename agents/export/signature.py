@@ -45,7 +45,7 @@ class Signature:
 
     inputs: tuple[Field, ...]
     outputs: tuple[Field, ...]
-    state: dict[str, str]
+    state: dict[str, str] = dataclasses.field(hash=False)
     """For each input that is state, the output that is its value at the next step. Zeros before the
     first; where `episode_start` is true it is not read."""
     batch: int | None

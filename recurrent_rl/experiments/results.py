@@ -23,7 +23,7 @@ MMER_STEPS = 65_536
 """Steps over which POPGym (Morad et al., ICLR 2023) averages returns before the maximum."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """A run that was trained and evaluated."""
 

@@ -40,7 +40,7 @@ class InfoColumns(NamedTuple):
         return Info(*(float(x.mean()) if len(x) else None for x in known))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """The episodes played: one entry each."""
 
@@ -51,7 +51,7 @@ class Evaluation:
     unfinished: int = 0
     """Episodes that were given up after `max_steps` steps; none of the statistics counts them."""
     max_steps: int | None = None
-    infos: dict[str, InfoColumns] = field(default_factory=dict, hash=False)
+    infos: dict[str, InfoColumns] = field(default_factory=dict)
     """What infos said, by key of the environment's `info_metrics`."""
 
     @classmethod

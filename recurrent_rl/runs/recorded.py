@@ -19,7 +19,7 @@ from recurrent_rl.agents.spaces import Components, ObservationError, stack_obser
 from recurrent_rl.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RecordedEpisode:
     """What was seen and done in one episode of `T` steps, from its first observation on."""
 

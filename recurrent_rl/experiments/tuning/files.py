@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class TrialRecord:
     """complete, pruned, failed or running."""
     score: float | None
     """Of a complete trial; of a pruned one the last point of its learning curve."""
-    settings: dict[str, Any]
+    settings: dict[str, Any] = field(hash=False)
     """What was searched, by name."""
     is_given: bool
     """Whether these are the settings that the search began with."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import NoneType
@@ -42,7 +42,7 @@ FRESH_SEEDS = 1_000
 Count = Annotated[int, at_least(1)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Finalist:
     """A leading trial or the given settings, with what they did with seeds new to the search."""
 
@@ -52,7 +52,7 @@ class Finalist:
     """Mean return of each run, as in a `Confirmation`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Confirmation:
     """Returns of the settings given and of the best ones, seed by seed."""
 
@@ -79,7 +79,7 @@ class TuneResult:
     score; None where none is complete."""
     config: TrainConfig | None
     """The settings of the best trial, which are in `files.best` too."""
-    importances: dict[str, float]
+    importances: dict[str, float] = field(hash=False)
     """By setting; empty where there are too few trials."""
     finalists: tuple[Finalist, ...] = ()
     """The best first; empty where there were no finals, or they are not done."""
