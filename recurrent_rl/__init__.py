@@ -60,6 +60,7 @@ if TYPE_CHECKING:  # what each public name is; _HOMES says it again, for use
     from recurrent_rl.runs.folder import RunHeldError as RunHeldError
     from recurrent_rl.runs.imitation import imitate as imitate
     from recurrent_rl.runs.recorded import RecordedEpisode as RecordedEpisode
+    from recurrent_rl.runs.run_evaluation import evaluate_run as evaluate_run
     from recurrent_rl.runs.training import TrainResult as TrainResult
     from recurrent_rl.runs.training import resume as resume
     from recurrent_rl.runs.training import train as train
@@ -119,6 +120,7 @@ _HOMES = {
     "check_env": "checks.check",
     "convert_sb3": "agents.sb3.convert",
     "evaluate": "runs.evaluation",
+    "evaluate_run": "runs.run_evaluation",
     "imitate": "runs.imitation",
     "load_policy": "agents.policy",
     "make_vector_env": "vector_env.vectorize",

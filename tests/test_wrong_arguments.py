@@ -26,7 +26,7 @@ from recurrent_rl.agents import (
     load_policy,
 )
 from recurrent_rl.agents.memory.registry import make_memory
-from recurrent_rl.experiments.results import learning_curve, load_run
+from recurrent_rl.experiments.results import learning_curve, load_evaluated_run, load_run
 from recurrent_rl.group import ALONE
 from recurrent_rl.trainer import Trainer
 from tests.agents.test_sb3 import ACTION, MODEL, NORMALISER, OBSERVATION
@@ -39,7 +39,7 @@ FUNCTIONS = (
     *("load_policy", "Policy", "seed", "initial_state", "predict", "actor", "save"),
     *("act", "ActorCritic", "initial_state of ActorCritic", "step", "unroll"),
     *("make_memory", "step of a memory", "Encoder", "Trainer", "check_env", "record_video"),
-    "convert_sb3",
+    *("convert_sb3", "evaluate_run", "load_evaluated_run"),
 )
 
 
@@ -119,7 +119,19 @@ def functions(
                     "env_config": (None, "None"),
                 },
             ),
+            "evaluate_run": (
+                recurrent_rl.evaluate_run,
+                {
+                    "run_dir": (run.run_dir, ""),
+                    "episodes": (2, "3"),
+                    "env": (None, "None"),
+                    "compare": (False, ""),
+                    "max_steps": (3, "None 3"),
+                    "progress": (False, ""),
+                },
+            ),
             "load_run": (load_run, {"run_dir": (run.run_dir, "")}),
+            "load_evaluated_run": (load_evaluated_run, {"run_dir": (run.run_dir, "")}),
             "learning_curve": (
                 learning_curve,
                 {"run_dir": (run.run_dir, ""), "tag": ("time/fps", "text")},

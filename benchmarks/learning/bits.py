@@ -24,7 +24,7 @@ from jobs import ROOT, arguments, commit, measure_all, thinned
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.comparison import markdown
-from recurrent_rl.experiments.results import load_run
+from recurrent_rl.experiments.results import load_evaluated_run
 from recurrent_rl.process import available_cores
 from recurrent_rl.runs.training import train
 from recurrent_rl.vector_env.config import EnvConfig
@@ -72,7 +72,7 @@ def measure(way: str, seed: int) -> dict[str, Any]:
             **settings,
         )
         begin = time.monotonic()
-        run = load_run(train(config, progress=False).run_dir)
+        run = load_evaluated_run(train(config, progress=False).run_dir)
     evaluation = run.evaluation.deterministic
     return {
         **{"way": way, "horizon": horizon, "seed": seed, "code": commit()},

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from recurrent_rl.experiments.benchmark import plan
 from recurrent_rl.experiments.comparison import markdown, task_name
 from recurrent_rl.experiments.job import Job
-from recurrent_rl.experiments.results import load_run
+from recurrent_rl.experiments.results import load_evaluated_run
 from recurrent_rl.experiments.suites import Suite, ours
 
 RESULTS = ROOT / "benchmarks" / "results" / "defaults.jsonl"
@@ -80,7 +80,7 @@ def jobs_of(seeds: int, episodes: int, names: list[str]) -> list[Job]:
 
 def row_of(job: Job) -> Row:
     """What is kept of a finished run."""
-    run = load_run(job.run_dir)
+    run = load_evaluated_run(job.run_dir)
     return dict(zip(KEY, key_of(job), strict=True)) | {
         "code": commit(),
         "over_training": round(over_training(run.steps, run.returns), 4),

@@ -22,7 +22,7 @@ from recurrent_rl.experiments.benchmark import plan
 from recurrent_rl.experiments.comparison import markdown, task_name
 from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.presets import AT_ONCE
-from recurrent_rl.experiments.results import load_run
+from recurrent_rl.experiments.results import load_evaluated_run
 from recurrent_rl.experiments.suites import Suite, Task, ours
 
 RESULTS = ROOT / "benchmarks" / "results" / "episodes.jsonl"
@@ -87,7 +87,7 @@ def key_of(job: Job) -> tuple[Any, ...]:
 
 def row_of(job: Job) -> Row:
     """What is kept of a finished run."""
-    run = load_run(job.run_dir)
+    run = load_evaluated_run(job.run_dir)
     return dict(zip(KEY, key_of(job), strict=True)) | {
         "envs": run.config.num_envs,
         "code": commit(),

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.benchmark import plan, run_all
 from recurrent_rl.experiments.job import Job
-from recurrent_rl.experiments.results import Run, learning_curve, load_run
+from recurrent_rl.experiments.results import EvaluatedRun, learning_curve, load_evaluated_run
 from recurrent_rl.experiments.suites import SUITES
 from recurrent_rl.process import available_cores
 from recurrent_rl.runs.evaluation_result import SavedEvaluation
@@ -112,7 +112,7 @@ def curve_of(config: TrainConfig) -> tuple[NDArray[np.int64], NDArray[np.float64
         return learning_curve(train(config, progress=False).run_dir)
 
 
-def thinned(run: Run) -> dict[str, list[float]]:
+def thinned(run: EvaluatedRun) -> dict[str, list[float]]:
     """A run's learning curve, of at most `POINTS` points, the last among them."""
     every = -(-len(run.steps) // POINTS)
     kept = slice((len(run.steps) - 1) % every, None, every)
@@ -154,7 +154,7 @@ def commit() -> str:
 
 def row_of(job: Job) -> dict[str, Any]:
     """What is kept of a finished run."""
-    run = load_run(job.run_dir)
+    run = load_evaluated_run(job.run_dir)
     return {
         "run": job.run_dir.name,
         "code": commit(),
@@ -163,11 +163,11 @@ def row_of(job: Job) -> dict[str, Any]:
     }
 
 
-def run_of(row: dict[str, Any], job: Job) -> Run:
+def run_of(row: dict[str, Any], job: Job) -> EvaluatedRun:
     """The inverse of `row_of`."""
     evaluation = SavedEvaluation.from_json(row["evaluation"])
     steps, returns = np.array(row["steps"]), np.array(row["returns"])
-    return Run(job.run_dir, job.config, evaluation, steps, returns)
+    return EvaluatedRun(job.run_dir, job.config, evaluation, steps, returns)
 
 
 def keep(

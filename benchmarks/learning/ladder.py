@@ -26,7 +26,7 @@ from jobs import ROOT, arguments, do, keep, row_of, run_of, suite_jobs
 from recurrent_rl.experiments.comparison import Comparison, task_name
 from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.presets import AT_ONCE
-from recurrent_rl.experiments.results import Run, learning_curve
+from recurrent_rl.experiments.results import EvaluatedRun, learning_curve
 from recurrent_rl.experiments.suites import SUITES
 
 MEMORIES = SUITES["ladder"].memories
@@ -52,7 +52,7 @@ def sized(job: Job) -> Job:
     return dataclasses.replace(job, config=config)
 
 
-def argument(run: Run, name: str) -> int:
+def argument(run: EvaluatedRun, name: str) -> int:
     """Of the run's environment: `horizon` or `bits`."""
     return int(run.config.env.env_kwargs[name])
 
@@ -64,9 +64,9 @@ def with_gradients(job: Job) -> dict[str, Any]:
     return row_of(job) | {"gradients": [float(np.median(c)) if len(c) else None for c in curves]}
 
 
-def draw(runs: list[Run], gradients: dict[str, list[float]]) -> None:
+def draw(runs: list[EvaluatedRun], gradients: dict[str, list[float]]) -> None:
     """One line a memory, mean over seeds; `gradients` are those of each run's folder name."""
-    shown: list[tuple[list[Run], str, str, str]] = []
+    shown: list[tuple[list[EvaluatedRun], str, str, str]] = []
     for suite, (name, title, label) in PANELS.items():
         tasks = {task.name for task in SUITES[suite].tasks}
         of_suite = [run for run in runs if task_name(run.config) in tasks]
@@ -105,7 +105,7 @@ def draw(runs: list[Run], gradients: dict[str, list[float]]) -> None:
     save(figure, "ladder")
 
 
-def mean_return(run: Run) -> float:
+def mean_return(run: EvaluatedRun) -> float:
     return run.evaluation.deterministic.mean_return
 
 

@@ -32,7 +32,7 @@ from recurrent_rl.experiments.benchmark import plan
 from recurrent_rl.experiments.comparison import markdown, task_name
 from recurrent_rl.experiments.job import Job
 from recurrent_rl.experiments.presets import LARGE, PRESETS, M, Preset
-from recurrent_rl.experiments.results import Run, learning_curve, load_run
+from recurrent_rl.experiments.results import EvaluatedRun, learning_curve, load_evaluated_run
 from recurrent_rl.experiments.statistics import with_interval
 from recurrent_rl.experiments.suites import SUITES
 
@@ -184,7 +184,7 @@ def identity(config: TrainConfig) -> Row:
     }
 
 
-def row_of(run: Run) -> Row:
+def row_of(run: EvaluatedRun) -> Row:
     """What is kept of a run."""
     sampled = run.evaluation.stochastic
     _, seconds = learning_curve(run.path, "time/time_elapsed")
@@ -203,7 +203,7 @@ def row_of(run: Run) -> Row:
     }
 
 
-def first_above(run: Run, seconds: NDArray[np.float64]) -> list[float] | None:
+def first_above(run: EvaluatedRun, seconds: NDArray[np.float64]) -> list[float] | None:
     """Steps and seconds until the mean return was first above 0.95, where the ceiling is 1."""
     above = np.flatnonzero(run.returns > SOLVED)
     if PUBLISHED[task_name(run.config)].ceiling != "1" or not len(above):
@@ -325,7 +325,7 @@ def main() -> None:
         try:
             do(todo)
         finally:
-            keep([row_of(load_run(job.run_dir)) for job in todo if job.done])
+            keep([row_of(load_evaluated_run(job.run_dir)) for job in todo if job.done])
     rows = read_rows(RESULTS)
     print(best_rows(rows))
     ALL.write_text(all_rows(rows))

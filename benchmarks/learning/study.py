@@ -24,7 +24,7 @@ from recurrent_rl.experiments.benchmark import plan
 from recurrent_rl.experiments.comparison import markdown, task_name
 from recurrent_rl.experiments.curves import common_curves
 from recurrent_rl.experiments.job import Job
-from recurrent_rl.experiments.results import Run, load_run
+from recurrent_rl.experiments.results import EvaluatedRun, load_evaluated_run
 from recurrent_rl.experiments.suites import SUITES
 
 STEPS = (150_000, 150_000, 250_000, 100_000)
@@ -107,7 +107,7 @@ def jobs_of(change: str, seeds: int, episodes: int) -> list[Job]:
     )
 
 
-Found = dict[str, dict[str, list[Run]]]
+Found = dict[str, dict[str, list[EvaluatedRun]]]
 """Runs by change and task."""
 
 
@@ -117,7 +117,7 @@ def found_runs(changes: list[str], seeds: int, episodes: int) -> Found:
         found[change] = {task.name: [] for task in TASKS}
         for job in jobs_of(change, seeds, episodes):
             if job.done:
-                found[change][task_name(job.config)].append(load_run(job.run_dir))
+                found[change][task_name(job.config)].append(load_evaluated_run(job.run_dir))
     return found
 
 

@@ -55,12 +55,12 @@ def compare(run_dirs: Sequence[Path], out: Path, console: Console, quiet: bool =
     from rich.markdown import Markdown
 
     from recurrent_rl.experiments.comparison import Comparison
-    from recurrent_rl.experiments.results import load_run
+    from recurrent_rl.experiments.results import load_evaluated_run
 
     runs, left_out = [], []
     for run_dir in run_dirs:
         try:
-            runs.append(load_run(run_dir))
+            runs.append(load_evaluated_run(run_dir))
         except UserError as error:
             left_out.append(str(error))
     if left_out and not runs:

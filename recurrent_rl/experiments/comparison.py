@@ -24,7 +24,7 @@ from recurrent_rl.agents.files import write_atomically
 from recurrent_rl.config import AUTOMATIC, NO_MATTER_OF_WHAT_IS_LEARNT, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.curves import draw_curves
-from recurrent_rl.experiments.results import Run
+from recurrent_rl.experiments.results import EvaluatedRun
 from recurrent_rl.experiments.statistics import (
     Interval,
     bootstrapped,
@@ -48,7 +48,7 @@ Where runs of one task differ in total_timesteps, the shorter ones are named by 
 class Cell:
     """The runs of one method on one task."""
 
-    runs: tuple[Run, ...]
+    runs: tuple[EvaluatedRun, ...]
 
     def of(self, way: str) -> list[EvaluationSummary]:
         """What the runs' evaluations of this name in `WAYS` found; empty where one lacks it."""
@@ -86,12 +86,12 @@ class Comparison:
         runs: finished and evaluated.
     """
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[EvaluatedRun]) -> None:
         if not runs:
             raise UserError("There are no runs to compare.")
         configs = [run.config for run in runs]
         labels = method_labels(configs)
-        cells: defaultdict[tuple[str, str], dict[int, Run]] = defaultdict(dict)
+        cells: defaultdict[tuple[str, str], dict[int, EvaluatedRun]] = defaultdict(dict)
         self.left_out: dict[Path, Path] = {}
         """Runs that count no more than once, each with the one of the same seed that does."""
         for run, task, label in zip(runs, task_names(configs), labels, strict=True):
@@ -233,7 +233,7 @@ class Comparison:
         return [out / name for name in contents]
 
 
-def _finer(run: Run, other: Run) -> bool:
+def _finer(run: EvaluatedRun, other: EvaluatedRun) -> bool:
     """Whether its evaluation is of more steps, or of as many and more episodes."""
     one, two = run.evaluation, other.evaluation
     return (one.timesteps, one.episodes) > (two.timesteps, two.episodes)

@@ -25,11 +25,12 @@ MMER_STEPS = 65_536
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A run that was trained and evaluated."""
+    """A run as its folder has it."""
 
     path: Path
     config: TrainConfig
-    evaluation: SavedEvaluation
+    evaluation: SavedEvaluation | None
+    """Of the policy after the run's last step; None where it was not evaluated since."""
     steps: NDArray[np.int64]
     """Environment steps at each point of the learning curve; none where no episode ended in
     training."""
@@ -57,42 +58,57 @@ class Run:
         return float(max(returns[stretch == s].mean() for s in np.unique(stretch)))
 
 
+@dataclass(frozen=True, eq=False)
+class EvaluatedRun(Run):
+    """A run that can be compared: it is over, and was evaluated after its last step."""
+
+    evaluation: SavedEvaluation
+
+
 def load_run(run_dir: str | Path) -> Run:
     """Read a run's folder.
 
     Raises:
-        UserError: there is no run in it, it was not evaluated after its last step, or no episode of
-            the evaluation was finished.
+        UserError: there is no run in it, or its settings or its evaluation cannot be read.
     """
     run_dir = Path(argument("run_dir", run_dir, FolderPath))
     folder = RunFolder(run_dir)
-    config = folder.load_config()
-    evaluation = folder.load_evaluation()
-    if evaluation is None:
-        raise UserError(
-            f"{run_dir} has no evaluation yet; make it: recurrent-rl evaluate {run_dir}"
-        )
-    if not _is_of_the_end(evaluation, folder, config):
-        raise UserError(
-            f"{run_dir} cannot be compared: its evaluation is of {evaluation.timesteps:,} of "
-            f"{config.total_timesteps:,} steps. Resume it (recurrent-rl train --resume {run_dir}) "
-            f"or, where it has them all, evaluate it (recurrent-rl evaluate {run_dir})."
-        )
-    if np.isnan(evaluation.deterministic.mean_return):
-        raise UserError(
-            f"{run_dir} cannot be compared: no episode of its evaluation ended within "
-            f"{evaluation.max_steps} steps. Leave it out, or play for longer: recurrent-rl "
-            f"evaluate {run_dir} --max-steps N"
-        )
+    config, evaluation = folder.load_config(), folder.load_evaluation()
+    if evaluation is not None and not (
+        evaluation.timesteps >= config.total_timesteps
+        or evaluation.timesteps == folder.trained_timesteps()
+    ):
+        evaluation = None
     return Run(run_dir, config, evaluation, *learning_curve(run_dir))
 
 
-def _is_of_the_end(evaluation: SavedEvaluation, folder: RunFolder, config: TrainConfig) -> bool:
-    """Whether an evaluation is of a run's last step, all of them or as its settings ended it."""
-    if evaluation.timesteps >= config.total_timesteps:
-        return True
-    may_end_early = config != config.to_the_end()
-    return may_end_early and evaluation.timesteps == folder.trained_timesteps()
+def load_evaluated_run(run_dir: str | Path) -> EvaluatedRun:
+    """Read the folder of a run that is to be compared.
+
+    Raises:
+        UserError: as `load_run`; it was not evaluated after its last step, it has not all its steps
+            and nothing ended it on purpose, or no episode of the evaluation was finished.
+    """
+    run = load_run(run_dir)
+    folder, total = RunFolder(run.path), run.config.total_timesteps
+    to_evaluate = folder.to_evaluate(run.config)
+    evaluated = folder.evaluated_timesteps()
+    if evaluated is None:
+        raise UserError(f"{run.path} has no evaluation yet; make it: {to_evaluate}")
+    is_over = evaluated >= total or folder.stop_reason() is not None
+    if run.evaluation is None or not is_over:
+        raise UserError(
+            f"{run.path} cannot be compared: its evaluation is of {evaluated:,} of {total:,} "
+            f"steps. Resume it (recurrent-rl train --resume {run.path}) or, where it has them all "
+            f"or was ended on purpose, evaluate it ({to_evaluate})."
+        )
+    if np.isnan(run.evaluation.deterministic.mean_return):
+        raise UserError(
+            f"{run.path} cannot be compared: no episode of its evaluation ended within "
+            f"{run.evaluation.max_steps} steps. Leave it out, or play for longer (--max-steps N; "
+            f"in Python max_steps=N): {to_evaluate}"
+        )
+    return EvaluatedRun(run.path, run.config, run.evaluation, run.steps, run.returns)
 
 
 def learning_curve(

@@ -34,7 +34,7 @@ from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import NO_MATTER_OF_THE_TASK
 
 
-def save(trainer: Trainer, folder: RunFolder | None) -> None:
+def save(trainer: Trainer, folder: RunFolder | None, stop_reason: str | None = None) -> None:
     """Write the policy and the checkpoint of this moment; the settings too where they are gone.
 
     They are where the folder was moved or deleted: without them the run could not be resumed.
@@ -42,23 +42,25 @@ def save(trainer: Trainer, folder: RunFolder | None) -> None:
     Args:
         trainer: of this worker.
         folder: of the run; None in a worker that is not the first, which only tells it its part.
+        stop_reason: why a callback has ended the run, if one has.
     """
     if folder is not None:
         if not folder.exists():
             folder.save_config(trainer.config)
         trainer.policy().save(folder.policy)
-    save_checkpoint(trainer, None if folder is None else folder.checkpoint)
+    save_checkpoint(trainer, None if folder is None else folder.checkpoint, stop_reason)
 
 
-def save_checkpoint(trainer: Trainer, path: Path | None) -> None:
+def save_checkpoint(trainer: Trainer, path: Path | None, stop_reason: str | None = None) -> None:
     """Write the whole state of all workers' trainers to one file, by a temporary name.
 
     All workers call it together, the first alone with a path.
 
     Saved are weights, normalisers, optimiser, counters, the memory's state, the observation that
-    comes next, the statistics of running episodes, the settings that all this fits, and the exact
-    state of an environment that offers `state_dict()`, as ours do. After an iteration that failed
-    the environments are amid a rollout: their state is left out, and new episodes start from here.
+    comes next, the statistics of running episodes, the settings that all this fits, why a callback
+    has ended the run, and the exact state of an environment that offers `state_dict()`, as ours do.
+    After an iteration that failed the environments are amid a rollout: their state is left out, and
+    new episodes start from here.
     """
     mine = _part(trainer)
     parts = trainer.group.gather(mine)
@@ -77,6 +79,7 @@ def save_checkpoint(trainer: Trainer, path: Path | None) -> None:
         "total_timesteps": trainer.config.total_timesteps,
         "iteration": trainer.iteration,
         "timesteps": trainer.timesteps,
+        "stop_reason": stop_reason,
         "steps_taken": trainer.collector.environments.steps,
         "env_state": exact,
         "episodes": {

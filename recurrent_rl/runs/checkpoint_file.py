@@ -102,6 +102,22 @@ def read_timesteps(path: Path) -> int:
         raise forged(path, reprlib.repr(str(error))) from error
 
 
+def read_stop_reason(path: Path) -> str | None:
+    """Why a callback, or the settings, had ended the run when a checkpoint was written, if one had.
+
+    Raises:
+        PolicyFileError: as `read_timesteps`.
+    """
+    text = load_text(path, KIND, VERSION)
+    try:
+        reason = dict(read_json(text["state"])).get("stop_reason")  # older files have none
+        if not isinstance(reason, str | None):
+            raise TypeError(f"stop_reason is {reprlib.repr(reason)}, no text")
+    except _UNFIT as error:
+        raise forged(path, reprlib.repr(str(error))) from error
+    return reason
+
+
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**53:
         raise ValueError(f"{reprlib.repr(value)} is no count")

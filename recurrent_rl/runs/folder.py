@@ -17,8 +17,8 @@ from recurrent_rl.agents.files import PolicyFileError, read_json, write_atomical
 from recurrent_rl.agents.policy import POLICY as POLICY
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
-from recurrent_rl.fields import folder_part
-from recurrent_rl.runs.checkpoint_file import read_timesteps
+from recurrent_rl.fields import folder_part, is_description
+from recurrent_rl.runs.checkpoint_file import read_stop_reason, read_timesteps
 from recurrent_rl.runs.evaluation_result import SavedEvaluation
 
 CONFIG = "config.json"
@@ -301,6 +301,19 @@ class RunFolder:
             return read_timesteps(self.checkpoint)
         except PolicyFileError:
             return None
+
+    def stop_reason(self) -> str | None:
+        """Why a callback, or the settings, had ended the run at its checkpoint; None where none."""
+        try:
+            return read_stop_reason(self.checkpoint)
+        except PolicyFileError:
+            return None
+
+    def to_evaluate(self, config: TrainConfig) -> str:
+        """The command that evaluates the run; or the call, where it cannot name the environment."""
+        if is_description(config.environment):
+            return f"recurrent_rl.evaluate_run({str(self.shown.path)!r}, env=...)"
+        return f"recurrent-rl evaluate {self.shown.path}"
 
     def evaluated_timesteps(self) -> int | None:
         """The steps of the policy that the run's evaluation is of; None where none can be read."""

@@ -81,11 +81,11 @@ def run_iterations(
                 state.tell("on_iteration")
                 make_up(asked, state)
                 if group.agree(save=save_due()).save:
-                    kept.save()
+                    kept.save(state.stop_reason)
                     group.agree()  # it is written
                     kept.copies.update()
             kept.over = True
-            kept.save()
+            kept.save(state.stop_reason)
             kept.copies.update()
             group.exchange(None)  # none leaves before the last has its copy
         except BaseException as error:
@@ -121,9 +121,9 @@ class _Kept:
         """Note how many steps each environment has taken before it."""
         self._steps = self._trainer.collector.environments.steps
 
-    def save(self) -> None:
-        """Write the checkpoint."""
-        save(self._trainer, self._folder)
+    def save(self, stop_reason: str | None) -> None:
+        """Write the checkpoint, with why a callback has ended the run, if one has."""
+        save(self._trainer, self._folder, stop_reason)
         self._iteration = self._trainer.iteration
 
     def save_after_error(self, error: BaseException) -> str:

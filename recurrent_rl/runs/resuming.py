@@ -21,8 +21,10 @@ _MAY_CHANGE = NO_MATTER_OF_WHAT_IS_LEARNT | {"total_timesteps", "env_id"}
 """From one part of a run to the next, without a word."""
 
 
-def source_to_resume(folder: RunFolder, config: TrainConfig, env: Environment | None) -> Source:
-    """What the environments of a run are made of that goes on, by its settings or as given anew.
+def source_of_run(
+    folder: RunFolder, config: TrainConfig, env: Environment | None, call: str = "resume"
+) -> Source:
+    """What a run's environments are made of, by its settings or as given anew to this call.
 
     Raises:
         UserError: its settings name none and none is given, or they name another that there is.
@@ -32,7 +34,7 @@ def source_to_resume(folder: RunFolder, config: TrainConfig, env: Environment | 
         if is_description(recorded):
             raise UserError(
                 f"The run {run} was trained on {recorded}, which cannot be found by a name. Give "
-                f"the environment again: recurrent_rl.resume({str(run)!r}, env=...)."
+                f"the environment again: recurrent_rl.{call}({str(run)!r}, env=...)."
             )
         return source_of(config)
     source = find_source(env)
@@ -41,8 +43,8 @@ def source_to_resume(folder: RunFolder, config: TrainConfig, env: Environment | 
         names = [bare_name(name) for name in names]
     if names[0] != names[1] and not is_description(recorded) and _is_there(recorded):
         raise UserError(
-            f"The run {run} was trained on {recorded}, and env is {source.name}. Leave env out to "
-            "resume it; on another environment train anew."
+            f"The run {run} was trained on {recorded}, and env is {source.name}. Leave env out "
+            "to take the former; on another environment train anew."
         )
     return source
 

@@ -87,12 +87,13 @@ def _without_import(env_id: Any, source: Path) -> str:
 
 def _given_in_python(env_id: str, source: Path) -> UserError:
     """The error for an environment that no command can name."""
-    file = RunFolder(source).policy if source.is_dir() else source
+    again = f"recurrent_rl.evaluate(recurrent_rl.load_policy({str(source)!r}), env, 100)"
+    if RunFolder(source).exists():
+        again = RunFolder(source).to_evaluate(RunFolder(source).load_config())
     return UserError(
         f"The policy was trained on {env_id}, an environment that was given in Python and cannot "
-        "be found by a name. Evaluate it there: "
-        f"recurrent_rl.evaluate(recurrent_rl.load_policy({str(file)!r}), env, 100); or name one of "
-        "the same spaces: --env-id module:name"
+        f"be found by a name. Evaluate it there: {again}; or name one of the same spaces: --env-id "
+        "module:name"
     )
 
 

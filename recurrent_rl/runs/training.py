@@ -38,7 +38,7 @@ from recurrent_rl.runs.launch import Begun, follow_the_first, together
 from recurrent_rl.runs.loop import LoopResult, run_iterations
 from recurrent_rl.runs.monitor import Monitor
 from recurrent_rl.runs.periodic import check_source
-from recurrent_rl.runs.resuming import restored, set_aside, source_to_resume
+from recurrent_rl.runs.resuming import restored, set_aside, source_of_run
 from recurrent_rl.runs.torchrun import Launch, begun_by, mistakes_told_once, of_launch
 from recurrent_rl.runs.trackers import check_installed
 from recurrent_rl.signals import StopSignals, noting
@@ -230,7 +230,7 @@ def resume(
         if device is not None:
             config = dataclasses.replace(config, device=device)
         check_installed(config.track)
-        source = source_to_resume(folder, config, env)
+        source = source_of_run(folder, config, env)
         check_source(config, source)
         run_config = resolved(config, source)
         if workers is not None:
@@ -411,7 +411,7 @@ def _evaluated(
         note(
             error,
             f"The run is trained and saved in {folder.shown.path}; this was in its evaluation. "
-            f"Once it is mended: recurrent-rl evaluate {folder.shown.path}",
+            f"Once it is mended: {folder.to_evaluate(config)}",
         )
         raise
     if not played:

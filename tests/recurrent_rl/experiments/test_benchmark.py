@@ -13,7 +13,7 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.experiments.benchmark import _Worker, plan, run_all
 from recurrent_rl.experiments.comparison import Comparison
 from recurrent_rl.experiments.job import Job
-from recurrent_rl.experiments.results import learning_curve, load_run
+from recurrent_rl.experiments.results import learning_curve, load_evaluated_run
 from recurrent_rl.experiments.suites import SUITES, Suite, Task, find_suite
 from recurrent_rl.resolve import choose_sizes
 from recurrent_rl.runs.folder import RunFolder, RunState
@@ -104,7 +104,7 @@ def test_a_benchmark_runs_compares_and_does_nothing_twice(tmp_path: Path) -> Non
     for run_dir, then in written.items():
         assert (run_dir / "policy.safetensors").stat().st_mtime == then
 
-    runs = [load_run(folder.path) for folder in RunFolder.find([tmp_path])]
+    runs = [load_evaluated_run(folder.path) for folder in RunFolder.find([tmp_path])]
     assert {run.path for run in runs} == {job.run_dir for job in jobs}
     assert all(run.evaluation.episodes == 10 for run in runs)
     assert {run.evaluation.timesteps for run in runs} == {1024}
@@ -150,7 +150,7 @@ def test_a_run_that_was_stopped_in_its_final_comparison_is_evaluated_in_the_othe
     assert (job.state, job.done) == (RunState.EVALUATED, False)
     assert run_all([job], workers=1, progress=False).failed == {}
     assert job.done
-    assert load_run(job.run_dir).evaluation.stochastic is not None
+    assert load_evaluated_run(job.run_dir).evaluation.stochastic is not None
 
 
 def test_a_run_that_fails_is_told_and_the_others_continue(tmp_path: Path) -> None:

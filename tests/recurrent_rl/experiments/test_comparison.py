@@ -11,7 +11,7 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.experiments.comparison import Comparison, method_labels, score_range, task_name
 from recurrent_rl.experiments.curves import common_curves
-from recurrent_rl.experiments.results import Run
+from recurrent_rl.experiments.results import EvaluatedRun
 from recurrent_rl.resolve import choose_sizes
 from recurrent_rl.runs.evaluation_result import Evaluation, EvaluationSummary, SavedEvaluation
 from recurrent_rl.vector_env.config import EnvConfig
@@ -19,13 +19,13 @@ from recurrent_rl.vector_env.config import EnvConfig
 
 def a_run(
     env_id: str, memory: str, seed: int, mean: float, returns: list[float], **changes: Any
-) -> Run:
+) -> EvaluatedRun:
     base = TrainConfig(f"recurrent_rl/{env_id}-v0", seed=seed, **changes)
     config = dataclasses.replace(base, agent=dataclasses.replace(base.agent, memory=memory))
     played = Evaluation(np.full(4, mean), np.full(4, 7), np.zeros(0))
     steps = 40_000 * np.arange(1, len(returns) + 1)
     evaluation = SavedEvaluation(100_000, 4, EvaluationSummary.of(played))
-    return Run(Path(f"{memory}{seed}"), config, evaluation, steps, np.array(returns))
+    return EvaluatedRun(Path(f"{memory}{seed}"), config, evaluation, steps, np.array(returns))
 
 
 def test_mmer_is_the_maximum_of_means_over_65536_steps() -> None:

@@ -94,8 +94,12 @@ def test_a_function_that_cannot_be_imported_is_given_again_to_resume(
     assert longer.timesteps == 1024
     policy = load_policy(result.policy_path)
     assert len(evaluate(policy, env, 3, num_envs=2).returns) == 3
-    for source in (result.run_dir, result.policy_path):
-        with pytest.raises(UserError, match=rf"trained on {name}.*recurrent_rl.evaluate\(.*env, 1"):
+    calls = {
+        result.run_dir: r"evaluate_run\('.*', env=\.\.\.\)",
+        result.policy_path: r"evaluate\(recurrent_rl\.load_policy\('.*'\), env, 1",
+    }
+    for source, call in calls.items():
+        with pytest.raises(UserError, match=rf"trained on {name}.*recurrent_rl\.{call}"):
             environment_of(policy, source)
         assert environment_of(policy, source, f"{HERE}:make")[0] == f"{HERE}:make"
 

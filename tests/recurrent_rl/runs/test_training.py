@@ -24,7 +24,7 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.kernels import library
 from recurrent_rl.agents.policy import Policy, load_policy
 from recurrent_rl.errors import UserError
-from recurrent_rl.experiments.results import learning_curve, load_run
+from recurrent_rl.experiments.results import learning_curve, load_evaluated_run
 from recurrent_rl.runs.callbacks import AnyCallback, TrainingState
 from recurrent_rl.runs.folder import CHECKPOINT, CONFIG, EVALUATION, POLICY, RunFolder
 from recurrent_rl.runs.training import TrainResult, resume, train
@@ -408,7 +408,7 @@ def test_a_task_that_never_ends_is_trained_and_its_evaluation_says_so(
     assert evaluations(result.run_dir) == []
     assert learning_curve(result.run_dir, "eval/unfinished_episodes")[1].tolist() == [3]
     with pytest.raises(UserError, match=r"no episode .* within 50 steps.*--max-steps N"):
-        load_run(result.run_dir)
+        load_evaluated_run(result.run_dir)
 
 
 def test_an_evaluation_that_fails_says_that_the_run_is_saved(
