@@ -42,6 +42,8 @@ class StopSignals:
     def __init__(self, patient: bool = False, silent: bool = False) -> None:
         self.received: int | None = None
         """The signal's number; None: none came."""
+        self.outcome: str | None = None
+        """What a KeyboardInterrupt of `obey` says: what is saved, and how to go on."""
         self._patient = patient
         self._silent = silent
         self._previous: dict[int, Any] = {}
@@ -83,8 +85,14 @@ class StopSignals:
             KeyboardInterrupt: on Ctrl-C, where the program handles it no other way. SIGTERM and
                 SIGHUP end a program that does not handle them.
         """
-        if self.received is not None:
+        if self.received is None:
+            return
+        try:
             signal.raise_signal(self.received)
+        except KeyboardInterrupt as error:
+            if self.outcome is not None:
+                error.args = error.args or (self.outcome,)
+            raise
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
@@ -151,11 +159,15 @@ def noting(stop: StopSignals | None, launched: bool = False) -> Iterator[StopSig
             end: none is obeyed.
     """
     noted = StopSignals(patient=launched) if stop is None else stop
+    is_obeyed = stop is not None or launched
     try:
         with noted:
             yield noted
+    except KeyboardInterrupt:  # a second Ctrl-C is the usual course of the first
+        is_obeyed = is_obeyed or noted.received == signal.SIGINT
+        raise
     finally:
-        if stop is None and not launched:
+        if not is_obeyed:
             noted.obey()
 
 

@@ -381,7 +381,8 @@ def test_a_program_that_trains_in_a_loop_is_stopped_by_ctrl_c_once_all_is_saved(
 ) -> None:
     command = driver.start(ASYNC[1:], tmp_path, call="train").until("iteration 1\n")
     assert interrupt(command, signal.SIGINT, True, 0, 0.1) == -signal.SIGINT
-    assert command.text().rstrip().endswith("KeyboardInterrupt")
+    said = "KeyboardInterrupt: Stopped early; everything is saved. Resume: recurrent_rl.resume("
+    assert said in command.text().splitlines()[-1]
     assert "train returned" not in command.text()
     assert_is_whole(run_folder(tmp_path))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from recurrent_rl.agents.policy import load_policy
 from recurrent_rl.agents.raising import in_words
@@ -14,6 +15,7 @@ from recurrent_rl.runs.checkpoint import environment_state, save
 from recurrent_rl.runs.checkpoint_file import read_timesteps
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.trainer import Trainer
+from recurrent_rl.vector_env.sources import Source
 
 
 def save_after_error(
@@ -99,11 +101,17 @@ def _lost(trainer: Trainer, is_saved: bool, steps_before: int) -> list[str]:
 
 def to_resume(trainer: Trainer, folder: RunFolder, has_callbacks: bool) -> str:
     """The command that goes on with a run; or the call, where no command can give what it needs."""
-    again = [] if trainer.source.found_by_name else ["env=..."]
-    again += ["callbacks=[...]"] if has_callbacks else []
-    if again:
-        return f"recurrent_rl.resume({', '.join([repr(str(folder.shown.path)), *again])})"
+    if not trainer.source.found_by_name or has_callbacks:
+        return call_to_resume(folder.shown.path, trainer.source, has_callbacks)
     return f"recurrent-rl train --resume {folder.shown.path}"
+
+
+def call_to_resume(run_dir: Path, source: Source, has_callbacks: bool) -> str:
+    """The call that goes on with a run, with what it needs again."""
+    arguments = [repr(str(run_dir))]
+    arguments += [] if source.found_by_name else ["env=..."]
+    arguments += ["callbacks=[...]"] if has_callbacks else []
+    return f"recurrent_rl.resume({', '.join(arguments)})"
 
 
 def note(error: BaseException, text: str) -> None:

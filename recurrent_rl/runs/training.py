@@ -32,7 +32,7 @@ from recurrent_rl.runs.checkpoint_file import Checkpoint, read_checkpoint
 from recurrent_rl.runs.copies import newest
 from recurrent_rl.runs.evaluation import evaluate_ways
 from recurrent_rl.runs.evaluation_result import Evaluation, SavedEvaluation
-from recurrent_rl.runs.failures import close_or_tell, note
+from recurrent_rl.runs.failures import call_to_resume, close_or_tell, note
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.launch import Begun, follow_the_first, together
 from recurrent_rl.runs.loop import LoopResult, run_iterations
@@ -108,6 +108,7 @@ def train(
     Raises:
         UserError: an argument, the settings, the environment or what it returns are at fault.
         KeyboardInterrupt: on Ctrl-C, unless `stop` is given or torchrun has started this process.
+            It says how to resume.
     """
     expected = 'a TrainConfig: train(TrainConfig("CartPole-v1")), or train(TrainConfig(), env=...)'
     check_is("config", config, TrainConfig, expected)
@@ -143,10 +144,12 @@ class _Call:
     """They; None where torchrun has not started this process."""
 
     def announced(self, result: TrainResult, interrupts: bool) -> TrainResult:
-        """The result; printed where a KeyboardInterrupt is raised in its place."""
-        if interrupts and self.progress and result.stopped_by is not None:
-            command = f"recurrent_rl.resume({str(result.run_dir)!r})"
-            say(f"Stopped early; everything is saved. Resume: {command}")
+        """The result; told where a signal takes its usual course, by a KeyboardInterrupt too."""
+        if interrupts and result.stopped_by is not None:
+            again = call_to_resume(result.run_dir, self.source, bool(self.callbacks))
+            self.stop.outcome = f"Stopped early; everything is saved. Resume: {again}"
+            if self.progress:
+                say(self.stop.outcome)
         return result
 
 

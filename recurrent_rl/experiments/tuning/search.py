@@ -165,6 +165,7 @@ def tune(
     with noting(stop) as stop:
         with Helpers(plan.run, base, extent.processes - 1, stop, progress) as helpers:
             result = plan.run(stop, env, progress, helpers.check)
+        stop.outcome = "Stopped early; what has ended is kept, and the same call goes on."
         return dataclasses.replace(result, lost=tuple(helpers.lost), stopped_by=stop.received)
 
 

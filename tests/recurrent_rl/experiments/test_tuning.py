@@ -265,6 +265,16 @@ def test_a_search_that_a_signal_stopped_goes_on_as_if_nothing_had_been(
     assert settings_of(other)[1:] != settings_of(whole)[1:3]
 
 
+def test_ctrl_c_ends_a_search_in_python_by_a_word_on_how_to_go_on(
+    tmp_path: Path, learner: Learner
+) -> None:
+    learner.until = lambda *_: signal.raise_signal(signal.SIGINT)
+    with pytest.raises(
+        KeyboardInterrupt, match="what has ended is kept, and the same call goes on"
+    ):
+        searched(base(tmp_path), trials=2)
+
+
 @pytest.mark.parametrize(
     ("place", "number"),
     [

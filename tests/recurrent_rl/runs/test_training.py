@@ -150,6 +150,37 @@ def test_ctrl_c_ends_the_program_that_trains_and_the_run_resumes_as_if_unbroken(
     assert first.summary == second.summary
 
 
+@pytest.mark.parametrize("progress", [False, True])
+@pytest.mark.parametrize("is_named", [False, True])
+def test_ctrl_c_says_how_to_resume_whether_progress_is_shown_or_not(
+    progress: bool, is_named: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = None if is_named else lambda: gym.make("recurrent_rl/TMaze-v0")
+    settings = config(tmp_path, "recurrent_rl/TMaze-v0" if is_named else None)
+    with (
+        handling(signal.SIGINT, signal.default_int_handler),
+        pytest.raises(KeyboardInterrupt) as raised,
+    ):
+        train(settings, env, progress=progress, callbacks=[sends(signal.SIGINT, 256)])
+    (run_dir,) = tmp_path.iterdir()
+    given = "" if is_named else "env=..., "
+    call = f"recurrent_rl.resume('{run_dir}', {given}callbacks=[...])"
+    assert str(raised.value) == f"Stopped early; everything is saved. Resume: {call}"
+    assert (str(raised.value) in capsys.readouterr().out) == progress
+
+
+def test_a_second_ctrl_c_ends_at_once_and_says_how_to_resume(tmp_path: Path) -> None:
+    def twice(state: TrainingState) -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with (
+        handling(signal.SIGINT, signal.default_int_handler),
+        pytest.raises(KeyboardInterrupt, match=r"from the last checkpoint: recurrent_rl\.resume\("),
+    ):
+        train(config(tmp_path), progress=False, callbacks=[twice])
+
+
 @pytest.mark.parametrize("number", STOPS)
 def test_the_programs_own_handler_hears_of_a_signal_once_all_is_saved(
     tmp_path: Path, number: signal.Signals
