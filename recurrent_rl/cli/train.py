@@ -17,9 +17,6 @@ from recurrent_rl.runs.progress import make_console
 if TYPE_CHECKING:
     from recurrent_rl.runs.training import TrainResult
 
-SURE = 3.0
-"""Half intervals of the evaluation: what the means of one policy's episodes differ by is less."""
-
 
 def train_command(arguments: Sequence[str]) -> int:
     """Train an agent, or resume a run (--resume RUN)."""
@@ -106,11 +103,14 @@ def _refuse_settings(arguments: Sequence[str]) -> None:
 
 def _line(result: TrainResult) -> str:
     """The result on one line."""
-    text = f"{result.run_dir}: {result.timesteps:,} steps"
+    from recurrent_rl.runs.folder import short
+
+    run_dir = short(result.run_dir)
+    text = f"{run_dir}: {result.timesteps:,} steps"
     if result.stop_reason is not None:
         text += f", stopped: {result.stop_reason}"
     if result.stopped_by is not None:
-        again = f"recurrent-rl train --resume {quoted(result.run_dir)}"
+        again = f"recurrent-rl train --resume {quoted(run_dir)}"
         return f"{text}, stopped early; resume: {again}"
     if result.evaluation is not None:
         text += f", {in_a_line({'deterministic': result.evaluation})}"
@@ -119,20 +119,21 @@ def _line(result: TrainResult) -> str:
 
 def _print_result(console: Console, result: TrainResult) -> None:
     """The result, and the next useful commands."""
-    from recurrent_rl.runs.folder import RunFolder
+    from recurrent_rl.runs.folder import RunFolder, short
 
+    run_dir, policy = short(result.run_dir), short(result.policy_path)
     if taken := result.timesteps - result.resumed_from:
         in_all = f", {result.timesteps:,} in all" if result.resumed_from else ""
         console.print(f"Trained for {taken:,} steps in {result.seconds:.0f} s{in_all}.")
     else:
         console.print(
-            f"{result.run_dir} has all its {result.timesteps:,} steps already; "
+            f"{run_dir} has all its {result.timesteps:,} steps already; "
             "raise --total-timesteps to train further.",
             soft_wrap=True,
         )
     if result.stopped_by is not None:
-        console.print(f"Stopped early; everything is saved in {result.run_dir}", soft_wrap=True)
-        again = f"recurrent-rl train --resume {quoted(result.run_dir)}"
+        console.print(f"Stopped early; everything is saved in {run_dir}", soft_wrap=True)
+        again = f"recurrent-rl train --resume {quoted(run_dir)}"
         print_labelled(console, [("Resume", again)])
         return
     if result.stop_reason is not None:
@@ -145,43 +146,14 @@ def _print_result(console: Console, result: TrainResult) -> None:
             config.eval_episodes,
             config.environment,
             config.env,
-            str(result.run_dir),
+            str(run_dir),
         )
-    best = RunFolder(result.run_dir).best_policy
-    if (lost := what_was_lost(result)) is not None:
-        console.print(lost, soft_wrap=True, highlight=False)
+    best = result.best_policy_path
     lines = [
-        ("Policy", str(result.policy_path)),
-        *([("Best", str(best))] if best.exists() else []),
+        ("Policy", str(policy)),
+        *([("Best", str(short(best)))] if best is not None else []),
         ("Watch", f"recurrent-rl monitor {quoted(config.log_dir)}"),
-        ("Evaluate", f"recurrent-rl evaluate {quoted(result.run_dir)}"),
-        ("Import", f"recurrent_rl.load_policy({in_python(result.policy_path)}).actor()"),
+        ("Evaluate", f"recurrent-rl evaluate {quoted(run_dir)}"),
+        ("Import", f"recurrent_rl.load_policy({in_python(policy)}).actor()"),
     ]
     print_labelled(console, lines)
-
-
-def what_was_lost(result: TrainResult) -> str | None:
-    """What to say of a policy that returned far more in training than it does now, if it did.
-
-    Far more is half of what was gained in training, and more than what the means of one policy's
-    episodes differ by.
-    """
-    from recurrent_rl.experiments.results import in_training
-    from recurrent_rl.runs.folder import RunFolder
-
-    if result.evaluation is None or (trained := in_training(result.run_dir)) is None:
-        return None
-    low, high = result.evaluation.ci95
-    far = max((trained.best - trained.first) / 2, SURE * (high - low) / 2)
-    if trained.best - trained.last > far and not RunFolder(result.run_dir).best_policy.exists():
-        return (
-            f"The mean return in training was {trained.best:.3g} after {trained.step:,} steps, and "
-            f"fell to {trained.last:.3g}. To keep the best policy, train with --eval-interval N."
-        )
-    if trained.last - result.evaluation.mean > far:
-        return (
-            f"With actions drawn as in training the policy returned {trained.last:.3g}: play it so "
-            "(deterministic=False), or train with --no-previous-action. What a policy remembers "
-            "beside its own random actions it can lose where they are not random."
-        )
-    return None

@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
 from recurrent_rl.agents.arguments import argument
 from recurrent_rl.config import TrainConfig
-from recurrent_rl.episodes import WINDOW
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
 from recurrent_rl.runs.evaluation_result import SavedEvaluation
 from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.learning_curve import learning_curve as learning_curve
 
 MMER_STEPS = 65_536
 """Steps over which POPGym (Morad et al., ICLR 2023) averages returns before the maximum."""
@@ -109,56 +107,3 @@ def load_evaluated_run(run_dir: str | Path) -> EvaluatedRun:
             f"in Python max_steps=N): {to_evaluate}"
         )
     return EvaluatedRun(run.path, run.config, run.evaluation, run.steps, run.returns)
-
-
-def learning_curve(
-    run_dir: str | Path, tag: str = "rollout/ep_rew_mean"
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Steps and values of one scalar in the run's TensorBoard events; empty where there is none.
-
-    Raises:
-        UserError: there is no such folder, or an argument is of another type.
-    """
-    run_dir, tag = argument("run_dir", run_dir, FolderPath), argument("tag", tag, str)
-    if not Path(run_dir).is_dir():
-        raise UserError(f"{run_dir} is no folder: there is no learning curve in it.")
-    return _curve(_events(run_dir), tag)
-
-
-def _events(run_dir: str | Path) -> EventAccumulator:
-    """All that TensorBoard has of a run, read once."""
-    events = EventAccumulator(str(run_dir), size_guidance={SCALARS: 0})
-    events.Reload()
-    return events
-
-
-def _curve(events: EventAccumulator, tag: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Steps and values of one scalar; empty where there is none."""
-    points: list[Any] = events.Scalars(tag) if tag in events.Tags()[SCALARS] else []
-    steps = np.array([point.step for point in points], dtype=np.int64)
-    return steps, np.array([point.value for point in points])
-
-
-class InTraining(NamedTuple):
-    """Mean returns of the last 100 episodes, of the policy as it acted in training."""
-
-    first: float
-    """From about the hundredth episode on."""
-    best: float
-    """The highest."""
-    step: int
-    """Environment steps at the highest."""
-    last: float
-
-
-def in_training(run_dir: str | Path) -> InTraining | None:
-    """What a run returned while it was trained; None where it had fewer than some 100 episodes."""
-    events = _events(run_dir)
-    steps, returns = _curve(events, "rollout/ep_rew_mean")
-    _, lengths = _curve(events, "rollout/ep_len_mean")
-    counts = steps >= WINDOW * lengths
-    steps, returns = steps[counts], returns[counts]
-    if not len(returns):
-        return None
-    best = int(returns.argmax())
-    return InTraining(float(returns[0]), float(returns[best]), int(steps[best]), float(returns[-1]))

@@ -59,6 +59,12 @@ class RunState(Enum):
     """It has all its steps, and an evaluation of the policy after them."""
 
 
+def short(path: Path) -> Path:
+    """A path as messages and commands name it: from the working directory, where it is below."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of a run, and what its files are named."""

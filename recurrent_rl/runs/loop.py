@@ -169,7 +169,7 @@ def follow(trainer: Trainer, stop: StopSignals, here: Path) -> Path:
         here: the working directory in which it began; an environment may have changed it.
 
     Returns:
-        The run's folder.
+        The run's folder, as an absolute path.
 
     Raises:
         ToldError: the first worker failed.
@@ -201,7 +201,7 @@ def follow(trainer: Trainer, stop: StopSignals, here: Path) -> Path:
     save(trainer, None)
     copies.update()
     group.exchange(None)
-    return copies.folder.shown.path
+    return copies.folder.path
 
 
 def ending(error: BaseException | None) -> BaseException:

@@ -33,8 +33,9 @@ from recurrent_rl.runs.copies import newest
 from recurrent_rl.runs.evaluation import evaluate_ways
 from recurrent_rl.runs.evaluation_result import Evaluation, SavedEvaluation
 from recurrent_rl.runs.failures import call_to_resume, close_or_tell, note
-from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.folder import RunFolder, short
 from recurrent_rl.runs.launch import Begun, follow_the_first, together
+from recurrent_rl.runs.learning_curve import what_was_lost
 from recurrent_rl.runs.loop import LoopResult, run_iterations
 from recurrent_rl.runs.monitor import Monitor
 from recurrent_rl.runs.periodic import check_source
@@ -52,6 +53,7 @@ class TrainResult:
     """What a call of `train` or `resume` leaves behind."""
 
     run_dir: Path
+    """The run's folder, as an absolute path like those below."""
     policy_path: Path
     timesteps: int
     seconds: float
@@ -64,10 +66,13 @@ class TrainResult:
     where the run's folder had its evaluation before."""
     notes: tuple[str, ...] = ()
     """Messages for the user, such as that a resumed run began new episodes or has other learning
-    rates, that no environment reported one of `info_metrics`, or that infos have `success`, which
-    is not read."""
+    rates, that no environment reported one of `info_metrics`, that infos have `success`, which is
+    not read, or that the policy returned far more in training than in the evaluation."""
     stop_reason: str | None = None
     """Why a callback has ended the run before it had all its steps; None where none has."""
+    best_policy_path: Path | None = None
+    """The policy that did best in evaluations during training (`eval_interval`); None where none
+    is kept."""
 
 
 def train(
@@ -144,13 +149,23 @@ class _Call:
     """They; None where torchrun has not started this process."""
 
     def announced(self, result: TrainResult, interrupts: bool) -> TrainResult:
-        """The result; told where a signal takes its usual course, by a KeyboardInterrupt too."""
+        """The result, with a note on what was lost since training, if much was.
+
+        Where a signal takes its usual course, how to resume is told, by a KeyboardInterrupt too.
+        """
         if interrupts and result.stopped_by is not None:
-            again = call_to_resume(result.run_dir, self.source, bool(self.callbacks))
+            again = call_to_resume(short(result.run_dir), self.source, bool(self.callbacks))
             self.stop.outcome = f"Stopped early; everything is saved. Resume: {again}"
             if self.progress:
                 say(self.stop.outcome)
-        return result
+        if result.stopped_by is not None or result.evaluation is None:
+            return result
+        lost = what_was_lost(RunFolder(result.run_dir), result.evaluation)
+        if lost is None:
+            return result
+        if self.progress:
+            say(lost)
+        return dataclasses.replace(result, notes=(*result.notes, lost))
 
 
 def _begun(call: _Call, config: ResolvedConfig) -> TrainResult:
@@ -337,7 +352,14 @@ def _followed(group: Group, call: _Call) -> TrainResult:
     done = follow_the_first(group, call.stop, call.source)
     folder, timesteps = (RunFolder(done[0]), done[1]) if done else (RunFolder(Path()), 0)
     seconds = time.monotonic() - began
-    return TrainResult(folder.path, folder.policy, timesteps, seconds, call.stop.received)
+    return TrainResult(
+        run_dir=folder.path,
+        policy_path=folder.policy,
+        timesteps=timesteps,
+        seconds=seconds,
+        stopped_by=call.stop.received,
+        best_policy_path=folder.best_policy if folder.best_policy.exists() else None,
+    )
 
 
 def _check_options(progress: Any, seed_globals: Any, stop: Any) -> None:
@@ -350,14 +372,15 @@ def _check_options(progress: Any, seed_globals: Any, stop: Any) -> None:
 def _result(trainer: Trainer, folder: RunFolder, ran: LoopResult, stop: StopSignals) -> TrainResult:
     """What the iterations leave behind, with the evaluation of the last one where there is one."""
     return TrainResult(
-        run_dir=folder.shown.path,
-        policy_path=folder.shown.policy,
+        run_dir=folder.path,
+        policy_path=folder.policy,
         timesteps=trainer.timesteps,
         seconds=ran.seconds,
         stopped_by=stop.received,
         evaluation=ran.evaluation if folder.evaluated_timesteps() == trainer.timesteps else None,
         stop_reason=ran.stop_reason,
         notes=trainer.notes_on_infos() if trainer.ended.episodes else (),
+        best_policy_path=folder.best_policy if folder.best_policy.exists() else None,
     )
 
 

@@ -1,22 +1,16 @@
 """`recurrent-rl train`: what it prints, how it ends, and what of a run and its disk is told."""
 
 import errno
-import math
 import re
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch.utils.tensorboard import SummaryWriter
 
 from recurrent_rl.cli import _fault_of_machine
-from recurrent_rl.cli.train import what_was_lost
 from recurrent_rl.runs.folder import RunFolder
-from recurrent_rl.runs.training import TrainResult
 from tests.recurrent_rl.cli.commands import TINY, ended, run
 from tests.recurrent_rl.unwritable import unwritable
 
@@ -59,40 +53,6 @@ def test_training_ends_with_an_evaluation_and_the_next_commands(
     status, _, err = ended([*resume, "--total-timesteps=512"], capsys)
     assert status == 2
     assert "1,024 steps already, more than total_timesteps 512" in err
-
-
-FELL, NEEDS_CHANCE = "mean return in training was", "drawn as in training the policy returned"
-
-
-@pytest.mark.parametrize(
-    ("returns", "evaluated", "noise", "told"),
-    [
-        ([20, 200, 500, 400, 100], 100, 1.0, f"{FELL} 500 after 3,000 steps, and fell to 100"),
-        ([20, 40, 500, 400, 300], 300, 1.0, ""),  # less than half of what was gained
-        ([20, 200, 500, 400, 490], 500, 1.0, ""),
-        ([-0.1, 0.1, 0.3, 0, -0.2], -0.2, 0.2, ""),  # nothing but noise
-        ([-0.1, 0.1, 0.3, 0, -0.2], -0.2, math.nan, f"{FELL} 0.3"),  # of one episode
-        ([500, 400, 100, 50, 20], 20, 1.0, f"{FELL} 400"),  # the first is of few episodes
-        ([-0.5, -0.5, 0, 0.5, 0.88], 0.27, 0.06, ""),
-        ([-0.5, -0.5, 0, 0.5, 0.88], -0.1, 0.06, f"{NEEDS_CHANCE} 0.88: play it so"),
-        ([-0.5, -0.5, 0, 0.5, 0.88], -0.1, 0.4, ""),
-        ([500], 0, 1.0, ""),
-        ([], 0, 1.0, ""),
-    ],
-)
-def test_what_was_lost_since_training_is_told_from_noise(
-    returns: list[float], evaluated: float, noise: float, told: str, tmp_path: Path
-) -> None:
-    with SummaryWriter(str(tmp_path)) as writer:
-        for number, mean in enumerate(returns):
-            step = 1_000 * (number + 1)
-            writer.add_scalar("rollout/ep_rew_mean", mean, step)
-            writer.add_scalar("rollout/ep_len_mean", 15, step)
-    found = SimpleNamespace(mean=evaluated, ci95=(evaluated - noise, evaluated + noise))
-    result = SimpleNamespace(run_dir=tmp_path, evaluation=found)
-    said = what_was_lost(cast(TrainResult, result)) or ""
-    assert told in said
-    assert bool(told) == bool(said)
 
 
 WEARS_OUT = """

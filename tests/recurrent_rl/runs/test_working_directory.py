@@ -62,8 +62,9 @@ def test_a_run_stays_in_its_folder_when_an_environment_changes_the_working_direc
     (run_dir,) = Path("runs").iterdir()
     assert RunFolder(run_dir).load_config().log_dir == "runs"
     result = resume(run_dir, env=Moves, total_timesteps=1024, progress=False, callbacks=[Saves()])
-    assert (result.resumed_from, result.run_dir) == (384, run_dir)
-    assert result.policy_path == run_dir / "policy.safetensors"
+    assert (result.resumed_from, result.run_dir) == (384, tmp_path / run_dir)
+    assert result.policy_path == tmp_path / run_dir / "policy.safetensors"
+    assert result.best_policy_path == tmp_path / run_dir / "best_policy.safetensors"
     assert load_policy(result.policy_path).summary["timesteps"] == 1024
     evaluated = RunFolder(run_dir).load_evaluation()
     assert evaluated is not None
@@ -73,7 +74,8 @@ def test_a_run_stays_in_its_folder_when_an_environment_changes_the_working_direc
     assert "policy_000000001024.safetensors" in names
     assert not list(tmp_path.glob("assets/**/*.safetensors"))
     again = config(Path("runs"), None, init_from=run_dir, total_timesteps=128)
-    assert train(again, env=Moves, progress=False).run_dir.parent == Path("runs")
+    other = train(again, env=Moves, progress=False)
+    assert (other.run_dir.parent, other.best_policy_path) == (tmp_path / "runs", None)
 
 
 def test_the_commands_name_the_short_path_and_find_the_run_though_an_environment_moves(
