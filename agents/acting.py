@@ -39,7 +39,7 @@ def choose(
             return choose(agent, arrays, state, start, mask, reward, generator)
     spare_threads_of_a_fork()
     batch = len(state.previous_action)
-    components = {path: torch.as_tensor(x, device=agent.device) for path, x in arrays.items()}
+    components = agent.as_tensors(arrays)
     rewards = None
     if agent.config.previous_reward:
         starts = np.zeros(batch, dtype=bool) if start is None else as_array(start)

@@ -43,7 +43,7 @@ from recurrent_rl.agents.previous_step import (
 )
 from recurrent_rl.agents.privileged import Privileged, Seen, seen_by
 from recurrent_rl.agents.settings import at_least, reader, refusal
-from recurrent_rl.agents.spaces import Components, check_action_space, in_short
+from recurrent_rl.agents.spaces import Components, check_action_space, in_short, storage_type
 from recurrent_rl.agents.trunk import Trunk
 
 _read_batch = reader(Annotated[int, at_least(0)])  # made once: acting without a state reads it
@@ -213,6 +213,14 @@ class ActorCritic(FixedParts):
             arrays |= self.privileged.reader.read(observation)
         return arrays
 
+    def as_tensors(self, arrays: Mapping[str, NDArray[Any]]) -> Components:
+        """What `read` gave as tensors of their own, in the types in which training keeps it."""
+        spaces = self.component_spaces
+        return {
+            path: torch.as_tensor(x.astype(storage_type(spaces[path]), "C"), device=self.device)
+            for path, x in arrays.items()
+        }
+
     def centre_on(self, observation: Any, total: Total = list) -> None:
         """As `Reader.centre_on`, for all that is read."""
         self.reader.centre_on(observation, total)
@@ -358,8 +366,8 @@ class ActorCritic(FixedParts):
         if missing := self.component_spaces.keys() - components.keys():
             raise MemoryInputError(
                 f"components lacks {min(missing)!r}; it must hold "
-                f"{', '.join(map(repr, self.component_spaces))}: tensors of what agent.read makes "
-                "of observations, and what agent.with_previous adds."
+                f"{', '.join(map(repr, self.component_spaces))}: what agent.as_tensors makes of "
+                "what agent.read gives, and what agent.with_previous adds."
             )
 
     def normalised(self, components: Components) -> Components:
@@ -385,7 +393,7 @@ class ActorCritic(FixedParts):
         """Add the previous action and reward where the config says so.
 
         Args:
-            components: what `read` gave, as tensors.
+            components: what `as_tensors` gave.
             action: `[B, ...]`, in the head's form: as `PolicyState.previous_action` is.
             reward: `[B]`, where the agent is fed it.
 

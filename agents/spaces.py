@@ -348,13 +348,19 @@ def channel_axis(shape: tuple[int, ...]) -> int:
     return 2 if last <= first else 0
 
 
-def storage_dtype(space: gym.Space[Any]) -> torch.dtype:
-    """The type that keeps a component: uint8 for bits and bytes, float32, int64 for indices."""
+def storage_type(space: gym.Space[Any]) -> type[np.generic]:
+    """The type in which a component is read and kept: bytes, bits (uint8), indices, or float32."""
     if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)):
-        return torch.int64
+        return np.int64
     if isinstance(space, spaces.MultiBinary) or space.dtype in (np.uint8, np.bool_):
-        return torch.uint8
-    return torch.float32
+        return np.uint8
+    return np.float32
+
+
+def storage_dtype(space: gym.Space[Any]) -> torch.dtype:
+    """As `storage_type`, of a tensor."""
+    dtype: torch.dtype = getattr(torch, storage_type(space).__name__)
+    return dtype
 
 
 def check_action_space(space: gym.Space[Any]) -> None:

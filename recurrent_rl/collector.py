@@ -157,7 +157,7 @@ class Collector:
     def _write_row(self, row: int, step: Step, action: Tensor | None = None) -> None:
         """Fill `row` with what the agent reads: what a step shows, and what was done before it."""
         rollout = self.rollout
-        components = {path: torch.as_tensor(x) for path, x in step.observation.items()}
+        components = self.agent.as_tensors(step.observation)
         if action is not None:
             reward = torch.as_tensor(step.reward)
             components = self.agent.with_previous(components, action, reward)
@@ -176,10 +176,7 @@ class Collector:
         agent, rollout = self.agent, self.rollout
         rows = torch.as_tensor(final.indices, device=agent.device)
         components = agent.with_previous(
-            {
-                path: torch.as_tensor(x).to(agent.device, rollout.components[path].dtype)
-                for path, x in final.observation.items()
-            },
+            agent.as_tensors(final.observation),
             rollout.actions[t, rows],
             torch.as_tensor(step.reward[final.indices]).to(rollout.rewards),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -178,6 +178,23 @@ class OfDict(nn.Module):
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:
         return torch.cat([x[path].float().view(len(x[path]), -1) for path in self.paths], -1)
+
+
+class Telling(nn.Module):
+    """Tells of the types and numbers that it is shown, and takes them as they come."""
+
+    seen: ClassVar[list[Tensor]] = []
+
+    def __init__(self, space: gym.Space[Any]) -> None:
+        super().__init__()
+        self.output_size = size = int(np.prod(space.shape or (1,)))
+        self.layer = nn.Linear(size, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(x)
+        x = (x * 8 - 1).reshape(-1, self.output_size)
+        x = self.layer(x if x.is_floating_point() else x.float())
+        return x / (1 + x.abs())
 
 
 class Bins(ActionHead):

@@ -169,9 +169,14 @@ class Said(NamedTuple):
 def _said(agent: ActorCritic, seen: Inputs, state: dict[str, Tensor]) -> Said:
     """By the agent's own step and `to_env`, in the agent's precision."""
     dtype = agent.head.linear.weight.dtype
-    tensors = [x.to(dtype) if x.dtype is torch.float32 else x for x in state.values()]
+
+    def precise(x: Tensor) -> Tensor:
+        return x.to(dtype) if x.dtype is torch.float32 else x
+
+    tensors = [precise(x) for x in state.values()]
     action = tensors.pop(0) if agent.config.previous_action else torch.empty(0)
-    components = agent.with_previous(seen.components, action, seen.reward)
+    components = {path: precise(x) for path, x in seen.components.items()}
+    components = agent.with_previous(components, action, seen.reward)
     memory = with_tensors(agent.initial_state(1), tensors)
     (distribution, value, _), after = agent.step(components, memory, seen.start, seen.mask)
     chosen = distribution.mode()

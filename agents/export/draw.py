@@ -71,7 +71,7 @@ class Draw:
         if (size := self.agent.head.mask_size) is not None:
             raw[MASK] = self._mask(size)
             mask = torch.as_tensor(raw[MASK])
-        read = {path: torch.as_tensor(x) for path, x in components.items()}
+        read = self.agent.as_tensors(components)
         return Inputs(raw, read, torch.as_tensor(start), mask, torch.as_tensor(reward))
 
     def _component(self, path: str) -> NDArray[Any]:

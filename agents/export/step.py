@@ -27,7 +27,7 @@ from recurrent_rl.agents.importing import class_path
 from recurrent_rl.agents.memory.states import names_of, tensors_of, with_tensors
 from recurrent_rl.agents.preprocessing import Reader
 from recurrent_rl.agents.previous_step import PREVIOUS_ACTION, PREVIOUS_REWARD
-from recurrent_rl.agents.spaces import component_spaces
+from recurrent_rl.agents.spaces import component_spaces, storage_dtype
 
 START, MASK = "episode_start", "action_mask"
 
@@ -57,7 +57,8 @@ class Observation(nn.Module):
         """`[B, *space.shape]` to `[B, *component.shape]`."""
         if self.kept is not None:
             x = x.index_select(1, self.kept)
-        return x if self.origin is None else x - self.origin
+        x = x if self.origin is None else x - self.origin
+        return x.to(storage_dtype(self.space))
 
     def example(self, batch: int) -> Tensor:
         """An observation of the space, `[B, *shape]`."""

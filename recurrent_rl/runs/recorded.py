@@ -166,7 +166,7 @@ def _read(agent: ActorCritic, episode: RecordedEpisode, gamma: float) -> _Episod
     if len(observations) not in (steps, steps + 1):
         raise ValueError(f"it has {len(observations)} observations and {steps} actions")
     seen = agent.reader.read(stack_observations(agent.observation_space, observations[:steps]))
-    components = {path: torch.as_tensor(x) for path, x in seen.items()}
+    components = agent.as_tensors(seen)
     taken = agent.head.from_env(actions)
     rewards = None if episode.rewards is None else _numbers(episode.rewards, steps)
     if agent.config.previous_reward and rewards is None:

@@ -195,6 +195,23 @@ def test_an_episode_start_forgets_what_came_before() -> None:
     assert not torch.equal(fresh.memory[0][:, 0], kept.memory[0][:, 0])
 
 
+def test_views_of_any_strides_and_byte_orders_are_read() -> None:
+    """Such as flipped images."""
+    image = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+    batch = np.random.default_rng(0).integers(256, size=(4, 8, 8, 3)).astype(np.uint8)
+    vectors = np.linspace(-2, 2, 12).reshape(4, 3)
+    for policy, view, plain in (
+        (make(image), batch[:, ::-1], batch[:, ::-1].copy()),
+        (make(), vectors.astype(">f4"), vectors.astype(np.float32)),
+        (make(), vectors.astype("<f8")[::-1, ::-1], vectors[::-1, ::-1].copy()),
+    ):
+        plain.flags.writeable = False
+        expected, _ = policy.predict(plain, deterministic=True)
+        got, _ = policy.predict(view, deterministic=True)
+        assert np.array_equal(got, expected)
+        assert np.array_equal(policy.actor(num_envs=4).act(view), expected)
+
+
 def test_an_actor_keeps_the_state_of_one_stream() -> None:
     policy = make(previous_reward=True)
     actor = policy.actor()

@@ -103,12 +103,22 @@ class Overwriting(gym.vector.VectorWrapper):
         return *self.results, infos
 
 
+class Foreign(gym.vector.VectorWrapper):
+    """Shows observations as flipped images are, with negative strides; in the other byte order."""
+
+    def step(self, actions: Any) -> Any:
+        observation, *rest = super().step(actions)
+        backwards = observation[:, ::-1].astype(observation.dtype.newbyteorder())
+        return backwards[:, ::-1], *rest
+
+
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
-def test_a_vector_environment_may_write_its_results_into_the_same_arrays(
-    mode: AutoresetMode,
+@pytest.mark.parametrize("kind", [Overwriting, Foreign])
+def test_a_vector_environment_may_give_the_same_arrays_again_and_views_in_any_byte_order(
+    kind: type[gym.vector.VectorWrapper], mode: AutoresetMode
 ) -> None:
     expected = make_collector(mode).collect(0)
-    rollout = Collector(Overwriting(make_env(mode)), make_agent(), 12, 4, seed=0).collect(0)
+    rollout = Collector(kind(make_env(mode)), make_agent(), 12, 4, seed=0).collect(0)
     assert expected.truncated.any()
     assert expected.terminated.any()
     for name, x in vars(expected).items():

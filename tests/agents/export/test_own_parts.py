@@ -100,6 +100,37 @@ def test_an_encoder_and_a_head_of_the_docs_go_to_every_format(documented: None) 
     exported(agent(action=spaces.Box(-2, 2, (2, 2)), head="bins:Bins"), *EVERY, steps=20)
 
 
+TYPES = [
+    spaces.Box(-100, 100, (3,), np.int8),
+    spaces.Box(-(2**40), 2**40, (3,), np.int64),
+    spaces.Box(-np.inf, np.inf, (3,), np.float64),
+    spaces.Box(0, 1, (3,), np.bool_),  # type: ignore[arg-type]
+    spaces.MultiBinary(3),
+]
+
+
+def telling(space: gym.Space[Any]) -> ActorCritic:
+    """Of bits it computes in bytes, where 8 * 0 - 1 is 255."""
+    found = agent(space, encoder="tests.own_parts:Telling", normalize_observations=False)
+    for centre in found.reader.buffers():
+        centre.fill_(1.7e9)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("space", TYPES, ids=str)
+def test_an_export_shows_an_encoder_the_types_of_training(space: gym.Space[Any]) -> None:
+    exported(telling(space), *EVERY, steps=20)
+
+
+@pytest.mark.parametrize("space", TYPES[-3::2], ids=str)
+def test_a_fast_actor_shows_an_encoder_the_types_of_training(space: gym.Space[Any]) -> None:
+    policy = Policy(telling(space))
+    fast, slow = policy.actor(runner="fast"), policy.actor()
+    seen = [space.sample() for _ in range(30)]
+    assert [fast.act(x) for x in seen] == [slow.act(x) for x in seen]
+
+
 @pytest.mark.slow
 def test_layers_trained_elsewhere_go_to_every_format() -> None:
     exported(agent(CAMERA, encoder=f"{__name__}:Pooled"), *EVERY, steps=20)

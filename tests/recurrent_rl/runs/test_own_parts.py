@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 
 import recurrent_rl
-from recurrent_rl import load_policy, resume, train
+from recurrent_rl import evaluate, load_policy, resume, train
 from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.named_parts import PARTS
 from recurrent_rl.cli import main
@@ -25,8 +26,9 @@ from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.checkpoint import save_checkpoint
 from recurrent_rl.runs.folder import CHECKPOINT, CONFIG
+from recurrent_rl.runs.recorded import RecordedEpisode, side_by_side
 from recurrent_rl.trainer import Trainer
-from tests.own_parts import Window, as_before
+from tests.own_parts import Telling, Window, as_before
 from tests.recurrent_rl.runs.checkpoints import load_checkpoint
 from tests.recurrent_rl.runs.small_runs import assert_same, config, weights
 
@@ -86,6 +88,67 @@ def test_diagnostics_skip_what_a_state_cannot_give(tmp_path: Path) -> None:
         assert "memory/state_norm" not in counter
         assert "memory/gradient_norm" not in counter
         assert counter["memory/state_drift"] == 0
+
+
+class Still(gym.Env[Any, Any]):
+    """Shows one observation, and is cut after five steps."""
+
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, space: gym.Space[Any]) -> None:
+        self.observation_space, self.steps = space, 0
+        space.seed(3)
+        self.shown = space.sample()
+        if space.dtype == np.float64:
+            self.shown = self.shown + 1.7e9  # a clock, which is centred
+
+    def reset(self, **given: Any) -> tuple[Any, dict[str, Any]]:
+        super().reset(**given)
+        self.steps = 0
+        return self.shown, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return self.shown, 1.0, False, self.steps == 5, {}
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize(
+    ("space", "dtype"),
+    [
+        (gym.spaces.Box(-100, 100, (3,), np.int8), torch.float32),
+        (gym.spaces.Box(0, 2**31 - 1, (3,), np.int32), torch.float32),
+        (gym.spaces.Box(-np.inf, np.inf, (3,), np.float64), torch.float32),
+        (gym.spaces.Box(-2, 2, (3,), np.float16), torch.float32),
+        (gym.spaces.Box(0, 255, (4, 4, 3), np.uint8), torch.uint8),
+        (gym.spaces.Box(0, 1, (3,), np.bool_), torch.uint8),  # type: ignore[arg-type]
+        (gym.spaces.MultiBinary(3), torch.uint8),
+        (gym.spaces.Discrete(5, start=2), torch.int64),
+    ],
+    ids=lambda x: str(getattr(x, "dtype", "")),
+)
+def test_an_encoder_is_shown_the_same_in_training_imitation_and_play(
+    tmp_path: Path, space: gym.Space[Any], dtype: torch.dtype, normalize: bool
+) -> None:
+    agent = AgentConfig(hidden_size=8, encoder=Telling, normalize_observations=normalize)
+    settings = dataclasses.replace(config(tmp_path, None), agent=agent)
+    env = Still(space)
+    trainer = Trainer(settings, env=lambda: Still(space))
+    Telling.seen.clear()
+    trainer.collector.collect()
+    policy = trainer.policy()
+    state = policy.predict(env.shown)[1]
+    policy.predict(env.shown, state)
+    policy.actor().act(env.shown)
+    policy.actor(num_envs=2).act(np.stack([env.shown] * 2))
+    evaluate(policy, lambda: Still(space), 1)
+    batch = side_by_side(policy.agent, [RecordedEpisode([env.shown] * 3, [0, 1, 0])], gamma=0.9)
+    policy.agent.unroll(batch.components, policy.agent.initial_state(1))
+    assert len(Telling.seen) > 16 + 6  # of the rollout's rows, and of all else
+    first = Telling.seen[0][0]
+    for x in Telling.seen:
+        assert x.dtype is dtype
+        assert all(torch.equal(one, first) for one in x)
 
 
 def test_a_memory_whose_state_takes_no_gradient_is_diagnosed_without_one(tmp_path: Path) -> None:
