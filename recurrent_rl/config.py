@@ -174,8 +174,8 @@ class TrainConfig:
     """How far one update may move the probability of an action: PPO's clip range of the probability
     ratio."""
     clip_value: Annotated[float | None, above(0)] = None
-    """Clip range of the critic's change, in standard deviations of the return. By default (None) it
-    is not clipped."""
+    """Clip range of the critic's change, in standard deviations of the return; without
+    normalize_returns in the return's own unit. By default (None) it is not clipped."""
     normalize_advantages: bool = True
     """Scale each rollout's advantages to zero mean and to unit variance or less."""
     ent_coef: Annotated[float, at_least(0)] = 0.01

@@ -44,7 +44,7 @@ def memory_diagnostics(
           head reads is spread, and its share in what is read; `Memory.reads`.
         - `memory/gradient_norm`: the norm of the gradient of the last step's loss with respect to
           the state one step before, mean over the environments whose episode reaches that far
-          back.
+          back. A last step that an autoreset inserted does not count.
         - `memory/gradient_norm_lag_K`: the same K steps before, as a share of it. It says how far
           back the loss reaches: 1 is undiminished, a plain RNN's falls exponentially in K.
     """
@@ -74,7 +74,7 @@ def memory_diagnostics(
     ) + config.vf_coef * value_loss(
         output.value[-1], data.returns[-1], data.values[-1], scale, config.clip_value
     )
-    scalars = _gradient_norm_by_lag(loss.sum(), before, data.episode_start)
+    scalars = _gradient_norm_by_lag(loss.sum(), before, data)
     with torch.no_grad():
         seen = cat_states([*list(before.values())[1:], state])
         scalars |= _norms(agent.split_state(seen))
@@ -135,13 +135,13 @@ def _actor_reads(agent: ActorCritic, data: Sequences) -> dict[str, Reads]:
 
 
 def _gradient_norm_by_lag(
-    loss: Tensor, before: dict[int, MemoryState], episode_start: Tensor
+    loss: Tensor, before: dict[int, MemoryState], data: Sequences
 ) -> dict[str, float]:
     """The norm of the gradient of `loss` at the states 1, 2, 4, ... steps before the end.
 
-    `before[t]` is the state before step t; `episode_start` is `[L, B]`.
+    `before[t]` is the state before step t.
     """
-    length = len(episode_start)
+    length = len(data.valid)
     lags = _lags(length)
     # A state may hold what no gradient passes through: counters, or inputs as they came.
     fields = {
@@ -152,8 +152,8 @@ def _gradient_norm_by_lag(
     scalars: dict[str, float] = {}
     at_one = torch.zeros(())
     for lag in lags:
-        # Environments whose running episode reaches back to that state: no start since.
-        reached = ~episode_start[length - lag :].any(dim=0)
+        # Environments whose last step is one of an episode that was under way at that state.
+        reached = data.valid[-1] & ~data.episode_start[length - lag :].any(dim=0)
         parts = [g for g in (next(gradients) for _ in fields[lag]) if g is not None]
         if not parts or not reached.any():
             break

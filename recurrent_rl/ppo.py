@@ -52,10 +52,11 @@ def policy_gradient_loss(ratio: Tensor, advantages: Tensor, clip_coef: float) ->
 def value_loss(
     values: Tensor, returns: Tensor, old_values: Tensor, scale: Tensor, clip: float | None
 ) -> Tensor:
-    """Half the squared error per step in units of `scale`, the returns' standard deviation.
+    """Half the squared error per step in units of `scale`.
 
-    With `clip`, the value may move by that many standard deviations from `old_values`, and the
-    larger of both errors counts (as in OpenAI's baselines).
+    That is the returns' standard deviation, or 1 without `normalize_returns`. With `clip`, the
+    value may move by that many such units from `old_values`, and the larger of both errors counts
+    (as in OpenAI's baselines).
     """
     error = ((values - returns) / scale).square()
     if clip is not None:
@@ -160,7 +161,10 @@ def update(
             break
     valid = rollout.valid[:-1]
     explained = explained_variance(rollout.values[:-1][valid], returns[valid], learner.group)
-    return scalars_of(learner, steps, epoch) | {"train/explained_variance": explained}
+    return scalars_of(learner, steps, epoch) | {
+        "train/approx_kl": float(approx_kl),  # of the last pass, as Stable-Baselines3 logs it
+        "train/explained_variance": explained,
+    }
 
 
 class Step(NamedTuple):
@@ -255,7 +259,6 @@ def scalars_of(learner: Learner, steps: Sequence[Step], epochs: int) -> dict[str
         "train/policy_gradient_loss": float(means.policy_gradient),
         "train/value_loss": float(means.value),
         "train/entropy_loss": -float(means.entropy),
-        "train/approx_kl": float(means.approx_kl),
         "train/clip_fraction": float(means.clip_fraction),
         "train/gradient_norm": float(torch.stack([x.gradient_norm for x in steps]).mean()),
         "train/epochs": float(epochs),

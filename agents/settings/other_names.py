@@ -22,6 +22,7 @@ class Ours(NamedTuple):
 
 _MINIBATCHES = Ours("num_minibatches", "a number of minibatches, not of steps in one")
 _SIZES = "the steps of a rollout are num_envs x num_steps"
+_CLIP = "in standard deviations of the return, or in its unit without normalize_returns"
 _MEMORY = "any of the library's memories, or your own"
 _PATH = "a class of your own"
 
@@ -53,9 +54,9 @@ OTHER_NAMES: Mapping[str, Ours] = {
     "lambda_": Ours("gae_lambda"),
     "clip_range": Ours("clip_coef"),
     "clip_param": Ours("clip_coef"),
-    "clip_range_vf": Ours("clip_value", "in standard deviations of the return"),
-    "clip_vloss": Ours("clip_value", "a number of standard deviations of the return"),
-    "vf_clip_param": Ours("clip_value", "in standard deviations of the return"),
+    "clip_range_vf": Ours("clip_value", _CLIP),
+    "clip_vloss": Ours("clip_value", f"a number, {_CLIP}"),
+    "vf_clip_param": Ours("clip_value", _CLIP),
     "normalize_advantage": Ours("normalize_advantages"),
     "norm_adv": Ours("normalize_advantages"),
     "entropy_coeff": Ours("ent_coef"),

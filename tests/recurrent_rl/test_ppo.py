@@ -459,5 +459,9 @@ def test_a_target_kl_ends_the_epochs_with_the_first_whose_mean_exceeds_it(
     free = seen[:]
     epochs = next(i for i in range(3, 8) if free[i] > max(free[:i])) + 1
     target = 0.9 * free[epochs - 1] + 0.1 * max(free[: epochs - 1])
-    config = dataclasses.replace(config, target_kl=target)
-    assert Trainer(config).iterate()["train/epochs"] == epochs
+    seen.clear()
+    scalars = Trainer(dataclasses.replace(config, target_kl=target)).iterate()
+    assert scalars["train/epochs"] == epochs
+    # That of the last pass is logged, as Stable-Baselines3 does: it is what ended them.
+    assert scalars["train/approx_kl"] == pytest.approx(seen[-1])
+    assert scalars["train/approx_kl"] > target

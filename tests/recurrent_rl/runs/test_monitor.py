@@ -282,6 +282,20 @@ def test_norms_and_gradients_are_those_of_stepping_through_the_chunks(tmp_path: 
     assert any(0 < n < 8 for n in numbers)
 
 
+def test_no_gradient_is_told_of_a_step_that_only_resets(tmp_path: Path) -> None:
+    trainer = Trainer(config(tmp_path))
+    data = chunks(trainer)
+    alone = memory_diagnostics(trainer.agent, data.select(torch.arange(1, 8)), trainer.config)
+    data.valid[-1, 0] = False
+    scalars = memory_diagnostics(trainer.agent, data, trainer.config)
+    gradients = {tag for tag in alone if "gradient" in tag}
+    assert len(gradients) > 1
+    for tag in gradients:
+        assert scalars[tag] == pytest.approx(alone[tag], rel=1e-5)
+    data.valid[-1] = False
+    assert not gradients & memory_diagnostics(trainer.agent, data, trainer.config).keys()
+
+
 def test_the_gradient_reaches_back_as_far_as_the_memory_holds(tmp_path: Path) -> None:
     # A unit whose only way from step to step is a factor of 0.5: the gradient halves each step.
     trainer = Trainer(config(tmp_path, "rnn"))
