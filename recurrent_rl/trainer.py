@@ -155,7 +155,16 @@ class Trainer:
 
         Returns:
             Scalars under their TensorBoard tags.
+
+        Raises:
+            UserError: the run has all its steps; or an environment, a setting or what is learnt is
+                at fault, and the message says which and where.
         """
+        if self.done:
+            raise UserError(
+                f"The run has all its {self.timesteps:,} steps. Raise total_timesteps to train "
+                "for more."
+            )
         self.mid_rollout, self.failed_alike = True, False
         began, waited = time.perf_counter(), self.group.waited
         with self._computing():

@@ -465,6 +465,16 @@ def test_a_trainer_takes_an_environment_as_train_does_and_closes_it_at_the_end_o
         Trainer(config)
 
 
+@pytest.mark.parametrize("schedule", ["linear", "constant"])
+def test_a_run_that_has_all_its_steps_goes_on_no_more(schedule: Any) -> None:
+    changes = {"lr_schedule": schedule, "ent_schedule": schedule}
+    trainer = Trainer(dataclasses.replace(CONFIG, total_timesteps=2 * 4 * 32, **changes))
+    assert len(list(trainer)) == 2
+    with pytest.raises(UserError, match=r"^The run has all its 256 steps\. Raise total_timesteps"):
+        trainer.iterate()
+    assert not trainer.mid_rollout
+
+
 def test_a_trainer_of_ones_own_refuses_to_leave_workers_out() -> None:
     config = TrainConfig("recurrent_rl/Recall-v0", num_envs=4, num_steps=8, workers=2)
     with pytest.raises(UserError, match=r"workers is 2.*recurrent_rl\.train"):
