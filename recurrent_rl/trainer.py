@@ -113,6 +113,8 @@ class Trainer:
         """Called with each rollout before the agent learns from it."""
         self.env_attributes: dict[str, Any] = {}
         """What is set in all environments before the next rollout, by the attribute's name."""
+        self.attributes_set: dict[str, Any] = {}
+        """What was set in them so far."""
         self.timesteps = 0
         """Environment steps taken so far, of all environments together."""
         self.ended = Ended([], frozenset())
@@ -221,9 +223,7 @@ class Trainer:
         """A rollout, where all workers have one; else every worker raises what one of them met."""
         failure: Exception | SystemExit | None = None
         try:
-            attributes, self.env_attributes = self.env_attributes, {}
-            for name, value in attributes.items():
-                self.collector.environments.set_attribute(name, value)
+            self.set_attributes()
             rollout = self.collector.collect(self.iteration)
             check_finite("agent's value of what it sees", rollout.values)
             check_finite("agent's value of what it sees", rollout.next_values)
@@ -249,6 +249,17 @@ class Trainer:
                 )
         self.ended = latest(ended for _, ended in reports)
         return rollout
+
+    def set_attributes(self) -> None:
+        """Set in all environments of this worker what is to be set before the next rollout.
+
+        Raises:
+            UserError: an environment refuses it, or has no such attribute.
+        """
+        attributes, self.env_attributes = self.env_attributes, {}
+        for name, value in attributes.items():
+            self.collector.environments.set_attribute(name, value)
+        self.attributes_set |= attributes
 
     def _computing(self) -> AbstractContextManager[None]:
         return computing(self.config.threads, self.config.precision, self.group.neighbours)

@@ -171,8 +171,8 @@ class TrainingState:
     def set_env_attr(self, name: str, value: Any) -> None:
         """Set an attribute of all environments that are trained on, of all workers.
 
-        It is set before the next rollout, and not saved with the run. Evaluations play in
-        environments of their own, which keep theirs.
+        It is set before the next rollout. A resumed run sets it again, if it is a number, text or
+        what else JSON holds. Evaluations play in environments of their own, which keep theirs.
 
         Args:
             name: of an attribute that each environment has, or a wrapper around it.

@@ -58,9 +58,10 @@ def save_checkpoint(trainer: Trainer, path: Path | None, stop_reason: str | None
 
     Saved are weights, normalisers, optimiser, counters, the memory's state, the observation that
     comes next, the statistics of running episodes, the settings that all this fits, why a callback
-    has ended the run, and the exact state of an environment that offers `state_dict()`, as ours do.
-    After an iteration that failed the environments are amid a rollout: their state is left out, and
-    new episodes start from here.
+    has ended the run, what callbacks have set in the environments, as far as JSON holds it, and the
+    exact state of an environment that offers `state_dict()`, as ours do. After an iteration that
+    failed the environments are amid a rollout: their state is left out, and new episodes start from
+    here.
     """
     mine = _part(trainer)
     parts = trainer.group.gather(mine)
@@ -82,6 +83,7 @@ def save_checkpoint(trainer: Trainer, path: Path | None, stop_reason: str | None
         "stop_reason": stop_reason,
         "steps_taken": trainer.collector.environments.steps,
         "env_state": exact,
+        "env_attributes": _in_json(trainer.attributes_set | trainer.env_attributes),
         "episodes": {
             **{name: [x for part in parts for x in part.running[name]] for name in mine.running},
             **{
@@ -108,7 +110,8 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
         and every environment starts a new episode with a fresh memory.
 
     Raises:
-        UserError: the checkpoint is of other settings or spaces than the trainer's; says which.
+        UserError: the checkpoint is of other settings or spaces than the trainer's, or the
+            environments do not take what was set in them; says which.
         PolicyFileError: what it holds is not what these settings make.
         In both cases the trainer is as it was.
     """
@@ -116,6 +119,8 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
     checkpoint = _own(trainer, checkpoint)
     _check_tensors(trainer, checkpoint)
     collector, saved = trainer.collector, checkpoint.episodes
+    trainer.env_attributes = dict(checkpoint.env_attributes)
+    trainer.set_attributes()
     exact = _restore_environments(trainer, checkpoint)
     for name, module in trainer.learnt.items():
         module.load_state_dict(checkpoint.group(name))
@@ -198,6 +203,17 @@ def _own(trainer: Trainer, checkpoint: Checkpoint) -> Checkpoint:
         name: x[block.rows] for name, x in checkpoint.episodes.items() if name.startswith(RUNNING)
     }
     return dataclasses.replace(checkpoint, tensors=tensors, episodes=checkpoint.episodes | running)
+
+
+def _in_json(attributes: dict[str, Any]) -> dict[str, Any]:
+    """Those values that JSON gives back as they are; NumPy's numbers as Python's."""
+    kept = {}
+    for name, value in attributes.items():
+        value = value.item() if isinstance(value, np.generic) else value
+        with contextlib.suppress(TypeError, ValueError, RecursionError):
+            if json.loads(json.dumps(value)) == value:
+                kept[name] = value
+    return kept
 
 
 def requirements(trainer: Trainer) -> dict[str, Any]:

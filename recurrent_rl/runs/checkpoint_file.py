@@ -43,6 +43,8 @@ class Checkpoint:
     """By group and name, `agent/...`."""
     settings: dict[str, Any]
     """All that was requested, by flat names; empty in older files."""
+    env_attributes: dict[str, Any]
+    """What callbacks have set in the environments; empty in older files."""
 
     def group(self, name: str) -> dict[str, Tensor]:
         """The tensors of a group, by their names in it."""
@@ -80,6 +82,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             episodes=_episodes(fields["episodes"], _count(needs["num_envs"])),
             tensors=tensors,
             settings=dict(fields.get("settings", {})),
+            env_attributes=dict(fields.get("env_attributes", {})),
             **{
                 name: _count(fields[name])
                 for name in ("total_timesteps", "iteration", "timesteps", "steps_taken")

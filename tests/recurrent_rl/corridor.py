@@ -48,17 +48,23 @@ class Corridor(gym.Env[Any, Any]):
 
 
 class Telling(Corridor):
-    """Tells its length at each step, and ends by time alone."""
+    """Tells its length at each step, and that of the episode's beginning; ends by time alone."""
 
     steps = 0  # what checks it has an attribute of this name too
+    kept: Any = None
 
     @property
     def fixed(self) -> int:
         return 3
 
+    def reset(self, **given: Any) -> tuple[Any, dict[str, Any]]:
+        self.begun = self.length
+        return super().reset(**given)
+
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         observation, reward, _, truncated, _ = super().step(action)
-        return observation, reward, False, truncated, {"length": self.length, "steps": self.steps}
+        told = {"length": self.length, "steps": self.steps, "begun": self.begun}
+        return observation, reward, False, truncated, told
 
 
 class Both(Corridor):

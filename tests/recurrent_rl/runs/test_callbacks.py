@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -542,6 +543,35 @@ def test_a_callback_sets_an_attribute_of_all_environments(
     assert result.evaluation is not None  # whose environments keep their own
     own = {"length": 3, "steps": 0}[name]
     assert result.evaluation.scalars()[f"eval/info_{name}_mean"] == own
+
+
+class LengthensOnce(Callback):
+    """Sets what the others do not set again, as late as can be; ends the run at its middle."""
+
+    def on_iteration(self, state: TrainingState) -> None:
+        if state.iteration == 1:
+            state.set_env_attr("kept", np.arange(3))  # is no JSON
+            state.set_env_attr("length", 17)
+        if state.iteration == 2:
+            state.set_env_attr("length", np.int64(18))
+            state.stop("enough")
+
+    def on_end(self, state: TrainingState) -> None:
+        self.ended = state.trainer.ended.episodes
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_what_was_set_in_the_environments_is_set_again_where_a_run_is_resumed(
+    tmp_path: Path, workers: int
+) -> None:
+    env, callback = EnvConfig(info_metrics=("length", "begun")), LengthensOnce()
+    settings = dataclasses.replace(telling(tmp_path, workers=workers), env=env)
+    result = train(settings, progress=False, callbacks=[callback])
+    lengths = [tuple(x.final for x in one.infos.values()) for one in callback.ended]
+    assert lengths == [(3, 3)] * 4 + [(17, 3)] * 4
+    resume(result.run_dir, progress=False, callbacks=[callback])
+    lengths = [tuple(x.final for x in one.infos.values()) for one in callback.ended]
+    assert lengths[8:] == [(18, 18)] * 8
 
 
 def test_a_given_vector_environment_is_set_and_its_own_at_the_end(tmp_path: Path) -> None:
