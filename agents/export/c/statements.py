@@ -96,14 +96,14 @@ class Statements:
         if operation.kind == "copy":
             return cast(texts[0], dtype, operation.out.dtype)
         if operation.kind in INFIX:
-            return f"({texts[0]} {INFIX[operation.kind]} {texts[1]})"
+            return _wrapped(f"({texts[0]} {INFIX[operation.kind]} {texts[1]})", operation)
         if short and operation.kind in NAMES:
             return f"{NAMES[operation.kind]}({texts[0]})"
         if operation.kind in FUNCTIONS:
             return f"{FUNCTIONS[operation.kind]}{short}({', '.join(texts)})"
         one = f"1{'.0' if short == '' else '.0f'}"
         patterns = {
-            "neg": "(-{0})",
+            "neg": _wrapped("(-{0})", operation),
             "not": "(!{0})",
             "sigmoid": "(1.0 / (1.0 + exp(-{0})))",
             "rsqrt": f"({one} / sqrt{short}({{0}}))",
@@ -175,6 +175,12 @@ class Statements:
         yield f"    float patch[{factors.shape[0]}], sums[{factors.shape[1]}];"
         yield f"    convolution({arrays}, {', '.join(map(str, sizes))}, patch, sums);"
         yield "}"
+
+
+def _wrapped(text: str, operation: Operation) -> str:
+    """As a small integer where the operation gives one: C computes them as int."""
+    dtype = operation.out.dtype
+    return f"({TYPES[dtype]}){text}" if dtype in ("int8", "uint8") else text
 
 
 def is_row(product: Operation) -> bool:
