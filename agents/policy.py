@@ -222,7 +222,7 @@ class Policy:
                 compiled kernels where there are such, and differs by rounding. fast takes the whole
                 step in one call, several times as fast, and differs by rounding too; it is made of
                 the weights as they are now, which takes a few tenths of a second, and computes on
-                the CPU.
+                the CPU. A part of your own is traced by torch.export, which takes seconds.
             num_envs: streams side by side, as a vector environment has them; observations, rewards,
                 masks and actions then have a batch axis. None: one stream without it.
 
@@ -248,6 +248,8 @@ class Policy:
         value: bool = True,
     ) -> Exported:
         """Write the policy's step for another runtime, and check that it computes what this does.
+
+        It is traced by torch.export, which takes seconds, most in the first call of a process.
 
         Args:
             path: of the file, or an existing folder to put it into.

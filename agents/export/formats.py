@@ -12,7 +12,7 @@ from recurrent_rl.agents.arguments import PATH, argument, check_is
 from recurrent_rl.agents.errors import UserError
 from recurrent_rl.agents.export import c_files, numpy_folder, onnx_model, torch_program
 from recurrent_rl.agents.export.check import Arrays, Check, Runner, checks
-from recurrent_rl.agents.export.graph import Program, trace
+from recurrent_rl.agents.export.graph import Program, process_as_before, trace
 from recurrent_rl.agents.export.names import FormatName
 from recurrent_rl.agents.export.own_parts import blaming_parts
 from recurrent_rl.agents.export.signature import Signature
@@ -180,6 +180,7 @@ def export(
 
 
 @forked_torch_state()
+@process_as_before()
 def export_each(
     agent: ActorCritic,
     paths: Mapping[FormatName, Path],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx, hub, nn
 from torch.export import Dim, ExportedProgram
 
 from recurrent_rl.agents.actor_critic import ActorCritic
@@ -20,6 +21,8 @@ from recurrent_rl.agents.export.signature import Signature
 from recurrent_rl.agents.export.step import ExportError, PolicyStep
 
 aten = torch.ops.aten
+COMPILERS_FOLDER = "TORCHINDUCTOR_CACHE_DIR"
+"""The variable that torch's compiler sets."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,27 @@ def _exported(step: nn.Module, inputs: tuple[Tensor, ...], signature: Signature)
             step, inputs, dynamic_shapes=shapes, strict=False
         ).run_decompositions()
     return program
+
+
+@contextmanager
+def process_as_before() -> Iterator[None]:
+    """Give back what torch's tracing would change in the process for good.
+
+    Its interpreter makes a progress bar that it never shows. The first of tqdm's starts a thread
+    and fixes how processes start; torch has another where tqdm is not installed. Its compiler, when
+    it is loaded, sets a variable of the environment.
+    """
+    interpreter: Any = fx.interpreter
+    bar, folder = getattr(interpreter, "tqdm", None), os.environ.get(COMPILERS_FOLDER)
+    interpreter.tqdm = getattr(hub, "_Faketqdm", bar)
+    try:
+        yield
+    finally:
+        interpreter.tqdm = bar
+        if folder is None:
+            os.environ.pop(COMPILERS_FOLDER, None)
+        else:
+            os.environ[COMPILERS_FOLDER] = folder
 
 
 @contextmanager

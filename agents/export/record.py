@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from recurrent_rl.agents.actor_critic import ActorCritic
-from recurrent_rl.agents.export.graph import Plain, trace
+from recurrent_rl.agents.export.graph import Plain, process_as_before, trace
 from recurrent_rl.agents.export.listing import Listing
 from recurrent_rl.agents.export.lowering import lower, lower_graph
 from recurrent_rl.agents.export.step import ExportError, PolicyStep
@@ -27,6 +27,7 @@ aten = torch.ops.aten
 
 
 @forked_torch_state()
+@process_as_before()
 def listing_of(agent: ActorCritic, batch: int) -> Listing:
     """The step of an agent as plain array operations.
 

@@ -1,6 +1,7 @@
 """Parts of one's own go to every format that has their operations, and are refused by name else."""
 
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,12 +26,14 @@ from recurrent_rl.agents.policy import Policy
 from tests.agents.export.test_export import HAS_ONNX, exported
 from tests.own_parts import as_before
 
-PAGE = Path(__file__).parents[3] / "docs" / "your-parts.md"
+ROOT = Path(__file__).parents[3]
+PAGE = ROOT / "docs" / "your-parts.md"
 FILES = re.compile(r"^```python file=(\S+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 CAMERA = spaces.Box(0, 255, (32, 32, 3), np.uint8)
 VECTOR = spaces.Box(-5, 5, (3,))
 FOUR = spaces.Discrete(4)
 EVERY = ["torch", "c", "numpy"] + ["onnx"] * HAS_ONNX
+NEEDS_ONNX = pytest.mark.skipif(not HAS_ONNX, reason="the extra onnx is not installed")
 
 
 class Pooled(nn.Module):
@@ -148,6 +151,40 @@ def test_what_a_format_lacks_is_refused_with_the_name_of_the_part(tmp_path: Path
     with pytest.raises(ExportError, match=r"your encoder '.*:Frozen'.*x\.shape\[0\]"):
         trace(agent(encoder="tests.own_parts:Frozen"), batch=None)
     assert list(tmp_path.iterdir()) == []
+
+
+LEFT = """
+import multiprocessing, os, threading
+from gymnasium import spaces
+from recurrent_rl.agents.actor_critic import ActorCritic
+from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.policy import Policy
+
+own = AgentConfig(encoder="tests.own_parts:Frozen", hidden_size=4)
+policy = Policy(ActorCritic(spaces.Box(-5, 5, (3,)), spaces.Discrete(4), own))
+before = dict(os.environ)
+{trace}
+assert threading.enumerate() == [threading.main_thread()], threading.enumerate()
+assert multiprocessing.get_start_method(allow_none=True) is None
+assert dict(os.environ) == before, os.environ.keys() - before.keys()
+"""
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        'policy.actor(runner="fast")',
+        pytest.param('policy.export("p.pt2", "torch")', marks=pytest.mark.slow),
+        pytest.param('policy.export("p.onnx")', marks=[pytest.mark.slow, NEEDS_ONNX]),
+    ],
+)
+def test_tracing_leaves_no_thread_start_method_or_variable(trace: str, tmp_path: Path) -> None:
+    """The progress bar that torch makes and does not show would fix how processes start."""
+    program = f"import sys; sys.path.append({str(ROOT)!r})\n" + LEFT.format(trace=trace)
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_a_number_less_an_array_is_recorded() -> None:
