@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -42,8 +43,12 @@ class PolicyState(NamedTuple):
         """
         if not states:
             raise MemoryInputError("There are no states to put side by side; give at least one.")
+        first = states[0]
+        _refuse_unlike(first, first)
+        form = _form(first)
         for state in states:
-            _refuse_unlike(state, states[0])
+            if _form(state) != form:
+                _refuse_unlike(state, first)
         actions = torch.cat([state.previous_action for state in states])
         return PolicyState(cat_states([state.memory for state in states]), actions)
 
@@ -102,16 +107,39 @@ def state_from_json(agent: ActorCritic, text: str) -> PolicyState:
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError):
         expected = "what a PolicyState's to_json() gave"
         raise MemoryInputError(refusal("text", text, expected)) from None
-    for name, x in found.items():
-        if not torch.isfinite(x).all():
-            raise MemoryInputError(f"The state's {name} holds NaN or infinity. Begin anew.")
-    like = fresh_state(agent, 1)
-    right = _by_name(like)
-    _refuse_names(found, right)
-    *memory, action = (found[name].to(agent.device) for name in right)
-    state = PolicyState(with_tensors(like.memory, memory), action)
+    right = _right(agent)
+    _refuse_names(found, right.by_name)
+    *memory, action = (found[name].to(right.device) for name in right.by_name)
+    state = PolicyState(with_tensors(right.memory, memory), action)
     check_state(agent, state)
+    for name, x in found.items():
+        if (x.is_floating_point() or x.is_complex()) and not x.isfinite().all():
+            raise MemoryInputError(f"The state's {name} holds NaN or infinity. Begin anew.")
     return state
+
+
+class _Right(NamedTuple):
+    """What the states of an agent are whose weights are on this device and of this type."""
+
+    device: torch.device
+    dtype: torch.dtype
+    memory: MemoryState
+    by_name: dict[str, Any]
+    form: Any
+
+
+_RIGHT: WeakKeyDictionary[ActorCritic, _Right] = WeakKeyDictionary()
+"""Kept: to make a state takes longer than to compare two."""
+
+
+def _right(agent: ActorCritic) -> _Right:
+    """What this agent's states are now."""
+    weight, known = agent.head.linear.weight, _RIGHT.get(agent)
+    if known is None or known.device != weight.device or known.dtype != weight.dtype:
+        fresh = fresh_state(agent, 1)
+        known = _Right(weight.device, weight.dtype, fresh.memory, _by_name(fresh), _form(fresh))
+        _RIGHT[agent] = known
+    return known
 
 
 def check_state(agent: ActorCritic, state: Any, batch: int | None = None) -> None:
@@ -126,7 +154,8 @@ def check_state(agent: ActorCritic, state: Any, batch: int | None = None) -> Non
         MemoryInputError: it is no state, one of another agent or on another device, of another
             number of streams, or with a previous action that the agent does not have.
     """
-    _refuse_unlike(state, fresh_state(agent, 1))
+    if _form(state) != _right(agent).form:
+        _refuse_unlike(state, fresh_state(agent, 1))
     action, space = state.previous_action, agent.action_space
     if batch is not None and len(action) != batch:
         raise MemoryInputError(
@@ -143,6 +172,27 @@ def check_state(agent: ActorCritic, state: Any, batch: int | None = None) -> Non
                 f"The state's previous_action is {given.tolist()}; expected whole numbers from 0, "
                 f"below {sizes.tolist()}. Pass a state of this policy."
             )
+
+
+def _form(state: Any) -> Any:
+    """What a state is, whatever its number of streams; None: no state.
+
+    `_refuse_unlike` takes states of equal forms for states of one policy, and takes longer.
+    """
+    action = state.previous_action if isinstance(state, PolicyState) else None
+    if not isinstance(action, Tensor) or not action.dim():
+        return None
+    batch = action.shape[:1]
+    return _form_of(state.memory, batch, 1), _form_of(action, batch, 0)
+
+
+def _form_of(part: Any, batch: torch.Size, axis: int) -> Any:
+    """What a part of a state is, and whether it is of so many streams, on this axis of tensors."""
+    if isinstance(part, tuple):
+        return type(part), [_form_of(x, batch, axis) for x in part]
+    if not isinstance(part, Tensor):
+        return type(part)
+    return _kind(part, axis), part.shape[axis : axis + 1] == batch
 
 
 def _refuse_unlike(state: Any, like: PolicyState) -> None:
@@ -190,17 +240,20 @@ def _by_name(part: Any, name: str = "") -> dict[str, Any]:
     return found
 
 
-def _kind(x: Tensor, axis: int) -> tuple[Any, ...]:
-    """What a tensor is, whatever the number of streams, which are on this axis."""
-    return x.dim(), x.shape[:axis], x.shape[axis + 1 :], x.dtype, x.device
+def _kind(x: Tensor, axis: int) -> tuple[torch.dtype, torch.device, list[Any]]:
+    """What a tensor is, with "B" for the number of streams, which are on this axis."""
+    sizes: list[Any] = list(x.shape)
+    if len(sizes) > axis:
+        sizes[axis] = "B"
+    return x.dtype, x.device, sizes
 
 
 def _shown(x: Any, axis: int) -> str:
     """`_kind` as a message says it."""
     if not isinstance(x, Tensor):
         return f"a {type(x).__name__}"
-    sizes = ["B" if i == axis else str(size) for i, size in enumerate(x.shape)]
-    return f"{x.dtype} [{', '.join(sizes)}] on {x.device}"
+    dtype, device, sizes = _kind(x, axis)
+    return f"{dtype} [{', '.join(map(str, sizes))}] on {device}"
 
 
 def _written(x: Tensor) -> tuple[str, list[int], str]:

@@ -184,6 +184,35 @@ def test_a_state_of_another_policy_is_refused_by_what_does_not_fit(case: str, ru
     assert equal(actor.state, before)
 
 
+def test_what_weights_compute_with_now_says_which_states_are_right() -> None:
+    """As the agent is moved, to another type here, so are the states that it takes."""
+    policy = make()
+    before = played(policy)
+    policy.state_from_json(before.to_json())
+    policy.agent.double()
+    now = policy.initial_state(2)
+    policy.actor(num_envs=2).state = now
+    assert equal(policy.state_from_json(now.to_json()), now)
+    for refused in (
+        lambda: policy.predict(seen(0), before),
+        lambda: policy.state_from_json(before.to_json()),
+    ):
+        with pytest.raises(MemoryInputError, match=r"h is torch.float32 .*expected torch.float64"):
+            refused()
+
+
+def test_a_state_is_compared_with_one_that_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service reads and compares states by the hundred."""
+    policy = make(memory="gru-matrix", separate_memory=True)
+    state, actor = played(policy), policy.actor(num_envs=2)
+    policy.predict(seen(0), state)
+    monkeypatch.setattr(policy.agent, "initial_state", lambda n: pytest.fail("made"))
+    for _ in range(3):
+        again = policy.state_from_json(state.to_json())
+        _, state = policy.predict(seen(0), again)
+        actor.state = state
+
+
 def test_a_previous_action_that_is_not_read_may_be_any() -> None:
     policy = make(spaces.Discrete(4), previous_action=False)
     state = played(policy)
@@ -281,6 +310,7 @@ FORGED: dict[str, Callable[[dict[str, Any], list[Any]], Any]] = {
     "a part that is none": lambda good, h: {**good, H: 3},
     "a part without a type": lambda good, h: {**good, H: h[1:]},
     "a type that is none": lambda good, h: {**good, H: ["load", *h[1:]]},
+    "a type of eight bits": lambda good, h: {**good, H: ["float8_e4m3fn", [1, 8, 8], h[2]]},
     "a type that is no text": lambda good, h: {**good, H: [[], *h[1:]]},
     "a huge shape": lambda good, h: {**good, H: [h[0], [1, 10**12, 8], h[2]]},
     "a shape beyond any": lambda good, h: {**good, H: [h[0], [1, 10**40, 8], h[2]]},
