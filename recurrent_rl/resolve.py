@@ -13,6 +13,7 @@ from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.fields import Workers
 from recurrent_rl.process import available_cores, pick_device
+from recurrent_rl.signals import is_daemon
 from recurrent_rl.vector_env.properties import longest_episode
 from recurrent_rl.vector_env.sources import Environment, Source, find_source
 
@@ -144,7 +145,7 @@ def with_workers(
 ) -> ResolvedConfig:
     """The settings with another number of workers; auto chooses it, and says why.
 
-    It is one where other workers cannot make the environment.
+    It is one where other workers cannot make the environment, or none may be started.
 
     Raises:
         UserError: it is left to us, and there is no such device.
@@ -154,6 +155,9 @@ def with_workers(
         return dataclasses.replace(config, workers=int(workers), reasons=reasons)
     if not found_by_name:
         reasons["workers"] = f"other processes cannot make {config.env_id}"
+        return dataclasses.replace(config, workers=1, reasons=reasons)
+    if is_daemon():
+        reasons["workers"] = "this process, a daemon of multiprocessing, may start no others"
         return dataclasses.replace(config, workers=1, reasons=reasons)
     places, what = _places(config.device)
     most = min(most_workers(config), max(1, config.num_envs // SHARE))

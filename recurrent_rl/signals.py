@@ -9,11 +9,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from multiprocessing import connection, parent_process, resource_tracker
+from multiprocessing import connection, current_process, parent_process, resource_tracker
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, ClassVar
 
+from recurrent_rl.errors import UserError
 from recurrent_rl.output import say
 
 STOPPING = tuple(
@@ -188,6 +189,28 @@ def held_back() -> Iterator[None]:
 def let_through() -> None:
     """End in this process what `held_back` began in its parent."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+
+def is_daemon() -> bool:
+    """Whether multiprocessing lets this process start no others."""
+    return current_process().daemon
+
+
+def check_may_start_others(fix: str) -> None:
+    """Refuse what starts processes in one that may start none.
+
+    Args:
+        fix: what to set, in the beginning of a sentence.
+
+    Raises:
+        UserError: this process may start none.
+    """
+    if is_daemon():
+        raise UserError(
+            "This process may start no others: it is a daemon of multiprocessing, as the workers "
+            f"of a Pool are. {fix}, or use a concurrent.futures.ProcessPoolExecutor, whose "
+            "workers may."
+        )
 
 
 def join_within(processes: Collection[BaseProcess], seconds: float) -> None:

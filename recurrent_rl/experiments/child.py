@@ -11,7 +11,13 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from recurrent_rl.agents.raising import in_words
-from recurrent_rl.signals import StopSignals, held_back, let_through, when_parent_ends
+from recurrent_rl.signals import (
+    StopSignals,
+    check_may_start_others,
+    held_back,
+    let_through,
+    when_parent_ends,
+)
 
 Tell = Callable[[Any], None]
 """Sends something to the parent; nothing happens where that is gone."""
@@ -25,9 +31,13 @@ class Child:
     Args:
         work: what it does; an error that it raises is told in a sentence.
         silent: say nothing of signals there.
+
+    Raises:
+        UserError: this process may start no others.
     """
 
     def __init__(self, work: Work, silent: bool = False) -> None:
+        check_may_start_others("Set processes to 1")
         context = get_context("spawn")
         self._told, telling = context.Pipe(duplex=False)
         self.process = context.Process(target=_do, args=(work, silent, telling))

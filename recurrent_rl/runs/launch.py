@@ -49,6 +49,7 @@ from recurrent_rl.runs.torchrun import (
 )
 from recurrent_rl.signals import (
     StopSignals,
+    check_may_start_others,
     held_back,
     join_within,
     kill,
@@ -123,6 +124,7 @@ def _started(config: ResolvedConfig, device: torch.device) -> Iterator[Group]:
     if getattr(current_process(), "_inheriting", False):
         # A worker that is still importing a script without a guard; the first says what it lacks.
         raise SystemExit(RAISED)
+    check_may_start_others("Set workers to 1")
     parts = parts_to_import(config)
     with ExitStack() as stack:
         meeting = Path(stack.enter_context(temporary_folder())) / "workers"

@@ -26,6 +26,7 @@ from recurrent_rl.agents.raising import FRAMES, keep_frames
 from recurrent_rl.errors import UserError
 from recurrent_rl.signals import (
     STOPPING,
+    check_may_start_others,
     children_ignoring_signals,
     join_within,
     kill,
@@ -46,9 +47,10 @@ def make_in_processes(
         makers: one for each environment.
 
     Raises:
-        UserError: a process ended meanwhile, what makes an environment cannot be sent to one, or
-            there is no shared memory.
+        UserError: a process ended meanwhile, what makes an environment cannot be sent to one,
+            there is no shared memory, or this process may start no others.
     """
+    check_may_start_others('Set vectorization to "sync"')
     others = set(multiprocessing.active_children())
     try:
         with children_ignoring_signals():

@@ -31,10 +31,13 @@ from recurrent_rl.agents.files import write_atomically
 from recurrent_rl.agents.memory.cells import GRU
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
+from recurrent_rl.experiments.child import Child
 from recurrent_rl.process import computing, global_generators_kept
+from recurrent_rl.resolve import resolved
 from recurrent_rl.runs.callbacks import AnyCallback, Callback, TrainingState
 from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.signals import STOPPING
+from recurrent_rl.vector_env.config import EnvConfig
 from tests.recurrent_rl.runs.small_runs import assert_same, config
 
 SLOW_GRU = f"{__name__}:SlowGRU"
@@ -248,3 +251,35 @@ def test_each_of_several_workers_takes_no_more_threads_than_its_share_of_the_cor
     with computing(threads, workers=workers):
         assert torch.get_num_threads() == each
     assert torch.get_num_threads() == before
+
+
+@pytest.fixture
+def daemon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process may start no others, as a worker of multiprocessing's Pool."""
+    monkeypatch.setitem(multiprocessing.current_process().__dict__["_config"], "daemon", True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "fix"),
+    [
+        ({"workers": 2}, "Set workers to 1"),
+        ({"env": EnvConfig(vectorization="async")}, 'Set vectorization to "sync"'),
+    ],
+)
+def test_processes_in_a_daemon_are_refused_before_the_runs_folder_is_made(
+    daemon: None, tmp_path: Path, asked: dict[str, Any], fix: str
+) -> None:
+    with pytest.raises(UserError, match=f"may start no others.* {fix}, or use a concurrent"):
+        recurrent_rl.train(config(tmp_path, **asked), progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_in_several_processes_is_refused_in_a_daemon(daemon: None) -> None:
+    with pytest.raises(UserError, match=r"may start no others.* Set processes to 1, or"):
+        Child(print)
+
+
+def test_in_a_daemon_the_number_of_workers_that_is_left_to_us_is_one(daemon: None) -> None:
+    chosen = resolved(TrainConfig("CartPole-v1", num_envs=256, workers="auto"))
+    assert chosen.workers == 1
+    assert "daemon" in chosen.reasons["workers"]
