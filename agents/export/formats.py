@@ -62,11 +62,13 @@ class Format:
             ExportError: it cannot.
         """
         if self.streams == "one" and batch != 1:
-            raise ExportError("A policy in C steps one stream, with a state for each: --batch 1.")
+            raise ExportError(
+                "A policy in C steps one stream, with a state for each: batch=1 (--batch 1)."
+            )
         if self.streams == "fixed" and batch == "dynamic":
             raise ExportError(
-                "A policy on NumPy has arrays of fixed shapes: say for how many streams (--batch 1)"
-                ", or export it to onnx or torch."
+                "A policy on NumPy has arrays of fixed shapes: say for how many streams, as by "
+                "batch=1 (--batch 1), or export it to onnx or torch."
             )
 
     def places(self, path: Path) -> dict[str, Path]:
@@ -85,7 +87,7 @@ class Format:
             if (kind := kind_of(file)) is not None:
                 raise ExportError(
                     f"{file} is a file that recurrent-rl reads ({kind}), and an export would "
-                    "overwrite it. Name another place for the export: --out PATH."
+                    "overwrite it. Name another place for the export: path=... (--out PATH)."
                 )
         return found
 

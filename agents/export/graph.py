@@ -56,7 +56,10 @@ def trace(agent: ActorCritic, value: bool = True, batch: int | None = 1) -> Prog
         "A part that is exported computes with tensors alone, and decides nothing by their values."
     )
     if batch is None:
-        fix += " It takes the batch from x.shape[0], not from len(x), which fixes it: or --batch 1."
+        fix += (
+            " It takes the batch from x.shape[0], not from len(x), which fixes it; or export with "
+            "batch=1 (--batch 1)."
+        )
     with blaming_parts(agent, "The step of this policy cannot be traced", fix):
         first = _exported(step, inputs, signature)
         plain = Plain(first.module(check_guards=False))

@@ -90,7 +90,7 @@ OTHER_NAMES: Mapping[str, Ours] = {
     "max_episode_steps": Ours(
         "env_kwargs",
         """{"max_episode_steps": 500} of a registered id; of your own class or function """
-        """--wrapper 'gymnasium.wrappers:TimeLimit{"max_episode_steps": 500}'""",
+        """wrappers (--wrapper) 'gymnasium.wrappers:TimeLimit{"max_episode_steps": 500}'""",
     ),
     # the run
     "exp_name": Ours("name"),

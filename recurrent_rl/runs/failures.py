@@ -85,7 +85,10 @@ def _kept_policy(trainer: Trainer, folder: RunFolder) -> str:
         return ""
     if timesteps != trainer.timesteps:
         return ""
-    return f" What was learnt is whole in {folder.shown.policy}, to play with or for --init-from."
+    return (
+        f" What was learnt is whole in {folder.shown.policy}, to play with or for init_from "
+        "(--init-from)."
+    )
 
 
 def _lost(trainer: Trainer, is_saved: bool, steps_before: int) -> list[str]:

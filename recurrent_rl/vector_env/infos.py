@@ -22,7 +22,8 @@ SUCCESS = "is_success"
 UNREAD_SUCCESS = "success"
 """The key of other libraries for it."""
 RENAME_SUCCESS = (
-    "Call it 'is_success', and tables have a success rate; or log it by --info-metrics success."
+    "Call it 'is_success', and tables have a success rate; or log it by "
+    'EnvConfig(info_metrics=("success",)) (--info-metrics success).'
 )
 
 MEND = "Mend the environment."

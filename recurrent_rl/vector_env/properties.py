@@ -39,7 +39,8 @@ def images_in_stacks(space: gym.Space[Any]) -> Iterator[tuple[str, str, str]]:
                 f"The observation{of} of shape {component.shape} is read as a vector of "
                 f"{math.prod(component.shape):,} numbers, without a convolution.",
                 "If it is a stack of images, give one image of three axes, with the images' "
-                "channels one after the other, as --wrapper frame-stack:4 does.",
+                "channels one after the other, as the wrapper frame-stack:4 does "
+                '(EnvConfig(wrappers=("frame-stack:4",)), --wrapper frame-stack:4).',
             )
 
 

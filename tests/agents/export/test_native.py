@@ -154,9 +154,18 @@ def test_a_format_without_torch_needs_a_number_of_streams(tmp_path: Path) -> Non
     streams: dict[FormatName, tuple[Any, ...]] = {"c": ("dynamic", 2), "numpy": ("dynamic",)}
     for to, refused in streams.items():
         for batch in refused:
-            with pytest.raises(ExportError, match="--batch 1"):
+            with pytest.raises(ExportError, match=r"batch=1 \(--batch 1\)"):
                 policy.export(tmp_path / "x", to, batch)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_export_over_a_policy_is_refused_with_what_names_another_place(tmp_path: Path) -> None:
+    policy, path = Policy(make()), tmp_path / "policy.safetensors"
+    policy.save(path)
+    with pytest.raises(
+        ExportError, match=r"another place for the export: path=\.\.\. \(--out PATH\)"
+    ):
+        policy.export(path, "torch")
 
 
 # ----------------------------------------------------------------------------------------- in C

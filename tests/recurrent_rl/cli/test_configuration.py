@@ -146,7 +146,7 @@ def test_a_time_limit_as_a_flag_is_answered_with_the_way_to_give_one(
 ) -> None:
     told = refused(capsys, TASK, "--max-episode-steps", "5")
     assert "has no --max-episode-steps. Here it is --env-kwargs" in told
-    assert "gymnasium.wrappers:TimeLimit" in told
+    assert "wrappers (--wrapper) 'gymnasium.wrappers:TimeLimit" in told
 
 
 def test_a_missing_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

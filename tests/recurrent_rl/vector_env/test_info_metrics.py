@@ -223,7 +223,8 @@ def test_a_success_under_another_name_is_told_once(
     settings = dataclasses.replace(config(tmp_path, "", *metrics, eval_episodes=0), env_id=None)
     result = train(settings, env)
     told = "infos have 'success', which is not read"
-    assert [told in note for note in result.notes] == [True] * count
+    flag = 'EnvConfig(info_metrics=("success",)) (--info-metrics success)'
+    assert [told in note and flag in note for note in result.notes] == [True] * count
     assert capsys.readouterr().err.count(told) == count
 
 
