@@ -110,7 +110,7 @@ class Policy:
         deterministic: bool = False,
         action_masks: Any = None,
         reward: Any = None,
-    ) -> tuple[NDArray[Any], PolicyState]:
+    ) -> tuple[Any, PolicyState]:
         """Choose actions, as Stable-Baselines3's `predict`.
 
         Args:
@@ -127,7 +127,9 @@ class Policy:
             reward: of the previous step, `[B]` or a number; only for agents that are fed it.
 
         Returns:
-            The action, or the batch of them, in the action space's type; and the new state.
+            The action, or the array of a batch of them, in the action space's type; and the new
+            state. One action of a Discrete space is a NumPy number, such as an environment gets in
+            training; Stable-Baselines3 gives an array without axes, which is no key of a dict.
 
         Raises:
             ObservationError: the observation does not fit the observation space, it or the reward

@@ -81,6 +81,8 @@ config = AgentConfig("lstm", 64, encoder="mine:Features", head=None)
 config = dataclasses.replace(config, memory=Mine)
 memory: str = config.memory
 encoder: str | None = config.encoder
+policy = recurrent_rl.load_policy("policy.safetensors")
+name: str = {0: "left", 1: "right"}[policy.predict(0)[0]]  # of a Discrete space: a number
 path: str = str(recurrent_rl.train(TrainConfig("CartPole-v1", agent=config)).policy_path)
 policy = recurrent_rl.load_policy(path)
 """

@@ -68,6 +68,7 @@ def test_single_and_batched_observations_give_actions_of_the_space(
     assert action.contains(one)
     one, _ = policy.predict(observation.sample(), state, deterministic=True)
     assert action.contains(one)
+    assert isinstance(one, np.ndarray if action.shape else np.integer)
     batched = batch_space(observation, 5)
     batched.seed(0)
     many, _ = policy.predict(batched.sample())
