@@ -21,23 +21,20 @@ from recurrent_rl.learner import Learner
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.sequences import Sequences
 
+Sums = dict[str, Tensor]
+"""What is logged of a loss, by its name under train/, as sums over rows: scalars of float64, which
+add up over minibatches, passes and workers."""
+
 
 class Loss(NamedTuple):
-    """The terms of PPO's loss, each a scalar, and what to log beside them.
-
-    All but the last two are means over the rows of a minibatch or, of one worker's part of it, that
-    part's share in them: over all workers they add up.
-    """
+    """PPO's loss on a minibatch, or one worker's part of it, and what to log of it."""
 
     total: Tensor
-    policy_gradient: Tensor
-    value: Tensor
-    entropy: Tensor
-    auxiliary: Tensor
-    approx_kl: Tensor
-    clip_fraction: Tensor
-    rows: Tensor  # how many steps the means are over
-    ratio_error: Tensor  # the largest |ratio - 1|
+    """A mean over the rows of the whole minibatch: over all workers their shares add up."""
+    sums: Sums
+    """Over the rows of this part."""
+    ratio_error: Tensor
+    """The largest |ratio - 1|."""
 
 
 def policy_gradient_loss(ratio: Tensor, advantages: Tensor, clip_coef: float) -> Tensor:
@@ -105,17 +102,18 @@ def ppo_loss(
     value = mean(value_loss(output.value, batch.returns, batch.values, scale, config.clip_value))
     entropy = mean(output.distribution.entropy())
     total = policy + config.vf_coef * value - config.ent_coef * entropy
-    aux = torch.zeros_like(total)
+    means = {"policy_gradient_loss": policy, "value_loss": value, "entropy_loss": -entropy}
     if auxiliary is not None:
-        aux = mean(aux_losses_of(auxiliary, agent, output.features, batch))
-        total = total + config.aux_coef * aux
+        means["aux_loss"] = mean(aux_losses_of(auxiliary, agent, output.features, batch))
+        total = total + config.aux_coef * means["aux_loss"]
+    means["loss"] = total
     with torch.no_grad():
         # The KL estimator of low variance, http://joschu.net/blog/kl-approx.html: (r - 1) - log r.
-        approx_kl = mean(ratio - 1 - log_ratio)
-        clip_fraction = mean(((ratio - 1).abs() > config.clip_coef).to(weight.dtype))
+        means["approx_kl"] = mean(ratio - 1 - log_ratio)
+        means["clip_fraction"] = mean(((ratio - 1).abs() > config.clip_coef).to(weight.dtype))
+        sums = {name: x.double() * counted for name, x in means.items()}
         ratio_error = (ratio - 1).abs().masked_fill(~batch.valid, 0.0).amax()
-    terms = (total, policy, value, entropy, aux.detach(), approx_kl, clip_fraction)
-    return Loss(*terms, counted, ratio_error), end_state
+    return Loss(total, sums, ratio_error), end_state
 
 
 def update(
@@ -147,30 +145,45 @@ def update(
     """
     data = rollout.sequences(advantages, returns)
     rows = rows_of_chunks(learner, data.valid, config)
-    steps: list[Step] = []
-    epoch = 0
-    for epoch in range(1, config.update_epochs + 1):
-        if config.refresh_state and epoch > 1:
+    num_rows = int(rows.sum())
+    if not num_rows:
+        return {}
+    steps: list[MinibatchStep] = []
+    epochs: list[Sums] = []
+    for epoch in range(config.update_epochs):
+        if config.refresh_state and epoch > 0:
             data = data._replace(state=refreshed_state(learner.agent, rollout))
-        latest = one_epoch(learner, data, rows, config, generator)
-        if not latest:
-            return {}
-        steps += latest
-        approx_kl = merged([step.loss for step in latest]).approx_kl
-        if config.target_kl is not None and approx_kl > config.target_kl:
+        taken, sums = one_epoch(learner, data, rows, config, generator)
+        steps += taken
+        epochs.append(sums)
+        if config.target_kl is not None and sums["approx_kl"] / num_rows > config.target_kl:
             break
+    drift = steps[-1].drift
+    learner.group.add_up([drift])
     valid = rollout.valid[:-1]
     explained = explained_variance(rollout.values[:-1][valid], returns[valid], learner.group)
-    return scalars_of(learner, steps, epoch) | {
-        "train/approx_kl": float(approx_kl),  # of the last pass, as Stable-Baselines3 logs it
+    all_rows = len(epochs) * num_rows
+    return {
+        **{f"train/{name}": float(x) / all_rows for name, x in added(epochs).items()},
+        # Of the last pass, as Stable-Baselines3 logs it.
+        "train/approx_kl": float(epochs[-1]["approx_kl"]) / num_rows,
+        "train/gradient_norm": float(torch.stack([x.gradient_norm for x in steps]).mean()),
+        "train/epochs": float(len(epochs)),
         "train/explained_variance": explained,
+        # Of the first minibatch: before the optimiser's first step it is 0, but for rounding.
+        "memory/first_ratio_error": float(learner.group.largest(steps[0].ratio_error)),
+        # Of the last minibatch, before the step that was taken on it: |new - old| / |old|.
+        "memory/state_drift": float(torch.sqrt(drift[0] / (drift[1] + 1e-12))),
     }
 
 
-class Step(NamedTuple):
-    """One step of the optimiser, on one minibatch."""
+class MinibatchStep(NamedTuple):
+    """One step of the optimiser, on one minibatch, of which this worker had its part."""
 
-    loss: Loss
+    sums: Sums
+    """As in `Loss`."""
+    ratio_error: Tensor
+    """As in `Loss`."""
     gradient_norm: Tensor
     """Before it is clipped."""
     drift: Tensor
@@ -184,8 +197,8 @@ def one_epoch(
     rows: Tensor,
     config: ResolvedConfig,
     generator: torch.Generator,
-) -> list[Step]:
-    """A pass over all chunks in shuffled minibatches; the losses are those of all workers.
+) -> tuple[list[MinibatchStep], Sums]:
+    """A pass over all chunks in shuffled minibatches: its steps, and the sums of all workers.
 
     The arguments are those of `update`; `data` are this worker's chunks, and `rows` how many rows
     each chunk of all workers has, `[C]`.
@@ -198,16 +211,18 @@ def one_epoch(
         if in_all := int(rows[chunks].sum()):
             batch = data.select(learner.block.own(chunks).to(learner.agent.device))
             steps.append(minibatch_step(learner, batch, config, in_all))
-    if not steps:
-        return []
-    losses = of_all_workers([step.loss for step in steps], learner.group)
-    check_finite("auxiliary loss", torch.stack([x.auxiliary for x in losses]))
-    check_finite("loss", torch.stack([x.total for x in losses]))
+    sums = added([step.sums for step in steps])
+    learner.group.add_up(sums.values())
+    if "aux_loss" in sums:
+        check_finite("auxiliary loss", sums["aux_loss"])
+    check_finite("loss", sums["loss"])
     check_finite("gradient's norm", torch.stack([step.gradient_norm for step in steps]))
-    return [step._replace(loss=of_all) for step, of_all in zip(steps, losses, strict=True)]
+    return steps, sums
 
 
-def minibatch_step(learner: Learner, batch: Sequences, config: TrainConfig, rows: int) -> Step:
+def minibatch_step(
+    learner: Learner, batch: Sequences, config: TrainConfig, rows: int
+) -> MinibatchStep:
     """Move the weights along the gradient of PPO's loss on one minibatch.
 
     Args:
@@ -219,7 +234,7 @@ def minibatch_step(learner: Learner, batch: Sequences, config: TrainConfig, rows
     loss, end_state = ppo_loss(learner.agent, batch, config, rows, learner.auxiliary)
     norm = descend(learner.optimizer, loss.total, config.max_grad_norm, learner.group)
     drift = state_drift(end_state, batch.end_state)
-    return Step(Loss(*(x.detach() for x in loss)), norm, drift)
+    return MinibatchStep(loss.sums, loss.ratio_error, norm, drift)
 
 
 def descend(
@@ -249,29 +264,6 @@ def descend(
     return norm
 
 
-def scalars_of(learner: Learner, steps: Sequence[Step], epochs: int) -> dict[str, float]:
-    """What to log of an update's steps, under TensorBoard tags."""
-    means, group = merged([step.loss for step in steps]), learner.group
-    drift = steps[-1].drift
-    group.add_up([drift])
-    scalars = {
-        "train/loss": float(means.total),
-        "train/policy_gradient_loss": float(means.policy_gradient),
-        "train/value_loss": float(means.value),
-        "train/entropy_loss": -float(means.entropy),
-        "train/clip_fraction": float(means.clip_fraction),
-        "train/gradient_norm": float(torch.stack([x.gradient_norm for x in steps]).mean()),
-        "train/epochs": float(epochs),
-        # Of the first minibatch: before the optimiser's first step it is 0, but for rounding.
-        "memory/first_ratio_error": float(group.largest(steps[0].loss.ratio_error)),
-        # Of the last minibatch, before the step that was taken on it: |new - old| / |old|.
-        "memory/state_drift": float(torch.sqrt(drift[0] / (drift[1] + 1e-12))),
-    }
-    if learner.auxiliary is not None:
-        scalars["train/aux_loss"] = float(means.auxiliary)
-    return scalars
-
-
 def rows_of_chunks(learner: Learner, valid: Tensor, config: ResolvedConfig) -> Tensor:
     """How many rows each chunk of all workers has, those an autoreset inserted not counted, `[C]`.
 
@@ -284,25 +276,9 @@ def rows_of_chunks(learner: Learner, valid: Tensor, config: ResolvedConfig) -> T
     return rows
 
 
-def of_all_workers(losses: Sequence[Loss], group: Group) -> list[Loss]:
-    """The losses of these minibatches from those of each worker's part of them."""
-    if group.alone:
-        return list(losses)
-    shares = len(Loss._fields) - 2
-    parts = torch.stack([torch.stack(loss[:shares]) for loss in losses])
-    group.add_up([parts])
-    return [
-        Loss._make([*of_all.unbind(), own.rows, own.ratio_error])
-        for of_all, own in zip(parts.unbind(), losses, strict=True)
-    ]
-
-
-def merged(losses: Sequence[Loss]) -> Loss:
-    """The mean of each term over all rows of these minibatches, in float64."""
-    columns = [torch.stack(column).to(torch.float64) for column in zip(*losses, strict=True)]
-    rows = columns[Loss._fields.index("rows")]
-    means = [(column * rows).sum() / rows.sum() for column in columns]
-    return Loss(*means)._replace(rows=rows.sum())
+def added(parts: Sequence[Sums]) -> Sums:
+    """The sums over the rows of all these parts."""
+    return {name: torch.stack([part[name] for part in parts]).sum() for name in parts[0]}
 
 
 def check_finite(what: str, x: Tensor) -> None:

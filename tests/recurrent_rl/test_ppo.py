@@ -24,9 +24,7 @@ from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.learner import Learner
 from recurrent_rl.ppo import (
-    Loss,
     explained_variance,
-    merged,
     one_epoch,
     policy_gradient_loss,
     ppo_loss,
@@ -168,20 +166,19 @@ def test_the_terms_of_the_loss_are_means_over_the_rows_that_count(
     total = policy + 0.7 * value - 0.03 * rows(entropy).mean()
     clipped = (np.abs(ratio - 1) > 0.1).mean()
     assert 0.2 < clipped < 0.8
-    expected = Loss(
-        total=torch.tensor(total),
-        policy_gradient=torch.tensor(policy),
-        value=torch.tensor(value),
-        entropy=torch.tensor(rows(entropy).mean()),
-        auxiliary=torch.tensor(0.0),
-        approx_kl=torch.tensor((ratio - 1 - log_ratio).mean()),
-        clip_fraction=torch.tensor(clipped),
-        ratio_error=torch.tensor(np.abs(ratio - 1).max()),
-        rows=torch.tensor(24 * 6 - 2),
-    )
+    expected = {
+        "loss": total,
+        "policy_gradient_loss": policy,
+        "value_loss": value,
+        "entropy_loss": -rows(entropy).mean(),
+        "approx_kl": (ratio - 1 - log_ratio).mean(),
+        "clip_fraction": clipped,
+    }
     loss, end_state = ppo_loss(agent, data, config)
-    for name, x, wanted in zip(Loss._fields, loss, expected, strict=True):
-        assert float(x.detach()) == pytest.approx(float(wanted), rel=1e-4), name
+    assert float(loss.total.detach()) == pytest.approx(total, rel=1e-4)
+    assert float(loss.ratio_error) == pytest.approx(np.abs(ratio - 1).max(), rel=1e-4)
+    means = {name: float(x) / (24 * 6 - 2) for name, x in loss.sums.items()}
+    assert means == pytest.approx(expected, rel=1e-4)
 
     # An update of one minibatch tells of this loss.
     gradient = torch.autograd.grad(loss.total, list(agent.parameters()))
@@ -189,18 +186,13 @@ def test_the_terms_of_the_loss_are_means_over_the_rows_that_count(
     counts = rollout.valid[:-1]
     assert scalars == pytest.approx(
         {
-            "train/loss": total,
-            "train/policy_gradient_loss": policy,
-            "train/value_loss": value,
-            "train/entropy_loss": -float(expected.entropy),
-            "train/approx_kl": float(expected.approx_kl),
-            "train/clip_fraction": clipped,
+            **{f"train/{name}": x for name, x in expected.items()},
             "train/explained_variance": explained_variance(
                 rollout.values[:-1][counts], returns[counts]
             ),
             "train/gradient_norm": math.sqrt(sum(float(g.square().sum()) for g in gradient)),
             "train/epochs": 1.0,
-            "memory/first_ratio_error": float(expected.ratio_error),
+            "memory/first_ratio_error": np.abs(ratio - 1).max(),
             "memory/state_drift": relative_drift(end_state, data.end_state),
         },
         rel=1e-4,
@@ -240,7 +232,8 @@ def test_a_single_row_that_counts_is_the_whole_mean() -> None:
     data.valid[:] = False
     data.valid[3, 1] = True
     loss, _ = ppo_loss(trainer.agent, data, CONFIG)
-    assert_close(loss.policy_gradient, -data.advantages[3, 1])  # the ratio is 1
+    advantage = float(data.advantages[3, 1])
+    assert float(loss.sums["policy_gradient_loss"]) == pytest.approx(-advantage)  # the ratio is 1
 
 
 def test_no_gradient_crosses_from_one_episode_into_another() -> None:
@@ -423,16 +416,22 @@ def test_a_minibatch_of_inserted_rows_alone_moves_nothing() -> None:
     for old, new in zip(before, trainer.agent.parameters(), strict=True):
         assert torch.equal(old, new)
     loss, _ = ppo_loss(trainer.agent, rollout.sequences(advantages, advantages), CONFIG)
-    assert all(float(x.detach()) == 0 for x in loss)
+    assert all(float(x.detach()) == 0 for x in (loss.total, loss.ratio_error, *loss.sums.values()))
 
 
-def test_terms_are_averaged_over_rows_not_over_minibatches() -> None:
-    zero = torch.zeros(())
-    few, many = (
-        Loss._make([*[zero] * 5, torch.tensor(kl), zero, torch.tensor(rows), zero])
-        for kl, rows in ((0.9, 1.0), (0.1, 9.0))
+def test_what_is_logged_is_averaged_over_rows_not_over_minibatches() -> None:
+    config = dataclasses.replace(CONFIG, update_epochs=2, learning_rate=1e-12)
+    trainer, rollout, advantages = collected(config)
+    rollout.valid[:16, 2:] = False  # so that minibatches count from 8 rows to 32
+    returns = rollout.values[:-1] + advantages
+    counts = rollout.valid[:-1]
+    scalars = update(trainer.learner, rollout, advantages, returns, config, torch.Generator())
+    assert scalars["train/policy_gradient_loss"] == pytest.approx(
+        -float(advantages[counts].mean()), rel=1e-4
     )
-    assert float(merged([few, many]).approx_kl) == pytest.approx((0.9 + 0.9) / 10)
+    std = float(trainer.agent.return_normaliser.std)
+    squares = (advantages[counts] / std).square()
+    assert scalars["train/value_loss"] == pytest.approx(0.5 * float(squares.mean()), rel=1e-4)
 
 
 def test_explained_variance_does_not_depend_on_the_unit() -> None:
@@ -449,9 +448,9 @@ def test_a_target_kl_ends_the_epochs_with_the_first_whose_mean_exceeds_it(
     seen: list[float] = []
 
     def noted(*given: Any) -> Any:
-        steps = one_epoch(*given)
-        seen.append(float(merged([step.loss for step in steps]).approx_kl))
-        return steps
+        steps, sums = one_epoch(*given)
+        seen.append(float(sums["approx_kl"]) / (24 * 6))
+        return steps, sums
 
     monkeypatch.setattr("recurrent_rl.ppo.one_epoch", noted)
     config = dataclasses.replace(CONFIG, update_epochs=8, learning_rate=0.003, target_kl=None)

@@ -157,7 +157,9 @@ def replayed(config: TrainConfig, group: Group = ALONE) -> dict[str, Tensor]:
     shape = (2, *collected.rewards.shape)
     drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
     advantages, returns = drawn.to(device)
-    auxiliary = None if whole.auxiliary is None else whole.auxiliary.double().to(device)
+    auxiliary = (
+        None if whole.learner.auxiliary is None else whole.learner.auxiliary.double().to(device)
+    )
     of_auxiliary = [] if auxiliary is None else auxiliary.parameters()
     optimizer = torch.optim.Adam([*agent.parameters(), *of_auxiliary], lr=1e-3)
     with patch.object(Tensor, "float", Tensor.double):  # encoders bring all to their own type
