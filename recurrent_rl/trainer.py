@@ -31,7 +31,8 @@ from recurrent_rl.diagnostics import memory_diagnostics
 from recurrent_rl.episodes import Ended, latest
 from recurrent_rl.errors import RaisedError, ToldError, UserError, told_exit
 from recurrent_rl.group import ALONE, Group
-from recurrent_rl.learner import Learner, named_parameters
+from recurrent_rl.learner import Learner
+from recurrent_rl.optimizer import Adam
 from recurrent_rl.ppo import check_finite, update
 from recurrent_rl.process import computing, pick_device
 from recurrent_rl.resolve import resolved, source_of
@@ -93,10 +94,20 @@ class Trainer:
         try:
             with self._computing():
                 self.agent = self._first_agent(start is not None, given)
-                self.auxiliary = self._auxiliary()
+                auxiliary = self._auxiliary()
                 self.advantage_normaliser = AdvantageNormaliser().to(self.device)
-                self.learner = Learner.of(self.agent, config, self.auxiliary, group, block)
-                self.optimizer = self.learner.optimizer
+                self.learnt = nn.ModuleDict({"agent": self.agent})
+                """All that is learnt, by the names that checkpoints have for it."""
+                if auxiliary is not None:
+                    self.learnt["auxiliary"] = auxiliary
+                self.learnt["advantages"] = self.advantage_normaliser
+                self.optimizer = Adam(
+                    self.learnt.parameters(),
+                    lr=config.learning_rate,
+                    eps=config.adam_eps,
+                    fused=True,
+                )
+                self.learner = Learner(self.agent, auxiliary, self.optimizer, group, block)
                 self.collector = Collector(
                     self.env,
                     self.agent,
@@ -130,11 +141,6 @@ class Trainer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def learnt(self) -> dict[str, nn.Module]:
-        """What a checkpoint keeps of what was learnt, by the names there."""
-        return self.learner.modules | {"advantages": self.advantage_normaliser}
 
     @property
     def done(self) -> bool:
@@ -212,7 +218,7 @@ class Trainer:
                 # Only now: within an iteration the agent sees the same in rollout and update.
                 components = {path: x[:-1] for path, x in rollout.components.items()}
                 agent.take_in(components, valid, rollout.episode_start[:-1], group.total)
-            for name, parameter in named_parameters(agent, self.auxiliary).items():
+            for name, parameter in self.learnt.named_parameters():
                 check_finite(f"parameter {name}", parameter)
         self.iteration += 1
         self.timesteps += self.config.batch_size
@@ -302,7 +308,7 @@ class Trainer:
     @contextmanager
     def _undone_if_it_fails(self) -> Iterator[None]:
         """Put what is learnt back to where it was if something is raised inside."""
-        learnt = [x for module in self.learnt.values() for x in module.state_dict().values()]
+        learnt = list(self.learnt.state_dict().values())
         slots = [x for state in self.optimizer.state.values() for x in state.values()]
         before = [x.clone() for x in learnt + slots]
         try:
