@@ -192,13 +192,15 @@ class ReturnNormaliser(nn.Module):
         self.register_buffer("std", torch.ones(()))
         for name in ("first", "second", "weight"):  # moments, and the weight gathered so far
             self.register_buffer(name, torch.zeros((), dtype=torch.float64))
+        self._was_untrained = False
+        """Whether the last update was the first."""
 
     @torch.no_grad()
     def update(self, returns: Moments, value_head: nn.Linear) -> None:
         """Take in the moments of returns and rescale the layer that predicts them."""
         if returns.number == 0:
             return
-        untrained = bool(self.weight == 0)
+        self._was_untrained = bool(self.weight == 0)
         self.first.lerp_(returns.mean, self.RATE)
         self.second.lerp_(returns.squares / returns.number, self.RATE)
         self.weight.lerp_(torch.ones_like(self.weight), self.RATE)
@@ -207,12 +209,19 @@ class ReturnNormaliser(nn.Module):
         floor = torch.clamp(1e-2 * mean.abs(), min=TINY)
         std = torch.maximum(var.sqrt(), floor)
         new_mean, new_std = mean.to(self.mean.dtype), std.to(self.std.dtype)
-        if not untrained:
+        if not self._was_untrained:
             # W <- s W / s',  b <- (s b + m - m') / s'
             value_head.weight.mul_(self.std / new_std)
             value_head.bias.mul_(self.std).add_(self.mean - new_mean).div_(new_std)
         self.mean.copy_(new_mean)
         self.std.copy_(new_std)
+
+    def value_clip(self, clip_value: float | None) -> float | None:
+        """How far a value may move from what was said before the last update; None: freely.
+
+        So it may after the first: the zeros of the untrained layer hold nothing back.
+        """
+        return None if self._was_untrained else clip_value
 
     def denormalise(self, value: Tensor) -> Tensor:
         """From the layer's units to units of return."""

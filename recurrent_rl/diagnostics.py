@@ -69,10 +69,11 @@ def memory_diagnostics(
     log_prob = output.distribution.log_prob(data.actions[-1:])[-1]
     ratio = (log_prob - data.log_probs[-1]).exp()
     scale = agent.return_normaliser.std.to(output.value.dtype)
+    clip = agent.return_normaliser.value_clip(config.clip_value)
     loss = policy_gradient_loss(
         ratio, data.advantages[-1], config.clip_coef
     ) + config.vf_coef * value_loss(
-        output.value[-1], data.returns[-1], data.values[-1], scale, config.clip_value
+        output.value[-1], data.returns[-1], data.values[-1], scale, clip
     )
     scalars = _gradient_norm_by_lag(loss.sum(), before, data)
     with torch.no_grad():

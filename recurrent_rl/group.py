@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.distributed import Store  # type: ignore[attr-defined]
 
 from recurrent_rl.agents.moments import Moments
-from recurrent_rl.errors import UserError
+from recurrent_rl.errors import ToldError, UserError, for_others, told_exit
 
 LATE_SECONDS = 3.0
 """How far apart the workers notice that one of them does not answer."""
@@ -67,7 +67,7 @@ class Group:
 
     Attributes:
         waited: seconds spent on messages so far, most of them in waiting for other workers.
-        broken: whether a message has failed; no other will come through.
+        broken: whether a message has failed, or this worker; no other will come through.
     """
 
     def __init__(
@@ -171,14 +171,54 @@ class Group:
             dist.gather_object(x, everyone)
         return everyone
 
+    def done_by_all(self, work: Callable[[], T], worker: str) -> list[T]:
+        """What each worker returns of its work, by rank; where one fails, all raise.
+
+        Args:
+            work: of this one.
+            worker: this one, in a message about its failure.
+
+        Raises:
+            Exception: in the first worker; its own error, or what another one met.
+            ToldError: in the others.
+            SystemExit: in all, where it is what the first to fail by rank has raised.
+        """
+        done: T | None = None
+        failure: Exception | SystemExit | None = None
+        told: UserError | SystemExit | None = None
+        try:
+            done = work()
+        except SystemExit as error:
+            failure, told = error, told_exit(error)
+        except Exception as error:
+            failure, told = error, for_others(error, worker)
+        except BaseException:
+            self.fall_out()
+            raise
+        reports: list[Any] = self.exchange((done, told))
+        failures = [told for _, told in reports if told is not None]
+        if not failures:
+            return [done for done, _ in reports]
+        if self.rank == 0 and failure is not None:
+            raise failure
+        if self.rank == 0 or isinstance(failures[0], SystemExit):
+            raise failures[0]
+        raise ToldError(str(failures[0]))
+
+    def fall_out(self) -> None:
+        """Send no more: this worker fails where the others do not, and wait for another message."""
+        self.broken = not self.alone
+
     @contextmanager
     def _talking(self) -> Iterator[None]:
         """Count the seconds that it takes; where it fails, say why."""
         began = time.perf_counter()
         try:
             yield
-        except RuntimeError as error:
+        except BaseException as error:
             self.broken = True
+            if not isinstance(error, RuntimeError):
+                raise
             late = "imed out" in str(error) or self._another_gave_up()
             why = self._late() if late else self._explain()
             if why is None:

@@ -99,7 +99,8 @@ def ppo_loss(
 
     policy = mean(policy_gradient_loss(ratio, batch.advantages, config.clip_coef))
     scale = agent.return_normaliser.std.to(output.value.dtype)
-    value = mean(value_loss(output.value, batch.returns, batch.values, scale, config.clip_value))
+    clip = agent.return_normaliser.value_clip(config.clip_value)
+    value = mean(value_loss(output.value, batch.returns, batch.values, scale, clip))
     entropy = mean(output.distribution.entropy())
     total = policy + config.vf_coef * value - config.ent_coef * entropy
     means = {"policy_gradient_loss": policy, "value_loss": value, "entropy_loss": -entropy}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -20,7 +19,6 @@ from recurrent_rl.agents.generators import forked_torch_state
 from recurrent_rl.agents.moments import Moments
 from recurrent_rl.agents.normalisers import AdvantageNormaliser
 from recurrent_rl.agents.policy import Policy, load_policy
-from recurrent_rl.agents.raising import in_a_sentence
 from recurrent_rl.agents.warm_start import begin_with
 from recurrent_rl.auxiliary import AUX_LOSSES, AuxiliaryLoss, make_aux_loss
 from recurrent_rl.blocks import block_of
@@ -29,7 +27,7 @@ from recurrent_rl.command import command_of
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.diagnostics import memory_diagnostics
 from recurrent_rl.episodes import Ended, latest
-from recurrent_rl.errors import RaisedError, ToldError, UserError, told_exit
+from recurrent_rl.errors import UserError
 from recurrent_rl.group import ALONE, Group
 from recurrent_rl.learner import Learner
 from recurrent_rl.optimizer import Adam
@@ -38,7 +36,6 @@ from recurrent_rl.process import computing, pick_device
 from recurrent_rl.resolve import resolved, source_of
 from recurrent_rl.rollout import Rollout
 from recurrent_rl.seeding import Stream, generator, number
-from recurrent_rl.vector_env.infos import RENAME_SUCCESS, SUCCESS, UNREAD_SUCCESS
 from recurrent_rl.vector_env.sources import Environment, Source
 from recurrent_rl.vector_env.vectorize import make_vector_env
 
@@ -85,8 +82,6 @@ class Trainer:
         self.mid_rollout = False
         """Whether an iteration is under way or has failed. The environments are then amid a
         rollout; all else is as after the last whole iteration."""
-        self.failed_alike = False
-        """Whether the last iteration failed at the same place in all workers."""
         start = config.init_from if fresh else None
         # Read before an environment can change the working directory.
         given = load_policy(start) if start is not None and group.rank == 0 else None
@@ -147,12 +142,6 @@ class Trainer:
         """Whether the run has all its steps."""
         return self.iteration >= self.config.num_iterations
 
-    @property
-    def can_save(self) -> bool:
-        """Whether all workers are where they can tell their parts of a checkpoint."""
-        same_place = self.group.alone or not self.mid_rollout or self.failed_alike
-        return same_place and not self.group.broken
-
     def __iter__(self) -> Iterator[dict[str, float]]:
         """The scalars of one iteration after the other, until the run has all its steps."""
         while not self.done:
@@ -173,7 +162,7 @@ class Trainer:
                 f"The run has all its {self.timesteps:,} steps. Raise total_timesteps to train "
                 "for more."
             )
-        self.mid_rollout, self.failed_alike = True, False
+        self.mid_rollout = True
         began, waited = time.perf_counter(), self.group.waited
         with self._computing():
             scalars = self._iterate()
@@ -205,13 +194,10 @@ class Trainer:
             )
             check_finite("return", of_returns.total)
             if config.agent.normalize_returns:
-                if not agent.return_normaliser.weight:
-                    # What the untrained critic says moves from zero to the mean of these returns.
-                    config = dataclasses.replace(config, clip_value=None)
                 agent.return_normaliser.update(of_returns, agent.critic)
             if config.normalize_advantages:
                 advantages = self.advantage_normaliser.forward(advantages, of_advantages)
-            scalars = self._memory_diagnostics(rollout, advantages, returns)
+            scalars = self._memory_diagnostics(rollout, advantages, returns, config)
             shuffle = generator(config.seed, Stream.MINIBATCHES, self.iteration)
             scalars |= update(self.learner, rollout, advantages, returns, config, shuffle)
             if config.agent.normalize_observations:
@@ -227,34 +213,19 @@ class Trainer:
 
     def _collect(self) -> Rollout:
         """A rollout, where all workers have one; else every worker raises what one of them met."""
-        failure: Exception | SystemExit | None = None
-        try:
+
+        def collect() -> Ended:
             self.set_attributes()
             rollout = self.collector.collect(self.iteration)
             check_finite("agent's value of what it sees", rollout.values)
             check_finite("agent's value of what it sees", rollout.next_values)
-        except Exception as error:
-            failure = error
-        if failure is None and self.on_rollout is not None:
-            try:
+            if self.on_rollout is not None:
                 self.on_rollout(rollout)
-            except (Exception, SystemExit) as error:  # of an environment, exit is a fault
-                failure = error
-        told = None if failure is None else _told(failure)
-        reports = self.group.exchange((told, self.collector.episodes.latest()))
-        self.failed_alike = any(told is not None for told, _ in reports)
-        if failure is not None:
-            raise failure if self.group.rank == 0 else ToldError(str(told))
-        for worker, (told, _) in enumerate(reports):
-            if isinstance(told, SystemExit):
-                raise told
-            if told is not None:
-                first = block_of(self.config, worker, self.group.size).first
-                raise (type(told) if self.group.rank == 0 else ToldError)(
-                    f"Worker {worker}, whose environment 0 is the run's environment {first}: {told}"
-                )
-        self.ended = latest(ended for _, ended in reports)
-        return rollout
+            return self.collector.episodes.latest()
+
+        worker = f"Worker {self.group.rank}, whose environment 0 is the run's environment "
+        self.ended = latest(self.group.done_by_all(collect, f"{worker}{self.block.first}"))
+        return self.collector.rollout
 
     def set_attributes(self) -> None:
         """Set in all environments of this worker what is to be set before the next rollout.
@@ -314,7 +285,8 @@ class Trainer:
         try:
             yield
         except BaseException as error:
-            self.failed_alike = isinstance(error, NonFiniteError)  # sums of all workers
+            if not isinstance(error, NonFiniteError):  # which all workers meet, in their sums
+                self.group.fall_out()
             with torch.no_grad():
                 for x, old in zip(learnt + slots, before, strict=True):
                     x.copy_(old)
@@ -325,13 +297,17 @@ class Trainer:
             raise
 
     def _memory_diagnostics(
-        self, rollout: Rollout, advantages: torch.Tensor, returns: torch.Tensor
+        self,
+        rollout: Rollout,
+        advantages: torch.Tensor,
+        returns: torch.Tensor,
+        config: ResolvedConfig,
     ) -> dict[str, float]:
-        every = self.config.memory_interval
+        every = config.memory_interval
         if every is None or self.iteration % every or self.group.rank > 0:
             return {}
         data = rollout.sequences(advantages, returns)
-        return memory_diagnostics(self.agent, data, self.config)
+        return memory_diagnostics(self.agent, data, config)
 
     def policy(self) -> Policy:
         """The agent as it is now, to save or to act with."""
@@ -344,23 +320,6 @@ class Trainer:
             **self.ended.means(),
         }
         return Policy(self.agent, summary)
-
-    def notes_on_infos(self) -> tuple[str, ...]:
-        """What the user may have meant to be read of infos, and is not so far, in sentences."""
-        environments, told = self.collector.environments, self.ended.told
-        notes: tuple[str, ...] = ()
-        if environments.unread_success and not {SUCCESS, UNREAD_SUCCESS} & told:
-            notes = (f"The infos have 'success', which is not read. {RENAME_SUCCESS}",)
-        silent = [key for key in environments.info_metrics if key not in told]
-        if not silent:
-            return notes
-        are = "is" if len(silent) == 1 else "are"
-        return (
-            *notes,
-            f"No environment has reported {', '.join(map(repr, silent))} in its infos so far, "
-            f"which {are} among info_metrics: see that the environment puts numbers under such "
-            "keys, spelt alike.",
-        )
 
     def close(self) -> None:
         """Close the environments, but for one that was given."""
@@ -388,17 +347,3 @@ def _check_can_train(config: ResolvedConfig, group: Group, device: torch.device)
             f"precision bfloat16 is of the CPU's kernel, and device is {str(device)!r}: "
             "leave precision at float32, or set device to cpu."
         )
-
-
-def _told(error: Exception | SystemExit) -> UserError | SystemExit:
-    """What other workers are told of it: the user's mistake in a sentence, a fault in full.
-
-    Of a callback's exit, what they raise.
-    """
-    if isinstance(error, SystemExit):
-        return told_exit(error)
-    if isinstance(error, UserError):
-        return (RaisedError if isinstance(error, RaisedError) else UserError)(str(error))
-    if (sentence := in_a_sentence(error)) is not None:
-        return RaisedError(sentence)
-    return UserError("".join(traceback.format_exception(error)))

@@ -41,7 +41,7 @@ def save_after_error(
         return f"{told} Nothing was learnt yet, so nothing is lost. From its first step: {resuming}"
     last = "From the last checkpoint" if folder.checkpoint.exists() else "From its first step"
     lost = _lost(trainer, is_saved, steps_before)
-    if not is_saved and not trainer.can_save:
+    if not is_saved and trainer.group.broken:
         # What the others know of their environments cannot be had, and from the last checkpoint
         # the run goes on as if nothing had happened.
         if folder.checkpoint.exists():

@@ -20,6 +20,7 @@ from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.monitor import Monitor
 from recurrent_rl.runs.periodic import make_up, of_settings
 from recurrent_rl.runs.progress import ProgressBar
+from recurrent_rl.runs.unread_infos import notes_on_infos
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer
 
@@ -130,9 +131,9 @@ class _Kept:
         """As the function of this name, where all workers save and leave; says what it says."""
         trainer, group = self._trainer, self._trainer.group
         is_saved = self._iteration == trainer.iteration and self._folder.checkpoint.exists()
-        if self.over and not group.alone:  # the others no longer ask what is next, and will end
-            group.broken = True
-        if trainer.can_save:  # they wait to hear it; one that has ended breaks the group
+        if self.over:  # the others no longer ask what is next, and will end
+            group.fall_out()
+        if not group.broken:  # they wait to hear it; one that has ended breaks the group
             with suppress(UserError, RuntimeError):
                 group.agree(failed=True, save=not is_saved and trainer.iteration > 0)
                 group.tell(ending(error), 0)
@@ -154,7 +155,7 @@ def _shower(state: TrainingState, monitor: Monitor, bar: ProgressBar) -> Callabl
         bar.update(trainer.timesteps, _figures(state))
         if trainer.ended.episodes and not told_of_infos:
             told_of_infos = True
-            for told in trainer.notes_on_infos():
+            for told in notes_on_infos(trainer):
                 bar.say(told)
 
     return show
@@ -184,7 +185,7 @@ def follow(trainer: Trainer, stop: StopSignals, here: Path) -> Path:
             try:
                 trainer.iterate()
             except BaseException as error:
-                if not trainer.failed_alike:
+                if group.broken:
                     raise
                 failure = error  # the first has one too, and says so
             told = group.agree()

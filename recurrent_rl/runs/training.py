@@ -42,6 +42,7 @@ from recurrent_rl.runs.periodic import check_source
 from recurrent_rl.runs.resuming import restored, set_aside, source_of_run
 from recurrent_rl.runs.torchrun import Launch, begun_by, mistakes_told_once, of_launch
 from recurrent_rl.runs.trackers import check_installed
+from recurrent_rl.runs.unread_infos import notes_on_infos
 from recurrent_rl.signals import StopSignals, noting
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.properties import images_in_stacks, left_out
@@ -379,7 +380,7 @@ def _result(trainer: Trainer, folder: RunFolder, ran: LoopResult, stop: StopSign
         stopped_by=stop.received,
         evaluation=ran.evaluation if folder.evaluated_timesteps() == trainer.timesteps else None,
         stop_reason=ran.stop_reason,
-        notes=trainer.notes_on_infos() if trainer.ended.episodes else (),
+        notes=notes_on_infos(trainer),
         best_policy_path=folder.best_policy if folder.best_policy.exists() else None,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,7 @@ import torch.distributed as dist
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
 from recurrent_rl.agents.moments import Moments
-from recurrent_rl.errors import UserError
+from recurrent_rl.errors import RaisedError, ToldError, UserError
 from recurrent_rl.group import Agreed, Group, joined
 
 SIZE = 3
@@ -131,6 +133,48 @@ def become(wanted: Callable[[dict[str, int]], bool]) -> None:
     while not wanted(now := policies()):
         assert time.monotonic() < deadline, now
         time.sleep(0.01)
+
+
+def work_together(rank: int, folder: str) -> None:
+    """What one of them fails in all raise: the first its own error, or what another one met."""
+    with joined(meeting(folder, "work"), rank, SIZE, CPU, 60.0) as group:
+        assert group.done_by_all(lambda: 10 * rank, "") == [0, 10, 20]
+        own = [KeyError("first"), UserError("spilt"), RaisedError("Your code raised it.")]
+
+        def work(*failing: int) -> None:
+            if rank in failing:
+                raise own[rank]
+
+        for failing, kind, told in (
+            ((0, 1), KeyError, "worker 0: .*KeyError: 'first'"),
+            ((1, 2), UserError, "worker 1: spilt"),
+            ((2,), RaisedError, "worker 2: Your code raised it"),
+        ):
+            with pytest.raises((KeyError, UserError)) as raised:
+                group.done_by_all(partial(work, *failing), f"worker {rank}")
+            assert raised.type is (kind if rank == 0 else ToldError)
+            if rank == 0 and 0 in failing:
+                assert raised.value is own[0]
+            else:
+                assert re.match(told, str(raised.value), re.DOTALL)
+        with pytest.raises(SystemExit) as ended:
+            group.done_by_all(partial(sys.exit, 3) if rank == 1 else int, "")
+        assert ended.value.code == 3
+        assert not group.broken  # all are at one place still
+        assert group.exchange(rank) == [0, 1, 2]
+    with joined(meeting(folder, "interrupted"), rank, SIZE, CPU, 60.0) as group:
+        if rank == 1:
+            with pytest.raises(KeyboardInterrupt):
+                group.done_by_all(interrupted, "")
+            assert group.broken
+            return
+        with pytest.raises(RuntimeError):  # it has left
+            group.done_by_all(int, "")
+        assert group.broken
+
+
+def interrupted() -> None:
+    raise KeyboardInterrupt
 
 
 def miss_one(rank: int, folder: str) -> None:

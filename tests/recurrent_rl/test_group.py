@@ -20,7 +20,11 @@ SIZES = (2, 4)
 
 
 @pytest.mark.parametrize(
-    "talk", [talking.say_all, talking.miss_one, talking.lose_one, talking.interrupt_one]
+    "talk",
+    [
+        *(talking.say_all, talking.work_together),
+        *(talking.miss_one, talking.lose_one, talking.interrupt_one),
+    ],
 )
 def test_a_message_reaches_all_or_says_why_not(talk: Any, tmp_path: Path) -> None:
     get_context("forkserver").set_forkserver_preload([work.__module__])
@@ -45,6 +49,10 @@ def test_alone_a_message_is_what_was_said() -> None:
     assert ALONE.total(moments) is moments
     assert ALONE.largest(x) is x
     assert (ALONE.exchange(3), ALONE.gather(3), ALONE.tell(3, 0)) == ([3], [3], 3)
+    assert ALONE.done_by_all(lambda: 3, "") == [3]
+    with pytest.raises(KeyboardInterrupt):
+        ALONE.done_by_all(talking.interrupted, "")
+    assert not ALONE.broken
     assert ALONE.agree(stop=2, save=True) == (2, 1, 0, 0, 0)
 
 

@@ -20,7 +20,7 @@ from recurrent_rl.agents.config import AgentConfig
 from recurrent_rl.agents.devices import DeviceError
 from recurrent_rl.agents.files import NonFiniteError
 from recurrent_rl.agents.normalisers import SETTLED
-from recurrent_rl.config import TrainConfig
+from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.envs.cartpole import CartPole
 from recurrent_rl.envs.repeat_previous import RepeatPrevious
 from recurrent_rl.errors import UserError
@@ -28,6 +28,7 @@ from recurrent_rl.learner import Learner
 from recurrent_rl.ppo import update
 from recurrent_rl.runs.evaluation import evaluate
 from recurrent_rl.seeding import Stream, generator, number
+from recurrent_rl.sequences import Sequences
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
 from tests.recurrent_rl import worker_cases
@@ -295,10 +296,21 @@ def test_every_iteration_has_the_settings_that_are_scheduled_for_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     updates = noting_updates(monkeypatch)
+    diagnosed: list[ResolvedConfig] = []
+
+    def diagnostics(
+        agent: ActorCritic, data: Sequences, config: ResolvedConfig
+    ) -> dict[str, float]:
+        diagnosed.append(config)
+        return {}
+
+    monkeypatch.setattr("recurrent_rl.trainer.memory_diagnostics", diagnostics)
     # A schedule of its own counts, not the flag that lets a setting fall to zero.
     schedules = {"gamma": [0.9, 0.5], "gae_lambda": [0.8, 0.4], "ent_coef": [0.1, 0.3]}
     schedules |= {"clip_coef": [0.4, 0.1, 0.2], "aux_coef": [1.0, 0.0]}
-    config = worker_cases.config(learning_rate=0.01, ent_coef=0.1, schedules=schedules)
+    config = worker_cases.config(
+        learning_rate=0.01, ent_coef=0.1, schedules=schedules, memory_interval=1
+    )
     trainer = Trainer(dataclasses.replace(config, normalize_advantages=False))
     for i, scalars in enumerate(trainer):
         learner, _, advantages, _, settings, *_ = updates[i]
@@ -306,6 +318,7 @@ def test_every_iteration_has_the_settings_that_are_scheduled_for_it(
         assert group["lr"] == scalars["train/learning_rate"] == pytest.approx(0.01 * (1 - i / 4))
         assert settings.ent_coef == scalars["train/ent_coef"] == pytest.approx(0.1 + 0.05 * i)
         assert settings.clip_coef == pytest.approx((0.4, 0.25, 0.1, 0.15)[i])
+        assert diagnosed[i].clip_coef == settings.clip_coef
         assert settings.aux_coef == pytest.approx(1 - 0.25 * i)
         assert_close(advantages, advantages_of(trainer, 0.9 - 0.1 * i, 0.8 - 0.1 * i))
     assert len(updates) == 4
