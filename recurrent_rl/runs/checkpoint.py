@@ -44,17 +44,22 @@ def save(trainer: Trainer, folder: RunFolder | None, stop_reason: str | None = N
         folder: of the run; None in a worker that is not the first, which only tells it its part.
         stop_reason: why a callback has ended the run, if one has.
     """
-    if folder is not None:
-        if not folder.exists():
-            folder.save_config(trainer.config)
-        trainer.policy().save(folder.policy)
-    save_checkpoint(trainer, None if folder is None else folder.checkpoint, stop_reason)
+    parts = trainer.group.gather(_part(trainer))  # first: where writing fails, none waits for it
+    if folder is None or parts is None:
+        return
+    if not folder.exists():
+        folder.save_config(trainer.config)
+    trainer.policy().save(folder.policy)
+    save_checkpoint(trainer, folder.checkpoint, parts, stop_reason)
 
 
-def save_checkpoint(trainer: Trainer, path: Path | None, stop_reason: str | None = None) -> None:
+def save_checkpoint(
+    trainer: Trainer,
+    path: Path,
+    parts: Sequence[_Part] | None = None,
+    stop_reason: str | None = None,
+) -> None:
     """Write the whole state of all workers' trainers to one file, by a temporary name.
-
-    All workers call it together, the first alone with a path.
 
     Saved are weights, normalisers, optimiser, counters, the memory's state, the observation that
     comes next, the statistics of running episodes, the settings that all this fits, why a callback
@@ -62,11 +67,14 @@ def save_checkpoint(trainer: Trainer, path: Path | None, stop_reason: str | None
     exact state of an environment that offers `state_dict()`, as ours do. After an iteration that
     failed the environments are amid a rollout: their state is left out, and new episodes start from
     here.
+
+    Args:
+        trainer: of the first worker.
+        path: of the file.
+        parts: what each worker alone knows; None: there is no other.
+        stop_reason: why a callback has ended the run, if one has.
     """
-    mine = _part(trainer)
-    parts = trainer.group.gather(mine)
-    if parts is None or path is None:
-        return
+    parts = [_part(trainer)] if parts is None else parts
     env_states = [part.env_state for part in parts if part.env_state is not None]
     exact = len(env_states) == len(parts)
     tensors = _learnt(trainer) | _joined([part.rows for part in parts])
@@ -85,7 +93,9 @@ def save_checkpoint(trainer: Trainer, path: Path | None, stop_reason: str | None
         "env_state": exact,
         "env_attributes": _in_json(trainer.attributes_set | trainer.env_attributes),
         "episodes": {
-            **{name: [x for part in parts for x in part.running[name]] for name in mine.running},
+            **{
+                name: [x for part in parts for x in part.running[name]] for name in parts[0].running
+            },
             **{
                 name: [getattr(one, field) for one in trainer.ended.episodes]
                 for name, field in ENDED.items()

@@ -112,7 +112,12 @@ class Copies:
         """
         if not self._any:
             return
-        files = self._group.tell(self._changed() if self._group.rank == 0 else {}, 0)
+        try:
+            changed = self._changed() if self._group.rank == 0 else {}
+        except BaseException:
+            self._group.fall_out()  # the others wait for the files
+            raise
+        files = self._group.tell(changed, 0)
         if self._keeps:
             _write({self.folder.path / name: data for name, data in files.items()})
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from recurrent_rl.errors import ToldError, UserError, told_exit
 from recurrent_rl.group import Agreed
@@ -56,10 +56,10 @@ def run_iterations(
         UserError: the environment or what it returns is at fault. The last whole iteration is saved
             then, as it is after any other error; the message or a note says what `resume` loses.
     """
-    config, group = trainer.config, trainer.group
+    config = trainer.config
     began, first = time.monotonic(), trainer.timesteps
     resuming = to_resume(trainer, folder, bool(callbacks))
-    kept = _Kept(trainer, folder, resuming)
+    copies = Copies(trainer.group, folder, Path())
     with ExitStack() as stack:
         monitor = Monitor(folder, config, first)
         stack.enter_context(closed_by(monitor.close))
@@ -69,31 +69,17 @@ def run_iterations(
         bar = stack.enter_context(
             ProgressBar("Training", config.total_timesteps, "steps", first, progress)
         )
-        save_due = every(config.checkpoint_interval)
         trainer.on_rollout = state.tell_of
-        show = _shower(state, monitor, bar)
+        worker = _FirstWorker(state, stop, copies, asked, _shower(state, monitor, bar))
         try:
             state.tell("on_start")
             make_up(asked, state)
-            while not trainer.done and not agreed(trainer, stop, state.stop_reason).ends:
-                kept.begin_iteration()
-                state.metrics = trainer.iterate()
-                show()
-                state.tell("on_iteration")
-                make_up(asked, state)
-                if group.agree(save=save_due()).save:
-                    kept.save(state.stop_reason)
-                    group.agree()  # it is written
-                    kept.copies.update()
-            kept.over = True
-            kept.save(state.stop_reason)
-            kept.copies.update()
-            group.exchange(None)  # none leaves before the last has its copy
+            worker.run()
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) and stop:  # for the second time: at once
                 error.args = (f"To go on from the last checkpoint: {resuming}",)
                 raise
-            told = kept.save_after_error(error)
+            told = worker.save_after_error(error, resuming)
             if isinstance(error, UserError):
                 raise type(error)(f"{error} {told}") from error
             note(error, told)
@@ -101,43 +87,164 @@ def run_iterations(
     return LoopResult(time.monotonic() - began, state.stop_reason, state.evaluation)
 
 
-class _Kept:
-    """What is saved of a run, and of which iteration.
+def follow(trainer: Trainer, stop: StopSignals, here: Path) -> Path:
+    """Iterate as a worker that is not the first, along with its `run_iterations`.
 
     Args:
         trainer: at the run's first step, or where its checkpoint was written.
-        folder: of the run.
-        resuming: how to go on with it.
+        stop: notes the signals that reach this worker.
+        here: the working directory in which it began; an environment may have changed it.
+
+    Returns:
+        The run's folder.
+
+    Raises:
+        ToldError: the first worker failed.
+        KeyboardInterrupt: a callback has raised it there.
+        SystemExit: a callback has called exit there.
+    """
+    copies = Copies(trainer.group, None, here)
+    _Worker(trainer, stop, copies).run()
+    return copies.folder.path
+
+
+class _Worker:
+    """The loop of every worker. One that is not the first does its part in it, and nothing beside.
+
+    Args:
+        trainer: at the run's first step, or where its checkpoint was written.
+        stop: notes the signals that reach this worker.
+        copies: of the run's folder.
     """
 
-    def __init__(self, trainer: Trainer, folder: RunFolder, resuming: str) -> None:
-        self.copies = Copies(trainer.group, folder, Path())
-        self.over = False
-        """The iterations are done: the other workers save, and ask no more what is next."""
-        self._trainer, self._folder, self._resuming = trainer, folder, resuming
-        self._iteration = trainer.iteration if folder.checkpoint.exists() else None
-        self.begin_iteration()
+    folder: RunFolder | None = None
+    """Where this worker writes; None: nowhere."""
 
-    def begin_iteration(self) -> None:
-        """Note how many steps each environment has taken before it."""
-        self._steps = self._trainer.collector.environments.steps
+    def __init__(self, trainer: Trainer, stop: StopSignals, copies: Copies) -> None:
+        self.trainer = trainer
+        self.stop = stop
+        self.copies = copies
+        self.saved = trainer.iteration if copies.folder.checkpoint.exists() else None
+        """The iteration that the checkpoint is of."""
 
-    def save(self, stop_reason: str | None) -> None:
-        """Write the checkpoint, with why a callback has ended the run, if one has."""
-        save(self._trainer, self._folder, stop_reason)
-        self._iteration = self._trainer.iteration
+    def run(self) -> None:
+        """Iterate until the run is done or is asked to stop, and save it."""
+        while self.goes_on():
+            self.iterate()
+            if self.agree(save=self.save_due()).save:
+                self.save()
+        self.save()
+        self.trainer.group.exchange(None)  # none leaves before the last has its copy
 
-    def save_after_error(self, error: BaseException) -> str:
+    def goes_on(self) -> bool:
+        """Whether another iteration is begun; a signal that reached one worker has reached all.
+
+        What callbacks have set in the first worker's environments is set in those of all.
+        """
+        if self.trainer.done:
+            return False
+        attributes = self.trainer.env_attributes
+        agreed = self.agree(
+            stop=self.stop.received,
+            enough=self.stop_reason is not None,
+            attributes=bool(attributes),
+        )
+        if agreed.stop:  # one that comes meanwhile is heard the next time
+            self.stop.received = agreed.stop
+        if agreed.attributes:
+            self.trainer.env_attributes = self.trainer.group.tell(attributes, 0)
+        return not agreed.ends
+
+    def agree(self, **asked: Any) -> Agreed:
+        """What all workers do next, from what each asks for, as `Group.agree`.
+
+        Raises:
+            ToldError: the first worker failed, and all have saved; or as it ends, the other
+                exceptions of `follow`.
+        """
+        agreed = self.trainer.group.agree(**asked)
+        if agreed.failed:  # which the first one does not hear: it tells it
+            ends = self.trainer.group.tell(ending(None), 0)
+            if agreed.save:
+                save(self.trainer, None)
+            raise ends
+        return agreed
+
+    def save(self) -> None:
+        """Save the run as it is now."""
+        save(self.trainer, self.folder, self.stop_reason)
+        self.saved = self.trainer.iteration
+        self.agree()  # it is written
+        self.copies.update()
+
+    def iterate(self) -> None:
+        """One iteration, and all that is to be done about it."""
+        try:
+            self.trainer.iterate()
+        except BaseException:
+            if not self.trainer.group.broken:
+                self.agree()  # the first has failed too, and tells how all end
+            raise
+
+    def save_due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return False
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why a callback has ended the run; None: none has."""
+        return None
+
+
+class _FirstWorker(_Worker):
+    """The one that shows what happens, tells callbacks and writes.
+
+    Args:
+        state: what callbacks see.
+        stop: as for any.
+        copies: as for any.
+        asked: the callbacks that the settings ask for.
+        show: logs the last iteration and shows how far the run is.
+    """
+
+    def __init__(
+        self,
+        state: TrainingState,
+        stop: StopSignals,
+        copies: Copies,
+        asked: Sequence[Callback],
+        show: Callable[[], None],
+    ) -> None:
+        super().__init__(state.trainer, stop, copies)
+        self.state, self.asked, self.show = state, asked, show
+        self.folder: RunFolder = copies.folder
+        self.steps = self.trainer.collector.environments.steps
+        """That each environment had taken when the last iteration began."""
+        self._due = every(self.trainer.config.checkpoint_interval)
+
+    def iterate(self) -> None:
+        self.steps = self.trainer.collector.environments.steps
+        self.state.metrics = self.trainer.iterate()
+        self.show()
+        self.state.tell("on_iteration")
+        make_up(self.asked, self.state)
+
+    def save_due(self) -> bool:
+        return self._due()
+
+    @property
+    def stop_reason(self) -> str | None:
+        return self.state.stop_reason
+
+    def save_after_error(self, error: BaseException, resuming: str) -> str:
         """As the function of this name, where all workers save and leave; says what it says."""
-        trainer, group = self._trainer, self._trainer.group
-        is_saved = self._iteration == trainer.iteration and self._folder.checkpoint.exists()
-        if self.over:  # the others no longer ask what is next, and will end
-            group.fall_out()
+        trainer, group = self.trainer, self.trainer.group
+        is_saved = self.saved == trainer.iteration and self.folder.checkpoint.exists()
         if not group.broken:  # they wait to hear it; one that has ended breaks the group
             with suppress(UserError, RuntimeError):
                 group.agree(failed=True, save=not is_saved and trainer.iteration > 0)
                 group.tell(ending(error), 0)
-        return save_after_error(error, trainer, self._folder, is_saved, self._steps, self._resuming)
+        return save_after_error(error, trainer, self.folder, is_saved, self.steps, resuming)
 
 
 def _shower(state: TrainingState, monitor: Monitor, bar: ProgressBar) -> Callable[[], None]:
@@ -161,50 +268,6 @@ def _shower(state: TrainingState, monitor: Monitor, bar: ProgressBar) -> Callabl
     return show
 
 
-def follow(trainer: Trainer, stop: StopSignals, here: Path) -> Path:
-    """The loop of a worker that is not the first, which does what `run_iterations` does there.
-
-    Args:
-        trainer: at the run's first step, or where its checkpoint was written.
-        stop: notes the signals that reach this worker.
-        here: the working directory in which it began; an environment may have changed it.
-
-    Returns:
-        The run's folder, as an absolute path.
-
-    Raises:
-        ToldError: the first worker failed.
-        KeyboardInterrupt: a callback has raised it there.
-        SystemExit: a callback has called exit there.
-    """
-    group = trainer.group
-    copies = Copies(group, None, here)
-    failure: BaseException | None = None
-    while not trainer.done and not (told := agreed(trainer, stop)).ends:
-        if not told.failed:
-            try:
-                trainer.iterate()
-            except BaseException as error:
-                if group.broken:
-                    raise
-                failure = error  # the first has one too, and says so
-            told = group.agree()
-        if told.save and not told.failed:
-            save(trainer, None)
-            told = group.agree()
-            if not told.failed:
-                copies.update()
-        if told.failed:
-            ends = group.tell(ending(None), 0)
-            if told.save:
-                save(trainer, None)
-            raise ends from failure
-    save(trainer, None)
-    copies.update()
-    group.exchange(None)
-    return copies.folder.path
-
-
 def ending(error: BaseException | None) -> BaseException:
     """What the other workers raise where the first one ends by this error."""
     if isinstance(error, SystemExit):
@@ -212,21 +275,6 @@ def ending(error: BaseException | None) -> BaseException:
     if isinstance(error, KeyboardInterrupt):
         return KeyboardInterrupt()
     return ToldError("The first worker failed.")
-
-
-def agreed(trainer: Trainer, stop: StopSignals, enough: str | None = None) -> Agreed:
-    """What all workers do next; a signal that reached one of them has reached all.
-
-    `enough` is why a callback of the first worker has ended the run, if one has. What callbacks
-    have set in its environments is set in those of all.
-    """
-    group, attributes = trainer.group, trainer.env_attributes
-    told = group.agree(stop.received, enough=enough is not None, attributes=bool(attributes))
-    if told.stop:  # one that comes meanwhile is heard the next time
-        stop.received = told.stop
-    if told.attributes:
-        trainer.env_attributes = group.tell(attributes, 0)
-    return told
 
 
 def every(seconds: float) -> Callable[[], bool]:

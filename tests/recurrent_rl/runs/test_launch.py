@@ -21,6 +21,7 @@ import torch
 import recurrent_rl
 from recurrent_rl import load_policy, resume, train
 from recurrent_rl.agents.config import AgentConfig
+from recurrent_rl.agents.files import FileWriteError
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.group import Group
@@ -158,6 +159,19 @@ class Ends(recurrent_rl.Callback):
             state.stop("enough for today")
         else:
             raise self.how
+
+
+def test_a_policy_that_cannot_be_written_ends_all_workers_at_once(tmp_path: Path) -> None:
+    def fill(state: TrainingState) -> None:
+        if state.iteration == 2:
+            (policy,) = tmp_path.glob("*/policy.safetensors")
+            policy.unlink()
+            policy.mkdir()
+
+    started = config(tmp_path, workers=2, worker_timeout=15.0)
+    with pytest.raises(FileWriteError, match=r"Saving it failed too, for the same reason\."):
+        train(started, progress=False, callbacks=[fill])
+    assert not multiprocessing.active_children()
 
 
 EVENTS_AND_WAYS = [
