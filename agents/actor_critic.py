@@ -42,11 +42,11 @@ from recurrent_rl.agents.previous_step import (
     previous_spaces,
 )
 from recurrent_rl.agents.privileged import Privileged, Seen, seen_by
-from recurrent_rl.agents.settings import at_least, reader, refusal
+from recurrent_rl.agents.settings import at_least, parser, refusal
 from recurrent_rl.agents.spaces import Components, check_action_space, in_short, storage_type
 from recurrent_rl.agents.trunk import Trunk
 
-_read_batch = reader(Annotated[int, at_least(0)])  # made once: acting without a state reads it
+_read_batch = parser(Annotated[int, at_least(0)])  # made once: acting without a state reads it
 
 
 _BOOLS = "a bool tensor, or None"

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from recurrent_rl.agents.errors import UserError
-from recurrent_rl.agents.settings import SettingError, reader, refusal
+from recurrent_rl.agents.settings import SettingError, parser, refusal
 
 PATH = ((str, os.PathLike), "a path: text or a pathlib.Path")
 """For `check_is`: a file or folder."""
@@ -23,7 +23,7 @@ def argument(name: str, value: Any, kind: Any) -> Any:
     Raises:
         SettingError: names the argument, what came and what was expected.
     """
-    return reader(kind)(name, value)
+    return parser(kind)(name, value)
 
 
 def check_is(

@@ -30,14 +30,14 @@ from recurrent_rl.agents.model_card import CARD, Played, Result, model_card
 from recurrent_rl.agents.named_parts import PARTS
 from recurrent_rl.agents.policy_file import library_version, read_policy, write_policy
 from recurrent_rl.agents.policy_state import PolicyState, check_state, fresh_state, state_from_json
-from recurrent_rl.agents.settings import at_least, check_choice, reader
+from recurrent_rl.agents.settings import at_least, check_choice, parser
 from recurrent_rl.agents.spaces import component_spaces, stack_observations
 
 if TYPE_CHECKING:
     from recurrent_rl.agents.export.formats import Exported
     from recurrent_rl.agents.fast_actor import FastActor
 
-_read_streams = reader(Annotated[int | None, at_least(1)])
+_read_streams = parser(Annotated[int | None, at_least(1)])
 
 
 class Policy:

@@ -49,12 +49,12 @@ class Ended(NamedTuple):
 
     episodes: list[Episode]
     """In the order of their ends."""
-    told: frozenset[str]
-    """Keys of infos that their environments have ever told of."""
+    info_keys: frozenset[str]
+    """Keys of infos under which their environments have ever reported."""
 
     def means(self) -> dict[str, float]:
         """Means under Stable-Baselines3's tags; a tag without data is left out."""
-        tells_success = SUCCESS in self.told
+        tells_success = SUCCESS in self.info_keys
         columns: dict[str, Sequence[float]] = {
             "rollout/ep_rew_mean": [one.total for one in self.episodes],
             "rollout/ep_len_mean": [one.length for one in self.episodes],
@@ -107,8 +107,8 @@ class EpisodeStatistics:
         """By key of infos, at how many steps."""
         self.ended: deque[Episode] = deque(maxlen=window)
         """The latest, in the order of their ends."""
-        self.told: set[str] = set()
-        """Keys of infos that an environment has ever told of."""
+        self.info_keys: set[str] = set()
+        """Keys of infos under which an environment has ever reported."""
 
     def running(self) -> dict[str, NDArray[Any]]:
         """All that is known of the episodes under way, by name; the arrays themselves, `[B]`."""
@@ -151,7 +151,7 @@ class EpisodeStatistics:
         return kept
 
     def _take_infos(self, step: Step) -> None:
-        self.told |= step.reported.keys()
+        self.info_keys |= step.reported.keys()
         if SUCCESS in step.reported:
             self.running_success |= step.reported[SUCCESS] == 1
         for key, total in self.running_sums.items():
@@ -176,12 +176,12 @@ class EpisodeStatistics:
 
     def latest(self) -> Ended:
         """Those that are kept of these environments."""
-        return Ended(list(self.ended), frozenset(self.told))
+        return Ended(list(self.ended), frozenset(self.info_keys))
 
 
-def latest(parts: Iterable[Ended]) -> Ended:
+def merged(parts: Iterable[Ended]) -> Ended:
     """Of the episodes of several blocks of environments the latest, in the order of their ends."""
     parts = list(parts)
     every = [episode for part in parts for episode in part.episodes]
     every.sort(key=lambda one: (one.step, one.environment))
-    return Ended(every[-WINDOW:], frozenset().union(*(part.told for part in parts)))
+    return Ended(every[-WINDOW:], frozenset().union(*(part.info_keys for part in parts)))

@@ -26,7 +26,7 @@ from recurrent_rl.collector import Collector
 from recurrent_rl.command import command_of
 from recurrent_rl.config import ResolvedConfig, TrainConfig
 from recurrent_rl.diagnostics import memory_diagnostics
-from recurrent_rl.episodes import Ended, latest
+from recurrent_rl.episodes import Ended, merged
 from recurrent_rl.errors import UserError
 from recurrent_rl.group import ALONE, Group
 from recurrent_rl.learner import Learner
@@ -224,7 +224,7 @@ class Trainer:
             return self.collector.episodes.latest()
 
         worker = f"Worker {self.group.rank}, whose environment 0 is the run's environment "
-        self.ended = latest(self.group.done_by_all(collect, f"{worker}{self.block.first}"))
+        self.ended = merged(self.group.done_by_all(collect, f"{worker}{self.block.first}"))
         return self.collector.rollout
 
     def set_attributes(self) -> None:

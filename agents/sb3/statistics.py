@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from recurrent_rl.agents.normalisers import CLIP
-from recurrent_rl.agents.settings import SettingError, reader, refusal, shown
+from recurrent_rl.agents.settings import SettingError, parser, refusal, shown
 from recurrent_rl.agents.spaces import at, is_image
 
 FAR = 100.0
@@ -20,7 +20,7 @@ _EXPECTED = (
     "the VecNormalize that the model was trained behind, or a dict of its mean, var and count, and "
     "of its epsilon and clip_obs where they are not 1e-8 and 10"
 )
-_read_number = reader(float)
+_read_number = parser(float)
 
 
 @dataclass(frozen=True)

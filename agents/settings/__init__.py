@@ -27,7 +27,7 @@ from recurrent_rl.agents.settings.building import (
     changed,
 )
 from recurrent_rl.agents.settings.other_names import OTHER_NAMES, suggestion
-from recurrent_rl.agents.settings.reading import reader, validated
+from recurrent_rl.agents.settings.reading import parser, validated
 from recurrent_rl.agents.settings.refusals import (
     SettingError,
     close_matches,
@@ -70,7 +70,7 @@ __all__ = [
     "did_you_mean",
     "from_0_below_1",
     "no_repeats",
-    "reader",
+    "parser",
     "refusal",
     "shown",
     "suggestion",

@@ -19,7 +19,7 @@ from recurrent_rl.agents.settings.building import (
     is_settings_class,
 )
 from recurrent_rl.agents.settings.refusals import SettingError, refusal, within
-from recurrent_rl.agents.settings.requirements import Must, OneOf, Read, Reader
+from recurrent_rl.agents.settings.requirements import Must, OneOf, Parser, Read
 from recurrent_rl.agents.settings.values import (
     check_choice,
     read_bool,
@@ -43,9 +43,9 @@ def validated(kind: type[Settings]) -> type[Settings]:
     @wraps(made)
     def init(self: Any, *values: Any, **named: Any) -> None:
         check_names(kind, named)
-        readers = _readers(any_kind)
-        first = [readers[name](name, x) for name, x in zip(positional, values, strict=False)]
-        read = {name: readers[name](name, x) for name, x in named.items()}
+        parsers = _parsers(any_kind)
+        first = [parsers[name](name, x) for name, x in zip(positional, values, strict=False)]
+        read = {name: parsers[name](name, x) for name, x in named.items()}
         made(self, *first, *values[len(positional) :], **read)  # too many are Python's to refuse
 
     kind.__init__ = init  # type: ignore[method-assign]
@@ -53,25 +53,25 @@ def validated(kind: type[Settings]) -> type[Settings]:
 
 
 @cache
-def _readers(kind: type) -> dict[str, Reader]:
-    return {name: reader(hint) for name, hint in hints_of(kind).items()}
+def _parsers(kind: type) -> dict[str, Parser]:
+    return {name: parser(hint) for name, hint in hints_of(kind).items()}
 
 
-def reader(hint: Any) -> Reader:
+def parser(hint: Any) -> Parser:
     """What reads values of this declared type."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         conversions = [note.convert for note in arguments if isinstance(note, Read)]
         checks = [note for note in arguments if isinstance(note, (Must, OneOf))]
-        return partial(_read_annotated, reader(arguments[0]), conversions, checks)
+        return partial(_read_annotated, parser(arguments[0]), conversions, checks)
     if origin is Literal:
         return partial(check_choice, choices=arguments)
     if origin in (Union, UnionType):
-        return _union_reader(arguments)
+        return _union_parser(arguments)
     if origin is dict:
-        return partial(_read_dict, reader(arguments[1]))
+        return partial(_read_dict, parser(arguments[1]))
     if origin is tuple:
-        return partial(_read_tuple, reader(arguments[0]))
+        return partial(_read_tuple, parser(arguments[0]))
     if is_settings_class(hint):
         return partial(_read_nested, hint)
     return {
@@ -83,22 +83,22 @@ def reader(hint: Any) -> Reader:
     }[hint]
 
 
-def _union_reader(arguments: tuple[Any, ...]) -> Reader:
+def _union_parser(arguments: tuple[Any, ...]) -> Parser:
     """What reads a value of one of these: a type, choices, None."""
     # A path beside text is made into text before, by the field's `Read`.
     words = [word for kind in arguments if get_origin(kind) is Literal for word in get_args(kind)]
     others = [kind for kind in arguments if get_origin(kind) is not Literal]
     kinds = [kind for kind in others if kind not in (NoneType, Path)]
     if not kinds:
-        read: Reader = partial(check_choice, choices=words)
+        read: Parser = partial(check_choice, choices=words)
     else:
         (inner,) = kinds
-        read = partial(_read_beside_words, reader(inner), words) if words else reader(inner)
+        read = partial(_read_beside_words, parser(inner), words) if words else parser(inner)
     return partial(_read_optional, read) if NoneType in arguments else read
 
 
 def _read_annotated(
-    read: Reader, conversions: list[Reader], checks: list[Must | OneOf], name: str, value: Any
+    read: Parser, conversions: list[Parser], checks: list[Must | OneOf], name: str, value: Any
 ) -> Any:
     for convert in conversions:
         value = convert(name, value)
@@ -113,11 +113,11 @@ def _read_annotated(
     return value
 
 
-def _read_optional(read: Reader, name: str, value: Any) -> Any:
+def _read_optional(read: Parser, name: str, value: Any) -> Any:
     return None if value is None else read(name, value)
 
 
-def _read_beside_words(read: Reader, words: list[str], name: str, value: Any) -> Any:
+def _read_beside_words(read: Parser, words: list[str], name: str, value: Any) -> Any:
     if not isinstance(value, str):
         return read(name, value)
     try:
@@ -126,14 +126,14 @@ def _read_beside_words(read: Reader, words: list[str], name: str, value: Any) ->
         raise SettingError(refusal(name, value, f"{' or '.join(words)}, or a number")) from None
 
 
-def _read_tuple(read: Reader, name: str, given: Any) -> tuple[Any, ...]:
+def _read_tuple(read: Parser, name: str, given: Any) -> tuple[Any, ...]:
     values = given.tolist() if isinstance(given, np.ndarray) else given
     if not isinstance(values, (list, tuple, range)):
         raise SettingError(refusal(name, given, "a list or tuple"))
     return tuple(read(f"{name}[{index}]", value) for index, value in enumerate(values))
 
 
-def _read_dict(read: Reader, name: str, given: Any) -> dict[str, Any]:
+def _read_dict(read: Parser, name: str, given: Any) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise SettingError(refusal(name, given, "a dict"))
     return {read_str(name, key): read(f"{name}.{key}", value) for key, value in given.items()}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-Reader = Callable[[str, Any], Any]
+Parser = Callable[[str, Any], Any]
 """From the name and the value given, the value in its declared type; raises SettingError."""
 
 
@@ -32,7 +32,7 @@ class OneOf:
 class Read:
     """What a field also takes, made into its type before that is checked; stands in `Annotated`."""
 
-    convert: Reader
+    convert: Parser
 
 
 def at_least(least: float) -> Must:

@@ -29,7 +29,7 @@ from recurrent_rl.vector_env.environments import (
     NEEDED_MODE,
     Environments,
     Step,
-    is_batched,
+    final_is_batched,
     unusable_mode,
 )
 from recurrent_rl.vector_env.limits import Limits, limits_of
@@ -208,7 +208,7 @@ class _VectorPlayer:
         """Last observation, and the next episode's first, of environments that ended."""
         infos = self.env.kept[-1]
         given, present = infos["final_obs"], infos.get("_final_obs")
-        batched = is_batched(given, self.env.single_observation_space)
+        batched = final_is_batched(given, self.env.single_observation_space)
         lacking = [
             i
             for i in rows

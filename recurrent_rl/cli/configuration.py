@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recurrent_rl.agents.arguments import argument
-from recurrent_rl.agents.settings import SettingError, close_matches, reader, shown, suggestion
+from recurrent_rl.agents.settings import SettingError, close_matches, parser, shown, suggestion
 from recurrent_rl.cli.grouping import settings_of
 from recurrent_rl.cli.settings_file import read_settings
 from recurrent_rl.cli.terminal import Arguments, parse
@@ -102,7 +102,7 @@ def flat_settings(held: Mapping[str, Any]) -> dict[str, Any]:
                 "lstm}, or memory: lstm without it."
             )
         elif name in known:
-            found = {name: reader(known[name].hint)(name, value)}
+            found = {name: parser(known[name].hint)(name, value)}
         else:
             hint = suggestion(str(name), {one: one for one in known})
             raise SettingError(f"{name} is no setting.{hint} `recurrent-rl train --help` has all.")

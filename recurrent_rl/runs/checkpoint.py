@@ -100,7 +100,7 @@ def save_checkpoint(
                 name: [getattr(one, field) for one in trainer.ended.episodes]
                 for name, field in ENDED.items()
             },
-            "told": sorted(trainer.ended.told),
+            "told": sorted(trainer.ended.info_keys),
         },
     }
     save_tensors(
@@ -143,7 +143,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
     columns = zip(*(saved[name] for name in ENDED), strict=True)
     ended = [Episode(**dict(zip(ENDED.values(), one, strict=True))) for one in columns]
     trainer.ended = Ended(ended, frozenset(saved["told"]))
-    episodes.told = set(saved["told"])
+    episodes.info_keys = set(saved["told"])
     episodes.ended.extend(one for one in ended if block.holds(one.environment))
     if exact:
         memory = checkpoint.group("memory")

@@ -63,7 +63,9 @@ class Evaluation:
         return cls(
             np.array([one.total for one in episodes]),
             np.array([one.length for one in episodes], dtype=np.int64),
-            np.array([one.success for one in episodes if SUCCESS in ended.told], dtype=np.float64),
+            np.array(
+                [one.success for one in episodes if SUCCESS in ended.info_keys], dtype=np.float64
+            ),
             unfinished,
             max_steps,
             {key: InfoColumns.of(episodes, key) for key in info_metrics},

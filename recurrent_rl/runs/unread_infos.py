@@ -8,13 +8,13 @@ from recurrent_rl.vector_env.infos import RENAME_SUCCESS, SUCCESS, UNREAD_SUCCES
 
 def notes_on_infos(trainer: Trainer) -> tuple[str, ...]:
     """What is not read so far, in sentences; nothing before the first episode has ended."""
-    environments, told = trainer.collector.environments, trainer.ended.told
+    environments, keys = trainer.collector.environments, trainer.ended.info_keys
     if not trainer.ended.episodes:
         return ()
     notes: tuple[str, ...] = ()
-    if environments.unread_success and not {SUCCESS, UNREAD_SUCCESS} & told:
+    if environments.unread_success and not {SUCCESS, UNREAD_SUCCESS} & keys:
         notes = (f"The infos have 'success', which is not read. {RENAME_SUCCESS}",)
-    silent = [key for key in environments.info_metrics if key not in told]
+    silent = [key for key in environments.info_metrics if key not in keys]
     if not silent:
         return notes
     are = "is" if len(silent) == 1 else "are"

@@ -127,7 +127,7 @@ def _lent(env: VectorEnv) -> list[gym.Env[Any, Any]] | None:
     return [with_masks_in_infos(OwnObservations(one)) for one in base.envs]
 
 
-def is_batched(given: Any, space: gym.Space[Any]) -> bool:
+def final_is_batched(given: Any, space: gym.Space[Any]) -> bool:
     """Whether last observations come as the observation does, and not one for each environment.
 
     Args:
@@ -462,7 +462,7 @@ class Environments:
         indices, space = np.flatnonzero(by_time), self.agent.observation_space
         given = infos["final_obs"]
         try:
-            if is_batched(given, space):
+            if final_is_batched(given, space):
                 stacked = rows_of(given, indices)
             else:
                 stacked = stack_observations(space, [given[i] for i in indices])

@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 
-from recurrent_rl.episodes import WINDOW, Ended, Episode, EpisodeStatistics, latest
+from recurrent_rl.episodes import WINDOW, Ended, Episode, EpisodeStatistics, merged
 from recurrent_rl.vector_env.environments import Step
 
 
@@ -18,14 +18,14 @@ def test_of_several_blocks_the_hundred_that_ended_last_are_kept_in_order() -> No
     every = [episode(step, i) for i, steps in ends.items() for step in steps]
     random.Random(0).shuffle(every)
     blocks = [[one for one in every if one.environment // 2 == block] for block in (0, 1)]
-    whole = latest(
+    whole = merged(
         Ended(sorted(of_block), frozenset({key}))
         for of_block, key in zip(blocks, "ab", strict=True)
     )
     in_order = sorted((one.step, one.environment) for one in every)
     assert len(in_order) > 100
     assert [(one.step, one.environment) for one in whole.episodes] == in_order[-100:]
-    assert whole.told == {"a", "b"}
+    assert whole.info_keys == {"a", "b"}
     mean = np.mean([step for step, _ in in_order[-100:]])
     assert whole.means()["rollout/ep_rew_mean"] == mean
 
