@@ -188,7 +188,7 @@ def test_an_exact_checkpoint_is_not_replaced_by_one_with_new_episodes(
 def test_a_disk_that_is_full_is_told_once_with_what_is_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_: Trainer, path: Path, __: str | None) -> None:
+    def full(_: Trainer, path: Path, *rest: Any) -> None:
         raise unwritable(path, OSError(28, "No space left on device"))
 
     monkeypatch.setattr("recurrent_rl.runs.checkpoint.save_checkpoint", full)
