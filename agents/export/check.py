@@ -68,7 +68,7 @@ class Check:
     own: dict[str, float] = dataclasses.field(hash=False)
     """By output: the same of the policy in single precision, with its weights and with weights
     that are two roundings off, since a sum may come out near by its order; at least half a unit in
-    the last place."""
+    the last place, of half precision where the action space has that."""
 
     @property
     def largest(self) -> tuple[str, float]:
@@ -251,10 +251,11 @@ class _Found:
             return
         if not np.isfinite(got).all():
             raise _wrong(field, "it is not finite")
-        name, rounding = field.name, np.finfo(np.float32).eps / 2 * np.abs(right).max()
+        eps = max(float(np.finfo(kind).eps) for kind in (np.float32, right.dtype))
+        name, rounding = field.name, eps / 2 * float(np.abs(right).max())
         self.worst[name] = max(self.worst[name], float(np.abs(got - right).max()))
         own = max(float(np.abs(one - right).max()) for one in single)
-        self.own[name] = max(self.own[name], own, float(rounding))
+        self.own[name] = max(self.own[name], own, rounding)
 
     def judged(self, steps: int, streams: int) -> Check | ExportError:
         """What was found, or the error: that of a step, or that a difference is too large."""

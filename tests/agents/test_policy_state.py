@@ -332,6 +332,17 @@ def test_json_that_is_no_state_is_refused(case: str) -> None:
         policy.state_from_json(text)
 
 
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
+def test_json_of_any_other_type_of_torchs_is_refused() -> None:
+    """Some have no arithmetic: not even whether they are finite can be asked."""
+    policy = make()
+    good = json.loads(played(policy).to_json())
+    for kind in [name for name, x in vars(torch).items() if isinstance(x, torch.dtype)]:
+        text = json.dumps(good | {H: [kind, [-1], good[H][2]]})
+        with pytest.raises(MemoryInputError, match=r"to_json\(\) gave|expected torch.float32"):
+            policy.state_from_json(text)
+
+
 @pytest.mark.parametrize("text", [None, 3, "{", b"\xff", "[" * 100_000])
 def test_what_is_no_json_is_refused(text: Any) -> None:
     with pytest.raises(MemoryInputError, match=r"text is .*; it must be what .*to_json\(\) gave"):

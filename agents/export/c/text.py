@@ -63,8 +63,8 @@ def member(view: View, name: str, field: Field) -> Iterator[str]:
 
 
 def comment(text: str) -> str:
-    """Text that ends no comment."""
-    return text.replace("*/", "* /")
+    """Text that ends no comment, and begins none."""
+    return text.replace("*/", "* /").replace("/*", "/ *")
 
 
 def array(name: str, dtype: str, values: NDArray[Any]) -> Iterator[str]:

@@ -61,8 +61,8 @@ def test_c_tells_which_input_it_refuses(files_of: Any) -> None:
 
 @NEEDS_COMPILER
 def test_c_plays_from_its_reset_as_the_policy_does(files_of: Any, tmp_path: Path) -> None:
-    """With keys that would end a comment of the header."""
-    agent = make(spaces.Dict({"a*": spaces.Dict({"b": VECTOR})}), memory="gru")
+    """With keys that would end a comment of the header, or begin one in it."""
+    agent = make(spaces.Dict({"a*": spaces.Dict({"*b": VECTOR})}), memory="gru")
     source = written(files_of(agent), tmp_path)
     compiled(source, ("-O1", "-shared", "-fPIC"), tmp_path / "policy.so")
     library = ctypes.CDLL(str(tmp_path / "policy.so"))
@@ -77,8 +77,8 @@ def test_c_plays_from_its_reset_as_the_policy_does(files_of: Any, tmp_path: Path
         arrays = (x.ctypes.data_as(ctypes.c_void_p) for x in (seen, mask, action))
         assert library.policy_step(state, *arrays) == 0
         played.append(action.item())
-        expected.append(int(actor.act({"a*": {"b": seen}})))
-        without.append(int(untold.act({"a*": {"b": seen}})))
+        expected.append(int(actor.act({"a*": {"*b": seen}})))
+        without.append(int(untold.act({"a*": {"*b": seen}})))
     assert played == expected
     assert expected != without
     taken = re.search(r"int policy_step\((.*)\);", (tmp_path / "policy.h").read_text())

@@ -127,6 +127,19 @@ def test_the_step_of_every_space_is_the_policys(observation: str, action: str) -
     check(agent, *eager(agent), steps=15)
 
 
+def test_an_action_of_half_precision_is_held_to_its_own_rounding() -> None:
+    agent = make(action=spaces.Box(-1, 1, (2,), np.float16), memory="gru")
+    signature, run = eager(agent)
+    check(agent, signature, run, steps=25)
+
+    def off(inputs: Arrays) -> Arrays:
+        outputs = run(inputs)
+        return outputs | {"action": outputs["action"] - np.float32(0.01)}
+
+    with pytest.raises(ExportError, match=r"'action'.* it is off by up to 1.*e-02"):
+        check(agent, signature, off, steps=25)
+
+
 def test_what_is_hidden_is_not_read_and_what_is_not_fed_does_not_appear() -> None:
     agent = make(hide_indices=(1,), memory="none", previous_action=False)
     signature, run = eager(agent)
