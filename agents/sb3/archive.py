@@ -22,6 +22,9 @@ from recurrent_rl.agents.files import PolicyFileError, read_json
 _DATA, _WEIGHTS = "data", "policy.pth"
 _MOST_PACKED = 20
 """Times its own size that a zip may say to hold: weights are as good as noise, and pack badly."""
+_MOST_SHARED = 4
+"""Times its own size that `policy.pth` may say that its weights are: a features extractor stands
+there under three names. One number can be said to be a tensor of any size."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def read_sb3_zip(path: Path) -> SB3Zip:
         packed = members.read(_WEIGHTS)
         _open(packed, most)
         weights = torch.load(io.BytesIO(packed), "cpu", weights_only=True)
-        _check(data, weights)
+        _check(data, weights, _MOST_SHARED * len(packed))
     except Exception as error:  # of any kind, where two readers meet bytes that make no sense
         reason = str(error).partition("\n")[0].rstrip(". ")
         raise PolicyFileError(
@@ -76,8 +79,8 @@ def _open(content: bytes, most: int) -> zipfile.ZipFile:
     return opened
 
 
-def _check(data: Any, weights: Any) -> None:
-    """Refuse what is not settings by name, and finite float32 by name.
+def _check(data: Any, weights: Any, most: int) -> None:
+    """Refuse what is not settings by name, and finite float32 by name of no more bytes than this.
 
     Raises:
         ValueError: says what it is.
@@ -91,5 +94,8 @@ def _check(data: Any, weights: Any) -> None:
             raise ValueError(f"its {name!r} is {kind}, not a tensor of float32")
         if x.dim() < (least := 2 if ".weight" in name else 1):
             raise ValueError(f"its {name!r} is {list(x.shape)}, of fewer than {least} dimensions")
+        most -= x.numel() * x.element_size()
+        if most < 0:
+            raise ValueError(f"its {name!r} is {list(x.shape)}, more numbers than it holds")
         if not torch.isfinite(x).all():
             raise ValueError(f"its {name!r} holds NaN or infinity")

@@ -13,6 +13,7 @@ What they compute is what ours compute with some settings, so that weights are a
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,14 +85,19 @@ def convert_sb3(
         )
     statistics = statistics_of(normaliser, components)
     model = SB3Model(saved, components)
+    config = model.config(bool(statistics))
+    scaling = {name: model.scaling(name, statistics) for name in components}
     with forked_torch_state():
-        agent = ActorCritic(
-            observation_space,
-            action_space,
-            model.config(bool(statistics)),
-            scaling={name: model.scaling(name, statistics) for name in components},
-        )
-    _move(model, agent)
+        with torch.device("meta"):  # of no memory: a file may tell of any size
+            like = ActorCritic(
+                observation_space,
+                action_space,
+                dataclasses.replace(config, horizon=None),  # whose units are told by their numbers
+                scaling=scaling,
+            )
+        moved = _moved(model, like)
+        agent = ActorCritic(observation_space, action_space, config, scaling=scaling)
+    agent.load_state_dict(agent.state_dict() | moved)
     for name, one in statistics.items():
         _normalise(agent, name, one)
     summary: dict[str, Any] = {"converted_from": "RecurrentPPO of sb3-contrib"}
@@ -109,8 +115,8 @@ def _refuse_space(space: gym.Space[Any]) -> None:
         )
 
 
-def _move(model: SB3Model, agent: ActorCritic) -> None:
-    """Give an agent of the model's settings its weights.
+def _moved(model: SB3Model, agent: ActorCritic) -> dict[str, Tensor]:
+    """The model's weights by their names in an agent of its settings, of which no number is read.
 
     Raises:
         PolicyFileError: they are not of these spaces, or one has no counterpart.
@@ -132,7 +138,7 @@ def _move(model: SB3Model, agent: ActorCritic) -> None:
     moved = {name: model.weights[their] for name, their in theirs.items()}
     _start_unread(moved)
     if model.has_memoryless_critic:
-        _merge_critic(moved, model)
+        _merge_critic(moved, model, width)
     expected = agent.state_dict()
     for name, x in moved.items():
         if x.shape != expected[name].shape:
@@ -142,7 +148,7 @@ def _move(model: SB3Model, agent: ActorCritic) -> None:
             )
     if isinstance(agent.head, BoxHead):
         _scale_actions(moved, agent.head, model)
-    agent.load_state_dict(expected | moved)
+    return moved
 
 
 def _names(model: SB3Model, agent: ActorCritic) -> Iterator[tuple[str, str]]:
@@ -178,8 +184,8 @@ def _start_unread(moved: dict[str, Tensor]) -> None:
             moved[name] = pad(x, (0, 1))
 
 
-def _merge_critic(moved: dict[str, Tensor], model: SB3Model) -> None:
-    """Let the first layer behind the critic's linear layer do what both do.
+def _merge_critic(moved: dict[str, Tensor], model: SB3Model, width: int) -> None:
+    """Let the first layer behind the critic's linear layer, which reads this many, do what both do.
 
     W (V x + c) + b = (W V) x + (W c + b), where x holds beside theirs the feature that says where
     episodes start, which is not read.
@@ -189,6 +195,8 @@ def _merge_critic(moved: dict[str, Tensor], model: SB3Model) -> None:
     v, c = (model.weights[f"critic.{kind}"].double() for kind in ("weight", "bias"))
     if not len(v) == len(c) == w.shape[1]:
         model.refuse(f"its critic has {len(v)} outputs, and what follows reads {w.shape[1]}.")
+    if v.shape[1] != width:
+        model.refuse(f"its critic reads {v.shape[1]:,} features, and its LSTM {width:,}.")
     moved[f"{first}.weight"] = pad(w @ v, (0, 1)).float()
     moved[f"{first}.bias"] = (w @ c + b).float()
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from torch.overrides import TorchFunctionMode
 
 from recurrent_rl import (
     ActorCritic,
@@ -262,6 +263,50 @@ def test_weights_of_any_shape_and_anything_that_a_model_tells_are_taken_or_refus
             refusals.append(str(error))
     assert len(refusals) > len(names) * len(shapes)
     assert [text for text in refusals if "\n" in text] == []
+
+
+class NoneLarge(TorchFunctionMode):
+    """Fails where a tensor of a million numbers takes memory."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.device.type == "cpu":
+            assert result.numel() < 1_000_000
+        return result
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (with_("lstm_actor.weight_hh_l0", 1, 2000), r"these spaces need \[8000, 6\]"),
+        (
+            lambda w: (
+                w
+                | {f"mlp_extractor.policy_net.{i}.weight": torch.zeros(2000, 1) for i in (0, 2)}
+                | {f"mlp_extractor.policy_net.{i}.bias": torch.zeros(1) for i in (0, 2)}
+            ),
+            r"these spaces need \[2, 2000\]",
+        ),
+        (
+            lambda w: (
+                {name: x for name, x in w.items() if not name.startswith("lstm_critic")}
+                | {"critic.weight": torch.zeros(1, 2000), "critic.bias": torch.zeros(1)}
+                | {"mlp_extractor.value_net.0.weight": torch.zeros(2000, 1)}
+            ),
+            "its critic reads 2,000 features, and its LSTM 5",
+        ),
+        (lambda w: w | {"log_std": torch.zeros(1).expand(10**7)}, "more numbers than it holds"),
+        (
+            lambda w: w | dict.fromkeys(map(str, range(10_000)), torch.zeros(90_000)),
+            "more numbers than it holds",
+        ),
+    ],
+    ids=["memory", "layers", "critic", "one number", "many names"],
+)
+def test_a_small_file_takes_no_large_memory(weights: Any, message: str, tmp_path: Path) -> None:
+    path = altered(tmp_path / "m.zip", {}, weights)
+    with NoneLarge(), pytest.raises(PolicyFileError, match=message):
+        converted(path)
 
 
 class Code:
