@@ -79,12 +79,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
             path=path,
             needs=needs,
             env_state=fields["env_state"],
-            episodes=_episodes(fields["episodes"], _count(needs["num_envs"])),
+            episodes=_episodes(fields["episodes"], count("num_envs", needs["num_envs"])),
             tensors=tensors,
             settings=dict(fields.get("settings", {})),
             env_attributes=dict(fields.get("env_attributes", {})),
             **{
-                name: _count(fields[name])
+                name: count(name, fields[name])
                 for name in ("total_timesteps", "iteration", "timesteps", "steps_taken")
             },
         )
@@ -100,7 +100,7 @@ def read_timesteps(path: Path) -> int:
     """
     text = load_text(path, KIND, VERSION)
     try:
-        return _count(read_json(text["state"])["timesteps"])
+        return count("timesteps", read_json(text["state"])["timesteps"])
     except _UNFIT as error:
         raise forged(path, reprlib.repr(str(error))) from error
 
@@ -121,9 +121,14 @@ def read_stop_reason(path: Path) -> str | None:
     return reason
 
 
-def _count(value: Any) -> int:
+def count(name: str, value: Any) -> int:
+    """The number, if it can be one of steps, episodes or environments.
+
+    Raises:
+        ValueError: it cannot.
+    """
     if type(value) is not int or not 0 <= value < 2**53:
-        raise ValueError(f"{reprlib.repr(value)} is no count")
+        raise ValueError(f"{name}: {reprlib.repr(value)} is no count")
     return value
 
 
@@ -169,7 +174,7 @@ def _episodes(fields: dict[str, Any], num_envs: int) -> dict[str, Any]:
         fits = (int, float) if kind is float else (kind,)
         if not (isinstance(values, list) and all(type(x) in fits for x in values)):
             raise TypeError(f"{name} is no list of {kind.__name__}")
-        found[name] = [kind(x) for x in values]
+        found[name] = [count(name, x) if kind is int else kind(x) for x in values]
         if name.startswith(RUNNING):
             if len(values) != num_envs:
                 raise ValueError(f"{name} is of {len(values)} environments, not {num_envs}")

@@ -7,7 +7,6 @@ import math
 import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import NoneType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from recurrent_rl.agents.policy import Policy
 from recurrent_rl.episodes import Ended, Episode, Info
+from recurrent_rl.runs.checkpoint_file import count
 from recurrent_rl.runs.student import student_half_interval
 from recurrent_rl.vector_env.infos import SUCCESS
 
@@ -213,7 +213,8 @@ class SavedEvaluation:
         """The inverse of `to_json`.
 
         Raises:
-            ValueError, TypeError, LookupError, AttributeError: these fields are of no evaluation.
+            ValueError, TypeError, LookupError, AttributeError, OverflowError: these fields are of
+                no evaluation.
         """
         summaries = {
             name: fields[name] and EvaluationSummary.from_json(fields[name]) for name in WAYS
@@ -230,24 +231,28 @@ def _checked(saved: SavedEvaluation) -> SavedEvaluation:
     """The evaluation, if its values are of the types it declares.
 
     Raises:
-        TypeError: names one that is not.
+        ValueError, TypeError, OverflowError: one is not.
     """
-    for name in ("timesteps", "episodes"):
-        if type(getattr(saved, name)) is not int:
-            raise TypeError(f"{name} is {reprlib.repr(getattr(saved, name))}, not an integer")
+    counts = {"timesteps": saved.timesteps, "episodes": saved.episodes}
+    if saved.max_steps is not None:
+        counts["max_steps"] = saved.max_steps
     for way in WAYS:
         summary = getattr(saved, way)
         if summary is None and way != "deterministic":
             continue
-        if type(summary.episodes) not in (int, NoneType):
-            raise TypeError(f"{way}.episodes is {reprlib.repr(summary.episodes)}, not an integer")
+        counts[f"{way}.unfinished"] = summary.unfinished
+        if summary.episodes is not None:
+            counts[f"{way}.episodes"] = summary.episodes
         rate = summary.success_rate
         numbers = [summary.mean_return, summary.mean_length, *summary.ci95]
         may_lack = [rate, *(x for info in summary.infos.values() for x in info)]
-        if len(numbers) != 4 or any(
-            type(x) not in (int, float) for x in [*numbers, *(x for x in may_lack if x is not None)]
-        ):
+        numbers += [x for x in may_lack if x is not None]
+        if any(type(x) not in (int, float) for x in numbers):
             raise TypeError(f"{way} is {reprlib.repr(summary)}, not figures")
+        for x in numbers:
+            float(x)  # an integer may be beyond them
+    for name, value in counts.items():
+        count(name, value)
     return saved
 
 

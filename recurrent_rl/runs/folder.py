@@ -341,7 +341,14 @@ class RunFolder:
         """
         if not self.evaluation.is_file():
             return None
-        unfit = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
+        unfit = (
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            ArithmeticError,
+            RecursionError,
+        )
         try:
             text = self.evaluation.read_text(encoding="utf-8")
             return SavedEvaluation.from_json(read_json(text))

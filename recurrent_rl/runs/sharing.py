@@ -40,7 +40,8 @@ def _result(label: str, summary: EvaluationSummary, saved: SavedEvaluation) -> R
     low, high = summary.ci95
     episodes = summary.episodes
     if episodes is None:  # as many were asked for in each way; those that did not end do not count
-        episodes = saved.episodes + saved.deterministic.unfinished - summary.unfinished
+        played = saved.episodes + saved.deterministic.unfinished
+        episodes = max(played - summary.unfinished, 0)
     std = (high - low) / 2 / student_t(episodes) * episodes**0.5
     return Result(
         label,

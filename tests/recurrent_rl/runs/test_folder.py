@@ -1,6 +1,7 @@
 """A run's folder: how it is made and found, whose it is, how far it is, and what it keeps."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 import tempfile
@@ -233,6 +234,13 @@ RunFolder(Path(sys.argv[1])).check_writable()
     assert not list(tmp_path.iterdir())
 
 
+GOOD = {"mean_return": 1, "ci95": [0, 2], "mean_length": 3, "success_rate": None}
+EVALUATION = {
+    **{"timesteps": 1, "episodes": 1, "deterministic": GOOD},
+    **{"stochastic": None, "memory_ablation": None},
+}
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -249,13 +257,40 @@ RunFolder(Path(sys.argv[1])).check_writable()
         b', "stochastic": null, "memory_ablation": null}',
         b'{"timesteps": 1, "episodes": 1, "deterministic": [1]'
         b', "stochastic": null, "memory_ablation": null}',
+        *(
+            json.dumps(EVALUATION | {name: value}).encode()
+            for name in ("timesteps", "episodes", "max_steps")
+            for value in (-1, 10**400, True, 1.5, "1", [1])
+        ),
+        *(
+            json.dumps(EVALUATION | {"deterministic": GOOD | {name: value}}).encode()
+            for name in ("unfinished", "episodes")
+            for value in (-1, 10**400, True, 1.5, "1", [1])
+        ),
+        json.dumps(EVALUATION | {"deterministic": GOOD | {"unfinished": None}}).encode(),
+        *(
+            json.dumps(EVALUATION | {"deterministic": GOOD | wrong}).encode()
+            for wrong in (
+                {"mean_return": 10**400},
+                {"success_rate": 10**400},
+                {"ci95": [-(10**400), 1]},
+                {"infos": {"speed": {"mean": 10**400, "final": None}}},
+            )
+        ),
     ],
 )
 def test_a_saved_evaluation_that_cannot_be_read_is_told_with_the_fix(
     content: bytes, tmp_path: Path
 ) -> None:
     folder = RunFolder(tmp_path)
-    good = b'{"mean_return": 1, "ci95": [0, 2], "mean_length": 3, "success_rate": null}'
-    folder.evaluation.write_bytes(content.replace(b"GOOD", good))
+    folder.evaluation.write_bytes(content.replace(b"GOOD", json.dumps(GOOD).encode()))
     with pytest.raises(UserError, match=r"evaluation.json cannot be read .*recurrent-rl evaluate"):
         folder.load_evaluation()
+
+
+def test_a_saved_evaluation_may_lack_what_older_ones_do(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.evaluation.write_text(json.dumps(EVALUATION))
+    saved = folder.load_evaluation()
+    assert saved is not None
+    assert (saved.max_steps, saved.deterministic.episodes) == (None, None)

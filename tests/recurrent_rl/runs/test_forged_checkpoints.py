@@ -76,6 +76,16 @@ def nested(depth: int) -> Any:
         ),
         lambda fields: fields["episodes"].update({"running_sum/speed": [0.0]}),
         lambda fields: fields["episodes"].update(lengths=[1.5]),
+        *(
+            lambda fields, changed=changed: fields["episodes"].update(
+                {
+                    **{"returns": [0.0], "lengths": [1], "successes": [True]},
+                    **{"steps": [1], "environments": [0], "infos": [{}]},
+                    **changed,
+                }
+            )
+            for changed in ({"lengths": [10**400]}, {"lengths": [-1]}, {"steps": [2**53]})
+        ),
         lambda fields: fields["episodes"].update(running_length=[2**70] * 4),
         lambda fields: fields["episodes"].update(returns=[10**400]),
     ],
@@ -111,7 +121,7 @@ def test_steps_that_are_no_count_are_not_told(
     path = rewrite(
         written, tmp_path / CHECKPOINT, lambda fields: fields.update(timesteps=timesteps)
     )
-    with pytest.raises(PolicyFileError, match=f"{timesteps} is no count"):
+    with pytest.raises(PolicyFileError, match=f"timesteps: {timesteps} is no count"):
         read_timesteps(path)
 
 

@@ -241,6 +241,7 @@ def test_an_evaluation_of_before_has_the_number_of_episodes_that_was_asked_for(
     some = dataclasses.replace(saved.stochastic, ci95=(0.0, 3.182446), unfinished=8)
     one = dataclasses.replace(saved.deterministic, ci95=(-math.inf, math.inf))
     of_some, of_one = (_result("", way, saved) for way in (some, one))
+    assert _result("", dataclasses.replace(some, unfinished=20), saved).episodes == 0
     assert (saved.episodes, of_some.episodes, of_one.episodes) == (12, 4, 12)
     assert of_some.std_return == pytest.approx(1.0)  # half of it is 1.59, of four episodes
     assert math.isnan(of_one.std_return)
