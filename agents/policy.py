@@ -391,7 +391,7 @@ def load_policy(
     device = usable_device(device)
     if os.path.isdir(path := local_file(path)):  # which takes a name that is too long
         path = path / POLICY
-        if not path.exists():
+        if not os.path.exists(path) and os.access(path.parent, os.R_OK | os.X_OK):
             if several := sorted(path.parent.glob(f"*/{POLICY}")):
                 raise PolicyFileError(
                     f"{path.parent} is a folder of runs; name one of them, such as "

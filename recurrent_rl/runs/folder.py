@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterable
@@ -115,15 +117,16 @@ class RunFolder:
     def find(cls, paths: Iterable[Path]) -> list[RunFolder]:
         """The run folders among these paths and directly or deeper below them, in order.
 
-        Files beside folders are passed over: `runs/*` of a shell names them too.
+        Files beside folders are passed over: `runs/*` of a shell names them too. A folder that may
+        not be read counts: what it holds is asked next, and that is told.
 
         Raises:
             UserError: there is none below one of them.
         """
         found: dict[Path, None] = {}
         paths = list(paths)
-        for path in [path for path in paths if not path.is_file()] or paths:
-            folders = sorted(file.parent for file in path.rglob(CONFIG))
+        for path in [path for path in paths if not os.path.isfile(path)] or paths:
+            folders = _run_folders(path)
             if not folders:
                 raise UserError(
                     f"There is no run in {str(path)!r}: no folder with a {CONFIG}. Name run "
@@ -207,8 +210,17 @@ class RunFolder:
         return list(self.path.glob(EVENTS))
 
     def exists(self) -> bool:
-        """Whether there is a run: its settings."""
-        return self.config.is_file()
+        """Whether there is a run: its settings.
+
+        Raises:
+            UserError: that cannot be told.
+        """
+        try:
+            return stat.S_ISREG(os.stat(self.config).st_mode)
+        except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a null character
+            return False
+        except OSError as error:
+            raise self._unreadable(error) from error
 
     def state(self) -> RunState:
         """How far the run is, by its settings, its lock and the beginning of its checkpoint.
@@ -277,7 +289,14 @@ class RunFolder:
                 f"{self.shown.path} holds no run: there is no {CONFIG} in it. Name a run folder, "
                 "such as one of those in runs/."
             )
-        return TrainConfig.from_json(self.config.read_bytes())
+        try:
+            content = self.config.read_bytes()
+        except OSError as error:
+            raise self._unreadable(error) from error
+        return TrainConfig.from_json(content)
+
+    def _unreadable(self, error: OSError) -> UserError:
+        return UserError(f"{self.shown.config} cannot be read: {error.strerror}.")
 
     def save_config(self, config: TrainConfig) -> None:
         """Write the run's settings.
@@ -397,3 +416,15 @@ class RunFolder:
                 "writable, or evaluate its policy file, which saves nothing: recurrent-rl evaluate "
                 f"{self.shown.policy}"
             ) from error
+
+
+def _run_folders(path: Path) -> list[Path]:
+    """The folders at a path and below it that hold settings, or may not be read."""
+    refused: list[Path] = []
+
+    def refuse(error: OSError) -> None:
+        if isinstance(error, PermissionError):
+            refused.append(Path(error.filename))
+
+    walk = os.walk(path, onerror=refuse)
+    return sorted([Path(folder) for folder, _, files in walk if CONFIG in files] + refused)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -207,12 +208,13 @@ def chosen_policy(given: str | Path, best: bool = False) -> Chosen:
         PolicyFileError: as `policy_of`, or there is no such policy.
     """
     source = local_file(given)
+    is_folder = os.path.isdir(source)
     if not best:
-        file = source / POLICY if source.is_dir() else source
-        label = str(file if source.is_dir() else given)
+        file = source / POLICY if is_folder else source
+        label = str(file if is_folder else given)
         return Chosen(policy_of(source), source, file, label)
     file = RunFolder(source).best_policy
-    if not source.is_dir():
+    if not is_folder:
         raise PolicyFileError(f"best is of a run, and {given} is none. Name the run's folder.")
     if not file.exists():
         raise PolicyFileError(
@@ -230,6 +232,6 @@ def policy_of(source: Path, file: Path | None = None) -> Policy:
     Raises:
         PolicyFileError: as `load_policy`.
     """
-    if (folder := RunFolder(source)).exists():
+    if os.path.isdir(source) and (folder := RunFolder(source)).exists():
         found_parts(folder.load_config().agent, {})
     return load_policy(file or source)
