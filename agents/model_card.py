@@ -183,7 +183,8 @@ def _known(value: float) -> str:
 def _training(summary: dict[str, Any]) -> Sequence[str]:
     """The command that trains such a policy; else what is known of its environment."""
     if isinstance(command := summary.get("command"), str):
-        return ["```", command, "```"]
+        begun = ["", "Training began with another policy."] if "--init-from " in command else []
+        return ["```", command, "```", *begun]
     lines = ["The command that trained it is not recorded."]
     if "env" in summary:
         lines += ["", f"Settings of the environment: `{json.dumps(summary['env'])}`"]

@@ -6,8 +6,10 @@ import dataclasses
 import json
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from recurrent_rl.agents.hub import SCHEME
 from recurrent_rl.config import NO_MATTER_OF_WHAT_IS_LEARNT, TrainConfig
 from recurrent_rl.fields import is_description
 
@@ -21,6 +23,9 @@ REPEATED = ("wrappers",)
 
 def command_of(config: TrainConfig) -> str | None:
     """The command that trains what these settings train, but for rounding.
+
+    Of a policy that training began with it tells the last part of the path: where it lies on this
+    machine is nobody's business, and a policy that is shared holds the command.
 
     Returns:
         It; None where the environment was given in Python, which no command can name.
@@ -57,5 +62,7 @@ def _words(name: str, value: Any) -> Iterator[str]:
             yield json.dumps(value)
         elif isinstance(value, tuple):
             yield from map(str, value)
+        elif name == "init_from" and not value.startswith(SCHEME):
+            yield Path(value).name
         else:
             yield str(value)

@@ -5,6 +5,8 @@ import dataclasses
 import shlex
 from typing import Any
 
+import pytest
+
 from recurrent_rl.cli.terminal import parse
 from recurrent_rl.cli.train_arguments import GROUPS, TrainArguments
 from recurrent_rl.command import NOT_TOLD, command_of
@@ -57,3 +59,16 @@ def test_where_a_run_lies_and_an_environment_without_a_name_are_not_told() -> No
     config = TrainConfig("CartPole-v1", log_dir="of/mine", workers=2, name="x")
     assert command_of(config) == "recurrent-rl train CartPole-v1"
     assert command_of(TrainConfig("<make_env>")) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/home/me/runs/Maze__gru__0", "Maze__gru__0"),
+        ("runs/a b.safetensors", "'a b.safetensors'"),
+        ("hf://me/maze", "hf://me/maze"),
+    ],
+)
+def test_where_the_policy_lies_that_training_began_with_is_not_told(path: str, told: str) -> None:
+    command = command_of(TrainConfig("CartPole-v1", init_from=path))
+    assert command == f"recurrent-rl train CartPole-v1 --init-from {told}"

@@ -19,6 +19,7 @@ from recurrent_rl.agents import ActorCritic, AgentConfig, Policy
 from recurrent_rl.agents.files import PolicyFileError
 from recurrent_rl.agents.hub import Address, local_file
 from recurrent_rl.agents.model_card import Result
+from recurrent_rl.agents.policy import POLICY
 from recurrent_rl.cli import main
 from recurrent_rl.errors import UserError
 from recurrent_rl.runs.evaluation import evaluate_ways
@@ -245,6 +246,18 @@ def test_an_evaluation_of_before_has_the_number_of_episodes_that_was_asked_for(
     assert (saved.episodes, of_some.episodes, of_one.episodes) == (12, 4, 12)
     assert of_some.std_return == pytest.approx(1.0)  # half of it is 1.59, of four episodes
     assert math.isnan(of_one.std_return)
+
+
+def test_a_card_says_that_training_began_with_another_policy(tmp_path: Path) -> None:
+    before = Policy(Trainer(config(tmp_path)).agent)
+    before.save(tmp_path / "before.safetensors")
+    begun = Trainer(config(tmp_path, init_from=str(tmp_path / "before.safetensors"))).policy()
+    for policy, says_so in ((before, False), (begun, True)):
+        policy.save_with_card(tmp_path / "card", "me/maze")
+        card = (tmp_path / "card" / "README.md").read_text()
+        assert ("Training began with another policy." in card) is says_so
+        assert str(tmp_path) not in card
+        assert str(tmp_path).encode() not in (tmp_path / "card" / POLICY).read_bytes()
 
 
 def test_results_of_other_steps_are_not_the_policy_s(run: RunFolder) -> None:
