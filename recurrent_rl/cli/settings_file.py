@@ -60,8 +60,14 @@ def _yaml(path: Path, text: str) -> Any:
         """YAML as people write it, also where PyYAML would read text: 3e-4, 1e6 and None."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            """Each name once."""
-            names = (key for key, _ in node.value if key.tag != MERGE)
+            """Each name once, and names alone."""
+            names = [key for key, _ in node.value if key.tag != MERGE]
+            for name in names:
+                if not isinstance(name, yaml.ScalarNode):
+                    raise ValueError(
+                        f"in line {name.start_mark.line + 1} a list or mapping stands where a name "
+                        "belongs. Fill in {{ templates }} first."
+                    )
             each_once((self.construct_object(name), None) for name in names)
             mapping: dict[Any, Any] = super().construct_mapping(node, deep)
             return mapping
@@ -79,6 +85,8 @@ def _yaml(path: Path, text: str) -> Any:
         return yaml.load(text, Loader)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
+    except (TypeError, LookupError, AttributeError) as error:  # of PyYAML, where a tag says so
+        raise ValueError(f"a value is not of the type that its tag says ({error!r}).") from error
 
 
 def _number(construct: Callable[[Any, Any], Any], loader: Any, node: Any) -> Any:
