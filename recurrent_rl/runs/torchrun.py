@@ -26,7 +26,7 @@ from torch.distributed import (  # type: ignore[attr-defined]
 from recurrent_rl.config import ResolvedConfig
 from recurrent_rl.errors import UserError
 from recurrent_rl.resolve import with_workers
-from recurrent_rl.runs.folder import RunFolder
+from recurrent_rl.runs.folder import LAUNCH, RunFolder
 
 _MEETINGS = itertools.count(1)
 """Of this process: a script may train several times, and all workers run the same script."""
@@ -165,9 +165,10 @@ def begun_by(launch: Launch, config: ResolvedConfig) -> RunFolder | None:
     if not launch.is_named or not root.is_dir():
         return None
     asked = dataclasses.replace(config.as_requested(), workers=1)
-    for path in sorted(root.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True):
-        folder = RunFolder(path)
-        if not folder.launch.is_file() or folder.launch.read_text() != launch.run_id:
+    readable = [path for path in root.glob(f"*/{LAUNCH}") if os.access(path, os.R_OK)]
+    for path in sorted(readable, key=lambda path: path.parent.stat().st_mtime, reverse=True):
+        folder = RunFolder(path.parent)
+        if path.read_bytes() != launch.run_id.encode():
             continue
         if dataclasses.replace(folder.load_config().as_requested(), workers=1) == asked:
             return folder

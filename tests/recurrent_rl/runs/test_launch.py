@@ -352,6 +352,11 @@ def test_a_run_is_found_again_by_a_launch_of_another_number_of_workers(tmp_path:
     folder.path.mkdir()
     folder.save_config(chosen)
     folder.launch.write_text("it")
+    for name in ("other", "strange"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "latest").symlink_to("gone")
+    (tmp_path / "other" / ".launch").symlink_to("gone")
+    (tmp_path / "strange" / ".launch").write_bytes(b"\xff")
     launch = Launch(0, 1, 0, 1, "it", 1)
     for workers in (chosen.workers, chosen.workers + 1):
         found = begun_by(launch, with_workers(chosen, workers))
