@@ -14,6 +14,7 @@ import os
 import re
 import reprlib
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -72,6 +73,7 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     """Write a file under a temporary name beside it, flush it to the disk and rename it.
 
     Whoever reads `path` sees the old content or the new, never a part. Missing folders are made.
+    Who may read a file that is there may read the new one, and nobody else.
     A process that is killed meanwhile leaves the temporary file: see `remove_leftovers`.
 
     Raises:
@@ -102,6 +104,8 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
             name = f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}"
             temporary[path] = path.with_name(name)
             with temporary[path].open("xb") as file:
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.copymode(path, temporary[path])
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())

@@ -307,9 +307,9 @@ class Policy:
             results: Sequence[Result] = ()
         else:
             results = evaluation if isinstance(evaluation, Sequence) else [Result.of(evaluation)]
-        self.save(Path(folder, POLICY))
         card = model_card(self.agent, self.summary, library_version(), repo, results)
-        write_atomically(Path(folder, CARD), card.encode())
+        self.save(Path(folder, POLICY))
+        write_atomically(Path(folder, CARD), card.encode(errors="backslashreplace"))
 
     def push_to_hub(
         self,

@@ -270,7 +270,9 @@ def _resumed(
 ) -> TrainResult:
     """What `resume` does in the first worker."""
     with computing(config.threads, config.precision), folder.locked():
-        remove_leftovers(folder.path)
+        for place in (folder.path, folder.earlier_policy.parent):
+            if place.is_dir():
+                remove_leftovers(place)
         saved = folder.shown.checkpoint  # so all workers find it, each in its directory
         checkpoint = read_checkpoint(saved) if saved.exists() else None
         if call.seed_globals:

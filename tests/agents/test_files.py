@@ -198,6 +198,15 @@ def test_a_file_that_cannot_be_made_in_a_folder_that_is_there_is_told_so(tmp_pat
     assert "was moved or deleted" in str(unwritable(tmp_path / "gone" / "x", missing))
 
 
+def test_a_private_file_stays_private(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    for mode in (0o600, 0o664):
+        write_atomically(path, b"old")
+        path.chmod(mode)
+        write_atomically(path, b"new")
+        assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", mode)
+
+
 def test_a_file_that_is_none_of_ours_has_no_kind(tmp_path: Path) -> None:
     assert kind_of(saved(tmp_path / "x")) == "thing"
     save_file({"a": torch.zeros(1)}, tmp_path / "other")

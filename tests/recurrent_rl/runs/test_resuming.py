@@ -301,10 +301,15 @@ def test_a_run_resumes_on_another_device(tmp_path: Path) -> None:
 def test_resuming_removes_what_a_killed_save_left(tmp_path: Path) -> None:
     settings = config(tmp_path, total_timesteps=8 * 16)
     run_dir = train(settings, progress=False).run_dir
-    leftover = run_dir / f".{CHECKPOINT}.a1b2_3d4.saving"
-    leftover.touch()
+    leftovers = [
+        run_dir / f".{CHECKPOINT}.a1b2_3d4.saving",
+        run_dir / "policies" / ".policy_000000000128.safetensors.a1b2_3d4.saving",
+    ]
+    leftovers[1].parent.mkdir()
+    for leftover in leftovers:
+        leftover.touch()
     resume(run_dir, progress=False)
-    assert not leftover.exists()
+    assert not [leftover for leftover in leftovers if leftover.exists()]
     assert (run_dir / CHECKPOINT).exists()
 
 

@@ -260,6 +260,12 @@ def test_a_card_says_that_training_began_with_another_policy(tmp_path: Path) -> 
         assert str(tmp_path).encode() not in (tmp_path / "card" / POLICY).read_bytes()
 
 
+def test_a_card_has_escapes_for_what_no_text_file_can_hold(tmp_path: Path) -> None:
+    policy = Policy(Trainer(config(tmp_path)).agent, {"env_id": "Half\ud800", "timesteps": 3})
+    policy.save_with_card(tmp_path, "me/maze")
+    assert "on Half\\ud800" in (tmp_path / "README.md").read_text()
+
+
 def test_results_of_other_steps_are_not_the_policy_s(run: RunFolder) -> None:
     policy = recurrent_rl.load_policy(run.path)
     assert len(results_of(policy, run.policy)) == 3
