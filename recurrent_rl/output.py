@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from contextlib import suppress
 from typing import IO
 
 UNREAD = (errno.EPIPE, errno.EIO)
 """Errors of writing to what nobody reads any more: a pipe, a terminal that has hung up."""
+
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def without_controls(text: str) -> str:
+    """The text with escapes for control characters, but for line ends and tabs.
+
+    To a terminal they are commands, and the text may be of a file that anyone has made.
+    """
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def say(*lines: str, stderr: bool = False) -> None:

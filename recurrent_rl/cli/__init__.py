@@ -25,7 +25,7 @@ from recurrent_rl.cli.share import share_command
 from recurrent_rl.cli.train import train_command
 from recurrent_rl.cli.tune import tune_command
 from recurrent_rl.errors import RaisedError, UserError
-from recurrent_rl.output import UNREAD, forget_unwritten
+from recurrent_rl.output import UNREAD, forget_unwritten, without_controls
 from recurrent_rl.runs.progress import make_console
 from recurrent_rl.signals import say_stopped
 
@@ -183,7 +183,7 @@ def _fault_of_machine(error: Exception) -> str | None:
 
 
 def _fail(message: str, status: int = MISTAKE) -> None:
-    text = Text.assemble(("error:", "bold red"), " ", message)
+    text = Text.assemble(("error:", "bold red"), " ", without_controls(message))
     make_console(stderr=True).print(text, soft_wrap=True)
     raise SystemExit(status)
 

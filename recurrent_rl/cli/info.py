@@ -15,6 +15,7 @@ import tyro
 from recurrent_rl.agents.settings import validated
 from recurrent_rl.cli.terminal import Imports, parse
 from recurrent_rl.fields import FolderPath
+from recurrent_rl.output import without_controls
 
 PACKAGES = ("torch", "numpy", "gymnasium", "tensorboard", "safetensors", "tyro")
 
@@ -36,7 +37,7 @@ def info_command(arguments: Sequence[str]) -> int:
     if given.run is not None:
         details |= settings(Path(given.run))
     for name, value in details.items():
-        print(f"{name:24} {value}")
+        print(f"{name:24} {without_controls(value)}")
     return 0
 
 

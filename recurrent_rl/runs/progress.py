@@ -15,7 +15,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from recurrent_rl.output import UNREAD, forget_unwritten
+from recurrent_rl.output import UNREAD, forget_unwritten, without_controls
 
 LOG_SECONDS = 15.0
 """Between two lines of a log."""
@@ -107,6 +107,11 @@ class ProgressBar:
 
 class _Console(Console):
     """Goes quiet where nobody reads it; on standard error, which has progress, on any error."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich does, with escapes for the control characters of texts."""
+        shown = [without_controls(x) if isinstance(x, str) else x for x in objects]
+        super().print(*shown, **options)
 
     def on_broken_pipe(self) -> None:  # rich would end the program
         self.quiet = True

@@ -83,6 +83,7 @@ class MLflow:
         group = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
         experiment = self.client.get_experiment_by_name(group)
         number = experiment.experiment_id if experiment else self.client.create_experiment(group)
+        identity = identity.replace("'", "_")  # which ends a text in a filter
         found = self.client.search_runs([number], f"tags.`{self.TAG}` = '{identity}'")
         if found:
             there = str(found[0].info.run_id)
@@ -152,7 +153,7 @@ def identity_of(folder: RunFolder, is_new: bool) -> str:
         FileWriteError: the folder cannot be written to.
     """
     if folder.tracker.is_file():
-        return folder.tracker.read_text()
+        return folder.tracker.read_text(errors="replace")
     if not is_new:
         return folder.path.name
     identity = secrets.token_hex(5)

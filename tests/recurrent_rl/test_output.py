@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from recurrent_rl.output import say
+from recurrent_rl.output import say, without_controls
+from recurrent_rl.runs.progress import make_console
 from tests.recurrent_rl.unwritable import UNWRITABLE, unwritable
 
 
@@ -35,3 +36,15 @@ def test_where_there_is_no_stream_nothing_is_said(
     monkeypatch.setattr("sys.stderr", None)
     say("a", stderr=True)
     assert capsys.readouterr().out == ""
+
+
+def test_control_characters_of_a_text_reach_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = "a\tb\nc\x1b]0;d\x07\r\x9b31m\x7fä"
+    shown = "a\tb\nc\\x1b]0;d\\x07\\x0d\\x9b31m\\x7fä"
+    assert without_controls(told) == shown
+    make_console().print(told, soft_wrap=True)
+    make_console(stderr=True).print(told, soft_wrap=True)
+    expected = shown.expandtabs(8) + "\n"
+    assert capsys.readouterr() == (expected, expected)

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from gymnasium import spaces
 
 import recurrent_rl
+from recurrent_rl import ActorCritic, AgentConfig, Policy
 from recurrent_rl.cli import COMMANDS, main
 from tests.recurrent_rl.cli.commands import ended, one_line, run
 from tests.recurrent_rl.unwritable import unwritable
@@ -229,3 +231,16 @@ def test_an_error_that_a_user_can_mend_ends_any_command_with_its_status(
     status, out, err = ended(["envs"], capsys)
     expected = 1 if name == "RaisedError" else 2
     assert (status, out, err) == (expected, "", "error: Mend the [thing].\n")
+
+
+def test_a_file_sends_no_commands_to_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = ActorCritic(spaces.Discrete(2), spaces.Discrete(2), AgentConfig(hidden_size=4))
+    path = tmp_path / "p.safetensors"
+    env = {"env_kwargs": {"\x1b[31m": 1}}
+    Policy(agent, {"env_id": "CartPole-v1", "env": env}).save(path)
+    status, out, err = ended(["evaluate", str(path), "--episodes=1"], capsys)
+    assert (status, out) == (2, "")
+    assert "unexpected keyword argument '\\x1b[31m'" in err
+    assert "\x1b" not in err
