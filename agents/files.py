@@ -38,6 +38,8 @@ _LONGEST_HEADER = 100_000_000
 _MOST_TENSORS = 100_000
 """In a file: many times as many as a large agent with its optimiser has."""
 _UNFINISHED = ".saving"
+_MOST_OF_A_NAME = 50
+"""Characters of a file's name in that of its temporary file, which may be no longer than others."""
 _LEFTOVER = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_UNFINISHED)}")
 _UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 """What reading JSON of the wrong form raises: no text, too deep, other types than expected."""
@@ -101,7 +103,7 @@ def write_together(contents: Mapping[Path, bytes]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            name = f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}"
+            name = f".{path.name[:_MOST_OF_A_NAME]}.{secrets.token_hex(4)}{_UNFINISHED}"
             temporary[path] = path.with_name(name)
             with temporary[path].open("xb") as file:
                 with contextlib.suppress(FileNotFoundError):
@@ -134,9 +136,11 @@ def unwritable(path: Path, error: OSError) -> FileWriteError:
         fix = f"Make room where {path.parent} lies"
     elif error.errno == errno.ENOENT and not path.parent.is_dir():
         fix = f"{path.parent} was moved or deleted meanwhile: leave it where it is"
+    elif error.errno == errno.ENAMETOOLONG:
+        fix = "Give a shorter name"
     else:
         fix = f"See that {path.parent} is a folder that you may write to"
-    untouched = " What the file held before is untouched." if path.is_file() else ""
+    untouched = " What the file held before is untouched." if os.path.isfile(path) else ""
     return FileWriteError(
         f"{path} cannot be written: {error.strerror or error}. {fix}, or choose another folder."
         f"{untouched}"

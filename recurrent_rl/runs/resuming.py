@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import count
+from pathlib import Path
 
 from recurrent_rl.agents.settings import shown
 from recurrent_rl.config import NO_MATTER_OF_WHAT_IS_LEARNT, TrainConfig
@@ -71,6 +73,11 @@ def set_aside(folder: RunFolder) -> tuple[str, ...]:
     there = {file: earlier for file, earlier in files.items() if file.exists()}
     if not there:
         return ()
+    if any(earlier.exists() for earlier in files.values()):  # of an earlier loss
+        number = next(
+            n for n in count(2) if not any(_numbered(x, n).exists() for x in files.values())
+        )
+        there = {file: _numbered(earlier, number) for file, earlier in there.items()}
     folder.earlier_policy.parent.mkdir(exist_ok=True)
     for file, earlier in there.items():
         file.replace(earlier)
@@ -79,6 +86,10 @@ def set_aside(folder: RunFolder) -> tuple[str, ...]:
         f"There is no {folder.checkpoint.name}: training begins at the first step. What was there "
         f"is kept in {folder.shown.earlier_policy.parent}: {kept}.",
     )
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
 def restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:

@@ -207,6 +207,14 @@ def test_a_private_file_stays_private(tmp_path: Path) -> None:
         assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", mode)
 
 
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
+    for name in ("x" * 255, "\U0001f600" * 63):
+        write_atomically(tmp_path / name, b"new")
+        assert (tmp_path / name).read_bytes() == b"new"
+    with pytest.raises(FileWriteError, match=r"File name too long\. Give a shorter name, or"):
+        write_atomically(tmp_path / ("x" * 256), b"new")
+
+
 def test_a_file_that_is_none_of_ours_has_no_kind(tmp_path: Path) -> None:
     assert kind_of(saved(tmp_path / "x")) == "thing"
     save_file({"a": torch.zeros(1)}, tmp_path / "other")

@@ -176,6 +176,12 @@ def test_a_run_without_its_checkpoint_begins_anew_and_keeps_the_policy_that_was_
     assert again.resumed_from == 0
     assert RunFolder(run_dir).earlier_policy.read_bytes() == before
     assert again.notes[0].startswith("There is no checkpoint.safetensors: training begins at the")
+    second = (run_dir / POLICY).read_bytes()
+    (run_dir / CHECKPOINT).unlink()
+    notes = resume(run_dir, progress=False, total_timesteps=8 * 16).notes
+    assert notes[0].endswith("policies: earlier-2.safetensors.")
+    assert RunFolder(run_dir).earlier_policy.read_bytes() == before
+    assert (run_dir / "policies" / "earlier-2.safetensors").read_bytes() == second
 
 
 def test_a_run_that_begins_anew_keeps_nothing_that_was_found_of_another_policy(

@@ -162,7 +162,7 @@ def test_runs_whose_folders_have_the_same_name_stay_apart(
 
 @pytest.mark.parametrize("name", TRACKERS)
 def test_a_run_of_before_there_were_ids_goes_on_under_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Any
 ) -> None:
     service = Service()
     monkeypatch.setitem(sys.modules, name, getattr(service, name)())
