@@ -64,7 +64,7 @@ def test_where_a_run_lies_and_an_environment_without_a_name_are_not_told() -> No
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("/home/me/runs/Maze__gru__0", "Maze__gru__0"),
+        ("/mine/runs/Maze__gru__0", "Maze__gru__0"),
         ("runs/a b.safetensors", "'a b.safetensors'"),
         ("hf://me/maze", "hf://me/maze"),
     ],
