@@ -195,7 +195,8 @@ def test_ctrl_c_in_a_running_event_loop_saves_the_run(
     assert folder.checkpoint.exists()
     assert recurrent_rl.load_policy(folder.path).summary["timesteps"] == 128
     assert handlers() == before
-    told = f"everything is saved. Resume: recurrent_rl.resume({str(folder.path)!r})\n"
+    call = f"recurrent_rl.resume({str(folder.path)!r}, callbacks=[...])"
+    told = f"everything is saved. Resume: {call}\n"
     assert told in capsys.readouterr().out
 
 
