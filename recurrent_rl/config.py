@@ -55,7 +55,7 @@ RESOLVED = "resolved"
 RESOLVED_FIELDS = (*AUTOMATIC, "reasons")
 """What stands there."""
 FEW_ROLLOUTS = 10
-"""A run of fewer is told of."""
+"""A run of fewer says so."""
 
 NO_MATTER_OF_WHAT_IS_LEARNT = frozenset(
     {

@@ -41,7 +41,7 @@ class Rollout:
         self.valid = zeros(rows, dtype=torch.bool)
         """`[T + 1, B]`, false on rows that an autoreset inserted."""
         self.values = zeros(rows)
-        """`[T + 1, B]`, as the critic tells them."""
+        """`[T + 1, B]`, as the critic predicts them."""
         self.actions = zeros(steps, *agent.head.action_shape, dtype=agent.head.action_dtype)
         """`[T, B, ...]`"""
         self.log_probs = zeros(steps)

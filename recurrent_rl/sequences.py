@@ -33,7 +33,7 @@ class Sequences(NamedTuple):
     advantages: Tensor
     """`[L, C]`"""
     returns: Tensor
-    """`[L, C]`, advantages plus values, which the critic is to tell."""
+    """`[L, C]`, advantages plus values, which the critic is to predict."""
     state: MemoryState
     """Of the memory before each chunk's first step; tensors `[layers, C, hidden]`, or as the memory
     has them."""

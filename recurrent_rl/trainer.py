@@ -72,6 +72,8 @@ class Trainer:
     ) -> None:
         check_is("config", config, TrainConfig, 'a TrainConfig: TrainConfig("CartPole-v1")')
         check_is("group", group, Group, "the workers that train together")
+        if source is not None:
+            check_is("source", source, Source, "what find_source makes of an environment")
         self.source = source = source or source_of(config, env)
         self.config = config = resolved(config, source)
         self.group = group

@@ -125,6 +125,7 @@ def functions(
                     "run_dir": (run.run_dir, ""),
                     "episodes": (2, "3"),
                     "env": (None, "None"),
+                    "seed": (0, "3"),
                     "compare": (False, ""),
                     "max_steps": (3, "None 3"),
                     "progress": (False, ""),
@@ -212,6 +213,7 @@ def functions(
                     "config": (dataclasses.replace(config, env_id=None), ""),
                     "env": (tmaze, ""),
                     "group": (ALONE, ""),
+                    "source": (None, "None"),
                 },
             ),
             "check_env": (

@@ -65,7 +65,7 @@ def _yaml(path: Path, text: str) -> Any:
             for name in names:
                 if not isinstance(name, yaml.ScalarNode):
                     raise ValueError(
-                        f"in line {name.start_mark.line + 1} a list or mapping stands where a name "
+                        f"in line {name.start_mark.line + 1} a list or mapping is where a name "
                         "belongs. Fill in {{ templates }} first."
                     )
             each_once((self.construct_object(name), None) for name in names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,12 +94,17 @@ def load_evaluated_run(run_dir: str | Path) -> EvaluatedRun:
     evaluated = folder.evaluated_timesteps()
     if evaluated is None:
         raise UserError(f"{run.path} has no evaluation yet; make it: {to_evaluate}")
-    is_over = evaluated >= total or folder.stop_reason() is not None
-    if run.evaluation is None or not is_over:
+    to_resume = f"recurrent-rl train --resume {shlex.quote(str(run.path))}"
+    if run.evaluation is None:
         raise UserError(
             f"{run.path} cannot be compared: its evaluation is of {evaluated:,} of {total:,} "
-            f"steps. Resume it (recurrent-rl train --resume {run.path}) or, where it has them all "
-            f"or was ended on purpose, evaluate it ({to_evaluate})."
+            f"steps. Resume it ({to_resume}) or, where it has them all or was ended on purpose, "
+            f"evaluate it ({to_evaluate})."
+        )
+    if evaluated < total and folder.stop_reason() is None:
+        raise UserError(
+            f"{run.path} cannot be compared: it has {evaluated:,} of {total:,} steps, and nothing "
+            f"ended it on purpose. Resume it ({to_resume})."
         )
     if np.isnan(run.evaluation.deterministic.mean_return):
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -106,7 +107,7 @@ def to_resume(trainer: Trainer, folder: RunFolder, has_callbacks: bool) -> str:
     """The command that goes on with a run; or the call, where no command can give what it needs."""
     if not trainer.source.found_by_name or has_callbacks:
         return call_to_resume(folder.shown.path, trainer.source, has_callbacks)
-    return f"recurrent-rl train --resume {folder.shown.path}"
+    return f"recurrent-rl train --resume {shlex.quote(str(folder.shown.path))}"
 
 
 def call_to_resume(run_dir: Path, source: Source, has_callbacks: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import stat
 import tempfile
 import time
@@ -338,7 +339,7 @@ class RunFolder:
         """The command that evaluates the run; or the call, where it cannot name the environment."""
         if is_description(config.environment):
             return f"recurrent_rl.evaluate_run({str(self.shown.path)!r}, env=...)"
-        return f"recurrent-rl evaluate {self.shown.path}"
+        return f"recurrent-rl evaluate {shlex.quote(str(self.shown.path))}"
 
     def evaluated_timesteps(self) -> int | None:
         """The steps of the policy that the run's evaluation is of; None where none can be read."""

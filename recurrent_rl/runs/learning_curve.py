@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
 from recurrent_rl.agents.arguments import argument
 from recurrent_rl.episodes import WINDOW
@@ -15,6 +14,9 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.fields import FolderPath
 from recurrent_rl.runs.evaluation_result import Evaluation
 from recurrent_rl.runs.folder import RunFolder
+
+if TYPE_CHECKING:  # its import takes a while, and not every process reads a curve
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 SURE = 3.0
 """Half intervals of the evaluation: what the means of one policy's episodes differ by is less."""
@@ -36,6 +38,8 @@ def learning_curve(
 
 def _events(run_dir: str | Path) -> EventAccumulator:
     """All that TensorBoard has of a run, read once."""
+    from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+
     events = EventAccumulator(str(run_dir), size_guidance={SCALARS: 0})
     events.Reload()
     return events
@@ -43,7 +47,7 @@ def _events(run_dir: str | Path) -> EventAccumulator:
 
 def _curve(events: EventAccumulator, tag: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Steps and values of one scalar; empty where there is none."""
-    points: list[Any] = events.Scalars(tag) if tag in events.Tags()[SCALARS] else []
+    points: list[Any] = events.Scalars(tag) if tag in events.Tags()["scalars"] else []
     steps = np.array([point.step for point in points], dtype=np.int64)
     return steps, np.array([point.value for point in points])
 

@@ -22,6 +22,7 @@ def evaluate_run(
     episodes: int = 100,
     *,
     env: Environment | None = None,
+    seed: int = 0,
     compare: bool = True,
     max_steps: int | None = None,
     progress: bool = True,
@@ -34,6 +35,7 @@ def evaluate_run(
         run_dir: the run folder.
         episodes: to play in each way.
         env: the environment as it was given to `train`, as for `resume`.
+        seed: repeats the same episodes.
         compare: also evaluate with stochastic actions, and with the memory reset at every step.
         max_steps: as for `evaluate`.
         progress: show a progress bar.
@@ -50,6 +52,7 @@ def evaluate_run(
     """
     folder = RunFolder(Path(argument("run_dir", run_dir, FolderPath))).fixed()
     episodes = argument("episodes", episodes, Annotated[int, at_least(1)])
+    seed = argument("seed", seed, Annotated[int, at_least(0)])
     compare = argument("compare", compare, bool)
     progress = argument("progress", progress, bool)
     config = folder.load_config()
@@ -61,7 +64,7 @@ def evaluate_run(
         source,
         config.env,
         episodes,
-        config.seed,
+        seed,
         StopSignals(),  # of which none is noted: they take their course
         compare=compare,
         max_steps=max_steps,

@@ -33,7 +33,7 @@ from recurrent_rl.runs.copies import newest
 from recurrent_rl.runs.evaluation import evaluate_ways
 from recurrent_rl.runs.evaluation_result import Evaluation, SavedEvaluation
 from recurrent_rl.runs.failures import call_to_resume, close_or_tell, note
-from recurrent_rl.runs.folder import RunFolder, short
+from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.launch import Begun, follow_the_first, together
 from recurrent_rl.runs.learning_curve import what_was_lost
 from recurrent_rl.runs.loop import LoopResult, run_iterations
@@ -155,7 +155,7 @@ class _Call:
         Where a signal takes its usual course, how to resume is told, by a KeyboardInterrupt too.
         """
         if interrupts and result.stopped_by is not None:
-            again = call_to_resume(short(result.run_dir), self.source, bool(self.callbacks))
+            again = call_to_resume(result.run_dir, self.source, bool(self.callbacks))
             self.stop.outcome = f"Stopped early; everything is saved. Resume: {again}"
             if self.progress:
                 say(self.stop.outcome)

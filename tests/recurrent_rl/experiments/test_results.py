@@ -19,6 +19,7 @@ from recurrent_rl.runs.folder import RunFolder
 from recurrent_rl.runs.run_evaluation import evaluate_run
 from recurrent_rl.runs.training import resume, train
 from recurrent_rl.signals import StopSignals
+from tests.recurrent_rl.cli.commands import ended
 from tests.recurrent_rl.runs.small_runs import config
 
 
@@ -27,9 +28,14 @@ def test_runs_that_cannot_be_compared_say_what_to_do(tmp_path: Path) -> None:
     folder.save_config(TrainConfig("recurrent_rl/TMaze-v0"))
     with pytest.raises(UserError, match="no evaluation yet; make it: recurrent-rl evaluate"):
         load_evaluated_run(tmp_path)
+    folder = RunFolder(tmp_path / "my runs")
+    folder.path.mkdir()
+    folder.save_config(TrainConfig("recurrent_rl/TMaze-v0"))
+    with pytest.raises(UserError, match=r"make it: recurrent-rl evaluate '.*/my runs'"):
+        load_evaluated_run(folder.path)
     folder.evaluation.write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
-        load_evaluated_run(tmp_path)
+        load_evaluated_run(folder.path)
 
 
 @pytest.mark.parametrize("ends", ["settings", "callback"])
@@ -68,7 +74,7 @@ def test_a_run_that_a_signal_stopped_is_not_compared_though_it_was_evaluated(
     evaluation = load_run(folder.path).evaluation
     assert evaluation is not None
     assert (evaluation.timesteps, evaluation.episodes) == (256, 3)
-    with pytest.raises(UserError, match=r"is of 256 of 768 steps\. Resume it \(recurrent-rl train"):
+    with pytest.raises(UserError, match=r"it has 256 of 768 steps.*Resume it \(recurrent-rl train"):
         load_evaluated_run(folder.path)
     folder.evaluation.write_text(folder.evaluation.read_text().replace("256", "128"))
     assert load_run(folder.path).evaluation is None
@@ -90,6 +96,16 @@ def test_a_run_without_an_evaluation_is_read_and_evaluated_from_python(tmp_path:
     after = load_evaluated_run(folder.path)
     assert after.evaluation == found == folder.load_evaluation()
     np.testing.assert_array_equal(after.returns, before.returns)
+
+
+def test_a_run_is_evaluated_from_python_as_by_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(train(config(tmp_path, seed=3), progress=False).run_dir)
+    found = evaluate_run(folder.path, 6, compare=False, progress=False)
+    folder.evaluation.unlink()
+    assert ended(["evaluate", str(folder.path), "--episodes", "6", "--no-compare"], capsys)[0] == 0
+    assert folder.load_evaluation() == found
 
 
 def test_the_evaluation_of_a_run_takes_the_environment_that_was_given_to_it(tmp_path: Path) -> None:

@@ -153,8 +153,13 @@ def test_ctrl_c_ends_the_program_that_trains_and_the_run_resumes_as_if_unbroken(
 @pytest.mark.parametrize("progress", [False, True])
 @pytest.mark.parametrize("is_named", [False, True])
 def test_ctrl_c_says_how_to_resume_whether_progress_is_shown_or_not(
-    progress: bool, is_named: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    progress: bool,
+    is_named: bool,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # as an environment may do; the path must lead there from anywhere
     env = None if is_named else lambda: gym.make("recurrent_rl/TMaze-v0")
     settings = config(tmp_path, "recurrent_rl/TMaze-v0" if is_named else None)
     with (
