@@ -139,7 +139,7 @@ class TrainConfig:
     num_envs: Size | None = None
     """Environments stepped side by side. By default (None) as many as give rollouts of 8,192 steps,
     fewer in a short run so that it has 100 rollouts, and never fewer than 8. Rollouts of whole
-    episodes have 32 of them at least, of up to 40,960 steps in all."""
+    episodes have about 32 of them or more, of up to 40,960 steps in all."""
     num_steps: Size | None = None
     """Steps of each environment in a rollout, which is what is played between two updates. Make it
     longer than what must be remembered. By default (None) whole episodes, where their longest

@@ -203,9 +203,8 @@ def _environments(num_steps: int, wanted: int, parts: int) -> tuple[int, str]:
     # Each minibatch has as many environments.
     count = parts * max(-(-ENVIRONMENTS // parts), wanted // (num_steps * parts))
     return count, (
-        f"rollouts of {count * num_steps:,} steps, where up to {wanted:,} are wanted, at least "
-        f"{ENVIRONMENTS} environments, and as many for each of {parts} minibatches "
-        "(num_minibatches)"
+        f"rollouts of {count * num_steps:,} steps ({wanted:,} were wanted; environments are at "
+        f"least {ENVIRONMENTS}, and a multiple of num_minibatches, {parts})"
     )
 
 

@@ -371,5 +371,5 @@ def test_the_steps_of_a_rollout_and_its_minibatches_are_told_as_they_are(
 ) -> None:
     sized = choose_sizes(TrainConfig("CartPole-v1", total_timesteps=total), episode)
     why = sized.reasons["num_envs"]
-    assert why.startswith(f"rollouts of {sized.batch_size:,} steps, where up to ")
-    assert why.endswith(f"each of {sized.num_minibatches} minibatches (num_minibatches)")
+    assert why.startswith(f"rollouts of {sized.batch_size:,} steps (")
+    assert why.endswith(f"a multiple of num_minibatches, {sized.num_minibatches})")
