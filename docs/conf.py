@@ -17,6 +17,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "example-project", "example-browser"]
 highlight_language = "bash"  # of blocks without a language: commands
+smartquotes_action = "qe"  # "--" begins a flag
 default_role = "code"  # docstrings write `names` as in Markdown
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
