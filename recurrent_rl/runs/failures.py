@@ -95,12 +95,20 @@ def _kept_policy(trainer: Trainer, folder: RunFolder) -> str:
 def _lost(trainer: Trainer, is_saved: bool, steps_before: int) -> list[str]:
     """What the last whole iteration, once it is saved, does not hold."""
     lost = []
-    if environment_state(trainer) is None or (trainer.mid_rollout and not is_saved):
+    if not _tells_state(trainer) or (trainer.mid_rollout and not is_saved):
         lost.append("the episodes under way")
     if trainer.mid_rollout:
         unfinished = trainer.collector.environments.steps - steps_before
         lost.append(f"the {unfinished * trainer.config.num_envs:,} steps of the unfinished rollout")
     return lost
+
+
+def _tells_state(trainer: Trainer) -> bool:
+    """Whether the environments tell their exact state; no where that is what failed."""
+    try:
+        return environment_state(trainer) is not None
+    except Exception:
+        return False
 
 
 def to_resume(trainer: Trainer, folder: RunFolder, has_callbacks: bool) -> str:

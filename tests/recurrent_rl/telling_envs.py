@@ -86,6 +86,24 @@ class TellingBatch(Recall):
         return {"t": self.t.astype(np.float32), "odd": np.sin(1.0 + self.t)}
 
 
+class FallsSilent(Recall):
+    """Cannot tell its state from the 30th step on, in the first worker or in the others."""
+
+    def __init__(self, num_envs: int, first: bool) -> None:
+        super().__init__(num_envs)
+        self.fails = first == (multiprocessing.parent_process() is None)
+        self.steps = 0
+
+    def step(self, actions: Any) -> Any:
+        self.steps += 1
+        return super().step(actions)
+
+    def state_dict(self) -> Any:
+        if self.fails and self.steps >= 30:
+            raise RuntimeError("no state today")
+        return super().state_dict()
+
+
 def several(num_envs: int, mode: AutoresetMode) -> SyncVectorEnv:
     return SyncVectorEnv([Plain] * num_envs, autoreset_mode=mode)
 

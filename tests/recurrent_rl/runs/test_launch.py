@@ -174,6 +174,24 @@ def test_a_policy_that_cannot_be_written_ends_all_workers_at_once(tmp_path: Path
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.parametrize(("first", "workers"), [(True, 1), (True, 2), (False, 2)])
+def test_an_environment_that_fails_to_tell_its_state_ends_all_workers_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], first: bool, workers: int
+) -> None:
+    started = config(tmp_path, workers=workers, worker_timeout=30.0)
+    env = EnvConfig({"first": first})
+    started = replace(started, env_id="tests.recurrent_rl.telling_envs:FallsSilent", env=env)
+    began = time.monotonic()
+    with pytest.raises(RuntimeError if first else UserError, match="no state today") as caught:
+        train(started, progress=False)
+    assert time.monotonic() - began < 25
+    told = f"{caught.value} {getattr(caught.value, '__notes__', '')} {capsys.readouterr().err}"
+    assert "failed after iteration 3" in told
+    kept = "From the checkpoint after 208 steps" if workers == 2 else "From the last checkpoint"
+    assert f"{kept}: recurrent-rl train --resume" in told
+    assert not multiprocessing.active_children()
+
+
 EVENTS_AND_WAYS = [
     (event, how)
     for event in ("on_start", "on_iteration", "on_rollout", "on_end")
