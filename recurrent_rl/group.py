@@ -171,37 +171,42 @@ class Group:
             dist.gather_object(x, everyone)
         return everyone
 
-    def done_by_all(self, work: Callable[[], T], worker: str) -> list[T]:
+    def done_by_all(
+        self, work: Callable[[], T], worker: str, at_once: Callable[[], bool] = lambda: False
+    ) -> list[T]:
         """What each worker returns of its work, by rank; where one fails, all raise.
 
         Args:
             work: of this one.
             worker: this one, in a message about its failure.
+            at_once: whether a KeyboardInterrupt leaves without waiting for the others.
 
         Raises:
             Exception: in the first worker; its own error, or what another one met.
             ToldError: in the others.
-            SystemExit: in all, where it is what the first to fail by rank has raised.
+            SystemExit, KeyboardInterrupt: in all, where the first to fail by rank has raised it.
         """
         done: T | None = None
-        failure: Exception | SystemExit | None = None
-        told: UserError | SystemExit | None = None
+        failure: BaseException | None = None
+        told: UserError | SystemExit | KeyboardInterrupt | None = None
         try:
             done = work()
         except SystemExit as error:
             failure, told = error, told_exit(error)
         except Exception as error:
             failure, told = error, for_others(error, worker)
-        except BaseException:
-            self.fall_out()
-            raise
+        except BaseException as error:
+            if not isinstance(error, KeyboardInterrupt) or at_once():
+                self.fall_out()
+                raise
+            failure, told = error, KeyboardInterrupt()
         reports: list[Any] = self.exchange((done, told))
         failures = [told for _, told in reports if told is not None]
         if not failures:
             return [done for done, _ in reports]
         if self.rank == 0 and failure is not None:
             raise failure
-        if self.rank == 0 or isinstance(failures[0], SystemExit):
+        if self.rank == 0 or not isinstance(failures[0], UserError):
             raise failures[0]
         raise ToldError(str(failures[0]))
 

@@ -119,6 +119,9 @@ class Trainer:
             raise
         self.on_rollout: Callable[[Rollout], None] | None = None
         """Called with each rollout before the agent learns from it."""
+        self.interrupt_is_second: Callable[[], bool] = lambda: False
+        """Whether a KeyboardInterrupt amid a rollout is of a second Ctrl-C, which waits for no
+        other worker."""
         self.env_attributes: dict[str, Any] = {}
         """What is set in all environments before the next rollout, by the attribute's name."""
         self.attributes_set: dict[str, Any] = {}
@@ -226,7 +229,10 @@ class Trainer:
             return self.collector.episodes.latest()
 
         worker = f"Worker {self.group.rank}, whose environment 0 is the run's environment "
-        self.ended = merged(self.group.done_by_all(collect, f"{worker}{self.block.first}"))
+        done = self.group.done_by_all(
+            collect, f"{worker}{self.block.first}", self.interrupt_is_second
+        )
+        self.ended = merged(done)
         return self.collector.rollout
 
     def set_attributes(self) -> None:

@@ -256,8 +256,7 @@ event, how = sys.argv[1:]
 setattr(Ends, event, Ends.end)
 config = recurrent_rl.TrainConfig(
     "recurrent_rl/RepeatPrevious-Easy-v0", total_timesteps=416 * 5, num_envs=8, num_steps=52,
-    device="cpu", eval_episodes=0,
-    checkpoint_interval=0 if (event, how) == ("on_rollout", "interrupt") else 60,
+    device="cpu", eval_episodes=0, checkpoint_interval=60,
 )
 recurrent_rl.train(config, progress=False, callbacks=[Ends()])
 """

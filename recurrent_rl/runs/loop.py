@@ -70,6 +70,7 @@ def run_iterations(
             ProgressBar("Training", config.total_timesteps, "steps", first, progress)
         )
         trainer.on_rollout = state.tell_of
+        trainer.interrupt_is_second = stop.__bool__
         worker = _FirstWorker(state, stop, copies, asked, _shower(state, monitor, bar))
         try:
             state.tell("on_start")

@@ -160,12 +160,15 @@ def work_together(rank: int, folder: str) -> None:
         with pytest.raises(SystemExit) as ended:
             group.done_by_all(partial(sys.exit, 3) if rank == 1 else int, "")
         assert ended.value.code == 3
+        for one in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                group.done_by_all(interrupted if rank == one else int, "")
         assert not group.broken  # all are at one place still
         assert group.exchange(rank) == [0, 1, 2]
     with joined(meeting(folder, "interrupted"), rank, SIZE, CPU, 60.0) as group:
         if rank == 1:
             with pytest.raises(KeyboardInterrupt):
-                group.done_by_all(interrupted, "")
+                group.done_by_all(interrupted, "", at_once=lambda: True)
             assert group.broken
             return
         with pytest.raises(RuntimeError):  # it has left

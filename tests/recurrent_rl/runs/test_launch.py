@@ -238,6 +238,34 @@ def test_a_callback_that_ends_the_run_by_hand_ends_all_workers(
     assert_alike(result.policy_path, whole, 0.0)
 
 
+def test_an_interrupt_of_a_callback_amid_an_iteration_loses_no_whole_iteration(
+    tmp_path: Path,
+) -> None:
+    started = config(tmp_path, workers=2, checkpoint_interval=3600)
+    with pytest.raises(KeyboardInterrupt):
+        train(started, progress=False, callbacks=[Ends("on_rollout", KeyboardInterrupt)])
+    (folder,) = tmp_path.iterdir()
+    assert read_timesteps(RunFolder(folder).checkpoint) == 8 * 13 * 2
+
+
+def test_a_second_ctrl_c_amid_an_iteration_waits_for_no_other_worker(tmp_path: Path) -> None:
+    groups: list[Group] = []
+
+    class Twice(recurrent_rl.Callback):
+        def on_rollout(self, state: TrainingState) -> None:
+            if state.iteration == 2:
+                groups.append(state.trainer.group)
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+
+    started = config(tmp_path, workers=2, checkpoint_interval=3600)
+    with pytest.raises(KeyboardInterrupt, match="To go on from the last checkpoint"):
+        train(started, progress=False, callbacks=[Twice()])
+    assert groups[0].broken  # it has told the others nothing
+    (folder,) = tmp_path.iterdir()
+    assert not RunFolder(folder).checkpoint.exists()
+
+
 def test_workers_where_no_temporary_folder_can_be_made_are_refused_with_the_fix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
