@@ -87,6 +87,8 @@ def save_checkpoint(
     refuse_nonfinite(tensors)
     if exact:
         tensors |= _prefixed("env", _joined(env_states))
+    attributes = trainer.attributes_set | trainer.env_attributes
+    kept = _in_json(attributes)
     metadata = {
         "needs": requirements(trainer),
         "settings": settings_of(trainer.config),
@@ -96,7 +98,8 @@ def save_checkpoint(
         "stop_reason": stop_reason,
         "steps_taken": trainer.collector.environments.steps,
         "env_state": exact,
-        "env_attributes": _in_json(trainer.attributes_set | trainer.env_attributes),
+        "env_attributes": kept,
+        "env_attributes_lost": [name for name in attributes if name not in kept],
         "episodes": {
             **{
                 name: [x for part in parts for x in part.running[name]] for name in parts[0].running
@@ -128,14 +131,20 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
         UserError: the checkpoint is of other settings or spaces than the trainer's, or the
             environments do not take what was set in them; says which.
         PolicyFileError: what it holds is not what these settings make.
-        In both cases the trainer is as it was.
+        In both cases what is learnt, and where the run is, is as it was. Where the environments do
+        not take what was set in them, or their state, what was set until then stays set.
     """
     _check_requirements(trainer, checkpoint)
     checkpoint = _own(trainer, checkpoint)
     _check_tensors(trainer, checkpoint)
     collector, saved = trainer.collector, checkpoint.episodes
     trainer.env_attributes = dict(checkpoint.env_attributes)
-    trainer.set_attributes()
+    try:
+        trainer.set_attributes()
+    except UserError as error:
+        raise type(error)(
+            f"{error} It is one that a callback had set before the run was resumed."
+        ) from error
     exact = _restore_environments(trainer, checkpoint)
     for name, module in trainer.learnt.items():
         module.load_state_dict(checkpoint.group(name))
@@ -226,9 +235,24 @@ def _in_json(attributes: dict[str, Any]) -> dict[str, Any]:
     for name, value in attributes.items():
         value = value.item() if isinstance(value, np.generic) else value
         with contextlib.suppress(TypeError, ValueError, RecursionError):
-            if json.loads(json.dumps(value)) == value:
-                kept[name] = value
+            again = json.loads(json.dumps(value))
+            if _alike(again, value):
+                kept[name] = again
     return kept
+
+
+def _alike(again: Any, value: Any) -> bool:
+    """Whether JSON gave back this value, of the same type; NumPy's numbers as Python's."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if type(again) is not type(value):
+        return False
+    if isinstance(again, list):
+        return len(again) == len(value) and all(map(_alike, again, value))
+    if isinstance(again, dict):
+        return again.keys() == value.keys() and all(
+            _alike(x, value[key]) for key, x in again.items()
+        )
+    return bool(again == value)
 
 
 def requirements(trainer: Trainer) -> dict[str, Any]:

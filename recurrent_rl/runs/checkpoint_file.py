@@ -45,6 +45,8 @@ class Checkpoint:
     """All that was requested, by flat names; empty in older files."""
     env_attributes: dict[str, Any]
     """What callbacks have set in the environments; empty in older files."""
+    env_attributes_lost: list[str]
+    """What else they have set, by its names: JSON cannot hold it. Empty in older files."""
 
     def group(self, name: str) -> dict[str, Tensor]:
         """The tensors of a group, by their names in it."""
@@ -75,6 +77,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
             raise TypeError("env_state is neither true nor false")
         if fields["total_timesteps"] == 0:
             raise ValueError("total_timesteps is 0")
+        lost = fields.get("env_attributes_lost", [])
+        if not _is_texts(lost):
+            raise TypeError("env_attributes_lost is no list of text")
         return Checkpoint(
             path=path,
             needs=needs,
@@ -83,6 +88,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             tensors=tensors,
             settings=dict(fields.get("settings", {})),
             env_attributes=dict(fields.get("env_attributes", {})),
+            env_attributes_lost=lost,
             **{
                 name: count(name, fields[name])
                 for name in ("total_timesteps", "iteration", "timesteps", "steps_taken")
@@ -157,7 +163,7 @@ _COLUMNS: dict[str, type] = {
 
 def _episodes(fields: dict[str, Any], num_envs: int) -> dict[str, Any]:
     """The episodes' statistics, of the right types and lengths."""
-    if not (isinstance(fields["told"], list) and all(type(x) is str for x in fields["told"])):
+    if not _is_texts(fields["told"]):
         raise TypeError("told is no list of text")
     ended = len(fields["returns"])
     if any(len(fields[name]) != ended for name in ENDED):
@@ -180,6 +186,10 @@ def _episodes(fields: dict[str, Any], num_envs: int) -> dict[str, Any]:
                 raise ValueError(f"{name} is of {len(values)} environments, not {num_envs}")
             found[name] = np.array(found[name], dtype=np.dtype(kind))
     return found
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(x) is str for x in value)
 
 
 def _infos(fields: Any) -> dict[str, Info]:

@@ -106,6 +106,10 @@ def restored(trainer: Trainer, checkpoint: Checkpoint) -> tuple[str, ...]:
     notes = []
     if not exact:
         notes.append("These environments cannot give their state: they start new episodes.")
+    notes += [
+        f"{name!r} was set by a callback and cannot be kept in a checkpoint: set it in on_start."
+        for name in checkpoint.env_attributes_lost
+    ]
     notes += _edited(config, checkpoint)
     then = dataclasses.replace(config, total_timesteps=checkpoint.total_timesteps)
     if then.num_iterations != config.num_iterations:

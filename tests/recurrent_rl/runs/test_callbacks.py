@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 import signal
+from enum import Enum
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,12 +26,15 @@ from recurrent_rl.errors import UserError
 from recurrent_rl.group import Group
 from recurrent_rl.resolve import choose_sizes
 from recurrent_rl.runs.callbacks import AnyCallback, Callback, TrainingState
+from recurrent_rl.runs.checkpoint import save_checkpoint
+from recurrent_rl.runs.checkpoint_file import read_checkpoint
 from recurrent_rl.runs.folder import RunFolder, RunState
 from recurrent_rl.runs.training import TrainResult, resume, train
 from recurrent_rl.schedules import at
 from recurrent_rl.signals import StopSignals
 from recurrent_rl.trainer import Trainer
 from recurrent_rl.vector_env.config import EnvConfig
+from recurrent_rl.vector_env.environments import Environments
 from tests.recurrent_rl.corridor import LIMIT, Telling
 from tests.recurrent_rl.runs.small_runs import assert_same, config
 
@@ -569,9 +574,40 @@ def test_what_was_set_in_the_environments_is_set_again_where_a_run_is_resumed(
     result = train(settings, progress=False, callbacks=[callback])
     lengths = [tuple(x.final for x in one.infos.values()) for one in callback.ended]
     assert lengths == [(3, 3)] * 4 + [(17, 3)] * 4
-    resume(result.run_dir, progress=False, callbacks=[callback])
+    resumed = resume(result.run_dir, progress=False, callbacks=[callback])
     lengths = [tuple(x.final for x in one.infos.values()) for one in callback.ended]
     assert lengths[8:] == [(18, 18)] * 8
+    told = "'kept' was set by a callback and cannot be kept in a checkpoint: set it in on_start."
+    assert told in resumed.notes
+
+
+class Stage(str, Enum):
+    FIRST = "first"
+
+
+def test_only_what_json_gives_back_as_it_was_is_kept_of_what_was_set(tmp_path: Path) -> None:
+    kept = {"a": [1, {"b": None}], "c": True, "d": np.float32(0.5), "e": "text", "f": [np.pi]}
+    lost = {"t": (1, 2), "u": [(1,)], "v": Stage.FIRST, "w": {"x": Stage.FIRST}, "y": {1: 2}}
+    trainer = Trainer(config(tmp_path))
+    trainer.env_attributes = kept | lost
+    save_checkpoint(trainer, tmp_path / "it")
+    checkpoint = read_checkpoint(tmp_path / "it")
+    assert checkpoint.env_attributes == kept
+    assert checkpoint.env_attributes_lost == list(lost)
+
+
+def test_an_attribute_that_is_gone_when_a_run_is_resumed_is_told_as_set_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = train(telling(tmp_path), progress=False, callbacks=[LengthensOnce()])
+    monkeypatch.setattr(Environments, "set_attribute", gone)
+    told = "no such thing. It is one that a callback had set before the run was resumed."
+    with pytest.raises(UserError, match=re.escape(told)):
+        resume(result.run_dir, progress=False)
+
+
+def gone(*_: Any) -> None:
+    raise UserError("no such thing.")
 
 
 def test_a_given_vector_environment_is_set_and_its_own_at_the_end(tmp_path: Path) -> None:

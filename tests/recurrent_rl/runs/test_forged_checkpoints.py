@@ -50,6 +50,7 @@ def nested(depth: int) -> Any:
         lambda fields: fields.update(total_timesteps=0),
         lambda fields: fields.update(env_state=1),
         lambda fields: fields.update(env_attributes=3),
+        lambda fields: fields.update(env_attributes_lost=[3]),
         lambda fields: fields.update(episodes=nested(500)),
         lambda fields: fields["needs"].pop("num_envs"),
         lambda fields: fields["episodes"].pop("running_return"),
