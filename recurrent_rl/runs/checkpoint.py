@@ -143,7 +143,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> bool:
         trainer.set_attributes()
     except UserError as error:
         raise type(error)(
-            f"{error} It is one that a callback had set before the run was resumed."
+            f"{error} A callback had set it before the run was resumed, as {checkpoint.path} says."
         ) from error
     exact = _restore_environments(trainer, checkpoint)
     for name, module in trainer.learnt.items():

@@ -101,9 +101,9 @@ def test_a_file_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         ("run.json", '{"gamma": 0.9} // as ever', "JSON has no comments"),
         ("run.json", "{", "cannot be read"),
         ("run.yaml", "a: [", "cannot be read"),
-        ("run.yaml", "a: 1\ngamma: {{ gamma }}", "in line 2 a list or mapping stands where a name"),
-        ("run.yaml", "? [1, 2]\n: 3", "cannot be read: in line 1 a list or mapping stands where"),
-        ("run.yaml", "a: !!set {? [1]}", "cannot be read: in line 1 a list or mapping stands"),
+        ("run.yaml", "a: 1\ngamma: {{ gamma }}", "in line 2 a list or mapping is where a name"),
+        ("run.yaml", "? [1, 2]\n: 3", "cannot be read: in line 1 a list or mapping is where"),
+        ("run.yaml", "a: !!set {? [1]}", "cannot be read: in line 1 a list or mapping is"),
         *(
             ("run.yaml", text, "run.yaml cannot be read: a value is not of the type that its tag")
             for text in (

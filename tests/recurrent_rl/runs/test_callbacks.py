@@ -601,7 +601,7 @@ def test_an_attribute_that_is_gone_when_a_run_is_resumed_is_told_as_set_before(
 ) -> None:
     result = train(telling(tmp_path), progress=False, callbacks=[LengthensOnce()])
     monkeypatch.setattr(Environments, "set_attribute", gone)
-    told = "no such thing. It is one that a callback had set before the run was resumed."
+    told = "no such thing. A callback had set it before the run was resumed, as "
     with pytest.raises(UserError, match=re.escape(told)):
         resume(result.run_dir, progress=False)
 
