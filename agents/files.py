@@ -41,7 +41,7 @@ _UNFINISHED = ".saving"
 _MOST_OF_A_NAME = 50
 """Characters of a file's name in that of its temporary file, which may be no longer than others."""
 _LEFTOVER = re.compile(rf"\..+\.[a-z0-9_]{{8}}{re.escape(_UNFINISHED)}")
-_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 """What reading JSON of the wrong form raises: no text, too deep, other types than expected."""
 
 
@@ -244,14 +244,14 @@ def load_tensors(
     try:
         tensors = load(data)
         same = metadata.pop(_DIGEST, None) == digest(tensors, metadata)
-    except (SafetensorError, AssertionError, RuntimeError, *_UNREADABLE) as error:
+    except (SafetensorError, AssertionError, RuntimeError, *UNREADABLE) as error:
         raise PolicyFileError(_altered(path)) from error
     if not same:
         raise PolicyFileError(_altered(path))
     try:
         for name in read_json(metadata.pop(_COMPLEX, "[]")):
             tensors[name] = torch.view_as_complex(tensors[name])
-    except (RuntimeError, *_UNREADABLE) as error:
+    except (RuntimeError, *UNREADABLE) as error:
         raise PolicyFileError(f"{path} is damaged: it has no complex numbers ({error}).") from error
     return tensors, metadata
 
@@ -369,7 +369,7 @@ def _read_metadata(path: Path, data: bytes, size: int) -> dict[str, str]:
         ends = [entry["data_offsets"][1] for entry in header.values()]
         expected = header_end + max(ends, default=0)
         is_short = size < expected
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise PolicyFileError(_altered(path)) from error
     if is_short:
         raise PolicyFileError(_truncated(path, size))

@@ -210,6 +210,15 @@ class Group:
             raise failures[0]
         raise ToldError(str(failures[0]))
 
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """What others wait to hear of: where it fails, this worker falls out."""
+        try:
+            yield
+        except BaseException:
+            self.fall_out()
+            raise
+
     def fall_out(self) -> None:
         """Send no more: this worker fails where the others do not, and wait for another message."""
         self.broken = not self.alone

@@ -29,7 +29,7 @@ class Sequences(NamedTuple):
     log_probs: Tensor
     """`[L, C]`, of the actions when they were drawn."""
     values: Tensor
-    """`[L, C]`, as the critic told them in the rollout."""
+    """`[L, C]`, as the critic predicted them in the rollout."""
     advantages: Tensor
     """`[L, C]`"""
     returns: Tensor

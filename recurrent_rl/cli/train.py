@@ -103,15 +103,14 @@ def _refuse_settings(arguments: Sequence[str]) -> None:
 
 def _line(result: TrainResult) -> str:
     """The result on one line."""
-    from recurrent_rl.runs.folder import short
+    from recurrent_rl.runs.folder import RunFolder, short
 
     run_dir = short(result.run_dir)
     text = f"{run_dir}: {result.timesteps:,} steps"
     if result.stop_reason is not None:
         text += f", stopped: {result.stop_reason}"
     if result.stopped_by is not None:
-        again = f"recurrent-rl train --resume {quoted(run_dir)}"
-        return f"{text}, stopped early; resume: {again}"
+        return f"{text}, stopped early; resume: {RunFolder(run_dir).to_resume()}"
     if result.evaluation is not None:
         text += f", {in_a_line({'deterministic': result.evaluation})}"
     return text
@@ -133,8 +132,7 @@ def _print_result(console: Console, result: TrainResult) -> None:
         )
     if result.stopped_by is not None:
         console.print(f"Stopped early; everything is saved in {run_dir}", soft_wrap=True)
-        again = f"recurrent-rl train --resume {quoted(run_dir)}"
-        print_labelled(console, [("Resume", again)])
+        print_labelled(console, [("Resume", RunFolder(run_dir).to_resume())])
         return
     if result.stop_reason is not None:
         console.print(f"Stopped early: {result.stop_reason}.", soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,12 +72,17 @@ def load_run(run_dir: str | Path) -> Run:
     run_dir = Path(argument("run_dir", run_dir, FolderPath))
     folder = RunFolder(run_dir)
     config, evaluation = folder.load_config(), folder.load_evaluation()
-    if evaluation is not None and not (
-        evaluation.timesteps >= config.total_timesteps
-        or evaluation.timesteps == folder.trained_timesteps()
-    ):
+    if evaluation is not None and not _is_of_the_last_step(evaluation, folder, config):
         evaluation = None
     return Run(run_dir, config, evaluation, *learning_curve(run_dir))
+
+
+def _is_of_the_last_step(
+    evaluation: SavedEvaluation, folder: RunFolder, config: TrainConfig
+) -> bool:
+    """Whether an evaluation is of the policy after the last step that a run was trained for."""
+    has_all = evaluation.timesteps >= config.total_timesteps
+    return has_all or evaluation.timesteps == folder.trained_timesteps()
 
 
 def load_evaluated_run(run_dir: str | Path) -> EvaluatedRun:
@@ -88,28 +92,28 @@ def load_evaluated_run(run_dir: str | Path) -> EvaluatedRun:
         UserError: as `load_run`; it was not evaluated after its last step, it has not all its steps
             and nothing ended it on purpose, or no episode of the evaluation was finished.
     """
-    run = load_run(run_dir)
-    folder, total = RunFolder(run.path), run.config.total_timesteps
-    to_evaluate = folder.to_evaluate(run.config)
-    evaluated = folder.evaluated_timesteps()
-    if evaluated is None:
-        raise UserError(f"{run.path} has no evaluation yet; make it: {to_evaluate}")
-    to_resume = f"recurrent-rl train --resume {shlex.quote(str(run.path))}"
-    if run.evaluation is None:
+    run_dir = Path(argument("run_dir", run_dir, FolderPath))
+    folder = RunFolder(run_dir)
+    config, evaluation = folder.load_config(), folder.load_evaluation()
+    to_evaluate = folder.to_evaluate(config)
+    if evaluation is None:
+        raise UserError(f"{run_dir} has no evaluation yet; make it: {to_evaluate}")
+    evaluated, total = evaluation.timesteps, config.total_timesteps
+    if not _is_of_the_last_step(evaluation, folder, config):
         raise UserError(
-            f"{run.path} cannot be compared: its evaluation is of {evaluated:,} of {total:,} "
-            f"steps. Resume it ({to_resume}) or, where it has them all or was ended on purpose, "
-            f"evaluate it ({to_evaluate})."
+            f"{run_dir} cannot be compared: its evaluation is of {evaluated:,} of {total:,} "
+            f"steps. Resume it ({folder.to_resume()}) or, where it has them all or was ended on "
+            f"purpose, evaluate it ({to_evaluate})."
         )
     if evaluated < total and folder.stop_reason() is None:
         raise UserError(
-            f"{run.path} cannot be compared: it has {evaluated:,} of {total:,} steps, and nothing "
-            f"ended it on purpose. Resume it ({to_resume})."
+            f"{run_dir} cannot be compared: it has {evaluated:,} of {total:,} steps, and nothing "
+            f"ended it on purpose. Resume it ({folder.to_resume()})."
         )
-    if np.isnan(run.evaluation.deterministic.mean_return):
+    if np.isnan(evaluation.deterministic.mean_return):
         raise UserError(
-            f"{run.path} cannot be compared: no episode of its evaluation ended within "
-            f"{run.evaluation.max_steps} steps. Leave it out, or play for longer (--max-steps N; "
+            f"{run_dir} cannot be compared: no episode of its evaluation ended within "
+            f"{evaluation.max_steps} steps. Leave it out, or play for longer (--max-steps N; "
             f"in Python max_steps=N): {to_evaluate}"
         )
-    return EvaluatedRun(run.path, run.config, run.evaluation, run.steps, run.returns)
+    return EvaluatedRun(run_dir, config, evaluation, *learning_curve(run_dir))

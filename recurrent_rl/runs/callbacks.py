@@ -119,7 +119,7 @@ class TrainingState:
 
     @property
     def rollout(self) -> Rollout:
-        """The one that `on_rollout` is told of. The next overwrites it.
+        """The one that `on_rollout` is called for. The next overwrites it.
 
         Of several workers it is the first's, with the environments of that one.
 

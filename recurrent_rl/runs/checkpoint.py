@@ -44,11 +44,8 @@ def save(trainer: Trainer, folder: RunFolder | None, stop_reason: str | None = N
         folder: of the run; None in a worker that is not the first, which only tells it its part.
         stop_reason: why a callback has ended the run, if one has.
     """
-    try:
+    with trainer.group.awaited():
         part = _part(trainer)
-    except BaseException:
-        trainer.group.fall_out()  # the others wait for the parts
-        raise
     parts = trainer.group.gather(part)  # first: where writing fails, none waits for it
     if folder is None or parts is None:
         return

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from recurrent_rl.agents.files import PolicyFileError, load_tensors, load_text, read_json
 from recurrent_rl.episodes import Info
+
+T = TypeVar("T")
 
 KIND = "recurrent_rl.checkpoint"
 VERSION = 4
@@ -104,11 +107,7 @@ def read_timesteps(path: Path) -> int:
     Raises:
         PolicyFileError: the file is missing, of a newer version, or what is read is damaged.
     """
-    text = load_text(path, KIND, VERSION)
-    try:
-        return count("timesteps", read_json(text["state"])["timesteps"])
-    except _UNFIT as error:
-        raise forged(path, reprlib.repr(str(error))) from error
+    return _of_state(path, lambda state: count("timesteps", state["timesteps"]))
 
 
 def read_stop_reason(path: Path) -> str | None:
@@ -117,14 +116,23 @@ def read_stop_reason(path: Path) -> str | None:
     Raises:
         PolicyFileError: as `read_timesteps`.
     """
-    text = load_text(path, KIND, VERSION)
-    try:
-        reason = dict(read_json(text["state"])).get("stop_reason")  # older files have none
+
+    def read(state: dict[str, Any]) -> str | None:
+        reason = state.get("stop_reason")  # older files have none
         if not isinstance(reason, str | None):
             raise TypeError(f"stop_reason is {reprlib.repr(reason)}, no text")
+        return reason
+
+    return _of_state(path, read)
+
+
+def _of_state(path: Path, read: Callable[[dict[str, Any]], T]) -> T:
+    """What this reads of a checkpoint's text, without its tensors."""
+    text = load_text(path, KIND, VERSION)
+    try:
+        return read(dict(read_json(text["state"])))
     except _UNFIT as error:
         raise forged(path, reprlib.repr(str(error))) from error
-    return reason
 
 
 def count(name: str, value: Any) -> int:

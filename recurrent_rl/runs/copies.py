@@ -112,11 +112,8 @@ class Copies:
         """
         if not self._any:
             return
-        try:
+        with self._group.awaited():
             changed = self._changed() if self._group.rank == 0 else {}
-        except BaseException:
-            self._group.fall_out()  # the others wait for the files
-            raise
         files = self._group.tell(changed, 0)
         if self._keeps:
             _write({self.folder.path / name: data for name, data in files.items()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -115,7 +114,7 @@ def to_resume(trainer: Trainer, folder: RunFolder, has_callbacks: bool) -> str:
     """The command that goes on with a run; or the call, where no command can give what it needs."""
     if not trainer.source.found_by_name or has_callbacks:
         return call_to_resume(folder.shown.path, trainer.source, has_callbacks)
-    return f"recurrent-rl train --resume {shlex.quote(str(folder.shown.path))}"
+    return folder.to_resume()
 
 
 def call_to_resume(run_dir: Path, source: Source, has_callbacks: bool) -> str:

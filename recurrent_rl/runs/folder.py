@@ -16,7 +16,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from recurrent_rl.agents.files import PolicyFileError, read_json, write_atomically
+from recurrent_rl.agents.files import (
+    UNREADABLE,
+    PolicyFileError,
+    read_json,
+    write_atomically,
+)
 from recurrent_rl.agents.policy import POLICY as POLICY
 from recurrent_rl.config import TrainConfig
 from recurrent_rl.errors import UserError
@@ -259,7 +264,7 @@ class RunFolder:
         except Timeout:
             raise RunHeldError(
                 f"Another process is training {self.shown.path}. Wait until it has ended, or stop "
-                f"it; then recurrent-rl train --resume {self.shown.path} resumes from there."
+                f"it; then {self.to_resume()} resumes from there."
             ) from None
         except OSError as error:
             raise UserError(
@@ -335,6 +340,10 @@ class RunFolder:
         except PolicyFileError:
             return None
 
+    def to_resume(self) -> str:
+        """The command that resumes the run."""
+        return f"recurrent-rl train --resume {shlex.quote(str(self.shown.path))}"
+
     def to_evaluate(self, config: TrainConfig) -> str:
         """The command that evaluates the run; or the call, where it cannot name the environment."""
         if is_description(config.environment):
@@ -361,18 +370,10 @@ class RunFolder:
         """
         if not self.evaluation.is_file():
             return None
-        unfit = (
-            ValueError,
-            TypeError,
-            LookupError,
-            AttributeError,
-            ArithmeticError,
-            RecursionError,
-        )
         try:
             text = self.evaluation.read_text(encoding="utf-8")
             return SavedEvaluation.from_json(read_json(text))
-        except (OSError, *unfit) as error:
+        except (OSError, *UNREADABLE) as error:
             raise UserError(
                 f"{self.evaluation} cannot be read ({error}); write it anew: "
                 f"recurrent-rl evaluate {self.path}"
